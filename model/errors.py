@@ -1,0 +1,61 @@
+"""What the model may complain of.
+
+    ModelError
+    ├── ConfigError            a configuration key or value that cannot be honoured
+    ├── ModelNotFoundError     no model directory, or a file missing in it
+    ├── WeightsError           weights that are corrupt, incomplete or of the wrong shape
+    ├── ConversionError        foreign weights that cannot be converted
+    ├── DeviceError            a device or dtype that this machine cannot give
+    └── QueryError             a region query that cannot be answered
+        ├── BoxError           a box that is empty, inverted, not finite or outside the image
+        └── ViewsError         explicit views that the model cannot take
+
+The messages are one sentence that names the thing at fault and the fix; they may be shown to a client
+(`QueryError`) or to the person who starts the service (the others). Nothing here knows HTTP.
+"""
+
+
+class ModelError(Exception):
+    """Base of every error that the model raises on purpose."""
+
+
+class ConfigError(ModelError):
+    """A configuration key or value that cannot be honoured; names the key."""
+
+
+class ModelNotFoundError(ModelError):
+    """The model directory or one of its files does not exist; names the path."""
+
+
+class WeightsError(ModelError):
+    """Weights that are corrupt, incomplete or of the wrong shape; names the file or the tensor."""
+
+
+class ConversionError(ModelError):
+    """Foreign weights that cannot be converted; names the key or the missing source file."""
+
+
+class DeviceError(ModelError):
+    """A device or dtype that this machine cannot give."""
+
+
+class QueryError(ModelError):
+    """A region query that cannot be answered.
+
+    field: the member of the region it is about. index: the query's position among those given, once known.
+    """
+
+    field: str = ""
+    index: int | None = None
+
+
+class BoxError(QueryError):
+    """A box that is empty, inverted, not finite or wholly outside the image."""
+
+    field = "box"
+
+
+class ViewsError(QueryError):
+    """Explicit views that the model cannot take (first not 0, wrong number, outside [0, 1])."""
+
+    field = "views"
