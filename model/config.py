@@ -1,0 +1,298 @@
+"""The model's configuration: every size, prior and threshold as data, and the named presets.
+
+Scope: a `transformers` configuration, so that `save_pretrained` / `from_pretrained`, `dtype` and `device_map` work as
+everywhere else. Sources: the paper (arXiv 2405.16071) and the released configuration files for `flan-t5-xl`.
+"""
+
+import difflib
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import CONFIG_MAPPING, AutoConfig, Blip2QFormerConfig, CLIPTextConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from model.errors import ConfigError
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+# Beyond the declared fields these are what transformers itself writes into a config.json or passes along.
+_LIBRARY_KEYS = frozenset(
+    {
+        *("name_or_path", "torch_dtype", "attn_implementation", "model_type", "transformers_version"),
+        *("tie_word_embeddings", "decoder_start_token_id"),  # read by T5, though not among its declared fields
+    }
+)
+_TASK_KEYS = ("caption", "tags", "attributes", "categories")
+_GENERATION_KEYS = ("num_beams", "max_new_tokens", "min_length", "length_penalty", "repetition_penalty")
+_PART_KEYS = ("vision_config", "qformer_config", "text_config", "language_config")
+
+
+class DynReferConfig(PreTrainedConfig):
+    """Sizes and settings of a DynRefer network.
+
+    vision_config: any vision tower of transformers that gives a feature map, with or without a class token.
+    qformer_config, text_config: `Blip2QFormerConfig`, `CLIPTextConfig`. language_config: the language model.
+    view_size: side of a view in pixels. num_views: V, t = 0 included. num_queries: Q.
+    vision_norm_eps: epsilon of the norm after a `Blip2VisionModel` (released weights: 1e-5, blocks 1e-6).
+    roi_size, roi_sampling_ratio: RoIAlign's output side and samples per bin and axis (aligned=False).
+    align_groups: groups of the deformable alignment; align_residual adds the unaligned map to its output
+    (not in the released model; helps a model that is trained from scratch).
+    decoder_*: the recognition decoders (tags; attributes and categories).
+    max_control_tokens: control words are cut to so many tokens, the end token counted.
+    tie_language_head: whether the language model's head shares its embedding (not in Flan-T5).
+    generation: beam search settings. thresholds: default least score per task, strictly above.
+    task_priors: task -> t of its views, t = 0 first. calibration: task -> {"scale", "bias"} of the logit behind
+    `probability`; a missing task uses the trained temperature and bias where the head has one, else (1, 0).
+    name, revision, trained_on, intended_use: what the model card says.
+
+    Raises `ConfigError` for an unknown key (naming the nearest valid one) and for values that contradict.
+    """
+
+    model_type = "dynrefer"
+    sub_configs_defaults = {
+        "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="blip_2_vision_model"),
+        "qformer_config": Blip2QFormerConfig,
+        "text_config": CLIPTextConfig,
+        "language_config": SubConfigSpec(config_class=AutoConfig, model_type="t5"),
+    }
+
+    vision_config: dict[str, Any] | PreTrainedConfig | None = None
+    qformer_config: dict[str, Any] | PreTrainedConfig | None = None
+    text_config: dict[str, Any] | PreTrainedConfig | None = None
+    language_config: dict[str, Any] | PreTrainedConfig | None = None
+    view_size: int = 224
+    num_views: int = 3
+    num_queries: int = 32
+    image_mean: list[float] | tuple[float, ...] = CLIP_MEAN
+    image_std: list[float] | tuple[float, ...] = CLIP_STD
+    vision_norm_eps: float = 1e-5
+    roi_size: int = 16
+    roi_sampling_ratio: int = 2
+    align_groups: int = 4
+    align_residual: bool = False
+    decoder_width: int = 256
+    decoder_heads: int = 4
+    decoder_layers: int = 2
+    decoder_intermediate: int = 1024
+    decoder_norm_eps: float = 1e-12
+    decoder_dropout: float = 0.1
+    max_control_tokens: int = 32
+    tie_language_head: bool = False
+    generation: dict[str, Any] | None = None
+    thresholds: dict[str, float] | None = None
+    task_priors: dict[str, Any] | None = None
+    calibration: dict[str, Any] | None = None
+    name: str = "dynrefer"
+    revision: str = "untrained"
+    trained_on: str = "nothing: random weights"
+    intended_use: str = "tests and timing"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        _refuse_unknown(kwargs, set(type(self).__dataclass_fields__), "the model configuration")
+        for part in _PART_KEYS:
+            _check_part(part, getattr(self, part), type(self).sub_configs_defaults[part].model_type)
+        self.generation = _GENERATION | dict(self.generation or {})
+        _refuse_unknown(self.generation, set(_GENERATION_KEYS), "generation")
+        self.thresholds = {"tags": 0.7} | dict(self.thresholds or {})
+        self.calibration = dict(self.calibration or {})
+        self.task_priors = dict(self.task_priors or _default_priors(self.num_views))
+        for field in ("thresholds", "calibration", "task_priors"):
+            _refuse_unknown(getattr(self, field), set(_TASK_KEYS), field)
+        self._check_priors()
+        super().__post_init__(**kwargs)
+        self._check_widths()
+
+    def _check_priors(self) -> None:
+        assert self.task_priors is not None
+        for task, ts in self.task_priors.items():
+            if len(ts) != self.num_views or ts[0] != 0.0 or not all(0.0 <= t <= 1.0 for t in ts):
+                raise ConfigError(
+                    f"task_priors.{task} must be {self.num_views} values of t in [0, 1], the first 0.0; got {list(ts)}."
+                )
+
+    def _check_widths(self) -> None:
+        vision, qformer = vision_width(self), getattr(self.qformer_config, "encoder_hidden_size", None)
+        if vision != qformer:
+            raise ConfigError(
+                f"qformer_config.encoder_hidden_size is {qformer} but the vision tower's width is {vision}; make them equal."
+            )
+
+
+def vision_width(config: DynReferConfig) -> int:
+    """Channels C of the vision tower's feature map."""
+    sizes = getattr(config.vision_config, "hidden_sizes", None)  # convolutional towers name one per stage
+    return int(sizes[-1]) if sizes else int(config.vision_config.hidden_size)  # type: ignore[union-attr]
+
+
+def _default_priors(num_views: int) -> dict[str, tuple[float, ...]]:
+    """Views per task for weights that were not tuned: the paper's curves (figure 4) put the best second view at
+    t = 0.1 for attributes and at 0.4 to 0.5 for captions; beyond 0.5 everything degrades."""
+    context, near = (0.0, 0.4, 0.5, 0.3), (0.0, 0.1, 0.2, 0.3)
+    if num_views > len(near):
+        context = near = tuple(i / 10 for i in range(num_views))
+    return {
+        "caption": context[:num_views],
+        "tags": context[:num_views],
+        "attributes": near[:num_views],
+        "categories": near[:num_views],
+    }
+
+
+def _check_part(name: str, part: object, default_type: str) -> None:
+    if not isinstance(part, Mapping):
+        return
+    kind = part.get("model_type", default_type)
+    if kind not in CONFIG_MAPPING:
+        raise ConfigError(f"{name}.model_type {kind!r} is not a model type that transformers knows.")
+    known = CONFIG_MAPPING[kind]
+    _refuse_unknown(part, set(known().to_dict()) | set(known.attribute_map), name)
+
+
+def _refuse_unknown(given: Mapping[str, Any], valid: set[str], where: str) -> None:
+    for key in given:
+        if key in valid or key in _LIBRARY_KEYS or key.startswith("_"):
+            continue
+        near = difflib.get_close_matches(key, sorted(valid), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        raise ConfigError(f"unknown key {key!r} in {where}{hint}")
+
+
+_GENERATION: dict[str, Any] = {
+    "num_beams": 2,
+    "max_new_tokens": 20,
+    "min_length": 1,
+    "length_penalty": 0.0,
+    "repetition_penalty": 1.5,
+}
+
+_FLAN_T5_XL: dict[str, Any] = {
+    "vision_config": {"model_type": "blip_2_vision_model", "initializer_range": 0.02},
+    "qformer_config": {"encoder_hidden_size": 1408},
+    "text_config": {
+        "hidden_size": 768,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "projection_dim": 1024,
+        "hidden_act": "gelu",
+        "bos_token_id": 49406,
+        "eos_token_id": 49407,
+        "pad_token_id": 0,
+    },
+    "language_config": {
+        "model_type": "t5",
+        "vocab_size": 32128,
+        "d_model": 2048,
+        "d_kv": 64,
+        "d_ff": 5120,
+        "num_layers": 24,
+        "num_decoder_layers": 24,
+        "num_heads": 32,
+        "feed_forward_proj": "gated-gelu",
+        "dense_act_fn": "gelu",
+        "scale_decoder_outputs": False,
+    },
+    "name": "dynrefer-flan-t5-xl",
+}
+
+# Sizes of goldens/medium_config.json: large enough that matrix products dominate, small enough for two cores.
+_MEDIUM: dict[str, Any] = {
+    "vision_config": {
+        "model_type": "blip_2_vision_model",
+        "initializer_range": 0.02,
+        "hidden_size": 704,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 8,
+        "num_attention_heads": 8,
+    },
+    "qformer_config": {
+        "hidden_size": 384,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 6,
+        "intermediate_size": 1536,
+        "encoder_hidden_size": 704,
+    },
+    "text_config": {
+        **_FLAN_T5_XL["text_config"],
+        "hidden_size": 256,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+    },
+    "language_config": {
+        **_FLAN_T5_XL["language_config"],
+        "d_model": 512,
+        "d_ff": 1024,
+        "num_layers": 6,
+        "num_decoder_layers": 6,
+        "num_heads": 8,
+    },
+    "name": "dynrefer-medium",
+}
+
+# The small default, trained by us on drawn scenes: a convolutional tower, because that learns from little.
+_EMBEDDED: dict[str, Any] = {
+    "vision_config": {
+        "model_type": "resnet",
+        "embedding_size": 64,
+        "hidden_sizes": [64, 160],
+        "depths": [2, 3],
+        "layer_type": "basic",
+    },
+    "qformer_config": {
+        "hidden_size": 160,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "intermediate_size": 480,
+        "encoder_hidden_size": 160,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+    },
+    "text_config": {
+        "vocab_size": 1024,
+        "hidden_size": 128,
+        "intermediate_size": 256,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 32,
+        "projection_dim": 160,
+        "bos_token_id": 1022,
+        "eos_token_id": 1023,
+        "pad_token_id": 0,
+    },
+    "language_config": {
+        "model_type": "t5",
+        "vocab_size": 1024,
+        "d_model": 160,
+        "d_kv": 40,
+        "d_ff": 320,
+        "num_layers": 2,
+        "num_decoder_layers": 2,
+        "num_heads": 4,
+        "dropout_rate": 0.0,
+        "feed_forward_proj": "gated-gelu",
+    },
+    "view_size": 64,
+    "num_queries": 16,
+    "image_mean": [0.5, 0.5, 0.5],
+    "image_std": [0.25, 0.25, 0.25],
+    "roi_size": 8,
+    "align_residual": True,
+    "decoder_width": 128,
+    "decoder_intermediate": 256,
+    "decoder_norm_eps": 1e-6,
+    "decoder_dropout": 0.0,
+    "tie_language_head": True,
+    "generation": {"num_beams": 2, "max_new_tokens": 28, "repetition_penalty": 1.0},
+    "name": "dynrefer-embedded",
+}
+
+PRESETS: Mapping[str, Mapping[str, Any]] = {"flan-t5-xl": _FLAN_T5_XL, "medium": _MEDIUM, "embedded": _EMBEDDED}
+
+
+def preset(name: str, **changes: Any) -> DynReferConfig:
+    """The named configuration, with top-level keys replaced by `changes`. Raises `ConfigError` for an unknown name."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}.")
+    return DynReferConfig(**{**PRESETS[name], **changes})

@@ -1,0 +1,1 @@
+"""The network: vision, region representation, decoders, language model, and their assembly."""
