@@ -1,0 +1,60 @@
+"""From an image and a view plan to what the network takes: resized crops and the region's box in each.
+
+The bytes are those of the released code: integer crop, then Pillow's bicubic resize. Values stay uint8 here;
+the device divides by 255 and normalises, so that a quarter of the bytes travel. No torch.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from model.geometry import boxes_in_views, integer_crops
+from model.records import ViewPlan
+
+
+@dataclass(frozen=True, slots=True)
+class ViewBatch:
+    """The views of one region.
+
+    images: (V, 3, S, S) uint8 RGB, 0..255. boxes: (V, 4) float32, xyxy, whole pixels of the S x S view.
+    """
+
+    images: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+
+
+def cut_views(image: NDArray[np.uint8] | Image.Image, plan: ViewPlan, view_size: int) -> ViewBatch:
+    """Cut a plan's views out of an image and resize each to view_size x view_size pixels.
+
+    image: the one that the plan was made for, upright, (H, W, 3) uint8 or a Pillow image of mode RGB. For
+    several regions of one image the latter saves a copy per view.
+    """
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    crops = integer_crops(np.array([view.box for view in plan.views], dtype=np.float32), picture.size)
+    images = np.empty((len(crops), 3, view_size, view_size), dtype=np.uint8)
+    seen: dict[tuple[int, ...], int] = {}  # a region that is the whole image has all its views equal
+    for index, corners in enumerate(map(tuple, crops.tolist())):
+        first = seen.setdefault(corners, index)
+        images[index] = images[first] if first < index else _resized(picture, corners, view_size)
+    return ViewBatch(images, boxes_in_views(crops, view_size))
+
+
+def _resized(picture: Image.Image, corners: tuple[int, ...], view_size: int) -> NDArray[np.uint8]:
+    """Cut corners (x1, y1, x2, y2) and resize: (3, view_size, view_size) uint8."""
+    x1, y1, x2, y2 = corners
+    # Cut first: Pillow's resize of a part would let the pixels around it shine in.
+    crop = picture.crop((x1, y1, x2, y2))
+    return np.asarray(crop.resize((view_size, view_size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+
+
+def normalise(images: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
+    """Scale (..., 3, H, W) uint8 to [0, 1] and normalise by channel, in float32.
+
+    The bytes are multiplied by float32(1 / 255), not divided by 255: that gives the released code's values to
+    the last bit.
+    """
+    means, stds = (np.array(values, dtype=np.float32)[:, None, None] for values in (mean, std))
+    return (images.astype(np.float32) * np.float32(1 / 255) - means) / stds

@@ -1,0 +1,215 @@
+"""Which crops of an image the network looks at: nested views, perceptual hash, greedy search, task priors.
+
+Paper: sections 3.2 (nested views) and 3.4 (selection at inference). The hash reproduces the bits of the
+released code, which computes them with OpenCV, without needing it. No torch here.
+"""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ConfigError, ViewsError
+from model.geometry import Box, ImageSize, boxes_towards, integer_crops
+from model.records import View, ViewCandidate, ViewPlan, ViewPolicy
+
+STEPS: tuple[float, ...] = tuple(step / 10 for step in range(1, 11))  # t of the views beside t = 0
+
+HASH_SIDE = 224  # a crop is resized to this square before the cosine transform
+HASH_BANDS = 8  # lowest frequencies kept per axis: 8 x 8 = 64 bits
+GREY_BITS = 15  # OpenCV's fixed-point grey: weights below in units of 2 ** -15
+GREY_WEIGHTS = np.array([9798, 19235, 3735], dtype=np.float32) / np.float32(1 << GREY_BITS)
+# Above this the hash gathers the sampled pixels of each crop; below, one matrix product over the whole
+# image serves all crops and is faster.
+GATHER_FROM_PIXELS = 1 << 20
+BLOCK_PIXELS = 1 << 16  # grey conversion: a block of floats that stays in the cache
+
+
+def _cosines() -> NDArray[np.float64]:
+    """Build the first rows of the orthonormal DCT-II, (HASH_BANDS, HASH_SIDE)."""
+    bands, positions = np.arange(HASH_BANDS)[:, None], np.arange(HASH_SIDE)
+    rows: NDArray[np.float64] = np.cos(np.pi / HASH_SIDE * (positions + 0.5) * bands)
+    rows *= np.sqrt(2 / HASH_SIDE)
+    rows[0] /= np.sqrt(2)
+    return rows
+
+
+COSINES = _cosines()
+
+
+class GreyImage:
+    """One image in grey, made once and shared by the hashes of all its regions; converted on first use.
+
+    rgb: (H, W, 3) uint8, upright. Not meant for use by two threads at once.
+    """
+
+    def __init__(self, rgb: NDArray[np.uint8]) -> None:
+        """Keep the image; nothing is computed yet."""
+        self._rgb = rgb
+        self.size: ImageSize = (rgb.shape[1], rgb.shape[0])
+
+    @cached_property
+    def pixels(self) -> NDArray[np.uint8]:
+        """(H, W) uint8, rounded half up as OpenCV's integer grey.
+
+        Exact in float32: a sum of weights in 2 ** -15 times 8-bit values, plus a half, needs 23 bits.
+        """
+        width, height = self.size
+        grey = np.empty((height, width), dtype=np.uint8)
+        rows = max(1, BLOCK_PIXELS // width)
+        for top in range(0, height, rows):
+            block = self._rgb[top : top + rows].astype(np.float32) @ GREY_WEIGHTS
+            grey[top : top + rows] = block + np.float32(0.5)
+        return grey
+
+    @cached_property
+    def floats(self) -> NDArray[np.float32]:
+        """The same as (H, W) float32."""
+        return self.pixels.astype(np.float32)
+
+    def low_frequencies(self, crops: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Transform crops: (N, 4) integer corners -> (N, 8, 8) float32, the lowest DCT coefficients.
+
+        Equal to a bilinear resize to 224 x 224 (OpenCV's: half-pixel centres, no antialiasing, edges
+        repeated) and an orthonormal DCT-II. Resize and cosines of an axis are linear, so they are folded
+        into one weight matrix, and 224 x 224 pixels are never formed.
+        """
+        columns, across = _folded_weights(crops[:, 2] - crops[:, 0])
+        rows, down = _folded_weights(crops[:, 3] - crops[:, 1])
+        if self.pixels.size >= GATHER_FROM_PIXELS:
+            return self._gathered(crops, rows, down, columns, across)
+        width, height = self.size
+        down = _spread(rows + crops[:, 1:2], down, height)
+        across = _spread(columns + crops[:, 0:1], across, width)
+        strips = (down.reshape(-1, height) @ self.floats).reshape(len(crops), HASH_BANDS, width)
+        coefficients: NDArray[np.float32] = strips @ across.transpose(0, 2, 1)
+        return coefficients
+
+    def _gathered(
+        self,
+        crops: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        down: NDArray[np.float32],
+        columns: NDArray[np.int64],
+        across: NDArray[np.float32],
+    ) -> NDArray[np.float32]:
+        """Transform each crop from its sampled rows and columns alone: (N, 8, 8) float32."""
+        coefficients = np.empty((len(crops), HASH_BANDS, HASH_BANDS), dtype=np.float32)
+        for index, (x1, y1, x2, y2) in enumerate(crops.tolist()):
+            sampled = self.pixels[y1:y2, x1:x2][rows[index]].take(columns[index], axis=1)
+            coefficients[index] = down[index] @ sampled.astype(np.float32) @ across[index].T
+        return coefficients
+
+    def hash_bits(self, crops: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Hash crops: (N, 4) integer corners -> (N, 64) bits, coefficient above the mean of the 64."""
+        coefficients = self.low_frequencies(crops).reshape(len(crops), -1)
+        bits: NDArray[np.bool_] = coefficients > coefficients.mean(axis=1, keepdims=True)
+        return bits
+
+
+def _folded_weights(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Fold resize and cosines of one axis of crops of so many pixels, (N,).
+
+    Returns the sampled pixels, (N, 2 * 224) int64 from the crop's edge, and their weights, (N, 8, 2 * 224)
+    float32: a crop's column of pixels times the weights is that column resized and transformed.
+    """
+    lengths = lengths[:, None]
+    centres = (np.arange(HASH_SIDE) + 0.5) * (lengths / HASH_SIDE) - 0.5
+    centres = np.clip(centres.astype(np.float32), 0, lengths - 1)  # float32, as OpenCV places them
+    left = centres.astype(np.int64)
+    share = (centres - left)[:, None, :]
+    right = np.minimum(left + 1, lengths - 1)
+    samples = np.concatenate([left, right], axis=1)
+    weights = np.concatenate([COSINES * (1 - share), COSINES * share], axis=2)
+    return samples, weights.astype(np.float32)
+
+
+def _spread(samples: NDArray[np.int64], weights: NDArray[np.float32], length: int) -> NDArray[np.float32]:
+    """Sum the weights of each pixel of the axis: (N, 8, S) at samples (N, S) -> (N, 8, length)."""
+    count = len(samples) * HASH_BANDS
+    rows = np.arange(count).reshape(len(samples), HASH_BANDS, 1)
+    places = rows * length + samples[:, None, :]
+    spread = np.bincount(places.ravel(), weights.ravel(), minlength=count * length)
+    return spread.reshape(len(samples), HASH_BANDS, length).astype(np.float32)
+
+
+def nested_views(box: Box, image_size: ImageSize, steps: Sequence[float] = STEPS) -> tuple[View, ...]:
+    """List the region itself (t = 0) and its views at `steps`, in their order; boxes as in `Box.towards`."""
+    ts = (0.0, *steps)
+    boxes = boxes_towards(box.corners, image_size, ts).tolist()
+    return tuple(View(t, (x1, y1, x2, y2)) for t, (x1, y1, x2, y2) in zip(ts, boxes, strict=True))
+
+
+def greedy_picks(gains: Sequence[float], count: int) -> list[int]:
+    """Pick the best gain `count` times, setting a picked one to 0: indices, best first.
+
+    Ties go to the first, the smallest t. Once all are 0 the first is picked again, and again.
+    """
+    left = list(gains)
+    picks: list[int] = []
+    for _ in range(count):
+        best = left.index(max(left))
+        left[best] = 0.0
+        picks.append(best)
+    return picks
+
+
+def search_candidates(grey: GreyImage, box: Box) -> tuple[ViewCandidate, ...]:
+    """Measure every candidate view: Hamming distance of its hash to that of t = 0, and distance / t."""
+    views = nested_views(box, grey.size)
+    bits = grey.hash_bits(integer_crops(np.array([view.box for view in views], dtype=np.float32), grey.size))
+    distances = (bits[1:] != bits[0]).sum(axis=1).tolist()
+    return tuple(
+        ViewCandidate(view.t, view.box, distance, distance / view.t)
+        for view, distance in zip(views[1:], distances, strict=True)
+    )
+
+
+def plan_views(
+    image: GreyImage | NDArray[np.uint8],
+    box: Box,
+    *,
+    num_views: int,
+    task_prior: Sequence[float] | None = None,
+    views: Sequence[float] | None = None,
+) -> ViewPlan:
+    """Choose the views of a region: the given ones, else the task's, else by the image.
+
+    image: (H, W, 3) uint8 upright RGB, or the `GreyImage` made of it, which several regions can share.
+    task_prior, views: t values, `num_views` of them, the first 0. With neither, the hash search decides,
+    and the plan keeps its candidates.
+
+    Raises:
+        BoxError: the box lies outside the image.
+        ViewsError: `views` are not what the model can take.
+        ConfigError: `task_prior` is not.
+    """
+    grey = image if isinstance(image, GreyImage) else GreyImage(image)
+    box = box.clip(grey.size)
+    if views is not None:
+        if fault := _fault_of(views, num_views):
+            raise ViewsError(f"The views {fault}.")
+        return ViewPlan(nested_views(box, grey.size, views[1:]), ViewPolicy.FIXED)
+    if task_prior is not None:
+        if fault := _fault_of(task_prior, num_views):
+            raise ConfigError(f"The task prior {list(task_prior)} does not fit the model: it {fault}.")
+        return ViewPlan(nested_views(box, grey.size, task_prior[1:]), ViewPolicy.TASK_PRIOR)
+    region = nested_views(box, grey.size, ())
+    if num_views == 1:
+        return ViewPlan(region, ViewPolicy.IMAGE_PRIOR)
+    candidates = search_candidates(grey, box)
+    picks = greedy_picks([candidate.gain for candidate in candidates], num_views - 1)
+    chosen = tuple(View(candidates[pick].t, candidates[pick].box) for pick in picks)
+    return ViewPlan(region + chosen, ViewPolicy.IMAGE_PRIOR, candidates)
+
+
+def _fault_of(ts: Sequence[float], num_views: int) -> str:
+    """Say what is wrong with t values, as the end of a sentence; empty if nothing is."""
+    if len(ts) != num_views:
+        return f"must be {num_views} values of t, not {len(ts)}"
+    if not all(0.0 <= t <= 1.0 for t in ts):
+        return "must have every t between 0 and 1"
+    if ts[0] != 0.0:
+        return f"must begin with t = 0, the region itself, not {ts[0]:g}"
+    return ""
