@@ -1,0 +1,259 @@
+"""Synthetic scenes: icon artwork on drawn backgrounds, with boxes, names, attributes, relations and captions known exactly.
+
+    python -m model.training.scenes --report 500 [--split train]      shares of relations, colours and states; ms per scene
+    python -m model.training.scenes --sheet out.png [--seed N]        a contact sheet with boxes and captions
+
+A scene is a pure function of (world, sprites, seed, split).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.training import wording
+from model.training.artwork import SpritePack
+from model.training.backgrounds import draw_background
+from model.training.colours import measure_colour, measure_tone
+from model.training.layout import Picture, Slot, arrange
+from model.training.painting import Look, Posed, paint, pose_sprite
+from model.training.world import Category, SceneKind, World
+
+Split = Literal["train", "test", "heldout_pairs", "heldout_sprites", "unseen_style"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+MIN_OBJECTS, MAX_OBJECTS = 3, 8
+MIN_SIDE, MAX_SIDE = 160, 320  # pixels
+_COUNT_SHARES = (0.19, 0.25, 0.18, 0.17, 0.11, 0.10)  # of scenes with 3, 4, ... 8 objects
+_TRIES = 6  # at a look that the split allows, before the whole scene is drawn anew
+_EDGE = 24  # alpha, of 255, from which a pixel belongs to an object
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    """One object of a scene.
+
+    box: xyxy, pixels of the scene's image, tight around the whole object, its covered part included.
+    attributes: type -> value, known ones only. relation: to the object of index `neighbour`, its nearest.
+    heldout_pair, heldout_sprite: whether its (colour, category) or its sprite is withheld from training.
+    """
+
+    box: tuple[float, float, float, float]
+    category: str
+    sprite: str
+    attributes: Mapping[str, str]
+    relation: str
+    neighbour: int
+    scene: str
+    tags: tuple[str, ...]
+    captions: tuple[str, ...]
+    heldout_pair: bool
+    heldout_sprite: bool
+
+
+@dataclass(frozen=True)
+class Scene:
+    """image: (H, W, 3) uint8 RGB. scene: the background's name. seed: what it was drawn from."""
+
+    image: NDArray[np.uint8]
+    scene: str
+    objects: tuple[SceneObject, ...]
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Cast:
+    """What a split draws from: the categories with their sprites, and the colours that each may be painted in."""
+
+    members: tuple[tuple[Category, tuple[str, ...]], ...]
+    colours: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True)
+class _Actor:
+    """One object before it has a place."""
+
+    category: Category
+    sprite: str
+    posed: Posed
+
+
+def draw_scene(world: World, sprites: SpritePack, seed: int, split: Split) -> Scene:
+    """Draw the scene of `seed` in `split`. `sprites`: the shipped pack, or for "unseen_style" that style's.
+
+    train, test: training sprites and allowed colour x category pairs. heldout_pairs: every object is a held-out pair.
+    heldout_sprites, unseen_style: every object's sprite is held out, or of the style that never ships.
+    Raises ValueError for a negative seed, an unknown split, or sprites that hold none of the split's.
+    """
+    if seed < 0 or split not in SPLITS:
+        raise ValueError(f"no scene of seed {seed} in split {split!r}: seeds are >= 0, splits are {', '.join(SPLITS)}")
+    cast = _cast(world, sprites, split)
+    rng = np.random.default_rng((seed, SPLITS.index(split)))
+    while True:
+        scene = _attempt(world, sprites, cast, seed, split, rng)
+        if scene is not None:
+            return scene
+
+
+@lru_cache(maxsize=16)
+def _cast(world: World, sprites: SpritePack, split: Split) -> _Cast:
+    members = []
+    for category in world.categories:
+        if split == "unseen_style":
+            names = category.unseen_sprites
+        else:
+            names = tuple(s for s in category.sprites if (s in world.heldout_sprites) == (split == "heldout_sprites"))
+        names = tuple(name for name in names if name in sprites)
+        if names:
+            members.append((category, names))
+    heldout = split == "heldout_pairs"
+    colours = {
+        category.name: tuple(c for c in world.colours if ((c, category.name) in world.heldout_pairs) == heldout)
+        for category, _ in members
+    }
+    members = [(category, names) for category, names in members if colours[category.name]]
+    if len(members) < MAX_OBJECTS:
+        raise ValueError(f"the sprites given hold {len(members)} categories of split {split!r}: too few for a scene")
+    return _Cast(tuple(members), colours)
+
+
+def _attempt(
+    world: World, sprites: SpritePack, cast: _Cast, seed: int, split: Split, rng: np.random.Generator
+) -> Scene | None:
+    count = MIN_OBJECTS + int(rng.choice(len(_COUNT_SHARES), p=_COUNT_SHARES))
+    width, height = (int(np.clip(rng.normal(224, 36), MIN_SIDE, MAX_SIDE)) for _ in range(2))
+    actors = [_engage(cast, sprites, int(i), rng) for i in rng.choice(len(cast.members), count, replace=False)]
+    slots = None
+    for _ in range(_TRIES):
+        slots = slots or arrange([a.posed.image for a in actors], Picture(width, height), rng)
+    if slots is None:
+        return None
+    kind = world.scene_kinds[int(rng.integers(len(world.scene_kinds)))]
+    image = draw_background(kind.name, width, height, rng)
+    objects: dict[int, SceneObject] = {}
+    for index in sorted(range(count), key=lambda i: slots[i].layer):
+        drawn = _draw_object(world, cast, actors[index], slots[index], kind, image, split, rng)
+        if drawn is None:
+            return None
+        objects[index] = drawn
+    return Scene(image, kind.name, tuple(objects[i] for i in range(count)), seed)
+
+
+def _engage(cast: _Cast, sprites: SpritePack, index: int, rng: np.random.Generator) -> _Actor:
+    category, names = cast.members[index]
+    sprite = names[int(rng.integers(len(names)))]
+    return _Actor(category, sprite, pose_sprite(sprites[sprite], category.posed, rng))
+
+
+def _look(category: Category, colours: tuple[str, ...], must_tint: bool, overlapping: bool, rng: np.random.Generator) -> Look:
+    """A random look. Objects that overlap stay opaque, so that what is in front stays clear."""
+    tint = colours[int(rng.integers(len(colours)))] if must_tint or rng.random() < 0.62 else None
+    choice, light, veil = rng.random(3)
+    pattern: Literal["plain", "striped", "dotted"] = "plain"
+    if not category.patterned and not must_tint:
+        pattern = "striped" if choice < 0.14 else "dotted" if choice < 0.28 else "plain"
+    gain = float(rng.uniform(0.38, 0.5)) if light < 0.16 and tint != "black" else 1.0
+    if light > 0.94:
+        gain = float(rng.uniform(1.3, 1.5))
+    if must_tint:
+        gain = 1.0
+    opacity = float(rng.uniform(0.42, 0.55)) if veil < 0.12 and not overlapping and not must_tint else 1.0
+    return Look(tint, gain, pattern, opacity)
+
+
+def _draw_object(
+    world: World,
+    cast: _Cast,
+    actor: _Actor,
+    slot: Slot,
+    kind: SceneKind,
+    image: NDArray[np.uint8],
+    split: Split,
+    rng: np.random.Generator,
+) -> SceneObject | None:
+    """Paint an object onto `image`; None where no look was found that the split allows."""
+    colours = cast.colours[actor.category.name]
+    window = image[slot.y : slot.y + slot.height, slot.x : slot.x + slot.width]
+    for attempt in range(_TRIES):
+        must_tint = split == "heldout_pairs" or attempt > 1
+        look = _look(actor.category, colours, must_tint, slot.relation in ("in front of", "behind"), rng)
+        pixels = paint(actor.posed.image, (slot.width, slot.height), look, rng)
+        blend = pixels[..., 3:].astype(np.float32) / 255
+        final = (window + blend * (pixels[..., :3] - window.astype(np.float32))).astype(np.uint8)
+        body = pixels[..., 3] > 0.5 * 255 * look.opacity
+        colour = measure_colour(final, body)
+        if colour is None and split == "heldout_pairs":
+            continue
+        if colour is not None and colour not in colours:
+            continue
+        window[:] = final
+        tone = measure_tone(final, body)
+        box = _tight_box(pixels[..., 3] >= min(_EDGE, 60 * look.opacity), slot)
+        attributes = _attributes(actor, look, colour, tone, _size_word(box, image.shape))
+        return _describe(world, actor, attributes, slot, kind, box)
+    return None
+
+
+def _attributes(actor: _Actor, look: Look, colour: str | None, tone: str | None, size: str | None) -> dict[str, str]:
+    """type -> value of what is known. A pattern of the artwork's own leaves the pattern unknown."""
+    found = {
+        "color": colour,
+        "size": size,
+        "pose": actor.posed.pose,
+        "tone": tone,
+        "pattern": None if actor.category.patterned else look.pattern,
+        "optical": "transparent" if look.opacity < 1 else "opaque",
+    }
+    return {kind: value for kind, value in found.items() if value is not None}
+
+
+def _size_word(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> str | None:
+    """small, medium or large by the larger share of the picture's sides; None in the gaps between them."""
+    extent = max((box[2] - box[0]) / shape[1], (box[3] - box[1]) / shape[0])
+    if extent < 0.165:
+        return "small"
+    if extent > 0.31:
+        return "large"
+    return "medium" if 0.195 <= extent <= 0.275 else None
+
+
+def _tight_box(visible: NDArray[np.bool_], slot: Slot) -> tuple[float, float, float, float]:
+    columns, rows = np.flatnonzero(visible.any(axis=0)), np.flatnonzero(visible.any(axis=1))
+    if not len(columns):
+        return (float(slot.x), float(slot.y), float(slot.x + slot.width), float(slot.y + slot.height))
+    left, right, top, bottom = int(columns[0]), int(columns[-1]) + 1, int(rows[0]), int(rows[-1]) + 1
+    return (float(slot.x + left), float(slot.y + top), float(slot.x + right), float(slot.y + bottom))
+
+
+def _describe(
+    world: World,
+    actor: _Actor,
+    attributes: dict[str, str],
+    slot: Slot,
+    kind: SceneKind,
+    box: tuple[float, float, float, float],
+) -> SceneObject:
+    category = actor.category
+    return SceneObject(
+        box=box,
+        category=category.name,
+        sprite=actor.sprite,
+        attributes=attributes,
+        relation=slot.relation,
+        neighbour=slot.neighbour,
+        scene=kind.name,
+        tags=wording.tags(category, attributes, slot.relation, kind.name, world.neutral),
+        captions=wording.captions(category, attributes, slot.relation, kind),
+        heldout_pair=(attributes.get("color"), category.name) in world.heldout_pairs,
+        heldout_sprite=actor.sprite in world.heldout_sprites,
+    )
+
+
+if __name__ == "__main__":
+    from model.training.scene_report import main
+
+    main()
