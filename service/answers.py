@@ -1,0 +1,181 @@
+"""Between the contract and the model: a request's fields -> queries, descriptions -> the answer's schema."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model.records import (
+    AttributeLabel,
+    Caption,
+    Corners,
+    Label,
+    ModelCard,
+    RegionDescription,
+    RegionQuery,
+    Task,
+    ViewPlan,
+)
+
+from .engine import Described
+from .intake import region_id
+from .metrics import STAGES
+from .schemas import (
+    AttributeOut,
+    BoxFormat,
+    CaptionOut,
+    DescribeFields,
+    DescribeResponse,
+    ImageOut,
+    LabelOut,
+    ModelOut,
+    NamesOut,
+    RegionIn,
+    RegionOut,
+    ViewOut,
+    ViewsOut,
+)
+from .settings import Settings
+
+
+def corners(box: Sequence[float], box_format: BoxFormat, scale: tuple[float, float]) -> Corners:
+    """A box in any accepted format -> xyxy pixels of the upright image.
+
+    scale: pixels per unit of x and of y; (1, 1) for boxes in pixels, (width, height) for normalised ones.
+    """
+    first, second, third, fourth = (value * scale[axis % 2] for axis, value in enumerate(box))
+    if box_format == "xywh":
+        return first, second, first + third, second + fourth
+    if box_format == "cxcywh":
+        return first - third / 2, second - fourth / 2, first + third / 2, second + fourth / 2
+    return first, second, third, fourth
+
+
+def queries(fields: DescribeFields, width: int, height: int) -> list[RegionQuery]:
+    """One query per region. width, height: of the upright image, in pixels."""
+    scale = (float(width), float(height)) if fields.normalized else (1.0, 1.0)
+    given = fields.thresholds.model_dump(exclude_none=True) if fields.thresholds else {}
+    thresholds = {Task(name): score for name, score in given.items()}
+    return [
+        RegionQuery(
+            box=corners(region.box, fields.box_format, scale),
+            tasks=fields.task,
+            controls=tuple(fields.controls or ()),
+            views=fields.views,
+            top_k=fields.top_k,
+            thresholds=thresholds,
+        )
+        for region in fields.regions
+    ]
+
+
+def answer(
+    request_id: str, model: str, regions: Sequence[RegionIn], described: Described, total_ms: float
+) -> DescribeResponse:
+    """The answer's schema. total_ms: since the request's first byte."""
+    return DescribeResponse(
+        id=request_id,
+        model=model,
+        image=ImageOut(width=described.width, height=described.height),
+        regions=[
+            region_answer(region_id(asked, index), found, {"queue": described.queue_ms[index]})
+            for index, (asked, found) in enumerate(zip(regions, described.regions, strict=True))
+        ],
+        timings_ms=_in_order({**described.timings_ms, "total": total_ms}),
+    )
+
+
+def region_answer(name: str, found: RegionDescription, more_ms: Mapping[str, float]) -> RegionOut:
+    """One region's schema. more_ms: stage times that the model does not know of."""
+    shared = _viewed(found.plan)
+    own = {task: _viewed(plan) for task, plan in found.plans.items()} if found.plan is None else {}
+    return RegionOut(
+        id=name,
+        box=list(found.box),
+        clipped=found.clipped,
+        **shared,
+        caption=_caption(found.caption, own.get(Task.CAPTION, {})),
+        tags=_labels(found.tags, own.get(Task.TAGS, {})),
+        attributes=_attributes(found.attributes, own.get(Task.ATTRIBUTES, {})),
+        categories=_labels(found.categories, own.get(Task.CATEGORIES, {})),
+        timings_ms=_in_order({**found.timings_ms, **more_ms}),
+    )
+
+
+def _viewed(plan: ViewPlan | None) -> dict[str, Any]:
+    if plan is None:
+        return {}
+    views = [ViewOut(t=view.t, box=list(view.box)) for view in plan.views]
+    return {"views": views, "view_policy": plan.policy.value}
+
+
+def _caption(caption: Caption | None, viewed: Mapping[str, Any]) -> CaptionOut | None:
+    if caption is None:
+        return None
+    return CaptionOut(
+        text=caption.text,
+        score=caption.score,
+        logprob_sum=caption.logprob_sum,
+        logprob_mean=caption.logprob_mean,
+        **viewed,
+    )
+
+
+def _labels(labels: Sequence[Label] | None, viewed: Mapping[str, Any]) -> list[LabelOut] | None:
+    if labels is None:
+        return None
+    return [
+        LabelOut(name=label.name, score=label.score, probability=label.probability, **viewed) for label in labels
+    ]
+
+
+def _attributes(
+    labels: Sequence[AttributeLabel] | None, viewed: Mapping[str, Any]
+) -> list[AttributeOut] | None:
+    if labels is None:
+        return None
+    return [
+        AttributeOut(
+            name=label.name,
+            type=label.type,
+            value=label.value,
+            score=label.score,
+            probability=label.probability,
+            **viewed,
+        )
+        for label in labels
+    ]
+
+
+def _in_order(timings_ms: Mapping[str, float]) -> dict[str, float]:
+    """Stages in the order in which they happen, to a microsecond."""
+    order = {stage: place for place, stage in enumerate(STAGES)}
+    stages = sorted(timings_ms, key=lambda stage: order.get(stage, len(order)))
+    return {stage: round(timings_ms[stage], 3) for stage in stages}
+
+
+def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
+    """What a client may know about the model and the limits that it meets."""
+    limits = (
+        "max_body_bytes",
+        "max_image_pixels",
+        "max_regions",
+        "max_top_k",
+        "max_controls",
+        "max_control_chars",
+        "max_id_chars",
+    )
+    return ModelOut(
+        name=card.name,
+        revision=card.revision,
+        parameters=card.parameters,
+        dtype=card.dtype,
+        device=card.device,
+        views=ViewsOut(count=card.num_views, size=card.view_size),
+        vocabulary={
+            task: NamesOut(size=len(names), names=list(names)) for task, names in card.vocabulary.items()
+        },
+        task_priors={task: list(views) for task, views in card.task_priors.items()},
+        thresholds=dict(card.thresholds),
+        limits={name: getattr(settings, name) for name in limits},
+        trained_on=card.trained_on,
+        intended_use=card.intended_use,
+    )

@@ -1,0 +1,219 @@
+"""`dynrefer`: the commands. Each one imports what it needs when it runs, so that `--help` loads no torch.
+
+A mistake of the person at the keyboard is one line on standard error and exit code 2, never a traceback.
+"""
+
+import inspect
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from model.errors import ModelError
+
+from .settings import PREFIX, Settings, SettingsError, flag_names, load_settings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from model.records import Corners, Task
+
+MISTAKE = 2  # exit code: something that was typed, named or found on this machine cannot be honoured
+BACKLOG = 2_048
+
+app = typer.Typer(
+    name="dynrefer",
+    help="Describe image regions: captions, tags, attributes and categories.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Boxes = Annotated[list[str], typer.Option("--box", help="x1,y1,x2,y2 in pixels of the upright image; repeatable.")]
+Tasks = Annotated[
+    list[str] | None, typer.Option("--task", help="caption, tags, attributes or categories; repeatable. Default: all.")
+]
+ModelName = Annotated[str, typer.Option("--model", help="Name or directory of the model.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, BMP or GIF.")]
+
+
+def fail(sentence: str, code: int = MISTAKE) -> NoReturn:
+    """End the command with one line."""
+    print(f"dynrefer: {sentence}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def main() -> None:
+    """The console script: every expected error ends in one line."""
+    try:
+        app()
+    except ModelError as error:
+        fail(str(error))
+
+
+def _serve(**flags: str | None) -> None:
+    """Serve the model over HTTP. Every flag has an environment twin, DYNREFER_<NAME>."""
+    try:
+        settings = load_settings({name: value for name, value in flags.items() if value is not None})
+    except SettingsError as error:
+        fail(str(error))
+    from .server import serve
+
+    try:
+        listener = _listen(settings.host, settings.port)
+    except OSError as error:
+        fail(f"cannot listen on {settings.host} port {settings.port}: {os.strerror(error.errno or 0).lower()}")
+    code, sentence = serve(settings, listener)
+    if sentence:
+        fail(sentence, code)
+    raise SystemExit(code)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+
+
+def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Give the command one text option per setting: names, defaults and meanings stand in `Settings` alone."""
+    parameters, annotations = [], {}
+    for name in flag_names():
+        field = Settings.model_fields[name]
+        help_text = f"{field.description}. [default: {field.default}; {PREFIX}{name.upper()}]"
+        annotation = Annotated[
+            str | None,
+            typer.Option("--" + name.replace("_", "-"), help=help_text, metavar="VALUE", show_default=False),
+        ]
+        annotations[name] = annotation
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        )
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = annotations
+    return command
+
+
+app.command("serve")(_with_flags(_serve))
+
+
+@app.command()
+def describe(
+    image: Picture,
+    box: Boxes,
+    task: Tasks = None,
+    model: ModelName = "embedded",
+    device: Device = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as the service answers.")] = False,
+    draw: Annotated[Path | None, typer.Option(help="Draw boxes and captions into this picture.")] = None,
+) -> None:
+    """Describe regions of an image, without a server."""
+    tasks, corners, pixels = _read_tasks(task), _read_boxes(box), _read_image(image)
+    if draw:
+        _refuse_unwritable(draw)
+    from model import DynRefer
+
+    found = DynRefer.load(model, device=device).describe(pixels, corners, tasks)
+    from .answers import region_answer
+
+    answers = [region_answer(str(index), each, {}) for index, each in enumerate(found)]
+    if as_json:
+        print(json.dumps([each.model_dump(exclude_none=True) for each in answers], indent=2, ensure_ascii=False))
+    else:
+        print("\n\n".join(_in_words(each.model_dump(exclude_none=True)) for each in answers))
+    if draw:
+        from model.drawing import draw_descriptions
+
+        draw_descriptions(pixels, found).save(draw)
+
+
+@app.command()
+def views(
+    image: Picture,
+    box: Boxes,
+    draw: Annotated[Path, typer.Option(help="The picture to write.")],
+    task: Tasks = None,
+    model: ModelName = "embedded",
+    device: Device = "auto",
+) -> None:
+    """Draw the nested views that the model looks at, side by side with t, distance and gain."""
+    tasks, corners, pixels = _read_tasks(task), _read_boxes(box), _read_image(image)
+    _refuse_unwritable(draw)
+    from model import DynRefer
+    from model.drawing import draw_views
+
+    predictor = DynRefer.load(model, device=device)
+    plans = [predictor.plan_views(pixels, each, tasks) for each in corners]
+    draw_views(pixels, plans).save(draw)
+
+
+def _read_boxes(texts: list[str]) -> "list[Corners]":
+    boxes: list[Corners] = []
+    for text in texts:
+        try:
+            x1, y1, x2, y2 = (float(part) for part in text.split(","))
+        except ValueError:
+            fail(f"--box {text} is not four numbers x1,y1,x2,y2.")
+        boxes.append((x1, y1, x2, y2))
+    return boxes
+
+
+def _read_tasks(names: list[str] | None) -> "tuple[Task, ...] | None":
+    from model.records import Task
+
+    if not names:
+        return None
+    known = [task.value for task in Task]
+    for name in names:
+        if name not in known:
+            fail(f"--task {name} is unknown; the tasks are {', '.join(known)}.")
+    return tuple(dict.fromkeys(Task(name) for name in names))
+
+
+def _read_image(path: Path) -> "NDArray[np.uint8]":
+    """The upright image, read as the service reads it: same formats, same refusals."""
+    from . import images
+    from .errors import ServiceError
+
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        fail(f"cannot read {path}: {os.strerror(error.errno or 0).lower()}.")
+    images.forbid_bombs()
+    try:
+        return images.decode(data, Settings.model_fields["max_image_pixels"].default)
+    except ServiceError as error:
+        fail(f"{path}: {error.detail}")
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Before the model is loaded, not after."""
+    from PIL import Image
+
+    if path.suffix.lower() not in Image.registered_extensions():
+        fail(f"cannot write {path}: the ending must be one of a picture, such as .png.")
+    target = path if path.exists() else path.parent
+    if path.is_dir() or not target.exists() or not os.access(target, os.W_OK):
+        fail(f"cannot write {path}: no such folder, or no right to write there.")
+
+
+def _in_words(region: dict[str, Any]) -> str:
+    lines = [f"region {region['id']}  box {', '.join(f'{value:g}' for value in region['box'])}"]
+    if "caption" in region:
+        lines.append(f"  caption     {region['caption']['text']}  ({region['caption']['score']:.2f})")
+    for task in ("tags", "attributes", "categories"):
+        if task in region:
+            named = ", ".join(f"{label['name']} {label['probability']:.2f}" for label in region[task])
+            lines.append(f"  {task:<11} {named or 'none'}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,218 @@
+"""What the service may complain of, and the ONE table from error to HTTP.
+
+    ServiceError
+    ├── InvalidRequestError     a field that cannot be honoured, with its JSON pointer      422
+    ├── BodyTooLargeError       more bytes than max_body_bytes                              413
+    ├── ImageTooLargeError      more pixels than max_image_pixels                           413
+    ├── UnsupportedMediaError   content type, content encoding or image format              415
+    ├── UnauthorizedError       no key, or one that is not known                            401
+    ├── QueueFullError          no room for the whole request                               429
+    ├── UnavailableError        not ready, draining, or the device is lost                  503
+    ├── DeadlineError           the request's deadline passed                               504
+    └── RegionFailedError       the model failed on this region                             500
+
+`model.errors.QueryError` is a 422 as well. Every message is one sentence of ours: no trace, path or library's text.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import ClassVar
+
+from fastapi import Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from model.errors import ModelError, QueryError
+
+PROBLEM_JSON = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """One thing wrong with a request. pointer: RFC 6901, into the JSON document; "" is the whole document."""
+
+    pointer: str
+    detail: str
+
+
+class ServiceError(Exception):
+    """Base of every error that the service raises on purpose. detail: one sentence for the client."""
+
+    headers: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, detail: str, flaws: Sequence[Flaw] = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.flaws = tuple(flaws)
+
+
+class InvalidRequestError(ServiceError):
+    """Fields that cannot be honoured."""
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> "InvalidRequestError":
+        """One flaw, which is also the summary."""
+        return cls(detail, [Flaw(pointer, detail)])
+
+
+class BodyTooLargeError(ServiceError):
+    """The body has more bytes than the settings allow."""
+
+
+class ImageTooLargeError(ServiceError):
+    """The image has more pixels than the settings allow."""
+
+
+class UnsupportedMediaError(ServiceError):
+    """A content type, content encoding or image format that is not accepted."""
+
+
+class UnauthorizedError(ServiceError):
+    """No key, or one that is not known."""
+
+    headers = {"WWW-Authenticate": "Bearer"}
+
+
+class _RetryLaterError(ServiceError):
+    """A refusal that is worth another try. retry_after_s: whole seconds, at least 1."""
+
+    def __init__(self, detail: str, retry_after_s: float = 1.0) -> None:
+        super().__init__(detail)
+        self.retry_after_s = max(1, math.ceil(retry_after_s))
+
+
+class QueueFullError(_RetryLaterError):
+    """The queue has no room for the whole request."""
+
+
+class UnavailableError(_RetryLaterError):
+    """Not ready, draining, or the device is lost."""
+
+
+class DeadlineError(ServiceError):
+    """The request's deadline passed."""
+
+
+class RegionFailedError(ServiceError):
+    """The model failed on a region."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpMeaning:
+    """How one kind of error is told over HTTP. slug: the last part of the problem's type."""
+
+    status: int
+    slug: str
+    title: str
+
+
+# The one table. An error is looked up by its class, then by its bases.
+TABLE: dict[type[Exception], HttpMeaning] = {
+    InvalidRequestError: HttpMeaning(422, "invalid-request", "The request is not valid"),
+    QueryError: HttpMeaning(422, "invalid-request", "The request is not valid"),
+    BodyTooLargeError: HttpMeaning(413, "body-too-large", "The request body is too large"),
+    ImageTooLargeError: HttpMeaning(413, "image-too-large", "The image has too many pixels"),
+    UnsupportedMediaError: HttpMeaning(415, "unsupported-media", "The media type is not supported"),
+    UnauthorizedError: HttpMeaning(401, "unauthorized", "A valid key is required"),
+    QueueFullError: HttpMeaning(429, "queue-full", "The service is at its limit"),
+    UnavailableError: HttpMeaning(503, "unavailable", "The service is not available"),
+    DeadlineError: HttpMeaning(504, "deadline-passed", "The deadline passed"),
+    RegionFailedError: HttpMeaning(500, "region-failed", "A region could not be described"),
+    ModelError: HttpMeaning(500, "internal", "The service failed"),
+    Exception: HttpMeaning(500, "internal", "The service failed"),
+}
+
+
+class FlawItem(BaseModel):
+    """One thing wrong with the request."""
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) into the request; empty for the whole document")
+    detail: str
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "urn:problem-type:dynrefer:invalid-request",
+                    "title": "The request is not valid",
+                    "status": 422,
+                    "detail": "The box lies wholly outside the image.",
+                    "instance": "urn:request:req_9f1c2ab04de84f6b",
+                    "errors": [
+                        {"pointer": "/regions/0/box", "detail": "The box lies wholly outside the image."}
+                    ],
+                }
+            ]
+        }
+    )
+
+    type: str = Field(description="what kind of problem this is; stable, made for programs")
+    title: str = Field(description="the kind in words")
+    status: int = Field(description="the HTTP status")
+    detail: str = Field(description="one sentence about this occurrence")
+    instance: str = Field(description="this occurrence, by its X-Request-Id")
+    errors: list[FlawItem] | None = Field(None, description="the fields at fault")
+
+
+def meaning_of(error: Exception) -> HttpMeaning:
+    """The table's row for an error: its own class first, then its bases."""
+    return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+
+
+def problem_response(error: Exception, request_id: str) -> JSONResponse:
+    """The problem document of any error. What is not ours tells the client nothing but its request id."""
+    if isinstance(error, HTTPException):
+        return _routing_problem(error, request_id)
+    meaning = meaning_of(error)
+    detail, flaws, headers = "Something went wrong on our side; the log has this request's id.", (), {}
+    if isinstance(error, ServiceError):
+        detail, flaws, headers = error.detail, error.flaws, dict(error.headers)
+    elif isinstance(error, QueryError):
+        detail = str(error)
+        flaws = (Flaw(query_pointer(error), detail),)
+    if isinstance(error, _RetryLaterError):
+        headers["Retry-After"] = str(error.retry_after_s)
+    return _document(meaning, detail, flaws, request_id, headers)
+
+
+def query_pointer(error: QueryError) -> str:
+    """Where in the request a query error lies: a box belongs to its region, all else to the whole request."""
+    if error.field == "box" and error.index is not None:
+        return f"/regions/{error.index}/box"
+    return f"/{error.field}" if error.field else ""
+
+
+def _routing_problem(error: HTTPException, request_id: str) -> JSONResponse:
+    """404, 405 and whatever else the framework itself refuses."""
+    phrase = HTTPStatus(error.status_code).phrase
+    details = {404: "There is nothing at this path.", 405: "This path does not take this method."}
+    meaning = HttpMeaning(error.status_code, phrase.lower().replace(" ", "-"), phrase)
+    detail = details.get(error.status_code, phrase + ".")
+    return _document(meaning, detail, (), request_id, dict(error.headers or {}))
+
+
+def _document(
+    meaning: HttpMeaning, detail: str, flaws: Sequence[Flaw], request_id: str, headers: dict[str, str]
+) -> JSONResponse:
+    body: dict[str, object] = {
+        "type": f"urn:problem-type:dynrefer:{meaning.slug}",
+        "title": meaning.title,
+        "status": meaning.status,
+        "detail": detail,
+        "instance": f"urn:request:{request_id}",
+    }
+    if flaws:
+        body["errors"] = [{"pointer": flaw.pointer, "detail": flaw.detail} for flaw in flaws]
+    return JSONResponse(body, meaning.status, headers, media_type=PROBLEM_JSON)
+
+
+async def answer_problem(request: Request, error: Exception) -> JSONResponse:
+    """Exception handler for everything in the table and for the framework's own refusals."""
+    return problem_response(error, request.state.request_id)

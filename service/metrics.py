@@ -1,0 +1,72 @@
+"""What the service counts, under the names that dashboards use. Units in the names, closed label sets."""
+
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+STAGES = ("decode", "views", "queue", "vision", "heads", "caption")
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
+PIXELS = (1e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8)
+
+
+class Metrics:
+    """One registry per application, so that two of them in a process do not share counts."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter(
+            "dynrefer_requests", "Requests answered.", ["route", "outcome"], registry=self.registry
+        )
+        self.request_seconds = Histogram(
+            "dynrefer_request_duration_seconds",
+            "From the request's first byte to its answer.",
+            ["route"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.stage_seconds = Histogram(
+            "dynrefer_stage_duration_seconds",
+            "Time of a request in one stage.",
+            ["stage"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.batch_regions = Histogram(
+            "dynrefer_batch_regions", "Regions in a batch.", buckets=COUNTS, registry=self.registry
+        )
+        self.batch_views = Histogram(
+            "dynrefer_batch_views", "Views in a batch.", buckets=COUNTS, registry=self.registry
+        )
+        self.image_pixels = Histogram(
+            "dynrefer_image_pixels", "Size of a decoded image.", buckets=PIXELS, registry=self.registry
+        )
+        self.rejected = Counter(
+            "dynrefer_rejected", "Requests turned away before any work.", ["reason"], registry=self.registry
+        )
+        self.queue_regions = Gauge(
+            "dynrefer_queue_regions", "Regions admitted and waiting for the device.", registry=self.registry
+        )
+
+    def watch_queue(self, waiting: Callable[[], float]) -> None:
+        """Read the queue's length whenever the metrics are read."""
+        self.queue_regions.set_function(waiting)
+
+    def observe_stages(self, timings_ms: Mapping[str, float]) -> None:
+        """Count one described request's stages."""
+        for stage in STAGES:
+            if stage in timings_ms:
+                self.stage_seconds.labels(stage).observe(timings_ms[stage] / 1e3)
+
+    def render(self) -> bytes:
+        """The Prometheus text format."""
+        return generate_latest(self.registry)
+
+
+def outcome_of(status: int) -> str:
+    """The closed set of outcomes that a status belongs to."""
+    if status < 400:
+        return "ok"
+    named = {401: "unauthorized", 429: "rejected", 499: "disconnected", 503: "unavailable", 504: "deadline"}
+    return named.get(status, "refused" if status < 500 else "failed")

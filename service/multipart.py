@@ -1,0 +1,91 @@
+"""A multipart form's bytes -> the parts `image` and `request`.
+
+The body is in memory already, within max_body_bytes, so nothing is spooled to disk: the service runs on a
+read-only file system.
+"""
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from .errors import InvalidRequestError
+
+PARTS = ("image", "request")
+
+
+class _Collector:
+    """Gathers the parts as the parser meets them."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, bytearray] = {}
+        self._header = bytearray()
+        self._value = bytearray()
+        self._disposition = b""
+        self._current = bytearray()
+        self.finished = False
+
+    def on_part_begin(self) -> None:
+        self._disposition = b""
+
+    def on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def on_header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = bytes(self._value)
+        self._header.clear()
+        self._value.clear()
+
+    def on_headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if name not in PARTS:
+            raise InvalidRequestError.at("", "A multipart form has the parts 'image' and 'request' and no others.")
+        if name in self.parts:
+            raise InvalidRequestError.at(_pointer(name), f"The part '{name}' stands twice in the form.")
+        self._current = self.parts[name] = bytearray()
+
+    def on_part_data(self, data: bytes, start: int, end: int) -> None:
+        self._current += data[start:end]
+
+    def on_end(self) -> None:
+        self.finished = True
+
+
+def split_form(body: bytes, content_type: str) -> tuple[bytes, bytes]:
+    """(image, request) of a form. Raises InvalidRequestError for a form that is broken or lacks a part."""
+    _, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary")
+    if not boundary:
+        raise InvalidRequestError.at("", "The Content-Type of a multipart form must name its boundary.")
+    collector = _Collector()
+    try:
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": collector.on_part_begin,
+                "on_header_field": collector.on_header_field,
+                "on_header_value": collector.on_header_value,
+                "on_header_end": collector.on_header_end,
+                "on_headers_finished": collector.on_headers_finished,
+                "on_part_data": collector.on_part_data,
+                "on_end": collector.on_end,
+            },
+        )
+        parser.write(body)
+        parser.finalize()
+    except FormParserError:
+        raise InvalidRequestError.at("", "The multipart form is not well formed.") from None
+    if not collector.finished:
+        raise InvalidRequestError.at("", "The multipart form is cut short.")
+    for name in PARTS:
+        if name not in collector.parts:
+            raise InvalidRequestError.at(_pointer(name), f"The form lacks the part '{name}'.")
+    return bytes(collector.parts["image"]), bytes(collector.parts["request"])
+
+
+def _pointer(part: str) -> str:
+    """Pointers lead into the request document, in which only the image has a place of its own."""
+    return "/image" if part == "image" else ""

@@ -1,0 +1,81 @@
+"""The parts of the OpenAPI document that FastAPI cannot derive: two request forms, and problem documents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from .errors import PROBLEM_JSON, Problem
+from .schemas import DescribeFields, DescribeRequest
+
+# The version of the contract, not of the package.
+API_VERSION = "1.0.0"
+TITLE = "DynRefer"
+DESCRIPTION = (
+    "Describes image regions: post an image and boxes, get captions, tags, attributes and categories with scores "
+    "and with the nested views that were looked at. Every error is a problem document (RFC 9457)."
+)
+_REFERENCES = "#/components/schemas/{model}"
+
+
+def _problem(description: str, *headers: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "description": description,
+        "content": {PROBLEM_JSON: {"schema": {"$ref": _REFERENCES.format(model="Problem")}}},
+    }
+    if headers:
+        entry["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
+    return entry
+
+
+PROBLEMS: Mapping[int, dict[str, Any]] = {
+    401: _problem("Keys are configured, and none or a wrong one was given", "WWW-Authenticate"),
+    413: _problem("The body has too many bytes or the image too many pixels"),
+    415: _problem("Not an accepted image format, content type or content encoding"),
+    422: _problem("A field is not valid; `errors` points at it"),
+    429: _problem("The queue has no room for the whole request", "Retry-After"),
+    500: _problem("The model failed; `errors` points at the regions"),
+    503: _problem("Not ready, shutting down, or the device is lost", "Retry-After"),
+    504: _problem("The deadline passed"),
+}
+
+DESCRIBE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": _REFERENCES.format(model="DescribeRequest")}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image", "request"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "image": {"type": "string", "contentMediaType": "application/octet-stream"},
+                        "request": {"$ref": _REFERENCES.format(model="DescribeFields")},
+                    },
+                },
+                "encoding": {"request": {"contentType": "application/json"}},
+            },
+        },
+    }
+}
+
+
+def pick(problems: Mapping[int, dict[str, Any]], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problem answers that a route may give."""
+    return {status: problems[status] for status in statuses}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """The whole document; the schemas that only our own parsing uses are added to FastAPI's."""
+    found = get_openapi(title=TITLE, version=API_VERSION, description=DESCRIPTION, routes=app.routes)
+    _, extra = models_json_schema(
+        [(DescribeRequest, "validation"), (DescribeFields, "validation"), (Problem, "serialization")],
+        ref_template=_REFERENCES,
+    )
+    schemas = found.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(extra["$defs"])
+    found["components"]["schemas"] = dict(sorted(schemas.items()))
+    return found

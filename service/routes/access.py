@@ -1,0 +1,29 @@
+"""What every route may ask for, as named types."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from ..engine import Engine
+from ..metrics import Metrics
+from ..settings import Settings
+
+
+def _engine(request: Request) -> Engine:
+    engine: Engine = request.app.state.engine
+    return engine
+
+
+def _metrics(request: Request) -> Metrics:
+    metrics: Metrics = request.app.state.metrics
+    return metrics
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+CurrentEngine = Annotated[Engine, Depends(_engine)]
+CurrentMetrics = Annotated[Metrics, Depends(_metrics)]
+CurrentSettings = Annotated[Settings, Depends(_settings)]

@@ -1,0 +1,330 @@
+"""The public contract: what a request may say and what an answer looks like. Limits that settings choose are not here.
+
+Every record refuses unknown fields and coerces nothing: "1" is not a number, and true is not one either.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from model.records import Task
+
+BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
+PolicyName = Literal["image_prior", "task_prior", "fixed"]
+TASK_NAMES = tuple(task.value for task in Task)
+SCORED_TASKS = tuple(name for name in TASK_NAMES if name != Task.CAPTION)
+
+
+def refusal(detail: str) -> PydanticCustomError:
+    """A complaint in our own words."""
+    return PydanticCustomError("refused", "{detail}", {"detail": detail})
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _four_numbers(value: object) -> tuple[float, ...]:
+    if not isinstance(value, list) or len(value) != 4 or not all(_is_number(each) for each in value):
+        raise refusal("A box is a list of four numbers.")
+    if not all(abs(each) < 1e15 for each in value):  # NaN and infinities too; a long integer fits no float
+        raise refusal("The four numbers of a box must be finite and below 1e15.")
+    return tuple(float(each) for each in value)
+
+
+def _task_names(value: object) -> tuple[Task, ...] | None:
+    if value is None:
+        return None
+    names = value if isinstance(value, list) else [value]
+    if not names:
+        raise refusal("At least one task is needed; null asks for all four.")
+    for name in names:
+        if not isinstance(name, str) or name not in TASK_NAMES:
+            raise refusal(f"Unknown task; the tasks are {', '.join(TASK_NAMES)}, a list of them, or null.")
+    return tuple(dict.fromkeys(Task(name) for name in names))
+
+
+def _t_values(value: object) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value or not all(_is_number(each) for each in value):
+        raise refusal("Views are a list of t values, the first one 0.")
+    if not all(0 <= each <= 1 for each in value):
+        raise refusal("Every view's t must lie in 0 to 1.")
+    return tuple(float(each) for each in value)
+
+
+def _no_vocabulary(value: object) -> None:
+    if value is not None:
+        raise refusal("This server does not support 'vocabulary'; leave it out or send null.")
+
+
+def _no_explanation(value: object) -> bool:
+    if value is not False:
+        raise refusal("This server does not support 'explain'; leave it out or send false.")
+    return False
+
+
+Box = Annotated[
+    tuple[float, ...],
+    BeforeValidator(_four_numbers),
+    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}),
+]
+Tasks = Annotated[
+    tuple[Task, ...] | None,
+    BeforeValidator(_task_names),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "enum": list(TASK_NAMES)},
+                {"type": "array", "items": {"type": "string", "enum": list(TASK_NAMES)}, "minItems": 1},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
+Views = Annotated[
+    tuple[float, ...] | None,
+    BeforeValidator(_t_values),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "array", "items": {"type": "number", "minimum": 0, "maximum": 1}, "minItems": 1},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
+Threshold = Annotated[float, Field(allow_inf_nan=False)]
+
+
+class Contract(BaseModel):
+    """Base of what a client sends."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class RegionIn(Contract):
+    """One region to describe."""
+
+    box: Box = Field(description="in `box_format`; pixels of the upright image unless `normalized`")
+    id: str | None = Field(None, min_length=1, description="comes back with the answer; default: the index")
+
+
+class Thresholds(Contract):
+    """The least score per task; what scores lower does not come back."""
+
+    tags: Threshold | None = None
+    attributes: Threshold | None = None
+    categories: Threshold | None = None
+
+
+class DescribeFields(Contract):
+    """A request without its image: the `request` part of the multipart form."""
+
+    regions: list[RegionIn] = Field(min_length=1, description="what to describe")
+    box_format: BoxFormat = Field(
+        "xyxy", description="xyxy: corners; xywh: corner and size (COCO); cxcywh: centre and size (YOLO)"
+    )
+    normalized: bool = Field(False, description="coordinates are fractions of the image's width and height")
+    task: Tasks = Field(
+        None,
+        description="what to compute, with the views that suit the task; null: all four, with views chosen by the image",
+    )
+    vocabulary: Annotated[None, BeforeValidator(_no_vocabulary)] = Field(
+        None, description="not supported by this server yet"
+    )
+    controls: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        None, description="words that the caption should take up"
+    )
+    views: Views = Field(
+        None, description="explicit views: t from 0 (the region) to 1 (the whole image), the first 0"
+    )
+    top_k: int = Field(10, ge=1, description="the most tags, attributes and categories that come back")
+    thresholds: Thresholds | None = Field(None, description="least scores; tags have a default of the model's")
+    explain: Annotated[Literal[False], BeforeValidator(_no_explanation)] = Field(
+        False, description="not supported by this server yet"
+    )
+
+
+class ImageIn(Contract):
+    """The image, in a JSON request."""
+
+    base64: str = Field(description="JPEG, PNG, WebP, BMP or GIF (first frame), in standard Base64")
+
+
+class DescribeRequest(DescribeFields):
+    """A request as one JSON object."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "image": {"base64": "/9j/4AAQSkZJRg..."},
+                    "regions": [{"id": "left-dog", "box": [64, 256, 384, 384]}],
+                    "task": ["caption", "attributes"],
+                    "controls": ["street"],
+                }
+            ]
+        }
+    )
+
+    image: ImageIn
+
+
+class ViewOut(BaseModel):
+    """A crop that the model looked at."""
+
+    t: float = Field(description="0: the region, 1: the whole image")
+    box: list[float] = Field(description="xyxy, pixels of the upright image")
+
+
+# A result carries views of its own only where several tasks looked at different ones.
+OwnViews = Annotated[
+    list[ViewOut] | None, Field(description="only where the tasks of a region looked at different views")
+]
+OwnPolicy = Annotated[PolicyName | None, Field(description="only beside `views`")]
+
+
+class CaptionOut(BaseModel):
+    """A caption."""
+
+    text: str
+    score: float = Field(description="exp of the beam score")
+    logprob_sum: float
+    logprob_mean: float = Field(description="per token")
+    views: OwnViews = None
+    view_policy: OwnPolicy = None
+
+
+class LabelOut(BaseModel):
+    """A tag or a category."""
+
+    name: str
+    score: float = Field(description="raw; thresholds apply to it")
+    probability: float = Field(description="calibrated, 0 to 1")
+    views: OwnViews = None
+    view_policy: OwnPolicy = None
+
+
+class AttributeOut(BaseModel):
+    """An attribute, `type:value`."""
+
+    name: str
+    type: str
+    value: str
+    score: float = Field(description="raw; thresholds apply to it")
+    probability: float = Field(description="calibrated, 0 to 1")
+    views: OwnViews = None
+    view_policy: OwnPolicy = None
+
+
+class RegionOut(BaseModel):
+    """One region described. What the task did not ask for is absent."""
+
+    id: str
+    box: list[float] = Field(description="xyxy, pixels of the upright image, after clipping")
+    clipped: bool = Field(description="whether the box stood partly outside the image")
+    views: list[ViewOut] | None = Field(None, description="in the order in which the model fused them")
+    view_policy: PolicyName | None = None
+    caption: CaptionOut | None = None
+    tags: list[LabelOut] | None = None
+    attributes: list[AttributeOut] | None = None
+    categories: list[LabelOut] | None = None
+    timings_ms: dict[str, float] = Field(description="views, queue, vision, heads, caption")
+
+
+class ImageOut(BaseModel):
+    """The upright image's size, in pixels."""
+
+    width: int
+    height: int
+
+
+class DescribeResponse(BaseModel):
+    """The answer."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "req_9f1c2ab04de84f6b",
+                    "model": "dynrefer-embedded",
+                    "image": {"width": 640, "height": 426},
+                    "regions": [
+                        {
+                            "id": "left-dog",
+                            "box": [64, 256, 384, 384],
+                            "clipped": False,
+                            "views": [
+                                {"t": 0.0, "box": [64, 256, 384, 384]},
+                                {"t": 0.4, "box": [38.4, 153.6, 486.4, 400.8]},
+                            ],
+                            "view_policy": "image_prior",
+                            "caption": {
+                                "text": "a brown dog lying on the street",
+                                "score": 0.41,
+                                "logprob_sum": -0.9,
+                                "logprob_mean": -0.11,
+                            },
+                            "tags": [{"name": "dog", "score": 0.97, "probability": 0.88}],
+                            "timings_ms": {"views": 1.2, "queue": 4.0, "vision": 41.0, "heads": 2.2, "caption": 60.0},
+                        }
+                    ],
+                    "timings_ms": {"decode": 3.1, "views": 1.2, "queue": 4.0, "vision": 41.0, "total": 112.0},
+                }
+            ]
+        }
+    )
+
+    id: str = Field(description="the X-Request-Id")
+    model: str
+    image: ImageOut
+    regions: list[RegionOut]
+    timings_ms: dict[str, float] = Field(description="decode, views, queue, vision, heads, caption, total")
+
+
+class NamesOut(BaseModel):
+    """A vocabulary."""
+
+    size: int
+    names: list[str]
+
+
+class ViewsOut(BaseModel):
+    """How the model looks."""
+
+    count: int = Field(description="views per region")
+    size: int = Field(description="side of a view, in pixels")
+
+
+class ModelOut(BaseModel):
+    """A loaded model."""
+
+    name: str
+    revision: str
+    parameters: int
+    dtype: str
+    device: str
+    views: ViewsOut
+    vocabulary: dict[str, NamesOut]
+    task_priors: dict[str, list[float]] = Field(description="the views, by t, that each task looks at")
+    thresholds: dict[str, float]
+    limits: dict[str, int] = Field(description="what a request may hold")
+    trained_on: str
+    intended_use: str
+
+
+class ModelList(BaseModel):
+    """The models that this server has loaded."""
+
+    models: list[ModelOut]
+
+
+class Status(BaseModel):
+    """A probe's answer."""
+
+    status: str
+
+

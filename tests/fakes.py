@@ -1,0 +1,171 @@
+"""A predictor without weights or torch: what it says follows from the box alone. For tests of the HTTP contract."""
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import BoxError, QueryError, ViewsError
+from model.records import (
+    ALL_TASKS,
+    AttributeLabel,
+    Caption,
+    Corners,
+    Label,
+    ModelCard,
+    RegionDescription,
+    RegionQuery,
+    Task,
+    View,
+    ViewPlan,
+    ViewPolicy,
+)
+
+PRIORS: Mapping[Task, tuple[float, ...]] = {
+    Task.CAPTION: (0.0, 0.4, 1.0),
+    Task.TAGS: (0.0, 0.2, 0.5),
+    Task.ATTRIBUTES: (0.0, 0.1, 0.3),
+    Task.CATEGORIES: (0.0, 0.1, 0.3),
+}
+NAMES = {
+    "tags": ("dog", "street", "leash"),
+    "attributes": ("color:brown", "size:small"),
+    "categories": ("dog", "fox", "wolf"),
+}
+CARD = ModelCard(
+    name="fake",
+    revision="0",
+    parameters=0,
+    dtype="float32",
+    device="cpu",
+    num_views=3,
+    view_size=224,
+    vocabulary=NAMES,
+    task_priors={task.value: views for task, views in PRIORS.items()},
+    thresholds={"tags": 0.5},
+    trained_on="nothing",
+    intended_use="tests of the service",
+)
+
+
+@dataclass(frozen=True)
+class FakeRegion:
+    """A prepared region. pixel: the image's colour at the box's first corner, to see that the image was right."""
+
+    query: RegionQuery
+    box: Corners
+    clipped: bool
+    size: tuple[int, int]
+    pixel: tuple[int, int, int]
+    num_views: int = 3
+
+
+@dataclass
+class FakePredictor:
+    """run_hook: called with the boxes of each batch in the device thread; it may sleep, raise or end the thread.
+
+    batches: the boxes of every batch run. run_threads: names of the threads that called `run`.
+    """
+
+    card: ModelCard = CARD
+    run_hook: Callable[[Sequence[Corners]], None] = lambda boxes: None
+    batches: list[list[Corners]] = field(default_factory=list)
+    run_threads: set[str] = field(default_factory=set)
+    prepare_threads: set[str] = field(default_factory=set)
+    queries: list[RegionQuery] = field(default_factory=list)
+
+    def prepare(self, image: NDArray[np.uint8], queries: Sequence[RegionQuery]) -> list[FakeRegion]:
+        """Refuses what the real one refuses."""
+        self.prepare_threads.add(threading.current_thread().name)
+        self.queries.extend(queries)
+        prepared = []
+        for index, query in enumerate(queries):
+            try:
+                prepared.append(_prepare(image, query))
+            except QueryError as error:
+                error.index = index
+                raise
+        return prepared
+
+    def run(self, regions: Sequence[FakeRegion]) -> list[float]:
+        """One number per region."""
+        self.run_threads.add(threading.current_thread().name)
+        boxes = [region.box for region in regions]
+        self.batches.append(boxes)
+        self.run_hook(boxes)
+        return [sum(box) / 1000 for box in boxes]
+
+    def finish(self, region: FakeRegion, output: float) -> RegionDescription:
+        """Every task that was asked for, with scores that fall by 0.1."""
+        tasks = region.query.tasks or ALL_TASKS
+        plans = {task: _plan(region, task) for task in tasks}
+        shared = next(iter(plans.values())) if len(set(plans.values())) == 1 else None
+        return RegionDescription(
+            box=region.box,
+            clipped=region.clipped,
+            plan=shared,
+            plans=plans,
+            caption=_caption(region, output) if Task.CAPTION in tasks else None,
+            tags=_labels(region, Task.TAGS) if Task.TAGS in tasks else None,
+            attributes=_attributes(region) if Task.ATTRIBUTES in tasks else None,
+            categories=_labels(region, Task.CATEGORIES) if Task.CATEGORIES in tasks else None,
+            timings_ms={"views": 0.5, "vision": 2.0, "heads": 1.0, "caption": 3.0},
+        )
+
+
+def _prepare(image: NDArray[np.uint8], query: RegionQuery) -> FakeRegion:
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = query.box
+    if x2 <= x1 or y2 <= y1:
+        raise BoxError("The box is empty or inverted.")
+    box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
+    if box[2] <= box[0] or box[3] <= box[1]:
+        raise BoxError("The box lies wholly outside the image.")
+    if query.views is not None and (len(query.views) != CARD.num_views or query.views[0] != 0):
+        raise ViewsError("This model takes three views, the first of them 0.")
+    red, green, blue = (int(value) for value in image[int(box[1]), int(box[0])])
+    return FakeRegion(query, box, box != query.box, (width, height), (red, green, blue))
+
+
+def _plan(region: FakeRegion, task: Task) -> ViewPlan:
+    width, height = region.size
+    whole = (0.0, 0.0, float(width), float(height))
+    if region.query.views is not None:
+        chosen, policy = region.query.views, ViewPolicy.FIXED
+    elif region.query.tasks is not None:
+        chosen, policy = PRIORS[task], ViewPolicy.TASK_PRIOR
+    else:
+        chosen, policy = (0.0, 0.6, 1.0), ViewPolicy.IMAGE_PRIOR
+    views = []
+    for t in chosen:
+        x1, y1, x2, y2 = (near + t * (far - near) for near, far in zip(region.box, whole, strict=True))
+        views.append(View(t, (x1, y1, x2, y2)))
+    return ViewPlan(tuple(views), policy)
+
+
+def _caption(region: FakeRegion, output: float) -> Caption:
+    words = " ".join(("pixel", *map(str, region.pixel), *region.query.controls))
+    return Caption(text=words, score=output, logprob_sum=-1.0, logprob_mean=-0.25)
+
+
+def _labels(region: FakeRegion, task: Task) -> tuple[Label, ...]:
+    least = region.query.thresholds.get(task, float("-inf"))
+    scored = [Label(name, 0.9 - 0.1 * rank, 0.8) for rank, name in enumerate(NAMES[task.value])]
+    return tuple(label for label in scored if label.score > least)[: region.query.top_k]
+
+
+def _attributes(region: FakeRegion) -> tuple[AttributeLabel, ...]:
+    labels = _labels(region, Task.ATTRIBUTES)
+    parts = [label.name.split(":") for label in labels]
+    return tuple(
+        AttributeLabel(label.name, kind, value, label.score, label.probability)
+        for label, (kind, value) in zip(labels, parts, strict=True)
+    )
+
+
+def slowly(seconds: float) -> Callable[[Sequence[Corners]], None]:
+    """A run_hook that takes its time."""
+    return lambda boxes: time.sleep(seconds)
