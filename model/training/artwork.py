@@ -1,7 +1,8 @@
 """Icon artwork: the npm packages it comes from, its rendering, and the pack of sprites that ships.
 
     python -m model.training.artwork install [--cache DIR]     npm-installs the pinned packages
-    python -m model.training.artwork pack [--cache DIR]        renders the shipped styles into sprites.zip, prints its SHA-256
+    python -m model.training.artwork pack [--cache DIR]        renders the shipped styles into sprites.zip,
+    prints its SHA-256
 
 A sprite id is "style/icon". Licences and authors are in `world.json` and NOTICE.
 """
@@ -39,7 +40,8 @@ class SpritePack(Mapping[str, NDArray[np.uint8]]):
 
     @classmethod
     def load(cls, path: Path | None = None) -> SpritePack:
-        """Read a pack (the committed `sprites.zip` by default); OSError or zipfile.BadZipFile where it cannot be read."""
+        """Read a pack (the committed `sprites.zip` by default); OSError or zipfile.BadZipFile where it
+        cannot be read."""
         images: dict[str, NDArray[np.uint8]] = {}
         with zipfile.ZipFile(path or PACK_FILE) as archive:
             for name in archive.namelist():
@@ -64,7 +66,8 @@ class SpritePack(Mapping[str, NDArray[np.uint8]]):
 
 
 def default_cache() -> Path:
-    """Where `install` puts the packages unless told otherwise: DYNREFER_ART_CACHE, or a folder in the user's cache."""
+    """Where `install` puts the packages unless told otherwise: DYNREFER_ART_CACHE, or a folder in the user's
+    cache."""
     chosen = os.environ.get("DYNREFER_ART_CACHE")
     return Path(chosen) if chosen else Path.home() / ".cache" / "dynrefer" / "art"
 
@@ -73,7 +76,9 @@ def install(world: World, cache: Path) -> None:
     """npm-install the pinned packages of every style below `cache`; CalledProcessError where npm fails."""
     cache.mkdir(parents=True, exist_ok=True)
     packages = [f"{art.package}@{art.version}" for art in world.art]
-    subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(cache), *packages], check=True)
+    subprocess.run(
+        ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(cache), *packages], check=True
+    )
 
 
 @lru_cache(maxsize=16)
@@ -84,7 +89,8 @@ def _icon_set(cache: Path, package: str) -> dict[str, Any]:
 
 
 def render(world: World, cache: Path, sprite: str) -> NDArray[np.uint8]:
-    """Draw one icon: (h, w, 4) uint8 RGBA, cropped to its alpha. KeyError if it is unknown, OSError if not installed."""
+    """Draw one icon: (h, w, 4) uint8 RGBA, cropped to its alpha. KeyError if it is unknown, OSError if not
+    installed."""
     import resvg_py  # of the train extra: who only uses the pack needs no renderer
 
     style, icon = sprite.split("/")
@@ -99,15 +105,16 @@ def render(world: World, cache: Path, sprite: str) -> NDArray[np.uint8]:
         '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
         f'viewBox="{left} {top} {width} {height}" width="{width}" height="{height}">{entry["body"]}</svg>'
     )
-    drawn = Image.open(io.BytesIO(bytes(resvg_py.svg_to_bytes(svg_string=svg, width=2 * SPRITE_SIDE))))
-    drawn = drawn.convert("RGBA")
+    png = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=2 * SPRITE_SIDE))
+    drawn = Image.open(io.BytesIO(png)).convert("RGBA")
     drawn = drawn.crop(alpha_box(drawn))
     drawn.thumbnail((SPRITE_SIDE, SPRITE_SIDE), Image.Resampling.LANCZOS)
     return np.asarray(drawn.crop(alpha_box(drawn)))
 
 
 def alpha_box(image: Image.Image) -> tuple[int, int, int, int]:
-    """xyxy, pixels: the tight box of an RGBA image's visible part; the whole image where nothing is visible."""
+    """xyxy, pixels: the tight box of an RGBA image's visible part; the whole image where nothing is
+    visible."""
     visible = image.getchannel("A").point(_EDGE_TABLE)
     return visible.getbbox() or (0, 0, *image.size)
 
@@ -127,7 +134,8 @@ def write_pack(world: World, cache: Path, path: Path) -> str:
 
 
 def unseen_style_sprites(world: World, cache: Path) -> SpritePack | None:
-    """The sprites of the evaluation-only style, drawn from `cache`; None where that style is not installed there."""
+    """The sprites of the evaluation-only style, drawn from `cache`; None where that style is not installed
+    there."""
     unshipped = [art for art in world.art if not art.shipped]
     if any(not (cache / "node_modules" / art.package / "icons.json").is_file() for art in unshipped):
         return None

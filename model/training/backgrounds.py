@@ -1,4 +1,5 @@
-"""The backgrounds of the drawn scenes: a texture looked up in a colour ramp, lit unevenly, with some clutter."""
+"""The backgrounds of the drawn scenes: a texture looked up in a colour ramp, lit unevenly, with some
+clutter."""
 
 from __future__ import annotations
 
@@ -61,7 +62,9 @@ def _ramp(scene: str, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 def _clutter(scene: str, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Small things that belong to the scene and are no object of it: stars, pebbles, flowers, foam, knots."""
-    spots = {"night": 30, "grass": 9, "sand": 8, "snow": 7, "water": 6, "sky": 0, "wooden floor": 3}.get(scene, 0)
+    spots = {"night": 30, "grass": 9, "sand": 8, "snow": 7, "water": 6, "sky": 0, "wooden floor": 3}.get(
+        scene, 0
+    )
     if not spots:
         return image
     height, width = image.shape[:2]
@@ -101,7 +104,9 @@ def _textures(scene: str) -> tuple[Texture, ...]:
         "brick wall": _bricks,
         "wooden floor": _planks,
         "city": _buildings,
-        "sky": lambda rng: np.clip(1.9 * (0.7 * _noise(rng, 80, 34) + 0.3 * _noise(rng, 24, 14)) - 0.85, 0, 1),
+        "sky": lambda rng: np.clip(
+            1.9 * (0.7 * _noise(rng, 80, 34) + 0.3 * _noise(rng, 24, 14)) - 0.85, 0, 1
+        ),
         "plain background": lambda rng: 0.85 * _noise(rng, 220, 220) + 0.15 * _noise(rng, 2, 2),
     }
     number = list(_RAMPS).index(scene)
@@ -114,12 +119,12 @@ def _noise(rng: np.random.Generator, wide: float, tall: float) -> NDArray[np.flo
     cells = (max(2, round(_SIDE / wide)), max(2, round(_SIDE / tall)))
     coarse = rng.random((cells[1], cells[0]), dtype=np.float32)
     smooth = Image.fromarray(coarse).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-    return np.clip(np.asarray(smooth), 0, 1)
+    return np.asarray(np.clip(np.asarray(smooth), 0, 1), dtype=np.float32)
 
 
 def _ripples(rng: np.random.Generator, period: float) -> NDArray[np.float32]:
     rows = np.arange(_SIDE, dtype=np.float32)[:, None] + 26 * _noise(rng, 90, 60)
-    return (0.5 + 0.5 * np.sin(rows * (2 * np.pi / period))).astype(np.float32)
+    return np.asarray(0.5 + 0.5 * np.sin(rows * (2 * np.pi / period)), dtype=np.float32)
 
 
 def _bricks(rng: np.random.Generator) -> NDArray[np.float32]:
@@ -130,7 +135,7 @@ def _bricks(rng: np.random.Generator) -> NDArray[np.float32]:
     shade = rng.uniform(0.62, 1.0, (_SIDE // tall + 2, _SIDE // wide + 3))[row, x // wide]
     joint = (y % tall < mortar) | (x % wide < mortar)
     wall = np.where(joint, 0.1, shade) * (0.88 + 0.12 * _noise(rng, 3, 3))
-    return wall.astype(np.float32)
+    return np.asarray(wall, dtype=np.float32)
 
 
 def _planks(rng: np.random.Generator) -> NDArray[np.float32]:
@@ -139,11 +144,12 @@ def _planks(rng: np.random.Generator) -> NDArray[np.float32]:
     shade = rng.uniform(0.35, 0.85, _SIDE // tall + 1)[rows][:, None]
     grain = 0.3 * (_noise(rng, 120, 3) - 0.5) + 0.1 * (_noise(rng, 40, 8) - 0.5)
     seam = (np.arange(_SIDE) % tall < 2)[:, None]
-    return np.where(seam, 0.04, shade + grain).astype(np.float32)
+    return np.asarray(np.where(seam, 0.04, shade + grain), dtype=np.float32)
 
 
 def _buildings(rng: np.random.Generator) -> NDArray[np.float32]:
-    """House fronts with rows of windows, side by side and one above another, so that any part of it shows some."""
+    """House fronts with rows of windows, side by side and one above another, so that any part of it shows
+    some."""
     canvas = Image.new("L", (_SIDE, _SIDE), 225)
     draw = ImageDraw.Draw(canvas)
     x = 0

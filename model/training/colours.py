@@ -1,4 +1,5 @@
-"""The fixed rule that names the colour and the tone of drawn pixels, and the pigments that objects are recoloured with."""
+"""The fixed rule that names the colour and the tone of drawn pixels, and the pigments that objects are
+recoloured with."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def pigment(colour: str, rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def measure_colour(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str | None:
-    """The name that at least half of the masked pixels bear, or None. rgb: (h, w, 3) uint8; mask: (h, w) bool."""
+    """The name that at least half of the masked pixels bear, or None. rgb: (h, w, 3) uint8; mask: (h, w)
+    bool."""
     pixels = (rgb[mask] >> 3).astype(np.int32)
     if not len(pixels):
         return None
@@ -46,7 +48,8 @@ def measure_colour(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str | Non
 
 
 def measure_tone(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str | None:
-    """dark, medium or bright by the mean of the masked pixels' brightest channel, None in the gaps between them."""
+    """dark, medium or bright by the mean of the masked pixels' brightest channel, None in the gaps between
+    them."""
     pixels = rgb[mask]
     if not len(pixels):
         return None
@@ -60,7 +63,8 @@ def measure_tone(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str | None:
 
 @lru_cache(maxsize=1)
 def _name_table() -> NDArray[np.uint8]:
-    """(32768,) uint8: the index in COLOURS of every colour of five bits a channel, `_NONE` between the names."""
+    """(32768,) uint8: the index in COLOURS of every colour of five bits a channel, `_NONE` between the
+    names."""
     table = np.empty(32768, dtype=np.uint8)
     for code in range(32768):
         red, green, blue = ((code >> shift & 31) / 31 for shift in (10, 5, 0))

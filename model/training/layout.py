@@ -1,7 +1,9 @@
 """Where the objects of a scene go, so that each one has exactly one relation, to its nearest neighbour.
 
-The picture is cut into cells; each cell takes a unit: a pair, or a chain of three where the number of objects is odd. Within a unit the
-objects lie closer together than any two units, so an object's nearest neighbour (the smallest gap between boxes) is in its unit.
+The picture is cut into cells; each cell takes a unit: a pair, or a chain of three where the number of
+objects is odd. Within a unit the
+objects lie closer together than any two units, so an object's nearest neighbour (the smallest gap between
+boxes) is in its unit.
 Only pairs whose relation is "in front of" / "behind" overlap.
 """
 
@@ -26,7 +28,8 @@ Cell = tuple[float, float, float, float]  # x, y, width, height, pixels
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one object: its corner and size in whole pixels, its relation to object `neighbour`, and its layer (0: drawn first)."""
+    """A place for one object: its corner and size in whole pixels, its relation to object `neighbour`, and
+    its layer (0: drawn first)."""
 
     x: int
     y: int
@@ -109,7 +112,12 @@ def _wanted_size(image: Image.Image, picture: Picture, rng: np.random.Generator)
 
 
 def _chained(
-    sizes: Sequence[tuple[float, float]], cell: Cell, picture: Picture, start: int, down: bool, rng: np.random.Generator
+    sizes: Sequence[tuple[float, float]],
+    cell: Cell,
+    picture: Picture,
+    start: int,
+    down: bool,
+    rng: np.random.Generator,
 ) -> list[Slot] | None:
     """Two or three objects in a row (or, `down`, in a column) with a clear dominant direction."""
     x, y, long, short = cell if not down else (cell[1], cell[0], cell[3], cell[2])
@@ -169,7 +177,8 @@ def _overlapping(
     start: int,
     rng: np.random.Generator,
 ) -> list[Slot] | None:
-    """A pair of which one covers a visible part of the other; the first or the second, by chance, is in front."""
+    """A pair of which one covers a visible part of the other; the first or the second, by chance, is in
+    front."""
     x, y, width, height = cell
     reach = np.array(sizes).sum(axis=0) * 0.88
     widest = np.array(sizes).max(axis=0)
@@ -181,7 +190,10 @@ def _overlapping(
     offset = _cover(images, whole, front, rng)
     if offset is None:
         return None
-    spans = [(min(0, d), max(a[i], d + b[i])) for i, d, a, b in ((i, offset[i], whole[0], whole[1]) for i in (0, 1))]
+    spans = [
+        (min(0, d), max(a[i], d + b[i]))
+        for i, d, a, b in ((i, offset[i], whole[0], whole[1]) for i in (0, 1))
+    ]
     corner = []
     for (low, high), origin, room in zip(spans, (x, y), (width, height), strict=True):
         if high - low > room - 1:
@@ -197,7 +209,8 @@ def _overlapping(
 def _cover(
     images: Sequence[Image.Image], sizes: Sequence[tuple[int, int]], front: int, rng: np.random.Generator
 ) -> tuple[int, int] | None:
-    """The second object's corner relative to the first's, for an overlap that is clear but leaves most to be seen."""
+    """The second object's corner relative to the first's, for an overlap that is clear but leaves most to be
+    seen."""
     coarse = 3  # masks are compared at a third of their size
     masks = [_mask(image, size, coarse) for image, size in zip(images, sizes, strict=True)]
     back = masks[1 - front]

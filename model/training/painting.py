@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from model.training.artwork import alpha_box
 from model.training.colours import pigment
@@ -18,7 +18,8 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 @dataclass(frozen=True)
 class Posed:
-    """A sprite in its pose: RGBA image cropped tight, and the pose's name (None where poses cannot be told apart)."""
+    """A sprite in its pose: RGBA image cropped tight, and the pose's name (None where poses cannot be told
+    apart)."""
 
     image: Image.Image
     pose: str | None
@@ -26,12 +27,16 @@ class Posed:
 
 @dataclass(frozen=True)
 class Look:
-    """What is done to a sprite's pixels. tint: a colour's name, None for natural. gain: below 1 darkens. opacity in (0, 1]."""
+    """What is done to a sprite's pixels. tint: a colour's name, None for natural. gain: below 1 darkens.
+    opacity in (0, 1].
+    outlined: a dark line along its rim, as some styles of drawing have it.
+    """
 
     tint: str | None
     gain: float
     pattern: Pattern
     opacity: float
+    outlined: bool = False
 
 
 def pose_sprite(sprite: NDArray[np.uint8], posed: bool, rng: np.random.Generator) -> Posed:
@@ -54,7 +59,9 @@ def pose_sprite(sprite: NDArray[np.uint8], posed: bool, rng: np.random.Generator
     return Posed(image, pose if posed else None)
 
 
-def paint(image: Image.Image, size: tuple[int, int], look: Look, rng: np.random.Generator) -> NDArray[np.uint8]:
+def paint(
+    image: Image.Image, size: tuple[int, int], look: Look, rng: np.random.Generator
+) -> NDArray[np.uint8]:
     """The object at its final size: (h, w, 4) uint8 RGBA; size is (w, h) in pixels."""
     pixels = np.array(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
     rgb = pixels[..., :3].astype(np.float32)
@@ -66,6 +73,8 @@ def paint(image: Image.Image, size: tuple[int, int], look: Look, rng: np.random.
         rgb = 255 - (255 - rgb) * (2 - look.gain)
     if look.pattern != "plain":
         rgb = _patterned(rgb, look.pattern, rng)
+    if look.outlined:
+        rgb[_rim(pixels[..., 3])] *= 0.12
     pixels[..., :3] = rgb
     if look.opacity < 1:
         pixels[..., 3] = pixels[..., 3] * np.float32(look.opacity)
@@ -75,7 +84,8 @@ def paint(image: Image.Image, size: tuple[int, int], look: Look, rng: np.random.
 def _tinted(
     rgb: NDArray[np.float32], alpha: NDArray[np.uint8], colour: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Repaint in `colour`, keeping the sprite's light and shade around its own mean and a trace of its hues."""
+    """Repaint in `colour`, keeping the sprite's light and shade around its own mean and a trace of its
+    hues."""
     luma = rgb @ _LUMA / 255
     solid = alpha > 127
     relief = luma - (float(luma[solid].mean()) if solid.any() else 0.5)
@@ -84,6 +94,13 @@ def _tinted(
     painted = colour + up * (1 - colour) + down * colour
     mix = np.float32(rng.uniform(0.8, 0.95))
     return np.asarray(np.clip(painted * (255 * mix) + rgb * (1 - mix), 0, 255), dtype=np.float32)
+
+
+def _rim(alpha: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(h, w) bool: the visible pixels along the edge, one or two pixels deep by the object's size."""
+    width = 3 if max(alpha.shape) < 56 else 5
+    inner = np.asarray(Image.fromarray(np.pad(alpha, 2)).filter(ImageFilter.MinFilter(width)))[2:-2, 2:-2]
+    return (alpha > 90) & (inner < 90)
 
 
 def _patterned(rgb: NDArray[np.float32], pattern: Pattern, rng: np.random.Generator) -> NDArray[np.float32]:

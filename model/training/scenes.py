@@ -1,6 +1,8 @@
-"""Synthetic scenes: icon artwork on drawn backgrounds, with boxes, names, attributes, relations and captions known exactly.
+"""Synthetic scenes: icon artwork on drawn backgrounds, with boxes, names, attributes, relations and captions
+known exactly.
 
-    python -m model.training.scenes --report 500 [--split train]      shares of relations, colours and states; ms per scene
+    python -m model.training.scenes --report 500 [--split train]      shares of relations, colours and
+    states; ms per scene
     python -m model.training.scenes --sheet out.png [--seed N]        a contact sheet with boxes and captions
 
 A scene is a pure function of (world, sprites, seed, split).
@@ -67,7 +69,8 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Cast:
-    """What a split draws from: the categories with their sprites, and the colours that each may be painted in."""
+    """What a split draws from: the categories with their sprites, and the colours that each may be painted
+    in."""
 
     members: tuple[tuple[Category, tuple[str, ...]], ...]
     colours: Mapping[str, tuple[str, ...]]
@@ -85,12 +88,15 @@ class _Actor:
 def draw_scene(world: World, sprites: SpritePack, seed: int, split: Split) -> Scene:
     """Draw the scene of `seed` in `split`. `sprites`: the shipped pack, or for "unseen_style" that style's.
 
-    train, test: training sprites and allowed colour x category pairs. heldout_pairs: every object is a held-out pair.
+    train, test: training sprites and allowed colour x category pairs. heldout_pairs: every object is a
+    held-out pair.
     heldout_sprites, unseen_style: every object's sprite is held out, or of the style that never ships.
     Raises ValueError for a negative seed, an unknown split, or sprites that hold none of the split's.
     """
     if seed < 0 or split not in SPLITS:
-        raise ValueError(f"no scene of seed {seed} in split {split!r}: seeds are >= 0, splits are {', '.join(SPLITS)}")
+        raise ValueError(
+            f"no scene of seed {seed} in split {split!r}: seeds are >= 0, splits are {', '.join(SPLITS)}"
+        )
     cast = _cast(world, sprites, split)
     rng = np.random.default_rng((seed, SPLITS.index(split)))
     while True:
@@ -106,18 +112,24 @@ def _cast(world: World, sprites: SpritePack, split: Split) -> _Cast:
         if split == "unseen_style":
             names = category.unseen_sprites
         else:
-            names = tuple(s for s in category.sprites if (s in world.heldout_sprites) == (split == "heldout_sprites"))
+            names = tuple(
+                s for s in category.sprites if (s in world.heldout_sprites) == (split == "heldout_sprites")
+            )
         names = tuple(name for name in names if name in sprites)
         if names:
             members.append((category, names))
     heldout = split == "heldout_pairs"
     colours = {
-        category.name: tuple(c for c in world.colours if ((c, category.name) in world.heldout_pairs) == heldout)
+        category.name: tuple(
+            c for c in world.colours if ((c, category.name) in world.heldout_pairs) == heldout
+        )
         for category, _ in members
     }
     members = [(category, names) for category, names in members if colours[category.name]]
     if len(members) < MAX_OBJECTS:
-        raise ValueError(f"the sprites given hold {len(members)} categories of split {split!r}: too few for a scene")
+        raise ValueError(
+            f"the sprites given hold {len(members)} categories of split {split!r}: too few for a scene"
+        )
     return _Cast(tuple(members), colours)
 
 
@@ -126,7 +138,9 @@ def _attempt(
 ) -> Scene | None:
     count = MIN_OBJECTS + int(rng.choice(len(_COUNT_SHARES), p=_COUNT_SHARES))
     width, height = (int(np.clip(rng.normal(224, 36), MIN_SIDE, MAX_SIDE)) for _ in range(2))
-    actors = [_engage(cast, sprites, int(i), rng) for i in rng.choice(len(cast.members), count, replace=False)]
+    actors = [
+        _engage(cast, sprites, int(i), rng) for i in rng.choice(len(cast.members), count, replace=False)
+    ]
     slots = None
     for _ in range(_TRIES):
         slots = slots or arrange([a.posed.image for a in actors], Picture(width, height), rng)
@@ -149,10 +163,12 @@ def _engage(cast: _Cast, sprites: SpritePack, index: int, rng: np.random.Generat
     return _Actor(category, sprite, pose_sprite(sprites[sprite], category.posed, rng))
 
 
-def _look(category: Category, colours: tuple[str, ...], must_tint: bool, overlapping: bool, rng: np.random.Generator) -> Look:
+def _look(
+    category: Category, colours: tuple[str, ...], must_tint: bool, overlapping: bool, rng: np.random.Generator
+) -> Look:
     """A random look. Objects that overlap stay opaque, so that what is in front stays clear."""
     tint = colours[int(rng.integers(len(colours)))] if must_tint or rng.random() < 0.62 else None
-    choice, light, veil = rng.random(3)
+    choice, light, veil, ink = rng.random(4)
     pattern: Literal["plain", "striped", "dotted"] = "plain"
     if not category.patterned and not must_tint:
         pattern = "striped" if choice < 0.14 else "dotted" if choice < 0.28 else "plain"
@@ -162,7 +178,7 @@ def _look(category: Category, colours: tuple[str, ...], must_tint: bool, overlap
     if must_tint:
         gain = 1.0
     opacity = float(rng.uniform(0.42, 0.55)) if veil < 0.12 and not overlapping and not must_tint else 1.0
-    return Look(tint, gain, pattern, opacity)
+    return Look(tint, gain, pattern, opacity, outlined=ink < 0.2)
 
 
 def _draw_object(
@@ -198,7 +214,9 @@ def _draw_object(
     return None
 
 
-def _attributes(actor: _Actor, look: Look, colour: str | None, tone: str | None, size: str | None) -> dict[str, str]:
+def _attributes(
+    actor: _Actor, look: Look, colour: str | None, tone: str | None, size: str | None
+) -> dict[str, str]:
     """type -> value of what is known. A pattern of the artwork's own leaves the pattern unknown."""
     found = {
         "color": colour,

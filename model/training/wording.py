@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from model.training.world import UNSAID, Category, SceneKind
 
 MAX_WORDS = 16
-# Types whose value is spoken as an adjective, in the order of speech; the droppable ones go first where a caption gets too long.
+# Types whose value is spoken as an adjective, in the order of speech; the droppable ones go first where a
+# caption gets too long.
 _SPOKEN = ("size", "pose", "optical", "tone", "color", "pattern")
 _DROPPABLE = ("tone", "optical", "pose", "pattern")
 
@@ -15,7 +16,8 @@ _DROPPABLE = ("tone", "optical", "pose", "pattern")
 def captions(
     category: Category, attributes: Mapping[str, str], relation: str, scene: SceneKind
 ) -> tuple[str, ...]:
-    """Three wordings of the same facts: lower case, 6 to 16 words, the neighbour only ever "another object"."""
+    """Three wordings of the same facts: lower case, 6 to 16 words, the neighbour only ever "another
+    object"."""
     words = _adjectives(attributes)
     fixed = len(f"{category.article} {category.name} to the {relation} another object {scene.phrase}".split())
     for kind in _DROPPABLE:
@@ -32,7 +34,11 @@ def captions(
 
 
 def tags(
-    category: Category, attributes: Mapping[str, str], relation: str, scene: str, neutral: Mapping[str, tuple[str, ...]]
+    category: Category,
+    attributes: Mapping[str, str],
+    relation: str,
+    scene: str,
+    neutral: Mapping[str, tuple[str, ...]],
 ) -> tuple[str, ...]:
     """Category, supercategory, what is said of its state, scene and relation: members of `World.tags`."""
     states = [v for kind, v in attributes.items() if v not in UNSAID and v not in neutral.get(kind, ())]

@@ -1,7 +1,9 @@
 """The drawn world: what exists in it, what is withheld from training, and the words for all of it.
 
-Everything is data in `world.json`; this module reads it into frozen records and checks it. `World.digest` names the world that a
-model was trained in and is measured in: it covers the file's bytes and, through the digest written in the file, the sprite pack.
+Everything is data in `world.json`; this module reads it into frozen records and checks it. `World.digest`
+names the world that a
+model was trained in and is measured in: it covers the file's bytes and, through the digest written in the
+file, the sprite pack.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ class Category:
     """A kind of object.
 
     article: "a", "a pair of" or "" (plurals); "a" stands for "an" too.
-    posed: whether upright, tilted and upside-down can be told apart (not so for balls or for tools drawn diagonally).
+    posed: whether upright, tilted and upside-down can be told apart (not so for balls or for tools drawn
+    diagonally).
     patterned: whether its artwork bears a pattern of its own, so that "plain" would be wrong.
     sprites, unseen_sprites: sprite ids "style/icon" that ship, and those of the evaluation-only style.
     """
@@ -46,7 +49,8 @@ class Category:
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute in the OVAD manner: name "type:value", and the words and the template ("is" or "has") of its prompts."""
+    """An attribute in the OVAD manner: name "type:value", and the words and the template ("is" or "has") of
+    its prompts."""
 
     name: str
     type: str
@@ -93,7 +97,8 @@ class HasAttributes(Protocol):
 class World:
     """The world as data; compare worlds by `digest`.
 
-    neutral: type -> values that are known but named by no attribute (a medium size is neither small nor large).
+    neutral: type -> values that are known but named by no attribute (a medium size is neither small nor
+    large).
     heldout_pairs: (colour, category name), never drawn in training. heldout_sprites: sprite ids, likewise.
     """
 
@@ -121,7 +126,8 @@ class World:
 
     @classmethod
     def load(cls, path: Path | None = None) -> World:
-        """Read and check `path` (the committed `world.json` by default); raises `WorldError`, naming the entry."""
+        """Read and check `path` (the committed `world.json` by default); raises `WorldError`, naming the
+        entry."""
         raw = (path or HERE / "world.json").read_bytes()
         try:
             return _parse(json.loads(raw), hashlib.sha256(raw).hexdigest())
@@ -136,7 +142,8 @@ class World:
         raise KeyError(name)
 
     def attribute_targets(self, obj: HasAttributes) -> NDArray[np.int8]:
-        """(A,) int8 in the order of `attributes`: 1 positive, 0 negative, -1 unknown (its type is not known of `obj`)."""
+        """(A,) int8 in the order of `attributes`: 1 positive, 0 negative, -1 unknown (its type is not known
+        of `obj`)."""
         known = obj.attributes
         targets = [int(known[a.type] == a.value) if a.type in known else -1 for a in self.attributes]
         return np.array(targets, dtype=np.int8)
@@ -147,10 +154,7 @@ UNSAID = frozenset({"upright", "plain", "opaque"})
 
 
 def _parse(data: dict[str, Any], digest: str) -> World:
-    categories = tuple(
-        Category(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
-        for entry in data["categories"]
-    )
+    categories = tuple(_category(entry) for entry in data["categories"])
     attributes = tuple(
         Attribute(a["name"], a["type"], tuple(a["synonyms"]), a["template"]) for a in data["attributes"]
     )
@@ -167,6 +171,11 @@ def _parse(data: dict[str, Any], digest: str) -> World:
         sprite_pack_sha256=data["sprite_pack_sha256"],
         digest=digest,
     )
+
+
+def _category(entry: dict[str, Any]) -> Category:
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()}
+    return Category(**fields)
 
 
 def _tags(world: World) -> tuple[str, ...]:
@@ -191,7 +200,9 @@ def _validate(world: World) -> None:
         raise WorldError(f"heldout_sprites: not a sprite of any category: {sorted(unknown)[0]}")
     for attribute in world.attributes:
         if attribute.name != f"{attribute.type}:{attribute.value}" or attribute.template not in ("is", "has"):
-            raise WorldError(f"attribute {attribute.name}: its name is not type:value, or its template is unknown")
+            raise WorldError(
+                f"attribute {attribute.name}: its name is not type:value, or its template is unknown"
+            )
     for kind in world.scene_kinds:
         if kind.name not in kind.phrase:
             raise WorldError(f"scene {kind.name}: its phrase does not hold its name")

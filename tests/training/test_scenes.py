@@ -52,7 +52,7 @@ def test_images_and_boxes_keep_their_limits(scenes: list[Scene]) -> None:
     for scene in scenes:
         height, width, channels = scene.image.shape
         assert scene.image.dtype == np.uint8 and channels == 3
-        assert MIN_SIDE <= min(height, width) and max(height, width) <= MAX_SIDE
+        assert min(height, width) >= MIN_SIDE and max(height, width) <= MAX_SIDE
         assert 3 <= len(scene.objects) <= 8
         for obj in scene.objects:
             x1, y1, x2, y2 = obj.box
@@ -103,7 +103,10 @@ def test_training_and_test_see_nothing_withheld(world: World, sprites: SpritePac
     for seed in range(150):
         for obj in draw_scene(world, sprites, seed, split).objects:  # type: ignore[arg-type]
             assert obj.sprite not in world.heldout_sprites and not obj.heldout_sprite
-            assert (obj.attributes.get("color"), obj.category) not in world.heldout_pairs and not obj.heldout_pair
+            assert (
+                obj.attributes.get("color"),
+                obj.category,
+            ) not in world.heldout_pairs and not obj.heldout_pair
 
 
 def test_heldout_splits_hold_nothing_else(world: World, sprites: SpritePack) -> None:
@@ -127,11 +130,15 @@ def test_captions_say_relation_and_scene_and_not_the_neighbour(scenes: list[Scen
 
 def test_articles(objects: list[SceneObject]) -> None:
     for caption in (caption for obj in objects for caption in obj.captions):
-        assert not re.search(r"\ba [aeio]|\ban [^aeiou]|\ba (glasses|scissors|skis|trousers|grapes|cherries)\b", caption)
+        assert not re.search(
+            r"\ba [aeio]|\ban [^aeiou]|\ba (glasses|scissors|skis|trousers|grapes|cherries)\b", caption
+        )
 
 
 def test_labels_are_the_worlds(world: World, objects: list[SceneObject]) -> None:
-    values = {(a.type, a.value) for a in world.attributes} | {(t, v) for t, vs in world.neutral.items() for v in vs}
+    values = {(a.type, a.value) for a in world.attributes} | {
+        (t, v) for t, vs in world.neutral.items() for v in vs
+    }
     for obj in objects:
         assert set(obj.tags) <= set(world.tags) and len(set(obj.tags)) == len(obj.tags)
         assert set(obj.attributes.items()) <= values
