@@ -1,0 +1,262 @@
+"""Batches of drawn scenes: what the two trainings of the embedded model read.
+
+A batch is a pure function of (seed, index), so that a resumed run sees the batches of an uninterrupted one. Views that several
+regions share (t = 1 of one scene) are cut once.
+
+Letters: N distinct views, R regions, V views of a region, T tags, A attributes, L tokens, S view side in pixels.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from model.geometry import boxes_in_views, boxes_towards, integer_crops
+from model.network.language import IGNORED
+from model.training.scenes import Scene, SceneObject, draw_scene
+from model.training.artwork import SpritePack
+from model.training.world import World
+
+STEPS = tuple(i / 10 for i in range(1, 11))
+_JITTER = 0.06  # of the box's side: a client's box is never as tight as ours
+
+
+@dataclass
+class Targets:
+    """What is known of R regions.
+
+    category, relation, scene: (R,) int64. attributes: (R, A) int8: 1, 0, or -1 where unknown. tags: (R, T) float32, 0 or 1.
+    captions: (R, L) int64 ids of the text tower, padded with its end token.
+    """
+
+    category: Tensor
+    relation: Tensor
+    scene: Tensor
+    attributes: Tensor
+    tags: Tensor
+    captions: Tensor
+
+
+@dataclass
+class PretrainBatch:
+    """Single views with the objects seen in them.
+
+    images: (N, 3, S, S) uint8. boxes: (R, 4) float32 in pixels of the view; owner: (R,) view of each region.
+    near: (R,) bool, True for a region that fills its view (t = 0), whose relation cannot be seen.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    owner: Tensor
+    near: Tensor
+    targets: Targets
+
+
+@dataclass
+class RegionBatch:
+    """Regions with their nested views.
+
+    images: (N, 3, S, S) uint8 distinct views; index: (R, V) into them; boxes: (R, V, 4) float32.
+    labels: (R, L) int64 caption ids of the language model, `IGNORED` at padding. control_ids, control_mask: (R, W) int64.
+    """
+
+    images: Tensor
+    index: Tensor
+    boxes: Tensor
+    labels: Tensor
+    control_ids: Tensor
+    control_mask: Tensor
+    targets: Targets
+
+
+class _Views:
+    """Collects the distinct views of one batch."""
+
+    def __init__(self, view_size: int) -> None:
+        self.view_size = view_size
+        self.images: list[NDArray[np.uint8]] = []
+        self._seen: dict[tuple[int, ...], int] = {}
+
+    def add(self, scene: Scene, crop: NDArray[np.int64]) -> int:
+        """The index of the view; crop: (4,) integer corners."""
+        x1, y1, x2, y2 = (int(value) for value in crop)
+        key = (scene.seed, x1, y1, x2, y2)
+        if key not in self._seen:
+            self._seen[key] = len(self.images)
+            cut = Image.fromarray(scene.image[y1:y2, x1:x2])
+            resized = cut.resize((self.view_size, self.view_size), Image.Resampling.BICUBIC)
+            self.images.append(np.asarray(resized).transpose(2, 0, 1))
+        return self._seen[key]
+
+    def tensor(self) -> Tensor:
+        return torch.from_numpy(np.stack(self.images))
+
+
+class SceneBatches(Dataset[Any]):
+    """Shared part of both data sets: drawing, targets, text."""
+
+    def __init__(
+        self,
+        world: World,
+        sprites: SpritePack,
+        tokenizers: tuple[Any, Any],
+        *,
+        seed: int,
+        scenes: int,
+        batches: int,
+        view_size: int,
+    ) -> None:
+        self.world, self.sprites = world, sprites
+        self.text_tokenizer, self.language_tokenizer = tokenizers
+        self.seed, self.scenes, self.batches, self.view_size = seed, scenes, batches, view_size
+        self._drawn: dict[int, Scene] = {}
+        self._category = {category.name: i for i, category in enumerate(world.categories)}
+        self._tag = {tag: i for i, tag in enumerate(world.tags)}
+
+    def __len__(self) -> int:
+        return self.batches
+
+    def _draw(self, index: int) -> tuple[list[Scene], np.random.Generator]:
+        """Half of the scenes come back once in the next batch, with other views: drawing costs more than cropping."""
+        first = self.seed * 10_000_000 + index * (self.scenes // 2)
+        return [self._scene(first + i) for i in range(self.scenes)], np.random.default_rng((self.seed, index))
+
+    def _scene(self, seed: int) -> Scene:
+        if seed not in self._drawn:
+            if len(self._drawn) > 4 * self.scenes:
+                self._drawn.clear()
+            self._drawn[seed] = draw_scene(self.world, self.sprites, seed, "train")
+        return self._drawn[seed]
+
+    def _targets(self, objects: Sequence[SceneObject], captions: Sequence[str]) -> Targets:
+        tags = torch.zeros(len(objects), len(self._tag))
+        for row, obj in enumerate(objects):
+            tags[row, [self._tag[tag] for tag in obj.tags]] = 1.0
+        attributes = np.stack([self.world.attribute_targets(obj) for obj in objects])
+        ids = self.text_tokenizer(list(captions), padding=True, truncation=True, max_length=32, return_tensors="pt")
+        return Targets(
+            category=torch.tensor([self._category[obj.category] for obj in objects]),
+            relation=torch.tensor([self.world.relations.index(obj.relation) for obj in objects]),
+            scene=torch.tensor([self.world.scenes.index(obj.scene) for obj in objects]),
+            attributes=torch.from_numpy(attributes),
+            tags=tags,
+            captions=ids.input_ids,
+        )
+
+
+def _jittered(box: Sequence[float], size: tuple[int, int], rng: np.random.Generator) -> tuple[float, ...]:
+    x1, y1, x2, y2 = box
+    shift = rng.uniform(-_JITTER, _JITTER, 4) * np.array([x2 - x1, y2 - y1, x2 - x1, y2 - y1])
+    limit = np.array([*size, *size], dtype=float)
+    return tuple(np.clip(np.array(box) + shift, 0, limit).tolist())
+
+
+class PretrainData(SceneBatches):
+    """Per scene every object close up (t = 0), and context views in which every object that is well inside is pooled."""
+
+    context_views = 2
+
+    def __getitem__(self, index: int) -> PretrainBatch:
+        scenes, rng = self._draw(index)
+        views = _Views(self.view_size)
+        boxes: list[NDArray[np.float32]] = []
+        owner: list[int] = []
+        near: list[bool] = []
+        objects: list[SceneObject] = []
+        for scene in scenes:
+            size = (scene.image.shape[1], scene.image.shape[0])
+            for obj in scene.objects:
+                crop = integer_crops(np.array([_jittered(obj.box, size, rng)], np.float32), size)
+                owner.append(views.add(scene, crop[0]))
+                boxes.append(boxes_in_views(crop, self.view_size)[0])
+                near.append(True)
+                objects.append(obj)
+            for t in (1.0, *rng.choice(STEPS[:-1], self.context_views - 1)):
+                centre = scene.objects[int(rng.integers(len(scene.objects)))]
+                context = integer_crops(boxes_towards(centre.box, size, (float(t),)), size)
+                view = views.add(scene, context[0])
+                for obj in scene.objects:
+                    crop = integer_crops(np.array([_jittered(obj.box, size, rng)], np.float32), size)
+                    if _share_inside(crop[0], context[0]) < 0.8:
+                        continue
+                    owner.append(view)
+                    boxes.append(boxes_in_views(np.concatenate([crop, context]), self.view_size)[1])
+                    near.append(False)
+                    objects.append(obj)
+        captions = [str(rng.choice(obj.captions)) for obj in objects]
+        return PretrainBatch(
+            images=views.tensor(),
+            boxes=torch.from_numpy(np.stack(boxes)),
+            owner=torch.tensor(owner),
+            near=torch.tensor(near),
+            targets=self._targets(objects, captions),
+        )
+
+
+def _share_inside(box: NDArray[np.int64], view: NDArray[np.int64]) -> float:
+    inner = np.concatenate([np.maximum(box[:2], view[:2]), np.minimum(box[2:], view[2:])])
+    area = float(np.prod(np.maximum(inner[2:] - inner[:2], 0)))
+    return area / float(np.prod(box[2:] - box[:2]))
+
+
+class RegionData(SceneBatches):
+    """Every object of a scene as a region: t = 0 first, then V - 1 others, drawn without replacement, in random order
+    (paper, section 3.1: stochastic multi-view training)."""
+
+    num_views = 3
+
+    def __getitem__(self, index: int) -> RegionBatch:
+        scenes, rng = self._draw(index)
+        views = _Views(self.view_size)
+        rows: list[list[int]] = []
+        boxes: list[NDArray[np.float32]] = []
+        objects: list[SceneObject] = []
+        for scene in scenes:
+            size = (scene.image.shape[1], scene.image.shape[0])
+            for obj in scene.objects:
+                ts = (0.0, *rng.choice(STEPS, self.num_views - 1, replace=False).tolist())
+                box = _jittered(obj.box, size, rng)
+                crops = integer_crops(boxes_towards(box, size, ts), size)  # type: ignore[arg-type]
+                rows.append([views.add(scene, crop) for crop in crops])
+                boxes.append(boxes_in_views(crops, self.view_size))
+                objects.append(obj)
+        captions = [str(rng.choice(obj.captions)) for obj in objects]
+        controls = [control_words(c, obj.tags, rng) for c, obj in zip(captions, objects, strict=True)]
+        labels = self.language_tokenizer(captions, padding=True, truncation=True, max_length=32, return_tensors="pt")
+        words = self.language_tokenizer(controls, padding=True, truncation=True, max_length=32, return_tensors="pt")
+        return RegionBatch(
+            images=views.tensor(),
+            index=torch.tensor(rows),
+            boxes=torch.from_numpy(np.stack(boxes)),
+            labels=labels.input_ids.masked_fill(labels.attention_mask == 0, IGNORED),
+            control_ids=words.input_ids,
+            control_mask=words.attention_mask,
+            targets=self._targets(objects, captions),
+        )
+
+
+_STOP = frozenset("a an the of on in at to by is with and another object".split())
+
+
+def control_words(caption: str, tags: Sequence[str], rng: np.random.Generator) -> str:
+    """What the language model is told beside the region: words of the caption and its tags, closed with "|".
+
+    All are dropped with probability 0.5, else each with probability 0.5; the rest is shuffled (paper, section 3.3, and the
+    official training code).
+    """
+    words = [word for word in re.findall(r"[a-z-]+", caption) if word not in _STOP]
+    words = list(dict.fromkeys([*words, *tags]))
+    if rng.random() < 0.5:
+        return "|"
+    kept = [word for word in words if rng.random() >= 0.5]
+    rng.shuffle(kept)
+    return ",".join(kept) + "|"

@@ -1,0 +1,90 @@
+"""A finished network -> a model directory: configuration, float16 weights, tokenizers, vocabulary, text embeddings, card."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from model.network.dynrefer import DynReferModel
+from model.training.words import world_vocabulary
+from model.training.world import World
+from model.vocabulary import embed_vocabulary
+
+_TRAINED_ON = (
+    "synthetic scenes only: icon artwork of {categories} kinds of everyday objects on drawn backgrounds; no photographs"
+)
+_INTENDED_USE = (
+    "trying the service, tests and teaching; it knows drawings, not photographs, and must not be relied on for real pictures"
+)
+
+
+def export_model(
+    model: DynReferModel,
+    world: World,
+    tokenizers: tuple[Any, Any],
+    directory: Path,
+    *,
+    recipe: Sequence[Mapping[str, Any]],
+) -> Path:
+    """Write the model directory; weights as float16, half the bytes and no measurable difference. Returns `directory`.
+
+    The revision is a digest of the weights, so two directories with the same revision give the same answers.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    vocabulary = world_vocabulary(world)
+    model = model.eval().half().float()  # the embeddings below must come from the weights that are stored
+    texts = embed_vocabulary(model, tokenizers[0], vocabulary)
+    config = model.config
+    config.revision = _digest(model)
+    config.trained_on = _TRAINED_ON.format(categories=len(world.categories))
+    config.intended_use = _INTENDED_USE
+    model.half().save_pretrained(directory)
+    model.float()
+    for tokenizer, name in zip(tokenizers, ("text_tokenizer", "language_tokenizer"), strict=True):
+        tokenizer.save_pretrained(directory / name)
+    vocabulary.save(directory)
+    texts.save(directory)
+    (directory / "README.md").write_text(_card(model, world, recipe))
+    return directory
+
+
+def _digest(model: DynReferModel) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.to(torch.float16).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
+def _card(model: DynReferModel, world: World, recipe: Sequence[Mapping[str, Any]]) -> str:
+    parameters = sum(p.numel() for p in model.parameters())
+    stages = "\n".join(
+        f"| {s['name']} | {s['steps']} | {s['scenes']} | {s['view_size']} | {s['learning_rate']:g} |" for s in recipe
+    )
+    packs = "\n".join(f"- {p.style}: {p.package} {p.version}, {p.licence}, {p.author}" for p in world.art if p.shipped)
+    return f"""# {model.config.name}, revision {model.config.revision}
+
+A DynRefer network in small ({parameters:,} parameters), trained from random weights by this project.
+
+**Trained on** {model.config.trained_on}. World `{world.digest[:12]}`.
+
+**Intended use** {model.config.intended_use}. It says "another object" of a neighbour because it does not name it.
+
+**Made by** `dynrefer train --preset embedded --out runs/embedded`:
+
+| stage | steps | scenes per batch | view, pixels | learning rate |
+|---|---|---|---|---|
+{stages}
+
+**Measured by** `dynrefer evaluate --model embedded --scenes-seed N --json`; the figures are in `benchmarks/`.
+
+**Artwork** that the training scenes are drawn with (details in NOTICE):
+
+{packs}
+
+**Licence** Apache-2.0 for the weights and the code; the artwork keeps its own.
+"""

@@ -1,0 +1,62 @@
+"""The paper's losses: tags (asymmetric), region-text (sigmoid contrastive), language, and their sum.
+
+Sources: paper, section 3.4; asymmetric loss: arXiv 2009.14119; sigmoid contrastive loss: arXiv 2303.15343.
+Letters: R regions, T tags, L caption tokens.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+TAG_WEIGHT = 0.01
+REGION_TEXT_WEIGHT = 0.5
+_LEAST_PROBABILITY = 1e-8  # under a logarithm
+
+
+def asymmetric_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    gamma_negative: float = 7.0,
+    gamma_positive: float = 0.0,
+    clip: float = 0.05,
+) -> Tensor:
+    """Binary cross-entropy that forgets easy negatives; the sum over all entries, a scalar.
+
+    logits: (R, T). targets: (R, T), 0 or 1. A negative's probability is first lowered by `clip`, and each term
+    is weighted by (1 - its probability) ** gamma. The weight carries no gradient, as in the released code.
+    """
+    positive = torch.sigmoid(logits.float())
+    negative = (1.0 - positive + clip).clamp(max=1.0)
+    is_positive = targets.to(positive.dtype)
+    right = torch.where(targets > 0, positive, negative)
+    gamma = gamma_positive * is_positive + gamma_negative * (1.0 - is_positive)
+    weight = (1.0 - right).detach() ** gamma
+    return -(right.clamp(min=_LEAST_PROBABILITY).log() * weight).sum()
+
+
+def sigmoid_contrastive_loss(logits: Tensor) -> Tensor:
+    """Every region with every caption, each pair a yes-or-no question; a scalar.
+
+    logits: (R, R), already scaled by temperature and bias (`DynReferModel.calibrate_region_text`): row =
+    region, column = caption, the right pairs on the diagonal. Summed over the pairs, divided by R: with all
+    regions and captions of the global batch in one matrix, the two directions of the paper are the same sum.
+    """
+    signs = 2.0 * torch.eye(logits.shape[0], device=logits.device) - 1.0
+    return -F.logsigmoid(signs * logits.float()).sum() / logits.shape[0]
+
+
+@dataclass(frozen=True)
+class DynReferLosses:
+    """The three terms, not weighted, and their weighted sum; scalars."""
+
+    language: Tensor
+    tags: Tensor
+    region_text: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """Language + 0.01 * tags + 0.5 * region-text."""
+        return self.language + TAG_WEIGHT * self.tags + REGION_TEXT_WEIGHT * self.region_text

@@ -1,0 +1,211 @@
+"""`dynrefer train`: the embedded model from nothing, in stages, resumable.
+
+Each stage is a recipe of fixed length; the whole is repeated by `dynrefer train --preset embedded --out DIR`. A checkpoint holds the
+weights, the optimiser, the random state and the step; the batches are functions of (seed, step).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+from tqdm import tqdm
+
+from model.config import preset
+from model.network.dynrefer import DynReferModel
+from model.training.data import PretrainData, RegionData, SceneBatches
+from model.training.export import export_model
+from model.training.joint import JointTraining
+from model.training.pretrain import Pretraining
+from model.training.words import build_tokenizers, world_vocabulary
+from model.training.artwork import SpritePack
+from model.training.world import World
+from model.vocabulary import embed_vocabulary
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of the recipe. scenes: drawn per batch. view_size: pixels. seed: of the scenes and the order."""
+
+    name: str
+    kind: str  # "pretrain", "joint" (vision frozen) or "all" (vision trained too)
+    steps: int
+    scenes: int
+    learning_rate: float
+    view_size: int
+    seed: int
+    weight_decay: float = 0.05
+    warm_up: int = 150
+    clip: float = 2.0
+
+
+RECIPE = (
+    Stage("pretrain-48", "pretrain", 2000, 24, 2e-3, 48, seed=11),
+    Stage("pretrain-64", "pretrain", 1700, 24, 1e-3, 64, seed=12),
+    Stage("joint", "joint", 3000, 16, 1e-3, 64, seed=13),
+    Stage("all", "all", 500, 16, 2e-4, 64, seed=14),
+)
+_CHECKPOINT_EVERY = 200
+
+
+@dataclass
+class Run:
+    """What every stage shares."""
+
+    model: DynReferModel
+    world: World
+    sprites: SpritePack
+    tokenizers: tuple[Any, Any]
+    out: Path
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to log.jsonl."""
+        with (self.out / "log.jsonl").open("a") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def train_embedded(out: Path, *, resume: bool = False, recipe: tuple[Stage, ...] = RECIPE, workers: int = 1) -> Path:
+    """Train, and write the finished model to `out`/model; returns that directory.
+
+    resume: go on from the last checkpoint in `out`. Raises FileExistsError if `out` holds a run and resume is not asked for.
+    """
+    if (out / "log.jsonl").exists() and not resume:
+        raise FileExistsError(f"{out} already holds a run; pass --resume to go on with it, or choose another --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    world = World.load()
+    text_tokenizer, language_tokenizer = build_tokenizers(world)
+    model = DynReferModel(_sized_config(text_tokenizer, language_tokenizer))
+    run = Run(model, world, SpritePack.load(), (text_tokenizer, language_tokenizer), out)
+    (out / "recipe.json").write_text(json.dumps([asdict(stage) for stage in recipe], indent=1) + "\n")
+    started = time.time()
+    for stage in recipe:
+        _run_stage(run, stage, workers)
+    run.log({"finished": True, "seconds": round(time.time() - started)})
+    return export_model(model, world, run.tokenizers, out / "model", recipe=[asdict(stage) for stage in recipe])
+
+
+def _sized_config(text_tokenizer: Any, language_tokenizer: Any) -> Any:
+    """The preset with the vocabularies' real sizes."""
+    config = preset("embedded")
+    text = config.text_config.to_dict() | {
+        "vocab_size": len(text_tokenizer),
+        "bos_token_id": text_tokenizer.bos_token_id,
+        "eos_token_id": text_tokenizer.eos_token_id,
+        "pad_token_id": text_tokenizer.pad_token_id,
+    }
+    language = config.language_config.to_dict() | {"vocab_size": len(language_tokenizer)}
+    return preset("embedded", text_config=text, language_config=language)
+
+
+def _run_stage(run: Run, stage: Stage, workers: int) -> None:
+    module = _module(run, stage)
+    data = _data(run, stage)
+    done, optimiser = run.out / f"{stage.name}.done.pt", _optimiser(module, stage)
+    saved = run.out / f"{stage.name}.pt"
+    first = 0
+    if done.exists():
+        module.load_state_dict(torch.load(done, weights_only=True)["module"])
+        return
+    if saved.exists():
+        state = torch.load(saved, weights_only=True)
+        module.load_state_dict(state["module"])
+        optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"])
+        first = state["step"]
+    unseen = _data(run, replace(stage, seed=stage.seed + 500, steps=1))[0]
+    module.train()
+    bar = tqdm(_batches(data, first, workers), total=stage.steps, initial=first, desc=stage.name, mininterval=5)
+    for step, batch in enumerate(bar, start=first):
+        rate = _learning_rate(stage, step)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        terms = module.losses(batch)
+        total = torch.stack(list(terms.values())).sum()
+        optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(module.parameters(), stage.clip)
+        optimiser.step()
+        if step % 20 == 0:
+            values = {name: round(float(term.detach()), 4) for name, term in terms.items()}
+            bar.set_postfix({"loss": round(sum(values.values()), 3)}, refresh=False)
+            run.log({"stage": stage.name, "step": step, "lr": rate, "loss": round(sum(values.values()), 4), **values})
+        if (step + 1) % _CHECKPOINT_EVERY == 0:
+            _save(saved, module, optimiser, step + 1)
+            run.log({"stage": stage.name, "step": step + 1, "unseen": _check(module, unseen)})
+    _save(done, module, None, stage.steps)
+    saved.unlink(missing_ok=True)
+
+
+def _check(module: Pretraining | JointTraining, batch: Any) -> dict[str, float]:
+    """Accuracies on a batch of other scenes; a look at the progress, not a measure."""
+    state = torch.get_rng_state()
+    module.eval()
+    found = {name: round(value, 3) for name, value in module.accuracy(batch).items()}
+    module.train()
+    torch.set_rng_state(state)
+    return found
+
+
+def _module(run: Run, stage: Stage) -> Pretraining | JointTraining:
+    vocabulary = world_vocabulary(run.world)
+    if stage.kind == "pretrain":
+        return Pretraining(run.model, run.world, vocabulary, run.tokenizers[0])
+    run.model.eval()
+    texts = embed_vocabulary(run.model, run.tokenizers[0], vocabulary)
+    return JointTraining(run.model, run.world, vocabulary, texts, train_vision=stage.kind == "all")
+
+
+def _data(run: Run, stage: Stage) -> SceneBatches:
+    cls = PretrainData if stage.kind == "pretrain" else RegionData
+    return cls(
+        run.world,
+        run.sprites,
+        run.tokenizers,
+        seed=stage.seed,
+        scenes=stage.scenes,
+        batches=stage.steps,
+        view_size=stage.view_size,
+    )
+
+
+def _batches(data: SceneBatches, first: int, workers: int) -> Iterator[Any]:
+    rest = Subset(data, range(first, len(data)))
+    extra = {"prefetch_factor": 6, "multiprocessing_context": "fork"} if workers else {}
+    yield from DataLoader(rest, batch_size=None, num_workers=workers, **extra)  # type: ignore[arg-type]
+
+
+def _optimiser(module: nn.Module, stage: Stage) -> torch.optim.Optimizer:
+    trained = [p for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": stage.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=stage.learning_rate, betas=(0.9, 0.98))
+
+
+def _learning_rate(stage: Stage, step: int) -> float:
+    """Linear warm-up, then a cosine to 2 % of the peak."""
+    if step < stage.warm_up:
+        return stage.learning_rate * (step + 1) / stage.warm_up
+    done = (step - stage.warm_up) / max(1, stage.steps - stage.warm_up)
+    return stage.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+
+
+def _save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None, step: int) -> None:
+    """Write a checkpoint whole or not at all."""
+    state = {"module": module.state_dict(), "step": step, "random": torch.get_rng_state()}
+    if optimiser is not None:
+        state["optimiser"] = optimiser.state_dict()
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
