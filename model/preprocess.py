@@ -30,23 +30,31 @@ def cut_views(image: NDArray[np.uint8] | Image.Image, plan: ViewPlan, view_size:
     """Cut a plan's views out of an image and resize each to view_size x view_size pixels.
 
     image: the one that the plan was made for, upright, (H, W, 3) uint8 or a Pillow image of mode RGB. For
-    several regions of one image the latter saves a copy per view.
+    several large regions of one image the latter saves a conversion per view.
     """
-    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
-    crops = integer_crops(np.array([view.box for view in plan.views], dtype=np.float32), picture.size)
+    size = image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
+    crops = integer_crops(np.array([view.box for view in plan.views], dtype=np.float32), size)
     images = np.empty((len(crops), 3, view_size, view_size), dtype=np.uint8)
     seen: dict[tuple[int, ...], int] = {}  # a region that is the whole image has all its views equal
     for index, corners in enumerate(map(tuple, crops.tolist())):
         first = seen.setdefault(corners, index)
-        images[index] = images[first] if first < index else _resized(picture, corners, view_size)
+        images[index] = images[first] if first < index else _resized(_crop(image, corners), view_size)
     return ViewBatch(images, boxes_in_views(crops, view_size))
 
 
-def _resized(picture: Image.Image, corners: tuple[int, ...], view_size: int) -> NDArray[np.uint8]:
-    """Cut corners (x1, y1, x2, y2) and resize: (3, view_size, view_size) uint8."""
+def _crop(image: NDArray[np.uint8] | Image.Image, corners: tuple[int, ...]) -> Image.Image:
+    """Cut the pixels (x1, y1, x2, y2) out."""
     x1, y1, x2, y2 = corners
-    # Cut first: Pillow's resize of a part would let the pixels around it shine in.
-    crop = picture.crop((x1, y1, x2, y2))
+    if isinstance(image, Image.Image):
+        return image.crop((x1, y1, x2, y2))
+    return Image.fromarray(image[y1:y2, x1:x2])
+
+
+def _resized(crop: Image.Image, view_size: int) -> NDArray[np.uint8]:
+    """Resize what was cut out before: (3, view_size, view_size) uint8.
+
+    Pillow can resize a part of an image in one step, but lets the pixels around it shine in.
+    """
     return np.asarray(crop.resize((view_size, view_size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
 
 

@@ -21,8 +21,8 @@ HASH_BANDS = 8  # lowest frequencies kept per axis: 8 x 8 = 64 bits
 GREY_BITS = 15  # OpenCV's fixed-point grey: weights below in units of 2 ** -15
 GREY_WEIGHTS = np.array([9798, 19235, 3735], dtype=np.float32) / np.float32(1 << GREY_BITS)
 # Above this the hash gathers the sampled pixels of each crop; below, one matrix product over the whole
-# image serves all crops and is faster.
-GATHER_FROM_PIXELS = 1 << 20
+# image serves all crops and is faster. Its weights grow with the sides, so long stripes are gathered too.
+GATHER_FROM_PIXELS, GATHER_FROM_SIDE = 1 << 20, 1 << 12
 BLOCK_PIXELS = 1 << 16  # grey conversion: a block of floats that stays in the cache
 
 
@@ -77,13 +77,13 @@ class GreyImage:
         """
         columns, across = _folded_weights(crops[:, 2] - crops[:, 0])
         rows, down = _folded_weights(crops[:, 3] - crops[:, 1])
-        if self.pixels.size >= GATHER_FROM_PIXELS:
+        if self.pixels.size >= GATHER_FROM_PIXELS or max(self.size) >= GATHER_FROM_SIDE:
             return self._gathered(crops, rows, down, columns, across)
         width, height = self.size
         down = _spread(rows + crops[:, 1:2], down, height)
         across = _spread(columns + crops[:, 0:1], across, width)
-        strips = (down.reshape(-1, height) @ self.floats).reshape(len(crops), HASH_BANDS, width)
-        coefficients: NDArray[np.float32] = strips @ across.transpose(0, 2, 1)
+        strips = np.matmul(down.reshape(-1, height), self.floats).reshape(len(crops), HASH_BANDS, width)
+        coefficients: NDArray[np.float32] = np.matmul(strips, across.transpose(0, 2, 1))
         return coefficients
 
     def _gathered(
@@ -97,7 +97,9 @@ class GreyImage:
         """Transform each crop from its sampled rows and columns alone: (N, 8, 8) float32."""
         coefficients = np.empty((len(crops), HASH_BANDS, HASH_BANDS), dtype=np.float32)
         for index, (x1, y1, x2, y2) in enumerate(crops.tolist()):
-            sampled = self.pixels[y1:y2, x1:x2][rows[index]].take(columns[index], axis=1)
+            crop, row, column = self.pixels[y1:y2, x1:x2], rows[index], columns[index]
+            # The shorter way round: what is held in between never outgrows twice the crop.
+            sampled = crop[row].take(column, axis=1) if len(crop) >= HASH_SIDE else crop[:, column][row]
             coefficients[index] = down[index] @ sampled.astype(np.float32) @ across[index].T
         return coefficients
 
