@@ -106,7 +106,7 @@ def cases(goldens: Path, processor: dict[str, Any]) -> list[Case]:
 def bit_flipped(case: Case, plan: ViewPlan) -> bool:
     """Whether our distances differ from the recorded ones where a bit was too close to call."""
     differ = [candidate.distance for candidate in plan.candidates] != case.record["hamming"]
-    return differ and case.record["phash_min_rel_margin"] <= LEAST_MARGIN
+    return differ and bool(case.record["phash_min_rel_margin"] <= LEAST_MARGIN)
 
 
 def planned(case: Case, num_views: int, view_size: int) -> tuple[ViewPlan, ViewBatch]:
