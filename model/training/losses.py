@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.network.dynrefer import DynReferModel
+
 TAG_WEIGHT = 0.01
 REGION_TEXT_WEIGHT = 0.5
 _LEAST_PROBABILITY = 1e-8  # under a logarithm
@@ -25,8 +27,8 @@ def asymmetric_loss(
 ) -> Tensor:
     """Binary cross-entropy that forgets easy negatives; the sum over all entries, a scalar.
 
-    logits: (R, T). targets: (R, T), 0 or 1. A negative's probability is first lowered by `clip`, and each term
-    is weighted by (1 - its probability) ** gamma. The weight carries no gradient, as in the released code.
+    logits: (R, T). targets: (R, T), 0 or 1. A negative's probability is first lowered by `clip`; each term is
+    weighted by (1 - its probability) ** gamma, and the weight carries no gradient, as in the released code.
     """
     positive = torch.sigmoid(logits.float())
     negative = (1.0 - positive + clip).clamp(max=1.0)
@@ -60,3 +62,28 @@ class DynReferLosses:
     def total(self) -> Tensor:
         """Language + 0.01 * tags + 0.5 * region-text."""
         return self.language + TAG_WEIGHT * self.tags + REGION_TEXT_WEIGHT * self.region_text
+
+
+def dynrefer_losses(
+    network: DynReferModel,
+    representation: Tensor,
+    *,
+    tag_embeddings: Tensor,
+    tag_targets: Tensor,
+    caption_embeddings: Tensor,
+    control_ids: Tensor,
+    control_mask: Tensor,
+    labels: Tensor,
+) -> DynReferLosses:
+    """The three losses of R regions with one caption each.
+
+    representation: (R, Q, C) from `DynReferModel.represent`. tag_embeddings: (T, E). tag_targets: (R, T),
+    0 or 1. caption_embeddings: (R, E), from the text tower. control_ids, control_mask: (R, W) int64.
+    labels: (R, L) int64, `model.network.language.IGNORED` at padding.
+    """
+    pairs = network.region_text_decoder(representation, caption_embeddings)
+    return DynReferLosses(
+        language=network.language.loss(representation, control_ids, control_mask, labels),
+        tags=asymmetric_loss(network.tag_decoder(representation, tag_embeddings), tag_targets),
+        region_text=sigmoid_contrastive_loss(network.calibrate_region_text(pairs)),
+    )

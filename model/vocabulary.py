@@ -1,0 +1,231 @@
+"""The words that a model knows: tags, attributes and categories; their prompts and their text embeddings.
+
+The records load no torch; the embeddings do, on first use. Prompt rules: the released code (its attribute
+prompts follow the OVAD benchmark, with an empty noun).
+Letters: T tags, P attribute prompts, K categories, E text width.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from model.errors import ConfigError, ModelNotFoundError, WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from model.network.dynrefer import DynReferModel
+
+VOCABULARY_FILE = "vocabulary.json"
+EMBEDDINGS_FILE = "text_embeddings.safetensors"
+
+Template = Literal["is", "has"]
+
+# The released code asks about maturity with more words than the benchmark lists.
+_EXTRA_SYNONYMS = {
+    "young/baby": ("kid", "kids", "child", "toddler", "boy", "girl"),
+    "adult/old/aged": ("teen", "elder"),
+}
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A property of an object, such as "color:red" or "hair color:black".
+
+    name: "type:value". synonyms: at least one; the first is the value. template: whether an object *is* so
+    ("the object is red") or *has* such a thing ("the object has black hair color").
+    """
+
+    name: str
+    type: str
+    synonyms: tuple[str, ...]
+    template: Template
+
+    @classmethod
+    def from_benchmark(cls, name: str, template: Template) -> Attribute:
+        """From a name of the OVAD benchmark, "type:value/synonym/..."; other forms raise `ConfigError`."""
+        kind, separator, values = name.partition(":")
+        if not separator or not kind or not values:
+            raise ConfigError(f'attribute {name!r} is not of the form "type:value/synonym/...".')
+        return cls(name, kind, (*values.split("/"), *_EXTRA_SYNONYMS.get(values, ())), template)
+
+    @property
+    def value(self) -> str:
+        """What the attribute is called in answers: the first synonym."""
+        return self.synonyms[0]
+
+    @property
+    def prompts(self) -> tuple[str, ...]:
+        """Two texts per synonym. The noun is empty, as in the released code; hence two spaces in a row."""
+        return tuple(prompt for synonym in self.synonyms for prompt in self._prompts_of(synonym))
+
+    def _prompts_of(self, synonym: str) -> tuple[str, str]:
+        if self.template == "is":
+            return f"the {synonym}", f"the  is {synonym}"
+        kind = self.type.replace(" tone", "")
+        return f"the {synonym} {kind}", f"the  has {synonym} {kind}"
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a model answers with. Order matters: it is the order of the embeddings and of the scores."""
+
+    tags: tuple[str, ...]
+    attributes: tuple[Attribute, ...]
+    categories: tuple[str, ...]
+
+    @cached_property
+    def attribute_prompts(self) -> tuple[str, ...]:
+        """P prompts, attribute by attribute."""
+        return tuple(prompt for attribute in self.attributes for prompt in attribute.prompts)
+
+    @cached_property
+    def attribute_owner(self) -> tuple[int, ...]:
+        """The index of the attribute that each of the P prompts belongs to."""
+        return tuple(index for index, attribute in enumerate(self.attributes) for _ in attribute.prompts)
+
+    @cached_property
+    def category_prompts(self) -> tuple[str, ...]:
+        """K prompts, one per category."""
+        return tuple(f"the {name.lower()}" for name in self.categories)
+
+    def save(self, directory: str | Path) -> None:
+        """Write vocabulary.json."""
+        text = json.dumps(asdict(self), ensure_ascii=False, indent=1)
+        (Path(directory) / VOCABULARY_FILE).write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Vocabulary:
+        """Read vocabulary.json. Raises `ModelNotFoundError` if missing, `ConfigError` if malformed."""
+        path = Path(directory) / VOCABULARY_FILE
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ModelNotFoundError(f"no {VOCABULARY_FILE} in {path.parent}.") from error
+        except ValueError as error:  # not UTF-8 or not JSON
+            raise ConfigError(f"{path} is not valid JSON: {error}.") from error
+        _expect_keys(data, ("tags", "attributes", "categories"), str(path))
+        items = _list_of(data["attributes"], dict, f"attributes in {path}")
+        return cls(
+            tags=tuple(_list_of(data["tags"], str, f"tags in {path}")),
+            attributes=tuple(_attribute(item, f"attributes[{i}] in {path}") for i, item in enumerate(items)),
+            categories=tuple(_list_of(data["categories"], str, f"categories in {path}")),
+        )
+
+
+@dataclass(frozen=True)
+class TextEmbeddings:
+    """float32, in the vocabulary's order. tags: (T, E). attributes: (P, E), by prompt. categories: (K, E)."""
+
+    tags: Tensor
+    attributes: Tensor
+    categories: Tensor
+
+    def save(self, directory: str | Path) -> None:
+        """Write text_embeddings.safetensors."""
+        from safetensors.torch import save_file
+
+        tensors = {name: getattr(self, name).contiguous() for name in ("tags", "attributes", "categories")}
+        save_file(tensors, Path(directory) / EMBEDDINGS_FILE)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> TextEmbeddings:
+        """Read text_embeddings.safetensors. Raises `ModelNotFoundError` or `WeightsError`."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = Path(directory) / EMBEDDINGS_FILE
+        if not path.is_file():
+            raise ModelNotFoundError(f"no {EMBEDDINGS_FILE} in {path.parent}.")
+        try:
+            tensors = load_file(path)
+        except SafetensorError as error:
+            raise WeightsError(f"{path} is not a readable safetensors file: {error}.") from error
+        if set(tensors) != {"tags", "attributes", "categories"}:
+            raise WeightsError(f"{path} holds {sorted(tensors)}, not attributes, categories and tags.")
+        return cls(**{name: tensor.float() for name, tensor in tensors.items()})
+
+    def check(self, vocabulary: Vocabulary) -> None:
+        """Raise `WeightsError` unless there is one embedding per text of the vocabulary."""
+        texts = {
+            "tags": vocabulary.tags,
+            "attributes": vocabulary.attribute_prompts,
+            "categories": vocabulary.category_prompts,
+        }
+        for name, expected in texts.items():
+            found = len(getattr(self, name))
+            if found != len(expected):
+                raise WeightsError(
+                    f"{EMBEDDINGS_FILE} holds {found} {name} but the vocabulary has {len(expected)}."
+                )
+
+
+def embed_vocabulary(
+    network: DynReferModel,
+    text_tokenizer: PreTrainedTokenizerBase,
+    vocabulary: Vocabulary,
+    batch_size: int = 256,
+) -> TextEmbeddings:
+    """Embed all texts of a vocabulary: tags as they are, prompts for attributes and categories."""
+    return TextEmbeddings(
+        tags=embed_texts(network, text_tokenizer, vocabulary.tags, batch_size),
+        attributes=embed_texts(network, text_tokenizer, vocabulary.attribute_prompts, batch_size),
+        categories=embed_texts(network, text_tokenizer, vocabulary.category_prompts, batch_size),
+    )
+
+
+def embed_texts(
+    network: DynReferModel,
+    text_tokenizer: PreTrainedTokenizerBase,
+    texts: Iterable[str],
+    batch_size: int = 256,
+) -> Tensor:
+    """Text embeddings (T, E) float32 on the CPU, no gradient. Long texts are cut; their end token stays."""
+    import torch
+
+    listed = list(texts)
+    limit = network.config.text_config.max_position_embeddings  # type: ignore[union-attr]
+    device = next(network.text.parameters()).device
+    found = [torch.zeros(0, network.config.text_config.projection_dim)]  # type: ignore[union-attr]
+    with torch.no_grad():
+        for start in range(0, len(listed), batch_size):
+            some = listed[start : start + batch_size]
+            batch = text_tokenizer(some, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+            found.append(network.embed_texts(batch["input_ids"].to(device)).float().cpu())
+    return torch.cat(found)
+
+
+def _attribute(item: Mapping[str, Any], where: str) -> Attribute:
+    _expect_keys(item, ("name", "type", "synonyms", "template"), where)
+    for key in ("name", "type"):
+        if not isinstance(item[key], str):
+            raise ConfigError(f"{key} of {where} is {item[key]!r}, not a text.")
+    if item["template"] not in get_args(Template):
+        raise ConfigError(f'template of {where} is {item["template"]!r}; use "is" or "has".')
+    synonyms = tuple(_list_of(item["synonyms"], str, f"synonyms of {where}"))
+    if not synonyms:
+        raise ConfigError(f"synonyms of {where} is empty; the first one is the attribute's value.")
+    return Attribute(item["name"], item["type"], synonyms, item["template"])
+
+
+def _expect_keys(data: object, keys: tuple[str, ...], where: str) -> None:
+    if not isinstance(data, dict):
+        raise ConfigError(f"{where} is not a JSON object.")
+    for key in data:
+        if key not in keys:
+            raise ConfigError(f"unknown key {key!r} in {where}; it may hold {', '.join(keys)}.")
+    for key in keys:
+        if key not in data:
+            raise ConfigError(f"key {key!r} is missing in {where}.")
+
+
+def _list_of(data: object, kind: type, where: str) -> list[Any]:
+    if not isinstance(data, list) or not all(isinstance(item, kind) for item in data):
+        raise ConfigError(f"{where} is not a list of {'texts' if kind is str else 'objects'}.")
+    return data
