@@ -123,7 +123,8 @@ def _labels(labels: Sequence[Label] | None, viewed: Mapping[str, Any]) -> list[L
     if labels is None:
         return None
     return [
-        LabelOut(name=label.name, score=label.score, probability=label.probability, **viewed) for label in labels
+        LabelOut(name=label.name, score=label.score, probability=label.probability, **viewed)
+        for label in labels
     ]
 
 

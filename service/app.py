@@ -41,7 +41,8 @@ def create_app(settings: Settings, predictor: Predictor | None = None) -> FastAP
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        # Outermost first. The framework's own handler of unforeseen errors stands outside of these and never acts.
+        # Outermost first. The framework's own handler of unforeseen errors stands outside of these and never
+        # acts.
         middleware=[Middleware(RequestRecord, metrics=metrics), Middleware(KeyGuard, keys=settings.api_keys)],
         exception_handlers={
             ServiceError: answer_problem,

@@ -21,6 +21,7 @@ class KeyGuard:
         self._digests = tuple(_digest(key.get_secret_value()) for key in keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer 401."""
         if scope["type"] == "http" and self._digests and scope["path"] not in OPEN_PATHS:
             scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not self._knows(key.strip()):

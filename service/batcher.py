@@ -1,9 +1,9 @@
 """A bounded queue of regions, batched across requests. It knows no torch and no HTTP.
 
-A request is admitted whole, before any work is spent on it (`admit`), hands in its regions once they are prepared
-(`Ticket.submit`) and gets one outcome per region. One thread, the device's, calls `serve`; everyone else may call
-from any thread. Regions are taken from the waiting requests in turn, one each, so that a large request cannot hold
-up a small one. A failed batch fails its own regions and the loop goes on.
+A request is admitted whole, before any work is spent on it (`admit`), hands in its regions once they are
+prepared (`Ticket.submit`) and gets one outcome per region. One thread, the device's, calls `serve`; everyone
+else may call from any thread. Regions are taken from the waiting requests in turn, one each, so that a large
+request cannot hold up a small one. A failed batch fails its own regions and the loop goes on.
 """
 
 import threading
@@ -45,7 +45,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Outcome(Generic[Output]):
-    """What became of one region: an output or an error. batch: a number that the regions of one batch share."""
+    """What became of one region: output or error. batch: a number that the regions of one batch share."""
 
     output: Output | None
     error: Exception | None
@@ -73,11 +73,12 @@ class Ticket(Generic[Item, Output]):
         self.outcomes: list[Outcome[Output] | None] = [None] * regions
         self.missing = regions
         self.future: Future[list[Outcome[Output]]] = Future()
-        # Running from the start: whoever awaits it may give up, but cannot cancel what the device thread will set.
+        # Running from the start: whoever awaits it may give up, but cannot cancel what the device thread
+        # will set.
         self.future.set_running_or_notify_cancel()
 
     def submit(self, items: Sequence[Item]) -> Future[list[Outcome[Output]]]:
-        """Hand in the prepared regions, as many as were admitted. Raises ClosedError if the thread has ended."""
+        """Hand in the prepared regions, as many as were admitted. ClosedError: the thread has ended."""
         self._batcher.enqueue(self, items)
         return self.future
 
@@ -219,8 +220,8 @@ class Batcher(Generic[Item, Output]):
             if len(outputs) != len(batch):
                 raise RuntimeError(f"{len(batch)} regions went in, {len(outputs)} outputs came out")
         except Exception as raised:
-            # The border of the device thread: whatever a model raises belongs to these regions, and the loop lives.
-            # A BaseException (the thread is being ended) leaves `_running` to `_abandon`.
+            # The border of the device thread: whatever a model raises belongs to these regions, and the loop
+            # lives. A BaseException (the thread is being ended) leaves `_running` to `_abandon`.
             error, outputs = raised, [None] * len(batch)
         self._measure(len(batch), time.monotonic() - began)
         for job, output in zip(batch, outputs, strict=True):
@@ -250,7 +251,9 @@ class Batcher(Generic[Item, Output]):
     def _measure(self, regions: int, seconds: float) -> None:
         rate = regions / max(seconds, 1e-6)
         first = self._regions_per_s == 0.0
-        self._regions_per_s = rate if first else self._regions_per_s + RATE_SMOOTHING * (rate - self._regions_per_s)
+        self._regions_per_s = (
+            rate if first else self._regions_per_s + RATE_SMOOTHING * (rate - self._regions_per_s)
+        )
 
     def _seconds_to_drain(self, regions: int) -> float:
         return regions / self._regions_per_s if self._regions_per_s else 1.0

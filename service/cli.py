@@ -30,15 +30,17 @@ BACKLOG = 2_048
 app = typer.Typer(
     name="dynrefer",
     help="Describe image regions: captions, tags, attributes and categories.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
 
-Boxes = Annotated[list[str], typer.Option("--box", help="x1,y1,x2,y2 in pixels of the upright image; repeatable.")]
+Boxes = Annotated[
+    list[str], typer.Option("--box", help="x1,y1,x2,y2 in pixels of the upright image; repeatable.")
+]
 Tasks = Annotated[
-    list[str] | None, typer.Option("--task", help="caption, tags, attributes or categories; repeatable. Default: all.")
+    list[str] | None,
+    typer.Option("--task", help="caption, tags, attributes or categories; repeatable. Default: all."),
 ]
 ModelName = Annotated[str, typer.Option("--model", help="Name or directory of the model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -54,9 +56,14 @@ def fail(sentence: str, code: int = MISTAKE) -> NoReturn:
 def main() -> None:
     """The console script: every expected error ends in one line."""
     try:
-        app()
+        code = app(args=sys.argv[1:] or ["--help"], prog_name="dynrefer", standalone_mode=False)
+    except typer.TyperException as error:
+        fail(error.format_message())
     except ModelError as error:
         fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        raise SystemExit(130) from None
+    raise SystemExit(code or 0)
 
 
 def _serve(**flags: str | None) -> None:
@@ -70,7 +77,9 @@ def _serve(**flags: str | None) -> None:
     try:
         listener = _listen(settings.host, settings.port)
     except OSError as error:
-        fail(f"cannot listen on {settings.host} port {settings.port}: {os.strerror(error.errno or 0).lower()}")
+        fail(
+            f"cannot listen on {settings.host} port {settings.port}: {os.strerror(error.errno or 0).lower()}"
+        )
     code, sentence = serve(settings, listener)
     if sentence:
         fail(sentence, code)
@@ -83,7 +92,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give the command one text option per setting: names, defaults and meanings stand in `Settings` alone."""
+    """Give the command one text option per setting: names and meanings stand in `Settings` alone."""
     parameters, annotations = [], {}
     for name in flag_names():
         field = Settings.model_fields[name]
@@ -125,13 +134,19 @@ def describe(
 
     answers = [region_answer(str(index), each, {}) for index, each in enumerate(found)]
     if as_json:
-        print(json.dumps([each.model_dump(exclude_none=True) for each in answers], indent=2, ensure_ascii=False))
+        print(
+            json.dumps([each.model_dump(exclude_none=True) for each in answers], indent=2, ensure_ascii=False)
+        )
     else:
         print("\n\n".join(_in_words(each.model_dump(exclude_none=True)) for each in answers))
     if draw:
+        from PIL import Image
+
         from model.drawing import draw_descriptions
 
-        draw_descriptions(pixels, found).save(draw)
+        said = [_in_words(each.model_dump(exclude_none=True)) for each in answers]
+        boxes = [each.box for each in found]
+        draw_descriptions(Image.fromarray(pixels), list(zip(boxes, said, strict=True))).save(draw)
 
 
 @app.command()
@@ -139,19 +154,31 @@ def views(
     image: Picture,
     box: Boxes,
     draw: Annotated[Path, typer.Option(help="The picture to write.")],
-    task: Tasks = None,
+    task: Annotated[
+        str | None, typer.Option(help="The task whose views to draw. Default: the picture's.")
+    ] = None,
     model: ModelName = "embedded",
     device: Device = "auto",
 ) -> None:
     """Draw the nested views that the model looks at, side by side with t, distance and gain."""
-    tasks, corners, pixels = _read_tasks(task), _read_boxes(box), _read_image(image)
+    tasks, corners, pixels = _read_tasks([task] if task else None), _read_boxes(box), _read_image(image)
     _refuse_unwritable(draw)
+    from PIL import Image
+
     from model import DynRefer
     from model.drawing import draw_views
 
-    predictor = DynRefer.load(model, device=device)
-    plans = [predictor.plan_views(pixels, each, tasks) for each in corners]
-    draw_views(pixels, plans).save(draw)
+    predictor, upright = DynRefer.load(model, device=device), Image.fromarray(pixels)
+    drawn = [
+        draw_views(upright, predictor.plan_views(pixels, each, tasks and tasks[0]), title=f"region {index}")
+        for index, each in enumerate(corners)
+    ]
+    sheet = Image.new("RGB", (max(each.width for each in drawn), sum(each.height for each in drawn)), "white")
+    top = 0
+    for each in drawn:
+        sheet.paste(each, (0, top))
+        top += each.height
+    sheet.save(draw)
 
 
 def _read_boxes(texts: list[str]) -> "list[Corners]":

@@ -1,7 +1,7 @@
 """Owns the predictor and the one device thread: load, warm up, describe, drain.
 
-The device thread loads the model, warms it, and then serves the batcher until it is closed. Image work, `prepare`
-and `finish` run in a small pool of worker threads; the event loop only waits.
+The device thread loads the model, warms it, and then serves the batcher until it is closed. Image work,
+`prepare` and `finish` run in a small pool of worker threads; the event loop only waits.
 """
 
 import asyncio
@@ -38,14 +38,16 @@ class PreparedRegion(Protocol):
     """A region ready for the device. num_views: how many view encodings it costs."""
 
     @property
-    def num_views(self) -> int: ...
+    def num_views(self) -> int:
+        """View encodings."""
 
 
 class Predictor(Protocol):
     """What the service needs of `model.DynRefer`: three verbs, so that CPU work overlaps the device's."""
 
     @property
-    def card(self) -> ModelCard: ...
+    def card(self) -> ModelCard:
+        """What a client may know about the model."""
 
     def prepare(self, image: Pixels, queries: Sequence[RegionQuery]) -> Sequence[Any]:
         """CPU, any thread. image: (H, W, 3) uint8 upright RGB. Raises QueryError with its index."""
@@ -123,7 +125,7 @@ class Engine:
         self._device.start()
 
     def begin_drain(self) -> None:
-        """Not ready from now on and nothing new is admitted; what is admitted goes on. May be called by a signal."""
+        """Not ready from now on and nothing new is admitted; what is admitted goes on. Fit for a signal."""
         self._draining = True
 
     async def stop(self, grace_s: float) -> None:
@@ -144,8 +146,9 @@ class Engine:
     ) -> Described:
         """Describe the regions of one image; cancelling it takes its regions out of the queue.
 
-        regions: how many `ask` will give. decode: gives the upright image. ask: (width, height) -> one query per
-        region. Raises QueueFullError or UnavailableError before any work is done, QueryError, RegionFailedError.
+        regions: how many `ask` will give. decode: gives the upright image. ask: (width, height) -> one query
+        per region. Raises QueueFullError or UnavailableError before any work is done, QueryError,
+        RegionFailedError.
         """
         predictor = self._ready_predictor()
         try:
@@ -192,7 +195,7 @@ class Engine:
         return Described(source.width, source.height, regions, queue_ms, timings_ms)
 
     def _own_device(self) -> None:
-        """The device thread's whole life; an error that is not the model's own reaches the thread's hook, and the log."""
+        """The device thread's whole life; an error not of the model's own reaches the thread's hook."""
         try:
             predictor = self._load()
             _warm_up(predictor)
@@ -241,9 +244,7 @@ def _raise_failures(outcomes: Iterable[Outcome[Any]]) -> None:
     raise RegionFailedError(detail, [Flaw(f"/regions/{index}", detail) for index, _ in failed])
 
 
-def _total_stages(
-    regions: Sequence[RegionDescription], outcomes: Sequence[Outcome[Any]]
-) -> dict[str, float]:
+def _total_stages(regions: Sequence[RegionDescription], outcomes: Sequence[Outcome[Any]]) -> dict[str, float]:
     """Stage times of the request. Regions of one batch ran side by side, batches one after another."""
     totals = {
         "views": sum(region.timings_ms.get("views", 0.0) for region in regions),

@@ -11,7 +11,8 @@
     ├── DeadlineError           the request's deadline passed                               504
     └── RegionFailedError       the model failed on this region                             500
 
-`model.errors.QueryError` is a 422 as well. Every message is one sentence of ours: no trace, path or library's text.
+`model.errors.QueryError` is a 422 as well. Every message is one sentence of ours: no trace, path or
+library's text.
 """
 
 import math
@@ -171,12 +172,14 @@ def problem_response(error: Exception, request_id: str) -> JSONResponse:
     if isinstance(error, HTTPException):
         return _routing_problem(error, request_id)
     meaning = meaning_of(error)
-    detail, flaws, headers = "Something went wrong on our side; the log has this request's id.", (), {}
+    detail = "Something went wrong on our side; the log has this request's id."
+    flaws: Sequence[Flaw] = ()
+    headers: dict[str, str] = {}
     if isinstance(error, ServiceError):
         detail, flaws, headers = error.detail, error.flaws, dict(error.headers)
     elif isinstance(error, QueryError):
         detail = str(error)
-        flaws = (Flaw(query_pointer(error), detail),)
+        flaws = [Flaw(query_pointer(error), detail)]
     if isinstance(error, _RetryLaterError):
         headers["Retry-After"] = str(error.retry_after_s)
     return _document(meaning, detail, flaws, request_id, headers)

@@ -1,7 +1,8 @@
 """Bytes -> upright RGB pixels, within limits. CPU work: call it in a worker thread.
 
-Only the formats below are tried; the first frame is used; the size in the header is checked before anything is
-decoded; EXIF orientation is applied; colour profile and all other metadata are dropped; alpha is laid over white.
+Only the formats below are tried; the first frame is used; the size in the header is checked before anything
+is decoded; EXIF orientation is applied; colour profile and all other metadata are dropped; alpha is laid
+over white.
 """
 
 import io
@@ -45,7 +46,7 @@ UPRIGHT = {
 
 
 def forbid_bombs() -> None:
-    """Make Pillow's warning about decompression bombs an error, for the whole process (filters are global)."""
+    """Make Pillow's warning about decompression bombs an error; filters hold for the whole process."""
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
@@ -89,7 +90,7 @@ def _damaged() -> InvalidRequestError:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 where there is none. Damaged metadata does not make a good picture a bad one."""
+    """The EXIF orientation, else 1. Damaged metadata does not make a good picture a bad one."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
     except DAMAGE:
@@ -99,7 +100,8 @@ def _orientation(image: Image.Image) -> int:
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
     """Any mode that the readers give -> (H, W, 3) uint8."""
     if image.mode.startswith("I"):
-        # 16-bit grey. Pillow's own conversion clips at 255; the high byte is what its 16-bit colour reader keeps.
+        # 16-bit grey. Pillow's own conversion clips at 255; the high byte is what its 16-bit colour reader
+        # keeps.
         grey = (np.asarray(image).clip(0, 65_535) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.has_transparency_data:

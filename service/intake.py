@@ -1,7 +1,8 @@
-"""A request's bytes -> the contract's records. Strict where JSON parsers are lenient; every refusal names its field.
+"""A request's bytes -> the contract's records. Strict where JSON parsers are lenient; every refusal names
+its field.
 
-Two forms with one meaning: a JSON object that carries the image in Base64, and a multipart form with the parts
-`image` and `request`. Size limits are checked before anything is parsed.
+Two forms with one meaning: a JSON object that carries the image in Base64, and a multipart form with the
+parts `image` and `request`. Size limits are checked before anything is parsed.
 """
 
 import binascii
@@ -180,14 +181,16 @@ def _check_limits(fields: DescribeFields, settings: Settings) -> None:
 
 
 def _check_ids(regions: Sequence[RegionIn], max_chars: int) -> list[Flaw]:
-    """A missing id is the region's index, so it may collide with a given one; the later region is at fault."""
+    """A missing id is the region's index and may collide with a given one; the later region is at fault."""
     flaws, seen = [], set()
     for index, region in enumerate(regions):
         name = region_id(region, index)
         if len(name) > max_chars:
             flaws.append(Flaw(f"/regions/{index}/id", f"An id has at most {max_chars} characters."))
         elif name in seen:
-            flaws.append(Flaw(f"/regions/{index}/id", f"The id '{_printable(name)}' is taken by an earlier region."))
+            flaws.append(
+                Flaw(f"/regions/{index}/id", f"The id '{_printable(name)}' is taken by an earlier region.")
+            )
         seen.add(name)
     return flaws
 

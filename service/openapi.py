@@ -14,8 +14,8 @@ from .schemas import DescribeFields, DescribeRequest
 API_VERSION = "1.0.0"
 TITLE = "DynRefer"
 DESCRIPTION = (
-    "Describes image regions: post an image and boxes, get captions, tags, attributes and categories with scores "
-    "and with the nested views that were looked at. Every error is a problem document (RFC 9457)."
+    "Describes image regions: post an image and boxes, get captions, tags, attributes and categories with "
+    "scores and with the nested views that were looked at. Every error is a problem document (RFC 9457)."
 )
 _REFERENCES = "#/components/schemas/{model}"
 

@@ -30,6 +30,7 @@ class RequestRecord:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, whatever happens inside."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -51,7 +52,8 @@ class RequestRecord:
         try:
             await self.app(scope, receive, send_recorded)
         except Exception as error:
-            # The border of the application: whatever went wrong, the client gets an answer and the log the trace.
+            # The border of the application: whatever went wrong, the client gets an answer and the log the
+            # trace.
             logger.exception("request %s failed", state["request_id"])
             if not status:
                 await problem_response(error, state["request_id"])(scope, receive, send_recorded)

@@ -1,9 +1,10 @@
-"""The public contract: what a request may say and what an answer looks like. Limits that settings choose are not here.
+"""The public contract: what a request may say and what an answer looks like. Limits that settings choose are
+not here.
 
 Every record refuses unknown fields and coerces nothing: "1" is not a number, and true is not one either.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -36,7 +37,7 @@ def _four_numbers(value: object) -> tuple[float, ...]:
 def _task_names(value: object) -> tuple[Task, ...] | None:
     if value is None:
         return None
-    names = value if isinstance(value, list) else [value]
+    names: list[Any] = value if isinstance(value, list) else [value]
     if not names:
         raise refusal("At least one task is needed; null asks for all four.")
     for name in names:
@@ -130,7 +131,7 @@ class DescribeFields(Contract):
     normalized: bool = Field(False, description="coordinates are fractions of the image's width and height")
     task: Tasks = Field(
         None,
-        description="what to compute, with the views that suit the task; null: all four, with views chosen by the image",
+        description="what to compute, with the views that suit it; null: all, with views chosen by the image",
     )
     vocabulary: Annotated[None, BeforeValidator(_no_vocabulary)] = Field(
         None, description="not supported by this server yet"
@@ -142,7 +143,9 @@ class DescribeFields(Contract):
         None, description="explicit views: t from 0 (the region) to 1 (the whole image), the first 0"
     )
     top_k: int = Field(10, ge=1, description="the most tags, attributes and categories that come back")
-    thresholds: Thresholds | None = Field(None, description="least scores; tags have a default of the model's")
+    thresholds: Thresholds | None = Field(
+        None, description="least scores; tags have a default of the model's"
+    )
     explain: Annotated[Literal[False], BeforeValidator(_no_explanation)] = Field(
         False, description="not supported by this server yet"
     )
@@ -269,7 +272,13 @@ class DescribeResponse(BaseModel):
                                 "logprob_mean": -0.11,
                             },
                             "tags": [{"name": "dog", "score": 0.97, "probability": 0.88}],
-                            "timings_ms": {"views": 1.2, "queue": 4.0, "vision": 41.0, "heads": 2.2, "caption": 60.0},
+                            "timings_ms": {
+                                "views": 1.2,
+                                "queue": 4.0,
+                                "vision": 41.0,
+                                "heads": 2.2,
+                                "caption": 60.0,
+                            },
                         }
                     ],
                     "timings_ms": {"decode": 3.1, "views": 1.2, "queue": 4.0, "vision": 41.0, "total": 112.0},
@@ -326,5 +335,3 @@ class Status(BaseModel):
     """A probe's answer."""
 
     status: str
-
-

@@ -29,7 +29,7 @@ class DrainingServer(uvicorn.Server):
 
 
 def serve(settings: Settings, listener: socket.socket, predictor: Predictor | None = None) -> tuple[int, str]:
-    """Serve until a signal comes or the device's thread ends. Gives the exit code and a sentence for the person."""
+    """Serve until a signal comes or the device's thread ends. Gives exit code and a sentence, if any."""
     logs.configure(settings)
     app = create_app(settings, predictor)
     engine: Engine = app.state.engine

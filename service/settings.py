@@ -1,7 +1,8 @@
-"""The service's settings: one frozen record from flags and DYNREFER_* variables, checked once, before anything starts.
+"""The service's settings: one frozen record from flags and DYNREFER_* variables, checked once, before
+anything starts.
 
-Every field has an environment twin (DYNREFER_MAX_BODY_BYTES) and, keys apart, a flag (--max-body-bytes). A flag wins
-over the environment. Units stand in the names. Nothing here is read at import.
+Every field has an environment twin (DYNREFER_MAX_BODY_BYTES) and, keys apart, a flag (--max-body-bytes). A
+flag wins over the environment. Units stand in the names. Nothing here is read at import.
 """
 
 import difflib
@@ -34,7 +35,9 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(33_554_432, ge=1_024, description="largest request body")
     # Pillow itself warns from 89,478,485 pixels on, so a higher limit here could not be honoured.
-    max_image_pixels: int = Field(50_000_000, ge=1, le=89_000_000, description="largest image, width x height")
+    max_image_pixels: int = Field(
+        50_000_000, ge=1, le=89_000_000, description="largest image, width x height"
+    )
     max_json_values: Positive = Field(100_000, description="most values in a request's JSON")
     max_regions: Positive = Field(64, description="most regions in a request")
     max_top_k: Positive = Field(1_000, description="largest top_k")
@@ -50,8 +53,12 @@ class Settings(BaseSettings):
     )
     worker_threads: int = Field(2, ge=1, le=256, description="threads for image work")
 
-    request_timeout_s: float = Field(60.0, gt=0, le=3_600, allow_inf_nan=False, description="deadline of a request")
-    shutdown_grace_s: int = Field(30, ge=0, le=3_600, description="time to finish admitted requests on SIGTERM")
+    request_timeout_s: float = Field(
+        60.0, gt=0, le=3_600, allow_inf_nan=False, description="deadline of a request"
+    )
+    shutdown_grace_s: int = Field(
+        30, ge=0, le=3_600, description="time to finish admitted requests on SIGTERM"
+    )
     keep_alive_s: Positive = Field(30, description="how long an idle connection is kept")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -78,7 +85,7 @@ class Settings(BaseSettings):
 
 
 def flag_names() -> tuple[str, ...]:
-    """Fields that have a flag: all but the keys, because a command line can be read by every user of a machine."""
+    """Fields that have a flag: not the keys, because every user of a machine can read its command lines."""
     return tuple(name for name in Settings.model_fields if name != "api_keys")
 
 
@@ -96,11 +103,13 @@ def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
 
 
 def _refuse_unknown_variables() -> None:
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known = [name.upper() for name in Settings.model_fields]
     for name in os.environ:
-        if name.upper().startswith(PREFIX) and name.upper() not in known:
-            nearest = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = f"; did you mean {nearest[0]}?" if nearest else "."
+        given = name.upper()
+        if given.startswith(PREFIX) and given.removeprefix(PREFIX) not in known:
+            # Without the prefix: it would make all names look alike.
+            nearest = difflib.get_close_matches(given.removeprefix(PREFIX), known, n=1)
+            hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else "."
             raise SettingsError(f"unknown setting {name}{hint}")
 
 

@@ -1,4 +1,4 @@
-"""A predictor without weights or torch: what it says follows from the box alone. For tests of the HTTP contract."""
+"""A predictor without weights or torch, for tests of the HTTP contract: its words follow from the box."""
 
 import threading
 import time
@@ -53,7 +53,7 @@ CARD = ModelCard(
 
 @dataclass(frozen=True)
 class FakeRegion:
-    """A prepared region. pixel: the image's colour at the box's first corner, to see that the image was right."""
+    """A prepared region. pixel: the image's colour at the box's first corner, as proof of the image."""
 
     query: RegionQuery
     box: Corners
@@ -65,7 +65,8 @@ class FakeRegion:
 
 @dataclass
 class FakePredictor:
-    """run_hook: called with the boxes of each batch in the device thread; it may sleep, raise or end the thread.
+    """run_hook: called with the boxes of each batch in the device thread; it may sleep, raise or end the
+    thread.
 
     batches: the boxes of every batch run. run_threads: names of the threads that called `run`.
     """

@@ -40,11 +40,13 @@ CLIENT_CLOSED_REQUEST = 499
     openapi_extra=DESCRIBE_BODY,
 )
 async def describe(request: Request, engine: CurrentEngine, settings: CurrentSettings) -> Response:
-    """Captions, tags, attributes and categories of regions, with scores and with the views that were looked at.
+    """Captions, tags, attributes and categories of regions, with scores and with the views that were looked
+    at.
 
     The image comes in Base64 inside a JSON object, or as the file part `image` of a multipart form whose part
     `request` is the same object without `image`. What the task does not ask for is absent from the answer.
-    The header `X-Request-Timeout` (seconds) may shorten the deadline; `X-Request-Id` is taken over if it is sane.
+    The header `X-Request-Timeout` (seconds) may shorten the deadline; `X-Request-Id` is taken over if it is
+    sane.
     """
     # Both before the body is read: what will be refused anyway need not be uploaded.
     check_headers(request.headers.get("content-type", ""), request.headers.get("content-encoding", ""))

@@ -21,7 +21,7 @@ async def livez() -> Status:
 
 @router.get("/readyz", summary="Can the service describe regions?", responses=pick(PROBLEMS, 503))
 async def readyz(engine: CurrentEngine) -> Status:
-    """200 when the model is loaded and warm, its device thread is alive and nothing is being shut down. Needs no key."""
+    """200 when the model is loaded and warm, its thread alive, and nothing shuts down. Needs no key."""
     if engine.phase is not Phase.READY:
         raise UnavailableError(f"The service is {engine.phase.value}.")
     return Status(status="ready")

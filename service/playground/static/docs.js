@@ -1,0 +1,9 @@
+"use strict";
+// Swagger UI, from this server alone: no validator badge, no fonts, no scripts from elsewhere.
+SwaggerUIBundle({
+  url: "/openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  validatorUrl: null,
+  presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset].filter(Boolean),
+});

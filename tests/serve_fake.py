@@ -1,0 +1,39 @@
+"""`python -m tests.serve_fake`: a real server process around the fake predictor; settings come from
+DYNREFER_*.
+
+FAKE_RUN_SECONDS: how long each batch takes. FAKE_BROKEN_LOAD: loading fails.
+"""
+
+import os
+import socket
+import sys
+
+from model.errors import ModelNotFoundError
+from service.server import serve
+from service.settings import load_settings
+
+from .fakes import FakePredictor, slowly
+
+
+class UnloadablePredictor(FakePredictor):
+    """Fails in the warm-up, as a missing model does while it is loaded."""
+
+    def prepare(self, image: object, queries: object) -> list[object]:  # type: ignore[override]
+        """Never gets as far."""
+        raise ModelNotFoundError("the model directory 'nowhere' does not exist")
+
+
+def main() -> None:
+    """Serve until a signal comes."""
+    settings = load_settings()
+    predictor: FakePredictor = FakePredictor(run_hook=slowly(float(os.environ.get("FAKE_RUN_SECONDS", "0"))))
+    if "FAKE_BROKEN_LOAD" in os.environ:
+        predictor = UnloadablePredictor()
+    code, sentence = serve(settings, socket.create_server((settings.host, settings.port)), predictor)
+    if sentence:
+        print(f"dynrefer: {sentence}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    main()

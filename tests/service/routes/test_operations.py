@@ -1,0 +1,91 @@
+"""Probes, metrics and the model's card."""
+
+import threading
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.app import create_app
+from service.settings import Settings
+from tests.fakes import FakePredictor
+
+from ..conftest import Asker, Opener, await_ready, flaws
+
+
+def test_probes_and_card(ask: Asker) -> None:
+    assert ask.client.get("/livez").json() == {"status": "alive"}
+    assert ask.client.get("/readyz").json() == {"status": "ready"}
+    (model,) = ask.client.get("/v1/models").json()["models"]
+    assert model["name"] == "fake" and model["views"] == {"count": 3, "size": 224}
+    assert model["vocabulary"]["tags"] == {"size": 3, "names": ["dog", "street", "leash"]}
+    assert model["limits"]["max_regions"] == 64
+    assert model["trained_on"] and model["intended_use"]
+
+
+def test_not_ready_while_loading() -> None:
+    gate = threading.Event()
+    predictor = FakePredictor(run_hook=lambda boxes: gate.wait(10) and None)
+    with TestClient(create_app(Settings(), predictor)) as client:
+        response = client.get("/readyz")
+        assert response.status_code == 503
+        assert response.headers["retry-after"] == "1"
+        assert "loading" in response.json()["detail"]
+        assert client.get("/v1/models").status_code == 503
+        assert client.get("/livez").status_code == 200
+        gate.set()
+        await_ready(client)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_not_ready_when_the_device_thread_has_ended(ask: Asker) -> None:
+    def end(boxes: object) -> None:
+        raise SystemExit
+
+    ask.predictor.run_hook = end
+    assert ask.json().status_code == 503
+    until = time.monotonic() + 5
+    while ask.client.get("/readyz").status_code != 503:
+        assert time.monotonic() < until
+    assert ask.json().status_code == 503
+    assert ask.client.get("/livez").status_code == 200
+
+
+def test_not_ready_while_draining(ask: Asker) -> None:
+    ask.client.app.state.engine.begin_drain()  # type: ignore[attr-defined]
+    assert ask.client.get("/readyz").status_code == 503
+    assert "shutting down" in ask.json().json()["detail"]
+
+
+def test_metrics(opened: Opener) -> None:
+    ask = opened()
+    ask.json(), ask.json(task="poem"), ask.client.get("/nothing/here")
+    text = ask.client.get("/metrics").text
+    for line in (
+        'dynrefer_requests_total{outcome="ok",route="/v1/describe"} 1.0',
+        'dynrefer_requests_total{outcome="refused",route="/v1/describe"} 1.0',
+        'dynrefer_requests_total{outcome="refused",route="unmatched"} 1.0',
+        'dynrefer_request_duration_seconds_count{route="/v1/describe"} 2.0',
+        'dynrefer_stage_duration_seconds_count{stage="decode"} 1.0',
+        "dynrefer_queue_regions 0.0",
+        "dynrefer_batch_regions_sum 1.0",
+        "dynrefer_batch_views_sum 3.0",
+        "dynrefer_image_pixels_count 1.0",
+    ):
+        assert line in text.splitlines(), line
+
+
+def test_paths_do_not_make_series(ask: Asker) -> None:
+    before = len(ask.client.get("/metrics").text.splitlines())
+    ask.client.get("/nothing")
+    after = len(ask.client.get("/metrics").text.splitlines())
+    for number in range(50):
+        ask.client.get(f"/nothing/{number}")
+    assert len(ask.client.get("/metrics").text.splitlines()) == after >= before
+
+
+def test_routing_problems(ask: Asker) -> None:
+    missing, wrong = ask.client.get("/v2/describe"), ask.client.get("/v1/describe")
+    assert (missing.status_code, wrong.status_code) == (404, 405)
+    assert wrong.headers["allow"] == "POST"
+    assert flaws(missing) == flaws(wrong) == {}

@@ -1,0 +1,123 @@
+"""Real server processes: start, answer, drain on SIGTERM, and end with the right code."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .conftest import in_base64, one_region, picture
+
+PATIENCE_S = 60
+
+
+class Server:
+    """A running process and its address."""
+
+    def __init__(self, module: str, *arguments: str, **environment: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "DYNREFER_PORT": "0", **environment},
+        )
+        self.lines: list[str] = []
+        self.address = self._read_address()
+        self._reader = threading.Thread(target=self._read_rest, daemon=True)
+        self._reader.start()
+
+    def _read_address(self) -> str:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if found := re.search(r"Listening on (http://\S+)", line):
+                return found.group(1)
+        raise AssertionError("".join(self.lines))
+
+    def _read_rest(self) -> None:
+        assert self.process.stderr is not None
+        self.lines.extend(self.process.stderr)
+
+    def get(self, path: str) -> tuple[int, bytes]:
+        return self._open(urllib.request.Request(self.address + path))
+
+    def describe(self, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        headers = {"content-type": "application/json"}
+        data = json.dumps(document).encode()
+        status, body = self._open(urllib.request.Request(self.address + "/v1/describe", data, headers))
+        answer: dict[str, Any] = json.loads(body)
+        return status, answer
+
+    def _open(self, request: urllib.request.Request) -> tuple[int, bytes]:
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def await_ready(self) -> None:
+        until = time.monotonic() + PATIENCE_S
+        while self.get("/readyz")[0] != 200:
+            assert time.monotonic() < until and self.process.poll() is None, "".join(self.lines)
+            time.sleep(0.02)
+
+    def end(self, by: signal.Signals = signal.SIGTERM) -> int:
+        self.process.send_signal(by)
+        code = self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        return code
+
+
+@contextmanager
+def running(module: str, *arguments: str, **environment: str) -> Iterator[Server]:
+    server = Server(module, *arguments, **environment)
+    try:
+        yield server
+    finally:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+
+
+QUESTION = {"image": {"base64": in_base64(picture())}, **one_region()}
+
+
+def test_starts_answers_and_stops() -> None:
+    for by in (signal.SIGTERM, signal.SIGINT):
+        with running("tests.serve_fake", DYNREFER_LOG_FORMAT="json") as server:
+            server.await_ready()
+            status, answer = server.describe(QUESTION)
+            assert status == 200 and answer["model"] == "fake"
+            assert server.end(by) == 0
+            logged = [json.loads(line) for line in server.lines if line.startswith("{")]
+            assert any(entry.get("request_id") == answer["id"] for entry in logged)
+            assert "Traceback" not in "".join(server.lines)
+
+
+def test_sigterm_lets_a_running_request_finish() -> None:
+    with running("tests.serve_fake", FAKE_RUN_SECONDS="0.5") as server:
+        server.await_ready()
+        answers: list[tuple[int, dict[str, Any]]] = []
+        asked = threading.Thread(target=lambda: answers.append(server.describe(QUESTION)))
+        asked.start()
+        while b"dynrefer_image_pixels_count 1.0" not in server.get("/metrics")[1]:
+            time.sleep(0.01)
+        assert server.end() == 0
+        asked.join(PATIENCE_S)
+        assert [status for status, _ in answers] == [200]
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_process() -> None:
+    with running("tests.serve_fake", FAKE_BROKEN_LOAD="1") as server:
+        assert server.process.wait(PATIENCE_S) == 2
+        server._reader.join(PATIENCE_S)
+        assert server.lines[-1] == "dynrefer: the model directory 'nowhere' does not exist\n"
+        assert "Traceback" not in "".join(server.lines)

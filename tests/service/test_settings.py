@@ -1,0 +1,49 @@
+"""Settings from flags and environment; a bad one is one clear line."""
+
+import pytest
+
+from service.settings import PREFIX, Settings, SettingsError, flag_names, load_settings
+
+
+def test_defaults_and_twins(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().port == 8000
+    monkeypatch.setenv("DYNREFER_PORT", "9000")
+    monkeypatch.setenv("DYNREFER_BATCH_WAIT_MS", "0.5")
+    settings = load_settings({"port": "9001"})
+    assert (settings.port, settings.batch_wait_ms) == (9001, 0.5)
+
+
+def test_every_field_has_a_meaning() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+    assert set(Settings.model_fields) - set(flag_names()) == {"api_keys"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "part"),
+    [
+        ("DYNREFER_PROT", "1", "unknown setting DYNREFER_PROT; did you mean DYNREFER_PORT?"),
+        ("DYNREFER_XYZZY", "1", "unknown setting DYNREFER_XYZZY."),
+        ("DYNREFER_PORT", "70000", "DYNREFER_PORT '70000' is refused"),
+        ("DYNREFER_PORT", "", "DYNREFER_PORT '' is refused"),
+        ("DYNREFER_BATCH_WAIT_MS", "nan", "DYNREFER_BATCH_WAIT_MS 'nan' is refused"),
+        ("DYNREFER_DTYPE", "int8", "'float32' or 'bfloat16'"),
+        ("DYNREFER_MAX_QUEUE_REGIONS", "3", "must hold one full request"),
+    ],
+)
+def test_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str, part: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError) as refused:
+        load_settings()
+    assert part in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_flags_are_named_as_typed() -> None:
+    with pytest.raises(SettingsError, match="--max-regions '0' is refused"):
+        load_settings({"max_regions": "0"})
+
+
+def test_keys_are_split_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PREFIX + "API_KEYS", "one, two,,")
+    settings = load_settings()
+    assert [key.get_secret_value() for key in settings.api_keys] == ["one", "two"]
+    assert "one" not in repr(settings)
