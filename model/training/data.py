@@ -1,6 +1,6 @@
 """Batches of drawn scenes: what the two trainings of the embedded model read.
 
-A batch is a pure function of (seed, index), so that a resumed run sees the batches of an uninterrupted one. Views that several
+A batch is a pure function of (pool, seed, index), so that a resumed run sees the batches of an uninterrupted one. Views that several
 regions share (t = 1 of one scene) are cut once.
 
 Letters: N distinct views, R regions, V views of a region, T tags, A attributes, L tokens, S view side in pixels.
@@ -23,11 +23,11 @@ from torch.utils.data import Dataset
 from model.geometry import boxes_in_views, boxes_towards, integer_crops
 from model.network.language import IGNORED
 from model.training.scenes import Scene, SceneObject, draw_scene
-from model.training.artwork import SpritePack
 from model.training.world import World
 
 STEPS = tuple(i / 10 for i in range(1, 11))
 _JITTER = 0.06  # of the box's side: a client's box is never as tight as ours
+_WELL_INSIDE = 0.8  # least share of an object's box that a context view must hold
 
 
 @dataclass
@@ -101,41 +101,33 @@ class _Views:
         return torch.from_numpy(np.stack(self.images))
 
 
-class SceneBatches(Dataset[Any]):
-    """Shared part of both data sets: drawing, targets, text."""
+@dataclass(frozen=True)
+class DataOptions:
+    """One stage's data. crops: close-ups per pretraining batch. scenes: scenes per batch. batches: in the stage."""
 
-    def __init__(
-        self,
-        world: World,
-        sprites: SpritePack,
-        tokenizers: tuple[Any, Any],
-        *,
-        seed: int,
-        scenes: int,
-        batches: int,
-        view_size: int,
-    ) -> None:
-        self.world, self.sprites = world, sprites
+    seed: int
+    crops: int
+    scenes: int
+    batches: int
+    view_size: int
+
+
+class SceneBatches(Dataset[Any]):
+    """Shared part of both data sets: picking from the pool, targets, text."""
+
+    def __init__(self, world: World, pool: Sequence[Scene], tokenizers: tuple[Any, Any], options: DataOptions) -> None:
+        self.world, self.pool, self.options = world, pool, options
         self.text_tokenizer, self.language_tokenizer = tokenizers
-        self.seed, self.scenes, self.batches, self.view_size = seed, scenes, batches, view_size
-        self._drawn: dict[int, Scene] = {}
+        self.view_size = options.view_size
+        self.objects = [(scene, obj) for scene in pool for obj in scene.objects]
         self._category = {category.name: i for i, category in enumerate(world.categories)}
         self._tag = {tag: i for i, tag in enumerate(world.tags)}
 
     def __len__(self) -> int:
-        return self.batches
+        return self.options.batches
 
-    def _draw(self, index: int) -> tuple[list[Scene], np.random.Generator]:
-        """Half of the scenes come back once in the next batch, with other views: drawing costs more than cropping."""
-        first = self.seed * 10_000_000 + index * (self.scenes // 2)
-        return [self._scene(first + i) for i in range(self.scenes)], np.random.default_rng((self.seed, index))
-
-    def _scene(self, seed: int) -> Scene:
-        if seed not in self._drawn:
-            if len(self._drawn) > 4 * self.scenes:
-                self._drawn.clear()
-            self._drawn[seed] = draw_scene(self.world, self.sprites, seed, "train")
-        return self._drawn[seed]
+    def _scenes(self, rng: np.random.Generator) -> list[Scene]:
+        return [self.pool[i] for i in rng.integers(len(self.pool), size=self.options.scenes)]
 
     def _targets(self, objects: Sequence[SceneObject], captions: Sequence[str]) -> Targets:
         tags = torch.zeros(len(objects), len(self._tag))
@@ -153,52 +145,50 @@ class SceneBatches(Dataset[Any]):
         )
 
 
-def _jittered(box: Sequence[float], size: tuple[int, int], rng: np.random.Generator) -> tuple[float, ...]:
-    x1, y1, x2, y2 = box
-    shift = rng.uniform(-_JITTER, _JITTER, 4) * np.array([x2 - x1, y2 - y1, x2 - x1, y2 - y1])
-    limit = np.array([*size, *size], dtype=float)
-    return tuple(np.clip(np.array(box) + shift, 0, limit).tolist())
+def _size(scene: Scene) -> tuple[int, int]:
+    return scene.image.shape[1], scene.image.shape[0]
+
+
+def _jittered(scene: Scene, obj: SceneObject, rng: np.random.Generator) -> NDArray[np.float32]:
+    """The object's box (4,), a little off."""
+    x1, y1, x2, y2 = obj.box
+    shift = rng.uniform(-_JITTER, _JITTER, 4) * (x2 - x1, y2 - y1, x2 - x1, y2 - y1)
+    return np.clip(np.array(obj.box) + shift, 0, (*_size(scene), *_size(scene))).astype(np.float32)
+
+
+def _jittered_crop(scene: Scene, obj: SceneObject, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The same as a crop (1, 4)."""
+    return integer_crops(_jittered(scene, obj, rng)[None], _size(scene))
 
 
 class PretrainData(SceneBatches):
-    """Per scene every object close up (t = 0), and context views in which every object that is well inside is pooled."""
-
-    context_views = 2
+    """Close-ups (t = 0) of objects from anywhere in the pool, and context views in which every object that is well inside is
+    pooled: of each scene the whole (t = 1), and a view around one of its objects."""
 
     def __getitem__(self, index: int) -> PretrainBatch:
-        scenes, rng = self._draw(index)
+        rng = np.random.default_rng((self.options.seed, index))
         views = _Views(self.view_size)
-        boxes: list[NDArray[np.float32]] = []
-        owner: list[int] = []
-        near: list[bool] = []
-        objects: list[SceneObject] = []
-        for scene in scenes:
-            size = (scene.image.shape[1], scene.image.shape[0])
-            for obj in scene.objects:
-                crop = integer_crops(np.array([_jittered(obj.box, size, rng)], np.float32), size)
-                owner.append(views.add(scene, crop[0]))
-                boxes.append(boxes_in_views(crop, self.view_size)[0])
-                near.append(True)
-                objects.append(obj)
-            for t in (1.0, *rng.choice(STEPS[:-1], self.context_views - 1)):
-                centre = scene.objects[int(rng.integers(len(scene.objects)))]
-                context = integer_crops(boxes_towards(centre.box, size, (float(t),)), size)
+        rows: list[tuple[int, NDArray[np.float32], bool, SceneObject]] = []
+        for pick in rng.integers(len(self.objects), size=self.options.crops):
+            scene, obj = self.objects[pick]
+            crop = _jittered_crop(scene, obj, rng)
+            rows.append((views.add(scene, crop[0]), boxes_in_views(crop, self.view_size)[0], True, obj))
+        for scene in self._scenes(rng):
+            centre = scene.objects[int(rng.integers(len(scene.objects)))]
+            for t in (1.0, float(rng.choice(STEPS[:-1]))):
+                context = integer_crops(boxes_towards(centre.box, _size(scene), (t,)), _size(scene))
                 view = views.add(scene, context[0])
                 for obj in scene.objects:
-                    crop = integer_crops(np.array([_jittered(obj.box, size, rng)], np.float32), size)
-                    if _share_inside(crop[0], context[0]) < 0.8:
-                        continue
-                    owner.append(view)
-                    boxes.append(boxes_in_views(np.concatenate([crop, context]), self.view_size)[1])
-                    near.append(False)
-                    objects.append(obj)
-        captions = [str(rng.choice(obj.captions)) for obj in objects]
+                    crop = _jittered_crop(scene, obj, rng)
+                    if _share_inside(crop[0], context[0]) >= _WELL_INSIDE:
+                        rows.append((view, boxes_in_views(np.concatenate([crop, context]), self.view_size)[1], False, obj))
+        owner, boxes, near, objects = zip(*rows, strict=True)
         return PretrainBatch(
             images=views.tensor(),
             boxes=torch.from_numpy(np.stack(boxes)),
             owner=torch.tensor(owner),
             near=torch.tensor(near),
-            targets=self._targets(objects, captions),
+            targets=self._targets(objects, [str(rng.choice(obj.captions)) for obj in objects]),
         )
 
 
@@ -215,17 +205,16 @@ class RegionData(SceneBatches):
     num_views = 3
 
     def __getitem__(self, index: int) -> RegionBatch:
-        scenes, rng = self._draw(index)
+        rng = np.random.default_rng((self.options.seed, index))
         views = _Views(self.view_size)
         rows: list[list[int]] = []
         boxes: list[NDArray[np.float32]] = []
         objects: list[SceneObject] = []
-        for scene in scenes:
-            size = (scene.image.shape[1], scene.image.shape[0])
+        for scene in self._scenes(rng):
             for obj in scene.objects:
                 ts = (0.0, *rng.choice(STEPS, self.num_views - 1, replace=False).tolist())
-                box = _jittered(obj.box, size, rng)
-                crops = integer_crops(boxes_towards(box, size, ts), size)  # type: ignore[arg-type]
+                x1, y1, x2, y2 = _jittered(scene, obj, rng).tolist()
+                crops = integer_crops(boxes_towards((x1, y1, x2, y2), _size(scene), ts), _size(scene))
                 rows.append([views.add(scene, crop) for crop in crops])
                 boxes.append(boxes_in_views(crops, self.view_size))
                 objects.append(obj)

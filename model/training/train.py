@@ -10,8 +10,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +22,25 @@ from tqdm import tqdm
 
 from model.config import preset
 from model.network.dynrefer import DynReferModel
-from model.training.data import PretrainData, RegionData, SceneBatches
+from model.training.data import DataOptions, PretrainData, RegionData, SceneBatches
 from model.training.export import export_model
 from model.training.joint import JointTraining
+from model.training.pool import draw_pool
 from model.training.pretrain import Pretraining
+from model.training.scenes import Scene
 from model.training.words import build_tokenizers, world_vocabulary
-from model.training.artwork import SpritePack
 from model.training.world import World
 from model.vocabulary import embed_vocabulary
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the recipe. scenes: drawn per batch. view_size: pixels. seed: of the scenes and the order."""
+    """One stage of the recipe. crops, scenes: per batch. view_size: pixels. seed: of the batches."""
 
     name: str
     kind: str  # "pretrain", "joint" (vision frozen) or "all" (vision trained too)
     steps: int
+    crops: int
     scenes: int
     learning_rate: float
     view_size: int
@@ -48,11 +50,14 @@ class Stage:
     clip: float = 2.0
 
 
+POOL = 10_000  # training scenes, about 53,000 regions
+_POOL_SEED = 10_000_000
+_UNSEEN_SEED = 20_000_000
 RECIPE = (
-    Stage("pretrain-48", "pretrain", 2000, 24, 2e-3, 48, seed=11),
-    Stage("pretrain-64", "pretrain", 1700, 24, 1e-3, 64, seed=12),
-    Stage("joint", "joint", 3000, 16, 1e-3, 64, seed=13),
-    Stage("all", "all", 500, 16, 2e-4, 64, seed=14),
+    Stage("close-32", "pretrain", 2400, 256, 0, 2e-3, 32, seed=11),
+    Stage("dense-64", "pretrain", 1600, 96, 16, 1e-3, 64, seed=12),
+    Stage("joint", "joint", 2400, 0, 16, 1e-3, 64, seed=13),
+    Stage("all", "all", 400, 0, 16, 2e-4, 64, seed=14),
 )
 _CHECKPOINT_EVERY = 200
 
@@ -63,7 +68,8 @@ class Run:
 
     model: DynReferModel
     world: World
-    sprites: SpritePack
+    pool: Sequence[Scene]
+    unseen: Sequence[Scene]
     tokenizers: tuple[Any, Any]
     out: Path
 
@@ -73,7 +79,7 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
 
-def train_embedded(out: Path, *, resume: bool = False, recipe: tuple[Stage, ...] = RECIPE, workers: int = 1) -> Path:
+def train_embedded(out: Path, *, resume: bool = False, recipe: tuple[Stage, ...] = RECIPE, processes: int = 2) -> Path:
     """Train, and write the finished model to `out`/model; returns that directory.
 
     resume: go on from the last checkpoint in `out`. Raises FileExistsError if `out` holds a run and resume is not asked for.
@@ -85,11 +91,13 @@ def train_embedded(out: Path, *, resume: bool = False, recipe: tuple[Stage, ...]
     world = World.load()
     text_tokenizer, language_tokenizer = build_tokenizers(world)
     model = DynReferModel(_sized_config(text_tokenizer, language_tokenizer))
-    run = Run(model, world, SpritePack.load(), (text_tokenizer, language_tokenizer), out)
+    pool = draw_pool(_POOL_SEED, POOL, processes)
+    unseen = draw_pool(_UNSEEN_SEED, 100, processes)
+    run = Run(model, world, pool, unseen, (text_tokenizer, language_tokenizer), out)
     (out / "recipe.json").write_text(json.dumps([asdict(stage) for stage in recipe], indent=1) + "\n")
     started = time.time()
     for stage in recipe:
-        _run_stage(run, stage, workers)
+        _run_stage(run, stage, processes - 1)
     run.log({"finished": True, "seconds": round(time.time() - started)})
     return export_model(model, world, run.tokenizers, out / "model", recipe=[asdict(stage) for stage in recipe])
 
@@ -109,7 +117,7 @@ def _sized_config(text_tokenizer: Any, language_tokenizer: Any) -> Any:
 
 def _run_stage(run: Run, stage: Stage, workers: int) -> None:
     module = _module(run, stage)
-    data = _data(run, stage)
+    data = _data(run, stage, run.pool)
     done, optimiser = run.out / f"{stage.name}.done.pt", _optimiser(module, stage)
     saved = run.out / f"{stage.name}.pt"
     first = 0
@@ -122,7 +130,7 @@ def _run_stage(run: Run, stage: Stage, workers: int) -> None:
         optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
         first = state["step"]
-    unseen = _data(run, replace(stage, seed=stage.seed + 500, steps=1))[0]
+    unseen = _data(run, stage, run.unseen)[0]
     module.train()
     bar = tqdm(_batches(data, first, workers), total=stage.steps, initial=first, desc=stage.name, mininterval=5)
     for step, batch in enumerate(bar, start=first):
@@ -165,17 +173,10 @@ def _module(run: Run, stage: Stage) -> Pretraining | JointTraining:
     return JointTraining(run.model, run.world, vocabulary, texts, train_vision=stage.kind == "all")
 
 
-def _data(run: Run, stage: Stage) -> SceneBatches:
+def _data(run: Run, stage: Stage, pool: Sequence[Scene]) -> SceneBatches:
     cls = PretrainData if stage.kind == "pretrain" else RegionData
-    return cls(
-        run.world,
-        run.sprites,
-        run.tokenizers,
-        seed=stage.seed,
-        scenes=stage.scenes,
-        batches=stage.steps,
-        view_size=stage.view_size,
-    )
+    options = DataOptions(stage.seed, stage.crops, stage.scenes, stage.steps, stage.view_size)
+    return cls(run.world, pool, run.tokenizers, options)
 
 
 def _batches(data: SceneBatches, first: int, workers: int) -> Iterator[Any]:

@@ -1,0 +1,73 @@
+"""DynRefer: region descriptions at dynamic resolution. The public face of the model.
+
+    from model import DynRefer
+    DynRefer.load("embedded").describe(image, [(64, 256, 384, 384)])
+
+Importing this module costs nothing: torch is loaded when `DynRefer` is first touched.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from model.errors import (
+    BoxError,
+    ConfigError,
+    ConversionError,
+    DeviceError,
+    ModelError,
+    ModelNotFoundError,
+    QueryError,
+    ViewsError,
+    WeightsError,
+)
+from model.records import (
+    ALL_TASKS,
+    AttributeLabel,
+    Caption,
+    Corners,
+    Label,
+    ModelCard,
+    RegionDescription,
+    RegionQuery,
+    Task,
+    View,
+    ViewCandidate,
+    ViewPlan,
+    ViewPolicy,
+)
+
+if TYPE_CHECKING:
+    from model.predictor import DynRefer
+
+__all__ = [
+    "ALL_TASKS",
+    "AttributeLabel",
+    "BoxError",
+    "Caption",
+    "ConfigError",
+    "ConversionError",
+    "Corners",
+    "DeviceError",
+    "DynRefer",
+    "Label",
+    "ModelCard",
+    "ModelError",
+    "ModelNotFoundError",
+    "QueryError",
+    "RegionDescription",
+    "RegionQuery",
+    "Task",
+    "View",
+    "ViewCandidate",
+    "ViewPlan",
+    "ViewPolicy",
+    "ViewsError",
+    "WeightsError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DynRefer":
+        from model.predictor import DynRefer
+
+        return DynRefer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,150 @@
+"""A model directory -> the network on its device, strictly: nothing missing, nothing left over, nothing guessed."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from model.config import DynReferConfig
+from model.errors import ConfigError, DeviceError, ModelNotFoundError, WeightsError
+from model.network.dynrefer import DynReferModel
+from model.vocabulary import TextEmbeddings, Vocabulary
+
+EMBEDDED = Path(__file__).parent / "embedded"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """texts: on the network's device, in its dtype. language_tokenizer: reads control words, writes captions."""
+
+    network: DynReferModel
+    vocabulary: Vocabulary
+    texts: TextEmbeddings
+    language_tokenizer: Any
+    device: torch.device
+    dtype: torch.dtype
+
+
+def load_model(model: str | Path, *, device: str, dtype: str) -> LoadedModel:
+    """model: "embedded" or a directory. device: auto, cpu, cuda, cuda:N. dtype: auto, float32, bfloat16.
+
+    auto: CUDA in bfloat16 where there is a GPU, else the CPU in float32.
+    Raises `ModelNotFoundError`, `ConfigError`, `WeightsError`, `DeviceError`.
+    """
+    directory = _directory(model)
+    on = pick_device(device)
+    precision = pick_dtype(dtype, on)
+    config = _config(directory)
+    vocabulary = Vocabulary.load(directory)
+    texts = TextEmbeddings.load(directory)
+    texts.check(vocabulary)
+    network = _network(directory, config, on, precision)
+    moved = {name: getattr(texts, name).to(on, precision) for name in ("tags", "attributes", "categories")}
+    return LoadedModel(network, vocabulary, TextEmbeddings(**moved), _tokenizer(directory), on, precision)
+
+
+def pick_device(name: str) -> torch.device:
+    """Raises `DeviceError` for a device that this machine does not have."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"device {name!r} is not one of auto, cpu, cuda, cuda:N.") from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"device {name!r} is not one of auto, cpu, cuda, cuda:N.")
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(f"device {name!r} was asked for, but no CUDA GPU is visible; use --device cpu or auto.")
+    if device.index is not None and device.type == "cuda" and device.index >= torch.cuda.device_count():
+        raise DeviceError(f"device {name!r} was asked for, but only {torch.cuda.device_count()} GPU(s) are visible.")
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Raises `DeviceError` for an unknown dtype."""
+    if name == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if name not in _DTYPES:
+        raise DeviceError(f"dtype {name!r} is not one of auto, {', '.join(_DTYPES)}.")
+    return _DTYPES[name]
+
+
+def _directory(model: str | Path) -> Path:
+    directory = EMBEDDED if str(model) == "embedded" else Path(model)
+    if not directory.is_dir():
+        raise ModelNotFoundError(f"there is no model directory {str(model)!r}; give 'embedded' or a converted directory.")
+    if not (directory / "config.json").is_file():
+        raise ModelNotFoundError(f"the model directory {str(model)!r} is empty or has no config.json.")
+    return directory
+
+
+def _config(directory: Path) -> DynReferConfig:
+    path = directory / "config.json"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # not UTF-8 or not JSON
+        raise ConfigError(f"{path} is not valid JSON.") from error
+    if not isinstance(data, dict) or data.get("model_type") != DynReferConfig.model_type:
+        raise ConfigError(f"{path} does not describe a DynRefer model (model_type must be 'dynrefer').")
+    try:
+        return DynReferConfig.from_dict(data)  # type: ignore[no-any-return]
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    except (TypeError, ValueError) as error:  # transformers' own checks of a part
+        raise ConfigError(f"{path} holds a value that its part of the model refuses: {_first_line(error)}") from error
+
+
+def _network(directory: Path, config: DynReferConfig, device: torch.device, dtype: torch.dtype) -> DynReferModel:
+    try:
+        with _quiet():
+            network, report = DynReferModel.from_pretrained(
+                directory,
+                config=config,
+                dtype=dtype,
+                device_map={"": str(device)} if device.type == "cuda" else None,
+                output_loading_info=True,
+                use_safetensors=True,
+            )
+    except OSError as error:
+        raise ModelNotFoundError(f"the model directory {str(directory)!r} has no readable safetensors weights.") from error
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"the weights in {str(directory)!r} cannot be read: {_first_line(error)}") from error
+    for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
+        if report.get(what):
+            first = sorted(map(str, report[what]))[0]
+            raise WeightsError(f"the weights in {str(directory)!r} do not fit config.json: {what} {first}.")
+    return network.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def _tokenizer(directory: Path) -> Any:
+    path = directory / "language_tokenizer"
+    if not path.is_dir():
+        raise ModelNotFoundError(f"the model directory {str(directory)!r} has no language_tokenizer.")
+    return AutoTokenizer.from_pretrained(path)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers reports loading on standard error; we report it as errors, so its bars and tables stay off."""
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
