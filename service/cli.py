@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from model.records import Corners, Task
 
 MISTAKE = 2  # exit code: something that was typed, named or found on this machine cannot be honoured
-BACKLOG = 2_048
 
 app = typer.Typer(
     name="dynrefer",
@@ -72,23 +71,21 @@ def _serve(**flags: str | None) -> None:
         settings = load_settings({name: value for name, value in flags.items() if value is not None})
     except SettingsError as error:
         fail(str(error))
-    from .server import serve
+    from .server import listen, serve
 
     try:
-        listener = _listen(settings.host, settings.port)
+        listener = listen(settings.host, settings.port)
     except OSError as error:
-        fail(
-            f"cannot listen on {settings.host} port {settings.port}: {os.strerror(error.errno or 0).lower()}"
-        )
+        fail(f"cannot listen on {settings.host} port {settings.port}: {_reason(error)}.")
     code, sentence = serve(settings, listener)
     if sentence:
         fail(sentence, code)
     raise SystemExit(code)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+def _reason(error: OSError) -> str:
+    """Why the operating system refused, in its words but without its numbers."""
+    return "unknown address" if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0).lower()
 
 
 def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -170,7 +167,9 @@ def views(
 
     predictor, upright = DynRefer.load(model, device=device), Image.fromarray(pixels)
     drawn = [
-        draw_views(upright, predictor.plan_views(pixels, each, tasks and tasks[0]), title=f"region {index}")
+        draw_views(
+            upright, predictor.plan_views(pixels, each, tasks[0] if tasks else None), title=f"region {index}"
+        )
         for index, each in enumerate(corners)
     ]
     sheet = Image.new("RGB", (max(each.width for each in drawn), sum(each.height for each in drawn)), "white")
@@ -212,7 +211,7 @@ def _read_image(path: Path) -> "NDArray[np.uint8]":
     try:
         data = path.read_bytes()
     except OSError as error:
-        fail(f"cannot read {path}: {os.strerror(error.errno or 0).lower()}.")
+        fail(f"cannot read {path}: {_reason(error)}.")
     images.forbid_bombs()
     try:
         return images.decode(data, Settings.model_fields["max_image_pixels"].default)

@@ -49,7 +49,7 @@ class Predictor(Protocol):
     def card(self) -> ModelCard:
         """What a client may know about the model."""
 
-    def prepare(self, image: Pixels, queries: Sequence[RegionQuery]) -> Sequence[Any]:
+    def prepare(self, image: Pixels, queries: Sequence[RegionQuery]) -> Sequence[PreparedRegion]:
         """CPU, any thread. image: (H, W, 3) uint8 upright RGB. Raises QueryError with its index."""
 
     def run(self, regions: Sequence[Any]) -> Sequence[Any]:
@@ -95,7 +95,7 @@ class Engine:
             batch_views=settings.max_batch_views,
             batch_wait_s=settings.batch_wait_ms / 1e3,
         )
-        self._batcher: Batcher[Any, Any] = Batcher(limits, lambda region: int(region.num_views))
+        self._batcher: Batcher[PreparedRegion, Any] = Batcher(limits, lambda region: region.num_views)
         self._workers = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="worker")
         self._device = threading.Thread(target=self._own_device, name="device", daemon=True)
         self._draining = False
@@ -209,7 +209,7 @@ class Engine:
                 self.lost = True
                 self.on_loss()
 
-    def _run(self, predictor: Predictor, items: Sequence[Any]) -> Sequence[Any]:
+    def _run(self, predictor: Predictor, items: Sequence[PreparedRegion]) -> Sequence[Any]:
         self._metrics.batch_regions.observe(len(items))
         self._metrics.batch_views.observe(sum(item.num_views for item in items))
         return predictor.run(items)
@@ -222,7 +222,7 @@ class _Source:
     width: int
     height: int
     decode_ms: float
-    prepared: Sequence[Any]
+    prepared: Sequence[PreparedRegion]
 
 
 def _warm_up(predictor: Predictor) -> None:

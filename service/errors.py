@@ -23,7 +23,7 @@ from typing import ClassVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from model.errors import ModelError, QueryError
@@ -137,23 +137,6 @@ class FlawItem(BaseModel):
 class Problem(BaseModel):
     """A problem document (RFC 9457)."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "type": "urn:problem-type:dynrefer:invalid-request",
-                    "title": "The request is not valid",
-                    "status": 422,
-                    "detail": "The box lies wholly outside the image.",
-                    "instance": "urn:request:req_9f1c2ab04de84f6b",
-                    "errors": [
-                        {"pointer": "/regions/0/box", "detail": "The box lies wholly outside the image."}
-                    ],
-                }
-            ]
-        }
-    )
-
     type: str = Field(description="what kind of problem this is; stable, made for programs")
     title: str = Field(description="the kind in words")
     status: int = Field(description="the HTTP status")
@@ -185,6 +168,11 @@ def problem_response(error: Exception, request_id: str) -> JSONResponse:
     return _document(meaning, detail, flaws, request_id, headers)
 
 
+def problem_type(slug: str) -> str:
+    """The stable name of a kind of problem."""
+    return f"urn:problem-type:dynrefer:{slug}"
+
+
 def query_pointer(error: QueryError) -> str:
     """Where in the request a query error lies: a box belongs to its region, all else to the whole request."""
     if error.field == "box" and error.index is not None:
@@ -205,7 +193,7 @@ def _document(
     meaning: HttpMeaning, detail: str, flaws: Sequence[Flaw], request_id: str, headers: dict[str, str]
 ) -> JSONResponse:
     body: dict[str, object] = {
-        "type": f"urn:problem-type:dynrefer:{meaning.slug}",
+        "type": problem_type(meaning.slug),
         "title": meaning.title,
         "status": meaning.status,
         "detail": detail,

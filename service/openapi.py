@@ -7,7 +7,20 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from .errors import PROBLEM_JSON, Problem
+from .errors import (
+    PROBLEM_JSON,
+    TABLE,
+    BodyTooLargeError,
+    DeadlineError,
+    InvalidRequestError,
+    Problem,
+    QueueFullError,
+    RegionFailedError,
+    UnauthorizedError,
+    UnavailableError,
+    UnsupportedMediaError,
+    problem_type,
+)
 from .schemas import DescribeFields, DescribeRequest
 
 # The version of the contract, not of the package.
@@ -20,10 +33,22 @@ DESCRIPTION = (
 _REFERENCES = "#/components/schemas/{model}"
 
 
-def _problem(description: str, *headers: str) -> dict[str, Any]:
+def _problem(kind: type[Exception], description: str, *headers: str) -> dict[str, Any]:
+    meaning = TABLE[kind]
+    example = {
+        "type": problem_type(meaning.slug),
+        "title": meaning.title,
+        "status": meaning.status,
+        "detail": description + ".",
+        "instance": "urn:request:req_9f1c2ab04de84f6b",
+    }
+    if meaning.status == 422:
+        flaw = {"pointer": "/regions/0/box", "detail": "The box lies wholly outside the image."}
+        example |= {"detail": flaw["detail"], "errors": [flaw]}
+    schema = {"$ref": _REFERENCES.format(model="Problem")}
     entry: dict[str, Any] = {
         "description": description,
-        "content": {PROBLEM_JSON: {"schema": {"$ref": _REFERENCES.format(model="Problem")}}},
+        "content": {PROBLEM_JSON: {"schema": schema, "example": example}},
     }
     if headers:
         entry["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
@@ -31,17 +56,34 @@ def _problem(description: str, *headers: str) -> dict[str, Any]:
 
 
 PROBLEMS: Mapping[int, dict[str, Any]] = {
-    401: _problem("Keys are configured, and none or a wrong one was given", "WWW-Authenticate"),
-    413: _problem("The body has too many bytes or the image too many pixels"),
-    415: _problem("Not an accepted image format, content type or content encoding"),
-    422: _problem("A field is not valid; `errors` points at it"),
-    429: _problem("The queue has no room for the whole request", "Retry-After"),
-    500: _problem("The model failed; `errors` points at the regions"),
-    503: _problem("Not ready, shutting down, or the device is lost", "Retry-After"),
-    504: _problem("The deadline passed"),
+    401: _problem(
+        UnauthorizedError, "Keys are configured, and none or a wrong one was given", "WWW-Authenticate"
+    ),
+    413: _problem(BodyTooLargeError, "The body has too many bytes or the image too many pixels"),
+    415: _problem(UnsupportedMediaError, "Not an accepted image format, content type or content encoding"),
+    422: _problem(InvalidRequestError, "A field is not valid; `errors` points at it"),
+    429: _problem(QueueFullError, "The queue has no room for the whole request", "Retry-After"),
+    500: _problem(RegionFailedError, "The model failed; `errors` points at the regions"),
+    503: _problem(UnavailableError, "Not ready, shutting down, or the device is lost", "Retry-After"),
+    504: _problem(DeadlineError, "The deadline passed"),
 }
 
-DESCRIBE_BODY: dict[str, Any] = {
+# What FastAPI cannot see in the route's signature: its headers and its two forms of body.
+DESCRIBE_EXTRA: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "X-Request-Id",
+            "in": "header",
+            "description": "taken over as the answer's id if it is 1 to 64 letters, digits, dots, - or _",
+            "schema": {"type": "string"},
+        },
+        {
+            "name": "X-Request-Timeout",
+            "in": "header",
+            "description": "a shorter deadline than the server's, in seconds",
+            "schema": {"type": "number", "exclusiveMinimum": 0},
+        },
+    ],
     "requestBody": {
         "required": True,
         "content": {
@@ -59,7 +101,7 @@ DESCRIBE_BODY: dict[str, Any] = {
                 "encoding": {"request": {"contentType": "application/json"}},
             },
         },
-    }
+    },
 }
 
 

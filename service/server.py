@@ -14,6 +14,9 @@ from .settings import Settings
 STOPPED, NOT_LOADED, DEVICE_LOST = 0, 2, 3  # exit codes
 
 
+BACKLOG = 2_048  # connections that wait to be accepted
+
+
 class DrainingServer(uvicorn.Server):
     """The first signal makes the service unready at once and lets it finish; the second one ends it."""
 
@@ -26,6 +29,22 @@ class DrainingServer(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
         self._engine.begin_drain()
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket. Raises OSError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is spelled out: asyncio switches Nagle's algorithm off only where it is. Without that, the
+    # body of an answer may wait 40 ms for the acknowledgement of its headers.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
 
 
 def serve(settings: Settings, listener: socket.socket, predictor: Predictor | None = None) -> tuple[int, str]:

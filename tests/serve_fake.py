@@ -5,11 +5,10 @@ FAKE_RUN_SECONDS: how long each batch takes. FAKE_BROKEN_LOAD: loading fails.
 """
 
 import os
-import socket
 import sys
 
 from model.errors import ModelNotFoundError
-from service.server import serve
+from service.server import listen, serve
 from service.settings import load_settings
 
 from .fakes import FakePredictor, slowly
@@ -29,7 +28,7 @@ def main() -> None:
     predictor: FakePredictor = FakePredictor(run_hook=slowly(float(os.environ.get("FAKE_RUN_SECONDS", "0"))))
     if "FAKE_BROKEN_LOAD" in os.environ:
         predictor = UnloadablePredictor()
-    code, sentence = serve(settings, socket.create_server((settings.host, settings.port)), predictor)
+    code, sentence = serve(settings, listen(settings.host, settings.port), predictor)
     if sentence:
         print(f"dynrefer: {sentence}", file=sys.stderr)
     raise SystemExit(code)

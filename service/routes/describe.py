@@ -15,7 +15,7 @@ from ..answers import answer, queries
 from ..engine import Engine
 from ..errors import BodyTooLargeError, DeadlineError, InvalidRequestError
 from ..intake import Intake, check_headers, read_request
-from ..openapi import DESCRIBE_BODY, PROBLEMS, pick
+from ..openapi import DESCRIBE_EXTRA, PROBLEMS, pick
 from ..schemas import DescribeResponse
 from ..settings import Settings
 from .access import CurrentEngine, CurrentSettings
@@ -37,7 +37,7 @@ CLIENT_CLOSED_REQUEST = 499
     response_model=DescribeResponse,
     response_model_exclude_none=True,
     responses=pick(PROBLEMS, 401, 413, 415, 422, 429, 500, 503, 504),
-    openapi_extra=DESCRIBE_BODY,
+    openapi_extra=DESCRIBE_EXTRA,
 )
 async def describe(request: Request, engine: CurrentEngine, settings: CurrentSettings) -> Response:
     """Captions, tags, attributes and categories of regions, with scores and with the views that were looked

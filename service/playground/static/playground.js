@@ -35,6 +35,7 @@ async function open(file) {
   state.file = file;
   canvas.width = state.bitmap.width;
   canvas.height = state.bitmap.height;
+  canvas.style.setProperty("--shape", canvas.width / canvas.height);
   canvas.hidden = false;
   byId("invitation").hidden = true;
   byId("drop").classList.add("filled");
