@@ -1,0 +1,78 @@
+"""Probabilities that mean what they say: fitting a scale and a bias of the logits, and measuring the result.
+
+Sources: Platt scaling for yes-or-no labels; temperature scaling for one-of-many, and the expected calibration
+error with bins of equal width, Guo et al., arXiv 1706.04599.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+from scipy.special import log_softmax  # type: ignore[import-untyped]
+from scipy.special import logit as inverse_sigmoid
+from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+
+from model.records import Task
+
+BINS = 15
+_LEAST = 1e-7  # a float32 sigmoid can be exactly 0 or 1; its logit cannot
+
+
+def logits_of(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scores in [0, 1] -> the logits whose sigmoids they are."""
+    logits: NDArray[np.float64] = inverse_sigmoid(np.clip(scores, _LEAST, 1 - _LEAST))
+    return logits
+
+
+def fit_sigmoid(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[str, float]:
+    """{"scale", "bias"} of sigmoid(scale * logit + bias), by likelihood; inputs (N,), both kinds present."""
+    # The raw logits may span less than one unit: standardised, they are a fair start for the solver.
+    centre, spread = float(logits.mean()), float(logits.std()) or 1.0
+    fitted = LogisticRegression(C=1e6).fit(((logits - centre) / spread)[:, None], truth)
+    scale = float(fitted.coef_[0, 0]) / spread
+    return {"scale": scale, "bias": float(fitted.intercept_[0]) - scale * centre}
+
+
+def fit_softmax(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, float]:
+    """{"scale", "bias": 0} of softmax(scale * logits), by likelihood; logits: (R, K), truth: (R,)."""
+    rows = np.arange(len(truth))
+
+    def loss(log_scale: float) -> float:
+        return -float(log_softmax(np.exp(log_scale) * logits, axis=1)[rows, truth].mean())
+
+    found = minimize_scalar(loss, bounds=(np.log(1e-3), np.log(1e3)), method="bounded")
+    return {"scale": float(np.exp(found.x)), "bias": 0.0}
+
+
+def calibration_error(
+    probabilities: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS
+) -> float:
+    """Expected calibration error: the mean gap between probability and share of right ones; both (N,).
+
+    Bins of equal width over [0, 1], weighted by how many fall into them.
+    """
+    place = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
+    gaps = np.bincount(place, probabilities - right, minlength=bins)
+    return float(np.abs(gaps).sum() / len(probabilities))
+
+
+def recognition_calibration_errors(
+    probabilities: Mapping[Task, NDArray[np.float64]],
+    categories: NDArray[np.int64],
+    tags: NDArray[np.bool_],
+    attributes: NDArray[np.int8],
+) -> dict[str, float]:
+    """Expected calibration error per task: of every tag, every known attribute, and the best category alone.
+
+    probabilities: task -> (R, T | A | K). categories: (R,). tags: (R, T). attributes: (R, A), -1 unknown.
+    """
+    known = attributes >= 0
+    best = probabilities[Task.CATEGORIES]
+    return {
+        "tags": calibration_error(probabilities[Task.TAGS].ravel(), tags.ravel()),
+        "attributes": calibration_error(probabilities[Task.ATTRIBUTES][known], attributes[known] == 1),
+        "categories": calibration_error(best.max(axis=1), best.argmax(axis=1) == categories),
+    }
