@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
+from imagehash import ImageHash
 from numpy.typing import NDArray
 
 from model.errors import ConfigError, ViewsError
@@ -109,6 +110,13 @@ class GreyImage:
         bits: NDArray[np.bool_] = coefficients > coefficients.mean(axis=1, keepdims=True)
         return bits
 
+    def hashes(self, crops: NDArray[np.int64]) -> list[ImageHash]:
+        """The same as ImageHash objects, which know their Hamming distance and their hexadecimal form.
+
+        Only the objects are the library's: its own perceptual hash has other bits (32 x 32, median).
+        """
+        return [ImageHash(bits.reshape(HASH_BANDS, HASH_BANDS)) for bits in self.hash_bits(crops)]
+
 
 def _folded_weights(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Fold resize and cosines of one axis of crops of so many pixels, (N,).
@@ -160,8 +168,8 @@ def greedy_picks(gains: Sequence[float], count: int) -> list[int]:
 def search_candidates(grey: GreyImage, box: Box) -> tuple[ViewCandidate, ...]:
     """Measure every candidate view: Hamming distance of its hash to that of t = 0, and distance / t."""
     views = nested_views(box, grey.size)
-    bits = grey.hash_bits(integer_crops(np.array([view.box for view in views], dtype=np.float32), grey.size))
-    distances = (bits[1:] != bits[0]).sum(axis=1).tolist()
+    region, *others = grey.hashes(integer_crops(np.array([view.box for view in views], dtype=np.float32), grey.size))
+    distances = [region - other for other in others]
     return tuple(
         ViewCandidate(view.t, view.box, distance, distance / view.t)
         for view, distance in zip(views[1:], distances, strict=True)

@@ -60,5 +60,5 @@ class VisionEncoder(nn.Module):
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor, dtype: torch.dtype) -> Tensor:
     """(N, 3, S, S) uint8 -> ((u8 / 255) - mean) / std, computed in float32 as the official processor does."""
-    pixels = images.to(torch.float32) / 255
+    pixels = images.to(torch.float32) * (1 / 255)  # multiplied, not divided: the same last bit as the official one
     return ((pixels - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)).to(dtype)

@@ -1,0 +1,54 @@
+# Each target sets up what it needs: Python >= 3.11 with venv, make and a package index are enough.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.txt
+ARGS ?=
+ART_CACHE ?= .cache/art
+
+# Two spinning OpenMP threads on shared cores can be five times slower than one; waiting passively mends it.
+export OMP_WAIT_POLICY ?= passive
+export KMP_BLOCKTIME ?= 0
+
+.PHONY: help serve test check format bench art clean
+
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one with make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { echo "the venv module is missing: install python3-venv"; exit 1; }
+
+$(VENV)/.serve: pyproject.toml requirements.txt | $(BIN)/python
+	@echo "Installing the service (torch included: this takes a minute or a few)"
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml requirements.txt | $(BIN)/python
+	@echo "Installing the service with its tools (torch included: this takes a minute or a few)"
+	@$(PIP) --editable '.[dev,train,evaluate]'
+	@touch $@ $(VENV)/.serve
+
+serve: $(VENV)/.serve ## run the service with the embedded model on http://127.0.0.1:8000
+	$(BIN)/dynrefer serve $(ARGS)
+
+test: $(VENV)/.dev ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## rewrite the code in the agreed format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev ## evaluate the embedded model and time it; writes benchmarks/results
+	$(BIN)/python -m benchmarks.quick
+
+art: $(VENV)/.dev ## install the artwork packages (needs npm), for a new sprite pack and the style never trained on
+	$(BIN)/python -m model.training.artwork install --cache $(ART_CACHE)
+
+clean: ## remove the environment and the caches
+	rm -rf $(VENV) .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache
