@@ -89,7 +89,7 @@ def region_answer(name: str, found: RegionDescription, more_ms: Mapping[str, flo
     own = {task: _viewed(plan) for task, plan in found.plans.items()} if found.plan is None else {}
     return RegionOut(
         id=name,
-        box=list(found.box),
+        box=_pixels(found.box),
         clipped=found.clipped,
         **shared,
         caption=_caption(found.caption, own.get(Task.CAPTION, {})),
@@ -100,10 +100,15 @@ def region_answer(name: str, found: RegionDescription, more_ms: Mapping[str, flo
     )
 
 
+def _pixels(box: Corners) -> list[float]:
+    """Coordinates to a ten-thousandth of a pixel: the model's single precision holds no more."""
+    return [round(value, 4) for value in box]
+
+
 def _viewed(plan: ViewPlan | None) -> dict[str, Any]:
     if plan is None:
         return {}
-    views = [ViewOut(t=view.t, box=list(view.box)) for view in plan.views]
+    views = [ViewOut(t=view.t, box=_pixels(view.box)) for view in plan.views]
     return {"views": views, "view_policy": plan.policy.value}
 
 

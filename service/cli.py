@@ -21,6 +21,7 @@ from .settings import PREFIX, Settings, SettingsError, flag_names, load_settings
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image as PictureType
 
     from model.records import Corners, Task
 
@@ -141,9 +142,9 @@ def describe(
 
         from model.drawing import draw_descriptions
 
-        said = [_in_words(each.model_dump(exclude_none=True)) for each in answers]
+        said = [_in_brief(each.model_dump(exclude_none=True)) for each in answers]
         boxes = [each.box for each in found]
-        draw_descriptions(Image.fromarray(pixels), list(zip(boxes, said, strict=True))).save(draw)
+        _save(draw_descriptions(Image.fromarray(pixels), list(zip(boxes, said, strict=True))), draw)
 
 
 @app.command()
@@ -177,7 +178,7 @@ def views(
     for each in drawn:
         sheet.paste(each, (0, top))
         top += each.height
-    sheet.save(draw)
+    _save(sheet, draw)
 
 
 def _read_boxes(texts: list[str]) -> "list[Corners]":
@@ -228,6 +229,22 @@ def _refuse_unwritable(path: Path) -> None:
     target = path if path.exists() else path.parent
     if path.is_dir() or not target.exists() or not os.access(target, os.W_OK):
         fail(f"cannot write {path}: no such folder, or no right to write there.")
+
+
+def _save(picture: "PictureType", path: Path) -> None:
+    try:
+        picture.save(path)
+    except OSError as error:
+        fail(f"cannot write {path}: {_reason(error) if error.errno else 'not in this format'}.")
+
+
+def _in_brief(region: dict[str, Any]) -> str:
+    """The caption and the three best names of each kind, for a drawing."""
+    lines = [region["caption"]["text"]] if "caption" in region else []
+    for task in ("categories", "tags", "attributes"):
+        if region.get(task):
+            lines.append(f"{task}: {', '.join(label['name'] for label in region[task][:3])}")
+    return "\n".join(lines)
 
 
 def _in_words(region: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .auth import OPEN_PATHS
 from .errors import problem_response
 from .metrics import Metrics, outcome_of
 
@@ -71,7 +72,9 @@ class RequestRecord:
             "status": status,
             "duration_ms": round(seconds * 1e3, 3),
         }
-        logger.info("%s %s %d", fields["method"], route, status, extra={"fields": fields})
+        # Probes come every few seconds for ever; who wants to see them asks for the level.
+        level = logging.DEBUG if route in OPEN_PATHS else logging.INFO
+        logger.log(level, "%s %s %d", fields["method"], route, status, extra={"fields": fields})
 
 
 def _request_id(headers: Headers) -> str:

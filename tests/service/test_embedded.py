@@ -1,0 +1,82 @@
+"""The embedded model behind the real command line: served over HTTP, and asked without a server."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import model
+
+from .conftest import in_base64, picture
+from .test_process import running
+
+pytestmark = pytest.mark.skipif(
+    not (Path(model.__file__).parent / "embedded" / "config.json").exists(), reason="no embedded model yet"
+)
+
+REGIONS = [{"id": "left", "box": [4, 4, 30, 40]}, {"box": [-4, 0, 60, 48]}]
+
+
+def test_serves_all_four_outputs() -> None:
+    with running("service.cli", "serve", "--device", "cpu") as server:
+        server.await_ready()
+        status, answer = server.describe({"image": {"base64": in_base64(picture())}, "regions": REGIONS})
+        assert status == 200
+        assert [region["id"] for region in answer["regions"]] == ["left", "1"]
+        for region in answer["regions"]:
+            assert region["view_policy"] == "image_prior"
+            assert region["caption"]["text"]
+            assert len(region["attributes"]) == len(region["categories"]) == 10
+            assert all(0 <= label["probability"] <= 1 for label in region["tags"] + region["categories"])
+        assert set(answer["timings_ms"]) == {
+            "decode", "views", "queue", "vision", "heads", "caption", "total",
+        }  # fmt: skip
+        (card,) = json.loads(server.get("/v1/models")[1])["models"]
+        assert card["trained_on"] and card["parameters"] > 0
+        assert server.end() == 0
+
+
+def test_a_region_is_described_alike_alone_and_in_a_batch() -> None:
+    with running("service.cli", "serve", "--device", "cpu") as server:
+        server.await_ready()
+        image = {"base64": in_base64(picture())}
+        _, both = server.describe({"image": image, "regions": REGIONS})
+        _, alone = server.describe({"image": image, "regions": REGIONS[:1]})
+        first, second = both["regions"][0], alone["regions"][0]
+        assert first["caption"]["text"] == second["caption"]["text"]
+        for task in ("tags", "attributes", "categories"):
+            for one, other in zip(first[task], second[task], strict=True):
+                assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+
+
+@pytest.mark.parametrize("command", ["describe", "views"])
+def test_the_command_line_draws(command: str, tmp_path: Path) -> None:
+    source, drawing = tmp_path / "a.png", tmp_path / "out.png"
+    source.write_bytes(picture())
+    arguments = [command, str(source), "--box", "4,4,30,40", "--box=-4,0,60,48", "--draw", str(drawing)]
+    extra = ["--json"] if command == "describe" else []
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", *arguments, *extra], capture_output=True, text=True, check=True
+    )
+    with Image.open(drawing) as drawn:
+        assert np.asarray(drawn.convert("L")).std() > 0
+    if command == "describe":
+        regions = json.loads(done.stdout)
+        assert [region["clipped"] for region in regions] == [False, True]
+        assert all({"caption", "tags", "attributes", "categories"} <= set(region) for region in regions)
+
+
+def test_the_command_line_refuses_a_box_outside(tmp_path: Path) -> None:
+    source = tmp_path / "a.png"
+    source.write_bytes(picture())
+    done = subprocess.run(
+        [sys.executable, "-m", "service.cli", "describe", str(source), "--box", "100,100,120,120"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("dynrefer: ") and done.stderr.count("\n") == 1
