@@ -18,7 +18,7 @@ from model.errors import ConfigError, ModelNotFoundError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
+    from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
     from model.network.dynrefer import DynReferModel
 
@@ -161,9 +161,7 @@ class TextEmbeddings:
         for name, expected in texts.items():
             found = len(getattr(self, name))
             if found != len(expected):
-                raise WeightsError(
-                    f"{EMBEDDINGS_FILE} holds {found} {name} but the vocabulary has {len(expected)}."
-                )
+                raise WeightsError(f"{EMBEDDINGS_FILE} holds {found} {name} but the vocabulary has {len(expected)}.")
 
 
 def embed_vocabulary(
@@ -173,15 +171,16 @@ def embed_vocabulary(
     batch_size: int = 256,
 ) -> TextEmbeddings:
     """Embed all texts of a vocabulary: tags as they are, prompts for attributes and categories."""
+    tower = network.text
     return TextEmbeddings(
-        tags=embed_texts(network, text_tokenizer, vocabulary.tags, batch_size),
-        attributes=embed_texts(network, text_tokenizer, vocabulary.attribute_prompts, batch_size),
-        categories=embed_texts(network, text_tokenizer, vocabulary.category_prompts, batch_size),
+        tags=embed_texts(tower, text_tokenizer, vocabulary.tags, batch_size),
+        attributes=embed_texts(tower, text_tokenizer, vocabulary.attribute_prompts, batch_size),
+        categories=embed_texts(tower, text_tokenizer, vocabulary.category_prompts, batch_size),
     )
 
 
 def embed_texts(
-    network: DynReferModel,
+    tower: CLIPTextModelWithProjection,
     text_tokenizer: PreTrainedTokenizerBase,
     texts: Iterable[str],
     batch_size: int = 256,
@@ -189,15 +188,14 @@ def embed_texts(
     """Text embeddings (T, E) float32 on the CPU, no gradient. Long texts are cut; their end token stays."""
     import torch
 
-    listed = list(texts)
-    limit = network.config.text_config.max_position_embeddings  # type: ignore[union-attr]
-    device = next(network.text.parameters()).device
-    found = [torch.zeros(0, network.config.text_config.projection_dim)]  # type: ignore[union-attr]
+    listed, limit = list(texts), tower.config.max_position_embeddings
+    device = next(tower.parameters()).device
+    found = [torch.zeros(0, tower.text_projection.out_features)]
     with torch.no_grad():
         for start in range(0, len(listed), batch_size):
             some = listed[start : start + batch_size]
             batch = text_tokenizer(some, padding=True, truncation=True, max_length=limit, return_tensors="pt")
-            found.append(network.embed_texts(batch["input_ids"].to(device)).float().cpu())
+            found.append(tower(input_ids=batch["input_ids"].to(device)).text_embeds.float().cpu())
     return torch.cat(found)
 
 

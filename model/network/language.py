@@ -68,17 +68,20 @@ class LanguageDecoder(nn.Module):
         seen = control_mask.new_ones(tokens.shape[:2])
         return torch.cat((tokens, words.to(tokens.dtype)), dim=1), torch.cat((seen, control_mask), dim=1)
 
-    def generate(
-        self, representation: Tensor, control_ids: Tensor, control_mask: Tensor, **settings: Any
-    ) -> Generated:
+    def generate(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor, **settings: Any) -> Generated:
         """Beam search with the configuration's settings, replaced by `settings` where given."""
         embeddings, mask = self.prompt(representation, control_ids, control_mask)
         options = self.generation | settings
+        penalty = options["length_penalty"]
+        if options["num_beams"] == 1:
+            del options["length_penalty"]  # of beam search only
         found = self.model.generate(
             inputs_embeds=embeddings,
             attention_mask=mask,
             do_sample=False,
             decoder_start_token_id=self.model.config.pad_token_id,
+            pad_token_id=self.model.config.pad_token_id,
+            eos_token_id=self.model.config.eos_token_id,
             return_dict_in_generate=True,
             output_scores=True,
             **options,
@@ -87,23 +90,27 @@ class LanguageDecoder(nn.Module):
         is_end = tokens[:, 1:] == self.model.config.eos_token_id
         ended = is_end.any(dim=1)
         length = torch.where(ended, is_end.int().argmax(dim=1) + 1, tokens.shape[1] - 1)
+        # transformers pads with the end token where the padding token is number 0
+        behind = torch.arange(tokens.shape[1], device=tokens.device) > length[:, None]
+        tokens = tokens.masked_fill(behind, self.model.config.pad_token_id)
         if options["num_beams"] == 1:  # greedy search ranks nothing: add up the steps ourselves
             steps = torch.stack(found.scores, dim=1).log_softmax(-1)  # (R, L, vocabulary)
             chosen = steps.gather(2, tokens[:, 1:, None]).squeeze(2)
             within = torch.arange(chosen.shape[1], device=chosen.device) < length[:, None]
             total = torch.where(within, chosen, 0.0).sum(dim=1)
-            return Generated(tokens, total / length ** options["length_penalty"], total, length)
+            return Generated(tokens, total / length**penalty, total, length)
         score = found.sequences_scores.float()
-        return Generated(tokens, score, score * length.float() ** options["length_penalty"], length)
+        return Generated(tokens, score, score * length.float() ** penalty, length)
 
     def loss(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of the captions' tokens; labels: (R, L) int64, `IGNORED` at padding."""
-        logits = self.logits(representation, control_ids, control_mask, self.model._shift_right(labels))
+        pad = self.model.config.pad_token_id  # T5 starts a sequence with its padding token
+        shifted = F.pad(labels[:, :-1], (1, 0), value=pad)
+        shifted = shifted.masked_fill(shifted == IGNORED, pad)
+        logits = self.logits(representation, control_ids, control_mask, shifted)
         return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
 
-    def logits(
-        self, representation: Tensor, control_ids: Tensor, control_mask: Tensor, decoder_ids: Tensor
-    ) -> Tensor:
+    def logits(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor, decoder_ids: Tensor) -> Tensor:
         """Teacher-forced logits (R, L, vocabulary); decoder_ids: (R, L), the start token first."""
         embeddings, mask = self.prompt(representation, control_ids, control_mask)
         logits: Tensor = self.model(

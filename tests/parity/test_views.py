@@ -130,10 +130,7 @@ def test_photos_are_the_recorded_ones(goldens: Path, processor: dict[str, Any]) 
 def test_boxes_of_polygons_and_masks(cases: list[Case], processor: dict[str, Any]) -> None:
     largest = 0.0
     records = [
-        *(
-            (case.record["seg"], case.record["bbox_from_seq2mask"], case.record["mask_area"])
-            for case in cases
-        ),
+        *((case.record["seg"], case.record["bbox_from_seq2mask"], case.record["mask_area"]) for case in cases),
         *((case["seg"], case["bbox"], case["mask_area"]) for case in processor["seq2mask_cases"]),
     ]
     for segmentation, box, area in records:
@@ -144,17 +141,13 @@ def test_boxes_of_polygons_and_masks(cases: list[Case], processor: dict[str, Any
     assert largest == 0
 
 
-def test_candidate_boxes(
-    cases: list[Case], processor: dict[str, Any], hashes: dict[str, NDArray[Any]]
-) -> None:
+def test_candidate_boxes(cases: list[Case], processor: dict[str, Any], hashes: dict[str, NDArray[Any]]) -> None:
     largest = 0.0
     for case in cases:
         record = case.record
         boxes = boxes_towards(tuple(record["bbox_from_seq2mask"]), case.grey.size, (0.0, *record["weights"]))
         recorded = hashes[f"{record['key']}_candidate_boxes"]
-        assert np.array_equal(
-            recorded, np.array([record["basic_box"], *record["candidate_boxes"]], np.float32)
-        )
+        assert np.array_equal(recorded, np.array([record["basic_box"], *record["candidate_boxes"]], np.float32))
         largest = max(largest, np.abs(boxes - recorded).max())
         plan = plan_views(case.grey, case.region, num_views=2)
         assert [candidate.t for candidate in plan.candidates] == record["weights"]
@@ -224,9 +217,7 @@ def test_chosen_views_crops_and_in_view_boxes(cases: list[Case], processor: dict
             boxes = np.array([view.box for view in plan.views], np.float32)
             assert np.array_equal(boxes, clipped(run["selected_float_boxes"], case.grey))
             assert integer_crops(boxes, case.grey.size).tolist() == run["integer_crop_boxes"]
-            assert [list(Box(*view.box).crop(case.grey.size)) for view in plan.views] == run[
-                "integer_crop_boxes"
-            ]
+            assert [list(Box(*view.box).crop(case.grey.size)) for view in plan.views] == run["integer_crop_boxes"]
             assert batch.boxes.tolist() == run["in_view_boxes"]
             compared += num_views
     print(f"{compared} chosen views: largest error 0 in t, boxes, crops and in-view boxes")
@@ -249,9 +240,7 @@ def statistic_error(view: NDArray[np.float32], record: dict[str, float]) -> floa
     return max(float(abs(ours[name] - record[name]) / scales[name]) for name in ours)
 
 
-def pixel_errors(
-    case: Case, run: dict[str, Any], batch: ViewBatch, processor: dict[str, Any]
-) -> tuple[float, float]:
+def pixel_errors(case: Case, run: dict[str, Any], batch: ViewBatch, processor: dict[str, Any]) -> tuple[float, float]:
     """The largest error of a recorded pixel value, and of a statistic."""
     views = normalise(batch.images, processor["mean"], processor["std"])
     statistics = [statistic_error(*pair) for pair in zip(views, run["view_stats"], strict=True)]
@@ -330,9 +319,7 @@ def assert_clipped_or_refused(grey: GreyImage, edge: dict[str, Any]) -> None:
     print(f"edge case {edge['name']!r}: clipped to {plan.views[0].box}")
 
 
-def test_the_comparison_bites(
-    cases: list[Case], processor: dict[str, Any], hashes: dict[str, NDArray[Any]]
-) -> None:
+def test_the_comparison_bites(cases: list[Case], processor: dict[str, Any], hashes: dict[str, NDArray[Any]]) -> None:
     """A photo darker in a quarter of the region is told apart, and so is a crop one pixel off."""
     case = cases[0]
     x1, y1, x2, y2 = case.region.crop(case.grey.size)

@@ -1,0 +1,64 @@
+"""`dynrefer convert`."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Weights = Annotated[
+    list[Path],
+    typer.Option("--weights", help="Official .pth or .safetensors; repeatable, later files win."),
+]
+Base = Annotated[
+    str | None,
+    typer.Option("--base", metavar="DIR_OR_ID", help="BLIP-2 of transformers: Salesforce/blip2-flan-t5-xl."),
+]
+TextTower = Annotated[Path | None, typer.Option("--text-tower", help="EVA-CLIP: eva_clip_psz14.pt.")]
+Language = Annotated[
+    str | None,
+    typer.Option("--language", metavar="DIR_OR_ID", help="Language model and its tokenizer: google/flan-t5-xl."),
+]
+Official = Annotated[
+    Path | None,
+    typer.Option("--official", help="Your copy of the official repository: vocabularies, byte-pair table."),
+]
+Config = Annotated[Path | None, typer.Option("--config", help="JSON with other sizes than the flan-t5-xl preset.")]
+Out = Annotated[Path, typer.Option("--out", help="Directory to write; new or empty.")]
+
+
+def convert_command(
+    weights: Weights,
+    out: Out,
+    base: Base = None,
+    text_tower: TextTower = None,
+    language: Language = None,
+    official: Official = None,
+    config: Config = None,
+) -> None:
+    """Convert official weights to a model directory; every tensor is used or named as dropped."""
+    from tqdm import tqdm
+
+    from model.convert.directory import REPORT_FILE, convert
+
+    with tqdm(unit="tensor", desc="converting", leave=False) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        conversion = convert(
+            out,
+            weights,
+            base=base,
+            text_tower=text_tower,
+            language=language,
+            official=official,
+            config=config,
+            progress=advance,
+        )
+    plan = conversion.plan
+    print(f"{conversion.out}: revision {conversion.revision}, {plan.parameters:,} parameters.")
+    for reason, count in sorted(Counter(plan.dropped.values()).items()):
+        print(f"dropped {count} tensors: {reason}")
+    print(f"{REPORT_FILE} there names every one.")

@@ -1,0 +1,58 @@
+"""intermediates.safetensors: every stage of the network against the official one."""
+
+import pytest
+import torch
+
+from model.network.dynrefer import DynReferModel
+
+from . import stages
+from .conftest import Comparison, Goldens
+from .stages import LOGITS, TIGHT
+
+INPUTS = {"boxes"}  # compared in test_views
+
+
+@pytest.mark.parametrize(
+    ("stage", "tolerance"),
+    [
+        (stages.vision, TIGHT),
+        (stages.region, TIGHT),
+        (stages.recognition, LOGITS),
+        (stages.language, LOGITS),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_stage(
+    stage: stages.Stage, tolerance: float, network: DynReferModel, recorded: Goldens, compare: Comparison
+) -> None:
+    for name, ours in stage(network, recorded).items():
+        compare.tensor(name, ours, recorded.intermediates[name], tolerance)
+
+
+def test_every_recorded_tensor_is_compared(network: DynReferModel, recorded: Goldens) -> None:
+    compared = [stage(network, recorded) for stage in stages.STAGES]
+    assert {name for outputs in compared for name in outputs} | INPUTS == set(recorded.intermediates)
+
+
+def test_control_words_become_the_recorded_ids(recorded: Goldens) -> None:
+    ids, mask = recorded.controls(recorded.generation["runs"]["A_brief"]["control_words"])
+    assert torch.equal(ids, recorded.intermediates["control_input_ids"])
+    assert torch.equal(mask, recorded.intermediates["control_attention_mask"])
+
+
+def test_forward_gives_the_same_as_its_parts(network: DynReferModel, recorded: Goldens, compare: Comparison) -> None:
+    theirs, texts = recorded.intermediates, recorded.embeddings
+    output = network(recorded.images, theirs["boxes"], texts["clip_embeds"], texts["ov_embeds"])
+    compare.tensor("qformer_out", output.representation, theirs["qformer_out"], TIGHT)
+    compare.tensor("tag_logits", output.tag_logits, theirs["tag_logits"], LOGITS)
+    compare.tensor("cls_logits", output.region_text_logits, theirs["cls_logits"], LOGITS)
+
+
+def test_tags_above_the_threshold_are_the_recorded_ones(network: DynReferModel, recorded: Goldens) -> None:
+    scores = stages.recognition(network, recorded)["tag_logits"].sigmoid()
+    above = scores > recorded.generation["tag_thr"]
+    names = recorded.texts["tag_list"]
+    found = [[names[int(i)] for i in row.nonzero()] for row in above]
+    assert found == recorded.generation["tags"]
+    margin = (scores - recorded.generation["tag_thr"]).abs().min()
+    print(f"\ntags: identical; the closest score is {margin:.1e} from the threshold")

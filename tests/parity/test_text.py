@@ -1,0 +1,84 @@
+"""text_encoder.safetensors, text_lists.json and the byte-pair table: tokens, prompts and text embeddings."""
+
+from itertools import accumulate, pairwise
+
+import pytest
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from model.convert.companions import text_tokenizer
+from model.network.dynrefer import DynReferModel
+from model.vocabulary import Attribute, Vocabulary, embed_texts, embed_vocabulary
+
+from . import stages
+from .conftest import Comparison, Goldens
+from .stages import TIGHT
+
+
+@pytest.fixture(scope="module")
+def tokenizer(recorded: Goldens) -> PreTrainedTokenizerBase:
+    """The text tower's tokenizer, from the official byte-pair table."""
+    return text_tokenizer(recorded.folder, recorded.config)
+
+
+def vocabulary_of(recorded: Goldens) -> Vocabulary:
+    """The recorded vocabulary; what an attribute's template is shows in its recorded prompts."""
+    texts = recorded.texts
+    bounds = pairwise(accumulate(texts["att_len_synonyms"], initial=0))
+    prompts = [texts["attribute_texts"][start:stop] for start, stop in bounds]
+    attributes = [
+        Attribute.from_benchmark(name, "has" if any("  has " in prompt for prompt in some) else "is")
+        for name, some in zip(texts["attribute_names"], prompts, strict=True)
+    ]
+    return Vocabulary(tuple(texts["tag_list"]), tuple(attributes), tuple(texts["ov_classes"]))
+
+
+def test_prompts_are_the_recorded_ones(recorded: Goldens) -> None:
+    vocabulary, texts = vocabulary_of(recorded), recorded.texts
+    assert list(vocabulary.attribute_prompts) == texts["attribute_texts"]
+    assert list(vocabulary.category_prompts) == texts["ov_texts"]
+    owner = vocabulary.attribute_owner
+    assert [owner.count(index) for index in range(len(vocabulary.attributes))] == texts["att_len_synonyms"]
+    print(f"\nprompts: {len(owner)} of attributes and {len(vocabulary.category_prompts)} of categories are identical")
+
+
+def test_templates_by_synonym_are_the_recorded_ones(recorded: Goldens) -> None:
+    found: dict[str, list[str]] = {}
+    for attribute in vocabulary_of(recorded).attributes:
+        synonyms = [synonym for synonym in attribute.synonyms for _ in range(2)]
+        for synonym, prompt in zip(synonyms, attribute.prompts, strict=True):
+            found.setdefault(synonym, []).append(prompt)
+    assert found == recorded.texts["syn2template"]
+
+
+def test_tokens_are_the_recorded_ones(recorded: Goldens, tokenizer: PreTrainedTokenizerBase) -> None:
+    theirs = recorded.embeddings["token_ids"]
+    ours = torch.zeros_like(theirs)
+    for row, text in enumerate(recorded.texts["texts"]):
+        ids = tokenizer(text, truncation=True, max_length=theirs.shape[1])["input_ids"]
+        ours[row, : len(ids)] = torch.tensor(ids)
+    assert torch.equal(ours, theirs)
+
+
+def test_long_texts_keep_their_end(recorded: Goldens, tokenizer: PreTrainedTokenizerBase) -> None:
+    limit = recorded.embeddings["token_ids"].shape[1]
+    ids = tokenizer("red " * (limit + 1), truncation=True, max_length=limit)["input_ids"]
+    assert len(ids) == limit
+    assert ids[-1] == tokenizer.eos_token_id == recorded.config.text_config.eos_token_id
+
+
+def test_text_tower(network: DynReferModel, recorded: Goldens, compare: Comparison) -> None:
+    for name, ours in stages.text(network, recorded).items():
+        compare.tensor(name, ours, recorded.embeddings[name], TIGHT)
+
+
+def test_embeddings_of_the_vocabulary(
+    network: DynReferModel, recorded: Goldens, tokenizer: PreTrainedTokenizerBase, compare: Comparison
+) -> None:
+    ours, theirs = embed_vocabulary(network, tokenizer, vocabulary_of(recorded)), recorded.embeddings
+    compare.tensor("clip_embeds", ours.tags, theirs["clip_embeds"], TIGHT)
+    compare.tensor("att_embeds", ours.attributes, theirs["att_embeds"], TIGHT)
+    compare.tensor("ov_embeds", ours.categories, theirs["ov_embeds"], TIGHT)
+    texts = embed_texts(network.text, tokenizer, recorded.texts["texts"])
+    compare.tensor("text_embeds", texts, theirs["text_embeds"], TIGHT)
+    assert set(theirs) == {"token_ids", "clip_embeds", "att_embeds", "ov_embeds", "text_embeds"}
