@@ -53,8 +53,20 @@ def fail(sentence: str, code: int = MISTAKE) -> NoReturn:
     raise SystemExit(code)
 
 
+def _add_workbench() -> None:
+    """The commands that stand beside the service; their modules import typer alone until they run."""
+    from model.convert.command import convert_command
+    from model.evaluation.evaluate import evaluate_command
+    from model.training.command import train_command
+
+    app.command("convert")(convert_command)
+    app.command("train")(train_command)
+    app.command("evaluate")(evaluate_command)
+
+
 def main() -> None:
     """The console script: every expected error ends in one line."""
+    _add_workbench()
     try:
         code = app(args=sys.argv[1:] or ["--help"], prog_name="dynrefer", standalone_mode=False)
     except typer.TyperException as error:
