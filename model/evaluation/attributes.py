@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score  # type: ignore[import-untyped]
+from sklearn.metrics import average_precision_score
 
 
 def average_precisions(scores: NDArray[np.float64], targets: NDArray[np.int8]) -> NDArray[np.float64]:
@@ -26,7 +26,34 @@ def average_precisions(scores: NDArray[np.float64], targets: NDArray[np.int8]) -
     return found
 
 
-def mean_average_precision(precisions: NDArray[np.float64]) -> float:
-    """The mean over the attributes that have a positive region; NaN where none has."""
-    measured = precisions[~np.isnan(precisions)]
-    return float(measured.mean()) if len(measured) else float("nan")
+def weighted_average_precisions(
+    scores: NDArray[np.float64], targets: NDArray[np.int8], weights: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """`average_precisions` with every region counted several times, for many weightings at once: (B, A).
+
+    weights: (B, R) counts, as a bootstrap draws them. Calling scikit-learn for each of them would take longer than the
+    network does.
+    """
+    found = np.full((len(weights), scores.shape[1]), np.nan)
+    for column in range(scores.shape[1]):
+        known = np.flatnonzero(targets[:, column] >= 0)
+        ranked = known[np.argsort(-scores[known, column], kind="stable")]
+        falling = -scores[ranked, column]
+        last_equal = np.searchsorted(falling, falling, side="right") - 1
+        weight = weights[:, ranked].astype(np.float64)  # (B, known)
+        positive = weight * (targets[ranked, column] == 1)
+        kept = np.maximum(weight.cumsum(axis=1), 1.0)[:, last_equal]
+        precision = positive.cumsum(axis=1)[:, last_equal] / kept
+        total = positive.sum(axis=1)
+        drawn = total > 0
+        found[drawn, column] = (positive * precision).sum(axis=1)[drawn] / total[drawn]
+    return found
+
+
+def mean_average_precision(precisions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over the last axis, attributes without a positive region (NaN) left out; NaN where none has one."""
+    measured = ~np.isnan(precisions)
+    total = np.where(measured, precisions, 0.0).sum(axis=-1)
+    count = measured.sum(axis=-1)
+    mean: NDArray[np.float64] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean

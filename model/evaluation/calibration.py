@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
-from scipy.special import log_softmax  # type: ignore[import-untyped]
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 from scipy.special import logit as inverse_sigmoid
-from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped]
+from sklearn.linear_model import LogisticRegression
 
 from model.records import Task
 
@@ -47,9 +47,7 @@ def fit_softmax(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[s
     return {"scale": float(np.exp(found.x)), "bias": 0.0}
 
 
-def calibration_error(
-    probabilities: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS
-) -> float:
+def calibration_error(probabilities: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS) -> float:
     """Expected calibration error: the mean gap between probability and share of right ones; both (N,).
 
     Bins of equal width over [0, 1], weighted by how many fall into them.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pycocoevalcap.cider.cider import Cider  # type: ignore[import-untyped]
+from pycocoevalcap.cider.cider import Cider
 
 
 def tokenise(text: str) -> str:
@@ -42,9 +42,7 @@ def stated_relation(caption: str, relations: Sequence[str]) -> str | None:
     return stated.pop() if len(stated) == 1 else None
 
 
-def relation_hits(
-    captions: Sequence[str], truth: Sequence[str], relations: Sequence[str]
-) -> NDArray[np.bool_]:
+def relation_hits(captions: Sequence[str], truth: Sequence[str], relations: Sequence[str]) -> NDArray[np.bool_]:
     """(R,): whether a caption states the true relation."""
     pairs = zip(captions, truth, strict=True)
     hits = [stated_relation(caption, relations) == relation for caption, relation in pairs]

@@ -70,9 +70,7 @@ def _measured(model: str, device: str, scenes_seed: int, regions: int | None) ->
     )
 
 
-def _tuned(
-    model: str, device: str, scenes_seed: int, regions: int | None, out: Path, apply: bool
-) -> dict[str, Any]:
+def _tuned(model: str, device: str, scenes_seed: int, regions: int | None, out: Path, apply: bool) -> dict[str, Any]:
     try:
         from model.evaluation.sweep import SWEEP_REGIONS, apply_tuning, tune
     except ModuleNotFoundError as error:

@@ -14,21 +14,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.attributes import average_precisions, mean_average_precision
+from model.evaluation.attributes import (
+    average_precisions,
+    mean_average_precision,
+    weighted_average_precisions,
+)
 from model.evaluation.calibration import recognition_calibration_errors
 from model.evaluation.captions import cider_scores, relation_hits
 from model.evaluation.recognition import micro_f1, tag_counts, top_hits
 from model.evaluation.scenes import (
-    Recognition,
+    RECOGNITION,
+    Answers,
+    Question,
     RegionPredictor,
     RegionSet,
+    ask,
     check_vocabulary,
-    image_prior_views,
-    recognise,
-    write_captions,
 )
-from model.evaluation.uncertainty import bootstrap_errors, mean_error, share_error
-from model.records import Task
+from model.evaluation.uncertainty import bootstrap_error, bootstrap_weights, mean_error, share_error
+from model.records import Task, ViewPolicy
 from model.training.artwork import SpritePack, unseen_style_sprites
 from model.training.scenes import Split
 from model.training.world import World
@@ -68,8 +72,9 @@ def measure(
     check_vocabulary(predictor, world)
     sprites = SpritePack.load()
     main = RegionSet.draw(world, sprites, "test", scenes_seed=scenes_seed, regions=regions)
-    found = recognise(predictor, main, image_prior_views(predictor), title="labels")
-    figures = _recognition(main, found, predictor.card.thresholds["tags"]) | _captions(predictor, main)
+    found, captions, alone = ask(predictor, main, _questions(predictor), "test")
+    figures = _recognition(main, found, predictor.card.thresholds["tags"])
+    figures |= _captions(main, captions.captions, alone.captions)
     counts = {"test": len(main)}
     for split in SIDES:
         pack = _unseen_style(world, art_cache) if split == "unseen_style" else sprites
@@ -102,41 +107,50 @@ def _share(hits: NDArray[np.bool_]) -> Estimate:
     return Estimate(float(hits.mean()), share_error(hits))
 
 
-def _recognition(regions: RegionSet, found: Recognition, threshold: float) -> dict[str, Estimate]:
+def _questions(predictor: RegionPredictor) -> list[Question]:
+    """Labels, captions, and captions with t = 0 for every view: without any context."""
+    return [
+        Question(RECOGNITION, ViewPolicy.IMAGE_PRIOR),
+        Question((Task.CAPTION,), ViewPolicy.TASK_PRIOR),
+        Question((Task.CAPTION,), (0.0,) * predictor.card.num_views),
+    ]
+
+
+def _recognition(regions: RegionSet, found: Answers, threshold: float) -> dict[str, Estimate]:
     scores, truth = found.scores[Task.ATTRIBUTES], regions.attributes
     colours = np.array([attribute.type == "color" for attribute in regions.world.attributes])
     counts = tag_counts(found.scores[Task.TAGS] > threshold, regions.tags)
 
-    def both_maps(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        each = average_precisions(scores[rows], truth[rows])
-        return np.array([mean_average_precision(each), mean_average_precision(each[colours])])
+    weights = bootstrap_weights(len(regions))
+    precisions = average_precisions(scores, truth)
+    drawn = weighted_average_precisions(scores, truth, weights)
 
-    maps = both_maps(np.arange(len(regions)))
-    map_errors = bootstrap_errors(both_maps, len(regions))
-    f1_error = bootstrap_errors(lambda rows: np.array([micro_f1(counts[rows])]), len(regions))
+    def mean_of(some: NDArray[np.bool_]) -> Estimate:
+        value = float(mean_average_precision(precisions[some]))
+        return Estimate(value, bootstrap_error(mean_average_precision(drawn[:, some])))
+
     return {
         "class": _share(top_hits(found.scores[Task.CATEGORIES], regions.categories)),
-        "attribute_map": Estimate(float(maps[0]), float(map_errors[0])),
-        "colour_map": Estimate(float(maps[1]), float(map_errors[1])),
-        "tag_f1": Estimate(micro_f1(counts), float(f1_error[0])),
+        "attribute_map": mean_of(np.ones_like(colours)),
+        "colour_map": mean_of(colours),
+        "tag_f1": Estimate(float(micro_f1(counts.sum(axis=0))), bootstrap_error(micro_f1(weights @ counts))),
     }
 
 
-def _captions(predictor: RegionPredictor, regions: RegionSet) -> dict[str, Estimate]:
-    """With the caption's task prior; `cider_t0`: with t = 0 for every view, so without any context."""
+def _captions(regions: RegionSet, captions: list[str], alone: list[str]) -> dict[str, Estimate]:
+    """captions: with their task prior. alone: without context, for `cider_t0`."""
     references = [obj.captions for obj in regions.objects]
     relations = [obj.relation for obj in regions.objects]
-    written = write_captions(predictor, regions, None, "captions")
-    alone = write_captions(predictor, regions, (0.0,) * predictor.card.num_views, "captions at t = 0")
-    figures = {"relation": _share(relation_hits(written, relations, regions.world.relations))}
-    for name, captions in (("cider", written), ("cider_t0", alone)):
-        each = cider_scores(captions, references)
+    figures = {"relation": _share(relation_hits(captions, relations, regions.world.relations))}
+    for name, texts in (("cider", captions), ("cider_t0", alone)):
+        each = cider_scores(texts, references)
         figures[name] = Estimate(float(each.mean()), mean_error(each))
     return figures
 
 
 def _class(predictor: RegionPredictor, regions: RegionSet, split: Split) -> Estimate:
-    found = recognise(predictor, regions, image_prior_views(predictor), (Task.CATEGORIES,), f"class {split}")
+    question = Question((Task.CATEGORIES,), ViewPolicy.IMAGE_PRIOR)
+    (found,) = ask(predictor, regions, [question], split)
     return _share(top_hits(found.scores[Task.CATEGORIES], regions.categories))
 
 

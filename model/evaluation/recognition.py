@@ -18,10 +18,11 @@ def tag_counts(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> NDArra
     return np.stack([each.sum(axis=1) for each in counts], axis=1).astype(np.int64)
 
 
-def micro_f1(counts: NDArray[np.int64]) -> float:
-    """F1 over all regions together, from `tag_counts`; 0 where nothing is right."""
-    right, wrong, missed = counts.sum(axis=0).tolist()
-    return 2 * right / (2 * right + wrong + missed) if right else 0.0
+def micro_f1(totals: NDArray[np.int64]) -> NDArray[np.float64]:
+    """F1 from sums of `tag_counts` over regions: (..., 3) -> (...); 0 where nothing is right."""
+    right, wrong, missed = np.moveaxis(totals, -1, 0)
+    f1: NDArray[np.float64] = 2 * right / np.maximum(2 * right + wrong + missed, 1)
+    return f1
 
 
 def best_threshold(scores: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:

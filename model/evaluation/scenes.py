@@ -7,17 +7,18 @@ Letters: R regions, K categories, T tags, A attributes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from model.errors import ConfigError
-from model.records import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
+from model.records import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan, ViewPolicy
 from model.training.artwork import SpritePack
 from model.training.scenes import Scene, SceneObject, Split, draw_scene
 from model.training.world import World
@@ -114,94 +115,82 @@ class RegionSet:
         return np.stack([self.world.attribute_targets(obj) for obj in self.objects])
 
 
-QueryOf = Callable[[Scene, SceneObject], RegionQuery]
+@dataclass(frozen=True)
+class Question:
+    """What is asked about every region. views: the same t values for all, or the policy that chooses them."""
+
+    tasks: tuple[Task, ...]
+    views: tuple[float, ...] | Literal[ViewPolicy.IMAGE_PRIOR, ViewPolicy.TASK_PRIOR]
+
+    def query(self, predictor: RegionPredictor, scene: Scene, obj: SceneObject) -> RegionQuery:
+        """The query for one region: every label of the tasks, however unlikely."""
+        views = self.views if isinstance(self.views, tuple) else None
+        if self.views is ViewPolicy.IMAGE_PRIOR:
+            # A query without tasks would get these views, but would pay for all four tasks.
+            views = tuple(view.t for view in predictor.plan_views(scene.image, obj.box).views)
+        return RegionQuery(
+            obj.box,
+            tasks=self.tasks,
+            views=views,
+            top_k=max(len(names) for names in predictor.card.vocabulary.values()),
+            thresholds={task: -float("inf") for task in RECOGNITION},
+        )
 
 
-def image_prior_views(predictor: RegionPredictor) -> Callable[[Scene, SceneObject], tuple[float, ...]]:
-    """The t values that a query without a task would get, to be asked for with a part of the tasks only.
+class Answers:
+    """What was said of R regions, row by row.
 
-    The image prior is the policy of a query for everything; asking for its views saves the captions.
+    scores, probabilities: task -> (R, K | T | A) float64 in the order of the world's names; raw values, and
+    calibrated ones in [0, 1]. captions: R texts, or none where captions were not asked for.
     """
-    return lambda scene, obj: tuple(view.t for view in predictor.plan_views(scene.image, obj.box).views)
+
+    def __init__(self, question: Question, regions: RegionSet) -> None:
+        """No row is filled yet."""
+        names = {task: known for task, known in world_names(regions.world).items() if task in question.tasks}
+        self._column = {task: {name: i for i, name in enumerate(known)} for task, known in names.items()}
+        self.scores = {task: np.full((len(regions), len(known)), -np.inf) for task, known in names.items()}
+        self.probabilities = {task: np.zeros((len(regions), len(known))) for task, known in names.items()}
+        self.captions: list[str] = []
+
+    def add(self, row: int, found: RegionDescription) -> None:
+        """Fill a row; rows come in order."""
+        for task, columns in self._column.items():
+            for label in getattr(found, task.value):
+                column = columns.get(label.name)
+                if column is not None:  # a model may know more words than the world
+                    self.scores[task][row, column] = label.score
+                    self.probabilities[task][row, column] = label.probability
+        if found.caption is not None:
+            self.captions.append(found.caption.text)
 
 
-def describe_regions(
-    predictor: RegionPredictor, regions: RegionSet, query: QueryOf, title: str
-) -> Iterator[RegionDescription]:
-    """Put `query` to every region, in batches that reach across scenes; answers in the regions' order."""
-    with tqdm(total=len(regions), desc=title, unit="region", disable=None) as bar:
-        for batch in _batches(_prepared(predictor, regions, query)):
+def ask(predictor: RegionPredictor, regions: RegionSet, questions: Sequence[Question], title: str) -> list[Answers]:
+    """Put every question to every region, in batches that reach across scenes; the answers per question.
+
+    Questions that are asked together share their view encodings, above all t = 0.
+    """
+    answers = [Answers(question, regions) for question in questions]
+    asked = 0
+    with tqdm(total=len(regions) * len(questions), desc=title, unit="answer", disable=None) as bar:
+        for batch in _batches(_prepared(predictor, regions, questions)):
             for region, output in zip(batch, predictor.run(batch), strict=True):
-                yield predictor.finish(region, output)
+                row, which = divmod(asked, len(questions))
+                answers[which].add(row, predictor.finish(region, output))
+                asked += 1
             bar.update(len(batch))
+    return answers
 
 
-def _prepared(predictor: RegionPredictor, regions: RegionSet, query: QueryOf) -> Iterator[Any]:
+def _prepared(predictor: RegionPredictor, regions: RegionSet, questions: Sequence[Question]) -> Iterator[Any]:
     for scene in regions.scenes:
-        yield from predictor.prepare(scene.image, [query(scene, obj) for obj in scene.objects])
+        queries = [each.query(predictor, scene, obj) for obj in scene.objects for each in questions]
+        yield from predictor.prepare(scene.image, queries)
 
 
 def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
-    batch: list[Any] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == BATCH_REGIONS:
-            yield batch
-            batch = []
-    if batch:
+    remaining = iter(items)
+    while batch := list(itertools.islice(remaining, BATCH_REGIONS)):
         yield batch
-
-
-@dataclass(frozen=True)
-class Recognition:
-    """What was said of R regions: task -> (R, K | T | A) float64 in the order of the world's names.
-
-    scores: the raw values. probabilities: the calibrated ones, in [0, 1].
-    """
-
-    scores: Mapping[Task, NDArray[np.float64]]
-    probabilities: Mapping[Task, NDArray[np.float64]]
-
-
-def recognise(
-    predictor: RegionPredictor,
-    regions: RegionSet,
-    views: Callable[[Scene, SceneObject], tuple[float, ...]] | None,
-    tasks: Sequence[Task] = RECOGNITION,
-    title: str = "recognise",
-) -> Recognition:
-    """Every score of every label of `tasks`; views: t values of a region, None for the tasks' priors."""
-    names = world_names(regions.world)
-    index = {task: {name: i for i, name in enumerate(names[task])} for task in tasks}
-    everything = {task: -float("inf") for task in tasks}
-    most = max(len(known) for known in predictor.card.vocabulary.values())
-
-    def query(scene: Scene, obj: SceneObject) -> RegionQuery:
-        ts = None if views is None else views(scene, obj)
-        return RegionQuery(obj.box, tasks=tuple(tasks), views=ts, top_k=most, thresholds=everything)
-
-    scores = {task: np.full((len(regions), len(index[task])), -np.inf) for task in tasks}
-    probabilities = {task: np.zeros((len(regions), len(index[task]))) for task in tasks}
-    for row, found in enumerate(describe_regions(predictor, regions, query, title)):
-        for task in tasks:
-            for label in getattr(found, task.value):
-                column = index[task].get(label.name)
-                if column is not None:  # a model may know more words than the world
-                    scores[task][row, column] = label.score
-                    probabilities[task][row, column] = label.probability
-    return Recognition(scores, probabilities)
-
-
-def write_captions(
-    predictor: RegionPredictor, regions: RegionSet, views: tuple[float, ...] | None, title: str = "caption"
-) -> list[str]:
-    """A caption per region; views: the t values of all of them, None for the caption's task prior."""
-
-    def query(scene: Scene, obj: SceneObject) -> RegionQuery:
-        return RegionQuery(obj.box, tasks=(Task.CAPTION,), views=views)
-
-    found = describe_regions(predictor, regions, query, title)
-    return [each.caption.text if each.caption else "" for each in found]
 
 
 def world_names(world: World) -> dict[Task, tuple[str, ...]]:

@@ -25,15 +25,14 @@ from model.evaluation.captions import cider_scores
 from model.evaluation.recognition import best_threshold, top_hits
 from model.evaluation.scenes import (
     RECOGNITION,
-    Recognition,
+    Answers,
+    Question,
     RegionPredictor,
     RegionSet,
+    ask,
     check_vocabulary,
-    image_prior_views,
-    recognise,
-    write_captions,
 )
-from model.records import Task
+from model.records import Task, ViewPolicy
 from model.training.artwork import SpritePack
 from model.training.world import World
 
@@ -86,21 +85,18 @@ def tune(
 def _tune_recognition(
     predictor: RegionPredictor, drawn: RegionSet, choices: tuple[Views, ...]
 ) -> tuple[dict[str, Any], dict[str, dict[Views, float]]]:
-    quality: dict[str, dict[Views, float]] = {task.value: {} for task in RECOGNITION}
-    kept: dict[Task, Recognition] = {}
-    for views in choices:
-        found = recognise(predictor, drawn, _always(views), title=f"labels, t = {_name(views)}")
-        for task, value in recognition_quality(drawn, found).items():
-            quality[task.value][views] = value
-            if _best(quality[task.value]) == views:
-                kept[task] = found
-    by_image = recognise(predictor, drawn, image_prior_views(predictor), title="labels, image prior")
+    questions = [Question(RECOGNITION, views) for views in choices]
+    questions.append(Question(RECOGNITION, ViewPolicy.IMAGE_PRIOR))
+    *by_choice, by_image = ask(predictor, drawn, questions, "labels")
+    each = [recognition_quality(drawn, found) for found in by_choice]
+    quality = {task: dict(zip(choices, [values[task] for values in each], strict=True)) for task in RECOGNITION}
+    best = {task: by_choice[choices.index(_best(quality[task]))] for task in RECOGNITION}
     # One threshold and one calibration serve both policies, so they are fitted on both.
-    pooled = {task: np.concatenate([kept[task].scores[task], by_image.scores[task]]) for task in RECOGNITION}
+    pooled = {task: np.concatenate([best[task].scores[task], by_image.scores[task]]) for task in RECOGNITION}
     tags, attributes = np.tile(drawn.tags, (2, 1)), np.tile(drawn.attributes, (2, 1))
     known = attributes >= 0
     fragment = {
-        "task_priors": {task: list(_best(each)) for task, each in quality.items()},
+        "task_priors": {task.value: list(_best(quality[task])) for task in RECOGNITION},
         "thresholds": {"tags": round(best_threshold(pooled[Task.TAGS], tags)[0], 4)},
         "calibration": {
             "tags": fit_sigmoid(logits_of(pooled[Task.TAGS]).ravel(), tags.ravel()),
@@ -108,29 +104,24 @@ def _tune_recognition(
             "categories": fit_softmax(pooled[Task.CATEGORIES], np.tile(drawn.categories, 2)),
         },
     }
-    return fragment, quality
+    return fragment, {task.value: quality[task] for task in RECOGNITION}
 
 
-def recognition_quality(drawn: RegionSet, found: Recognition) -> dict[Task, float]:
+def recognition_quality(drawn: RegionSet, found: Answers) -> dict[Task, float]:
     """What a choice of views is judged by: micro F1 at its best threshold, mAP, and accuracy."""
     precisions = average_precisions(found.scores[Task.ATTRIBUTES], drawn.attributes)
     return {
         Task.TAGS: best_threshold(found.scores[Task.TAGS], drawn.tags)[1],
-        Task.ATTRIBUTES: mean_average_precision(precisions),
+        Task.ATTRIBUTES: float(mean_average_precision(precisions)),
         Task.CATEGORIES: float(top_hits(found.scores[Task.CATEGORIES], drawn.categories).mean()),
     }
 
 
-def _caption_quality(
-    predictor: RegionPredictor, drawn: RegionSet, choices: tuple[Views, ...]
-) -> dict[Views, float]:
+def _caption_quality(predictor: RegionPredictor, drawn: RegionSet, choices: tuple[Views, ...]) -> dict[Views, float]:
     references = [obj.captions for obj in drawn.objects]
-    written = {ts: write_captions(predictor, drawn, ts, f"captions, t = {_name(ts)}") for ts in choices}
-    return {ts: float(cider_scores(captions, references).mean()) for ts, captions in written.items()}
-
-
-def _always(views: Views) -> Callable[[Any, Any], Views]:
-    return lambda scene, obj: views
+    found = ask(predictor, drawn, [Question((Task.CAPTION,), views) for views in choices], "captions")
+    means = [float(cider_scores(each.captions, references).mean()) for each in found]
+    return dict(zip(choices, means, strict=True))
 
 
 def _best(quality: Mapping[Views, float]) -> Views:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,14 +19,12 @@ def mean_error(values: NDArray[np.float64]) -> float:
     return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
-def bootstrap_errors(
-    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]], regions: int, resamples: int = RESAMPLES
-) -> NDArray[np.float64]:
-    """Standard deviation of `statistic` over resampled regions (with replacement, always the same draws).
+def bootstrap_weights(regions: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
+    """How often each region is drawn in each resample (with replacement, always the same draws): (B, R)."""
+    return np.random.default_rng(0).multinomial(regions, np.full(regions, 1 / regions), size=resamples)
 
-    statistic: (R,) indices of regions -> (M,) values, which may be NaN in single resamples.
-    """
-    rng = np.random.default_rng(0)
-    drawn = [statistic(rng.integers(regions, size=regions)) for _ in range(resamples)]
-    errors: NDArray[np.float64] = np.nanstd(np.stack(drawn), axis=0, ddof=1)
-    return errors
+
+def bootstrap_error(figures: NDArray[np.float64]) -> float:
+    """The spread of a figure over resamples, (B,), those left out in which it is undefined (NaN)."""
+    defined = figures[~np.isnan(figures)]
+    return float(defined.std(ddof=1)) if len(defined) > 1 else float("nan")

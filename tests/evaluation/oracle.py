@@ -106,10 +106,8 @@ class Oracle:
             if task is not Task.CAPTION:
                 told = self.knows(obj, task, query.views or PRIORS[task])
                 scores = {name: 0.9 if (name in right[task]) is told else 0.1 for name in names[task]}
-                ranked = sorted(scores, key=lambda name: -scores[name])  # noqa: B023
-                labels[task] = tuple(Label(name, scores[name], scores[name]) for name in ranked)[
-                    : query.top_k
-                ]
+                ranked = sorted(scores, key=lambda name: -scores[name])
+                labels[task] = tuple(Label(name, scores[name], scores[name]) for name in ranked)[: query.top_k]
         told = self.knows(obj, Task.CAPTION, query.views or PRIORS["caption"])
         text = obj.captions[0] if told else "a thing without any relation"
         attributes = tuple(

@@ -13,9 +13,7 @@ RELATIONS = ("left of", "right of", "above", "below", "in front of", "behind")
 
 
 def test_tokens_are_lower_case_words() -> None:
-    assert (
-        tokenise("A small, upside-down dog's bowl.  (On GRASS)") == "a small upside-down dog's bowl on grass"
-    )
+    assert tokenise("A small, upside-down dog's bowl.  (On GRASS)") == "a small upside-down dog's bowl on grass"
     assert tokenise("...") == ""
 
 

@@ -24,9 +24,7 @@ def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.Captu
     assert result["class_unseen_style"] is None
     assert result["cider"] == result["cider_t0"] > 3.0  # the other wordings are references too
     assert result["standard_errors"].keys() == {*HEADLINE, "cider_t0", "class_heldout_sprites"}
-    assert (
-        result["standard_errors"]["class"] == 0.0 and result["standard_errors"]["class_unseen_style"] is None
-    )
+    assert result["standard_errors"]["class"] == 0.0 and result["standard_errors"]["class_unseen_style"] is None
     assert result["calibration_error"]["tags"] == pytest.approx(0.1)
     assert result["regions"]["test"] >= 100 > 60 > result["regions"]["heldout_pairs"] >= 40
     assert result["regions"]["unseen_style"] == 0

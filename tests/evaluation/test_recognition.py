@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.evaluation.attributes import average_precisions, mean_average_precision
+from model.evaluation.attributes import average_precisions, mean_average_precision, weighted_average_precisions
 from model.evaluation.recognition import best_threshold, micro_f1, tag_counts, top_hits
-from model.evaluation.uncertainty import bootstrap_errors, mean_error, share_error
+from model.evaluation.uncertainty import bootstrap_error, bootstrap_weights, mean_error, share_error
 
 
 def test_top_hits() -> None:
@@ -20,8 +20,8 @@ def test_micro_f1_counts_all_regions_together() -> None:
     truth = np.array([[1, 0, 1, 0], [0, 0, 0, 1]], dtype=bool)
     counts = tag_counts(predicted, truth)
     assert counts.tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert micro_f1(counts) == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
-    assert micro_f1(tag_counts(np.zeros_like(predicted), truth)) == 0.0
+    assert micro_f1(counts.sum(axis=0)) == pytest.approx(2 * 2 / (2 * 2 + 1 + 1))
+    assert micro_f1(tag_counts(np.zeros_like(predicted), truth).sum(axis=0)) == 0.0
 
 
 def test_best_threshold_lies_between_the_last_kept_and_the_first_dropped() -> None:
@@ -39,9 +39,8 @@ def test_best_threshold_does_not_part_equal_scores() -> None:
     scores = np.array([[0.8, 0.5, 0.5, 0.1]])
     threshold, f1 = best_threshold(scores, np.array([[True, True, False, False]]))
     assert f1 == pytest.approx(2 * 2 / (3 + 2)) and threshold == pytest.approx(0.3)
-    assert micro_f1(tag_counts(scores > threshold, np.array([[True, True, False, False]]))) == pytest.approx(
-        f1
-    )
+    kept = tag_counts(scores > threshold, np.array([[True, True, False, False]]))
+    assert micro_f1(kept.sum(axis=0)) == pytest.approx(f1)
 
 
 def test_average_precision_leaves_unknown_labels_out() -> None:
@@ -67,12 +66,25 @@ def test_errors_of_shares_and_means() -> None:
     assert mean_error(np.array([1.0])) == 0.0
 
 
+def test_weights_count_a_region_several_times() -> None:
+    rng = np.random.default_rng(0)
+    scores, targets = rng.random((60, 4)).round(1), rng.integers(-1, 2, (60, 4)).astype(np.int8)  # many equal scores
+    targets[:, 3] = 0
+    targets[0, 3] = 1
+    weights = rng.integers(0, 4, (5, 60))
+    weights[:, 0] = (0, 1, 0, 2, 0)  # the one positive region of the last attribute
+    found = weighted_average_precisions(scores, targets, weights)
+    for row, weight in zip(found, weights, strict=True):
+        repeated = np.repeat(np.arange(60), weight)
+        assert row == pytest.approx(average_precisions(scores[repeated], targets[repeated]), nan_ok=True)
+    assert np.isnan(found[:, 3]).tolist() == [True, False, True, False, True]
+
+
 def test_bootstrap_agrees_with_the_binomial_and_repeats() -> None:
     hits = np.random.default_rng(3).random(2_000) < 0.8
-
-    def share(rows: np.ndarray) -> np.ndarray:
-        return np.array([hits[rows].mean(), np.nan if rows[0] % 2 else 1.0])
-
-    errors = bootstrap_errors(share, len(hits))
-    assert errors[0] == pytest.approx(share_error(hits), rel=0.25) and errors[1] == 0.0
-    assert errors.tolist() == bootstrap_errors(share, len(hits)).tolist()
+    weights = bootstrap_weights(len(hits))
+    assert (weights.sum(axis=1) == len(hits)).all()
+    assert bootstrap_error(weights @ hits / len(hits)) == pytest.approx(share_error(hits), rel=0.25)
+    assert (weights == bootstrap_weights(len(hits))).all()
+    assert bootstrap_error(np.array([1.0, np.nan, 3.0])) == pytest.approx(np.sqrt(2))
+    assert np.isnan(bootstrap_error(np.array([np.nan, 1.0])))

@@ -8,13 +8,13 @@ import pytest
 from model.errors import ConfigError
 from model.evaluation.scenes import (
     BATCH_REGIONS,
+    RECOGNITION,
+    Question,
     RegionSet,
+    ask,
     check_vocabulary,
-    image_prior_views,
-    recognise,
-    write_captions,
 )
-from model.records import Task
+from model.records import Task, ViewPolicy
 from model.training.artwork import SpritePack
 from model.training.world import World
 
@@ -34,9 +34,7 @@ def _seeds(world: World, sprites: SpritePack, seed: int, validation: bool = Fals
 
 
 def test_no_scene_is_shared(world: World, sprites: SpritePack) -> None:
-    sets = [
-        _seeds(world, sprites, seed, validation) for seed in (0, 1, 10**30) for validation in (False, True)
-    ]
+    sets = [_seeds(world, sprites, seed, validation) for seed in (0, 1, 10**30) for validation in (False, True)]
     assert len(set.union(*sets)) == sum(len(each) for each in sets)
     assert min(set.union(*sets)) >= 10**12  # a training counts up from 10_000_000 times a small number
 
@@ -49,23 +47,32 @@ def test_truth_in_the_worlds_order(world: World, sprites: SpritePack) -> None:
     assert drawn.attributes[3].tolist() == world.attribute_targets(obj).tolist()
 
 
-def test_recognise_keeps_every_score(world: World, sprites: SpritePack, oracle: Oracle) -> None:
+def test_every_score_is_kept(world: World, sprites: SpritePack, oracle: Oracle) -> None:
     drawn = RegionSet.draw(world, sprites, "test", scenes_seed=0, regions=150)
-    found = recognise(oracle, drawn, image_prior_views(oracle))
+    (found,) = ask(oracle, drawn, [Question(RECOGNITION, ViewPolicy.IMAGE_PRIOR)], "")
     assert (found.scores[Task.TAGS] == np.where(drawn.tags, 0.9, 0.1)).all()
     assert found.scores[Task.ATTRIBUTES].shape == drawn.attributes.shape
     assert (found.scores[Task.CATEGORIES].argmax(axis=1) == drawn.categories).all()
     assert (found.probabilities[Task.CATEGORIES].max(axis=1) == 0.9).all()
+    assert not found.captions
     assert oracle.batches[:-1] == [BATCH_REGIONS] * (len(drawn) // BATCH_REGIONS)
     assert {query.views for query in oracle.asked} == {IMAGE_PRIOR}
     assert all(Task.CAPTION not in (query.tasks or ()) for query in oracle.asked)
 
 
-def test_captions_take_the_task_prior_unless_told(world: World, sprites: SpritePack, oracle: Oracle) -> None:
-    drawn = RegionSet.draw(world, sprites, "test", scenes_seed=0, regions=20)
-    assert write_captions(oracle, drawn, None) == [obj.captions[0] for obj in drawn.objects]
-    write_captions(oracle, drawn, (0.0, 0.0, 0.0))
-    assert [query.views for query in oracle.asked[:: len(drawn)]] == [None, (0.0, 0.0, 0.0)]
+def test_questions_asked_together_are_kept_apart(world: World, sprites: SpritePack, oracle: Oracle) -> None:
+    drawn = RegionSet.draw(world, sprites, "test", scenes_seed=0, regions=40)
+    oracle.knows = lambda obj, task, views: views != (0.0, 0.0, 0.0)
+    questions = [
+        Question((Task.CAPTION,), ViewPolicy.TASK_PRIOR),
+        Question((Task.CATEGORIES,), (0.0, 0.2, 0.3)),
+        Question((Task.CAPTION,), (0.0, 0.0, 0.0)),
+    ]
+    captions, classes, alone = ask(oracle, drawn, questions, "")
+    assert [query.views for query in oracle.asked[:3]] == [None, (0.0, 0.2, 0.3), (0.0, 0.0, 0.0)]
+    assert captions.captions == [obj.captions[0] for obj in drawn.objects]
+    assert (classes.scores[Task.CATEGORIES].argmax(axis=1) == drawn.categories).all()
+    assert len(alone.captions) == len(drawn) and not set(alone.captions) & set(captions.captions)
 
 
 def test_a_model_of_another_world_is_refused(oracle: Oracle) -> None:

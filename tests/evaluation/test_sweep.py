@@ -25,9 +25,7 @@ BEST = {
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     """A model directory with a file beside its config."""
-    (tmp_path / "config.json").write_text(
-        json.dumps({"name": "x", "calibration": None, "thresholds": {"tags": 0.7}})
-    )
+    (tmp_path / "config.json").write_text(json.dumps({"name": "x", "calibration": None, "thresholds": {"tags": 0.7}}))
     (tmp_path / "weights").write_text("w")
     return tmp_path
 
@@ -58,15 +56,11 @@ def test_tuning_finds_the_best_views_threshold_and_calibration(directory: Path, 
     assert set(tuning.fragment["calibration"]) == {"tags", "attributes", "categories"}
     assert (directory / "config.json").read_bytes() == before
     # Captions are compared with the chosen threshold in force: they take up the tags above it.
-    assert (
-        loaded[0]["thresholds"] == {"tags": 0.7} and loaded[1]["thresholds"] == tuning.fragment["thresholds"]
-    )
+    assert loaded[0]["thresholds"] == {"tags": 0.7} and loaded[1]["thresholds"] == tuning.fragment["thresholds"]
 
 
 def test_apply_keeps_what_it_does_not_name(directory: Path) -> None:
-    apply_tuning(
-        directory, {"thresholds": {"tags": 0.6}, "calibration": {"tags": {"scale": 2.0, "bias": 1.0}}}
-    )
+    apply_tuning(directory, {"thresholds": {"tags": 0.6}, "calibration": {"tags": {"scale": 2.0, "bias": 1.0}}})
     apply_tuning(directory, {"calibration": {"categories": {"scale": 3.0, "bias": 0.0}}})
     config = json.loads((directory / "config.json").read_text())
     assert config["name"] == "x" and config["thresholds"] == {"tags": 0.6}
