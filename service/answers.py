@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model.records import (
+from model import (
     AttributeLabel,
     Caption,
     Corners,

@@ -110,11 +110,6 @@ class Batcher(Generic[Item, Output]):
         """Regions that are admitted and that the device has not taken yet."""
         return self._announced + self._queued
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing is admitted and nothing runs."""
-        return not self.waiting and not self._running
-
     def admit(self, regions: int) -> Ticket[Item, Output]:
         """Room for a whole request or none. Raises FullError or ClosedError."""
         with self._changed:

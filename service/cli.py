@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image as PictureType
 
-    from model.records import Corners, Task
+    from model import Corners, Task
 
 MISTAKE = 2  # exit code: something that was typed, named or found on this machine cannot be honoured
 
@@ -205,7 +205,7 @@ def _read_boxes(texts: list[str]) -> "list[Corners]":
 
 
 def _read_tasks(names: list[str] | None) -> "tuple[Task, ...] | None":
-    from model.records import Task
+    from model import Task
 
     if not names:
         return None

@@ -17,8 +17,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from model import ModelCard, RegionDescription, RegionQuery
 from model.errors import ModelError
-from model.records import ModelCard, RegionDescription, RegionQuery
 
 from .batcher import Batcher, ClosedError, FullError, Limits, Outcome
 from .errors import Flaw, QueueFullError, RegionFailedError, UnavailableError
@@ -99,6 +99,7 @@ class Engine:
         self._workers = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="worker")
         self._device = threading.Thread(target=self._own_device, name="device", daemon=True)
         self._draining = False
+        self._describing = 0  # requests under way; touched by the event loop alone
         self.failure: ModelError | None = None  # why the model could not be loaded
         self.lost = False  # whether the device thread ended unasked
         self.on_loss: Callable[[], None] = lambda: None  # called in the device thread when it ends unasked
@@ -133,7 +134,7 @@ class Engine:
         self.begin_drain()
         self._batcher.close()
         until = time.monotonic() + grace_s
-        while self._device.is_alive() and not self._batcher.idle and time.monotonic() < until:
+        while self._describing and time.monotonic() < until:
             await asyncio.sleep(0.01)
         self._workers.shutdown(wait=False, cancel_futures=True)
 
@@ -151,15 +152,27 @@ class Engine:
         RegionFailedError.
         """
         predictor = self._ready_predictor()
+        self._describing += 1
         try:
-            with self._batcher.admit(regions) as ticket:
-                source = await self.work(lambda: self._prepare(predictor, decode, ask))
-                outcomes = await asyncio.wrap_future(ticket.submit(source.prepared))
+            return await self._describe(predictor, regions, decode, ask)
         except FullError as error:
             self._metrics.rejected.labels("queue_full").inc()
             raise QueueFullError("The queue is full; try again later.", error.retry_after_s) from None
         except ClosedError:
             raise self._unavailable() from None
+        finally:
+            self._describing -= 1
+
+    async def _describe(
+        self,
+        predictor: Predictor,
+        regions: int,
+        decode: Callable[[], Pixels],
+        ask: Callable[[int, int], list[RegionQuery]],
+    ) -> Described:
+        with self._batcher.admit(regions) as ticket:
+            source = await self.work(lambda: self._prepare(predictor, decode, ask))
+            outcomes = await asyncio.wrap_future(ticket.submit(source.prepared))
         _raise_failures(outcomes)
         return await self.work(lambda: self._finish(predictor, source, outcomes))
 

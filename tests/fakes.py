@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import BoxError, QueryError, ViewsError
-from model.records import (
+from model import (
     ALL_TASKS,
     AttributeLabel,
     Caption,
@@ -23,6 +22,7 @@ from model.records import (
     ViewPlan,
     ViewPolicy,
 )
+from model.errors import BoxError, QueryError, ViewsError
 
 PRIORS: Mapping[Task, tuple[float, ...]] = {
     Task.CAPTION: (0.0, 0.4, 1.0),

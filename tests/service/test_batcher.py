@@ -190,7 +190,7 @@ def test_closing_finishes_what_was_admitted(bench: Callable[..., Bench]) -> None
     assert outputs(queued) == [20]
     assert outputs(announced.submit([30])) == [60]
     one.thread.join(WAIT_S)
-    assert one.batcher.idle
+    assert not one.thread.is_alive() and one.batcher.waiting == 0
 
 
 def test_a_batch_waits_for_announced_company_alone(bench: Callable[..., Bench]) -> None:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from PIL import Image
 import model
 
 from .conftest import in_base64, picture
-from .test_process import running
+from .test_process import Server, running
 
 pytestmark = pytest.mark.skipif(
     not (Path(model.__file__).parent / "embedded" / "config.json").exists(), reason="no embedded model yet"
@@ -21,36 +22,40 @@ pytestmark = pytest.mark.skipif(
 REGIONS = [{"id": "left", "box": [4, 4, 30, 40]}, {"box": [-4, 0, 60, 48]}]
 
 
-def test_serves_all_four_outputs() -> None:
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """A real process, for all tests of this file."""
     with running("service.cli", "serve", "--device", "cpu") as server:
         server.await_ready()
-        status, answer = server.describe({"image": {"base64": in_base64(picture())}, "regions": REGIONS})
-        assert status == 200
-        assert [region["id"] for region in answer["regions"]] == ["left", "1"]
-        for region in answer["regions"]:
-            assert region["view_policy"] == "image_prior"
-            assert region["caption"]["text"]
-            assert len(region["attributes"]) == len(region["categories"]) == 10
-            assert all(0 <= label["probability"] <= 1 for label in region["tags"] + region["categories"])
-        assert set(answer["timings_ms"]) == {
-            "decode", "views", "queue", "vision", "heads", "caption", "total",
-        }  # fmt: skip
-        (card,) = json.loads(server.get("/v1/models")[1])["models"]
-        assert card["trained_on"] and card["parameters"] > 0
+        yield server
         assert server.end() == 0
 
 
-def test_a_region_is_described_alike_alone_and_in_a_batch() -> None:
-    with running("service.cli", "serve", "--device", "cpu") as server:
-        server.await_ready()
-        image = {"base64": in_base64(picture())}
-        _, both = server.describe({"image": image, "regions": REGIONS})
-        _, alone = server.describe({"image": image, "regions": REGIONS[:1]})
-        first, second = both["regions"][0], alone["regions"][0]
-        assert first["caption"]["text"] == second["caption"]["text"]
-        for task in ("tags", "attributes", "categories"):
-            for one, other in zip(first[task], second[task], strict=True):
-                assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+def test_serves_all_four_outputs(server: Server) -> None:
+    status, answer = server.describe({"image": {"base64": in_base64(picture())}, "regions": REGIONS})
+    assert status == 200
+    assert [region["id"] for region in answer["regions"]] == ["left", "1"]
+    for region in answer["regions"]:
+        assert region["view_policy"] == "image_prior"
+        assert region["caption"]["text"]
+        assert len(region["attributes"]) == len(region["categories"]) == 10
+        assert all(0 <= label["probability"] <= 1 for label in region["tags"] + region["categories"])
+    assert set(answer["timings_ms"]) == {
+        "decode", "views", "queue", "vision", "heads", "caption", "total",
+    }  # fmt: skip
+    (card,) = json.loads(server.get("/v1/models")[1])["models"]
+    assert card["trained_on"] and card["parameters"] > 0
+
+
+def test_a_region_is_described_alike_alone_and_in_a_batch(server: Server) -> None:
+    image = {"base64": in_base64(picture())}
+    _, both = server.describe({"image": image, "regions": REGIONS})
+    _, alone = server.describe({"image": image, "regions": REGIONS[:1]})
+    first, second = both["regions"][0], alone["regions"][0]
+    assert first["caption"]["text"] == second["caption"]["text"]
+    for task in ("tags", "attributes", "categories"):
+        for one, other in zip(first[task], second[task], strict=True):
+            assert one["score"] == pytest.approx(other["score"], abs=1e-4)
 
 
 @pytest.mark.parametrize("command", ["describe", "views"])

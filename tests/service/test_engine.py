@@ -1,0 +1,97 @@
+"""The engine's arithmetic and its end; what it does for requests is tested through the application."""
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model import Corners, RegionQuery
+from service.batcher import Outcome
+from service.engine import Described, Engine, Phase, _total_stages
+from service.errors import UnavailableError
+from service.metrics import Metrics
+from service.settings import Settings
+
+from ..fakes import FakePredictor
+
+IMAGE = np.zeros((48, 64, 3), dtype=np.uint8)
+
+
+async def ready(engine: Engine) -> None:
+    """Start it and wait for its warm-up."""
+    engine.start()
+    while engine.phase is not Phase.READY:
+        await asyncio.sleep(0.002)
+
+
+async def describe(engine: Engine, *sides: float) -> Described:
+    """Ask for one region per side."""
+    queries = [RegionQuery(box=(0.0, 0.0, side, side)) for side in sides]
+    return await engine.describe(len(queries), lambda: IMAGE, lambda width, height: queries)
+
+
+def test_stages_of_a_request() -> None:
+    predictor = FakePredictor()
+    prepared = predictor.prepare(IMAGE, [RegionQuery(box=(0, 0, 8, 8))] * 3)
+    region = predictor.finish(prepared[0], 0.0)
+    slow = replace(region, timings_ms={"views": 1.0, "vision": 5.0})
+    outcomes = [Outcome(0.0, None, queue_ms, batch) for queue_ms, batch in ((1.0, 7), (2.0, 7), (9.0, 8))]
+    # The first two shared a batch, so they went through it at the same time; the third came after them.
+    assert _total_stages([region, slow, slow], outcomes) == {
+        "views": 2.5, "queue": 9.0, "vision": 10.0, "heads": 1.0, "caption": 3.0,
+    }  # fmt: skip
+
+
+def test_stopping_finishes_what_was_admitted_and_takes_nothing_new() -> None:
+    gate, began = threading.Event(), threading.Event()
+
+    def hold(boxes: Sequence[Corners]) -> None:
+        began.set()
+        gate.wait(10)
+
+    async def scene() -> None:
+        predictor = FakePredictor()
+        engine = Engine(Settings(max_batch_regions=1), lambda: predictor, Metrics())
+        await ready(engine)
+        predictor.run_hook = hold
+        asked = asyncio.create_task(describe(engine, 5, 6, 7))
+        await asyncio.to_thread(began.wait, 10)
+        stopping = asyncio.create_task(engine.stop(grace_s=10))
+        await asyncio.sleep(0)
+        assert engine.phase is Phase.DRAINING
+        with pytest.raises(UnavailableError):
+            await describe(engine, 8)
+        gate.set()
+        assert [region.box[2] for region in (await asked).regions] == [5, 6, 7]
+        await stopping
+        assert not engine.lost
+
+    asyncio.run(scene())
+
+
+def test_cancelling_gives_the_room_back() -> None:
+    gate, began = threading.Event(), threading.Event()
+
+    def hold(boxes: Sequence[Corners]) -> None:
+        began.set()
+        gate.wait(10)
+
+    async def scene() -> None:
+        predictor = FakePredictor()
+        engine = Engine(Settings(max_batch_regions=1), lambda: predictor, Metrics())
+        await ready(engine)
+        predictor.run_hook = hold
+        asked = asyncio.create_task(describe(engine, 5, 6, 7))
+        await asyncio.to_thread(began.wait, 10)
+        asked.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asked
+        assert engine._batcher.waiting == 0
+        gate.set()
+        assert len((await describe(engine, 8)).regions) == 1
+        await engine.stop(grace_s=10)
+
+    asyncio.run(scene())

@@ -1,0 +1,52 @@
+"""The one table: every error of ours has its row, and nothing else tells a client anything."""
+
+import json
+
+import pytest
+from starlette.exceptions import HTTPException
+
+from model import BoxError, ConfigError, ViewsError
+from service import errors
+from service.errors import TABLE, InvalidRequestError, QueueFullError, ServiceError, problem_response
+
+
+def leaves(kind: type[Exception]) -> list[type[Exception]]:
+    """Every error below this one that is raised itself."""
+    below = [leaf for child in kind.__subclasses__() for leaf in leaves(child)]
+    return below or [kind]
+
+
+def test_every_error_has_its_own_row() -> None:
+    assert set(leaves(ServiceError)) <= set(TABLE)
+    assert all(name in str(errors.__doc__) for name in (kind.__name__ for kind in leaves(ServiceError)))
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "pointer"),
+    [
+        (BoxError("The box is empty."), 422, "/regions/3/box"),
+        (ViewsError("Three views."), 422, "/views"),
+        (InvalidRequestError.at("/task", "No."), 422, "/task"),
+    ],
+)
+def test_pointers(error: Exception, status: int, pointer: str) -> None:
+    error.index = 3  # type: ignore[attr-defined]
+    response = problem_response(error, "req_1")
+    assert response.status_code == status
+    assert [flaw["pointer"] for flaw in json.loads(bytes(response.body))["errors"]] == [pointer]
+
+
+@pytest.mark.parametrize("error", [KeyError("/etc/passwd"), ConfigError("/etc/passwd"), MemoryError("/etc")])
+def test_what_is_not_for_clients_is_not_told(error: Exception) -> None:
+    response = problem_response(error, "req_1")
+    assert response.status_code == 500 and b"/etc" not in response.body
+
+
+@pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.2, "2"), (30.0, "30")])
+def test_retry_after_is_whole_seconds(seconds: float, header: str) -> None:
+    assert problem_response(QueueFullError("Full.", seconds), "req_1").headers["retry-after"] == header
+
+
+def test_refusals_of_the_framework() -> None:
+    response = problem_response(HTTPException(405, headers={"Allow": "POST"}), "req_1")
+    assert response.status_code == 405 and response.headers["allow"] == "POST"
