@@ -21,6 +21,7 @@ _LIBRARY_KEYS = frozenset(
     {
         *("name_or_path", "torch_dtype", "attn_implementation", "model_type", "transformers_version"),
         *("tie_word_embeddings", "decoder_start_token_id"),  # read by T5, though not among its declared fields
+        "output_attentions",  # in `to_dict`, though not declared
     }
 )
 _TASK_KEYS = ("caption", "tags", "attributes", "categories")

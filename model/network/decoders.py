@@ -33,7 +33,8 @@ class TextRegionLayer(nn.Module):
         attended = self.attention_output(attended.transpose(1, 2).flatten(2))
         hidden = self.attention_norm(F.dropout(attended, dropout) + texts)
         forward = self.contract(F.gelu(self.expand(hidden)))
-        return self.output_norm(F.dropout(forward, dropout) + hidden)
+        output: Tensor = self.output_norm(F.dropout(forward, dropout) + hidden)
+        return output
 
 
 class RecognitionDecoder(nn.Module):
@@ -62,7 +63,8 @@ class RecognitionDecoder(nn.Module):
 
     def forward(self, representation: Tensor, text_embeddings: Tensor) -> Tensor:
         """representation: (R, Q, C), text_embeddings: (T, E) -> logits (R, T)."""
-        return self.logit(self.hidden(representation, text_embeddings)).squeeze(-1)
+        logits: Tensor = self.logit(self.hidden(representation, text_embeddings))
+        return logits.squeeze(-1)
 
     def hidden(self, representation: Tensor, text_embeddings: Tensor) -> Tensor:
         """The texts' last hidden states, normalised where the decoder is: (R, T, width)."""

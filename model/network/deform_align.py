@@ -114,10 +114,12 @@ class DeformableAlignment(nn.Module):
         """target, reference: (N, C, H, W) -> (N, C, H, W)."""
         offset_mask = self.offsets(target, reference)
         value = self.value(target.permute(0, 2, 3, 1))
-        aligned = self.output(deformable_sampling(value, offset_mask, self.sampling)).permute(0, 3, 1, 2)
+        sampled: Tensor = self.output(deformable_sampling(value, offset_mask, self.sampling))
+        aligned = sampled.permute(0, 3, 1, 2)
         return aligned + target if self.residual else aligned
 
     def offsets(self, target: Tensor, reference: Tensor) -> Tensor:
         """The offset and modulation map: (N, H, W, channels)."""
         pair = self.pair(torch.cat((target, reference), dim=1))
-        return self.offset_mask(pair.permute(0, 2, 3, 1))
+        offset_mask: Tensor = self.offset_mask(pair.permute(0, 2, 3, 1))
+        return offset_mask

@@ -38,6 +38,8 @@ class DynReferModel(PreTrainedModel):
     config_class = DynReferConfig
     base_model_prefix = "dynrefer"
     main_input_name = "images"
+    image_mean: Tensor
+    image_std: Tensor
     _supports_sdpa = True
     _no_split_modules = ["Blip2EncoderLayer", "Blip2QFormerLayer", "T5Block", "CLIPEncoderLayer", "TextRegionLayer"]
     # The released model computes the Q-Former in float32 whatever the rest is (section 3.2).
@@ -50,8 +52,8 @@ class DynReferModel(PreTrainedModel):
         self.align = DeformableAlignment(width, config.align_groups, config.align_residual)
         self.fusion = ViewFusion(width, config.num_views)
         self.query_tokens = nn.Parameter(torch.zeros(1, config.num_queries, config.qformer_config.hidden_size))  # type: ignore[union-attr]
-        self.qformer = Blip2QFormerModel(config.qformer_config)
-        self.text = CLIPTextModelWithProjection(config.text_config)
+        self.qformer = Blip2QFormerModel(config.qformer_config)  # type: ignore[arg-type]
+        self.text = CLIPTextModelWithProjection(config.text_config)  # type: ignore[arg-type]
         self.tag_decoder = RecognitionDecoder(config, normalised=False)
         self.region_text_decoder = RecognitionDecoder(config, normalised=True)
         self.region_text_temperature = nn.Parameter(torch.tensor(math.log(10.0)))
@@ -138,9 +140,6 @@ class DynReferModel(PreTrainedModel):
         elif isinstance(module, nn.LayerNorm):
             init.ones_(module.weight)
             init.zeros_(module.bias)
-        elif isinstance(module, DeformableAlignment):
-            init.zeros_(module.offset_mask.weight)
-            init.zeros_(module.offset_mask.bias)
         elif isinstance(module, LanguageDecoder):
             init.zeros_(module.control_memory)
         elif isinstance(module, DynReferModel):
@@ -148,6 +147,9 @@ class DynReferModel(PreTrainedModel):
 
 
 def _init_own_parameters(model: DynReferModel) -> None:
+    # Here, not where the alignment is visited: transformers passes over modules without parameters of their own.
+    init.zeros_(model.align.offset_mask.weight)
+    init.zeros_(model.align.offset_mask.bias)
     init.normal_(model.query_tokens, std=0.02)
     init.constant_(model.region_text_temperature, math.log(10.0))
     init.constant_(model.region_text_bias, -10.0)

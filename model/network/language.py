@@ -55,7 +55,7 @@ class LanguageDecoder(nn.Module):
         self.projection = nn.Linear(config.qformer_config.hidden_size, language.d_model)  # type: ignore[union-attr]
         self.control_memory = nn.Parameter(torch.zeros(language.d_model))
         cls = T5ForConditionalGeneration if config.tie_language_head else UntiedT5
-        self.model = cls(language)
+        self.model: Any = cls(language)  # transformers types `generate` for other classes than this
 
     def prompt(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor) -> tuple[Tensor, Tensor]:
         """What the encoder reads: embeddings (R, Q + W, D) and attention mask (R, Q + W).

@@ -54,4 +54,5 @@ class ViewFusion(nn.Module):
     def forward(self, views: Tensor) -> Tensor:
         """(R, V, L, C) -> (R, L, C)."""
         joined = views.transpose(1, 2).flatten(2)  # (R, L, V*C): channels of view 0 first
-        return self.project(torch.relu(self.reduce(joined)))
+        fused: Tensor = self.project(torch.relu(self.reduce(joined)))
+        return fused

@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 
 from model.geometry import boxes_in_views, boxes_towards, integer_crops
 from model.network.language import IGNORED
-from model.training.scenes import Scene, SceneObject, draw_scene
+from model.training.scenes import Scene, SceneObject
 from model.training.world import World
 
 STEPS = tuple(i / 10 for i in range(1, 11))

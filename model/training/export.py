@@ -36,6 +36,7 @@ def export_model(
     """
     directory.mkdir(parents=True, exist_ok=True)
     vocabulary = world_vocabulary(world)
+    model.vision.to(memory_format=torch.contiguous_format)
     model = model.eval().half().float()  # the embeddings below must come from the weights that are stored
     texts = embed_vocabulary(model, tokenizers[0], vocabulary)
     config = model.config

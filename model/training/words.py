@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from itertools import pairwise
 from typing import Any
 
+from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer, T5Tokenizer
 
 from model.training.world import World
 from model.vocabulary import Attribute, Vocabulary
 
 _VOCABULARY_SIZE = 1024
+_END = "</w>"  # closes a word
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789-',.|"
 
 
@@ -26,15 +31,51 @@ def build_tokenizers(world: World) -> tuple[Any, Any]:
     Both follow from the world's words alone, so they are the same on every machine.
     """
     phrases = _phrases(world)
-    text = CLIPTokenizer().train_new_from_iterator(phrases * 20, vocab_size=_VOCABULARY_SIZE)
-    text.model_max_length = 32
     words = sorted({word for phrase in phrases for word in phrase.split()} - {","})
+    alphabet = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *sorted(c + _END for c in pre_tokenizers.ByteLevel.alphabet())]
+    specials = ["<|startoftext|>", "<|endoftext|>"]
+    merges = _byte_pair_merges(phrases, _VOCABULARY_SIZE - len(alphabet) - len(specials))
+    tokens = [*specials, *alphabet, *(left + right for left, right in merges)]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
+    text = CLIPTokenizer(vocab=vocabulary, merges=merges)
+    text.model_max_length = 32
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces += [("\u2581" + word, -4.0) for word in words] + [(word, -5.0) for word in words if len(word) > 1]
     pieces += [(character, -12.0) for character in ("\u2581", *_CHARACTERS)]
     language = T5Tokenizer(vocab=pieces, extra_ids=0)
     language.model_max_length = 512
     return text, language
+
+
+def _byte_pair_merges(phrases: list[str], count: int) -> list[tuple[str, str]]:
+    """Byte-pair encoding's merges, most frequent pair first, equal ones by name.
+
+    The tokenizers library breaks ties by the order of a hash map, so it learns other merges each time.
+    """
+    frequency = Counter(word for phrase in phrases for word in re.findall(r"[a-z]+|[0-9]|[^\sa-z0-9]+", phrase))
+    split = {word: (*word[:-1], word[-1] + _END) for word in frequency}
+    merges: list[tuple[str, str]] = []
+    while len(merges) < count:
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, parts in split.items():
+            for pair in pairwise(parts):
+                pairs[pair] += frequency[word]
+        if not pairs:
+            break
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        split = {word: _merged(parts, best) for word, parts in split.items()}
+    return merges
+
+
+def _merged(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    done: list[str] = []
+    for part in parts:
+        if done and (done[-1], part) == pair:
+            done[-1] += part
+        else:
+            done.append(part)
+    return tuple(done)
 
 
 def _phrases(world: World) -> list[str]:
