@@ -62,7 +62,7 @@ class DynReferModel(PreTrainedModel):
         # float32 whatever the weights' dtype is: a mean rounded to bfloat16 shifts every pixel.
         self.register_buffer("image_mean", torch.tensor(config.image_mean, dtype=torch.float32), persistent=False)
         self.register_buffer("image_std", torch.tensor(config.image_std, dtype=torch.float32), persistent=False)
-        self.post_init()
+        self.post_init()  # type: ignore[no-untyped-call]
 
     def forward(
         self,
@@ -90,7 +90,7 @@ class DynReferModel(PreTrainedModel):
     def represent(self, features: VisionFeatures, boxes: Tensor) -> Tensor:
         """Features of R * V views, region-major, and boxes (R, V, 4) -> region representation (R, Q, C) float32."""
         regions, views = boxes.shape[:2]
-        pooled = self.pool(features, boxes.flatten(0, 1)).unflatten(0, (regions, views))  # (R, V, C, P, P)
+        pooled = self.pool(features, boxes.flatten(0, 1)).unflatten(0, (regions, views))  # type: ignore[no-untyped-call]  # (R, V, C, P, P)
         reference = pooled[:, :1]
         if views > 1:
             others = pooled[:, 1:]

@@ -31,7 +31,7 @@ class Generated:
     length: Tensor
 
 
-class UntiedT5(T5ForConditionalGeneration):
+class UntiedT5(T5ForConditionalGeneration):  # type: ignore[no-untyped-call]
     """T5 whose head is its own matrix, as in Flan-T5; transformers 5 would tie it to the embedding on load."""
 
     _tied_weights_keys = {
