@@ -18,7 +18,8 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class CaptionFinding:
-    """tokens: ids with the start token first. score: the beam search's. logprob_sum over `length` tokens, end included."""
+    """tokens: ids with the start token first. score: the beam search's. logprob_sum over `length` tokens, end
+    included."""
 
     tokens: tuple[int, ...]
     score: float
@@ -96,11 +97,12 @@ def sigmoid(logits: Floats) -> Floats:
 
 
 def _calibrated(loaded: LoadedModel, task: Task, logits: Floats) -> Floats:
-    """scale * logit + bias: fitted where the configuration has it, else the trained temperature and bias of the head."""
+    """scale * logit + bias: fitted where the configuration has it, else the trained temperature and bias of the
+    head."""
     config, network = loaded.network.config, loaded.network
     if task in config.calibration:
         fitted = config.calibration[task]
-        return (logits * fitted["scale"] + fitted["bias"]).astype(np.float32)
+        return (logits * float(fitted["scale"]) + float(fitted["bias"])).astype(np.float32)
     if task is Task.TAGS:
         return logits
     scale = math.exp(float(network.region_text_temperature))

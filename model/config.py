@@ -6,6 +6,7 @@ everywhere else. Sources: the paper (arXiv 2405.16071) and the released configur
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any
 
 from transformers import CONFIG_MAPPING, AutoConfig, Blip2QFormerConfig, CLIPTextConfig, PreTrainedConfig
@@ -53,15 +54,15 @@ class DynReferConfig(PreTrainedConfig):
     model_type = "dynrefer"
     sub_configs_defaults = {
         "vision_config": SubConfigSpec(config_class=AutoConfig, model_type="blip_2_vision_model"),
-        "qformer_config": Blip2QFormerConfig,
-        "text_config": CLIPTextConfig,
+        "qformer_config": SubConfigSpec(config_class=Blip2QFormerConfig),
+        "text_config": SubConfigSpec(config_class=CLIPTextConfig),
         "language_config": SubConfigSpec(config_class=AutoConfig, model_type="t5"),
     }
 
-    vision_config: dict[str, Any] | PreTrainedConfig | None = None
-    qformer_config: dict[str, Any] | PreTrainedConfig | None = None
-    text_config: dict[str, Any] | PreTrainedConfig | None = None
-    language_config: dict[str, Any] | PreTrainedConfig | None = None
+    vision_config: Any = None  # a mapping is turned into its configuration class
+    qformer_config: Any = None
+    text_config: Any = None
+    language_config: Any = None
     view_size: int = 224
     num_views: int = 3
     num_queries: int = 32
@@ -80,10 +81,10 @@ class DynReferConfig(PreTrainedConfig):
     decoder_dropout: float = 0.1
     max_control_tokens: int = 32
     tie_language_head: bool = False
-    generation: dict[str, Any] | None = None
-    thresholds: dict[str, float] | None = None
-    task_priors: dict[str, Any] | None = None
-    calibration: dict[str, Any] | None = None
+    generation: dict[str, Any] = field(default_factory=dict)
+    thresholds: dict[str, float] = field(default_factory=dict)
+    task_priors: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
     name: str = "dynrefer"
     revision: str = "untrained"
     trained_on: str = "nothing: random weights"
@@ -93,19 +94,18 @@ class DynReferConfig(PreTrainedConfig):
         _refuse_unknown(kwargs, set(type(self).__dataclass_fields__), "the model configuration")
         for part in _PART_KEYS:
             _check_part(part, getattr(self, part), type(self).sub_configs_defaults[part].model_type)
-        self.generation = _GENERATION | dict(self.generation or {})
+        self.generation = _GENERATION | dict(self.generation)
         _refuse_unknown(self.generation, set(_GENERATION_KEYS), "generation")
-        self.thresholds = {"tags": 0.7} | dict(self.thresholds or {})
-        self.calibration = dict(self.calibration or {})
+        self.thresholds = {"tags": 0.7} | dict(self.thresholds)
+        self.calibration = dict(self.calibration)
         self.task_priors = dict(self.task_priors or _default_priors(self.num_views))
-        for field in ("thresholds", "calibration", "task_priors"):
-            _refuse_unknown(getattr(self, field), set(_TASK_KEYS), field)
+        for name in ("thresholds", "calibration", "task_priors"):
+            _refuse_unknown(getattr(self, name), set(_TASK_KEYS), name)
         self._check_priors()
-        super().__post_init__(**kwargs)
+        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self._check_widths()
 
     def _check_priors(self) -> None:
-        assert self.task_priors is not None
         for task, ts in self.task_priors.items():
             if len(ts) != self.num_views or ts[0] != 0.0 or not all(0.0 <= t <= 1.0 for t in ts):
                 raise ConfigError(
@@ -116,20 +116,22 @@ class DynReferConfig(PreTrainedConfig):
         vision, qformer = vision_width(self), getattr(self.qformer_config, "encoder_hidden_size", None)
         if vision != qformer:
             raise ConfigError(
-                f"qformer_config.encoder_hidden_size is {qformer} but the vision tower's width is {vision}; make them equal."
+                f"qformer_config.encoder_hidden_size is {qformer} but the vision tower's width is {vision}; "
+                "make them equal."
             )
 
 
 def vision_width(config: DynReferConfig) -> int:
     """Channels C of the vision tower's feature map."""
     sizes = getattr(config.vision_config, "hidden_sizes", None)  # convolutional towers name one per stage
-    return int(sizes[-1]) if sizes else int(config.vision_config.hidden_size)  # type: ignore[union-attr]
+    return int(sizes[-1]) if sizes else int(config.vision_config.hidden_size)
 
 
 def _default_priors(num_views: int) -> dict[str, tuple[float, ...]]:
     """Views per task for weights that were not tuned: the paper's curves (figure 4) put the best second view at
     t = 0.1 for attributes and at 0.4 to 0.5 for captions; beyond 0.5 everything degrades."""
-    context, near = (0.0, 0.4, 0.5, 0.3), (0.0, 0.1, 0.2, 0.3)
+    context: tuple[float, ...] = (0.0, 0.4, 0.5, 0.3)
+    near: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
     if num_views > len(near):
         context = near = tuple(i / 10 for i in range(num_views))
     return {

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,9 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 def _directory(model: str | Path) -> Path:
     directory = EMBEDDED if str(model) == "embedded" else Path(model)
     if not directory.is_dir():
-        raise ModelNotFoundError(f"there is no model directory {str(model)!r}; give 'embedded' or a converted directory.")
+        raise ModelNotFoundError(
+            f"there is no model directory {str(model)!r}; give 'embedded' or a converted directory."
+        )
     if not (directory / "config.json").is_file():
         raise ModelNotFoundError(f"the model directory {str(model)!r} is empty or has no config.json.")
     return directory
@@ -95,7 +98,7 @@ def _config(directory: Path) -> DynReferConfig:
     if not isinstance(data, dict) or data.get("model_type") != DynReferConfig.model_type:
         raise ConfigError(f"{path} does not describe a DynRefer model (model_type must be 'dynrefer').")
     try:
-        return DynReferConfig.from_dict(data)  # type: ignore[no-any-return]
+        return DynReferConfig.from_dict(data)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except (TypeError, ValueError) as error:  # transformers' own checks of a part
@@ -105,7 +108,8 @@ def _config(directory: Path) -> DynReferConfig:
 def _network(directory: Path, config: DynReferConfig, device: torch.device, dtype: torch.dtype) -> DynReferModel:
     try:
         with _quiet():
-            network, report = DynReferModel.from_pretrained(
+            # With the loading info it returns a pair, which its annotations leave out.
+            found: Any = DynReferModel.from_pretrained(
                 directory,
                 config=config,
                 dtype=dtype,
@@ -114,14 +118,18 @@ def _network(directory: Path, config: DynReferConfig, device: torch.device, dtyp
                 use_safetensors=True,
             )
     except OSError as error:
-        raise ModelNotFoundError(f"the model directory {str(directory)!r} has no readable safetensors weights.") from error
+        raise ModelNotFoundError(
+            f"the model directory {str(directory)!r} has no readable safetensors weights."
+        ) from error
     except (SafetensorError, RuntimeError, ValueError) as error:
         raise WeightsError(f"the weights in {str(directory)!r} cannot be read: {_first_line(error)}") from error
+    network, report = found
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if report.get(what):
             first = sorted(map(str, report[what]))[0]
             raise WeightsError(f"the weights in {str(directory)!r} do not fit config.json: {what} {first}.")
-    return network.eval().requires_grad_(False)  # type: ignore[no-any-return]
+    loaded: DynReferModel = network.eval().requires_grad_(False)
+    return loaded
 
 
 def _tokenizer(directory: Path) -> Any:
@@ -140,7 +148,7 @@ def _quiet() -> Iterator[None]:
     """transformers reports loading on standard error; we report it as errors, so its bars and tables stay off."""
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(transformers_logging.CRITICAL)
+    transformers_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
     try:
         yield

@@ -111,9 +111,7 @@ class DynRefer:
     ) -> ViewPlan:
         """The views that `describe` would look at; image: (H, W, 3) uint8 upright RGB."""
         prior = None if task is None else self._config.task_priors[Task(task)]
-        return plan_views(
-            image, Box(*_corners(box)), num_views=self._config.num_views, task_prior=prior, views=views
-        )
+        return plan_views(image, Box(*_corners(box)), num_views=self._config.num_views, task_prior=prior, views=views)
 
     def prepare(self, image: Pixels, queries: Sequence[RegionQuery]) -> list[PreparedRegion]:
         """Plan and cut the views of every query on one image: (H, W, 3) uint8 upright RGB.
@@ -140,9 +138,7 @@ class DynRefer:
             groups.setdefault(None if query.views is not None else prior, []).append(task)
         passes = []
         for prior, tasks in groups.items():
-            plan = plan_views(
-                grey, box, num_views=self._config.num_views, task_prior=prior, views=query.views
-            )
+            plan = plan_views(grey, box, num_views=self._config.num_views, task_prior=prior, views=query.views)
             views = cut_views(image, plan, self._config.view_size)
             passes.append(Pass(plan, tuple(tasks), views, number, query.controls))
         spent = {"views": (time.perf_counter() - started) * 1e3}

@@ -127,15 +127,10 @@ def _caption(caption: Caption | None, viewed: Mapping[str, Any]) -> CaptionOut |
 def _labels(labels: Sequence[Label] | None, viewed: Mapping[str, Any]) -> list[LabelOut] | None:
     if labels is None:
         return None
-    return [
-        LabelOut(name=label.name, score=label.score, probability=label.probability, **viewed)
-        for label in labels
-    ]
+    return [LabelOut(name=label.name, score=label.score, probability=label.probability, **viewed) for label in labels]
 
 
-def _attributes(
-    labels: Sequence[AttributeLabel] | None, viewed: Mapping[str, Any]
-) -> list[AttributeOut] | None:
+def _attributes(labels: Sequence[AttributeLabel] | None, viewed: Mapping[str, Any]) -> list[AttributeOut] | None:
     if labels is None:
         return None
     return [
@@ -176,9 +171,7 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         dtype=card.dtype,
         device=card.device,
         views=ViewsOut(count=card.num_views, size=card.view_size),
-        vocabulary={
-            task: NamesOut(size=len(names), names=list(names)) for task, names in card.vocabulary.items()
-        },
+        vocabulary={task: NamesOut(size=len(names), names=list(names)) for task, names in card.vocabulary.items()},
         task_priors={task: list(views) for task, views in card.task_priors.items()},
         thresholds=dict(card.thresholds),
         limits={name: getattr(settings, name) for name in limits},

@@ -204,9 +204,7 @@ class Batcher(Generic[Item, Output]):
         self._queued -= len(batch)
         return batch
 
-    def _run_batch(
-        self, run: Callable[[Sequence[Item]], Sequence[Output]], batch: list[_Job[Item, Output]]
-    ) -> None:
+    def _run_batch(self, run: Callable[[Sequence[Item]], Sequence[Output]], batch: list[_Job[Item, Output]]) -> None:
         began = time.monotonic()
         outputs: Sequence[Output | None] = [None] * len(batch)
         error: Exception | None = None
@@ -246,9 +244,7 @@ class Batcher(Generic[Item, Output]):
     def _measure(self, regions: int, seconds: float) -> None:
         rate = regions / max(seconds, 1e-6)
         first = self._regions_per_s == 0.0
-        self._regions_per_s = (
-            rate if first else self._regions_per_s + RATE_SMOOTHING * (rate - self._regions_per_s)
-        )
+        self._regions_per_s = rate if first else self._regions_per_s + RATE_SMOOTHING * (rate - self._regions_per_s)
 
     def _seconds_to_drain(self, regions: int) -> float:
         return regions / self._regions_per_s if self._regions_per_s else 1.0

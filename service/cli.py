@@ -35,9 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Boxes = Annotated[
-    list[str], typer.Option("--box", help="x1,y1,x2,y2 in pixels of the upright image; repeatable.")
-]
+Boxes = Annotated[list[str], typer.Option("--box", help="x1,y1,x2,y2 in pixels of the upright image; repeatable.")]
 Tasks = Annotated[
     list[str] | None,
     typer.Option("--task", help="caption, tags, attributes or categories; repeatable. Default: all."),
@@ -112,9 +110,7 @@ def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
             typer.Option("--" + name.replace("_", "-"), help=help_text, metavar="VALUE", show_default=False),
         ]
         annotations[name] = annotation
-        parameters.append(
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        )
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = annotations
     return command
@@ -144,9 +140,7 @@ def describe(
 
     answers = [region_answer(str(index), each, {}) for index, each in enumerate(found)]
     if as_json:
-        print(
-            json.dumps([each.model_dump(exclude_none=True) for each in answers], indent=2, ensure_ascii=False)
-        )
+        print(json.dumps([each.model_dump(exclude_none=True) for each in answers], indent=2, ensure_ascii=False))
     else:
         print("\n\n".join(_in_words(each.model_dump(exclude_none=True)) for each in answers))
     if draw:
@@ -164,9 +158,7 @@ def views(
     image: Picture,
     box: Boxes,
     draw: Annotated[Path, typer.Option(help="The picture to write.")],
-    task: Annotated[
-        str | None, typer.Option(help="The task whose views to draw. Default: the picture's.")
-    ] = None,
+    task: Annotated[str | None, typer.Option(help="The task whose views to draw. Default: the picture's.")] = None,
     model: ModelName = "embedded",
     device: Device = "auto",
 ) -> None:
@@ -180,9 +172,7 @@ def views(
 
     predictor, upright = DynRefer.load(model, device=device), Image.fromarray(pixels)
     drawn = [
-        draw_views(
-            upright, predictor.plan_views(pixels, each, tasks[0] if tasks else None), title=f"region {index}"
-        )
+        draw_views(upright, predictor.plan_views(pixels, each, tasks[0] if tasks else None), title=f"region {index}")
         for index, each in enumerate(corners)
     ]
     sheet = Image.new("RGB", (max(each.width for each in drawn), sum(each.height for each in drawn)), "white")

@@ -199,8 +199,7 @@ class Engine:
 
     def _finish(self, predictor: Predictor, source: "_Source", outcomes: Sequence[Outcome[Any]]) -> Described:
         regions = tuple(
-            predictor.finish(region, outcome.output)
-            for region, outcome in zip(source.prepared, outcomes, strict=True)
+            predictor.finish(region, outcome.output) for region, outcome in zip(source.prepared, outcomes, strict=True)
         )
         timings_ms = {"decode": source.decode_ms, **_total_stages(regions, outcomes)}
         self._metrics.observe_stages(timings_ms)

@@ -59,9 +59,7 @@ def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     with _open(data) as image:
         width, height = image.size
         if width * height > max_pixels:
-            raise ImageTooLargeError(
-                f"The image has {width} x {height} pixels; at most {max_pixels} are accepted."
-            )
+            raise ImageTooLargeError(f"The image has {width} x {height} pixels; at most {max_pixels} are accepted.")
         try:
             image.load()
             turned = image.transpose(UPRIGHT[turn]) if (turn := _orientation(image)) in UPRIGHT else image

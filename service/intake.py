@@ -188,9 +188,7 @@ def _check_ids(regions: Sequence[RegionIn], max_chars: int) -> list[Flaw]:
         if len(name) > max_chars:
             flaws.append(Flaw(f"/regions/{index}/id", f"An id has at most {max_chars} characters."))
         elif name in seen:
-            flaws.append(
-                Flaw(f"/regions/{index}/id", f"The id '{_printable(name)}' is taken by an earlier region.")
-            )
+            flaws.append(Flaw(f"/regions/{index}/id", f"The id '{_printable(name)}' is taken by an earlier region."))
         seen.add(name)
     return flaws
 

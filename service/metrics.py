@@ -16,9 +16,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.requests = Counter(
-            "dynrefer_requests", "Requests answered.", ["route", "outcome"], registry=self.registry
-        )
+        self.requests = Counter("dynrefer_requests", "Requests answered.", ["route", "outcome"], registry=self.registry)
         self.request_seconds = Histogram(
             "dynrefer_request_duration_seconds",
             "From the request's first byte to its answer.",

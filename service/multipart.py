@@ -42,9 +42,7 @@ class _Collector:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name not in PARTS:
-            raise InvalidRequestError.at(
-                "", "A multipart form has the parts 'image' and 'request' and no others."
-            )
+            raise InvalidRequestError.at("", "A multipart form has the parts 'image' and 'request' and no others.")
         if name in self.parts:
             raise InvalidRequestError.at(_pointer(name), f"The part '{name}' stands twice in the form.")
         self._current = self.parts[name] = bytearray()

@@ -139,13 +139,9 @@ class DescribeFields(Contract):
     controls: list[Annotated[str, Field(min_length=1)]] | None = Field(
         None, description="words that the caption should take up"
     )
-    views: Views = Field(
-        None, description="explicit views: t from 0 (the region) to 1 (the whole image), the first 0"
-    )
+    views: Views = Field(None, description="explicit views: t from 0 (the region) to 1 (the whole image), the first 0")
     top_k: int = Field(10, ge=1, description="the most tags, attributes and categories that come back")
-    thresholds: Thresholds | None = Field(
-        None, description="least scores; tags have a default of the model's"
-    )
+    thresholds: Thresholds | None = Field(None, description="least scores; tags have a default of the model's")
     explain: Annotated[Literal[False], BeforeValidator(_no_explanation)] = Field(
         False, description="not supported by this server yet"
     )

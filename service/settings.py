@@ -29,17 +29,13 @@ class Settings(BaseSettings):
 
     model: str = Field(default="embedded", min_length=1, description="name or directory of the model")
     device: str = Field(default="auto", min_length=1, description="auto, cpu, cuda or cuda:N")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto", description="auto, float32 or bfloat16"
-    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="auto, float32 or bfloat16")
     host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
 
     max_body_bytes: int = Field(default=33_554_432, ge=1_024, description="largest request body")
     # Pillow itself warns from 89,478,485 pixels on, so a higher limit here could not be honoured.
-    max_image_pixels: int = Field(
-        default=50_000_000, ge=1, le=89_000_000, description="largest image, width x height"
-    )
+    max_image_pixels: int = Field(default=50_000_000, ge=1, le=89_000_000, description="largest image, width x height")
     max_json_values: Positive = Field(default=100_000, description="most values in a request's JSON")
     max_regions: Positive = Field(default=64, description="most regions in a request")
     max_top_k: Positive = Field(default=1_000, description="largest top_k")
@@ -62,20 +58,14 @@ class Settings(BaseSettings):
     request_timeout_s: float = Field(
         default=60.0, gt=0, le=3_600, allow_inf_nan=False, description="deadline of a request"
     )
-    shutdown_grace_s: int = Field(
-        default=30, ge=0, le=3_600, description="time to finish admitted requests on SIGTERM"
-    )
+    shutdown_grace_s: int = Field(default=30, ge=0, le=3_600, description="time to finish admitted requests on SIGTERM")
     keep_alive_s: Positive = Field(default=30, description="how long an idle connection is kept")
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="debug, info, warning or error"
     )
-    log_format: Literal["text", "json"] = Field(
-        default="text", description="text or json, one line per event"
-    )
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        default=(), description="keys, separated by commas"
-    )
+    log_format: Literal["text", "json"] = Field(default="text", description="text or json, one line per event")
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(default=(), description="keys, separated by commas")
 
     @field_validator("api_keys", mode="before")
     @classmethod

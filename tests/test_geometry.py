@@ -180,9 +180,7 @@ def test_long_runs_survive_compression() -> None:
     assert rle_runs(compressed(runs)).tolist() == runs
 
 
-@pytest.mark.parametrize(
-    "counts", [[20], [3, 4], [5, -2, 17], [], "P", "0\x7f", "o" * 40, "\u20ac", compressed([20])]
-)
+@pytest.mark.parametrize("counts", [[20], [3, 4], [5, -2, 17], [], "P", "0\x7f", "o" * 40, "\u20ac", compressed([20])])
 def test_a_malformed_or_empty_mask_is_refused(counts: str | list[int]) -> None:
     with pytest.raises(BoxError):
         box_from_rle({"size": [4, 5], "counts": counts})

@@ -76,9 +76,7 @@ def install(world: World, cache: Path) -> None:
     """npm-install the pinned packages of every style below `cache`; CalledProcessError where npm fails."""
     cache.mkdir(parents=True, exist_ok=True)
     packages = [f"{art.package}@{art.version}" for art in world.art]
-    subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--prefix", str(cache), *packages], check=True
-    )
+    subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(cache), *packages], check=True)
 
 
 @lru_cache(maxsize=16)

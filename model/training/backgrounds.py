@@ -62,9 +62,7 @@ def _ramp(scene: str, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 def _clutter(scene: str, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
     """Small things that belong to the scene and are no object of it: stars, pebbles, flowers, foam, knots."""
-    spots = {"night": 30, "grass": 9, "sand": 8, "snow": 7, "water": 6, "sky": 0, "wooden floor": 3}.get(
-        scene, 0
-    )
+    spots = {"night": 30, "grass": 9, "sand": 8, "snow": 7, "water": 6, "sky": 0, "wooden floor": 3}.get(scene, 0)
     if not spots:
         return image
     height, width = image.shape[:2]
@@ -104,9 +102,7 @@ def _textures(scene: str) -> tuple[Texture, ...]:
         "brick wall": _bricks,
         "wooden floor": _planks,
         "city": _buildings,
-        "sky": lambda rng: np.clip(
-            1.9 * (0.7 * _noise(rng, 80, 34) + 0.3 * _noise(rng, 24, 14)) - 0.85, 0, 1
-        ),
+        "sky": lambda rng: np.clip(1.9 * (0.7 * _noise(rng, 80, 34) + 0.3 * _noise(rng, 24, 14)) - 0.85, 0, 1),
         "plain background": lambda rng: 0.85 * _noise(rng, 220, 220) + 0.15 * _noise(rng, 2, 2),
     }
     number = list(_RAMPS).index(scene)

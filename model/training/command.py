@@ -9,12 +9,10 @@ import typer
 Preset = Annotated[str, typer.Option("--preset", help="What to train; 'embedded' is the one recipe so far.")]
 Out = Annotated[Path, typer.Option("--out", help="Directory of the run: log, checkpoints, and the model at the end.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads for arithmetic. [default: the cores]")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads for arithmetic. [default: all cores]")]
 
 
-def train_command(
-    out: Out, preset: Preset = "embedded", resume: Resume = False, threads: Threads = os.cpu_count() or 1
-) -> None:
+def train_command(out: Out, preset: Preset = "embedded", resume: Resume = False, threads: Threads = None) -> None:
     """Train the embedded model from nothing, on scenes that are drawn for it."""
     if preset != "embedded":
         raise typer.BadParameter(f"--preset {preset} cannot be trained yet; use --preset embedded.")
@@ -25,7 +23,7 @@ def train_command(
 
     from model.training.train import train_embedded
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads or os.cpu_count() or 1)
     try:
         directory = train_embedded(out, resume=resume)
     except FileExistsError as error:

@@ -1,7 +1,7 @@
 """Batches of drawn scenes: what the two trainings of the embedded model read.
 
-A batch is a pure function of (pool, seed, index), so that a resumed run sees the batches of an uninterrupted one. Views that several
-regions share (t = 1 of one scene) are cut once.
+A batch is a pure function of (pool, seed, index), so that a resumed run sees the batches of an uninterrupted one.
+Views that several regions share (t = 1 of one scene) are cut once.
 
 Letters: N distinct views, R regions, V views of a region, T tags, A attributes, L tokens, S view side in pixels.
 """
@@ -34,7 +34,8 @@ _WELL_INSIDE = 0.8  # least share of an object's box that a context view must ho
 class Targets:
     """What is known of R regions.
 
-    category, relation, scene: (R,) int64. attributes: (R, A) int8: 1, 0, or -1 where unknown. tags: (R, T) float32, 0 or 1.
+    category, relation, scene: (R,) int64. attributes: (R, A) int8: 1, 0, or -1 where unknown. tags: (R, T) float32, 0
+    or 1.
     captions: (R, L) int64 ids of the text tower, padded with its end token.
     """
 
@@ -66,7 +67,8 @@ class RegionBatch:
     """Regions with their nested views.
 
     images: (N, 3, S, S) uint8 distinct views; index: (R, V) into them; boxes: (R, V, 4) float32.
-    labels: (R, L) int64 caption ids of the language model, `IGNORED` at padding. control_ids, control_mask: (R, W) int64.
+    labels: (R, L) int64 caption ids of the language model, `IGNORED` at padding. control_ids, control_mask: (R, W)
+    int64.
     """
 
     images: Tensor
@@ -162,7 +164,8 @@ def _jittered_crop(scene: Scene, obj: SceneObject, rng: np.random.Generator) -> 
 
 
 class PretrainData(SceneBatches):
-    """Close-ups (t = 0) of objects from anywhere in the pool, and context views in which every object that is well inside is
+    """Close-ups (t = 0) of objects from anywhere in the pool, and context views in which every object that is well
+    inside is
     pooled: of each scene the whole (t = 1), and a view around one of its objects."""
 
     def __getitem__(self, index: int) -> PretrainBatch:
@@ -181,7 +184,9 @@ class PretrainData(SceneBatches):
                 for obj in scene.objects:
                     crop = _jittered_crop(scene, obj, rng)
                     if _share_inside(crop[0], context[0]) >= _WELL_INSIDE:
-                        rows.append((view, boxes_in_views(np.concatenate([crop, context]), self.view_size)[1], False, obj))
+                        rows.append(
+                            (view, boxes_in_views(np.concatenate([crop, context]), self.view_size)[1], False, obj)
+                        )
         owner, boxes, near, objects = zip(*rows, strict=True)
         return PretrainBatch(
             images=views.tensor(),
@@ -233,14 +238,14 @@ class RegionData(SceneBatches):
         )
 
 
-_STOP = frozenset("a an the of on in at to by is with and another object".split())
+_STOP = frozenset(["a", "an", "the", "of", "on", "in", "at", "to", "by", "is", "with", "and", "another", "object"])
 
 
 def control_words(caption: str, tags: Sequence[str], rng: np.random.Generator) -> str:
     """What the language model is told beside the region: words of the caption and its tags, closed with "|".
 
-    All are dropped with probability 0.5, else each with probability 0.5; the rest is shuffled (paper, section 3.3, and the
-    official training code).
+    All are dropped with probability 0.5, else each with probability 0.5; the rest is shuffled (paper, section 3.3,
+    and the official training code).
     """
     words = [word for word in re.findall(r"[a-z-]+", caption) if word not in _STOP]
     words = list(dict.fromkeys([*words, *tags]))

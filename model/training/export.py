@@ -1,4 +1,5 @@
-"""A finished network -> a model directory: configuration, float16 weights, tokenizers, vocabulary, text embeddings, card."""
+"""A finished network -> a model directory: configuration, float16 weights, tokenizers, vocabulary, text embeddings,
+card."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from model.network.dynrefer import DynReferModel
 from model.training.words import world_vocabulary
@@ -17,9 +19,7 @@ from model.vocabulary import embed_vocabulary
 _TRAINED_ON = (
     "synthetic scenes only: icon artwork of {categories} kinds of everyday objects on drawn backgrounds; no photographs"
 )
-_INTENDED_USE = (
-    "trying the service, tests and teaching; it knows drawings, not photographs, and must not be relied on for real pictures"
-)
+_INTENDED_USE = "trying the service, tests and teaching; it knows drawings, not photographs, and must not be relied on for real pictures"
 
 
 def export_model(
@@ -32,19 +32,21 @@ def export_model(
 ) -> Path:
     """Write the model directory; weights as float16, half the bytes and no measurable difference. Returns `directory`.
 
-    The revision is a digest of the weights, so two directories with the same revision give the same answers.
+    The revision is a digest of the weights.
     """
     directory.mkdir(parents=True, exist_ok=True)
     vocabulary = world_vocabulary(world)
-    model.vision.to(memory_format=torch.contiguous_format)
-    model = model.eval().half().float()  # the embeddings below must come from the weights that are stored
+    model.vision.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model.train(False)
+    model.to(torch.float16).to(torch.float32)  # the embeddings below must come from the weights that are stored
     texts = embed_vocabulary(model, tokenizers[0], vocabulary)
     config = model.config
     config.revision = _digest(model)
     config.trained_on = _TRAINED_ON.format(categories=len(world.categories))
     config.intended_use = _INTENDED_USE
-    model.half().save_pretrained(directory)
-    model.float()
+    nn.Module.to(model, torch.float16)
+    model.save_pretrained(directory)
+    nn.Module.to(model, torch.float32)
     for tokenizer, name in zip(tokenizers, ("text_tokenizer", "language_tokenizer"), strict=True):
         tokenizer.save_pretrained(directory / name)
     vocabulary.save(directory)

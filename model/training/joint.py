@@ -1,7 +1,10 @@
-"""Second stage of the embedded model: DynRefer itself, with the paper's three losses, on regions with random nested views.
+"""Second stage of the embedded model: DynRefer itself, with the paper's three losses, on regions with random nested
+views.
 
-Beside the paper's losses there are three more, because everything starts from nothing here: the region-text decoder also sees the
-names of all categories and attributes (not only captions), and a relation is read off the queries by a head that is thrown away.
+Beside the paper's losses there are three more, because everything starts from nothing here: the region-text decoder
+also sees the names of all categories and attributes (not only captions), and a relation is read off the queries by a
+head that is
+thrown away.
 """
 
 from __future__ import annotations

@@ -190,10 +190,7 @@ def _overlapping(
     offset = _cover(images, whole, front, rng)
     if offset is None:
         return None
-    spans = [
-        (min(0, d), max(a[i], d + b[i]))
-        for i, d, a, b in ((i, offset[i], whole[0], whole[1]) for i in (0, 1))
-    ]
+    spans = [(min(0, d), max(a[i], d + b[i])) for i, d, a, b in ((i, offset[i], whole[0], whole[1]) for i in (0, 1))]
     corner = []
     for (low, high), origin, room in zip(spans, (x, y), (width, height), strict=True):
         if high - low > room - 1:

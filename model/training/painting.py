@@ -59,9 +59,7 @@ def pose_sprite(sprite: NDArray[np.uint8], posed: bool, rng: np.random.Generator
     return Posed(image, pose if posed else None)
 
 
-def paint(
-    image: Image.Image, size: tuple[int, int], look: Look, rng: np.random.Generator
-) -> NDArray[np.uint8]:
+def paint(image: Image.Image, size: tuple[int, int], look: Look, rng: np.random.Generator) -> NDArray[np.uint8]:
     """The object at its final size: (h, w, 4) uint8 RGBA; size is (w, h) in pixels."""
     pixels = np.array(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
     rgb = pixels[..., :3].astype(np.float32)

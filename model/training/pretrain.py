@@ -1,7 +1,8 @@
 """First stage of the embedded model: the vision and the text tower learn what the world looks like and is called.
 
-The paper starts from a frozen EVA-CLIP; a small model that is trained from nothing needs its own. Close-up crops teach appearance;
-context views, with every object in them pooled, teach surroundings. Texts and regions meet as in CLIP, by cosine.
+The paper starts from a frozen EVA-CLIP; a small model that is trained from nothing needs its own. Close-up crops
+teach appearance; context views, with every object in them pooled, teach surroundings. Texts and regions meet as in
+CLIP, by cosine.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Pretraining(nn.Module):
         super().__init__()
         self.model, self.world, self.vocabulary, self.tokenizer = model, world, vocabulary, text_tokenizer
         width = model.fusion.project.out_features
-        embedding = model.config.text_config.projection_dim  # type: ignore[union-attr]
+        embedding = model.config.text_config.projection_dim
         self.hidden = nn.Sequential(nn.Linear(2 * width, _HIDDEN), nn.GELU())
         self.category, self.attribute, self.caption = (nn.Linear(_HIDDEN, embedding) for _ in range(3))
         self.relation = nn.Linear(_HIDDEN, len(world.relations))

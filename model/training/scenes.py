@@ -94,9 +94,7 @@ def draw_scene(world: World, sprites: SpritePack, seed: int, split: Split) -> Sc
     Raises ValueError for a negative seed, an unknown split, or sprites that hold none of the split's.
     """
     if seed < 0 or split not in SPLITS:
-        raise ValueError(
-            f"no scene of seed {seed} in split {split!r}: seeds are >= 0, splits are {', '.join(SPLITS)}"
-        )
+        raise ValueError(f"no scene of seed {seed} in split {split!r}: seeds are >= 0, splits are {', '.join(SPLITS)}")
     cast = _cast(world, sprites, split)
     rng = np.random.default_rng((seed, SPLITS.index(split)))
     while True:
@@ -112,24 +110,18 @@ def _cast(world: World, sprites: SpritePack, split: Split) -> _Cast:
         if split == "unseen_style":
             names = category.unseen_sprites
         else:
-            names = tuple(
-                s for s in category.sprites if (s in world.heldout_sprites) == (split == "heldout_sprites")
-            )
+            names = tuple(s for s in category.sprites if (s in world.heldout_sprites) == (split == "heldout_sprites"))
         names = tuple(name for name in names if name in sprites)
         if names:
             members.append((category, names))
     heldout = split == "heldout_pairs"
     colours = {
-        category.name: tuple(
-            c for c in world.colours if ((c, category.name) in world.heldout_pairs) == heldout
-        )
+        category.name: tuple(c for c in world.colours if ((c, category.name) in world.heldout_pairs) == heldout)
         for category, _ in members
     }
     members = [(category, names) for category, names in members if colours[category.name]]
     if len(members) < MAX_OBJECTS:
-        raise ValueError(
-            f"the sprites given hold {len(members)} categories of split {split!r}: too few for a scene"
-        )
+        raise ValueError(f"the sprites given hold {len(members)} categories of split {split!r}: too few for a scene")
     return _Cast(tuple(members), colours)
 
 
@@ -138,9 +130,7 @@ def _attempt(
 ) -> Scene | None:
     count = MIN_OBJECTS + int(rng.choice(len(_COUNT_SHARES), p=_COUNT_SHARES))
     width, height = (int(np.clip(rng.normal(224, 36), MIN_SIDE, MAX_SIDE)) for _ in range(2))
-    actors = [
-        _engage(cast, sprites, int(i), rng) for i in rng.choice(len(cast.members), count, replace=False)
-    ]
+    actors = [_engage(cast, sprites, int(i), rng) for i in rng.choice(len(cast.members), count, replace=False)]
     slots = None
     for _ in range(_TRIES):
         slots = slots or arrange([a.posed.image for a in actors], Picture(width, height), rng)
@@ -214,9 +204,7 @@ def _draw_object(
     return None
 
 
-def _attributes(
-    actor: _Actor, look: Look, colour: str | None, tone: str | None, size: str | None
-) -> dict[str, str]:
+def _attributes(actor: _Actor, look: Look, colour: str | None, tone: str | None, size: str | None) -> dict[str, str]:
     """type -> value of what is known. A pattern of the artwork's own leaves the pattern unknown."""
     found = {
         "color": colour,

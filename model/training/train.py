@@ -1,7 +1,7 @@
 """`dynrefer train`: the embedded model from nothing, in stages, resumable.
 
-Each stage is a recipe of fixed length; the whole is repeated by `dynrefer train --preset embedded --out DIR`. A checkpoint holds the
-weights, the optimiser, the random state and the step; the batches are functions of (seed, step).
+Each stage is a recipe of fixed length; the whole is repeated by `dynrefer train --preset embedded --out DIR`. A
+checkpoint holds the weights, the optimiser, the random state and the step; the batches are functions of (seed, step).
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ class Run:
 def train_embedded(out: Path, *, resume: bool = False, recipe: tuple[Stage, ...] = RECIPE, processes: int = 2) -> Path:
     """Train, and write the finished model to `out`/model; returns that directory.
 
-    resume: go on from the last checkpoint in `out`. Raises FileExistsError if `out` holds a run and resume is not asked for.
+    resume: go on from the last checkpoint in `out`. Raises FileExistsError if `out` holds a run and resume is not
+    asked for.
     """
     if (out / "log.jsonl").exists() and not resume:
         raise FileExistsError(f"{out} already holds a run; pass --resume to go on with it, or choose another --out.")
@@ -150,11 +151,13 @@ def _run_stage(run: Run, stage: Stage) -> None:
         optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
         first = state["step"]
-    run.model.vision.to(memory_format=torch.channels_last)  # convolutions in bfloat16 are a fifth faster so
+    run.model.vision.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions in bfloat16 are a fifth faster so
     data = _data(run, stage, run.pool(*stage.pool))
     unseen = _data(run, stage, run.pool(*_UNSEEN))[0]
     module.train()
-    bar = tqdm(_batches(data, first, run.processes - 1), total=stage.steps, initial=first, desc=stage.name, mininterval=5)
+    bar = tqdm(
+        _batches(data, first, run.processes - 1), total=stage.steps, initial=first, desc=stage.name, mininterval=5
+    )
     for step, batch in enumerate(bar, start=first):
         rate = _learning_rate(stage, step)
         for group in optimiser.param_groups:
@@ -162,7 +165,7 @@ def _run_stage(run: Run, stage: Stage) -> None:
         terms = module.losses(batch)
         total = torch.stack(list(terms.values())).sum()
         optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
+        total.backward()
         nn.utils.clip_grad_norm_(module.parameters(), stage.clip)
         optimiser.step()
         if step % 20 == 0:
@@ -191,7 +194,7 @@ def _module(run: Run, stage: Stage) -> Pretraining | JointTraining:
     if stage.kind == "pretrain":
         run.pretraining = run.pretraining or Pretraining(run.model, run.world, vocabulary, run.tokenizers[0])
         return run.pretraining
-    run.model.eval()
+    run.model.train(False)
     texts = embed_vocabulary(run.model, run.tokenizers[0], vocabulary)
     return JointTraining(run.model, run.world, vocabulary, texts, train_vision=stage.kind == "all")
 

@@ -13,9 +13,7 @@ _SPOKEN = ("size", "pose", "optical", "tone", "color", "pattern")
 _DROPPABLE = ("tone", "optical", "pose", "pattern")
 
 
-def captions(
-    category: Category, attributes: Mapping[str, str], relation: str, scene: SceneKind
-) -> tuple[str, ...]:
+def captions(category: Category, attributes: Mapping[str, str], relation: str, scene: SceneKind) -> tuple[str, ...]:
     """Three wordings of the same facts: lower case, 6 to 16 words, the neighbour only ever "another
     object"."""
     words = _adjectives(attributes)

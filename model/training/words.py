@@ -20,24 +20,29 @@ _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789-',.|"
 
 def world_vocabulary(world: World) -> Vocabulary:
     """Tags, attributes and categories of the world, as the model's own vocabulary."""
-    attributes = tuple(Attribute(a.name, a.type, a.synonyms, a.template) for a in world.attributes)
+    attributes = tuple(
+        Attribute(a.name, a.type, a.synonyms, "is" if a.template == "is" else "has") for a in world.attributes
+    )
     return Vocabulary(tags=world.tags, attributes=attributes, categories=tuple(c.name for c in world.categories))
 
 
 def build_tokenizers(world: World) -> tuple[Any, Any]:
-    """Text tower: CLIP's byte-pair encoding, which spells any word. Language model: T5's pieces, here one per word of the world
-    (short captions are fast captions) and single characters for all others.
+    """Text tower: CLIP's byte-pair encoding, which spells any word. Language model: T5's pieces, here one per word of
+    the world (short captions are fast captions) and single characters for all others.
 
     Both follow from the world's words alone, so they are the same on every machine.
     """
     phrases = _phrases(world)
     words = sorted({word for phrase in phrases for word in phrase.split()} - {","})
-    alphabet = [*sorted(pre_tokenizers.ByteLevel.alphabet()), *sorted(c + _END for c in pre_tokenizers.ByteLevel.alphabet())]
+    alphabet = [
+        *sorted(pre_tokenizers.ByteLevel.alphabet()),
+        *sorted(c + _END for c in pre_tokenizers.ByteLevel.alphabet()),
+    ]
     specials = ["<|startoftext|>", "<|endoftext|>"]
     merges = _byte_pair_merges(phrases, _VOCABULARY_SIZE - len(alphabet) - len(specials))
     tokens = [*specials, *alphabet, *(left + right for left, right in merges)]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    text = CLIPTokenizer(vocab=vocabulary, merges=merges)
+    text = CLIPTokenizer(vocab=vocabulary, merges=merges)  # type: ignore[arg-type]  # pairs are what it takes
     text.model_max_length = 32
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces += [("\u2581" + word, -4.0) for word in words] + [(word, -5.0) for word in words if len(word) > 1]
@@ -84,5 +89,7 @@ def _phrases(world: World) -> list[str]:
     phrases = [*world.tags, *vocabulary.attribute_prompts, *vocabulary.category_prompts]
     for category in world.categories:
         phrases += [f"{category.article} {category.name}", *(f"the {word}" for word in category.synonyms)]
-    phrases += [f"{relation} another object {kind.phrase}" for relation in world.relations for kind in world.scene_kinds]
+    phrases += [
+        f"{relation} another object {kind.phrase}" for relation in world.relations for kind in world.scene_kinds
+    ]
     return [*phrases, "the object is an a pair of", "to the left of another", " ".join(_CHARACTERS)]

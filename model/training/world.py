@@ -155,9 +155,7 @@ UNSAID = frozenset({"upright", "plain", "opaque"})
 
 def _parse(data: dict[str, Any], digest: str) -> World:
     categories = tuple(_category(entry) for entry in data["categories"])
-    attributes = tuple(
-        Attribute(a["name"], a["type"], tuple(a["synonyms"]), a["template"]) for a in data["attributes"]
-    )
+    attributes = tuple(Attribute(a["name"], a["type"], tuple(a["synonyms"]), a["template"]) for a in data["attributes"])
     return World(
         categories=categories,
         attributes=attributes,
@@ -200,9 +198,7 @@ def _validate(world: World) -> None:
         raise WorldError(f"heldout_sprites: not a sprite of any category: {sorted(unknown)[0]}")
     for attribute in world.attributes:
         if attribute.name != f"{attribute.type}:{attribute.value}" or attribute.template not in ("is", "has"):
-            raise WorldError(
-                f"attribute {attribute.name}: its name is not type:value, or its template is unknown"
-            )
+            raise WorldError(f"attribute {attribute.name}: its name is not type:value, or its template is unknown")
     for kind in world.scene_kinds:
         if kind.name not in kind.phrase:
             raise WorldError(f"scene {kind.name}: its phrase does not hold its name")

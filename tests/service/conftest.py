@@ -63,9 +63,7 @@ class Asker:
     def form(self, image: bytes | None = None, **fields: Any) -> Response:
         """The multipart form."""
         files = {"image": ("picture", image or picture())}
-        return self.client.post(
-            "/v1/describe", files=files, data={"request": json.dumps(one_region(**fields))}
-        )
+        return self.client.post("/v1/describe", files=files, data={"request": json.dumps(one_region(**fields))})
 
 
 def await_ready(client: TestClient) -> None:

@@ -15,9 +15,7 @@ def test_routes_want_a_key(opened: Opener, path: str) -> None:
     assert flaws(response) == {}
 
 
-@pytest.mark.parametrize(
-    "value", ["", "first", "Basic first", "Bearer", "Bearer third", "Bearer first second"]
-)
+@pytest.mark.parametrize("value", ["", "first", "Basic first", "Bearer", "Bearer third", "Bearer first second"])
 def test_wrong_keys(opened: Opener, value: str) -> None:
     ask = opened(**KEYS)
     assert ask.raw(b"{}", authorization=value).status_code == 401

@@ -68,15 +68,12 @@ def test_sixteen_bit_colour() -> None:
     assert decode(png(2, 1, rows, depth=16, colour=2), LIMIT).tolist() == [[[0, 128, 255], [1, 2, 4]]]
 
 
-def png(
-    width: int, height: int, rows: bytes, depth: int = 8, colour: int = 2, *more: tuple[bytes, bytes]
-) -> bytes:
+def png(width: int, height: int, rows: bytes, depth: int = 8, colour: int = 2, *more: tuple[bytes, bytes]) -> bytes:
     """A PNG written by hand: for what Pillow does not write."""
     header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
     chunks = [(b"IHDR", header), *more, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
-        for name, data in chunks
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )
 
 

@@ -136,9 +136,7 @@ def test_articles(objects: list[SceneObject]) -> None:
 
 
 def test_labels_are_the_worlds(world: World, objects: list[SceneObject]) -> None:
-    values = {(a.type, a.value) for a in world.attributes} | {
-        (t, v) for t, vs in world.neutral.items() for v in vs
-    }
+    values = {(a.type, a.value) for a in world.attributes} | {(t, v) for t, vs in world.neutral.items() for v in vs}
     for obj in objects:
         assert set(obj.tags) <= set(world.tags) and len(set(obj.tags)) == len(obj.tags)
         assert set(obj.attributes.items()) <= values

@@ -1,4 +1,5 @@
-"""The training run in miniature: it ends in a model that loads, and a run that was cut off goes on as if it had not been."""
+"""The training run in miniature: it ends in a model that loads, and a run that was cut off goes on as if it had not
+been."""
 
 from pathlib import Path
 

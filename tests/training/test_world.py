@@ -38,9 +38,7 @@ def test_withheld_shares(world: World) -> None:
 
 
 def test_digest_is_the_files_own(world: World) -> None:
-    assert (
-        world.digest == hashlib.sha256((HERE / "world.json").read_bytes()).hexdigest() == World.load().digest
-    )
+    assert world.digest == hashlib.sha256((HERE / "world.json").read_bytes()).hexdigest() == World.load().digest
 
 
 def test_pack_is_the_one_that_the_world_names(world: World, sprites: SpritePack) -> None:
