@@ -17,9 +17,13 @@ from model.training.world import World
 from model.vocabulary import embed_vocabulary
 
 _TRAINED_ON = (
-    "synthetic scenes only: icon artwork of {categories} kinds of everyday objects on drawn backgrounds; no photographs"
+    "synthetic scenes only: icon artwork of {categories} kinds of everyday objects on drawn backgrounds; "
+    "no photographs"
 )
-_INTENDED_USE = "trying the service, tests and teaching; it knows drawings, not photographs, and must not be relied on for real pictures"
+_INTENDED_USE = (
+    "trying the service, tests and teaching; it knows drawings, not photographs, "
+    "and must not be relied on for real pictures"
+)
 
 
 def export_model(

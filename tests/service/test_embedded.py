@@ -10,14 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import model
-
 from .conftest import in_base64, picture
 from .test_process import Server, running
-
-pytestmark = pytest.mark.skipif(
-    not (Path(model.__file__).parent / "embedded" / "config.json").exists(), reason="no embedded model yet"
-)
 
 REGIONS = [{"id": "left", "box": [4, 4, 30, 40]}, {"box": [-4, 0, 60, 48]}]
 
