@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.convert.names import settings_of_sizes
+from model.convert.sizes import settings_of_sizes
 from model.errors import ConfigError, ConversionError
 from model.vocabulary import Attribute, Vocabulary
 
@@ -82,7 +82,7 @@ def text_tokenizer(official: Path, config: DynReferConfig) -> PreTrainedTokenize
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise ConversionError(f"{path} is not a readable table of byte pairs: {error}.") from error
     letters = _byte_letters()
-    size = config.text_config.vocab_size  # type: ignore[union-attr]
+    size = config.text_config.vocab_size
     merges = [line.split() for line in lines[1 : 1 + size - 2 * len(letters) - 2]]
     tokens = [
         *letters,
@@ -96,7 +96,7 @@ def text_tokenizer(official: Path, config: DynReferConfig) -> PreTrainedTokenize
     tokenizer = CLIPTokenizer(
         vocab={token: index for index, token in enumerate(tokens)},
         merges=[(first, second) for first, second in merges],  # type: ignore[misc]
-        model_max_length=config.text_config.max_position_embeddings,  # type: ignore[union-attr]
+        model_max_length=config.text_config.max_position_embeddings,
     )
     return tokenizer
 
@@ -119,10 +119,10 @@ def language_tokenizer(places: list[Path], config: DynReferConfig) -> PreTrained
         except (OSError, ValueError) as error:
             reason = str(error).split("\n", 1)[0].rstrip(".")
             raise ConversionError(f"the tokenizer in {place} cannot be read: {reason}.") from error
-        if len(tokenizer) > config.language_config.vocab_size:  # type: ignore[union-attr]
+        if len(tokenizer) > config.language_config.vocab_size:
             raise ConversionError(
                 f"the tokenizer in {place} has {len(tokenizer)} tokens but the language model only "
-                f"{config.language_config.vocab_size}."  # type: ignore[union-attr]
+                f"{config.language_config.vocab_size}."
             )
         return tokenizer
     raise ConversionError("the language model's tokenizer is missing: give google/flan-t5-xl with --language.")

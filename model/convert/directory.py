@@ -129,7 +129,7 @@ def _embed(
 def _text_tower(plan: ConversionPlan, config: DynReferConfig) -> CLIPTextModelWithProjection:
     from transformers import CLIPTextModelWithProjection
 
-    tower: CLIPTextModelWithProjection = CLIPTextModelWithProjection(config.text_config)  # type: ignore[arg-type]
+    tower: CLIPTextModelWithProjection = CLIPTextModelWithProjection(config.text_config)
     state = {name: plan.assemble(f"text.{name}").float() for name in tower.state_dict()}
     tower.load_state_dict(state)
     tower.train(False)

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from model.config import PRESETS, preset
-from model.convert.names import Dropped, settings_of_sizes, translate
+from model.convert.names import Dropped, translate
 from model.convert.plan import ConversionPlan, network_shapes, plan_conversion
+from model.convert.sizes import settings_of_sizes
 from model.convert.weight_files import WeightFile, open_weights
 from model.errors import ConversionError
 
