@@ -47,8 +47,8 @@ class RecognitionDecoder(nn.Module):
         super().__init__()
         width = config.decoder_width
         self.normalised = normalised
-        self.region_projection = nn.Linear(config.qformer_config.hidden_size, width)  # type: ignore[union-attr]
-        self.text_projection = nn.Linear(config.text_config.projection_dim, width)  # type: ignore[union-attr]
+        self.region_projection = nn.Linear(config.qformer_config.hidden_size, width)
+        self.text_projection = nn.Linear(config.text_config.projection_dim, width)
         self.layers = nn.ModuleList(
             TextRegionLayer(
                 width,

@@ -47,7 +47,7 @@ def sample_positions(offset_mask: Tensor, sampling: Sampling) -> tuple[Tensor, T
     n, height, width, _ = offset_mask.shape
     k, used = sampling.points, sampling.groups * sampling.points * 3
     parts = offset_mask[..., :used].float().view(n, height, width, sampling.groups, 3 * k)
-    offsets = parts[..., : 2 * k].unflatten(-1, (k, 2))  # type: ignore[no-untyped-call] # (..., K, 2): x, y
+    offsets = parts[..., : 2 * k].unflatten(-1, (k, 2))  # (..., K, 2): x, y
     device = offset_mask.device
     centre = sampling.dilation * (sampling.kernel_size - 1) // 2
     steps = torch.arange(sampling.kernel_size, device=device, dtype=torch.float32) * sampling.dilation - centre

@@ -51,9 +51,9 @@ class DynReferModel(PreTrainedModel):
         self.vision = VisionEncoder(config)
         self.align = DeformableAlignment(width, config.align_groups, config.align_residual)
         self.fusion = ViewFusion(width, config.num_views)
-        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_queries, config.qformer_config.hidden_size))  # type: ignore[union-attr]
-        self.qformer = Blip2QFormerModel(config.qformer_config)  # type: ignore[arg-type]
-        self.text = CLIPTextModelWithProjection(config.text_config)  # type: ignore[arg-type]
+        self.query_tokens = nn.Parameter(torch.zeros(1, config.num_queries, config.qformer_config.hidden_size))
+        self.qformer = Blip2QFormerModel(config.qformer_config)
+        self.text = CLIPTextModelWithProjection(config.text_config)
         self.tag_decoder = RecognitionDecoder(config, normalised=False)
         self.region_text_decoder = RecognitionDecoder(config, normalised=True)
         self.region_text_temperature = nn.Parameter(torch.tensor(math.log(10.0)))
@@ -90,7 +90,7 @@ class DynReferModel(PreTrainedModel):
     def represent(self, features: VisionFeatures, boxes: Tensor) -> Tensor:
         """Features of R * V views, region-major, and boxes (R, V, 4) -> region representation (R, Q, C) float32."""
         regions, views = boxes.shape[:2]
-        pooled = self.pool(features, boxes.flatten(0, 1)).unflatten(0, (regions, views))  # type: ignore[no-untyped-call]  # (R, V, C, P, P)
+        pooled = self.pool(features, boxes.flatten(0, 1)).unflatten(0, (regions, views))  # (R, V, C, P, P)
         reference = pooled[:, :1]
         if views > 1:
             others = pooled[:, 1:]

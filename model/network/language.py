@@ -31,7 +31,7 @@ class Generated:
     length: Tensor
 
 
-class UntiedT5(T5ForConditionalGeneration):  # type: ignore[no-untyped-call]
+class UntiedT5(T5ForConditionalGeneration):
     """T5 whose head is its own matrix, as in Flan-T5; transformers 5 would tie it to the embedding on load."""
 
     _tied_weights_keys = {
@@ -48,11 +48,9 @@ class LanguageDecoder(nn.Module):
         super().__init__()
         language = config.language_config
         if not isinstance(language, T5Config):
-            raise ConfigError(
-                f"language_config.model_type {language.model_type!r} is not supported; use 't5'."  # type: ignore[union-attr]
-            )
+            raise ConfigError(f"language_config.model_type {language.model_type!r} is not supported; use 't5'.")
         self.generation = dict(config.generation or {})
-        self.projection = nn.Linear(config.qformer_config.hidden_size, language.d_model)  # type: ignore[union-attr]
+        self.projection = nn.Linear(config.qformer_config.hidden_size, language.d_model)
         self.control_memory = nn.Parameter(torch.zeros(language.d_model))
         cls = T5ForConditionalGeneration if config.tie_language_head else UntiedT5
         self.model: Any = cls(language)  # transformers types `generate` for other classes than this

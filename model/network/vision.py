@@ -39,7 +39,7 @@ class VisionEncoder(nn.Module):
             self.tower.post_layernorm.eps = config.vision_norm_eps  # the class knows only the blocks' epsilon
             self.norm: nn.Module = nn.Identity()
         else:
-            self.tower = AutoModel.from_config(config.vision_config)  # type: ignore[no-untyped-call]
+            self.tower = AutoModel.from_config(config.vision_config)
             self.norm = nn.LayerNorm(vision_width(config), eps=config.vision_norm_eps)
 
     def forward(self, pixels: Tensor) -> VisionFeatures:
