@@ -2,7 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -41,12 +41,14 @@ def convert_command(
 
     from model.convert.directory import REPORT_FILE, convert
 
-    with tqdm(unit="tensor", desc="converting", leave=False) as bar:
+    bars: list[tqdm[NoReturn]] = []
 
-        def advance(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+    def advance(done: int, total: int) -> None:
+        if not bars:  # not before there is something to show: a refusal stays one line
+            bars.append(tqdm(total=total, unit="tensor", desc="converting", leave=False))
+        bars[0].update(done - bars[0].n)
 
+    try:
         conversion = convert(
             out,
             weights,
@@ -57,6 +59,9 @@ def convert_command(
             config=config,
             progress=advance,
         )
+    finally:
+        for bar in bars:
+            bar.close()
     plan = conversion.plan
     print(f"{conversion.out}: revision {conversion.revision}, {plan.parameters:,} parameters.")
     for reason, count in sorted(Counter(plan.dropped.values()).items()):
