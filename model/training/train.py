@@ -62,8 +62,8 @@ RECIPE = (
     Stage("close-32", "pretrain", 2400, 256, 0, 2e-3, 32, seed=11, pool=_FIRST),
     Stage("dense-64", "pretrain", 2400, 96, 16, 1e-3, 64, seed=12, pool=_SECOND),
     Stage("close-64", "pretrain", 1300, 128, 4, 1e-3, 64, seed=13, pool=_THIRD),
-    Stage("joint", "joint", 2000, 0, 16, 1e-3, 64, seed=14, pool=_THIRD),
-    Stage("all", "all", 300, 0, 16, 2e-4, 64, seed=15, pool=_THIRD),
+    Stage("joint", "joint", 1400, 0, 16, 1e-3, 64, seed=14, pool=_THIRD),
+    Stage("all", "all", 250, 0, 16, 2e-4, 64, seed=15, pool=_THIRD),
 )
 _CHECKPOINT_EVERY = 200
 
