@@ -237,6 +237,8 @@ class Batcher(Generic[Item, Output]):
             tickets.update((id(ticket), ticket) for ticket in self._tickets)
             self._running, self._queued = [], 0
             self._tickets.clear()
+            for ticket in tickets.values():
+                ticket.waiting.clear()  # nothing is left to withdraw
         for ticket in tickets.values():
             if not ticket.future.done():
                 ticket.future.set_exception(ClosedError())

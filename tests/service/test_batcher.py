@@ -166,7 +166,7 @@ def test_the_end_of_the_thread_fails_everything(bench: Callable[..., Bench]) -> 
     one.act = end
     _, running = one.ask(10)
     assert one.running.acquire(timeout=WAIT_S)
-    _, queued = one.ask(20)
+    ticket, queued = one.ask(20)
     announced = one.batcher.admit(1)
     one.open(1)
     for future in (running, queued):
@@ -176,6 +176,9 @@ def test_the_end_of_the_thread_fails_everything(bench: Callable[..., Bench]) -> 
         announced.submit([30])
     with pytest.raises(ClosedError):
         one.batcher.admit(1)
+    for each in (ticket, announced):
+        one.batcher.withdraw(each)  # as leaving the ticket does
+    assert one.batcher.waiting == 0
 
 
 def test_closing_finishes_what_was_admitted(bench: Callable[..., Bench]) -> None:
