@@ -12,7 +12,8 @@ ENV PATH=/opt/dynrefer/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHEC
 COPY pyproject.toml requirements.txt README.md LICENSE NOTICE ./
 # Dependencies first, so that a change of code does not install them again.
 RUN mkdir model service && touch model/__init__.py service/__init__.py \
-    && pip install --constraint requirements.txt . && pip uninstall --yes dynrefer
+    && pip install --constraint requirements.txt . && pip uninstall --yes dynrefer \
+    && rm -rf build *.egg-info # else setuptools takes the empty modules for newer than the real ones
 COPY model model
 COPY service service
 RUN pip install --no-deps .
