@@ -35,10 +35,11 @@ serve: $(VENV)/.serve ## run the service with the embedded model on http://127.0
 test: $(VENV)/.dev ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## lint, format, types
+check: $(VENV)/.dev ## lint, format, types, direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_imports.py
 
 format: $(VENV)/.dev ## rewrite the code in the agreed format
 	$(BIN)/ruff check --fix .
