@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,11 +12,11 @@ from starlette.requests import ClientDisconnect
 
 from .. import images
 from ..answers import answer, queries
-from ..engine import Engine
+from ..engine import Described, Engine
 from ..errors import BodyTooLargeError, DeadlineError, InvalidRequestError
 from ..intake import Intake, check_headers, read_request
 from ..openapi import DESCRIBE_EXTRA, PROBLEMS, pick
-from ..schemas import DescribeResponse
+from ..schemas import DescribeResponse, RegionIn
 from ..settings import Settings
 from .access import CurrentEngine, CurrentSettings
 
@@ -26,6 +26,8 @@ Result = TypeVar("Result")
 
 # Parsing a body of this size costs less than a hop to a worker thread and back.
 INLINE_BYTES = 32_768
+# And writing an answer of so many labels per task.
+INLINE_LABELS = 100
 TIMEOUT_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 # Nobody reads it; it keeps the record of requests right (nginx's "client closed request").
 CLIENT_CLOSED_REQUEST = 499
@@ -69,9 +71,14 @@ async def _answer(request: Request, body: bytes, engine: Engine, settings: Setti
         ask=partial(queries, intake.fields),
     )
     total_ms = (time.perf_counter() - request.state.began) * 1e3
-    content = answer(request.state.request_id, engine.card.name, intake.fields.regions, described, total_ms)
+    write = partial(_write, request.state.request_id, engine.card.name, intake.fields.regions, described, total_ms)
+    few = len(intake.fields.regions) * intake.fields.top_k <= INLINE_LABELS
     request.state.timings_ms = described.timings_ms
-    return Response(content.model_dump_json(exclude_none=True), media_type="application/json")
+    return Response(write() if few else await engine.work(write), media_type="application/json")
+
+
+def _write(request_id: str, model: str, regions: Sequence[RegionIn], described: Described, total_ms: float) -> str:
+    return answer(request_id, model, regions, described, total_ms).model_dump_json(exclude_none=True)
 
 
 async def _parse(body: bytes, content_type: str, engine: Engine, settings: Settings) -> Intake:
