@@ -89,7 +89,7 @@ def region_answer(name: str, found: RegionDescription, more_ms: Mapping[str, flo
     own = {task: _viewed(plan) for task, plan in found.plans.items()} if found.plan is None else {}
     return RegionOut(
         id=name,
-        box=_pixels(found.box),
+        box=_pixels(found.box, 4),
         clipped=found.clipped,
         **shared,
         caption=_caption(found.caption, own.get(Task.CAPTION, {})),
@@ -100,15 +100,16 @@ def region_answer(name: str, found: RegionDescription, more_ms: Mapping[str, flo
     )
 
 
-def _pixels(box: Corners) -> list[float]:
-    """Coordinates to a ten-thousandth of a pixel: the model's single precision holds no more."""
-    return [round(value, 4) for value in box]
+def _pixels(box: Corners, digits: int) -> list[float]:
+    """Coordinates to so many digits behind the point."""
+    return [round(value, digits) for value in box]
 
 
 def _viewed(plan: ViewPlan | None) -> dict[str, Any]:
     if plan is None:
         return {}
-    views = [ViewOut(t=view.t, box=_pixels(view.box)) for view in plan.views]
+    # In single precision; a further digit would be noise in images of a few thousand pixels.
+    views = [ViewOut(t=view.t, box=_pixels(view.box, 3)) for view in plan.views]
     return {"views": views, "view_policy": plan.policy.value}
 
 
