@@ -55,7 +55,8 @@ def answer_caption(loaded: LoadedModel, found: Findings) -> Caption:
     caption = found.caption
     text = loaded.language_tokenizer.decode(list(caption.tokens), skip_special_tokens=True).strip()
     mean = caption.logprob_sum / max(caption.length, 1)
-    return Caption(text, math.exp(min(caption.score, 0.0)), caption.logprob_sum, mean)
+    score = math.exp(min(caption.score, 0.0))
+    return Caption(text, _shortest(score), _shortest(caption.logprob_sum), _shortest(mean))
 
 
 def answer_tags(loaded: LoadedModel, found: Findings, query: RegionQuery) -> tuple[Label, ...]:
@@ -70,10 +71,11 @@ def answer_tags(loaded: LoadedModel, found: Findings, query: RegionQuery) -> tup
 def answer_attributes(loaded: LoadedModel, found: Findings, query: RegionQuery) -> tuple[AttributeLabel, ...]:
     """score = sigmoid of the best synonym's logit."""
     assert found.attributes is not None
-    attributes = {attribute.name: attribute for attribute in loaded.vocabulary.attributes}
+    names = tuple(attribute.name for attribute in loaded.vocabulary.attributes)
+    attributes = dict(zip(names, loaded.vocabulary.attributes, strict=True))
     probabilities = sigmoid(_calibrated(loaded, Task.ATTRIBUTES, found.attributes))
     labels = _labels(
-        tuple(attributes), sigmoid(found.attributes), probabilities, query.thresholds.get(Task.ATTRIBUTES), query.top_k
+        names, sigmoid(found.attributes), probabilities, query.thresholds.get(Task.ATTRIBUTES), query.top_k
     )
     return tuple(
         AttributeLabel(x.name, attributes[x.name].type, attributes[x.name].value, x.score, x.probability)
@@ -99,14 +101,13 @@ def sigmoid(logits: Floats) -> Floats:
 def _calibrated(loaded: LoadedModel, task: Task, logits: Floats) -> Floats:
     """scale * logit + bias: fitted where the configuration has it, else the trained temperature and bias of the
     head."""
-    config, network = loaded.network.config, loaded.network
+    config = loaded.network.config
     if task in config.calibration:
         fitted = config.calibration[task]
         return (logits * float(fitted["scale"]) + float(fitted["bias"])).astype(np.float32)
     if task is Task.TAGS:
         return logits
-    scale = math.exp(float(network.region_text_temperature))
-    return (logits * scale + float(network.region_text_bias)).astype(np.float32)
+    return (logits * loaded.region_text_scale + loaded.region_text_bias).astype(np.float32)
 
 
 def _labels(
@@ -115,4 +116,9 @@ def _labels(
     """The best first, equal scores by name."""
     chosen = range(len(names)) if threshold is None else np.flatnonzero(scores > threshold).tolist()
     ordered = sorted(chosen, key=lambda i: (-float(scores[i]), names[i]))[:top_k]
-    return tuple(Label(names[i], float(scores[i]), float(probabilities[i])) for i in ordered)
+    return tuple(Label(names[i], _shortest(scores[i]), _shortest(probabilities[i])) for i in ordered)
+
+
+def _shortest(value: float | np.float32) -> float:
+    """The shortest decimal that is the same float32: 0.97, where float() gives 0.9700000286102295."""
+    return float(str(np.float32(value)))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,11 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """texts: on the network's device, in its dtype. language_tokenizer: reads control words, writes captions."""
+    """texts: on the network's device, in its dtype. language_tokenizer: reads control words, writes captions.
+
+    region_text_scale, region_text_bias: the head's trained exp(temperature) and bias, here as plain numbers, because
+    an answer is written by threads that do not own the device.
+    """
 
     network: DynReferModel
     vocabulary: Vocabulary
@@ -32,6 +37,8 @@ class LoadedModel:
     language_tokenizer: Any
     device: torch.device
     dtype: torch.dtype
+    region_text_scale: float
+    region_text_bias: float
 
 
 def load_model(model: str | Path, *, device: str, dtype: str) -> LoadedModel:
@@ -46,10 +53,19 @@ def load_model(model: str | Path, *, device: str, dtype: str) -> LoadedModel:
     config = _config(directory)
     vocabulary = Vocabulary.load(directory)
     texts = TextEmbeddings.load(directory)
-    texts.check(vocabulary)
+    texts.check(vocabulary, config.text_config.projection_dim)
     network = _network(directory, config, on, precision)
     moved = {name: getattr(texts, name).to(on, precision) for name in ("tags", "attributes", "categories")}
-    return LoadedModel(network, vocabulary, TextEmbeddings(**moved), _tokenizer(directory), on, precision)
+    return LoadedModel(
+        network,
+        vocabulary,
+        TextEmbeddings(**moved),
+        _tokenizer(directory),
+        on,
+        precision,
+        region_text_scale=math.exp(float(network.region_text_temperature)),
+        region_text_bias=float(network.region_text_bias),
+    )
 
 
 def pick_device(name: str) -> torch.device:
@@ -134,9 +150,13 @@ def _network(directory: Path, config: DynReferConfig, device: torch.device, dtyp
 
 def _tokenizer(directory: Path) -> Any:
     path = directory / "language_tokenizer"
-    if not path.is_dir():
+    # Without either file transformers makes a tokenizer of the special tokens alone, and says nothing.
+    if not any((path / name).is_file() for name in ("tokenizer.json", "spiece.model")):
         raise ModelNotFoundError(f"the model directory {str(directory)!r} has no language_tokenizer.")
-    return AutoTokenizer.from_pretrained(path)
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, LookupError) as error:
+        raise WeightsError(f"the language_tokenizer of {str(directory)!r} cannot be read.") from error
 
 
 def _first_line(error: Exception) -> str:

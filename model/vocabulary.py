@@ -151,17 +151,23 @@ class TextEmbeddings:
             raise WeightsError(f"{path} holds {sorted(tensors)}, not attributes, categories and tags.")
         return cls(**{name: tensor.float() for name, tensor in tensors.items()})
 
-    def check(self, vocabulary: Vocabulary) -> None:
-        """Raise `WeightsError` unless there is one embedding per text of the vocabulary."""
+    def check(self, vocabulary: Vocabulary, width: int) -> None:
+        """Raise `WeightsError` unless there is one embedding of E = `width` per text of the vocabulary."""
         texts = {
             "tags": vocabulary.tags,
             "attributes": vocabulary.attribute_prompts,
             "categories": vocabulary.category_prompts,
         }
         for name, expected in texts.items():
-            found = len(getattr(self, name))
-            if found != len(expected):
-                raise WeightsError(f"{EMBEDDINGS_FILE} holds {found} {name} but the vocabulary has {len(expected)}.")
+            found = getattr(self, name)
+            if len(found) != len(expected):
+                raise WeightsError(
+                    f"{EMBEDDINGS_FILE} holds {len(found)} {name} but the vocabulary has {len(expected)}."
+                )
+            if found.shape != (len(expected), width):
+                raise WeightsError(
+                    f"{EMBEDDINGS_FILE} holds {name} of width {found.shape[1]} but the text tower has width {width}."
+                )
 
 
 def embed_vocabulary(

@@ -164,7 +164,7 @@ def test_converted_model_gives_the_recorded_outputs(conversion: Conversion, gold
     ):
         assert torch.equal(network.state_dict()[name], state[official].float()), name
     texts = TextEmbeddings.load(conversion.out)
-    texts.check(Vocabulary.load(conversion.out))
+    texts.check(Vocabulary.load(conversion.out), texts.tags.shape[1])
     images = images_of(goldens)
     with torch.no_grad():
         output = network(images, theirs["boxes"], texts.tags, texts.attributes)

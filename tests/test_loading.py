@@ -60,6 +60,17 @@ def test_missing_tokenizer(directory: Path) -> None:
     refused(directory, ModelNotFoundError, "language_tokenizer")
 
 
+def test_tokenizer_without_its_words(directory: Path) -> None:
+    (directory / "language_tokenizer" / "tokenizer.json").unlink()
+    refused(directory, ModelNotFoundError, "language_tokenizer")
+
+
+@pytest.mark.parametrize("text", ["{", "{}"])
+def test_broken_tokenizer(directory: Path, text: str) -> None:
+    (directory / "language_tokenizer" / "tokenizer.json").write_text(text)
+    refused(directory, WeightsError, "language_tokenizer")
+
+
 def test_config_is_not_json(directory: Path) -> None:
     (directory / "config.json").write_text("{")
     refused(directory, ConfigError, "not valid JSON")
@@ -101,6 +112,15 @@ def test_embeddings_must_fit_the_vocabulary(directory: Path) -> None:
     embeddings["tags"] = embeddings["tags"][:-1].contiguous()
     save_file(embeddings, directory / "text_embeddings.safetensors")
     refused(directory, WeightsError, "tags")
+
+
+def test_embeddings_must_fit_the_text_tower(directory: Path) -> None:
+    embeddings = load_file(directory / "text_embeddings.safetensors")
+    save_file(
+        {name: each[:, :-1].contiguous() for name, each in embeddings.items()},
+        directory / "text_embeddings.safetensors",
+    )
+    refused(directory, WeightsError, "width")
 
 
 @pytest.mark.parametrize("name", ["gpu", "tpu:0", "cuda:99", "meta"])

@@ -53,7 +53,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert "café" in (tmp_path / VOCABULARY_FILE).read_text(encoding="utf-8")
     loaded = TextEmbeddings.load(tmp_path)
     assert torch.equal(loaded.attributes, EMBEDDINGS.attributes)
-    loaded.check(VOCABULARY)
+    loaded.check(VOCABULARY, loaded.tags.shape[1])
 
 
 def test_half_precision_is_read_as_float32(tmp_path: Path) -> None:
@@ -111,8 +111,11 @@ def test_unreadable_files(tmp_path: Path) -> None:
 def test_embeddings_of_another_vocabulary(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
+    width = EMBEDDINGS.tags.shape[1]
     with pytest.raises(WeightsError, match="5 attributes but the vocabulary has 6"):
-        TextEmbeddings(EMBEDDINGS.tags, EMBEDDINGS.attributes[:5], EMBEDDINGS.categories).check(VOCABULARY)
+        TextEmbeddings(EMBEDDINGS.tags, EMBEDDINGS.attributes[:5], EMBEDDINGS.categories).check(VOCABULARY, width)
+    with pytest.raises(WeightsError, match=f"has width {width + 1}"):
+        EMBEDDINGS.check(VOCABULARY, width + 1)
     save_file({"tags": EMBEDDINGS.tags}, tmp_path / EMBEDDINGS_FILE)
     with pytest.raises(WeightsError, match="not attributes, categories and tags"):
         TextEmbeddings.load(tmp_path)
