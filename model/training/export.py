@@ -42,7 +42,8 @@ def export_model(
     vocabulary = world_vocabulary(world)
     model.vision.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     model.train(False)
-    model.to(torch.float16).to(torch.float32)  # the embeddings below must come from the weights that are stored
+    nn.Module.to(model, torch.float16)  # the embeddings below must come from the weights that are stored
+    nn.Module.to(model, torch.float32)
     texts = embed_vocabulary(model, tokenizers[0], vocabulary)
     config = model.config
     config.revision = _digest(model)

@@ -47,7 +47,6 @@ def test_bfloat16_leaves_the_q_former_in_float32(tmp_path: Path) -> None:
 
 
 def test_device_map(tmp_path: Path) -> None:
-    pytest.importorskip("accelerate")
     network = perturbed(DynReferModel(small_config()))
     network.save_pretrained(tmp_path)
     again = DynReferModel.from_pretrained(tmp_path, device_map="cpu").eval()
