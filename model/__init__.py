@@ -3,7 +3,7 @@
     from model import DynRefer
     DynRefer.load("embedded").describe(image, [(64, 256, 384, 384)])
 
-Importing this module costs nothing: torch is loaded when `DynRefer` is first touched.
+Importing this module is cheap: torch is loaded when `DynRefer` is first touched.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from model.errors import (
     ViewsError,
     WeightsError,
 )
+from model.geometry import BoxFormat, corners_from
 from model.records import (
     ALL_TASKS,
     AttributeLabel,
@@ -42,6 +43,7 @@ __all__ = [
     "ALL_TASKS",
     "AttributeLabel",
     "BoxError",
+    "BoxFormat",
     "Caption",
     "ConfigError",
     "ConversionError",
@@ -62,6 +64,7 @@ __all__ = [
     "ViewPolicy",
     "ViewsError",
     "WeightsError",
+    "corners_from",
 ]
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from model import (
     AttributeLabel,
+    BoxFormat,
     Caption,
     Corners,
     Label,
@@ -13,6 +14,7 @@ from model import (
     RegionQuery,
     Task,
     ViewPlan,
+    corners_from,
 )
 
 from .engine import Described
@@ -20,7 +22,6 @@ from .intake import region_id
 from .metrics import STAGES
 from .schemas import (
     AttributeOut,
-    BoxFormat,
     CaptionOut,
     DescribeFields,
     DescribeResponse,
@@ -36,27 +37,14 @@ from .schemas import (
 from .settings import Settings
 
 
-def corners(box: Sequence[float], box_format: BoxFormat, scale: tuple[float, float]) -> Corners:
-    """A box in any accepted format -> xyxy pixels of the upright image.
-
-    scale: pixels per unit of x and of y; (1, 1) for boxes in pixels, (width, height) for normalised ones.
-    """
-    first, second, third, fourth = (value * scale[axis % 2] for axis, value in enumerate(box))
-    if box_format == "xywh":
-        return first, second, first + third, second + fourth
-    if box_format == "cxcywh":
-        return first - third / 2, second - fourth / 2, first + third / 2, second + fourth / 2
-    return first, second, third, fourth
-
-
 def queries(fields: DescribeFields, width: int, height: int) -> list[RegionQuery]:
     """One query per region. width, height: of the upright image, in pixels."""
-    scale = (float(width), float(height)) if fields.normalized else (1.0, 1.0)
+    box_format = BoxFormat(fields.box_format)
     given = fields.thresholds.model_dump(exclude_none=True) if fields.thresholds else {}
     thresholds = {Task(name): score for name, score in given.items()}
     return [
         RegionQuery(
-            box=corners(region.box, fields.box_format, scale),
+            box=corners_from(region.box, box_format, normalized=fields.normalized, image_size=(width, height)),
             tasks=fields.task,
             controls=tuple(fields.controls or ()),
             views=fields.views,
