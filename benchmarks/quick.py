@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.machine import ROOT, gemm_gflops, median_seconds, provenance
 from model import DynRefer, RegionQuery, Task
 from model.geometry import Box, boxes_towards, integer_crops
-from model.predictor import upright_pixels
+from model.pixels import upright_pixels
 from model.preprocess import cut_views
 from model.views import STEPS, GreyImage, plan_views
 

@@ -20,6 +20,7 @@ from model.errors import (
     WeightsError,
 )
 from model.geometry import BoxFormat, corners_from
+from model.pixels import rgb_pixels, upright_pixels
 from model.records import (
     ALL_TASKS,
     AttributeLabel,
@@ -65,6 +66,8 @@ __all__ = [
     "ViewsError",
     "WeightsError",
     "corners_from",
+    "rgb_pixels",
+    "upright_pixels",
 ]
 
 

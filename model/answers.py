@@ -38,15 +38,17 @@ class Findings:
 
 
 def control_words(loaded: LoadedModel, tag_logits: Floats, controls: Sequence[str]) -> str:
-    """What the language model is told: tags above the model's threshold, best first, then the user's words.
+    """What the language model is told: the user's words, then tags above the model's threshold, best first.
 
-    Joined by "," and closed by "|" as in the released code; equal scores are ordered by name, not by chance.
+    Joined by "," and closed by "|" as in the released code, whose order is that of a Python set. Here the user's
+    words come first, so that the cut at 32 tokens takes tags and not them; equal scores are ordered by name.
     """
     scores = sigmoid(tag_logits)
     tags = loaded.vocabulary.tags
     above = np.flatnonzero(scores > loaded.network.config.thresholds["tags"])
     ordered = sorted(above.tolist(), key=lambda i: (-float(scores[i]), tags[i]))
-    return ",".join([*(tags[i] for i in ordered), *(word for word in controls if word)]) + "|"
+    words = dict.fromkeys([*(word for word in controls if word), *(tags[i] for i in ordered)])
+    return ",".join(words) + "|"
 
 
 def answer_caption(loaded: LoadedModel, found: Findings) -> Caption:
@@ -114,7 +116,8 @@ def _labels(
     names: Sequence[str], scores: Floats, probabilities: Floats, threshold: float | None, top_k: int
 ) -> tuple[Label, ...]:
     """The best first, equal scores by name."""
-    chosen = range(len(names)) if threshold is None else np.flatnonzero(scores > threshold).tolist()
+    with np.errstate(over="ignore"):  # a threshold beyond float32 is infinite, and that is what it means
+        chosen = range(len(names)) if threshold is None else np.flatnonzero(scores > threshold).tolist()
     ordered = sorted(chosen, key=lambda i: (-float(scores[i]), names[i]))[:top_k]
     return tuple(Label(names[i], _shortest(scores[i]), _shortest(probabilities[i])) for i in ordered)
 

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from model.answers import Findings, answer_attributes, answer_caption, answer_categories, answer_tags
 from model.batch import Pass, run_passes
 from model.errors import QueryError
 from model.geometry import Box
 from model.loading import LoadedModel, load_model
+from model.pixels import Pixels, upright_pixels
 from model.preprocess import cut_views
 from model.records import (
     ALL_TASKS,
@@ -34,8 +33,6 @@ from model.records import (
     ViewPlan,
 )
 from model.views import GreyImage, plan_views
-
-Pixels = NDArray[np.uint8]
 
 _image_numbers = itertools.count()
 
@@ -168,16 +165,6 @@ class DynRefer:
             categories=answer_categories(loaded, found[Task.CATEGORIES], query) if Task.CATEGORIES in found else None,
             timings_ms={**region.timings_ms, **output.timings_ms},
         )
-
-
-def upright_pixels(image: str | Path | Image.Image | Pixels) -> Pixels:
-    """(H, W, 3) uint8 RGB, EXIF orientation applied. For trusted input: a service has limits of its own."""
-    if isinstance(image, np.ndarray):
-        return image
-    if not isinstance(image, Image.Image):
-        with Image.open(image) as opened:
-            return upright_pixels(opened)
-    return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
 
 
 def _tasks(task: Task | str | Iterable[Task | str] | None) -> tuple[Task, ...] | None:

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from model import rgb_pixels
+
 from .errors import ImageTooLargeError, InvalidRequestError, UnsupportedMediaError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -63,7 +65,7 @@ def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         try:
             image.load()
             turned = image.transpose(UPRIGHT[turn]) if (turn := _orientation(image)) in UPRIGHT else image
-            return np.ascontiguousarray(_to_rgb(turned))
+            return np.ascontiguousarray(rgb_pixels(turned))
         except DAMAGE:
             raise _damaged() from None
 
@@ -93,17 +95,3 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ORIENTATION, 1))
     except DAMAGE:
         return 1
-
-
-def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """Any mode that the readers give -> (H, W, 3) uint8."""
-    if image.mode.startswith("I"):
-        # 16-bit grey. Pillow's own conversion clips at 255; the high byte is what its 16-bit colour reader
-        # keeps.
-        grey = (np.asarray(image).clip(0, 65_535) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model import BoxError, DynRefer, QueryError, RegionDescription, RegionQuery, Task, ViewPolicy, ViewsError
-from model.predictor import upright_pixels
+from model.pixels import upright_pixels
 
 SCENE = Path(__file__).parent.parent / "docs" / "images" / "scene.png"
 BOXES = [(41.0, 2.0, 117.0, 82.0), (50.0, 89.0, 105.0, 138.0), (57.0, 148.0, 122.0, 229.0)]
@@ -133,3 +133,13 @@ def test_upright_pixels_apply_the_orientation(tmp_path: Path) -> None:
     exif[0x0112] = 6  # turned by a quarter
     picture.save(tmp_path / "turned.jpg", exif=exif)
     assert upright_pixels(tmp_path / "turned.jpg").shape == (40, 20, 3)
+
+
+@pytest.mark.parametrize("shape", [(4, 4), (4, 4, 4), (0, 4, 3)])
+def test_arrays_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(QueryError, match="uint8 RGB"):
+        upright_pixels(np.zeros(shape, np.uint8))
+
+
+def test_what_is_transparent_lies_on_white() -> None:
+    assert upright_pixels(Image.new("RGBA", (2, 2), (0, 0, 0, 0))).min() == 255

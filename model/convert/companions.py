@@ -112,7 +112,7 @@ def language_tokenizer(places: list[Path], config: DynReferConfig) -> PreTrained
     from transformers import AutoTokenizer
 
     for place in places:
-        if not any((place / name).is_file() for name in ("tokenizer.json", "spiece.model", "tokenizer_config.json")):
+        if not any((place / name).is_file() for name in ("tokenizer.json", "spiece.model")):
             continue
         try:
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place)

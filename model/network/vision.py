@@ -28,8 +28,8 @@ class VisionFeatures:
 class VisionEncoder(nn.Module):
     """Views -> normalised feature maps.
 
-    A ViT gives (N, 1 + P, C) with a class token and carries its own final norm (`ln_vision` of the official code);
-    a convolutional tower gives (N, C, H, W) and gets a LayerNorm over channels of ours.
+    `Blip2VisionModel` gives (N, 1 + P, C) with a class token and carries its own final norm (`ln_vision` of the
+    official code). Any other tower, one that gives (N, C, H, W) too, gets a LayerNorm over channels of ours.
     """
 
     def __init__(self, config: DynReferConfig) -> None:

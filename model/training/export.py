@@ -17,8 +17,7 @@ from model.training.world import World
 from model.vocabulary import embed_vocabulary
 
 _TRAINED_ON = (
-    "synthetic scenes only: icon artwork of {categories} kinds of everyday objects on drawn backgrounds; "
-    "no photographs"
+    "synthetic scenes only: icon artwork of {categories} kinds of everyday objects on drawn backgrounds; no photographs"
 )
 _INTENDED_USE = (
     "trying the service, tests and teaching; it knows drawings, not photographs, "
