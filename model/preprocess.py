@@ -1,10 +1,9 @@
 """From an image and a view plan to what the network takes: resized crops and the region's box in each.
 
 The bytes are those of the released code: integer crop, then Pillow's bicubic resize. Values stay uint8 here;
-the device divides by 255 and normalises, so that a quarter of the bytes travel. No torch.
+the device scales and normalises (`network/vision.py`), so that a quarter of the bytes travel. No torch.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,13 +55,3 @@ def _resized(crop: Image.Image, view_size: int) -> NDArray[np.uint8]:
     Pillow can resize a part of an image in one step, but lets the pixels around it shine in.
     """
     return np.asarray(crop.resize((view_size, view_size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-
-
-def normalise(images: NDArray[np.uint8], mean: Sequence[float], std: Sequence[float]) -> NDArray[np.float32]:
-    """Scale (..., 3, H, W) uint8 to [0, 1] and normalise by channel, in float32.
-
-    The bytes are multiplied by float32(1 / 255), not divided by 255: that gives the released code's values to
-    the last bit.
-    """
-    means, stds = (np.array(values, dtype=np.float32)[:, None, None] for values in (mean, std))
-    return (images.astype(np.float32) * np.float32(1 / 255) - means) / stds

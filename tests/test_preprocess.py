@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.geometry import Box
-from model.preprocess import cut_views, normalise
+from model.preprocess import cut_views
 from model.records import View, ViewPlan, ViewPolicy
 from model.views import plan_views
 
@@ -45,12 +45,3 @@ def test_array_and_picture_give_the_same(box: tuple[float, float, float, float])
     plan = plan_views(image, Box(*box), num_views=3)
     arrays, pictures = cut_views(image, plan, 32), cut_views(Image.fromarray(image), plan, 32)
     assert np.array_equal(arrays.images, pictures.images) and np.array_equal(arrays.boxes, pictures.boxes)
-
-
-def test_normalise() -> None:
-    images = np.arange(2 * 3 * 4 * 4, dtype=np.uint8).reshape(2, 3, 4, 4)
-    mean, std = (0.5, 0.4, 0.3), (0.25, 0.2, 0.3)
-    values = normalise(images, mean, std)
-    assert values.dtype == np.float32
-    expected = (images / 255 - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
-    assert np.abs(values - expected).max() < 1e-6

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file
@@ -27,7 +28,8 @@ from model.geometry import (
     integer_crops,
     rle_runs,
 )
-from model.preprocess import ViewBatch, cut_views, normalise
+from model.network.vision import normalise
+from model.preprocess import ViewBatch, cut_views
 from model.records import Corners, ViewPlan
 from model.views import GreyImage, plan_views
 
@@ -35,6 +37,12 @@ LEAST_MARGIN = 1e-5  # of |coefficient - mean| / largest |coefficient|: closer c
 STATISTIC_TOLERANCE = 1e-6  # relative; the recorded statistics are sums in another order
 COEFFICIENT_TOLERANCE = 4e-6  # relative to the largest coefficient: float32 in another order
 PIXEL_TOLERANCE = 1e-6  # float32 rounding; one level of a byte is 0.014
+
+
+def normalised(images: NDArray[np.uint8], processor: dict[str, Any]) -> NDArray[np.float32]:
+    """What the network sees of (V, 3, S, S) bytes, by the recorded mean and deviation."""
+    mean, std = (torch.tensor(processor[name], dtype=torch.float32) for name in ("mean", "std"))
+    return normalise(torch.from_numpy(images), mean, std, torch.float32).numpy()
 
 
 @dataclass(frozen=True)
@@ -242,7 +250,7 @@ def statistic_error(view: NDArray[np.float32], record: dict[str, float]) -> floa
 
 def pixel_errors(case: Case, run: dict[str, Any], batch: ViewBatch, processor: dict[str, Any]) -> tuple[float, float]:
     """The largest error of a recorded pixel value, and of a statistic."""
-    views = normalise(batch.images, processor["mean"], processor["std"])
+    views = normalised(batch.images, processor)
     statistics = [statistic_error(*pair) for pair in zip(views, run["view_stats"], strict=True)]
     (key,) = (key for key in run if key.startswith("view_slice"))
     return float(np.abs(sliced(views, key) - np.array(run[key])).max()), max(statistics)
@@ -299,7 +307,7 @@ def test_edge_cases(goldens: Path, processor: dict[str, Any]) -> None:
         batch = cut_views(image, plan, processor["image_size"])
         assert [view.t for view in plan.views] == edge["ratios"], edge["name"]
         assert batch.boxes.tolist() == edge["in_view_boxes"], edge["name"]
-        views = normalise(batch.images, processor["mean"], processor["std"]).astype(np.float64)
+        views = normalised(batch.images, processor).astype(np.float64)
         errors = np.abs(views.sum(axis=(1, 2, 3)) - edge["sums"]) / np.abs(views).sum(axis=(1, 2, 3))
         largest = max(largest, errors.max())
     print(f"{len(record['cases'])} edge cases: largest relative error of a sum {largest:.2g}")
