@@ -82,10 +82,12 @@ class Run:
 
     def pool(self, first_seed: int, count: int) -> Sequence[Scene]:
         """The scenes of one pool, drawn once; those of the stage before are let go."""
-        if (first_seed, count) not in self.pools:
-            self.pools = {key: scenes for key, scenes in self.pools.items() if key == _UNSEEN}
-            self.pools[first_seed, count] = draw_pool(first_seed, count, self.processes)
-        return self.pools[first_seed, count]
+        asked = (first_seed, count)
+        if asked not in self.pools:
+            if asked != _UNSEEN:
+                self.pools = {key: scenes for key, scenes in self.pools.items() if key == _UNSEEN}
+            self.pools[asked] = draw_pool(first_seed, count, self.processes)
+        return self.pools[asked]
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""
