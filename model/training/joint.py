@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.network.dynrefer import DynReferModel
-from model.training.data import RegionBatch
+from model.training.data import RegionBatch, Targets
 from model.training.losses import asymmetric_loss, sigmoid_contrastive_loss
 from model.training.world import World
 from model.vocabulary import TextEmbeddings, Vocabulary
@@ -22,23 +22,33 @@ from model.vocabulary import TextEmbeddings, Vocabulary
 _TAG_WEIGHT = 0.05
 _CONTRAST_WEIGHT = 0.1
 _GAMMA_NEGATIVE = 4.0  # the paper's 7 is for 4,585 tags; with under 200 it squeezes the scores together
+# A mean over all prompts, so 1 leaves each attribute a small voice beside the category: they hardly move until the last
+# stage, which gives them theirs.
+_ATTRIBUTE_WEIGHT = {"joint": 1.0, "all": 1.0, "region-text": 10.0}
 _START_BIAS = -5.0  # the paper's -10 is for batches of 512
 
 
 class JointTraining(nn.Module):
-    """The network, the fixed text embeddings of its vocabulary, and the auxiliary head."""
+    """The network, the fixed text embeddings of its vocabulary, and the auxiliary head.
+
+    kind: "joint" (all but the towers), "all" (the vision tower too), or "region-text" (its decoder alone).
+    """
 
     def __init__(
-        self, model: DynReferModel, world: World, vocabulary: Vocabulary, texts: TextEmbeddings, *, train_vision: bool
+        self, model: DynReferModel, world: World, vocabulary: Vocabulary, texts: TextEmbeddings, *, kind: str
     ) -> None:
         super().__init__()
-        self.model, self.texts, self.train_vision = model, texts, train_vision
+        self.model, self.texts, self.kind = model, texts, kind
         self.owner = torch.tensor(vocabulary.attribute_owner)
         self.relation = nn.Linear(model.query_tokens.shape[-1], len(world.relations))
-        if not train_vision:
+        if kind == "joint":
             nn.init.constant_(model.region_text_bias, _START_BIAS)
+        model.requires_grad_(kind != "region-text")
         model.text.requires_grad_(False)
-        model.vision.requires_grad_(train_vision)
+        model.vision.requires_grad_(kind == "all")
+        if kind == "region-text":
+            for trained in (model.region_text_decoder, model.region_text_temperature, model.region_text_bias):
+                trained.requires_grad_(True)
 
     def train(self, mode: bool = True) -> JointTraining:
         """The towers stay in evaluation mode: their normalisation statistics are fixed after the first stage."""
@@ -49,34 +59,43 @@ class JointTraining(nn.Module):
 
     def represent(self, batch: RegionBatch) -> Tensor:
         """(R, Q, C) of the batch's regions, each distinct view encoded once."""
-        with torch.set_grad_enabled(self.train_vision), torch.autocast("cpu", torch.bfloat16):
+        with torch.set_grad_enabled(self.kind == "all"), torch.autocast("cpu", torch.bfloat16):
             features = self.model.encode(batch.images.contiguous(memory_format=torch.channels_last))
         features = features.__class__(features.map.float(), None)
         return self.model.represent(features.take(batch.index.flatten()), batch.boxes)
 
     def losses(self, batch: RegionBatch) -> dict[str, Tensor]:
         """The terms, already weighted; their sum is the loss."""
-        region, targets = self.represent(batch), batch.targets
-        regions = len(region)
+        with torch.set_grad_enabled(self.kind != "region-text"):
+            region = self.represent(batch)
+        terms = self._region_text(region, batch.targets)
+        if self.kind == "region-text":
+            return terms
         tags = asymmetric_loss(
-            self.model.tag_decoder(region, self.texts.tags), targets.tags, gamma_negative=_GAMMA_NEGATIVE
+            self.model.tag_decoder(region, self.texts.tags), batch.targets.tags, gamma_negative=_GAMMA_NEGATIVE
         )
+        relation = self.relation(region.mean(1))
+        return terms | {
+            "language": self.model.language.loss(region, batch.control_ids, batch.control_mask, batch.labels),
+            "tags": _TAG_WEIGHT * tags / len(region),
+            "relation": 0.3 * F.cross_entropy(relation, batch.targets.relation),
+        }
+
+    def _region_text(self, region: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """The region-text decoder with the batch's captions, all categories and all attribute prompts."""
         with torch.no_grad():
             captions = self.model.embed_texts(targets.captions)
         texts = torch.cat((captions, self.texts.categories, self.texts.attributes))
-        sizes = [regions, len(self.texts.categories), len(self.texts.attributes)]
-        contrast, category, attribute = self.model.region_text_decoder(region, texts).split(sizes, dim=1)
-        scaled = self.model.calibrate_region_text(attribute)
+        sizes = [len(region), len(self.texts.categories), len(self.texts.attributes)]
+        logits = self.model.calibrate_region_text(self.model.region_text_decoder(region, texts))
+        contrast, category, attribute = logits.split(sizes, dim=1)  # type: ignore[no-untyped-call]
         attributes = targets.attributes[:, self.owner]
         known = attributes >= 0
-        relation = self.relation(region.mean(1))
+        answered = F.binary_cross_entropy_with_logits(attribute[known], attributes[known].float())
         return {
-            "language": self.model.language.loss(region, batch.control_ids, batch.control_mask, batch.labels),
-            "tags": _TAG_WEIGHT * tags / regions,
-            "region_text": _CONTRAST_WEIGHT * sigmoid_contrastive_loss(self.model.calibrate_region_text(contrast)),
-            "category": F.cross_entropy(self.model.calibrate_region_text(category), targets.category),
-            "attribute": F.binary_cross_entropy_with_logits(scaled[known], attributes[known].float()),
-            "relation": 0.3 * F.cross_entropy(relation, targets.relation),
+            "region_text": _CONTRAST_WEIGHT * sigmoid_contrastive_loss(contrast),
+            "category": F.cross_entropy(category, targets.category),
+            "attribute": _ATTRIBUTE_WEIGHT[self.kind] * answered,
         }
 
     @torch.no_grad()

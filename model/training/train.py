@@ -42,7 +42,7 @@ class Stage:
     """
 
     name: str
-    kind: str  # "pretrain", "joint" (vision frozen) or "all" (vision trained too)
+    kind: str  # "pretrain", "joint" (vision frozen), "all" (vision trained too) or "region-text" (its decoder alone)
     steps: int
     crops: int
     scenes: int
@@ -56,7 +56,8 @@ class Stage:
 
 
 # 10,000 scenes (53,000 regions) are learned by heart in seven rounds of close-ups; the later stages see others.
-_FIRST, _SECOND, _THIRD = (10_000_000, 10_000), (30_000_000, 40_000), (50_000_000, 25_000)
+_FIRST, _SECOND = (10_000_000, 10_000), (30_000_000, 40_000)
+_THIRD, _FOURTH = (50_000_000, 25_000), (80_000_000, 6_000)
 _UNSEEN = (20_000_000, 100)
 RECIPE = (
     Stage("close-32", "pretrain", 2400, 256, 0, 2e-3, 32, seed=11, pool=_FIRST),
@@ -64,6 +65,7 @@ RECIPE = (
     Stage("close-64", "pretrain", 1300, 128, 4, 1e-3, 64, seed=13, pool=_THIRD),
     Stage("joint", "joint", 1400, 0, 16, 1e-3, 64, seed=14, pool=_THIRD),
     Stage("all", "all", 250, 0, 16, 2e-4, 64, seed=15, pool=_THIRD),
+    Stage("region-text", "region-text", 450, 0, 16, 1e-3, 64, seed=16, pool=_FOURTH, warm_up=40),
 )
 _CHECKPOINT_EVERY = 200
 
@@ -198,7 +200,7 @@ def _module(run: Run, stage: Stage) -> Pretraining | JointTraining:
         return run.pretraining
     run.model.train(False)
     texts = embed_vocabulary(run.model, run.tokenizers[0], vocabulary)
-    return JointTraining(run.model, run.world, vocabulary, texts, train_vision=stage.kind == "all")
+    return JointTraining(run.model, run.world, vocabulary, texts, kind=stage.kind)
 
 
 def _data(run: Run, stage: Stage, pool: Sequence[Scene]) -> SceneBatches:
