@@ -24,14 +24,14 @@ _CONTRAST_WEIGHT = 0.1
 _GAMMA_NEGATIVE = 4.0  # the paper's 7 is for 4,585 tags; with under 200 it squeezes the scores together
 # A mean over all prompts, so 1 leaves each attribute a small voice beside the category: they hardly move until the last
 # stage, which gives them theirs.
-_ATTRIBUTE_WEIGHT = {"joint": 1.0, "all": 1.0, "region-text": 10.0}
+_ATTRIBUTE_WEIGHT = {"joint": 1.0, "all": 1.0, "attributes": 10.0}
 _START_BIAS = -5.0  # the paper's -10 is for batches of 512
 
 
 class JointTraining(nn.Module):
     """The network, the fixed text embeddings of its vocabulary, and the auxiliary head.
 
-    kind: "joint" (all but the towers), "all" (the vision tower too), or "region-text" (its decoder alone).
+    kind: "joint" (all but the towers), "all" (the vision tower too), or "attributes" (as "joint", with their weight).
     """
 
     def __init__(
@@ -43,12 +43,8 @@ class JointTraining(nn.Module):
         self.relation = nn.Linear(model.query_tokens.shape[-1], len(world.relations))
         if kind == "joint":
             nn.init.constant_(model.region_text_bias, _START_BIAS)
-        model.requires_grad_(kind != "region-text")
         model.text.requires_grad_(False)
         model.vision.requires_grad_(kind == "all")
-        if kind == "region-text":
-            for trained in (model.region_text_decoder, model.region_text_temperature, model.region_text_bias):
-                trained.requires_grad_(True)
 
     def train(self, mode: bool = True) -> JointTraining:
         """The towers stay in evaluation mode: their normalisation statistics are fixed after the first stage."""
@@ -66,16 +62,12 @@ class JointTraining(nn.Module):
 
     def losses(self, batch: RegionBatch) -> dict[str, Tensor]:
         """The terms, already weighted; their sum is the loss."""
-        with torch.set_grad_enabled(self.kind != "region-text"):
-            region = self.represent(batch)
-        terms = self._region_text(region, batch.targets)
-        if self.kind == "region-text":
-            return terms
+        region = self.represent(batch)
         tags = asymmetric_loss(
             self.model.tag_decoder(region, self.texts.tags), batch.targets.tags, gamma_negative=_GAMMA_NEGATIVE
         )
         relation = self.relation(region.mean(1))
-        return terms | {
+        return self._region_text(region, batch.targets) | {
             "language": self.model.language.loss(region, batch.control_ids, batch.control_mask, batch.labels),
             "tags": _TAG_WEIGHT * tags / len(region),
             "relation": 0.3 * F.cross_entropy(relation, batch.targets.relation),

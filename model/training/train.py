@@ -42,7 +42,7 @@ class Stage:
     """
 
     name: str
-    kind: str  # "pretrain", "joint" (vision frozen), "all" (vision trained too) or "region-text" (its decoder alone)
+    kind: str  # "pretrain", "joint" (vision frozen), "all" (vision trained too) or "attributes"
     steps: int
     crops: int
     scenes: int
@@ -65,7 +65,7 @@ RECIPE = (
     Stage("close-64", "pretrain", 1300, 128, 4, 1e-3, 64, seed=13, pool=_THIRD),
     Stage("joint", "joint", 1400, 0, 16, 1e-3, 64, seed=14, pool=_THIRD),
     Stage("all", "all", 250, 0, 16, 2e-4, 64, seed=15, pool=_THIRD),
-    Stage("region-text", "region-text", 450, 0, 16, 1e-3, 64, seed=16, pool=_FOURTH, warm_up=40),
+    Stage("attributes", "attributes", 390, 0, 16, 1e-3, 64, seed=16, pool=_FOURTH, warm_up=20),
 )
 _CHECKPOINT_EVERY = 200
 
