@@ -80,7 +80,7 @@ class JointTraining(nn.Module):
         texts = torch.cat((captions, self.texts.categories, self.texts.attributes))
         sizes = [len(region), len(self.texts.categories), len(self.texts.attributes)]
         logits = self.model.calibrate_region_text(self.model.region_text_decoder(region, texts))
-        contrast, category, attribute = logits.split(sizes, dim=1)  # type: ignore[no-untyped-call]
+        contrast, category, attribute = logits.split(sizes, dim=1)
         attributes = targets.attributes[:, self.owner]
         known = attributes >= 0
         answered = F.binary_cross_entropy_with_logits(attribute[known], attributes[known].float())
