@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.network.dynrefer import DynReferModel
+from model.network.vision import VisionFeatures
 from model.training.data import RegionBatch, Targets
 from model.training.losses import asymmetric_loss, sigmoid_contrastive_loss
 from model.training.world import World
@@ -57,7 +58,7 @@ class JointTraining(nn.Module):
         """(R, Q, C) of the batch's regions, each distinct view encoded once."""
         with torch.set_grad_enabled(self.kind == "all"), torch.autocast("cpu", torch.bfloat16):
             features = self.model.encode(batch.images.contiguous(memory_format=torch.channels_last))
-        features = features.__class__(features.map.float(), None)
+        features = VisionFeatures(features.map.float(), None)
         return self.model.represent(features.take(batch.index.flatten()), batch.boxes)
 
     def losses(self, batch: RegionBatch) -> dict[str, Tensor]:
