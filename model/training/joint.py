@@ -9,6 +9,8 @@ thrown away.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,32 +22,41 @@ from model.training.losses import asymmetric_loss, sigmoid_contrastive_loss
 from model.training.world import World
 from model.vocabulary import TextEmbeddings, Vocabulary
 
-_TAG_WEIGHT = 0.05
 _CONTRAST_WEIGHT = 0.1
 _GAMMA_NEGATIVE = 4.0  # the paper's 7 is for 4,585 tags; with under 200 it squeezes the scores together
-# A mean over all prompts, so 1 leaves each attribute a small voice beside the category: they hardly move until the last
-# stage, which gives them theirs.
-_ATTRIBUTE_WEIGHT = {"joint": 1.0, "all": 1.0, "attributes": 10.0}
-_START_BIAS = -5.0  # the paper's -10 is for batches of 512
+
+
+@dataclass(frozen=True)
+class JointWeights:
+    """Of the terms that a stage sets: attributes (a mean over prompts), tags (a sum over tags, per region)."""
+
+    attributes: float
+    tags: float
 
 
 class JointTraining(nn.Module):
     """The network, the fixed text embeddings of its vocabulary, and the auxiliary head.
 
-    kind: "joint" (all but the towers), "all" (the vision tower too), or "attributes" (as "joint", with their weight).
+    vision: train the vision tower too; the text tower is always frozen.
     """
 
     def __init__(
-        self, model: DynReferModel, world: World, vocabulary: Vocabulary, texts: TextEmbeddings, *, kind: str
+        self,
+        model: DynReferModel,
+        world: World,
+        vocabulary: Vocabulary,
+        texts: TextEmbeddings,
+        *,
+        vision: bool,
+        weights: JointWeights,
     ) -> None:
         super().__init__()
-        self.model, self.texts, self.kind = model, texts, kind
+        self.model, self.texts, self.vision, self.weights = model, texts, vision, weights
         self.owner = torch.tensor(vocabulary.attribute_owner)
         self.relation = nn.Linear(model.query_tokens.shape[-1], len(world.relations))
-        if kind == "joint":
-            nn.init.constant_(model.region_text_bias, _START_BIAS)
+        model.requires_grad_(True)
         model.text.requires_grad_(False)
-        model.vision.requires_grad_(kind == "all")
+        model.vision.requires_grad_(vision)
 
     def train(self, mode: bool = True) -> JointTraining:
         """The towers stay in evaluation mode: their normalisation statistics are fixed after the first stage."""
@@ -56,7 +67,7 @@ class JointTraining(nn.Module):
 
     def represent(self, batch: RegionBatch) -> Tensor:
         """(R, Q, C) of the batch's regions, each distinct view encoded once."""
-        with torch.set_grad_enabled(self.kind == "all"), torch.autocast("cpu", torch.bfloat16):
+        with torch.set_grad_enabled(self.vision), torch.autocast("cpu", torch.bfloat16):
             features = self.model.encode(batch.images.contiguous(memory_format=torch.channels_last))
         features = VisionFeatures(features.map.float(), None)
         return self.model.represent(features.take(batch.index.flatten()), batch.boxes)
@@ -70,7 +81,7 @@ class JointTraining(nn.Module):
         relation = self.relation(region.mean(1))
         return self._region_text(region, batch.targets) | {
             "language": self.model.language.loss(region, batch.control_ids, batch.control_mask, batch.labels),
-            "tags": _TAG_WEIGHT * tags / len(region),
+            "tags": self.weights.tags * tags / len(region),
             "relation": 0.3 * F.cross_entropy(relation, batch.targets.relation),
         }
 
@@ -88,7 +99,7 @@ class JointTraining(nn.Module):
         return {
             "region_text": _CONTRAST_WEIGHT * sigmoid_contrastive_loss(contrast),
             "category": F.cross_entropy(category, targets.category),
-            "attribute": _ATTRIBUTE_WEIGHT[self.kind] * answered,
+            "attribute": self.weights.attributes * answered,
         }
 
     @torch.no_grad()

@@ -38,6 +38,7 @@ class Pretraining(nn.Module):
         self.scene = nn.Linear(_HIDDEN, len(world.scenes))
         # Names alone start too slowly: at first all texts look alike, and neither tower has anything to follow.
         self.classifier = nn.Linear(_HIDDEN, len(world.categories))
+        self.attribute_weight = 2.0
         self.bias = nn.Parameter(torch.tensor(-3.0))  # most attributes are absent
 
     def losses(self, batch: PretrainBatch) -> dict[str, Tensor]:
@@ -59,7 +60,7 @@ class Pretraining(nn.Module):
         return {
             "classifier": classifier,
             "category": category,
-            "attribute": 2 * attribute,
+            "attribute": self.attribute_weight * attribute,
             "relation": relation,
             "scene": 0.3 * scene,
             "caption": 0.3 * self._contrast(hidden, targets.captions),

@@ -25,7 +25,7 @@ from model.config import preset
 from model.network.dynrefer import DynReferModel
 from model.training.data import DataOptions, PretrainData, RegionData, SceneBatches
 from model.training.export import export_model
-from model.training.joint import JointTraining
+from model.training.joint import JointTraining, JointWeights
 from model.training.pool import draw_pool
 from model.training.pretrain import Pretraining
 from model.training.scenes import Scene
@@ -38,11 +38,12 @@ from model.vocabulary import embed_vocabulary
 class Stage:
     """One stage of the recipe. crops, scenes: per batch. view_size: pixels. seed: of the batches.
 
-    pool: first seed and number of the scenes that the stage draws from.
+    pool: first seed and number of the scenes that the stage draws from. attribute_weight: of a mean over all
+    attributes, so that 1 leaves each of them a small voice beside the category. tag_weight: of a sum over all tags.
     """
 
     name: str
-    kind: str  # "pretrain", "joint" (vision frozen), "all" (vision trained too) or "attributes"
+    kind: str  # "pretrain" (the towers), "joint" (all but the towers) or "all" (the vision tower too)
     steps: int
     crops: int
     scenes: int
@@ -53,21 +54,25 @@ class Stage:
     weight_decay: float = 0.05
     warm_up: int = 150
     clip: float = 2.0
+    attribute_weight: float = 10.0
+    tag_weight: float = 0.15
 
 
 # 10,000 scenes (53,000 regions) are learned by heart in seven rounds of close-ups; the later stages see others.
 _FIRST, _SECOND = (10_000_000, 10_000), (30_000_000, 40_000)
-_THIRD, _FOURTH = (50_000_000, 25_000), (80_000_000, 6_000)
+_THIRD, _FOURTH = (50_000_000, 25_000), (100_000_000, 40_000)
 _UNSEEN = (20_000_000, 100)
+# The decoders first learn to read half-trained towers, cheaply; then the towers get their main training; both meet.
 RECIPE = (
-    Stage("close-32", "pretrain", 2400, 256, 0, 2e-3, 32, seed=11, pool=_FIRST),
-    Stage("dense-64", "pretrain", 2400, 96, 16, 1e-3, 64, seed=12, pool=_SECOND),
-    Stage("close-64", "pretrain", 1300, 128, 4, 1e-3, 64, seed=13, pool=_THIRD),
-    Stage("joint", "joint", 1400, 0, 16, 1e-3, 64, seed=14, pool=_THIRD),
-    Stage("all", "all", 250, 0, 16, 2e-4, 64, seed=15, pool=_THIRD),
-    Stage("attributes", "attributes", 390, 0, 16, 1e-3, 64, seed=16, pool=_FOURTH, warm_up=20),
+    Stage("close-32", "pretrain", 2400, 256, 0, 2e-3, 32, seed=11, pool=_FIRST, attribute_weight=2.0),
+    Stage("dense-64", "pretrain", 2400, 96, 16, 1e-3, 64, seed=12, pool=_SECOND, attribute_weight=2.0),
+    Stage("close-64", "pretrain", 1300, 128, 4, 1e-3, 64, seed=13, pool=_THIRD, attribute_weight=2.0),
+    Stage("joint", "joint", 1400, 0, 16, 1e-3, 64, seed=14, pool=_THIRD, attribute_weight=1.0, tag_weight=0.05),
+    Stage("towers", "pretrain", 7000, 128, 6, 1e-3, 64, seed=17, pool=_FOURTH),
+    Stage("decoders", "joint", 900, 0, 16, 1e-3, 64, seed=18, pool=_FOURTH),
+    Stage("all", "all", 900, 0, 16, 5e-4, 64, seed=19, pool=_FOURTH),
 )
-_LAST_SHARE = 0.9  # of the last stage in the mean with the one before
+_START_BIAS = -5.0  # the paper's -10 is for batches of 512
 _CHECKPOINT_EVERY = 200
 
 
@@ -110,30 +115,15 @@ def train_embedded(out: Path, *, resume: bool = False, recipe: tuple[Stage, ...]
     torch.manual_seed(0)
     world = World.load()
     tokenizers = _tokenizers(out, world)
-    run = Run(DynReferModel(_sized_config(*tokenizers)), world, tokenizers, out, processes)
+    model = DynReferModel(_sized_config(*tokenizers))
+    nn.init.constant_(model.region_text_bias, _START_BIAS)
+    run = Run(model, world, tokenizers, out, processes)
     (out / "recipe.json").write_text(json.dumps([asdict(stage) for stage in recipe], indent=1) + "\n")
     started = time.time()
     for stage in recipe:
         _run_stage(run, stage)
-    _average(run, recipe)
     run.log({"finished": True, "seconds": round(time.time() - started)})
     return export_model(run.model, world, run.tokenizers, out / "model", recipe=[asdict(stage) for stage in recipe])
-
-
-def _average(run: Run, recipe: tuple[Stage, ...]) -> None:
-    """Weights between the last two stages, most of them the last one's: attributes cost categories a little, and a
-    mean of two models on one path keeps more of both (the share was chosen on scenes of seed 5)."""
-    if recipe[-1].kind != "attributes":
-        return
-    before, after = (
-        torch.load(run.out / f"{stage.name}.done.pt", weights_only=True)["module"] for stage in recipe[-2:]
-    )
-    own = {name.removeprefix("model."): name for name in after if name.startswith("model.")}
-    mixed = {
-        key: torch.lerp(before[name], after[name], _LAST_SHARE) if after[name].is_floating_point() else after[name]
-        for key, name in own.items()
-    }
-    run.model.load_state_dict(mixed)
 
 
 def _tokenizers(out: Path, world: World) -> tuple[Any, Any]:
@@ -215,10 +205,12 @@ def _module(run: Run, stage: Stage) -> Pretraining | JointTraining:
     vocabulary = world_vocabulary(run.world)
     if stage.kind == "pretrain":
         run.pretraining = run.pretraining or Pretraining(run.model, run.world, vocabulary, run.tokenizers[0])
-        return run.pretraining
+        run.pretraining.attribute_weight = stage.attribute_weight
+        return run.pretraining.requires_grad_(True)
     run.model.train(False)
     texts = embed_vocabulary(run.model, run.tokenizers[0], vocabulary)
-    return JointTraining(run.model, run.world, vocabulary, texts, kind=stage.kind)
+    weights = JointWeights(stage.attribute_weight, stage.tag_weight)
+    return JointTraining(run.model, run.world, vocabulary, texts, vision=stage.kind == "all", weights=weights)
 
 
 def _data(run: Run, stage: Stage, pool: Sequence[Scene]) -> SceneBatches:
