@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model.errors import OutputError
 from model.loading import LoadedModel
 from model.records import AttributeLabel, Caption, Label, RegionQuery, Task
 
@@ -35,6 +36,14 @@ class Findings:
     attributes: Floats | None
     categories: Floats | None
     caption: CaptionFinding | None
+
+
+def check_finite(found: Findings) -> None:
+    """Raises `OutputError` for NaN or infinity: such a number would drop out of a list of scores unseen."""
+    arrays = [each for each in (found.tags, found.attributes, found.categories) if each is not None]
+    numbers = [] if found.caption is None else [found.caption.score, found.caption.logprob_sum]
+    if not (all(map(math.isfinite, numbers)) and all(bool(np.isfinite(each).all()) for each in arrays)):
+        raise OutputError("the network gave NaN or infinity for this region.")
 
 
 def control_words(loaded: LoadedModel, tag_logits: Floats, controls: Sequence[str]) -> str:

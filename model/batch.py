@@ -4,7 +4,7 @@ Letters: N distinct views, P passes (a region with one view plan), V views of a 
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.answers import CaptionFinding, Findings, control_words
+from model.errors import StoppedError
 from model.geometry import integer_crops
 from model.loading import LoadedModel
 from model.network.decoders import synonym_maximum
@@ -34,10 +35,13 @@ class Pass:
 
 
 class _Clock:
-    """Times of the stages in milliseconds; waits for the device, so that a stage pays for its own work."""
+    """Times of the stages in milliseconds; waits for the device, so that a stage pays for its own work.
 
-    def __init__(self, device: torch.device) -> None:
-        self._device, self._last = device, time.perf_counter()
+    Between two stages it asks `should_stop` and raises `StoppedError` if told so.
+    """
+
+    def __init__(self, device: torch.device, should_stop: Callable[[], bool] | None) -> None:
+        self._device, self._should_stop, self._last = device, should_stop, time.perf_counter()
         self.timings: dict[str, float] = {}
 
     def lap(self, stage: str) -> None:
@@ -46,12 +50,19 @@ class _Clock:
         now = time.perf_counter()
         self.timings[stage] = self.timings.get(stage, 0.0) + (now - self._last) * 1e3
         self._last = now
+        if self._should_stop and self._should_stop():
+            raise StoppedError("nobody waits for the batch any more.")
 
 
 @torch.inference_mode()
-def run_passes(loaded: LoadedModel, passes: Sequence[Pass]) -> tuple[list[Findings], dict[str, float]]:
-    """Findings per pass, in order, and the stage times (vision, heads, caption) of the batch in milliseconds."""
-    clock = _Clock(loaded.device)
+def run_passes(
+    loaded: LoadedModel, passes: Sequence[Pass], should_stop: Callable[[], bool] | None = None
+) -> tuple[list[Findings], dict[str, float]]:
+    """Findings per pass, in order, and the stage times (vision, heads, caption) of the batch in milliseconds.
+
+    should_stop: asked between stages and between caption tokens. Raises `StoppedError`.
+    """
+    clock = _Clock(loaded.device, should_stop)
     region = _represent(loaded, passes)
     clock.lap("vision")
     captioned = [i for i, each in enumerate(passes) if Task.CAPTION in each.tasks]
@@ -60,7 +71,7 @@ def run_passes(loaded: LoadedModel, passes: Sequence[Pass]) -> tuple[list[Findin
     attributes = _logits(loaded, region, passes, {Task.ATTRIBUTES})
     categories = _logits(loaded, region, passes, {Task.CATEGORIES})
     clock.lap("heads")
-    captions = _captions(loaded, region, passes, captioned, tags)
+    captions = _captions(loaded, region, passes, captioned, tags, should_stop)
     clock.lap("caption")
     findings = [
         Findings(tags.get(i), attributes.get(i), categories.get(i), captions.get(i)) for i in range(len(passes))
@@ -120,6 +131,7 @@ def _captions(
     passes: Sequence[Pass],
     rows: Sequence[int],
     tags: dict[int, NDArray[np.float32]],
+    should_stop: Callable[[], bool] | None,
 ) -> dict[int, CaptionFinding]:
     if not rows:
         return {}
@@ -132,7 +144,7 @@ def _captions(
         return_tensors="pt",
     ).to(loaded.device)
     some = region[torch.tensor(rows, device=region.device)]
-    found = loaded.network.language.generate(some, ids.input_ids, ids.attention_mask)
+    found = loaded.network.language.generate(some, ids.input_ids, ids.attention_mask, should_stop)
     columns = (found.tokens.cpu().tolist(), found.score.tolist(), found.logprob_sum.tolist(), found.length.tolist())
     return {
         i: CaptionFinding(tuple(tokens), score, total, length)

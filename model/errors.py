@@ -6,6 +6,10 @@
     ├── WeightsError           weights that are corrupt, incomplete or of the wrong shape
     ├── ConversionError        foreign weights that cannot be converted
     ├── DeviceError            a device or dtype that this machine cannot give
+    │   ├── DeviceMemoryError  the device has no room for what it was asked
+    │   └── DeviceLostError    the device answers nothing any more
+    ├── OutputError            the network gave NaN or infinity for a region
+    ├── StoppedError           a batch that was given up because nobody waits for it
     └── QueryError             a region query that cannot be answered
         ├── BoxError           a box that is empty, inverted, not finite or outside the image
         └── ViewsError         explicit views that the model cannot take
@@ -37,6 +41,22 @@ class ConversionError(ModelError):
 
 class DeviceError(ModelError):
     """A device or dtype that this machine cannot give."""
+
+
+class DeviceMemoryError(DeviceError):
+    """The device has no room for the batch or for the model; a smaller batch may fit."""
+
+
+class DeviceLostError(DeviceError):
+    """The device answers nothing any more; only a new process can use it again."""
+
+
+class OutputError(ModelError):
+    """The network gave NaN or infinity for a region."""
+
+
+class StoppedError(ModelError):
+    """A batch that was given up because nobody waits for it any more."""
 
 
 class QueryError(ModelError):

@@ -9,15 +9,16 @@ Letters: R regions, V views, T texts, S view side in pixels.
 
 import itertools
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from PIL import Image
 
-from model.answers import Findings, answer_attributes, answer_caption, answer_categories, answer_tags
+from model.answers import Findings, answer_attributes, answer_caption, answer_categories, answer_tags, check_finite
 from model.batch import Pass, run_passes
+from model.device import guarded
 from model.errors import QueryError
 from model.geometry import Box
 from model.loading import LoadedModel, load_model
@@ -74,8 +75,8 @@ class DynRefer:
 
     @classmethod
     def load(cls, model: str | Path = "embedded", *, device: str = "auto", dtype: str = "auto") -> Self:
-        """Load "embedded" or a model directory; errors as in `model.loading.load_model`."""
-        return cls(load_model(model, device=device, dtype=dtype))
+        """Load "embedded" or a model directory; errors as in `model.loading.load_model`, and `DeviceMemoryError`."""
+        return cls(guarded(lambda: load_model(model, device=device, dtype=dtype)))
 
     def describe(
         self,
@@ -141,16 +142,24 @@ class DynRefer:
         spent = {"views": (time.perf_counter() - started) * 1e3}
         return PreparedRegion(query, box.corners, box != given, tuple(passes), spent)
 
-    def run(self, regions: Sequence[PreparedRegion]) -> list[RegionOutput]:
-        """One batch through the network. An answer does not depend on what else is in the batch."""
+    def run(
+        self, regions: Sequence[PreparedRegion], should_stop: Callable[[], bool] | None = None
+    ) -> list[RegionOutput]:
+        """One batch through the network. An answer does not depend on what else is in the batch.
+
+        should_stop: asked between stages and between caption tokens; once it says so, `StoppedError` is raised.
+        Raises `DeviceMemoryError` where the batch does not fit the device, `DeviceLostError` where the device is gone.
+        """
         passes = [each for region in regions for each in region.passes]
-        findings, timings = run_passes(self._loaded, passes)
+        findings, timings = guarded(lambda: run_passes(self._loaded, passes, should_stop))
         rest = iter(findings)
         return [RegionOutput(tuple(itertools.islice(rest, len(r.passes))), timings) for r in regions]
 
     def finish(self, region: PreparedRegion, output: RegionOutput) -> RegionDescription:
-        """The records of one region."""
+        """The records of one region. Raises `OutputError` where the network gave NaN or infinity."""
         query, loaded = region.query, self._loaded
+        for each in output.findings:
+            check_finite(each)
         plans = {task: each.plan for each in region.passes for task in each.tasks}
         shared = region.passes[0].plan if len(region.passes) == 1 else None
         found = {task: f for each, f in zip(region.passes, output.findings, strict=True) for task in each.tasks}

@@ -1,5 +1,6 @@
 """The embedded model through the Python door: tasks, views, batches, thresholds."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model import BoxError, DynRefer, QueryError, RegionDescription, RegionQuery, Task, ViewPolicy, ViewsError
+from model.errors import OutputError, StoppedError
 from model.pixels import upright_pixels
 
 SCENE = Path(__file__).parent.parent / "docs" / "images" / "scene.png"
@@ -143,3 +145,30 @@ def test_arrays_of_another_shape_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_what_is_transparent_lies_on_white() -> None:
     assert upright_pixels(Image.new("RGBA", (2, 2), (0, 0, 0, 0))).min() == 255
+
+
+def test_a_batch_stops_when_nobody_waits_for_it(model: DynRefer, image: NDArray[np.uint8]) -> None:
+    regions = model.prepare(image, [RegionQuery(box=BOXES[0])])
+    asked = 0
+
+    def never() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    same(model.finish(regions[0], model.run(regions, never)[0]), model.finish(regions[0], model.run(regions)[0]), 0)
+    assert asked > 4  # between the stages and between the caption's tokens
+    for after in range(asked):
+        answers = iter([False] * after + [True])
+        with pytest.raises(StoppedError):
+            model.run(regions, lambda answers=answers: next(answers))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("part", ["tags", "attributes", "categories", "caption"])
+def test_what_is_not_a_number_is_no_answer(model: DynRefer, image: NDArray[np.uint8], part: str) -> None:
+    (region,) = model.prepare(image, [RegionQuery(box=BOXES[0])])
+    (output,) = model.run([region])
+    (found,) = output.findings
+    broken = replace(found.caption, score=float("nan")) if part == "caption" else np.full(3, np.inf, np.float32)
+    with pytest.raises(OutputError):
+        model.finish(region, replace(output, findings=(replace(found, **{part: broken}),)))

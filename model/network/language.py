@@ -4,16 +4,17 @@ which language model it is.
 Source: paper, section 3.3. Letters: R regions, Q region tokens, W control tokens, L caption tokens, D model width.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import StoppingCriteria, StoppingCriteriaList, T5Config, T5ForConditionalGeneration
 
 from model.config import DynReferConfig
-from model.errors import ConfigError
+from model.errors import ConfigError, StoppedError
 
 IGNORED = -100  # label of a position that the loss leaves out
 
@@ -29,6 +30,19 @@ class Generated:
     score: Tensor
     logprob_sum: Tensor
     length: Tensor
+
+
+class _Halt(StoppingCriteria):
+    """Asks after every token whether the captions are still wanted; leaves the search by an error if not."""
+
+    def __init__(self, should_stop: Callable[[], bool]) -> None:
+        self._should_stop = should_stop
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
+        """No row ends here. Raises `StoppedError`."""
+        if self._should_stop():
+            raise StoppedError("nobody waits for the captions any more.")
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 class UntiedT5(T5ForConditionalGeneration):
@@ -66,8 +80,18 @@ class LanguageDecoder(nn.Module):
         seen = control_mask.new_ones(tokens.shape[:2])
         return torch.cat((tokens, words.to(tokens.dtype)), dim=1), torch.cat((seen, control_mask), dim=1)
 
-    def generate(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor, **settings: Any) -> Generated:
-        """Beam search with the configuration's settings, replaced by `settings` where given."""
+    def generate(
+        self,
+        representation: Tensor,
+        control_ids: Tensor,
+        control_mask: Tensor,
+        should_stop: Callable[[], bool] | None = None,
+        **settings: Any,
+    ) -> Generated:
+        """Beam search with the configuration's settings, replaced by `settings` where given.
+
+        should_stop: asked after every token; raises `StoppedError` as soon as it says so.
+        """
         embeddings, mask = self.prompt(representation, control_ids, control_mask)
         options = self.generation | settings
         penalty = options["length_penalty"]
@@ -82,6 +106,7 @@ class LanguageDecoder(nn.Module):
             eos_token_id=self.model.config.eos_token_id,
             return_dict_in_generate=True,
             output_scores=True,
+            stopping_criteria=StoppingCriteriaList([_Halt(should_stop)] if should_stop else []),
             **options,
         )
         tokens: Tensor = found.sequences
