@@ -1,36 +1,66 @@
-# The service with the embedded model; torch is the build that the configured package index offers (the public
-# index's default build carries CUDA; an index or a find-links folder with CPU builds makes a small image).
-#   docker build -t dynrefer .
-#   docker run --rm -p 8000:8000 --read-only --tmpfs /tmp dynrefer
-# Another model: mount its directory and set DYNREFER_MODEL=/models/NAME.
-ARG BASE=python:3.11-slim-bookworm
+# The service with the embedded model: docs/container.md.
+#   docker build -t dynrefer .                              on the CPU
+#   docker build -t dynrefer:cuda --build-arg VARIANT=cuda . on a GPU: docker run --gpus all ...
+# BASE may be any image with Python 3.11, venv and pip on the PATH as `python` and `pip`.
+ARG BASE=python:3.11.14-slim-bookworm
+ARG VARIANT=cpu
 
 FROM ${BASE} AS build
+ARG VARIANT
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore UV_NO_CACHE=1
+# Without pip of its own: what runs needs none.
+RUN python -m venv --without-pip /opt/dynrefer
 WORKDIR /src
-RUN python -m venv /opt/dynrefer
-ENV PATH=/opt/dynrefer/bin:$PATH PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
-COPY pyproject.toml requirements.txt README.md LICENSE NOTICE ./
-# Dependencies first, so that a change of code does not install them again.
-RUN mkdir model service && touch model/__init__.py service/__init__.py \
-    && pip install --constraint requirements.txt . && pip uninstall --yes dynrefer \
-    && rm -rf build *.egg-info # else setuptools takes the empty modules for newer than the real ones
+# What changes least comes first. The CPU build of torch is had from whatever index pip is set up with, or else from
+# PyTorch's own, whose address uv knows; the default build, for CUDA, is locked with its libraries.
+COPY docker/requirements-${VARIANT}.txt ./
+RUN pip --python /opt/dynrefer/bin/python install --no-deps -r requirements-${VARIANT}.txt \
+    || { [ "${VARIANT}" = cpu ] && pip install --target /opt/uv uv==0.13.9 \
+        && /opt/uv/bin/uv pip install --python /opt/dynrefer/bin/python --no-deps --torch-backend cpu -r requirements-cpu.txt; }
+COPY docker/requirements.txt ./
+RUN pip --python /opt/dynrefer/bin/python install --no-deps --require-hashes -r requirements.txt
+COPY pyproject.toml README.md LICENSE NOTICE ./
 COPY model model
 COPY service service
-RUN pip install --no-deps .
+RUN pip --python /opt/dynrefer/bin/python install --no-deps --no-build-isolation . \
+    && pip --python /opt/dynrefer/bin/python check
 
-FROM ${BASE}
-RUN useradd --system --uid 10001 --no-create-home dynrefer
+# What is inside, by name, version and licence: Python's packages and the base's.
+FROM build AS inventory
+RUN python -m venv /opt/tools && /opt/tools/bin/pip install cyclonedx-bom==7.5.0 pip-licenses==5.5.5
+WORKDIR /inventory
+RUN /opt/tools/bin/cyclonedx-py environment --output-reproducible --pyproject /src/pyproject.toml \
+        --output-file sbom.cdx.json /opt/dynrefer/bin/python \
+    && /opt/tools/bin/pip-licenses --python /opt/dynrefer/bin/python --with-urls --with-system \
+        --format markdown --output-file licences.md \
+    && dpkg-query --show >debian-packages.txt
+
+FROM ${BASE} AS serve-cpu
+ENV DYNREFER_DEVICE=cpu
+
+FROM ${BASE} AS serve-cuda
+# A missing GPU stops the start with one line; without this the service would quietly be slow.
+ENV DYNREFER_DEVICE=cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# hadolint ignore=DL3006 # a stage above
+FROM serve-${VARIANT}
+LABEL org.opencontainers.image.title="dynrefer" \
+    org.opencontainers.image.description="Describes image regions over HTTP: captions, tags, attributes and categories" \
+    org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin dynrefer \
+    && install --directory --owner=dynrefer --group=dynrefer /models
+COPY --from=inventory /inventory /usr/share/doc/dynrefer
 COPY --from=build /opt/dynrefer /opt/dynrefer
 ENV PATH=/opt/dynrefer/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 \
     OMP_WAIT_POLICY=passive KMP_BLOCKTIME=0 \
-    DYNREFER_HOST=0.0.0.0 DYNREFER_PORT=8000 DYNREFER_MODEL=embedded
+    DYNREFER_HOST=0.0.0.0 DYNREFER_PORT=8000 DYNREFER_MODEL=embedded DYNREFER_LOG_FORMAT=json
 VOLUME /models
 WORKDIR /tmp
-USER 10001
+USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['DYNREFER_PORT']}/readyz\", timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['DYNREFER_PORT']}/readyz\", timeout=4)"]
 ENTRYPOINT ["dynrefer"]
 CMD ["serve"]

@@ -5,12 +5,15 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.txt
 ARGS ?=
 ART_CACHE ?= .cache/art
+# Of the container: which one (cpu or cuda), and the name it gets.
+VARIANT ?= cpu
+IMAGE ?= localhost/dynrefer:$(VARIANT)
 
 # Two spinning OpenMP threads on shared cores can be five times slower than one; waiting passively mends it.
 export OMP_WAIT_POLICY ?= passive
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help serve test check format bench art clean
+.PHONY: help serve test check format bench art image image-test sbom lock clean
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -35,11 +38,13 @@ serve: $(VENV)/.serve ## run the service with the embedded model on http://127.0
 test: $(VENV)/.dev ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/.dev ## lint, format, types, direction of imports
+check: $(VENV)/.dev ## lint, format, types, direction of imports, container files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
 
 format: $(VENV)/.dev ## rewrite the code in the agreed format
 	$(BIN)/ruff check --fix .
@@ -50,6 +55,20 @@ bench: $(VENV)/.dev ## evaluate the embedded model and time it; writes benchmark
 
 art: $(VENV)/.dev ## install the artwork packages (needs npm), for a new sprite pack and the style never trained on
 	$(BIN)/python -m model.training.artwork install --cache $(ART_CACHE)
+
+image: ## build the container image with buildah, without an image registry (needs root on Debian; VARIANT=cuda)
+	docker/build_local.sh $(IMAGE) --build-arg VARIANT=$(VARIANT)
+
+image-test: $(VENV)/.dev image ## build the image, then run it as in production and check it
+	IMAGE=$(IMAGE) $(BIN)/python -m pytest docker/test_image.py $(ARGS)
+
+sbom: image ## copy the bill of materials (CycloneDX) and the licence report out of the image, into build/inventory
+	mkdir -p build/inventory
+	container=$$(buildah from $(IMAGE)) && cp -r "$$(buildah mount $$container)"/usr/share/doc/dynrefer/. build/inventory/; buildah rm $$container >/dev/null
+	@ls -l build/inventory
+
+lock: $(VENV)/.dev ## resolve the image's Python packages anew, with hashes
+	$(BIN)/python docker/lock.py
 
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,62 @@
+"""Write the lock files of the images: `make lock`, after a change of pyproject.toml or requirements.txt.
+
+`uv pip compile` resolves what the service needs in production, for Linux and the images' Python, with the versions of
+requirements.txt and the hash of every file. The result is split, because the CPU build of torch lies on an index
+of its own: requirements.txt (everything but torch) and requirements-cuda.txt (torch's default build and the CUDA
+libraries and compilers that only it needs). requirements-cpu.txt names the same version's CPU build.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+PYTHON = "3.11"
+PLATFORM = "x86_64-manylinux_2_28"
+ONLY_WITH_CUDA = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
+HEAD = "# Written by `make lock` (docker/lock.py); do not edit.\n"
+
+
+def resolve() -> str:
+    """The whole lock, as uv writes it, without comments. Ends the program when uv does not find one."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "lock.txt"
+        done = subprocess.run(
+            [
+                *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--quiet", "--output-file", str(out)),
+                *("--constraint", "requirements.txt", "--python-version", PYTHON, "--python-platform", PLATFORM),
+                *("--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"),
+            ],
+            cwd=ROOT,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit("uv found no lock; see above.")
+        return out.read_text(encoding="utf-8")
+
+
+def split(lock: str) -> tuple[str, str, str]:
+    """The lock's entries as (for every image, for CUDA, for the CPU), each the text of a file."""
+    entries = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
+    cuda = [entry for entry in entries if ONLY_WITH_CUDA.match(entry)]
+    shared = [entry for entry in entries if entry not in cuda]
+    torch = next(entry for entry in cuda if entry.startswith("torch=="))
+    version = torch.split("==")[1].split()[0]
+    # Three equals signs: "==" would also take a build with a local version, such as +cpu.
+    default = [entry.replace("torch==", "torch===", 1) if entry is torch else entry for entry in cuda]
+    return HEAD + "".join(shared), HEAD + "".join(default), f"{HEAD}torch=={version}+cpu\n"
+
+
+def main() -> None:
+    """Rewrite the three files."""
+    texts = split(resolve())
+    for name, text in zip(("requirements", "requirements-cuda", "requirements-cpu"), texts, strict=True):
+        (HERE / f"{name}.txt").write_text(text, encoding="utf-8")
+        print(f"docker/{name}.txt: {text.count('==')} packages")
+
+
+if __name__ == "__main__":
+    main()
