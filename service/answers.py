@@ -17,9 +17,9 @@ from model import (
     corners_from,
 )
 
-from .engine import Described
 from .intake import region_id
 from .metrics import STAGES
+from .outcomes import Described
 from .schemas import (
     AttributeOut,
     CaptionOut,

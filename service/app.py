@@ -6,12 +6,15 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from model.errors import QueryError
 
 from . import images, openapi
-from .auth import KeyGuard
-from .engine import Engine, Predictor
+from .auth import KeyGuard, configured_keys
+from .bodies import Buffer
+from .device import Predictor
+from .engine import Engine, Phase
 from .errors import ServiceError, answer_problem
 from .metrics import Metrics
 from .playground import mount_pages
@@ -20,19 +23,23 @@ from .routes import describe, operations
 from .settings import Settings
 
 
-def create_app(settings: Settings, predictor: Predictor | None = None) -> FastAPI:
-    """The service as an ASGI application.
+def create_app(
+    settings: Settings, predictor: Predictor | None = None, on_loss: Callable[[], None] = lambda: None
+) -> FastAPI:
+    """The service as an ASGI application. Raises SettingsError for a keys file that is none.
+
+    on_loss: called in a thread once the device is given up or the model could not be loaded.
 
     predictor: given by tests; else the model of the settings is loaded in the background once the application
     starts, and /readyz is 503 until it is warm. The engine stands at `app.state.engine`.
     """
-    metrics = Metrics()
+    metrics, keys = Metrics(), configured_keys(settings)
     engine = Engine(settings, _loader(settings, predictor), metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         images.forbid_bombs()
-        engine.start()
+        engine.start(on_loss)
         yield
         await engine.stop(settings.shutdown_grace_s)
 
@@ -43,7 +50,11 @@ def create_app(settings: Settings, predictor: Predictor | None = None) -> FastAP
         redoc_url=None,
         # Outermost first. The framework's own handler of unforeseen errors stands outside of these and never
         # acts.
-        middleware=[Middleware(RequestRecord, metrics=metrics), Middleware(KeyGuard, keys=settings.api_keys)],
+        middleware=[
+            Middleware(RequestRecord, metrics=metrics, closing=lambda: engine.phase is Phase.DRAINING),
+            *_cross_origin(settings),
+            Middleware(KeyGuard, keys=keys),
+        ],
         exception_handlers={
             ServiceError: answer_problem,
             QueryError: answer_problem,
@@ -51,11 +62,29 @@ def create_app(settings: Settings, predictor: Predictor | None = None) -> FastAP
         },
     )
     app.state.engine, app.state.metrics, app.state.settings = engine, metrics, settings
+    app.state.buffer = Buffer(settings.max_buffered_bytes)
     app.include_router(describe.router)
     app.include_router(operations.router)
+    if settings.metrics_port is None:
+        app.include_router(operations.metrics_router)
     mount_pages(app)
-    app.openapi = lambda: openapi.document(app)  # type: ignore[method-assign]
+    app.openapi = lambda: openapi.document(app, with_keys=bool(keys))  # type: ignore[method-assign]
     return app
+
+
+def _cross_origin(settings: Settings) -> list[Middleware]:
+    """Outside of the keys: a browser asks without one whether it may ask."""
+    if not settings.cors_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout", "traceparent"],
+            expose_headers=["X-Request-Id", "Server-Timing", "Retry-After"],
+        )
+    ]
 
 
 def _loader(settings: Settings, predictor: Predictor | None) -> Callable[[], Predictor]:

@@ -1,40 +1,88 @@
-"""Keys: none configured means open; else every route but the probes wants `Authorization: Bearer KEY`."""
+"""Keys: none configured means open; else every route but the probes wants `Authorization: Bearer KEY`.
+
+A key made by `dynrefer key` is 256 random bits, so that a plain digest of it can be kept in a file: nobody guesses it
+back, and no slow hash is needed on every request.
+"""
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
 
-from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .errors import UnauthorizedError, problem_response
+from .settings import Settings, SettingsError
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
+KEY_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64})\s+sha256:(?P<digest>[0-9a-f]{64})")
 
 
 class KeyGuard:
-    """ASGI middleware. Only digests are kept; every one is compared, each in constant time."""
+    """ASGI middleware. keys: name -> digest; every one is compared, each in constant time.
 
-    def __init__(self, app: ASGIApp, keys: Iterable[SecretStr]) -> None:
+    Sets `scope["state"]["key"]`: the name of the key that was given, or None where none is configured.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Mapping[str, bytes]) -> None:
         self.app = app
-        self._digests = tuple(_digest(key.get_secret_value()) for key in keys)
+        self._keys = dict(keys)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
-        if scope["type"] == "http" and self._digests and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and self._keys and scope["path"] not in OPEN_PATHS:
             scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not self._knows(key.strip()):
+            name = self._name_of(key.strip()) if scheme.lower() == "bearer" else None
+            if name is None:
                 error = UnauthorizedError("Send a valid key as 'Authorization: Bearer KEY'.")
                 response = problem_response(error, scope["state"]["request_id"])
                 await response(scope, receive, send)
                 return
+            scope["state"]["key"] = name
         await self.app(scope, receive, send)
 
-    def _knows(self, key: str) -> bool:
+    def _name_of(self, key: str) -> str | None:
         digest = _digest(key)
         # A list, not a generator: stopping at the first match would tell how far it came.
-        return any([hmac.compare_digest(digest, known) for known in self._digests])
+        names = [name for name, known in self._keys.items() if hmac.compare_digest(digest, known)]
+        return names[0] if names else None
+
+
+def configured_keys(settings: Settings) -> dict[str, bytes]:
+    """Name -> digest of every key in the settings and in their file. Raises SettingsError for a file that is no such
+    file; its lines are never shown, because they may hold a key by mistake."""
+    keys = {f"setting-{number}": _digest(key.get_secret_value()) for number, key in enumerate(settings.api_keys, 1)}
+    if settings.api_keys_file is not None:
+        from_file = _read_keys(settings.api_keys_file)
+        if not from_file:
+            raise SettingsError(f"api_keys_file {settings.api_keys_file} holds no key; `dynrefer key` makes one.")
+        keys |= from_file
+    return keys
+
+
+def _read_keys(path: Path) -> dict[str, bytes]:
+    try:
+        lines = path.read_text(encoding="ascii").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise SettingsError(f"api_keys_file {path} cannot be read.") from None
+    keys: dict[str, bytes] = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        found = KEY_LINE.fullmatch(line.strip())
+        if not found or found["name"] in keys:
+            raise SettingsError(f"api_keys_file {path}, line {number}: a line is a new NAME, a space and sha256:HEX.")
+        keys[found["name"]] = bytes.fromhex(found["digest"])
+    return keys
+
+
+def new_key(name: str) -> tuple[str, str]:
+    """(the key, for its holder alone; its line for the file)."""
+    key = secrets.token_urlsafe(32)
+    return key, f"{name} sha256:{_digest(key).hex()}"
 
 
 def _digest(key: str) -> bytes:

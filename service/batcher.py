@@ -1,92 +1,87 @@
 """A bounded queue of regions, batched across requests. It knows no torch and no HTTP.
 
-A request is admitted whole, before any work is spent on it (`admit`), hands in its regions once they are
-prepared (`Ticket.submit`) and gets one outcome per region. One thread, the device's, calls `serve`; everyone
-else may call from any thread. Regions are taken from the waiting requests in turn, one each, so that a large
-request cannot hold up a small one. A failed batch fails its own regions and the loop goes on.
+A request is admitted whole, before any work is spent on it (`admit`), hands in its regions once they are prepared
+(`Ticket.submit`) and gets one outcome per region. One thread, the device's, calls `serve`; everyone else may call
+from any thread. Whose regions come next is told in `turns.py`. A batch that fails is run again in halves, down to
+the regions that fail by themselves; they alone fail. Whatever happens, every future resolves.
 """
 
+import math
 import threading
 import time
-from collections import deque
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Generic, Self, TypeVar
+from typing import Generic, Self
 
-Item = TypeVar("Item")
-Output = TypeVar("Output")
+from .pace import Pace
+from .turns import Item, Job, Outcome, Output, Request, Turns
 
-# The weight of the newest batch in the running drain rate.
-RATE_SMOOTHING = 0.2
+# Runs a batch; asks the second argument now and then whether it should stop, which is also its sign of life.
+Run = Callable[[Sequence[Item], Callable[[], bool]], Sequence[Output]]
 
 
 class FullError(Exception):
-    """No room for the whole request. retry_after_s: when there should be, by the measured drain rate."""
+    """No room for the whole request. retry_after_s: when there should be, by the measured drain rate.
 
-    def __init__(self, retry_after_s: float) -> None:
-        super().__init__("the queue is full")
+    reason: "queue_full", or "key_share" where this key alone has too much waiting.
+    """
+
+    def __init__(self, retry_after_s: float, reason: str) -> None:
+        super().__init__(reason)
         self.retry_after_s = retry_after_s
+        self.reason = reason
 
 
 class ClosedError(Exception):
-    """The batcher takes nothing any more, or its thread has ended."""
+    """The batcher takes nothing any more or for now, or its thread has ended."""
+
+
+class ExpiredError(Exception):
+    """The request's deadline passed before its regions were run."""
+
+
+class UnwantedError(Exception):
+    """Raised by a run that was told to stop."""
+
+
+class EndError(Exception):
+    """Raised by a run after which none can follow: the device is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of the queue and of a batch. `batch_views` bounds the sum of the items' costs."""
+    """Bounds of the queue and of a batch. batch_views: of the sum of the items' costs. key_regions: what one key may
+    have waiting; 0 sets no bound."""
 
     queue_regions: int
     batch_regions: int
     batch_views: int
     batch_wait_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[Output]):
-    """What became of one region: output or error. batch: a number that the regions of one batch share."""
-
-    output: Output | None
-    error: Exception | None
-    queue_ms: float
-    batch: int
-
-
-@dataclass(slots=True)
-class _Job(Generic[Item, Output]):
-    item: Item
-    cost: int
-    index: int
-    ticket: "Ticket[Item, Output]"
+    key_regions: int = 0
 
 
 class Ticket(Generic[Item, Output]):
-    """One admitted request. Use it as a context manager: leaving gives back whatever is still waiting."""
+    """An admitted request's hold on its room. A context manager: leaving gives back whatever is still waiting."""
 
-    def __init__(self, batcher: "Batcher[Item, Output]", regions: int) -> None:
+    def __init__(self, batcher: "Batcher[Item, Output]", request: Request[Item, Output]) -> None:
         self._batcher = batcher
-        self.regions = regions
-        self.unsubmitted = regions
-        self.waiting: deque[_Job[Item, Output]] = deque()
-        self.submitted_at = 0.0
-        self.outcomes: list[Outcome[Output] | None] = [None] * regions
-        self.missing = regions
-        self.future: Future[list[Outcome[Output]]] = Future()
-        # Running from the start: whoever awaits it may give up, but cannot cancel what the device thread
-        # will set.
-        self.future.set_running_or_notify_cancel()
+        self._request = request
 
     def submit(self, items: Sequence[Item]) -> Future[list[Outcome[Output]]]:
-        """Hand in the prepared regions, as many as were admitted. ClosedError: the thread has ended."""
-        self._batcher.enqueue(self, items)
-        return self.future
+        """Hand in the prepared regions, as many as were admitted. ClosedError: nothing is taken any more.
+
+        The future fails with ClosedError or ExpiredError where the regions are not run.
+        """
+        self._batcher.enqueue(self._request, items)
+        return self._request.future
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._batcher.withdraw(self)
+        self._batcher.withdraw(self._request)
 
 
 class Batcher(Generic[Item, Output]):
@@ -96,55 +91,71 @@ class Batcher(Generic[Item, Output]):
         self._limits = limits
         self._cost = cost
         self._changed = threading.Condition()
-        self._tickets: deque[Ticket[Item, Output]] = deque()  # those with waiting jobs, next in turn first
-        self._announced = 0  # admitted, still being prepared
+        self._turns: Turns[Item, Output] = Turns()
+        self._announced = 0  # regions admitted, still being prepared
         self._queued = 0  # handed in, not yet taken
-        self._running: list[_Job[Item, Output]] = []
-        self._closed = False
-        self._ended = False
+        self._of_key: Counter[str | None] = Counter()  # both, by key
+        self._running: list[Job[Item, Output]] = []
+        self._closed = self._suspended = self._ended = False
         self._batches = 0
-        self._regions_per_s = 0.0
+        self._pace = Pace(limits.batch_regions)
+        self._beat = 0.0  # when the running batch last gave a sign of life
 
     @property
     def waiting(self) -> int:
         """Regions that are admitted and that the device has not taken yet."""
         return self._announced + self._queued
 
-    def admit(self, regions: int) -> Ticket[Item, Output]:
-        """Room for a whole request or none. Raises FullError or ClosedError."""
-        with self._changed:
-            if self._closed or self._ended:
-                raise ClosedError
-            if self.waiting + regions > self._limits.queue_regions:
-                raise FullError(self._seconds_to_drain(self.waiting + regions - self._limits.queue_regions))
-            self._announced += regions
-            return Ticket(self, regions)
+    @property
+    def cap(self) -> int:
+        """The most regions that a batch may hold now."""
+        return self._pace.cap
 
-    def enqueue(self, ticket: Ticket[Item, Output], items: Sequence[Item]) -> None:
-        """See `Ticket.submit`."""
-        if len(items) != ticket.regions:
-            raise ValueError(f"{ticket.regions} regions were admitted, {len(items)} handed in")
-        jobs = [_Job(item, self._cost(item), index, ticket) for index, item in enumerate(items)]
+    @property
+    def silent_s(self) -> float:
+        """For how long the running batch has given no sign of life; 0 when none runs."""
+        return time.monotonic() - self._beat if self._running else 0.0
+
+    def admit(self, regions: int, key: str | None = None, deadline: float = math.inf) -> Ticket[Item, Output]:
+        """Room for a whole request or none. deadline: on the monotonic clock. Raises FullError or ClosedError."""
         with self._changed:
-            if self._ended:
+            if self._closed or self._ended or self._suspended:
                 raise ClosedError
-            self._announced -= ticket.unsubmitted
-            ticket.unsubmitted = 0
-            ticket.submitted_at = time.monotonic()
-            ticket.waiting.extend(jobs)
-            self._tickets.append(ticket)
+            self._refuse_excess(self.waiting + regions - self._limits.queue_regions, 1, "queue_full")
+            if self._limits.key_regions:
+                excess = self._of_key[key] + regions - self._limits.key_regions
+                # A key that has too much gets its share of the drain only.
+                self._refuse_excess(excess, max(1, self._turns.num_keys), "key_share")
+            self._announced += regions
+            self._of_key[key] += regions
+            return Ticket(self, Request(regions, key, deadline))
+
+    def enqueue(self, request: Request[Item, Output], items: Sequence[Item]) -> None:
+        """See `Ticket.submit`."""
+        if len(items) != request.regions:
+            raise ValueError(f"{request.regions} regions were admitted, {len(items)} handed in")
+        jobs = [Job(item, self._cost(item), index, request) for index, item in enumerate(items)]
+        with self._changed:
+            if self._ended or self._suspended:
+                raise ClosedError
+            self._announced -= request.announced
+            request.announced = 0
+            request.submitted_at = time.monotonic()
+            request.waiting.extend(jobs)
+            self._turns.add(request)
             self._queued += len(jobs)
             self._changed.notify_all()
 
-    def withdraw(self, ticket: Ticket[Item, Output]) -> None:
-        """Take out what the device has not begun; what runs is finished and thrown away."""
+    def withdraw(self, request: Request[Item, Output]) -> None:
+        """Take out what the device has not begun; what runs is stopped once nobody else waits for it either."""
         with self._changed:
-            self._announced -= ticket.unsubmitted
-            ticket.unsubmitted = 0
-            if ticket.waiting:
-                self._queued -= len(ticket.waiting)
-                ticket.waiting.clear()
-                self._tickets.remove(ticket)
+            request.given_up = True
+            self._announced -= request.announced
+            self._of_key[request.key] -= request.announced
+            request.announced = 0
+            self._remove(request)
+            if self._of_key[request.key] == 0:
+                del self._of_key[request.key]
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -153,26 +164,48 @@ class Batcher(Generic[Item, Output]):
             self._closed = True
             self._changed.notify_all()
 
-    def serve(self, run: Callable[[Sequence[Item]], Sequence[Output]]) -> None:
-        """The loop of the one device thread, until `close` and an empty queue.
+    def suspend(self) -> None:
+        """Fail everything that waits or runs, and take nothing until `resume`."""
+        with self._changed:
+            self._suspended = True
+            self._fail_all()
+
+    def resume(self) -> None:
+        """Take requests again."""
+        with self._changed:
+            self._suspended = False
+
+    def lower_cap(self, regions: int) -> None:
+        """Let no batch hold more regions than so many, until things have gone well for a while."""
+        with self._changed:
+            self._pace.lower_cap(regions)
+
+    def serve(self, run: Run[Item, Output]) -> None:
+        """The loop of the one device thread, until `close` and an empty queue. Raises EndError if `run` does.
 
         However it ends, everything still waiting fails with ClosedError: no future is left hanging.
         """
         try:
             while batch := self._next_batch():
-                self._run_batch(run, batch)
+                self._run_apart(run, batch)
+                with self._changed:
+                    self._running = []
         finally:
-            self._abandon()
+            with self._changed:
+                self._ended = True
+                self._fail_all()
+                self._running = []
 
-    def _next_batch(self) -> list[_Job[Item, Output]]:
+    def _next_batch(self) -> list[Job[Item, Output]]:
         """The next batch, as soon as there is one; empty when the batcher is closed and has run dry."""
         with self._changed:
             while True:
-                if self._queued:
+                if self._turns:
                     self._await_company()
-                    self._running = self._take()
-                    if self._running:
-                        self._batches += 1
+                    self._expire()
+                    if self._turns:
+                        self._beat = time.monotonic()
+                        self._running = self._take()
                         return self._running
                 elif self._closed and not self._announced:
                     return []
@@ -181,72 +214,92 @@ class Batcher(Generic[Item, Output]):
 
     def _await_company(self) -> None:
         """Wait only for regions that are announced already: a lone request is never held up."""
-        due = self._tickets[0].submitted_at + self._limits.batch_wait_s
-        while self._announced and self._queued < self._limits.batch_regions:
+        due = min(request.submitted_at for request in self._turns) + self._limits.batch_wait_s
+        while self._announced and self._queued < self._pace.cap:
             remaining = due - time.monotonic()
             if remaining <= 0:
                 return
             self._changed.wait(remaining)
 
-    def _take(self) -> list[_Job[Item, Output]]:
-        """One region of each waiting request in turn, until the batch is full. Called under the lock."""
-        batch: list[_Job[Item, Output]] = []
+    def _expire(self) -> None:
+        """Fail what waits beyond its deadline, before any work is spent on it."""
+        now = time.monotonic()
+        for request in [each for each in self._turns if now >= each.deadline]:
+            self._remove(request)
+            request.fail(ExpiredError())
+
+    def _take(self) -> list[Job[Item, Output]]:
+        batch: list[Job[Item, Output]] = []
         views = 0
-        while self._tickets and len(batch) < self._limits.batch_regions:
-            ticket = self._tickets[0]
-            if batch and views + ticket.waiting[0].cost > self._limits.batch_views:
+        while self._turns and len(batch) < self._pace.cap:
+            if batch and views + self._turns.next_cost() > self._limits.batch_views:
                 break
-            self._tickets.popleft()
-            batch.append(ticket.waiting.popleft())
+            batch.append(self._turns.take())
             views += batch[-1].cost
-            if ticket.waiting:
-                self._tickets.append(ticket)
+            self._of_key[batch[-1].request.key] -= 1
         self._queued -= len(batch)
         return batch
 
-    def _run_batch(self, run: Callable[[Sequence[Item]], Sequence[Output]], batch: list[_Job[Item, Output]]) -> None:
+    def _run_apart(self, run: Run[Item, Output], jobs: list[Job[Item, Output]]) -> None:
+        """Run the jobs together; where that fails, in halves, until the failing ones stand alone."""
         began = time.monotonic()
-        outputs: Sequence[Output | None] = [None] * len(batch)
+        outputs: Sequence[Output | None] = [None] * len(jobs)
         error: Exception | None = None
         try:
-            outputs = run([job.item for job in batch])
-            if len(outputs) != len(batch):
-                raise RuntimeError(f"{len(batch)} regions went in, {len(outputs)} outputs came out")
+            outputs = self._run_together(run, jobs)
+        except EndError:
+            raise
         except Exception as raised:
-            # The border of the device thread: whatever a model raises belongs to these regions, and the loop
-            # lives. A BaseException (the thread is being ended) leaves `_running` to `_abandon`.
-            error, outputs = raised, [None] * len(batch)
-        self._measure(len(batch), time.monotonic() - began)
-        for job, output in zip(batch, outputs, strict=True):
-            self._resolve(job, Outcome(output, error, (began - job.ticket.submitted_at) * 1e3, self._batches))
+            # The border of the device thread: whatever a model raises belongs to these regions, and the loop lives.
+            error = raised
+        if error is None or isinstance(error, UnwantedError) or len(jobs) == 1:
+            self._resolve(jobs, outputs, error, began)
+            return
+        del error  # with it go the frames of the failed run and what they hold of the device's memory
+        half = len(jobs) // 2
+        self._run_apart(run, jobs[:half])
+        self._run_apart(run, jobs[half:])
+
+    def _run_together(self, run: Run[Item, Output], jobs: Sequence[Job[Item, Output]]) -> Sequence[Output]:
+        def should_stop() -> bool:
+            self._beat = now = time.monotonic()
+            return not any(job.request.wanted(now) for job in jobs)
+
+        if should_stop():
+            raise UnwantedError
+        began = time.monotonic()
+        outputs = run([job.item for job in jobs], should_stop)
+        if len(outputs) != len(jobs):
+            raise RuntimeError(f"{len(jobs)} regions went in, {len(outputs)} outputs came out")
         with self._changed:
-            self._running = []
+            self._pace.ran(len(jobs), time.monotonic() - began)
+        return outputs
 
-    def _resolve(self, job: _Job[Item, Output], outcome: Outcome[Output]) -> None:
-        ticket = job.ticket
-        ticket.outcomes[job.index] = outcome
-        ticket.missing -= 1
-        if ticket.missing == 0:
-            ticket.future.set_result([each for each in ticket.outcomes if each is not None])
-
-    def _abandon(self) -> None:
-        """The thread ends: nothing is admitted any more, and every unresolved ticket fails."""
+    def _resolve(
+        self,
+        jobs: Sequence[Job[Item, Output]],
+        outputs: Sequence[Output | None],
+        error: Exception | None,
+        began: float,
+    ) -> None:
         with self._changed:
-            self._ended = True
-            tickets = {id(job.ticket): job.ticket for job in self._running}
-            tickets.update((id(ticket), ticket) for ticket in self._tickets)
-            self._running, self._queued = [], 0
-            self._tickets.clear()
-            for ticket in tickets.values():
-                ticket.waiting.clear()  # nothing is left to withdraw
-        for ticket in tickets.values():
-            if not ticket.future.done():
-                ticket.future.set_exception(ClosedError())
+            self._batches += 1
+            for job, output in zip(jobs, outputs, strict=True):
+                queue_ms = (began - job.request.submitted_at) * 1e3
+                job.request.record(job.index, Outcome(output, error, queue_ms, self._batches))
 
-    def _measure(self, regions: int, seconds: float) -> None:
-        rate = regions / max(seconds, 1e-6)
-        first = self._regions_per_s == 0.0
-        self._regions_per_s = rate if first else self._regions_per_s + RATE_SMOOTHING * (rate - self._regions_per_s)
+    def _remove(self, request: Request[Item, Output]) -> None:
+        if request.waiting:
+            self._turns.remove(request)
+            self._queued -= len(request.waiting)
+            self._of_key[request.key] -= len(request.waiting)
+            request.waiting.clear()
 
-    def _seconds_to_drain(self, regions: int) -> float:
-        return regions / self._regions_per_s if self._regions_per_s else 1.0
+    def _fail_all(self) -> None:
+        for request in [*self._turns, *(job.request for job in self._running)]:
+            self._remove(request)
+            request.fail(ClosedError())
+
+    def _refuse_excess(self, excess: int, shares: int, reason: str) -> None:
+        if excess > 0:
+            raise FullError(self._pace.seconds_for(excess * shares), reason)

@@ -82,16 +82,19 @@ def _serve(**flags: str | None) -> None:
         settings = load_settings({name: value for name, value in flags.items() if value is not None})
     except SettingsError as error:
         fail(str(error))
-    from .server import listen, serve
+    from .server import leave, listen, serve
 
     try:
         listener = listen(settings.host, settings.port)
     except OSError as error:
         fail(f"cannot listen on {settings.host} port {settings.port}: {_reason(error)}.")
-    code, sentence = serve(settings, listener)
+    try:
+        code, sentence = serve(settings, listener)
+    except SettingsError as error:
+        fail(str(error))
     if sentence:
-        fail(sentence, code)
-    raise SystemExit(code)
+        print(f"dynrefer: {sentence}", file=sys.stderr)
+    leave(code)
 
 
 def _reason(error: OSError) -> str:
@@ -104,7 +107,8 @@ def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
     parameters, annotations = [], {}
     for name in flag_names():
         field = Settings.model_fields[name]
-        help_text = f"{field.description}. [default: {field.default}; {PREFIX}{name.upper()}]"
+        default = "none" if field.default in (None, (), "") else field.default
+        help_text = f"{field.description}. [default: {default}; {PREFIX}{name.upper()}]"
         annotation = Annotated[
             str | None,
             typer.Option("--" + name.replace("_", "-"), help=help_text, metavar="VALUE", show_default=False),
@@ -117,6 +121,18 @@ def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
 
 
 app.command("serve")(_with_flags(_serve))
+
+
+@app.command()
+def key(name: Annotated[str, typer.Argument(help="Who will hold the key: letters, digits, dots, - and _.")]) -> None:
+    """Make a key: its line for the keys file on standard output, the key itself on standard error."""
+    from .auth import KEY_LINE, new_key
+
+    secret, line = new_key(name)
+    if not KEY_LINE.fullmatch(line):
+        fail(f"{name!r} is no name for a key: 1 to 64 letters, digits, dots, - and _ are taken.")
+    print(line)
+    print(f"The key, shown only here: {secret}", file=sys.stderr)
 
 
 @app.command()

@@ -80,8 +80,8 @@ class UnauthorizedError(ServiceError):
 class _RetryLaterError(ServiceError):
     """A refusal that is worth another try. retry_after_s: whole seconds, at least 1."""
 
-    def __init__(self, detail: str, retry_after_s: float = 1.0) -> None:
-        super().__init__(detail)
+    def __init__(self, detail: str, retry_after_s: float = 1.0, flaws: Sequence[Flaw] = ()) -> None:
+        super().__init__(detail, flaws)
         self.retry_after_s = max(1, math.ceil(retry_after_s))
 
 

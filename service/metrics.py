@@ -43,13 +43,20 @@ class Metrics:
         self.rejected = Counter(
             "dynrefer_rejected", "Requests turned away before any work.", ["reason"], registry=self.registry
         )
+        self.device_oom = Counter(
+            "dynrefer_device_oom", "Batches that did not fit the device's memory.", registry=self.registry
+        )
+        self.batch_cap_regions = Gauge(
+            "dynrefer_batch_cap_regions", "Most regions in a batch, lowered by want of memory.", registry=self.registry
+        )
         self.queue_regions = Gauge(
             "dynrefer_queue_regions", "Regions admitted and waiting for the device.", registry=self.registry
         )
 
-    def watch_queue(self, waiting: Callable[[], float]) -> None:
-        """Read the queue's length whenever the metrics are read."""
+    def watch_queue(self, waiting: Callable[[], float], cap: Callable[[], float]) -> None:
+        """Read the queue's length and the cap on batches whenever the metrics are read."""
         self.queue_regions.set_function(waiting)
+        self.batch_cap_regions.set_function(cap)
 
     def observe_stages(self, timings_ms: Mapping[str, float]) -> None:
         """Count one described request's stages."""

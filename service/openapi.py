@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from .auth import OPEN_PATHS
 from .errors import (
     PROBLEM_JSON,
     TABLE,
@@ -108,8 +109,11 @@ def pick(problems: Mapping[int, dict[str, Any]], *statuses: int) -> dict[int | s
     return {status: problems[status] for status in statuses}
 
 
-def document(app: FastAPI) -> dict[str, Any]:
-    """The whole document; the schemas that only our own parsing uses are added to FastAPI's."""
+def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
+    """The whole document; the schemas that only our own parsing uses are added to FastAPI's.
+
+    with_keys: whether every route but the probes wants a key.
+    """
     found = get_openapi(title=TITLE, version=API_VERSION, description=DESCRIPTION, routes=app.routes)
     _, extra = models_json_schema(
         [(DescribeRequest, "validation"), (DescribeFields, "validation"), (Problem, "serialization")],
@@ -118,4 +122,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(extra["$defs"])
     found["components"]["schemas"] = dict(sorted(schemas.items()))
+    if with_keys:
+        found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        found["security"] = [{"key": []}]
+        for path in OPEN_PATHS:
+            found["paths"][path]["get"]["security"] = []
     return found

@@ -3,18 +3,19 @@
 Errors that nothing else caught end here, with a trace in the log and a plain problem document for the client.
 """
 
+import asyncio
 import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .auth import OPEN_PATHS
-from .errors import problem_response
+from .errors import UnavailableError, problem_response
 from .metrics import Metrics, outcome_of
 
 logger = logging.getLogger("service.access")
@@ -24,11 +25,15 @@ UNMATCHED = "unmatched"
 
 
 class RequestRecord:
-    """ASGI middleware. Sets `scope["state"]`: request_id, began (perf_counter seconds) and timings_ms."""
+    """ASGI middleware. Sets `scope["state"]`: request_id, began (perf_counter seconds), timings_ms and key.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    closing: whether answers are to end their connections.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, closing: Callable[[], bool]) -> None:
         self.app = app
         self._metrics = metrics
+        self._closing = closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, whatever happens inside."""
@@ -37,7 +42,7 @@ class RequestRecord:
             return
         began = time.perf_counter()
         state = scope.setdefault("state", {})
-        state.update(request_id=_request_id(Headers(scope=scope)), began=began, timings_ms={})
+        state.update(request_id=_request_id(Headers(scope=scope)), began=began, timings_ms={}, key=None)
         status = 0
 
         async def send_recorded(message: Message) -> None:
@@ -48,10 +53,18 @@ class RequestRecord:
                 headers["X-Request-Id"] = state["request_id"]
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Server-Timing"] = _server_timing(state["timings_ms"], began)
+                if self._closing():
+                    headers["Connection"] = "close"  # so that the client sends its next request elsewhere
             await send(message)
 
         try:
             await self.app(scope, receive, send_recorded)
+        except asyncio.CancelledError:
+            # Nothing but the end of the grace time cancels a request from outside; it still gets its answer.
+            if status:
+                raise
+            error = UnavailableError("The service is shutting down.")
+            await problem_response(error, state["request_id"])(scope, receive, send_recorded)
         except Exception as error:
             # The border of the application: whatever went wrong, the client gets an answer and the log the
             # trace.
@@ -72,6 +85,8 @@ class RequestRecord:
             "status": status,
             "duration_ms": round(seconds * 1e3, 3),
         }
+        if scope["state"]["key"] is not None:
+            fields["key"] = scope["state"]["key"]  # the key's name
         # Probes come every few seconds for ever; who wants to see them asks for the level.
         level = logging.DEBUG if route in OPEN_PATHS else logging.INFO
         logger.log(level, "%s %s %d", fields["method"], route, status, extra={"fields": fields})

@@ -1,20 +1,32 @@
 """Runs the application under uvicorn: signals, drain, and how the process ends."""
 
+import asyncio
+import contextlib
+import os
+import resource
 import socket
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from types import FrameType
+from typing import NoReturn
 
 import uvicorn
+from prometheus_client import CollectorRegistry, start_http_server
 
 from . import logs
 from .app import create_app
-from .engine import Engine, Predictor
-from .settings import Settings
+from .device import Predictor
+from .engine import Engine
+from .protocol import GuardedProtocol, guarded
+from .settings import Settings, SettingsError
 
-STOPPED, NOT_LOADED, DEVICE_LOST = 0, 2, 3  # exit codes
-
+STOPPED, CUT_OFF, NOT_LOADED, DEVICE_LOST = 0, 1, 2, 3  # exit codes
 
 BACKLOG = 2_048  # connections that wait to be accepted
+# How long a drain waits for connections on which a request may be under way that has not reached us yet.
+LINGER_S = 1.0
 
 
 class DrainingServer(uvicorn.Server):
@@ -29,6 +41,26 @@ class DrainingServer(uvicorn.Server):
         self.force_exit = self.should_exit
         self.should_exit = True
         self._engine.begin_drain()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Go on accepting, and answering 503, until nothing is owed to anybody; then uvicorn's own shutdown.
+
+        Closing at once, as uvicorn does, would cut off connections whose request is still on its way.
+        """
+        self._engine.begin_drain()  # no signal has come where the device was lost
+        began = time.monotonic()
+        grace_s = self.config.timeout_graceful_shutdown or 0
+        while not self.force_exit and self._owes(time.monotonic() - began < LINGER_S):
+            if time.monotonic() - began >= grace_s:
+                break
+            await asyncio.sleep(0.02)
+        self.config.timeout_graceful_shutdown = max(0, round(grace_s - (time.monotonic() - began)))
+        await super().shutdown(sockets)
+
+    def _owes(self, lingering: bool) -> bool:
+        """Whether an answer is owed, or for a while: may be, on any connection."""
+        connections = [each for each in self.server_state.connections if isinstance(each, GuardedProtocol)]
+        return any(lingering or each.asked for each in connections)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -48,12 +80,16 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(settings: Settings, listener: socket.socket, predictor: Predictor | None = None) -> tuple[int, str]:
-    """Serve until a signal comes or the device's thread ends. Gives exit code and a sentence, if any."""
+    """Serve until a signal comes or the device is given up. Gives exit code and a sentence, if any.
+
+    Raises SettingsError for a setting that shows to be wrong only now.
+    """
     logs.configure(settings)
-    app = create_app(settings, predictor)
+    app = create_app(settings, predictor, on_loss=lambda: setattr(server, "should_exit", True))
     engine: Engine = app.state.engine
     config = uvicorn.Config(
         app,
+        http=guarded(settings.header_timeout_s),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -63,15 +99,55 @@ def serve(settings: Settings, listener: socket.socket, predictor: Predictor | No
         timeout_graceful_shutdown=settings.shutdown_grace_s,
     )
     server = DrainingServer(config, engine)
-
-    def give_up() -> None:
-        server.should_exit = True
-
-    engine.on_loss = give_up
-    host, port = listener.getsockname()[:2]
-    shown = f"[{host}]" if ":" in host else host
-    print(f"Listening on http://{shown}:{port}", file=sys.stderr, flush=True)
-    server.run(sockets=[listener])
+    _allow_many_connections()
+    with _metrics_port(settings, app.state.metrics.registry):
+        print(f"Listening on {_address(listener)}", file=sys.stderr, flush=True)
+        server.run(sockets=[listener])
     if engine.failure:
         return NOT_LOADED, str(engine.failure)
-    return (DEVICE_LOST, "the device's thread ended; see the log.") if engine.lost else (STOPPED, "")
+    if engine.lost:
+        return DEVICE_LOST, "the device is lost; see the log."
+    return (CUT_OFF, "ended at once by a second signal.") if server.force_exit else (STOPPED, "")
+
+
+@contextlib.contextmanager
+def _metrics_port(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
+    """Serve the metrics on a port of their own, where one is set."""
+    if settings.metrics_port is None:
+        yield
+        return
+    try:
+        httpd, _ = start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    except OSError:
+        where = f"{settings.metrics_host} port {settings.metrics_port}"
+        raise SettingsError(f"cannot listen on {where} for the metrics.") from None
+    print(f"Metrics on {_address(httpd.socket)}/metrics", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _allow_many_connections() -> None:
+    """As many open files as the system lets us have: each connection of a slow client is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, also where a thread is stuck in work that nothing can interrupt."""
+    until = time.monotonic() + LINGER_S
+    for thread in threading.enumerate():
+        if thread.name.startswith(("device", "worker", "clerk")):
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                sys.stderr.flush()
+                os._exit(code)  # an ordinary end would wait for it
+    raise SystemExit(code)

@@ -91,7 +91,7 @@ class FakePredictor:
                 raise
         return prepared
 
-    def run(self, regions: Sequence[FakeRegion]) -> list[float]:
+    def run(self, regions: Sequence[FakeRegion], should_stop: Callable[[], bool] = lambda: False) -> list[float]:
         """One number per region."""
         self.run_threads.add(threading.current_thread().name)
         boxes = [region.box for region in regions]

@@ -8,7 +8,7 @@ import os
 import sys
 
 from model.errors import ModelNotFoundError
-from service.server import listen, serve
+from service.server import leave, listen, serve
 from service.settings import load_settings
 
 from .fakes import FakePredictor, slowly
@@ -31,7 +31,7 @@ def main() -> None:
     code, sentence = serve(settings, listen(settings.host, settings.port), predictor)
     if sentence:
         print(f"dynrefer: {sentence}", file=sys.stderr)
-    raise SystemExit(code)
+    leave(code)
 
 
 if __name__ == "__main__":

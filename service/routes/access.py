@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from ..bodies import Buffer
 from ..engine import Engine
 from ..metrics import Metrics
 from ..settings import Settings
@@ -12,6 +13,11 @@ from ..settings import Settings
 def _engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
+
+
+def _buffer(request: Request) -> Buffer:
+    buffer: Buffer = request.app.state.buffer
+    return buffer
 
 
 def _metrics(request: Request) -> Metrics:
@@ -24,6 +30,7 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
+CurrentBuffer = Annotated[Buffer, Depends(_buffer)]
 CurrentEngine = Annotated[Engine, Depends(_engine)]
 CurrentMetrics = Annotated[Metrics, Depends(_metrics)]
 CurrentSettings = Annotated[Settings, Depends(_settings)]

@@ -12,13 +12,15 @@ from starlette.requests import ClientDisconnect
 
 from .. import images
 from ..answers import answer, queries
-from ..engine import Described, Engine
-from ..errors import BodyTooLargeError, DeadlineError, InvalidRequestError
+from ..bodies import read_body
+from ..engine import Caller, Engine
+from ..errors import DeadlineError, InvalidRequestError
 from ..intake import Intake, check_headers, read_request
 from ..openapi import DESCRIBE_EXTRA, PROBLEMS, pick
+from ..outcomes import Described
 from ..schemas import DescribeResponse, RegionIn
 from ..settings import Settings
-from .access import CurrentEngine, CurrentSettings
+from .access import CurrentBuffer, CurrentEngine, CurrentSettings
 
 router = APIRouter(tags=["describe"])
 
@@ -41,7 +43,9 @@ CLIENT_CLOSED_REQUEST = 499
     responses=pick(PROBLEMS, 401, 413, 415, 422, 429, 500, 503, 504),
     openapi_extra=DESCRIBE_EXTRA,
 )
-async def describe(request: Request, engine: CurrentEngine, settings: CurrentSettings) -> Response:
+async def describe(
+    request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
+) -> Response:
     """Captions, tags, attributes and categories of regions, with scores and with the views that were looked
     at.
 
@@ -53,28 +57,32 @@ async def describe(request: Request, engine: CurrentEngine, settings: CurrentSet
     # Both before the body is read: what will be refused anyway need not be uploaded.
     check_headers(request.headers.get("content-type", ""), request.headers.get("content-encoding", ""))
     timeout_s = _timeout_s(request.headers.get("x-request-timeout"), settings.request_timeout_s)
+    caller = Caller(request.state.key, time.monotonic() + timeout_s)
     try:
         async with asyncio.timeout(timeout_s):
-            body = await _read_body(request, settings.max_body_bytes)
-            return await _unless_disconnected(request, _answer(request, body, engine, settings))
+            with buffer.lease() as lease:
+                body = await read_body(request, settings.max_body_bytes, lease)
+                return await _unless_disconnected(request, _answer(request, body, engine, settings, caller))
     except TimeoutError:
         raise DeadlineError(f"The answer was not ready within {timeout_s:g} seconds.") from None
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def _answer(request: Request, body: bytes, engine: Engine, settings: Settings) -> Response:
+async def _answer(request: Request, body: bytes, engine: Engine, settings: Settings, caller: Caller) -> Response:
+    engine.check_room(caller)
     intake = await _parse(body, request.headers["content-type"], engine, settings)
     described = await engine.describe(
         regions=len(intake.fields.regions),
         decode=partial(images.decode, intake.image, settings.max_image_pixels),
         ask=partial(queries, intake.fields),
+        caller=caller,
     )
     total_ms = (time.perf_counter() - request.state.began) * 1e3
     write = partial(_write, request.state.request_id, engine.card.name, intake.fields.regions, described, total_ms)
     few = len(intake.fields.regions) * intake.fields.top_k <= INLINE_LABELS
     request.state.timings_ms = described.timings_ms
-    return Response(write() if few else await engine.work(write), media_type="application/json")
+    return Response(write() if few else await engine.parse(write), media_type="application/json")
 
 
 def _write(request_id: str, model: str, regions: Sequence[RegionIn], described: Described, total_ms: float) -> str:
@@ -83,21 +91,7 @@ def _write(request_id: str, model: str, regions: Sequence[RegionIn], described: 
 
 async def _parse(body: bytes, content_type: str, engine: Engine, settings: Settings) -> Intake:
     parse = partial(read_request, body, content_type, settings)
-    return parse() if len(body) <= INLINE_BYTES else await engine.work(parse)
-
-
-async def _read_body(request: Request, max_bytes: int) -> bytes:
-    """The whole body, refused as soon as it is known to be too large."""
-    refusal = BodyTooLargeError(f"The body is larger than {max_bytes} bytes.")
-    declared = request.headers.get("content-length", "")
-    if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
-        raise refusal
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise refusal
-    return bytes(body)
+    return parse() if len(body) <= INLINE_BYTES else await engine.parse(parse)
 
 
 def _timeout_s(header: str | None, longest_s: float) -> float:

@@ -11,6 +11,7 @@ from ..schemas import ModelList, Status
 from .access import CurrentEngine, CurrentMetrics, CurrentSettings
 
 router = APIRouter(tags=["operations"])
+metrics_router = APIRouter(tags=["operations"])  # by itself: the metrics may have a port of their own
 
 
 @router.get("/livez", summary="Is the process alive?")
@@ -27,7 +28,7 @@ async def readyz(engine: CurrentEngine) -> Status:
     return Status(status="ready")
 
 
-@router.get(
+@metrics_router.get(
     "/metrics",
     summary="Metrics, in the Prometheus text format",
     response_class=Response,

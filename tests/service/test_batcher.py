@@ -6,7 +6,14 @@ from concurrent.futures import Future
 
 import pytest
 
-from service.batcher import Batcher, ClosedError, FullError, Limits, Outcome, Ticket
+from service.batcher import (
+    Batcher,
+    ClosedError,
+    FullError,
+    Limits,
+    Ticket,
+)
+from service.turns import Outcome
 
 WAIT_S = 10
 
@@ -30,7 +37,7 @@ class Bench:
         self.thread = threading.Thread(target=self.batcher.serve, args=(self._run,), daemon=True)
         self.thread.start()
 
-    def _run(self, items: Sequence[int]) -> Sequence[int]:
+    def _run(self, items: Sequence[int], should_stop: Callable[[], bool]) -> Sequence[int]:
         self.batches.append(list(items))
         self.running.release()
         assert self.gate.acquire(timeout=WAIT_S)
@@ -176,8 +183,8 @@ def test_the_end_of_the_thread_fails_everything(bench: Callable[..., Bench]) -> 
         announced.submit([30])
     with pytest.raises(ClosedError):
         one.batcher.admit(1)
-    for each in (ticket, announced):
-        one.batcher.withdraw(each)  # as leaving the ticket does
+    with ticket, announced:
+        pass
     assert one.batcher.waiting == 0
 
 

@@ -37,7 +37,7 @@ def test_help_loads_no_torch() -> None:
 
 def test_serve_lists_every_setting() -> None:
     text = dynrefer("serve", "--help").stdout
-    assert "--max-body-bytes" in text and "DYNREFER_PORT" in text and "api-keys" not in text
+    assert "--max-body-bytes" in text and "DYNREFER_PORT" in text and "--api-keys " not in text
 
 
 def test_mistakes_in_settings() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,7 +11,8 @@ import pytest
 
 from model import Corners, RegionQuery
 from service.batcher import Outcome
-from service.engine import Described, Engine, Phase, _total_stages
+from service.engine import Caller, Engine, Phase
+from service.outcomes import Described, total_stages
 from service.errors import UnavailableError
 from service.metrics import Metrics
 from service.settings import Settings
@@ -30,7 +32,8 @@ async def ready(engine: Engine) -> None:
 async def describe(engine: Engine, *sides: float) -> Described:
     """Ask for one region per side."""
     queries = [RegionQuery(box=(0.0, 0.0, side, side)) for side in sides]
-    return await engine.describe(len(queries), lambda: IMAGE, lambda width, height: queries)
+    caller = Caller(None, time.monotonic() + 60)
+    return await engine.describe(len(queries), lambda: IMAGE, lambda width, height: queries, caller)
 
 
 def test_stages_of_a_request() -> None:
@@ -40,7 +43,7 @@ def test_stages_of_a_request() -> None:
     slow = replace(region, timings_ms={"views": 1.0, "vision": 5.0})
     outcomes = [Outcome(0.0, None, queue_ms, batch) for queue_ms, batch in ((1.0, 7), (2.0, 7), (9.0, 8))]
     # The first two shared a batch, so they went through it at the same time; the third came after them.
-    assert _total_stages([region, slow, slow], outcomes) == {
+    assert total_stages([region, slow, slow], outcomes) == {
         "views": 2.5, "queue": 9.0, "vision": 10.0, "heads": 1.0, "caption": 3.0,
     }  # fmt: skip
 

@@ -1,0 +1,58 @@
+"""Reading request bodies: each within its own limit, and all that are held at a time within another."""
+
+from types import TracebackType
+from typing import Self
+
+from starlette.requests import Request
+
+from .errors import BodyTooLargeError, QueueFullError
+
+
+class Buffer:
+    """The bytes of bodies that the process may hold at a time. Touched by the event loop alone."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.held_bytes = 0
+
+    def lease(self) -> "Lease":
+        """A part of the buffer for one request; a context manager that gives it back."""
+        return Lease(self)
+
+
+class Lease:
+    """What one request holds of the buffer."""
+
+    def __init__(self, buffer: Buffer) -> None:
+        self._buffer = buffer
+        self._bytes = 0
+
+    def add(self, length: int) -> None:
+        """Raises QueueFullError where the buffer has no room for so many bytes more."""
+        if self._buffer.held_bytes + length > self._buffer.max_bytes:
+            raise QueueFullError("The service is receiving as many bytes as it can hold; try again later.")
+        self._buffer.held_bytes += length
+        self._bytes += length
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._buffer.held_bytes -= self._bytes
+
+
+async def read_body(request: Request, max_bytes: int, lease: Lease) -> bytes:
+    """The whole body. Raises BodyTooLargeError as soon as it is known to be too large, and QueueFullError."""
+    refusal = BodyTooLargeError(f"The body is larger than {max_bytes} bytes.")
+    declared = request.headers.get("content-length", "")
+    if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
+        raise refusal
+    body = bytearray()
+    async for chunk in request.stream():
+        lease.add(len(chunk))
+        body += chunk
+        if len(body) > max_bytes:
+            raise refusal
+    return bytes(body)

@@ -1,0 +1,109 @@
+"""What came off the device -> a request's answer, or one error that points at each region at fault."""
+
+import dataclasses
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from model import RegionDescription
+from model.errors import DeviceMemoryError, OutputError, QueryError
+
+from .batcher import UnwantedError
+from .device import Predictor, PreparedRegion
+from .errors import DeadlineError, Flaw, RegionFailedError, UnavailableError
+from .turns import Outcome
+
+logger = logging.getLogger(__name__)
+
+# Stages that the regions of one batch go through together.
+BATCH_STAGES = ("vision", "heads", "caption")
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A request's answer, before it has a schema. Sizes in pixels, times in milliseconds.
+
+    queue_ms: per region. timings_ms: decode, views, queue, vision, heads, caption of the request as a whole.
+    """
+
+    width: int
+    height: int
+    regions: tuple[RegionDescription, ...]
+    queue_ms: tuple[float, ...]
+    timings_ms: Mapping[str, float]
+
+
+def finish_regions(
+    predictor: Predictor, prepared: Sequence[PreparedRegion], outcomes: Sequence[Outcome[Any]]
+) -> tuple[RegionDescription, ...]:
+    """The regions' records. CPU work.
+
+    Raises, for the regions at fault: QueryError, DeadlineError, UnavailableError (too large for the device's memory),
+    RegionFailedError.
+    """
+    found: list[RegionDescription] = []
+    failures: dict[int, Exception] = {}
+    for index, (region, outcome) in enumerate(zip(prepared, outcomes, strict=True)):
+        if outcome.error is not None:
+            failures[index] = outcome.error
+            continue
+        try:
+            found.append(_checked(predictor.finish(region, outcome.output)))
+        except Exception as error:
+            # The border of the model: whatever it raises belongs to this region.
+            failures[index] = error
+    if failures:
+        raise _as_one(failures)
+    return tuple(found)
+
+
+def _checked(region: RegionDescription) -> RegionDescription:
+    """Raises OutputError where a score is NaN or infinite: JSON has no such numbers, and no client expects them."""
+    if not all(map(math.isfinite, _numbers(dataclasses.astuple(region)))):
+        raise OutputError("a score is NaN or infinite.")
+    return region
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _numbers(each)
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from _numbers(each)
+
+
+def _as_one(failures: Mapping[int, Exception]) -> Exception:
+    for index, error in failures.items():
+        if isinstance(error, QueryError):
+            error.index = index
+            return error
+        if isinstance(error, UnwantedError):  # somebody does wait: then it was stopped at its deadline
+            return DeadlineError("The deadline passed while the regions were being described.")
+    starved = [index for index, error in failures.items() if isinstance(error, DeviceMemoryError)]
+    if len(starved) == len(failures):
+        detail = "The device has not enough memory for this region."
+        return UnavailableError(detail, flaws=[Flaw(f"/regions/{index}", detail) for index in starved])
+    logger.error("%d region(s) failed", len(failures), exc_info=next(iter(failures.values())))
+    detail = "The model failed on this region."
+    return RegionFailedError(detail, [Flaw(f"/regions/{index}", detail) for index in failures])
+
+
+def total_stages(regions: Sequence[RegionDescription], outcomes: Sequence[Outcome[Any]]) -> dict[str, float]:
+    """Stage times of the request. Regions of one batch ran side by side, batches one after another."""
+    totals = {
+        "views": sum(region.timings_ms.get("views", 0.0) for region in regions),
+        "queue": max(outcome.queue_ms for outcome in outcomes),
+    }
+    for stage in BATCH_STAGES:
+        per_batch: dict[int, float] = {}
+        for region, outcome in zip(regions, outcomes, strict=True):
+            if stage in region.timings_ms:
+                per_batch[outcome.batch] = max(per_batch.get(outcome.batch, 0.0), region.timings_ms[stage])
+        if per_batch:
+            totals[stage] = sum(per_batch.values())
+    return totals

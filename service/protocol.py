@@ -1,0 +1,114 @@
+"""HTTP/1.1 connections, stricter than uvicorn's own: headers must come in time, and what cannot be parsed gets a
+problem document like every other mistake."""
+
+import asyncio
+import json
+import secrets
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
+
+from .errors import PROBLEM_JSON, TABLE, HttpMeaning, UnavailableError, problem_type
+
+BAD_REQUEST = HttpMeaning(400, "bad-request", "The bytes are no HTTP request")
+TIMED_OUT = HttpMeaning(408, "request-timeout", "The request's headers did not come in time")
+ENDING = TABLE[UnavailableError]
+
+
+class GuardedProtocol(H11Protocol):
+    """A connection. header_timeout_s: from its opening, or the first byte of a later request, to the last header."""
+
+    header_timeout_s: float  # set by `guarded`
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether a request's headers are in and its answer is still owed."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Opened: its first request is awaited from now on."""
+        super().connection_made(transport)
+        self._await_headers()
+
+    def data_received(self, data: bytes) -> None:
+        """A later byte does not push the limit out: that is how a slow client would live for ever."""
+        if self._header_timer is None and not self.asked:
+            self._await_headers()
+        super().data_received(data)
+        if self.asked:
+            self._stop_waiting()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Closed by either side."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """An idle connection is closed by the keep-alive limit, not by ours."""
+        self._stop_waiting()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """What h11 cannot parse."""
+        self._refuse(BAD_REQUEST)
+
+    def shutdown(self) -> None:
+        """The process is about to end. Who has connected, and has not asked yet or only in part, is told so."""
+        if self._header_timer is not None and not self.transport.is_closing():
+            self._refuse(ENDING)
+        else:
+            super().shutdown()
+
+    def _await_headers(self) -> None:
+        self._header_timer = self.loop.call_later(self.header_timeout_s, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+    def _give_up(self) -> None:
+        if not self.asked and not self.transport.is_closing():
+            self._refuse(TIMED_OUT)
+
+    def _refuse(self, meaning: HttpMeaning) -> None:
+        """Answer without the application, which never saw a request, and close."""
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()  # an answer was begun: nothing may be said in the middle of it
+            return
+        request_id = f"req_{secrets.token_hex(8)}"
+        problem = {
+            "type": problem_type(meaning.slug),
+            "title": meaning.title,
+            "status": meaning.status,
+            "detail": meaning.title + ".",
+            "instance": f"urn:request:{request_id}",
+        }
+        body = json.dumps(problem).encode("ascii")
+        headers = [
+            (b"content-type", PROBLEM_JSON.encode("ascii")),
+            (b"content-length", str(len(body)).encode("ascii")),
+            (b"x-request-id", request_id.encode("ascii")),
+            (b"server-timing", b"total;dur=0.000"),
+            (b"connection", b"close"),
+        ]
+        if meaning is ENDING:
+            headers.append((b"retry-after", b"1"))
+        status, reason = meaning.status, STATUS_PHRASES[meaning.status]
+        for event in (
+            h11.Response(status_code=status, headers=headers, reason=reason),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+
+def guarded(header_timeout_s: float) -> type[GuardedProtocol]:
+    """The protocol class that uvicorn is to use."""
+    return type("Protocol", (GuardedProtocol,), {"header_timeout_s": header_timeout_s})
