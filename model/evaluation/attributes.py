@@ -1,13 +1,19 @@
 """Attributes: mean average precision with unknown labels left out.
 
-The measure of the OVAD benchmark (arXiv 2211.12914).
+The measure of the OVAD benchmark (Bravo et al., arXiv 2211.12914): average precision of each attribute over the regions
+where it is known to be present or absent, and the mean over the attributes that are present at least once; the same
+over its frequent, middling and rare attributes ("head", "medium", "tail").
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
+
+from model.evaluation.uncertainty import Estimate, bootstrap_error, bootstrap_weights
 
 
 def average_precisions(scores: NDArray[np.float64], targets: NDArray[np.int8]) -> NDArray[np.float64]:
@@ -57,3 +63,23 @@ def mean_average_precision(precisions: NDArray[np.float64]) -> NDArray[np.float6
     count = measured.sum(axis=-1)
     mean: NDArray[np.float64] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     return mean
+
+
+def attribute_figures(
+    scores: NDArray[np.float64], targets: NDArray[np.int8], names: Sequence[str], groups: Mapping[str, str]
+) -> dict[str, Estimate]:
+    """ "map", and "map_<group>" for each group that `groups` (attribute name -> group) puts a name into.
+
+    scores, targets: (R, A), as in `average_precisions`. The standard errors come of resampled regions.
+    """
+    weights = bootstrap_weights(len(scores))
+    precisions = average_precisions(scores, targets)
+    drawn = weighted_average_precisions(scores, targets, weights)
+
+    def over(columns: NDArray[np.bool_]) -> Estimate:
+        spread = bootstrap_error(mean_average_precision(drawn[:, columns]))
+        return Estimate(float(mean_average_precision(precisions[columns])), spread)
+
+    owner = np.array([groups.get(name, "") for name in names])
+    figures = {"map": over(np.ones(len(names), dtype=np.bool_))}
+    return figures | {f"map_{group}": over(owner == group) for group in dict.fromkeys(groups.values())}

@@ -5,25 +5,70 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from model.errors import ConfigError
+from model.evaluation.benchmark import Benchmark
+
+if TYPE_CHECKING:
+    from model.evaluation.jobs import Options
+
+
+class ViewsOf(StrEnum):
+    """Who chooses the views of labelled regions."""
+
+    TASK_PRIOR = "task-prior"
+    IMAGE_PRIOR = "image-prior"
 
 
 def evaluate_command(
     model: Annotated[str, typer.Option("--model", help="Name or directory of the model.")] = "embedded",
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", metavar="FILE", help="COCO-style annotations. Default: scenes drawn for the purpose."),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", metavar="DIR", help="Folder of the images of --data.")
+    ] = None,
+    task: Annotated[Benchmark | None, typer.Option("--task", help="What to measure on --data.")] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option("--predictions", metavar="FILE", help="Measure these saved answers; no model is loaded."),
+    ] = None,
+    save_predictions: Annotated[
+        Path | None, typer.Option("--save-predictions", metavar="FILE", help="Keep the answers, one JSON per line.")
+    ] = None,
+    proposals: Annotated[
+        Path | None,
+        typer.Option("--proposals", metavar="FILE", help="Boxes of a detector for dense-captions, a COCO result file."),
+    ] = None,
+    views: Annotated[
+        ViewsOf, typer.Option("--views", help="On --data: the task's views, or those of the image's own search.")
+    ] = ViewsOf.TASK_PRIOR,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Write JSON, a Markdown table and plots here.")
+    ] = None,
+    sweep_views: Annotated[
+        bool, typer.Option("--sweep-views", help="Study views instead: quality over t, and policies, 1 to 4 views.")
+    ] = False,
     scenes_seed: Annotated[
-        int, typer.Option("--scenes-seed", min=0, help="Which drawn scenes; none of them is ever trained on.")
-    ] = 0,
+        int | None,
+        typer.Option("--scenes-seed", min=0, help="Which drawn scenes; none of them is ever trained on. [default: 0]"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
     regions: Annotated[
         int | None,
-        typer.Option("--regions", min=20, help="Least number of regions. [default: 2000; with --tune 1000]"),
+        typer.Option(
+            "--regions",
+            min=20,
+            help="About how many regions. [default: 2000; with --tune 1000, --sweep-views 500; of --data all]",
+        ),
     ] = None,
+    batch_regions: Annotated[int, typer.Option("--batch-regions", min=1, help="Regions per call of the model.")] = 64,
     tune: Annotated[
         Path | None,
         typer.Option(
@@ -37,77 +82,85 @@ def evaluate_command(
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Measure a model on drawn scenes, with standard errors; or tune it on others."""
-    if apply and tune is None:
-        raise typer.BadParameter("--apply writes what --tune OUT.json has chosen; give both.")
-    if tune is not None and not tune.resolve().parent.is_dir():
-        raise typer.BadParameter(f"cannot write {tune}: no such folder.")
+    """Measure a model on drawn scenes or on labelled data, with standard errors; study its views; or tune it."""
+    given = {
+        "--data": data,
+        "--images": images,
+        "--task": task,
+        "--predictions": predictions,
+        "--save-predictions": save_predictions,
+        "--proposals": proposals,
+        "--out": out,
+        "--sweep-views": sweep_views or None,
+        "--scenes-seed": scenes_seed,
+        "--tune": tune,
+        "--apply": apply or None,
+    }
+    _refuse_what_does_not_fit({name for name, value in given.items() if value is not None}, task)
+    for path in (tune, save_predictions):
+        if path is not None and not path.resolve().parent.is_dir():
+            raise typer.BadParameter(f"cannot write {path}: no such folder.")
     # Whatever a library prints must not get into the result.
     with contextlib.redirect_stdout(sys.stderr):
-        result = (
-            _measured(model, device, scenes_seed, regions)
-            if tune is None
-            else _tuned(model, device, scenes_seed, regions, tune, apply)
+        try:
+            from model.evaluation.jobs import Options, run
+        except ModuleNotFoundError as error:
+            raise _missing(error) from error
+        options: Options = Options(
+            model=model,
+            device=device,
+            scenes_seed=scenes_seed or 0,
+            regions=regions,
+            out=out,
+            tune=tune,
+            apply=apply,
+            data=data,
+            images=images,
+            proposals=proposals,
+            task=task.value if task else None,
+            predictions=predictions,
+            save_predictions=save_predictions,
+            image_prior=views is ViewsOf.IMAGE_PRIOR,
+            batch_regions=batch_regions,
+            sweep_views=sweep_views,
         )
-    print(json.dumps(result, indent=2) if as_json else _table(result))
+        result, text = run(options)
+    print(json.dumps(result, indent=2) if as_json else text)
 
 
-def _measured(model: str, device: str, scenes_seed: int, regions: int | None) -> dict[str, Any]:
-    try:
-        from model.evaluation.measure import MAIN_REGIONS, measure
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
-    from model import DynRefer
-    from model.training.artwork import default_cache
-    from model.training.world import World
+_NEEDS = {
+    "--apply": ("--tune", "--apply writes what --tune OUT.json has chosen; give both."),
+    "--images": ("--data", "--images is the folder of the images of --data; give both."),
+    "--task": ("--data", "--task says what to measure on --data FILE; give both."),
+    "--predictions": ("--data", "--predictions are compared with the truth in --data FILE; give both."),
+    "--save-predictions": ("--data", "--save-predictions keeps answers about --data FILE; give both."),
+    "--proposals": ("--data", "--proposals are boxes on the images of --data FILE; give both."),
+}
+_EXCLUDES = {
+    ("--tune", "--data"): "--tune works on drawn scenes; leave --data out.",
+    ("--tune", "--sweep-views"): "--tune and --sweep-views are two jobs; give one.",
+    ("--tune", "--out"): "--tune writes its own file; leave --out out.",
+    ("--data", "--scenes-seed"): "--scenes-seed is for drawn scenes; leave it or --data out.",
+    ("--predictions", "--save-predictions"): "--predictions are saved already; leave --save-predictions out.",
+    ("--predictions", "--proposals"): "--predictions hold their boxes; leave --proposals out.",
+    ("--sweep-views", "--predictions"): "--sweep-views asks the model anew for every choice; leave --predictions out.",
+    ("--sweep-views", "--save-predictions"): "--sweep-views keeps no predictions; leave --save-predictions out.",
+    ("--sweep-views", "--proposals"): "--sweep-views looks at labelled boxes; leave --proposals out.",
+}
 
-    return measure(
-        DynRefer.load(model, device=device),
-        World.load(),
-        scenes_seed=scenes_seed,
-        art_cache=default_cache(),
-        regions=regions or MAIN_REGIONS,
-    )
 
-
-def _tuned(model: str, device: str, scenes_seed: int, regions: int | None, out: Path, apply: bool) -> dict[str, Any]:
-    try:
-        from model.evaluation.sweep import SWEEP_REGIONS, apply_tuning, tune
-    except ModuleNotFoundError as error:
-        raise _missing(error) from error
-    from model import DynRefer
-    from model.loading import EMBEDDED
-
-    directory = EMBEDDED if model == "embedded" else Path(model)
-    tuning = tune(
-        directory,
-        lambda path: DynRefer.load(path, device=device),
-        scenes_seed=scenes_seed,
-        regions=regions or SWEEP_REGIONS,
-    )
-    out.write_text(json.dumps(tuning.fragment, indent=2) + "\n")
-    if apply:
-        apply_tuning(directory, tuning.fragment)
-    return {**tuning.fragment, "quality": tuning.quality}
+def _refuse_what_does_not_fit(given: set[str], task: Benchmark | None) -> None:
+    for name, (needed, sentence) in _NEEDS.items():
+        if name in given and needed not in given:
+            raise typer.BadParameter(sentence)
+    for pair, sentence in _EXCLUDES.items():
+        if given.issuperset(pair):
+            raise typer.BadParameter(sentence)
+    if "--data" in given and not given & {"--task", "--sweep-views"}:
+        raise typer.BadParameter(f"--data needs --task, one of {', '.join(Benchmark)}.")
+    if "--proposals" in given and task is not Benchmark.DENSE_CAPTIONS:
+        raise typer.BadParameter("--proposals are for --task dense-captions alone.")
 
 
 def _missing(error: ModuleNotFoundError) -> ConfigError:
     return ConfigError(f"evaluating needs the package {error.name}; pip install 'dynrefer[evaluate]'.")
-
-
-def _table(result: Mapping[str, Any]) -> str:
-    """Figures with their standard errors in columns, what else there is below them."""
-    errors = result.get("standard_errors", {})
-    width = max(len(name) for name in result)
-    lines = []
-    for name, error in errors.items():
-        value = result[name]
-        spread = "" if error is None else f"  ± {error:.3f}"
-        lines.append(f"{name:<{width}}  " + ("not measured" if value is None else f"{value:7.3f}{spread}"))
-    rest = {name: value for name, value in result.items() if name not in errors and name != "standard_errors"}
-    lines += [f"{name:<{width}}  {_line(value)}" for name, value in rest.items()]
-    return "\n".join(lines)
-
-
-def _line(value: object) -> str:
-    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)

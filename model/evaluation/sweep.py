@@ -19,19 +19,12 @@ from typing import Any
 import numpy as np
 
 from model.errors import ConfigError
+from model.evaluation.asking import RECOGNITION, Answers, Question, RegionPredictor, ask
 from model.evaluation.attributes import average_precisions, mean_average_precision
 from model.evaluation.calibration import fit_sigmoid, fit_softmax, logits_of
 from model.evaluation.captions import cider_scores
 from model.evaluation.recognition import best_threshold, top_hits
-from model.evaluation.scenes import (
-    RECOGNITION,
-    Answers,
-    Question,
-    RegionPredictor,
-    RegionSet,
-    ask,
-    check_vocabulary,
-)
+from model.evaluation.scenes import RegionSet, check_vocabulary
 from model.records import Task, ViewPolicy
 from model.training.artwork import SpritePack
 from model.training.world import World
@@ -67,7 +60,7 @@ def tune(
     """Choose priors, threshold and calibration for the model in `directory`; nothing in it is changed.
 
     load: reads a model directory. regions: how many (at least) are seen with every choice of views.
-    Raises `ModelError` as `load` does, `ConfigError` where the model lacks words of the drawn world.
+    Raises `ModelError` as `load` does, `DataError` where the model lacks words of the drawn world.
     """
     predictor, world = load(directory), World.load()
     check_vocabulary(predictor, world)

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 100
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure with its standard error; None where it could not be measured."""
+
+    value: float | None = None
+    error: float | None = None
+
+
+def share(hits: NDArray[np.bool_]) -> Estimate:
+    """The share of (R,) hits."""
+    return Estimate(float(hits.mean()), share_error(hits))
+
+
+def mean(values: NDArray[np.float64]) -> Estimate:
+    """The mean of (R,) values."""
+    return Estimate(float(values.mean()), mean_error(values))
 
 
 def share_error(hits: NDArray[np.bool_]) -> float:

@@ -1,0 +1,12 @@
+"""The names of the benchmarks on labelled data; a file of their own, so that the command line loads nothing else."""
+
+from enum import StrEnum
+
+
+class Benchmark(StrEnum):
+    """What `dynrefer evaluate --task` measures."""
+
+    CAPTIONS = "captions"
+    DENSE_CAPTIONS = "dense-captions"
+    ATTRIBUTES = "attributes"
+    RECOGNITION = "recognition"

@@ -1,0 +1,45 @@
+"""What answers about drawn regions are worth: one figure per output."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.evaluation.asking import Answers
+from model.evaluation.attributes import average_precisions, mean_average_precision, weighted_average_precisions
+from model.evaluation.captions import cider_scores, relation_hits
+from model.evaluation.recognition import micro_f1, tag_counts, top_hits
+from model.evaluation.scenes import RegionSet
+from model.evaluation.uncertainty import Estimate, bootstrap_error, bootstrap_weights, mean, share
+from model.records import Task
+
+
+def scene_figures(regions: RegionSet, answers: Answers, tag_threshold: float) -> dict[str, Estimate]:
+    """Figures of the tasks that were asked: "class" (accuracy), "attribute_map", "colour_map", "tag_f1" (micro, above
+    the threshold), "relation" (share of captions that state the true one), "cider" (CIDEr-D, 0 to 10)."""
+    figures: dict[str, Estimate] = {}
+    if Task.CATEGORIES in answers.scores:
+        figures["class"] = share(top_hits(answers.scores[Task.CATEGORIES], regions.categories))
+    if Task.ATTRIBUTES in answers.scores:
+        figures |= _attribute_figures(regions, answers.scores[Task.ATTRIBUTES])
+    if Task.TAGS in answers.scores:
+        counts = tag_counts(answers.scores[Task.TAGS] > tag_threshold, regions.tags)
+        spread = bootstrap_error(micro_f1(bootstrap_weights(len(regions)) @ counts))
+        figures["tag_f1"] = Estimate(float(micro_f1(counts.sum(axis=0))), spread)
+    if answers.captions:
+        relations = [obj.relation for obj in regions.objects]
+        figures["relation"] = share(relation_hits(answers.captions, relations, regions.world.relations))
+        figures["cider"] = mean(cider_scores(answers.captions, [obj.captions for obj in regions.objects]))
+    return figures
+
+
+def _attribute_figures(regions: RegionSet, scores: NDArray[np.float64]) -> dict[str, Estimate]:
+    colours = np.array([attribute.type == "color" for attribute in regions.world.attributes])
+    precisions = average_precisions(scores, regions.attributes)
+    drawn = weighted_average_precisions(scores, regions.attributes, bootstrap_weights(len(regions)))
+
+    def mean_of(some: NDArray[np.bool_]) -> Estimate:
+        value = float(mean_average_precision(precisions[some]))
+        return Estimate(value, bootstrap_error(mean_average_precision(drawn[:, some])))
+
+    return {"attribute_map": mean_of(np.ones_like(colours)), "colour_map": mean_of(colours)}
