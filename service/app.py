@@ -16,11 +16,13 @@ from .bodies import Buffer
 from .device import Predictor
 from .engine import Engine, Phase
 from .errors import ServiceError, answer_problem
+from .fetch import Fetcher
 from .metrics import Metrics
 from .playground import mount_pages
 from .record import RequestRecord
 from .routes import describe, operations
 from .settings import Settings
+from .traces import configured_traces
 
 
 def create_app(
@@ -33,7 +35,7 @@ def create_app(
     predictor: given by tests; else the model of the settings is loaded in the background once the application
     starts, and /readyz is 503 until it is warm. The engine stands at `app.state.engine`.
     """
-    metrics, keys = Metrics(), configured_keys(settings)
+    metrics, keys, traces = Metrics(), configured_keys(settings), configured_traces(settings)
     engine = Engine(settings, _loader(settings, predictor), metrics)
 
     @asynccontextmanager
@@ -42,6 +44,7 @@ def create_app(
         engine.start(on_loss)
         yield
         await engine.stop(settings.shutdown_grace_s)
+        traces.close()
 
     app = FastAPI(
         title=openapi.TITLE,
@@ -52,6 +55,7 @@ def create_app(
         # acts.
         middleware=[
             Middleware(RequestRecord, metrics=metrics, closing=lambda: engine.phase is Phase.DRAINING),
+            *traces.middleware,
             *_cross_origin(settings),
             Middleware(KeyGuard, keys=keys),
         ],
@@ -62,6 +66,7 @@ def create_app(
         },
     )
     app.state.engine, app.state.metrics, app.state.settings = engine, metrics, settings
+    app.state.tracer, app.state.fetcher = traces.tracer, _fetcher(settings)
     app.state.buffer = Buffer(settings.max_buffered_bytes)
     app.include_router(describe.router)
     app.include_router(operations.router)
@@ -85,6 +90,12 @@ def _cross_origin(settings: Settings) -> list[Middleware]:
             expose_headers=["X-Request-Id", "Server-Timing", "Retry-After"],
         )
     ]
+
+
+def _fetcher(settings: Settings) -> Fetcher | None:
+    if not settings.image_url_hosts:
+        return None
+    return Fetcher(settings.image_url_hosts, settings.max_body_bytes, settings.image_url_timeout_s)
 
 
 def _loader(settings: Settings, predictor: Predictor | None) -> Callable[[], Predictor]:

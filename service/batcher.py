@@ -85,10 +85,14 @@ class Ticket(Generic[Item, Output]):
 
 
 class Batcher(Generic[Item, Output]):
-    """The queue between many requests and one device thread. cost: views that an item takes in a batch."""
+    """The queue between many requests and one device thread.
 
-    def __init__(self, limits: Limits, cost: Callable[[Item], int]) -> None:
+    cost: views that an item takes in a batch. crowding: the error that fewer regions at once may not meet.
+    """
+
+    def __init__(self, limits: Limits, cost: Callable[[Item], int], crowding: type[Exception] = MemoryError) -> None:
         self._limits = limits
+        self._crowding = crowding
         self._cost = cost
         self._changed = threading.Condition()
         self._turns: Turns[Item, Output] = Turns()
@@ -175,11 +179,6 @@ class Batcher(Generic[Item, Output]):
         with self._changed:
             self._suspended = False
 
-    def lower_cap(self, regions: int) -> None:
-        """Let no batch hold more regions than so many, until things have gone well for a while."""
-        with self._changed:
-            self._pace.lower_cap(regions)
-
     def serve(self, run: Run[Item, Output]) -> None:
         """The loop of the one device thread, until `close` and an empty queue. Raises EndError if `run` does.
 
@@ -240,8 +239,11 @@ class Batcher(Generic[Item, Output]):
         self._queued -= len(batch)
         return batch
 
-    def _run_apart(self, run: Run[Item, Output], jobs: list[Job[Item, Output]]) -> None:
-        """Run the jobs together; where that fails, in halves, until the failing ones stand alone."""
+    def _run_apart(self, run: Run[Item, Output], jobs: list[Job[Item, Output]]) -> bool:
+        """Run the jobs together; where that fails, in halves, until the failing ones stand alone.
+
+        Whether all went well in the end. If so, and crowding was the trouble, later batches are smaller.
+        """
         began = time.monotonic()
         outputs: Sequence[Output | None] = [None] * len(jobs)
         error: Exception | None = None
@@ -254,11 +256,15 @@ class Batcher(Generic[Item, Output]):
             error = raised
         if error is None or isinstance(error, UnwantedError) or len(jobs) == 1:
             self._resolve(jobs, outputs, error, began)
-            return
+            return error is None
+        crowded = isinstance(error, self._crowding)
         del error  # with it go the frames of the failed run and what they hold of the device's memory
         half = len(jobs) // 2
-        self._run_apart(run, jobs[:half])
-        self._run_apart(run, jobs[half:])
+        well = [self._run_apart(run, part) for part in (jobs[:half], jobs[half:])]
+        if crowded and all(well):
+            with self._changed:
+                self._pace.lower_cap(half)
+        return all(well)
 
     def _run_together(self, run: Run[Item, Output], jobs: Sequence[Job[Item, Output]]) -> Sequence[Output]:
         def should_stop() -> bool:

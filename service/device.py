@@ -135,10 +135,8 @@ class Device:
             raise EndError(str(error)) from error
         except DeviceMemoryError:
             self._metrics.device_oom.inc()
-            if len(items) > 1:
-                self._batcher.lower_cap(len(items) // 2)
-                logger.warning("no memory for %d regions at once; at most %d now", len(items), self._batcher.cap)
-            else:
+            logger.warning("no memory for a batch of %d region(s)", len(items))
+            if len(items) == 1:
                 self._await_memory(predictor)
             raise
 

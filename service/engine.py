@@ -14,7 +14,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from model import ModelCard, RegionQuery
-from model.errors import ModelError
+from model.errors import DeviceMemoryError, ModelError
 
 from .batcher import Batcher, ClosedError, ExpiredError, FullError, Limits
 from .device import Device, Pixels, Predictor, PreparedRegion
@@ -65,7 +65,9 @@ class Engine:
             batch_wait_s=settings.batch_wait_ms / 1e3,
             key_regions=settings.key_regions,
         )
-        self._batcher: Batcher[PreparedRegion, Any] = Batcher(limits, lambda region: region.num_views)
+        self._batcher: Batcher[PreparedRegion, Any] = Batcher(
+            limits, lambda region: region.num_views, DeviceMemoryError
+        )
         self._device = Device(load, self._batcher, metrics, settings.device_stall_s, settings.device_grace_s)
         self._workers = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="worker")
         self._clerks = ThreadPoolExecutor(1, thread_name_prefix="clerk")
@@ -175,14 +177,23 @@ class Engine:
         loop = asyncio.get_running_loop()
         with self._batcher.admit(regions, caller.key, caller.deadline) as ticket:
             source = await loop.run_in_executor(self._workers, lambda: self._prepare(predictor, decode, ask))
+            submitted_ns = time.time_ns()
             outcomes = await asyncio.wrap_future(ticket.submit(source.prepared))
 
         def finish() -> Described:
             found = finish_regions(predictor, source.prepared, outcomes)
             timings_ms = {"decode": source.decode_ms, **total_stages(found, outcomes)}
             self._metrics.observe_stages(timings_ms)
-            queue_ms = tuple(outcome.queue_ms for outcome in outcomes)
-            return Described(source.width, source.height, found, queue_ms, timings_ms)
+            return Described(
+                source.width,
+                source.height,
+                found,
+                queue_ms=tuple(outcome.queue_ms for outcome in outcomes),
+                batches=tuple(outcome.batch for outcome in outcomes),
+                timings_ms=timings_ms,
+                began_ns=source.began_ns,
+                submitted_ns=submitted_ns,
+            )
 
         return await self.parse(finish)
 
@@ -192,12 +203,12 @@ class Engine:
         return UnavailableError(f"The service is {(Phase.LOST if phase is Phase.READY else phase).value}.")
 
     def _prepare(self, predictor: Predictor, decode: Decode, ask: Ask) -> "_Source":
-        began = time.perf_counter()
+        began, began_ns = time.perf_counter(), time.time_ns()
         pixels = decode()
         decode_ms = (time.perf_counter() - began) * 1e3
         height, width = pixels.shape[:2]
         self._metrics.image_pixels.observe(height * width)
-        return _Source(width, height, decode_ms, predictor.prepare(pixels, ask(width, height)))
+        return _Source(width, height, began_ns, decode_ms, predictor.prepare(pixels, ask(width, height)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,5 +217,6 @@ class _Source:
 
     width: int
     height: int
+    began_ns: int
     decode_ms: float
     prepared: Sequence[PreparedRegion]

@@ -44,10 +44,11 @@ SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """A parsed request. image: the file's bytes, not yet looked at."""
+    """A parsed request. image: the file's bytes, not yet looked at; empty where `url` tells where they are."""
 
     fields: DescribeFields
     image: bytes
+    url: str | None = None
 
 
 def check_headers(content_type: str, content_encoding: str) -> None:
@@ -66,6 +67,7 @@ def media_type(content_type: str) -> str:
 def read_request(body: bytes, content_type: str, settings: Settings) -> Intake:
     """Either form -> Intake. CPU work. Raises InvalidRequestError with the pointers of every flaw."""
     if media_type(content_type) == "multipart/form-data":
+        url = None
         image, text = split_form(body, content_type)
         document = parse_json(text, settings.max_json_values)
         if isinstance(document, dict) and "image" in document:
@@ -73,11 +75,12 @@ def read_request(body: bytes, content_type: str, settings: Settings) -> Intake:
         fields = _validate(DescribeFields, document)
     else:
         document = parse_json(body, settings.max_json_values)
-        _refuse_image_url(document)
+        if not settings.image_url_hosts:
+            _refuse_image_url(document)
         request = _validate(DescribeRequest, document)
-        fields, image = request, _decode_base64(request.image.base64)
+        fields, image, url = request, *_image_of(request.image)
     _check_limits(fields, settings)
-    return Intake(fields, image)
+    return Intake(fields, image, url)
 
 
 def parse_json(body: bytes, max_values: int) -> Any:
@@ -114,6 +117,17 @@ def _refuse_image_url(document: Any) -> None:
     image = document.get("image") if isinstance(document, dict) else None
     if isinstance(image, dict) and "url" in image:
         raise InvalidRequestError.at("/image/url", "This server does not support 'url'; send 'base64'.")
+
+
+def _image_of(image: ImageIn) -> tuple[bytes, str | None]:
+    """(bytes, None) or (nothing, URL)."""
+    if image.base64 is not None and image.url is not None:
+        raise InvalidRequestError.at("/image", "Give either 'base64' or 'url', not both.")
+    if image.base64 is not None:
+        return _decode_base64(image.base64), None
+    if image.url is None:
+        raise InvalidRequestError.at("/image/base64", "This field is required.")
+    return b"", image.url
 
 
 def _decode_base64(text: str) -> bytes:

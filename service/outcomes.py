@@ -25,14 +25,18 @@ BATCH_STAGES = ("vision", "heads", "caption")
 class Described:
     """A request's answer, before it has a schema. Sizes in pixels, times in milliseconds.
 
-    queue_ms: per region. timings_ms: decode, views, queue, vision, heads, caption of the request as a whole.
+    queue_ms, batches: per region. timings_ms: decode, views, queue, vision, heads, caption of the request as a whole.
+    began_ns, submitted_ns: when its image was begun and its regions were queued, in nanoseconds since 1970.
     """
 
     width: int
     height: int
     regions: tuple[RegionDescription, ...]
     queue_ms: tuple[float, ...]
+    batches: tuple[int, ...]
     timings_ms: Mapping[str, float]
+    began_ns: int
+    submitted_ns: int
 
 
 def finish_regions(

@@ -100,6 +100,16 @@ Views = Annotated[
 Threshold = Annotated[float, Field(allow_inf_nan=False)]
 
 
+def _given(value: object) -> object:
+    if value is None:
+        raise refusal("A text is expected.")
+    return value
+
+
+# May be left out, but not null.
+GivenText = Annotated[str | None, BeforeValidator(_given), WithJsonSchema({"type": "string"})]
+
+
 class Contract(BaseModel):
     """Base of what a client sends."""
 
@@ -148,9 +158,12 @@ class DescribeFields(Contract):
 
 
 class ImageIn(Contract):
-    """The image, in a JSON request."""
+    """The image, in a JSON request: its bytes or where they are."""
 
-    base64: str = Field(description="JPEG, PNG, WebP, BMP or GIF (first frame), in standard Base64")
+    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["base64"]}, {"required": ["url"]}]})
+
+    base64: GivenText = Field(None, description="JPEG, PNG, WebP, BMP or GIF (first frame), in standard Base64")
+    url: GivenText = Field(None, description="https, and only where this server allows the host; most allow none")
 
 
 class DescribeRequest(DescribeFields):

@@ -1,7 +1,7 @@
-"""`python -m tests.serve_fake`: a real server process around the fake predictor; settings come from
-DYNREFER_*.
+"""`python -m tests.serve_fake`: a real server process around the faulty fake predictor; settings come from DYNREFER_*.
 
-FAKE_RUN_SECONDS: how long each batch takes. FAKE_BROKEN_LOAD: loading fails.
+FAKE_RUN_SECONDS: how long each batch takes. FAKE_HANG_SECONDS, FAKE_SLOW_SECONDS: how long those faults take.
+FAKE_BROKEN_LOAD: loading fails.
 """
 
 import os
@@ -12,6 +12,7 @@ from service.server import leave, listen, serve
 from service.settings import load_settings
 
 from .fakes import FakePredictor, slowly
+from .faults import FaultyPredictor
 
 
 class UnloadablePredictor(FakePredictor):
@@ -25,7 +26,10 @@ class UnloadablePredictor(FakePredictor):
 def main() -> None:
     """Serve until a signal comes."""
     settings = load_settings()
-    predictor: FakePredictor = FakePredictor(run_hook=slowly(float(os.environ.get("FAKE_RUN_SECONDS", "0"))))
+    predictor: FakePredictor = FaultyPredictor(run_hook=slowly(float(os.environ.get("FAKE_RUN_SECONDS", "0"))))
+    for name in ("hang", "slow"):
+        if seconds := os.environ.get(f"FAKE_{name.upper()}_SECONDS"):
+            setattr(predictor, f"{name}_s", float(seconds))
     if "FAKE_BROKEN_LOAD" in os.environ:
         predictor = UnloadablePredictor()
     code, sentence = serve(settings, listen(settings.host, settings.port), predictor)

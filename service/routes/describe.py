@@ -15,11 +15,13 @@ from ..answers import answer, queries
 from ..bodies import read_body
 from ..engine import Caller, Engine
 from ..errors import DeadlineError, InvalidRequestError
+from ..fetch import Fetcher
 from ..intake import Intake, check_headers, read_request
 from ..openapi import DESCRIBE_EXTRA, PROBLEMS, pick
 from ..outcomes import Described
 from ..schemas import DescribeResponse, RegionIn
 from ..settings import Settings
+from ..traces import record_stages
 from .access import CurrentBuffer, CurrentEngine, CurrentSettings
 
 router = APIRouter(tags=["describe"])
@@ -72,9 +74,10 @@ async def describe(
 async def _answer(request: Request, body: bytes, engine: Engine, settings: Settings, caller: Caller) -> Response:
     engine.check_room(caller)
     intake = await _parse(body, request.headers["content-type"], engine, settings)
+    image = intake.image if intake.url is None else await _fetched(request, intake.url)
     described = await engine.describe(
         regions=len(intake.fields.regions),
-        decode=partial(images.decode, intake.image, settings.max_image_pixels),
+        decode=partial(images.decode, image, settings.max_image_pixels),
         ask=partial(queries, intake.fields),
         caller=caller,
     )
@@ -82,11 +85,17 @@ async def _answer(request: Request, body: bytes, engine: Engine, settings: Setti
     write = partial(_write, request.state.request_id, engine.card.name, intake.fields.regions, described, total_ms)
     few = len(intake.fields.regions) * intake.fields.top_k <= INLINE_LABELS
     request.state.timings_ms = described.timings_ms
+    record_stages(request.app.state.tracer, described)
     return Response(write() if few else await engine.parse(write), media_type="application/json")
 
 
 def _write(request_id: str, model: str, regions: Sequence[RegionIn], described: Described, total_ms: float) -> str:
     return answer(request_id, model, regions, described, total_ms).model_dump_json(exclude_none=True)
+
+
+async def _fetched(request: Request, url: str) -> bytes:
+    fetcher: Fetcher = request.app.state.fetcher
+    return await fetcher.fetch(url)
 
 
 async def _parse(body: bytes, content_type: str, engine: Engine, settings: Settings) -> Intake:

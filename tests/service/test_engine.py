@@ -12,9 +12,9 @@ import pytest
 from model import Corners, RegionQuery
 from service.batcher import Outcome
 from service.engine import Caller, Engine, Phase
-from service.outcomes import Described, total_stages
 from service.errors import UnavailableError
 from service.metrics import Metrics
+from service.outcomes import Described, total_stages
 from service.settings import Settings
 
 from ..fakes import FakePredictor

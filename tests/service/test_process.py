@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -30,6 +31,7 @@ class Server:
             env={**os.environ, "DYNREFER_PORT": "0", **environment},
         )
         self.lines: list[str] = []
+        self.retry_after: list[int] = []  # what the refusals named, in seconds
         self.address = self._read_address()
         self._reader = threading.Thread(target=self._read_rest, daemon=True)
         self._reader.start()
@@ -49,8 +51,8 @@ class Server:
     def get(self, path: str) -> tuple[int, bytes]:
         return self._open(urllib.request.Request(self.address + path))
 
-    def describe(self, document: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        headers = {"content-type": "application/json"}
+    def describe(self, document: dict[str, Any], **more: str) -> tuple[int, dict[str, Any]]:
+        headers = {"content-type": "application/json", **more}
         data = json.dumps(document).encode()
         status, body = self._open(urllib.request.Request(self.address + "/v1/describe", data, headers))
         answer: dict[str, Any] = json.loads(body)
@@ -61,7 +63,20 @@ class Server:
             with urllib.request.urlopen(request, timeout=PATIENCE_S) as response:
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
+            if "retry-after" in error.headers:
+                self.retry_after.append(int(error.headers["retry-after"]))
             return error.code, error.read()
+
+    def connect(self) -> socket.socket:
+        """A bare connection."""
+        host, port = self.address.removeprefix("http://").rsplit(":", 1)
+        return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+
+    def send(self, document: dict[str, Any]) -> socket.socket:
+        """A connection on which a request was sent and its answer not awaited."""
+        connection = self.connect()
+        connection.sendall(request_bytes(document))
+        return connection
 
     def await_ready(self) -> None:
         until = time.monotonic() + PATIENCE_S
@@ -69,11 +84,23 @@ class Server:
             assert time.monotonic() < until and self.process.poll() is None, "".join(self.lines)
             time.sleep(0.02)
 
+    def last_line(self) -> str:
+        """What the process said last; once it has ended."""
+        self._reader.join(PATIENCE_S)
+        return self.lines[-1]
+
     def end(self, by: signal.Signals = signal.SIGTERM) -> int:
         self.process.send_signal(by)
         code = self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         return code
+
+
+def request_bytes(document: dict[str, Any]) -> bytes:
+    """A whole HTTP request."""
+    body = json.dumps(document).encode()
+    head = f"POST /v1/describe HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    return head.encode() + b"\r\n" + body
 
 
 @contextmanager

@@ -1,0 +1,176 @@
+"""Image URLs: off unless the settings name hosts; then https from these hosts alone, at addresses of the public
+internet alone.
+
+A name is resolved once; every address that it has is checked, and the checked address is the one that is dialled, so
+that a second look-up cannot lead elsewhere. A redirect is a new URL and is checked like the first. Bytes and time are
+bounded.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import httpcore2
+
+from .errors import BodyTooLargeError, InvalidRequestError
+
+POINTER = "/image/url"
+MAX_REDIRECTS = 3
+MAX_FETCHES = 8  # at a time
+REDIRECTS = (301, 302, 303, 307, 308)
+NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+FAILURES = (
+    OSError,  # the resolver's and TLS's too
+    UnicodeError,
+    httpcore2.NetworkError,
+    httpcore2.TimeoutException,
+    httpcore2.ProtocolError,
+    httpcore2.UnsupportedProtocol,
+)
+
+# (host, port) -> addresses; (address, port, timeout in seconds) -> stream
+Resolve = Callable[[str, int], Awaitable[Iterable[str]]]
+Dial = Callable[[str, int, float | None], Awaitable[httpcore2.AsyncNetworkStream]]
+
+
+class _ForbiddenError(Exception):
+    """An address that is not on the public internet."""
+
+
+async def resolve(host: str, port: int) -> list[str]:
+    """The addresses of a name, by the system's resolver. Raises OSError."""
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return [str(address[4][0]) for address in found]
+
+
+async def dial(address: str, port: int, timeout_s: float | None) -> httpcore2.AsyncNetworkStream:
+    """A TCP connection to an address. Raises httpcore2's errors."""
+    return await httpcore2.AnyIOBackend().connect_tcp(address, port, timeout=timeout_s)
+
+
+def is_public(text: str) -> bool:
+    """Whether an address is globally routable, also where it hides an IPv4 address inside an IPv6 one."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:  # with a zone: link-local
+        return False
+    hidden: list[IpAddress | None] = []
+    if isinstance(address, ipaddress.IPv6Address):
+        hidden = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+        if address in NAT64:
+            hidden.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return all(each.is_global and not each.is_multicast for each in [address, *hidden] if each is not None)
+
+
+class _CheckedBackend(httpcore2.AsyncNetworkBackend):
+    """Dials checked addresses only."""
+
+    def __init__(self, resolve: Resolve, dial: Dial) -> None:
+        self._resolve, self._dial = resolve, dial
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Any = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        """Raises _ForbiddenError where any address of the host is not public."""
+        addresses = list(await self._resolve(host, port))
+        if not addresses or not all(map(is_public, addresses)):
+            raise _ForbiddenError
+        return await self._dial(addresses[0], port, timeout)
+
+
+class Fetcher:
+    """hosts: those that a URL may name. max_bytes, timeout_s: of one image, redirects included."""
+
+    def __init__(
+        self,
+        hosts: Iterable[str],
+        max_bytes: int,
+        timeout_s: float,
+        resolve: Resolve = resolve,
+        dial: Dial = dial,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        self._hosts = frozenset(hosts)
+        self._max_bytes = max_bytes
+        self._timeout_s = timeout_s
+        self._backend = _CheckedBackend(resolve, dial)
+        self._ssl_context = ssl_context
+        self._room = asyncio.Semaphore(MAX_FETCHES)
+
+    async def fetch(self, url: str) -> bytes:
+        """The bytes behind a URL. Raises InvalidRequestError at /image/url, BodyTooLargeError."""
+        try:
+            async with asyncio.timeout(self._timeout_s), self._room:
+                return await self._follow(url)
+        except TimeoutError:
+            raise _refused(f"The image could not be fetched within {self._timeout_s:g} seconds.") from None
+        except _ForbiddenError:
+            raise _refused("The host has an address that is not on the public internet.") from None
+        except FAILURES:
+            raise _refused("The image could not be fetched from this URL.") from None
+
+    async def _follow(self, url: str) -> bytes:
+        # A pool per image: nothing of one client's connection serves another's.
+        async with httpcore2.AsyncConnectionPool(
+            ssl_context=self._ssl_context, network_backend=self._backend, max_keepalive_connections=0
+        ) as pool:
+            for _ in range(MAX_REDIRECTS + 1):
+                found, url = await self._get(pool, self._checked(url))
+                if found is not None:
+                    return found
+        raise _refused(f"The URL redirects more than {MAX_REDIRECTS} times.")
+
+    async def _get(self, pool: httpcore2.AsyncConnectionPool, parts: SplitResult) -> tuple[bytes | None, str]:
+        """(the body, "") or (None, where to look instead)."""
+        headers = [
+            ("Host", parts.netloc),
+            ("Accept", "image/*"),
+            ("Accept-Encoding", "identity"),
+            ("User-Agent", "dynrefer"),
+        ]
+        limits = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)}
+        async with pool.stream("GET", parts.geturl(), headers=headers, extensions=limits) as response:
+            told = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            if response.status in REDIRECTS and "location" in told:
+                return None, urljoin(parts.geturl(), told["location"])
+            if response.status != 200:
+                raise _refused(f"The URL's server answered with status {response.status}.")
+            if told.get("content-encoding", "identity") != "identity":
+                raise _refused("The URL's server sent a compressed body.")
+            body = bytearray()
+            async for chunk in response.aiter_stream():
+                body += chunk
+                if len(body) > self._max_bytes:
+                    raise BodyTooLargeError(f"The image at the URL is larger than {self._max_bytes} bytes.")
+            return bytes(body), ""
+
+    def _checked(self, url: str) -> SplitResult:
+        if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+            raise _refused("The URL holds characters that no URL holds; encode them as %XX.")
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise _refused("This is not a URL.") from None
+        if parts.scheme != "https":
+            raise _refused("Only https URLs are fetched.")
+        if parts.username is not None or parts.password is not None or port not in (None, 443):
+            raise _refused("A URL with a user or another port than 443 is not fetched.")
+        if parts.hostname not in self._hosts:
+            raise _refused("This server does not fetch from this host.")
+        return parts._replace(fragment="")
+
+
+def _refused(detail: str) -> InvalidRequestError:
+    return InvalidRequestError.at(POINTER, detail)

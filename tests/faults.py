@@ -1,0 +1,72 @@
+"""A predictor that misbehaves on demand: the box of a region tells how. A box that ends at y = 47 asks for the fault
+whose number is its x1."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+
+from model.errors import BoxError, DeviceLostError, DeviceMemoryError, StoppedError
+
+from .fakes import FakePredictor, FakeRegion
+
+MARK = 47.0  # a box's y2
+STEP_S = 0.005
+
+
+class Fault(IntEnum):
+    """What a region does to the batch that it is in."""
+
+    POISON = 1  # the batch fails
+    TOO_BIG = 2  # no batch with it fits the device
+    CROWD = 3  # no batch with it fits unless it is alone
+    STARVE = 4  # from now on nothing fits
+    HANG = 5  # the batch gives no sign of life for `hang_s`
+    SLOW = 6  # the batch takes `slow_s`, but asks whether it should stop
+    NAN = 7  # its output is no number
+    QUERY = 8  # the device finds that it cannot be answered
+    DEATH = 9  # the device thread ends
+    LOST = 10  # the device is gone
+
+
+def box_of(fault: Fault) -> list[float]:
+    """A box that asks for a fault."""
+    return [float(fault), 40.0, 60.0, MARK]
+
+
+class FaultyPredictor(FakePredictor):
+    """hang_s, slow_s: how long those faults take."""
+
+    hang_s: float = 3600.0
+    slow_s: float = 60.0
+    starving: bool = False
+
+    def run(self, regions: Sequence[FakeRegion], should_stop: Callable[[], bool] = lambda: False) -> list[float]:
+        """As the fake one, after whatever the regions ask for."""
+        faults = {Fault(int(region.box[0])) for region in regions if region.box[3] == MARK}
+        self.starving = self.starving or Fault.STARVE in faults
+        if self.starving or Fault.TOO_BIG in faults or (Fault.CROWD in faults and len(regions) > 1):
+            raise DeviceMemoryError("no memory")
+        if Fault.POISON in faults:
+            raise ValueError("a secret of the model's")
+        if Fault.QUERY in faults:
+            raise BoxError("The model cannot look at this box.")
+        if Fault.DEATH in faults:
+            raise SystemExit
+        if Fault.LOST in faults:
+            raise DeviceLostError("the device fell off")
+        if Fault.HANG in faults:
+            threading.Event().wait(self.hang_s)
+        if Fault.SLOW in faults:
+            _work_slowly(self.slow_s, should_stop)
+        outputs = super().run(regions, should_stop)
+        broken = [region.box[3] == MARK and region.box[0] == Fault.NAN for region in regions]
+        return [float("nan") if bad else output for bad, output in zip(broken, outputs, strict=True)]
+
+
+def _work_slowly(seconds: float, should_stop: Callable[[], bool]) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if should_stop():
+            raise StoppedError("nobody waits")
+        time.sleep(STEP_S)
