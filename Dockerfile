@@ -24,10 +24,16 @@ COPY model model
 COPY service service
 RUN pip --python /opt/dynrefer/bin/python install --no-deps --no-build-isolation . \
     && pip --python /opt/dynrefer/bin/python check
+# torch's own tests and its headers and tools for C++; the one program that it wants at its import stays.
+RUN rm -rf /opt/dynrefer/lib/python3*/site-packages/torch/test /opt/dynrefer/lib/python3*/site-packages/torch/include \
+    && find /opt/dynrefer/lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
+
+FROM ${BASE} AS tools
+RUN python -m venv /opt/tools && /opt/tools/bin/pip install --no-cache-dir cyclonedx-bom==7.5.0 pip-licenses==5.5.5
 
 # What is inside, by name, version and licence: Python's packages and the base's.
 FROM build AS inventory
-RUN python -m venv /opt/tools && /opt/tools/bin/pip install cyclonedx-bom==7.5.0 pip-licenses==5.5.5
+COPY --from=tools /opt/tools /opt/tools
 WORKDIR /inventory
 RUN /opt/tools/bin/cyclonedx-py environment --output-reproducible --pyproject /src/pyproject.toml \
         --output-file sbom.cdx.json /opt/dynrefer/bin/python \
@@ -35,26 +41,21 @@ RUN /opt/tools/bin/cyclonedx-py environment --output-reproducible --pyproject /s
         --format markdown --output-file licences.md \
     && dpkg-query --show >debian-packages.txt
 
-FROM ${BASE} AS serve-cpu
-ENV DYNREFER_DEVICE=cpu
-
-FROM ${BASE} AS serve-cuda
-# A missing GPU stops the start with one line; without this the service would quietly be slow.
-ENV DYNREFER_DEVICE=cuda NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-
-# hadolint ignore=DL3006 # a stage above
-FROM serve-${VARIANT}
+FROM ${BASE}
+ARG VARIANT
 LABEL org.opencontainers.image.title="dynrefer" \
     org.opencontainers.image.description="Describes image regions over HTTP: captions, tags, attributes and categories" \
     org.opencontainers.image.licenses="Apache-2.0"
-RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin dynrefer \
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin dynrefer \
     && install --directory --owner=dynrefer --group=dynrefer /models
 COPY --from=inventory /inventory /usr/share/doc/dynrefer
 COPY --from=build /opt/dynrefer /opt/dynrefer
+# The variants are named as the devices: where the GPU is missing, the CUDA one says so instead of being slow.
 ENV PATH=/opt/dynrefer/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 \
     OMP_WAIT_POLICY=passive KMP_BLOCKTIME=0 \
-    DYNREFER_HOST=0.0.0.0 DYNREFER_PORT=8000 DYNREFER_MODEL=embedded DYNREFER_LOG_FORMAT=json
+    DYNREFER_HOST=0.0.0.0 DYNREFER_PORT=8000 DYNREFER_MODEL=embedded \
+    DYNREFER_DEVICE=${VARIANT} DYNREFER_LOG_FORMAT=json
 VOLUME /models
 WORKDIR /tmp
 USER 10001:10001

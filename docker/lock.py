@@ -14,6 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
+EXTRA = "trace"  # off until an endpoint is set, but there
 PYTHON = "3.11"
 PLATFORM = "x86_64-manylinux_2_28"
 ONLY_WITH_CUDA = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
@@ -26,7 +27,8 @@ def resolve() -> str:
         out = Path(folder) / "lock.txt"
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--quiet", "--output-file", str(out)),
+                *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", EXTRA, "--quiet"),
+                *("--output-file", str(out)),
                 *("--constraint", "requirements.txt", "--python-version", PYTHON, "--python-platform", PLATFORM),
                 *("--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"),
             ],
