@@ -51,7 +51,8 @@ def coco_map(data: LabelledData, scores: Floats) -> tuple[float, dict[str, float
         }
         for row, region in enumerate(data.regions)
     ]
-    precision = _precision(truth, found, sorted(images.values()), ids)  # (recalls, K), -1 where a category is absent
+    # (recalls, K), -1 where a category is absent; COCO's evaluation sorts the categories by id
+    precision = _precision(truth, found, sorted(images.values()), ids)[:, np.argsort(np.argsort(ids))]
     occurs: NDArray[np.bool_] = np.all(precision >= 0, axis=0)
     average = precision[:, occurs].mean(axis=0)
     names = [name for name, occurring in zip(data.categories, occurs.tolist(), strict=True) if occurring]

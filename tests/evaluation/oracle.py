@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.evaluation.scenes import world_names
+from model.geometry import Box
 from model.records import (
     AttributeLabel,
     Caption,
@@ -78,7 +79,8 @@ class Oracle:
         return scene
 
     def plan_views(self, image: NDArray[np.uint8], box: Corners) -> ViewPlan:
-        """The same for all."""
+        """The same for all, but for a box outside the image."""
+        Box(*box).clip((image.shape[1], image.shape[0]))
         views = tuple(View(t, box) for t in IMAGE_PRIOR)
         return ViewPlan(views, ViewPolicy.IMAGE_PRIOR)
 

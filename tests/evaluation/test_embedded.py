@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from model import DynRefer
-from model.evaluation.scenes import RECOGNITION, Question, RegionSet, ask, check_vocabulary, world_names
+from model.evaluation.asking import RECOGNITION, Question, ask
+from model.evaluation.scenes import RegionSet, check_vocabulary, world_names
 from model.records import RegionQuery, Task, ViewPolicy
 from model.training.artwork import SpritePack
 from model.training.world import World

@@ -13,8 +13,11 @@ from typer.testing import CliRunner
 
 from model import DynRefer
 from model.errors import ConfigError
-from model.evaluation import measure as measure_module
+from model.evaluation import jobs
+from model.evaluation.curves import Curves
 from model.evaluation.evaluate import evaluate_command
+from model.evaluation.measure import Measured
+from model.evaluation.sweep import Tuning
 
 app = typer.Typer()
 app.command()(evaluate_command)
@@ -33,13 +36,13 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the command asked of `measure`, which prints where it should not."""
     seen: list[dict[str, Any]] = []
 
-    def measured(predictor: object, world: object, **options: Any) -> dict[str, Any]:
+    def measured(predictor: object, world: object, **options: Any) -> Measured:
         print("chatter of a library")
         seen.append(options)
-        return RESULT
+        return Measured(RESULT, Curves())
 
     monkeypatch.setattr(DynRefer, "load", lambda model, device: model)
-    monkeypatch.setattr(measure_module, "measure", measured)
+    monkeypatch.setattr(jobs, "measure", measured)
     return seen
 
 
@@ -63,7 +66,14 @@ def test_a_table_for_people(calls: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--apply"], ["--tune", "no/such/folder/x.json"], ["--scenes-seed", "-1"], ["--regions", "1"]],
+    [
+        *(["--apply"], ["--tune", "no/such/folder/x.json"], ["--scenes-seed", "-1"], ["--regions", "1"]),
+        *(["--task", "captions"], ["--images", "x"], ["--predictions", "x"], ["--data", "x"]),
+        *(["--data", "x", "--task", "poetry"], ["--data", "x", "--task", "captions", "--scenes-seed", "1"]),
+        *(["--data", "x", "--task", "captions", "--proposals", "y"], ["--tune", "x.json", "--sweep-views"]),
+        ["--data", "x", "--task", "captions", "--predictions", "y", "--save-predictions", "z"],
+        ["--data", "x", "--sweep-views", "--predictions", "y"],
+    ],
 )
 def test_mistakes_stop_before_any_work(arguments: list[str], calls: list[dict[str, Any]]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
@@ -80,13 +90,11 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_tune_writes_the_fragment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from model.evaluation import sweep
-
     fragment = {"thresholds": {"tags": 0.61}}
     model, out = tmp_path / "model", tmp_path / "tuning.json"
     model.mkdir()
     (model / "config.json").write_text("{}")
-    monkeypatch.setattr(sweep, "tune", lambda *given, **options: sweep.Tuning(fragment, {"tags": {"0": 1.0}}))
+    monkeypatch.setattr(jobs, "tune", lambda *given, **options: Tuning(fragment, {"tags": {"0": 1.0}}))
     arguments = ["--model", str(model), "--tune", str(out), "--json"]
     result = CliRunner().invoke(app, arguments)
     assert json.loads(result.stdout) == {**fragment, "quality": {"tags": {"0": 1.0}}}

@@ -17,7 +17,8 @@ ELSEWHERE = Path("no such folder")
 
 
 def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.CaptureFixture[str]) -> None:
-    result = measure(oracle, world, scenes_seed=3, art_cache=ELSEWHERE, regions=100)
+    found = measure(oracle, world, scenes_seed=3, art_cache=ELSEWHERE, regions=100)
+    result = found.result
     assert list(result)[: len(HEADLINE)] == list(HEADLINE)
     shares = [name for name in HEADLINE if name not in ("cider", "class_unseen_style")]
     assert {result[name] for name in shares} == {1.0} and result["class_heldout_sprites"] == 1.0
@@ -31,6 +32,11 @@ def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.Captu
     assert (result["model"], result["revision"], result["scenes_seed"]) == ("oracle", "1", 3)
     assert result["world_digest"] == world.digest and result["seconds"] > 0
     json.dumps(result, allow_nan=False)
+    # Every score is .9 or .1, and right: the bins promise that and keep 1 and 0; the curves are perfect.
+    assert found.curves.reliability["tags"].promised == pytest.approx([0.1, 0.9])
+    assert found.curves.reliability["tags"].true.tolist() == [0.0, 1.0]
+    assert found.curves.reliability["tags"].error == pytest.approx(result["calibration_error"]["tags"], abs=1e-4)
+    assert found.curves.precision_recall["categories"].precision.min() == 1.0
     captured = capsys.readouterr()
     assert captured.out == "" and "class_unseen_style is null" in captured.err
 
@@ -45,7 +51,7 @@ def test_each_figure_sees_its_own_task_and_views(world: World, oracle: Oracle) -
         return task is Task.ATTRIBUTES or not getattr(obj, "heldout_pair")  # noqa: B009
 
     oracle.knows = knows
-    result = measure(oracle, world, scenes_seed=3, art_cache=ELSEWHERE, regions=60)
+    result = measure(oracle, world, scenes_seed=3, art_cache=ELSEWHERE, regions=60).result
     assert (result["class"], result["class_heldout_pairs"], result["class_heldout_sprites"]) == (
         1.0,
         0.0,
@@ -56,6 +62,8 @@ def test_each_figure_sees_its_own_task_and_views(world: World, oracle: Oracle) -
 
 
 def test_the_same_seed_gives_the_same_figures(world: World, oracle: Oracle) -> None:
-    once, again = (measure(oracle, world, scenes_seed=5, art_cache=ELSEWHERE, regions=40) for _ in range(2))
+    once, again = (
+        dict(measure(oracle, world, scenes_seed=5, art_cache=ELSEWHERE, regions=40).result) for _ in range(2)
+    )
     del once["seconds"], again["seconds"]
     assert once == again

@@ -5,15 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.errors import ConfigError
-from model.evaluation.scenes import (
-    BATCH_REGIONS,
-    RECOGNITION,
-    Question,
-    RegionSet,
-    ask,
-    check_vocabulary,
-)
+from model.evaluation.asking import BATCH_REGIONS, RECOGNITION, Question, ask
+from model.evaluation.errors import DataError
+from model.evaluation.scenes import RegionSet, check_vocabulary
 from model.records import Task, ViewPolicy
 from model.training.artwork import SpritePack
 from model.training.world import World
@@ -81,5 +75,5 @@ def test_a_model_of_another_world_is_refused(oracle: Oracle) -> None:
         **{f: getattr(oracle.card, f) for f in oracle.card.__dataclass_fields__ if f != "vocabulary"},
         vocabulary={"tags": oracle.world.tags, "attributes": (), "categories": oracle.world.tags},
     )
-    with pytest.raises(ConfigError, match="oracle does not know the drawn world: its attributes lack"):
+    with pytest.raises(DataError, match="oracle does not know the drawn world: its attributes lack"):
         check_vocabulary(oracle, oracle.world)

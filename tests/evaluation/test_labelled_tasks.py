@@ -1,0 +1,140 @@
+"""`dynrefer evaluate --data`, from the command line to the files, with an oracle for a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from model import DynRefer
+from model.errors import ModelError
+from model.evaluation.evaluate import evaluate_command
+from model.evaluation.java import has_java
+from model.records import Task
+from model.training.world import World
+from service import cli
+
+from .drawn_data import coco_file, draw_regions
+from .oracle import PRIORS, Oracle
+
+app = typer.Typer()
+app.command()(evaluate_command)
+
+
+@pytest.fixture
+def data(world: World, oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data set of drawn scenes that the oracle knows, loaded in the model's place."""
+    monkeypatch.setattr(DynRefer, "load", lambda model, device: oracle)
+    return coco_file(draw_regions(world, 40), tmp_path)
+
+
+def _run(data: Path, task: str, *more: str) -> Result:
+    return CliRunner().invoke(app, ["--data", str(data), "--task", task, "--json", *more], catch_exceptions=False)
+
+
+def test_recognition_live_saved_and_drawn(data: Path, oracle: Oracle, tmp_path: Path) -> None:
+    oracle.knows = lambda obj, task, views: obj.category < "m"
+    saved, out = str(tmp_path / "p.jsonl"), tmp_path / "out"
+    live = json.loads(_run(data, "recognition", "--save-predictions", saved, "--out", str(out)).stdout)
+    truth = json.loads(data.read_text())
+    names = {category["id"]: category["name"] for category in truth["categories"]}
+    right = [names[each["category_id"]] < "m" for each in truth["annotations"]]
+    assert live["accuracy"] == pytest.approx(sum(right) / len(right), abs=1e-4) and 0 < live["accuracy"] < 1
+    assert 0 < live["map"] < 1 and live["regions"] == len(right) and live["images"] == len(truth["images"])
+    assert {query.views for query in oracle.asked} == {None}  # the task's prior
+    assert {query.tasks for query in oracle.asked} == {(Task.CATEGORIES,)}
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("recognition.json", "recognition.md", "recognition_calibration.png", "recognition_precision_recall.png"),
+    ]
+    asked = len(oracle.asked)
+    again = json.loads(_run(data, "recognition", "--predictions", saved).stdout)
+    assert len(oracle.asked) == asked
+    same = live.keys() & again.keys()
+    assert {name: again[name] for name in same} == {name: live[name] for name in same}
+    assert (live["model"], live["views"], again["predictions"]) == ("oracle", "task prior", "p.jsonl")
+
+
+def test_attributes_by_frequency(data: Path, oracle: Oracle, tmp_path: Path) -> None:
+    found = json.loads(_run(data, "attributes", "--views", "image-prior", "--out", str(tmp_path / "out")).stdout)
+    assert [found[name] for name in ("map", "map_head", "map_medium", "map_tail")] == [1.0] * 4
+    assert found["standard_errors"]["map"] == 0.0 and found["calibration_error"]["attributes"] == pytest.approx(0.1)
+    assert all(query.views is not None and query.views != PRIORS["attributes"] for query in oracle.asked)
+    assert (tmp_path / "out" / "attributes_calibration.png").stat().st_size > 5_000
+
+
+def test_batches_reach_across_images(data: Path, oracle: Oracle) -> None:
+    _run(data, "recognition", "--batch-regions", "16")
+    assert oracle.batches[:-1] == [16] * (len(oracle.asked) // 16)
+
+
+def test_captions(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.evaluation.captions.has_java", lambda: False)
+    found = json.loads(_run(data, "captions", "--regions", "20").stdout)
+    assert found["meteor"] is None and found["cider"] > 3 and found["tokenizer"] == "ours"
+    assert 20 <= found["regions"] < 40
+
+
+def test_captions_and_dense_captions_with_java(data: Path, tmp_path: Path) -> None:
+    truth = json.loads(data.read_text())
+    boxes = [{"image_id": each["image_id"], "bbox": each["bbox"], "score": 0.5} for each in truth["annotations"]]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    more = ("--proposals", str(tmp_path / "boxes.json"), "--out", str(tmp_path / "out"))
+    if not has_java():
+        with pytest.raises(ModelError, match="dense-captions.* needs Java"):
+            _run(data, "dense-captions", *more)
+        return
+    dense = json.loads(_run(data, "dense-captions", *more).stdout)
+    assert dense["map"] == dense["boxes_alone_map"] == 1.0 and len(dense["by_threshold"]) == 30
+    assert dense["proposals"] == "boxes.json"
+    found = json.loads(_run(data, "captions").stdout)
+    assert found["meteor"] == 1.0 and found["tokenizer"] == "Penn Treebank"
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        (["--predictions", "none.jsonl"], "cannot read none.jsonl: No such file or directory."),
+        (["--data", "none.json"], "cannot read none.json: No such file or directory."),
+        (["--images", "nowhere"], "no file nowhere/1.png; name the folder of the images with --images."),
+        (["--task", "poetry"], "'poetry' is not one of"),
+        (["--out", "data.json/x"], "cannot write into --out data.json/x"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(
+    data: Path,
+    more: list[str],
+    sentence: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(data.parent)
+    monkeypatch.setattr("sys.argv", ["dynrefer", "evaluate", "--data", "data.json", "--task", "recognition", *more])
+    monkeypatch.setattr(cli, "app", typer.Typer())
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and said.out == ""
+    lines = [line for line in said.err.splitlines() if line.startswith("dynrefer: ")]
+    assert len(lines) == 1 and sentence in lines[0] and "Traceback" not in said.err
+
+
+def test_an_image_that_is_broken_and_a_box_outside_are_named(data: Path) -> None:
+    truth = json.loads(data.read_text())
+    truth["annotations"][0]["bbox"] = [5_000, 5_000, 10, 10]
+    data.write_text(json.dumps(truth))
+    with pytest.raises(ModelError, match="1.png: .* covers nothing of the image"):
+        _run(data, "recognition", "--views", "image-prior")
+    (data.parent / "1.png").write_bytes(b"no picture")
+    with pytest.raises(ModelError, match="1.png is not an image that can be read"):
+        _run(data, "recognition")
+
+
+def test_a_model_that_lacks_a_word_is_refused(data: Path) -> None:
+    truth = json.loads(data.read_text())
+    truth["categories"].append({"id": 10_000, "name": "gryphon"})
+    data.write_text(json.dumps(truth))
+    with pytest.raises(ModelError, match="oracle does not know data.json: its categories lack 'gryphon'"):
+        _run(data, "recognition")
