@@ -1,18 +1,15 @@
 """The queue between many requests and one device thread. Nothing here waits for a clock."""
 
+import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 
 import pytest
 
-from service.batcher import (
-    Batcher,
-    ClosedError,
-    FullError,
-    Limits,
-    Ticket,
-)
+from service.batcher import Batcher, ClosedError, EndError, ExpiredError, FullError, Limits, Ticket
+from service.pace import PATIENCE
 from service.turns import Outcome
 
 WAIT_S = 10
@@ -34,17 +31,28 @@ class Bench:
         self.gate = threading.Semaphore(0)
         self.running = threading.Semaphore(0)
         self.act: Callable[[Sequence[int]], Sequence[int]] = lambda items: [item * 2 for item in items]
-        self.thread = threading.Thread(target=self.batcher.serve, args=(self._run,), daemon=True)
+        self.should_stop: Callable[[], bool] = lambda: False
+        self.ends: list[type[BaseException]] = []
+        self.thread = threading.Thread(target=self._serve, daemon=True)
         self.thread.start()
+
+    def _serve(self) -> None:
+        try:
+            self.batcher.serve(self._run)
+        except EndError as error:
+            self.ends.append(type(error))
 
     def _run(self, items: Sequence[int], should_stop: Callable[[], bool]) -> Sequence[int]:
         self.batches.append(list(items))
+        self.should_stop = should_stop
         self.running.release()
         assert self.gate.acquire(timeout=WAIT_S)
         return self.act(items)
 
-    def ask(self, *items: int) -> tuple[Ticket[int, int], Future[list[Outcome[int]]]]:
-        ticket = self.batcher.admit(len(items))
+    def ask(
+        self, *items: int, key: str | None = None, deadline: float = math.inf
+    ) -> tuple[Ticket[int, int], Future[list[Outcome[int]]]]:
+        ticket = self.batcher.admit(len(items), key, deadline)
         return ticket, ticket.submit(items)
 
     def open(self, batches: int = 100) -> None:
@@ -229,3 +237,160 @@ def test_numbers_must_match(bench: Callable[..., Bench]) -> None:
         pytest.raises(ValueError, match="2 regions were admitted, 1 handed in"),
     ):
         ticket.submit([1])
+
+
+def test_keys_take_turns_and_so_do_their_requests(bench: Callable[..., Bench]) -> None:
+    one = bench(batch_regions=1)
+    one.occupy()
+    asked = [one.ask(*items, key=key)[1] for key, items in (("a", (10, 20)), ("a", (30, 40)), ("b", (50, 60, 70)))]
+    one.open()
+    for future in asked:
+        outputs(future)
+    assert [batch[0] for batch in one.batches[1:]] == [10, 50, 30, 60, 20, 70, 40]
+
+
+def test_a_key_has_its_share_of_the_queue(bench: Callable[..., Bench]) -> None:
+    one = bench(queue_regions=10, key_regions=4)
+    one.occupy()
+    ticket, _ = one.ask(10, 20, 30, key="a")
+    with pytest.raises(FullError) as refused:
+        one.batcher.admit(2, "a")
+    assert refused.value.reason == "key_share"
+    with one.batcher.admit(1, "a"), one.batcher.admit(4, "b"), pytest.raises(FullError) as refused:
+        one.batcher.admit(3, "c")
+    assert refused.value.reason == "queue_full"
+    with ticket:
+        pass  # what is given back may be asked for again
+    with one.batcher.admit(4, "a"):
+        pass
+
+
+def test_retry_after_follows_the_measured_rate(bench: Callable[..., Bench]) -> None:
+    one = bench(queue_regions=100, batch_regions=4)
+    one.open()
+    one.act = lambda items: time.sleep(0.2) or items  # type: ignore[func-returns-value]
+    outputs(one.ask(*range(4))[1])
+    with one.batcher.admit(100), pytest.raises(FullError) as refused:
+        one.batcher.admit(40)
+    assert 1.0 < refused.value.retry_after_s < 10.0  # 40 regions at somewhat less than 20 a second
+
+
+def test_a_failing_batch_is_split_down_to_the_guilty(bench: Callable[..., Bench]) -> None:
+    one = bench(batch_regions=8)
+
+    def fail(items: Sequence[int]) -> Sequence[int]:
+        if 40 in items:
+            raise ValueError
+        return [item * 2 for item in items]
+
+    one.occupy()
+    one.act = fail
+    _, poisoned = one.ask(10, 20, 30, 40)
+    _, other = one.ask(50, 60, 70)
+    one.open()
+    assert outputs(other) == [100, 120, 140]
+    found = poisoned.result(WAIT_S)
+    assert [outcome.output for outcome in found] == [20, 40, 60, None]
+    assert isinstance(found[3].error, ValueError)
+    assert len(one.batches) - 1 <= 2 * 3 + 1  # two runs per halving
+
+
+def test_crowding_lowers_the_cap_until_things_go_well(bench: Callable[..., Bench]) -> None:
+    one = bench(batch_regions=8, queue_regions=10_000)
+
+    def crowd(items: Sequence[int]) -> Sequence[int]:
+        if len(items) > 2:
+            raise MemoryError
+        return items
+
+    one.open(10_000)
+    one.act = crowd
+    outputs(one.ask(*range(8))[1])
+    assert one.batcher.cap == 2
+    outputs(one.ask(*range(2 * PATIENCE))[1])
+    assert one.batcher.cap == 4
+    one.act = lambda items: items
+    outputs(one.ask(*range(4 * PATIENCE))[1])
+    assert one.batcher.cap == 8
+
+
+def test_one_region_that_never_fits_does_not_lower_the_cap(bench: Callable[..., Bench]) -> None:
+    one = bench(batch_regions=8)
+
+    def too_large(items: Sequence[int]) -> Sequence[int]:
+        if 70 in items:
+            raise MemoryError
+        return items
+
+    one.open()
+    one.act = too_large
+    outcomes = one.ask(10, 20, 30, 70)[1].result(WAIT_S)
+    assert [outcome.error is None for outcome in outcomes] == [True, True, True, False]
+    assert one.batcher.cap == 8
+
+
+def test_what_waits_beyond_its_deadline_is_not_run(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    one.occupy()
+    _, late = one.ask(10, deadline=time.monotonic() + 0.01)
+    _, early = one.ask(20)
+    time.sleep(0.02)
+    one.open()
+    with pytest.raises(ExpiredError):
+        late.result(WAIT_S)
+    assert outputs(early) == [40]
+    assert one.batches[1:] == [[20]]
+
+
+def test_a_run_is_told_to_stop_once_nobody_waits(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    one.occupy()
+    (first, _), (second, _) = one.ask(10), one.ask(20)
+    one.open(1)
+    assert one.running.acquire(timeout=WAIT_S)  # both are in the batch that now stands at the gate
+    assert not one.should_stop()
+    with first:
+        pass
+    assert not one.should_stop()
+    with second:
+        pass
+    assert one.should_stop()
+
+
+def test_a_run_after_which_none_can_follow_ends_the_loop(bench: Callable[..., Bench]) -> None:
+    one = bench(batch_regions=1)
+
+    def end(items: Sequence[int]) -> Sequence[int]:
+        raise EndError
+
+    one.act = end
+    _, running = one.ask(10)
+    _, queued = one.ask(20)
+    one.open()
+    for future in (running, queued):
+        with pytest.raises(ClosedError):
+            future.result(WAIT_S)
+    one.thread.join(WAIT_S)
+    assert one.ends == [EndError]
+
+
+def test_suspending_fails_what_there_is_and_resuming_takes_more(bench: Callable[..., Bench]) -> None:
+    one = bench(batch_regions=1)
+    _, running = one.ask(10)
+    assert one.running.acquire(timeout=WAIT_S)
+    _, queued = one.ask(20)
+    announced = one.batcher.admit(1)
+    assert one.batcher.silent_s > 0
+    one.batcher.suspend()
+    for future in (running, queued):
+        with pytest.raises(ClosedError):
+            future.result(WAIT_S)
+    with pytest.raises(ClosedError):
+        one.batcher.admit(1)
+    with announced, pytest.raises(ClosedError):
+        announced.submit([30])
+    assert one.batcher.waiting == 0
+    one.batcher.resume()
+    one.open()
+    assert outputs(one.ask(40)[1]) == [80]
+    assert one.batches == [[10], [40]] and one.batcher.silent_s == 0
