@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import StoppingCriteria, StoppingCriteriaList, T5Config, T5ForConditionalGeneration
+from transformers import T5Config, T5ForConditionalGeneration
 
 from model.config import DynReferConfig
-from model.errors import ConfigError, StoppedError
+from model.errors import ConfigError
+from model.network.beam_search import SearchSettings, SpecialTokens, greedy, search
+from model.network.t5_steps import T5Steps
 
 IGNORED = -100  # label of a position that the loss leaves out
 
@@ -30,19 +32,6 @@ class Generated:
     score: Tensor
     logprob_sum: Tensor
     length: Tensor
-
-
-class _Halt(StoppingCriteria):
-    """Asks after every token whether the captions are still wanted; leaves the search by an error if not."""
-
-    def __init__(self, should_stop: Callable[[], bool]) -> None:
-        self._should_stop = should_stop
-
-    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:
-        """No row ends here. Raises `StoppedError`."""
-        if self._should_stop():
-            raise StoppedError("nobody waits for the captions any more.")
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 class UntiedT5(T5ForConditionalGeneration):
@@ -92,38 +81,21 @@ class LanguageDecoder(nn.Module):
 
         should_stop: asked after every token; raises `StoppedError` as soon as it says so.
         """
+        options = SearchSettings(**(self.generation | settings))
+        rows, ids = len(control_ids), self.model.config
+        # T5 starts a sequence with its padding token.
+        special = SpecialTokens(ids.pad_token_id, ids.pad_token_id, ids.eos_token_id)
         embeddings, mask = self.prompt(representation, control_ids, control_mask)
-        options = self.generation | settings
-        penalty = options["length_penalty"]
-        if options["num_beams"] == 1:
-            del options["length_penalty"]  # of beam search only
-        found = self.model.generate(
-            inputs_embeds=embeddings,
-            attention_mask=mask,
-            do_sample=False,
-            decoder_start_token_id=self.model.config.pad_token_id,
-            pad_token_id=self.model.config.pad_token_id,
-            eos_token_id=self.model.config.eos_token_id,
-            return_dict_in_generate=True,
-            output_scores=True,
-            stopping_criteria=StoppingCriteriaList([_Halt(should_stop)] if should_stop else []),
-            **options,
-        )
-        tokens: Tensor = found.sequences
-        is_end = tokens[:, 1:] == self.model.config.eos_token_id
-        ended = is_end.any(dim=1)
-        length = torch.where(ended, is_end.int().argmax(dim=1) + 1, tokens.shape[1] - 1)
-        # transformers pads with the end token where the padding token is number 0
-        behind = torch.arange(tokens.shape[1], device=tokens.device) > length[:, None]
-        tokens = tokens.masked_fill(behind, self.model.config.pad_token_id)
-        if options["num_beams"] == 1:  # greedy search ranks nothing: add up the steps ourselves
-            steps = torch.stack(found.scores, dim=1).log_softmax(-1)  # (R, L, vocabulary)
-            chosen = steps.gather(2, tokens[:, 1:, None]).squeeze(2)
-            within = torch.arange(chosen.shape[1], device=chosen.device) < length[:, None]
-            total = torch.where(within, chosen, 0.0).sum(dim=1)
-            return Generated(tokens, total / length**penalty, total, length)
-        score = found.sequences_scores.float()
-        return Generated(tokens, score, score * length.float() ** penalty, length)
+        steps = T5Steps(self.model, embeddings, mask, options.num_beams, options.max_new_tokens)
+        find = greedy if options.num_beams == 1 else search
+        tokens, value = find(steps, rows, options, special, embeddings.device, should_stop)
+        is_end = tokens[:, 1:] == special.end
+        length = torch.where(is_end.any(dim=1), is_end.int().argmax(dim=1) + 1, options.max_new_tokens)
+        tokens = tokens[:, : int(length.max()) + 1] if rows else tokens
+        norm = length.float() ** options.length_penalty
+        if options.num_beams == 1:
+            return Generated(tokens, value / norm, value, length)
+        return Generated(tokens, value, value * norm, length)
 
     def loss(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor, labels: Tensor) -> Tensor:
         """Mean cross-entropy of the captions' tokens; labels: (R, L) int64, `IGNORED` at padding."""

@@ -1,0 +1,205 @@
+"""Beam search over a language model that can take one step: the same sequences and scores as transformers' own.
+
+What it leaves out: nothing is kept of a step but its best continuations, a region's encoder keys are not repeated per
+beam, no cache is reordered (a beam remembers the path it came by), and rows that are done leave the batch.
+
+Letters: R regions, B beams, N steps so far, L most steps, K continuations looked at, Y vocabulary.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from model.errors import StoppedError
+
+_NEVER = -1e9  # a score that no sequence reaches
+_BLOCK = 128  # the best of a row lie in the blocks with the best maxima, so a row is read once and not sorted
+_SHRINK_AT = 0.75  # rows leave the batch when no more than this share of it goes on: each leaving copies the caches
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """num_beams 1 is greedy search. min_length counts the start token, as transformers does."""
+
+    num_beams: int
+    max_new_tokens: int
+    min_length: int
+    length_penalty: float
+    repetition_penalty: float
+    num_return_sequences: int = 1
+
+
+@dataclass(frozen=True)
+class SpecialTokens:
+    """Ids of the tokens that a sequence starts with, is padded with, and ends with."""
+
+    start: int
+    padding: int
+    end: int
+
+
+class Stepper(Protocol):
+    """A language model with its caches, one row per region."""
+
+    def step(self, tokens: Tensor, path: Tensor) -> Tensor:
+        """tokens (R, B) int64 of step N, path (R, B, N + 1) int64: in which beam's place each beam's earlier tokens
+        (and this one) were computed -> logits (R, B, Y)."""
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these rows (M,) int64 alone."""
+
+
+@dataclass
+class _Beams:
+    """Sequences of live rows: running ones and the best finished ones so far, best first.
+
+    tokens: (R, B, L + 1). score: (R, B) float32. path: (R, B, L). done_*: the finished ones; a slot that is still
+    empty has the score -1e9.
+    """
+
+    row: Tensor
+    tokens: Tensor
+    score: Tensor
+    path: Tensor
+    done_tokens: Tensor
+    done_score: Tensor
+
+    def keep(self, rows: Tensor) -> None:
+        for name, value in vars(self).items():
+            setattr(self, name, value[rows])
+
+
+def search(
+    stepper: Stepper,
+    rows: int,
+    settings: SearchSettings,
+    special: SpecialTokens,
+    device: torch.device,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The best sequences of every row: tokens (R * returned, L + 1) int64, padded; score (R * returned,) float32.
+
+    The score is the sum of (penalised) log-probabilities over length ** length_penalty.
+    should_stop: asked before every step; raises `StoppedError` as soon as it says so.
+    """
+    beams = _start(rows, settings, special, device)
+    found = beams.done_tokens.clone(), beams.done_score.clone()
+    for step in range(settings.max_new_tokens):
+        if should_stop and should_stop():
+            raise StoppedError("nobody waits for the captions any more.")
+        last = step + 1 == settings.max_new_tokens
+        _advance(beams, stepper, step, settings, special, last=last)
+        # Nothing that still runs can beat what has finished: scores only fall. transformers compares alike.
+        best_running = beams.score[:, 0] / (step + 1) ** settings.length_penalty
+        full = (beams.done_score > _NEVER / 2).all(dim=1)
+        going = ~full | (best_running > beams.done_score.amin(dim=1))
+        found[0][beams.row], found[1][beams.row] = beams.done_tokens, beams.done_score
+        if last or not (live := int(going.sum())):
+            break
+        if live <= _SHRINK_AT * len(going):
+            kept = going.nonzero().squeeze(1)
+            beams.keep(kept)
+            stepper.keep(kept)
+        elif live < len(going):
+            # They stay for a while, but nothing may be added to what they have.
+            beams.score[~going] = _NEVER
+    returned = settings.num_return_sequences
+    return found[0][:, :returned].flatten(0, 1), found[1][:, :returned].flatten()
+
+
+def _start(rows: int, settings: SearchSettings, special: SpecialTokens, device: torch.device) -> _Beams:
+    beams, length = settings.num_beams, settings.max_new_tokens
+    tokens = torch.full((rows, beams, length + 1), special.padding, device=device)
+    tokens[:, :, 0] = special.start
+    score = torch.full((rows, beams), _NEVER, device=device)
+    done_score = score.clone()
+    score[:, 0] = 0.0  # the beams begin alike: the first alone is continued
+    path = torch.zeros((rows, beams, length), dtype=torch.int64, device=device)
+    return _Beams(torch.arange(rows, device=device), tokens, score, path, tokens.clone(), done_score)
+
+
+def _advance(
+    beams: _Beams, stepper: Stepper, step: int, settings: SearchSettings, special: SpecialTokens, *, last: bool
+) -> None:
+    """One token more for every running sequence; what ends is moved to the finished ones."""
+    count = settings.num_beams
+    beams.path[:, :, step] = torch.arange(count, device=beams.path.device)
+    logits = stepper.step(beams.tokens[:, :, step], beams.path[:, :, : step + 1])
+    chances = logits.float().log_softmax(-1)
+    penalise(chances, beams.tokens[:, :, : step + 1], settings.repetition_penalty)
+    if step + 1 < settings.min_length:
+        chances[..., special.end] = float("-inf")
+    values, ids = _best(chances, 2 * count)  # twice as many as beams: half of them may end
+    total = (values + beams.score[..., None]).flatten(1)
+    total, order = total.topk(2 * count, dim=1)
+    source, token = order // ids.shape[2], ids.flatten(1).gather(1, order)
+    tokens = _pick(beams.tokens, source)
+    tokens[:, :, step + 1] = token
+    ended = torch.ones_like(token, dtype=torch.bool) if last else token == special.end
+    # Of those that end, only the ones among the best B count; the rest were looked at to have B that go on.
+    finished = torch.where(ended, total / (step + 1) ** settings.length_penalty, _NEVER)
+    finished[:, count:] = _NEVER
+    merged, places = torch.cat((beams.done_score, finished), dim=1).topk(count, dim=1)
+    beams.done_tokens = _pick(torch.cat((beams.done_tokens, tokens), dim=1), places)
+    beams.done_score = merged
+    beams.score, places = torch.where(ended, total + _NEVER, total).topk(count, dim=1)
+    beams.tokens, beams.path = _pick(tokens, places), _pick(beams.path, source.gather(1, places))
+
+
+def _pick(values: Tensor, index: Tensor) -> Tensor:
+    """values (R, M, L) at index (R, K) along the second axis -> (R, K, L)."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[2]))
+
+
+def penalise(scores: Tensor, seen: Tensor, penalty: float) -> None:
+    """Make tokens that occurred less likely, in place, as transformers does; scores (..., Y), seen (..., N)."""
+    if penalty == 1.0:
+        return
+    chosen = scores.gather(-1, seen)
+    scores.scatter_(-1, seen, torch.where(chosen < 0, chosen * penalty, chosen / penalty))
+
+
+def _best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The `count` best of each row, best first, as `topk` gives them: (..., Y) -> values and indices (..., count)."""
+    size = scores.shape[-1]
+    if size % _BLOCK or size // _BLOCK < 4 * count:
+        return scores.topk(min(count, size), dim=-1)
+    blocks = scores.unflatten(-1, (-1, _BLOCK))
+    block = blocks.amax(-1).topk(count, dim=-1).indices  # (..., count)
+    inside = blocks.gather(-2, block[..., None].expand(*block.shape, _BLOCK)).flatten(-2)
+    values, place = inside.topk(count, dim=-1)
+    return values, block.gather(-1, place // _BLOCK) * _BLOCK + place % _BLOCK
+
+
+def greedy(
+    stepper: Stepper,
+    rows: int,
+    settings: SearchSettings,
+    special: SpecialTokens,
+    device: torch.device,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The likeliest token at every step: tokens (R, L + 1) int64, padded; sum of log-probabilities (R,) float32.
+
+    As in transformers the repetition penalty acts on logits here, in beam search on log-probabilities.
+    """
+    beams = _start(rows, settings, special, device)
+    tokens, total = beams.tokens[:, 0], beams.score[:, 0]
+    running = torch.ones(rows, dtype=torch.bool, device=device)
+    for step in range(settings.max_new_tokens):
+        if should_stop and should_stop():
+            raise StoppedError("nobody waits for the captions any more.")
+        logits = stepper.step(tokens[:, step, None], beams.path[:, :, : step + 1])[:, 0].float()
+        penalise(logits, tokens[:, : step + 1], settings.repetition_penalty)
+        if step + 1 < settings.min_length:
+            logits[:, special.end] = float("-inf")
+        chance, token = logits.log_softmax(-1).max(dim=-1)
+        total = total + torch.where(running, chance, 0.0)
+        tokens[:, step + 1] = torch.where(running, token, special.padding)
+        running &= token != special.end
+        if not bool(running.any()):
+            break
+    return tokens, total
