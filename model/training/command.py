@@ -1,24 +1,203 @@
-"""`dynrefer train`."""
+"""`dynrefer train`: the embedded model's own recipe, or, with --train, training on your own data."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-Preset = Annotated[str, typer.Option("--preset", help="What to train; 'embedded' is the one recipe so far.")]
+from model.training.real.errors import SettingError
+from model.training.real.settings import flag
+
+Preset = Annotated[
+    str | None, typer.Option("--preset", help="embedded, or with --train the size of the model. [default: embedded]")
+]
 Out = Annotated[Path, typer.Option("--out", help="Directory of the run: log, checkpoints, and the model at the end.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads for arithmetic. [default: all cores]")]
+Threads = Annotated[int | None, typer.Option("--threads", help="Threads for arithmetic. [default: all cores]")]
 
 
-def train_command(out: Out, preset: Preset = "embedded", resume: Resume = False, threads: Threads = None) -> None:
-    """Train the embedded model from nothing, on scenes that are drawn for it."""
-    if preset != "embedded":
-        raise typer.BadParameter(f"--preset {preset} cannot be trained yet; use --preset embedded.")
-    # Before torch is loaded: threads that spin while they wait are several times slower on shared cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("KMP_BLOCKTIME", "0")
+Train = Annotated[
+    Path | None,
+    typer.Option("--train", help="COCO-style annotations to train on; without it the embedded model is made."),
+]
+Images = Annotated[
+    Path | None, typer.Option("--images", help="Folder of the pictures. [default: the file's dataset.image_root]")
+]
+Captions = Annotated[
+    Path | None, typer.Option("--captions", help="JSONL with annotation_id and caption, for plain COCO annotations.")
+]
+Val = Annotated[Path | None, typer.Option("--val", help="Annotations to validate on.")]
+ValImages = Annotated[Path | None, typer.Option("--val-images", help="Folder of their pictures. [default: --images]")]
+ValCaptions = Annotated[Path | None, typer.Option("--val-captions", help="JSONL with their captions.")]
+Init = Annotated[
+    str | None,
+    typer.Option(
+        "--init", help="Model directory to start from, or embedded. [default with --preset embedded: embedded]"
+    ),
+]
+Vocabulary = Annotated[Path | None, typer.Option("--vocabulary", help="Another vocabulary.json than the model's.")]
+BoxFormat = Annotated[
+    str | None,
+    typer.Option("--box-format", help="Of bbox where there is no segmentation: xywh or xyxy. [default: xywh]"),
+]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Times through the data. [default: 5]")]
+BatchSize = Annotated[
+    int | None, typer.Option("--batch-size", help="Regions per process and forward pass. [default: 64]")
+]
+Accumulate = Annotated[int | None, typer.Option("--accumulate", help="Forward passes per optimiser step. [default: 1]")]
+LearningRate = Annotated[float | None, typer.Option("--learning-rate", help="Peak. [default: 1e-4]")]
+WeightDecay = Annotated[
+    float | None, typer.Option("--weight-decay", help="Of matrices, not of biases and norms. [default: 0.05]")
+]
+ScheduleName = Annotated[
+    str | None, typer.Option("--schedule", help="cosine, or official: constant within an epoch. [default: cosine]")
+]
+WarmUp = Annotated[int | None, typer.Option("--warm-up", help="Steps. [default: 5000, at most a tenth of the run]")]
+ClipNorm = Annotated[
+    float | None, typer.Option("--clip-norm", help="Largest norm of the gradients; 0 is off. [default: 0]")
+]
+TagGamma = Annotated[
+    float | None, typer.Option("--tag-gamma", help="Focus of the tag loss; 4 suits under 200 tags. [default: 7]")
+]
+Precision = Annotated[
+    str | None, typer.Option("--precision", help="auto, float32 or bf16. [default: auto: bf16 on a GPU]")
+]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda. [default: auto]")]
+GradientCheckpointing = Annotated[
+    bool | None, typer.Option("--gradient-checkpointing", help="Less memory for more arithmetic.")
+]
+Fsdp = Annotated[
+    bool | None, typer.Option("--fsdp", help="Shard the weights over the processes that torchrun started.")
+]
+LoraRank = Annotated[
+    int | None, typer.Option("--lora-rank", help="LoRA on the language model; 64 in the recipe, 0 is off. [default: 0]")
+]
+LoraAlpha = Annotated[float | None, typer.Option("--lora-alpha", help="Scale of LoRA. [default: twice the rank]")]
+Unfreeze = Annotated[
+    list[str] | None, typer.Option("--unfreeze", help="Train this part too: vision or language; repeatable.")
+]
+Controls = Annotated[
+    str | None, typer.Option("--controls", help="Control words by vocabulary or part-of-speech. [default: vocabulary]")
+]
+Seed = Annotated[int | None, typer.Option("--seed", help="Of order, views, control words and dropout. [default: 0]")]
+CheckpointEvery = Annotated[
+    int | None, typer.Option("--checkpoint-every", help="Steps between checkpoints. [default: 500]")
+]
+Keep = Annotated[int | None, typer.Option("--keep", help="Checkpoints that stay. [default: 2]")]
+ValidateEvery = Annotated[
+    int | None, typer.Option("--validate-every", help="Steps between validations. [default: an epoch's]")
+]
+ValLimit = Annotated[int | None, typer.Option("--val-limit", help="Regions per validation at most. [default: 2000]")]
+LogEvery = Annotated[int | None, typer.Option("--log-every", help="Steps between log lines. [default: 10]")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="Processes that read pictures. [default: as the cores allow]")
+]
+
+
+def train_command(
+    out: Out,
+    preset: Preset = None,
+    resume: Resume = False,
+    train: Train = None,
+    images: Images = None,
+    captions: Captions = None,
+    val: Val = None,
+    val_images: ValImages = None,
+    val_captions: ValCaptions = None,
+    init: Init = None,
+    vocabulary: Vocabulary = None,
+    box_format: BoxFormat = None,
+    epochs: Epochs = None,
+    batch_size: BatchSize = None,
+    accumulate: Accumulate = None,
+    learning_rate: LearningRate = None,
+    weight_decay: WeightDecay = None,
+    schedule: ScheduleName = None,
+    warm_up: WarmUp = None,
+    clip_norm: ClipNorm = None,
+    tag_gamma: TagGamma = None,
+    precision: Precision = None,
+    device: Device = None,
+    gradient_checkpointing: GradientCheckpointing = None,
+    fsdp: Fsdp = None,
+    lora_rank: LoraRank = None,
+    lora_alpha: LoraAlpha = None,
+    unfreeze: Unfreeze = None,
+    controls: Controls = None,
+    seed: Seed = None,
+    checkpoint_every: CheckpointEvery = None,
+    keep: Keep = None,
+    validate_every: ValidateEvery = None,
+    val_limit: ValLimit = None,
+    log_every: LogEvery = None,
+    workers: Workers = None,
+    threads: Threads = None,
+) -> None:
+    """Train the embedded model from nothing, or with --train fine-tune a model on your own regions."""
+    # The flags by name; those not given are None, so that a resumed run can tell them from the defaults.
+    given = {name: value for name, value in locals().items() if value is not None and name not in _OF_BOTH}
+    from model.training.real.run_directory import RunDirectory
+
+    if train is not None or (resume and RunDirectory.stored(out) is not None):
+        _train_on_data(out, preset, resume, {**given, **({} if threads is None else {"threads": threads})})
+        return
+    if given:
+        raise SettingError(f"{flag(next(iter(given)))} is for training on your own data; name it with --train.")
+    _train_embedded(out, preset, resume, threads)
+
+
+_OF_BOTH = ("out", "preset", "resume", "threads")
+
+
+def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[str, Any]) -> None:
+    from model.training.real.run_directory import RunDirectory
+    from model.training.real.settings import resumed_settings, settings_of
+
+    stored = RunDirectory.stored(out)
+    if stored is not None and not resume:
+        raise SettingError(f"{out} already holds a run; pass --resume to go on with it, or choose another --out.")
+    named = {**given, **({"unfreeze": tuple(given["unfreeze"])} if "unfreeze" in given else {})}
+    if preset is not None:
+        named["preset"] = preset
+    if stored is None:
+        named.setdefault("init", _init_of(preset))
+    settings = settings_of(named) if stored is None else resumed_settings(named, stored)
+    _quiet_threads()
+    import torch
+
+    from model.training.real.trainer import train_on
+
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    result = train_on(settings, out)
+    if result is None:  # not the first process
+        return
+    for tally in result.tallies:
+        print(tally.report())
+    print(f"{result.model}: the finished model; serve it with dynrefer serve --model {result.model}")
+
+
+def _init_of(preset: str | None) -> str:
+    """What a run starts from if --init does not say. Raises `SettingError` for a size whose weights do not ship."""
+    from model.config import PRESETS
+
+    if preset is not None and preset not in PRESETS:
+        return "embedded"  # refused by the settings' own check
+    if preset in (None, "embedded"):
+        return "embedded"
+    raise SettingError(
+        f"--preset {preset} needs weights to start from: convert them with dynrefer convert and name the directory "
+        "with --init."
+    )
+
+
+def _train_embedded(out: Path, preset: str | None, resume: bool, threads: int | None) -> None:
+    if preset not in (None, "embedded"):
+        raise typer.BadParameter(f"--preset {preset} needs data to train on; name it with --train.")
+    if threads is not None and threads < 1:
+        raise typer.BadParameter("--threads must be at least 1.")
+    _quiet_threads()
     import torch
 
     from model.training.train import train_embedded
@@ -29,3 +208,11 @@ def train_command(out: Out, preset: Preset = "embedded", resume: Resume = False,
     except FileExistsError as error:
         raise typer.BadParameter(str(error)) from error
     print(f"{directory}: the finished model; measure it with dynrefer evaluate --model {directory}")
+
+
+def _quiet_threads() -> None:
+    """Before torch is loaded: threads that spin while they wait are several times slower on shared cores."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+    # The tokenizers warn when processes that read pictures are forked beside their threads.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -1,0 +1,250 @@
+"""Annotation files -> regions with captions and tags.
+
+Two forms, one reader:
+- the official project's COCO-style JSON: every annotation has a `caption`, a `segmentation` (polygons or a run-length
+  mask) or a `bbox`, and its tags as indices in `extra_info.parser_result.tag_set1` and `tag_set2`;
+- plain COCO instances, with a JSONL file of captions: {"annotation_id": 7, "caption": "a red dog", "tags": ["dog"]}.
+
+An annotation without indices gets its tags from its caption and its category's name, by the vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.errors import BoxError
+from model.geometry import Box, BoxFormat, ImageSize, box_from_polygons, box_from_rle, corners_from
+from model.records import Corners
+from model.training.real.bad_samples import BadSample, Tally
+from model.training.real.captions import VocabularyWords, clean_caption
+from model.training.real.errors import AnnotationError, SampleError
+from model.training.real.table import Region, RegionTable
+from model.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class AnnotationSource:
+    """Where annotations lie and how to read them. box_format: of `bbox`, "xywh" as in COCO or "xyxy"."""
+
+    file: Path
+    images: Path | None
+    captions: Path | None
+    box_format: str
+
+
+@dataclass(frozen=True)
+class _Picture:
+    path: str
+    size: ImageSize | None
+
+
+@dataclass(frozen=True)
+class _Said:
+    """One line of the captions file."""
+
+    caption: Any
+    tags: Any
+
+
+def read_regions(source: AnnotationSource, vocabulary: Vocabulary) -> tuple[RegionTable, Tally]:
+    """All readable samples of a file, and the tally of those that are not.
+
+    Raises `AnnotationError` if the file as a whole is not what it should be, `TooManyBadSamplesError`.
+    """
+    document = _document(source.file)
+    reader = _Reader(document, source, vocabulary)
+    regions, bad = [], []
+    for name, annotation, said in _samples(document, source):
+        try:
+            regions.append(reader.region(name, annotation, said))
+        except SampleError as error:
+            bad.append(BadSample(name, str(error)))
+    tally = Tally(str(source.file), len(regions) + len(bad))
+    tally.add(bad)
+    tally.check()
+    if not regions:
+        raise AnnotationError(f"{source.file} holds no annotation to train on.")
+    return RegionTable(regions), tally
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AnnotationError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:  # not UTF-8 or not JSON
+        raise AnnotationError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(document, dict):
+        raise AnnotationError(f"{path} is not a JSON object with images and annotations.")
+    for key in ("images", "annotations"):
+        if not isinstance(document.get(key), list):
+            raise AnnotationError(f"{path} has no list of {key}; it must be COCO-style annotations.")
+    return document
+
+
+def _samples(document: Mapping[str, Any], source: AnnotationSource) -> Iterator[tuple[str, Any, _Said | None]]:
+    """Name, annotation and caption; with a captions file one sample for each of its lines."""
+    if source.captions is None:
+        for position, annotation in enumerate(document["annotations"]):
+            yield _name(annotation, position), annotation, None
+        return
+    known = {a["id"]: a for a in document["annotations"] if isinstance(a, dict) and isinstance(a.get("id"), int | str)}
+    for number, line in enumerate(_lines(source.captions), start=1):
+        where = f"line {number} of {source.captions.name}"
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            yield where, None, _Said(None, None)
+            continue
+        entry = entry if isinstance(entry, dict) else {}
+        identifier = entry.get("annotation_id")
+        found = known.get(identifier) if isinstance(identifier, int | str) else None
+        yield f"{where} (annotation {identifier})", found, _Said(entry.get("caption"), entry.get("tags"))
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except OSError as error:
+        raise AnnotationError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise AnnotationError(f"{path} is not UTF-8 text.") from error
+
+
+def _name(annotation: Any, position: int) -> str:
+    if isinstance(annotation, dict) and "id" in annotation:
+        return f"annotation {annotation['id']}"
+    return f"annotations[{position}]"
+
+
+class _Reader:
+    """What single annotations refer to: pictures, categories, the vocabulary's words."""
+
+    def __init__(self, document: Mapping[str, Any], source: AnnotationSource, vocabulary: Vocabulary) -> None:
+        self._words, self._num_tags = VocabularyWords(vocabulary), len(vocabulary.tags)
+        self._box_format = BoxFormat(source.box_format)
+        self._captioned = source.captions is not None
+        root = source.images or _image_root(document, source.file)
+        self._pictures = {
+            image["id"]: _Picture(str(root / image["file_name"]), _size(image))
+            for image in document["images"]
+            if isinstance(image, dict) and isinstance(image.get("file_name"), str)
+            if isinstance(image.get("id"), int | str)
+        }
+        self._categories = {
+            category["id"]: category["name"]
+            for category in document.get("categories") or []
+            if isinstance(category, dict) and isinstance(category.get("name"), str)
+            if isinstance(category.get("id"), int | str)
+        }
+
+    def region(self, name: str, annotation: Any, said: _Said | None) -> Region:
+        """Raises `SampleError`."""
+        if not isinstance(annotation, dict):
+            raise SampleError(
+                "it is not JSON or its annotation_id is not in the annotations" if said else "it is not an object"
+            )
+        key = annotation.get("image_id")
+        picture = self._pictures.get(key) if isinstance(key, int | str) else None
+        if picture is None:
+            raise SampleError(f"its image_id {key!r} is not among the images with a file_name")
+        given = said.caption if said else annotation.get("caption")
+        if not isinstance(given, str) or not clean_caption(given):
+            wanted = "" if self._captioned else "; plain COCO needs --captions"
+            raise SampleError(f"its caption is missing or empty{wanted}")
+        caption = clean_caption(given)
+        return Region(
+            name=f"{name} ({Path(picture.path).name})",
+            picture=picture.path,
+            listed_size=picture.size,
+            box=self._box(annotation),
+            caption=caption,
+            tags=self._tags(annotation, caption, said),
+        )
+
+    def _box(self, annotation: Mapping[str, Any]) -> Corners:
+        segmentation = annotation.get("segmentation")
+        try:
+            if segmentation:
+                corners = _outline(segmentation)
+            else:
+                corners = corners_from(_numbers(annotation.get("bbox")), self._box_format)
+            return Box(*corners).corners
+        except BoxError as error:
+            raise SampleError(str(error).rstrip(".")) from error
+        except (TypeError, ValueError, KeyError, OverflowError) as error:
+            what = "segmentation" if segmentation else "bbox"
+            raise SampleError(f"its {what} is missing or malformed") from error
+
+    def _tags(self, annotation: Mapping[str, Any], caption: str, said: _Said | None) -> tuple[int, ...]:
+        """The union of both sets of indices; without them what names and words tell."""
+        parsed = _member(_member(annotation, "extra_info"), "parser_result")
+        if "tag_set1" in parsed or "tag_set2" in parsed:
+            indices = [*_list(parsed.get("tag_set1")), *_list(parsed.get("tag_set2"))]
+            for index in indices:
+                if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < self._num_tags:
+                    raise SampleError(f"its tag index {index!r} is not one of the vocabulary's {self._num_tags} tags")
+            return tuple(sorted(set(indices)))
+        named = _list(said.tags) if said else []
+        found = set(self._words.tags(caption))
+        for name in named:
+            tag = self._words.tag(name) if isinstance(name, str) else None
+            if tag is None:
+                raise SampleError(f"its tag {name!r} is not in the vocabulary")
+            found.add(tag)
+        category = annotation.get("category_id")
+        if isinstance(category, int | str) and category in self._categories:
+            tag = self._words.tag(self._categories[category])
+            found |= set() if tag is None else {tag}
+        return tuple(sorted(found))
+
+
+def _image_root(document: Mapping[str, Any], file: Path) -> Path:
+    dataset = document.get("dataset")
+    root = dataset.get("image_root") if isinstance(dataset, dict) else None
+    if not isinstance(root, str):
+        raise AnnotationError(f"{file} names no dataset.image_root; give the folder of its pictures with --images.")
+    folder = file.parent / root
+    if not folder.is_dir():
+        raise AnnotationError(f"the dataset.image_root {root} of {file} is not a folder; give it with --images.")
+    return folder
+
+
+def _size(image: Mapping[str, Any]) -> ImageSize | None:
+    width, height = image.get("width"), image.get("height")
+    if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
+        return width, height
+    return None
+
+
+def _outline(segmentation: Any) -> Corners:
+    if isinstance(segmentation, dict):
+        return box_from_rle(segmentation)
+    return box_from_polygons([_numbers(polygon) for polygon in segmentation])
+
+
+def _numbers(values: Any) -> list[float]:
+    """Finite numbers, no texts that look like them. Raises TypeError or ValueError."""
+    if not isinstance(values, list) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        raise TypeError
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError
+    return [float(value) for value in values]
+
+
+def _member(mapping: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = mapping.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise SampleError(f"its tags {value!r} are not a list")
+    return value

@@ -1,0 +1,139 @@
+"""Checkpoints: whole or not there. Weights and optimiser by torch's distributed checkpointing (only what is trained),
+random states per process, and where the run was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
+
+from model.training.real.errors import TrainingError
+
+_PARTIAL = ".partial"
+_PROGRESS = "progress.json"
+_TRAINED_ONLY = StateDictOptions(ignore_frozen_params=True, strict=False)
+
+
+class Checkpoints:
+    """The checkpoints of one run in `folder`; `keep` of them stay. All processes call, in step."""
+
+    def __init__(self, folder: Path, accelerator: Accelerator, keep: int) -> None:
+        self._folder, self._accelerator, self._keep = folder, accelerator, keep
+
+    def latest(self) -> Path | None:
+        """The newest whole one, or None. What a killed process left half written is not one."""
+        found = sorted(self._folder.glob("step-*"))
+        return found[-1] if found else None
+
+    def save(
+        self, step: int, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Mapping[str, Any]
+    ) -> None:  # fmt: skip
+        """Write the state after `step` optimiser steps; it appears under its name once all of it is on disk."""
+        partial = self._folder / f"step-{step:08d}{_PARTIAL}"
+        partial = partial.with_name("." + partial.name)
+        if self._accelerator.is_main_process:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        self._accelerator.wait_for_everyone()
+        with _unalarmed():
+            save(_state(model, optimiser), checkpoint_id=partial, no_dist=self._accelerator.num_processes == 1)
+        torch.save(_random_state(), partial / f"random-{self._accelerator.process_index}.pt")
+        self._accelerator.wait_for_everyone()
+        if self._accelerator.is_main_process:
+            whole = {"step": step, "processes": self._accelerator.num_processes, **progress}
+            (partial / _PROGRESS).write_text(json.dumps(whole) + "\n", encoding="utf-8")
+            partial.replace(self._folder / f"step-{step:08d}")
+            self._prune()
+        self._accelerator.wait_for_everyone()
+
+    def _prune(self) -> None:
+        for old in sorted(self._folder.glob("step-*"))[: -self._keep]:
+            shutil.rmtree(old)
+        for partial in self._folder.glob(f".step-*{_PARTIAL}"):
+            shutil.rmtree(partial)
+
+    def load(self, path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+        """Restore everything in place; returns the progress. Raises `TrainingError` for an unreadable checkpoint."""
+        alone = self._accelerator.num_processes == 1
+        try:
+            progress: dict[str, Any] = json.loads((path / _PROGRESS).read_text(encoding="utf-8"))
+            if progress["processes"] != self._accelerator.num_processes:
+                raise TrainingError(
+                    f"{path} was written by {progress['processes']} processes and this run has "
+                    f"{self._accelerator.num_processes}; resume with as many."
+                )
+            state = _state(model, optimiser)
+            with _unalarmed():
+                load(state, checkpoint_id=path, no_dist=alone)
+            _restore_random(torch.load(path / f"random-{self._accelerator.process_index}.pt", weights_only=True))
+        except (OSError, ValueError, KeyError, RuntimeError, CheckpointException) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise TrainingError(
+                f"the checkpoint {path} cannot be read ({reason}); remove it to go on from the one before."
+            ) from error
+        set_model_state_dict(model, state["model"], options=_TRAINED_ONLY)
+        set_optimizer_state_dict(model, optimiser, state["optimiser"], options=_TRAINED_ONLY)
+        return progress
+
+
+@contextlib.contextmanager
+def _unalarmed() -> Iterator[None]:
+    """torch warns that a single process saves alone, although it was told so."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
+        yield
+
+
+def _state(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    return {
+        "model": get_model_state_dict(model, options=_TRAINED_ONLY),
+        "optimiser": get_optimizer_state_dict(model, optimiser, options=_TRAINED_ONLY),
+    }
+
+
+def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Name in the network -> whole tensor on the CPU, of what is trained; empty on all processes but the first."""
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+    whole: dict[str, Any] = get_model_state_dict(model, options=options)
+    return {name.removeprefix("network."): value for name, value in whole.items()}
+
+
+def _random_state() -> dict[str, Any]:
+    _, keys, place, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "python": random.getstate(),
+        "numpy": (torch.from_numpy(np.array(keys).astype(np.int64)), place, has_gauss, gauss),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def _restore_random(state: Mapping[str, Any]) -> None:
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    keys, place, has_gauss, cached = state["numpy"]
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), place, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])

@@ -1,0 +1,104 @@
+"""The data of one run: annotation files read, batches counted, digests taken."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from model.training.real.annotations import AnnotationSource, read_regions
+from model.training.real.bad_samples import Tally
+from model.training.real.captions import PartOfSpeech, PhraseFinder, VocabularyWords
+from model.training.real.errors import SettingError
+from model.training.real.samples import EpochBatches, FixedBatches, Position, RegionSamples, SampleOptions
+from model.training.real.settings import TrainingSettings
+from model.training.real.start import Start
+
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """train: batches over all epochs. steps_per_epoch: optimiser steps. val, val_batches: the same every time.
+
+    tallies: of training and, where there is one, of validation. digests: setting -> SHA-256 of its file.
+    """
+
+    train_samples: RegionSamples
+    train: EpochBatches
+    steps_per_epoch: int
+    val: FixedBatches | None
+    val_batches: int
+    tallies: tuple[Tally, ...]
+    digests: dict[str, str]
+
+
+def read_data(settings: TrainingSettings, start: Start, accelerator: Accelerator) -> TrainingData:
+    """Read what the settings name.
+
+    Raises `AnnotationError`, `TooManyBadSamplesError`, and `SettingError` where there are fewer samples than one step
+    needs.
+    """
+    world, finder = accelerator.num_processes, _finder(settings, start)
+    samples, tally = _samples(settings, start, finder, validation=False)
+    position = Position(settings.seed, settings.batch_size, accelerator.process_index, world)
+    joined = settings.batch_size * world
+    steps = len(samples) // (joined * settings.accumulate)
+    if not steps:
+        raise SettingError(
+            f"one step needs {joined * settings.accumulate} regions (--batch-size x --accumulate x processes) but "
+            f"{settings.train} has {len(samples)}; lower --batch-size."
+        )
+    train = EpochBatches(samples, position, steps * settings.accumulate)
+    digests = {name: _digest(path) for name in ("train", "captions") if (path := getattr(settings, name)) is not None}
+    if settings.val is None:
+        return TrainingData(samples, train, steps, None, 0, (tally,), digests)
+    val_samples, val_tally = _samples(settings, start, finder, validation=True)
+    each = min(settings.batch_size, len(val_samples) // world)
+    if not each:
+        raise SettingError(f"--val {settings.val} has {len(val_samples)} regions for {world} processes; give it more.")
+    val = FixedBatches(val_samples, Position(settings.seed, each, accelerator.process_index, world))
+    val_batches = max(1, min(settings.val_limit, len(val_samples)) // (each * world))
+    return TrainingData(samples, train, steps, val, val_batches, (tally, val_tally), digests)
+
+
+def _samples(
+    settings: TrainingSettings, start: Start, finder: PhraseFinder, *, validation: bool
+) -> tuple[RegionSamples, Tally]:
+    config, vocabulary = start.network.config, start.vocabulary
+    file, images, captions = settings.train, settings.images, settings.captions
+    if validation:
+        assert settings.val is not None
+        file, images, captions = settings.val, settings.val_images or settings.images, settings.val_captions
+    regions, tally = read_regions(AnnotationSource(file, images, captions, settings.box_format), vocabulary)
+    options = SampleOptions(
+        seed=settings.seed,
+        view_size=config.view_size,
+        num_views=config.num_views,
+        num_tags=len(vocabulary.tags),
+        max_language_tokens=config.max_control_tokens,
+        max_text_tokens=config.text_config.max_position_embeddings,
+    )
+    tokenizers = (start.text_tokenizer, start.language_tokenizer)
+    return RegionSamples(regions, tokenizers, finder, vocabulary.tags, options), tally
+
+
+def _finder(settings: TrainingSettings, start: Start) -> PhraseFinder:
+    if settings.controls == "vocabulary":
+        return VocabularyWords(start.vocabulary)
+    try:
+        return PartOfSpeech()
+    except ImportError as error:
+        raise SettingError(
+            "--controls part-of-speech needs TextBlob; install it with pip install 'dynrefer[train]'."
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,104 @@
+"""A finished run -> a model directory that `dynrefer serve --model DIR` loads."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from model.convert.weight_files import open_directory, write_shards
+from model.training.real.errors import TrainingError
+from model.training.real.lora import add_lora, merge_lora
+from model.training.real.settings import TrainingSettings
+from model.training.real.start import Start, load_start
+
+_FOLDERS = ("text_tokenizer", "language_tokenizer")
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What the card says of a run."""
+
+    settings: TrainingSettings
+    steps: int
+    regions: int
+    processes: int
+    losses: Mapping[str, float]
+
+
+def export_run(start: Start, trained: Mapping[str, Tensor], finished: Finished, out: Path) -> Path:
+    """Write `out`, whole or not at all: what was trained as float32, all else bit for bit as in the start.
+
+    trained: name in the network -> tensor, LoRA's matrices among them; they are merged. Calibration is left out, for it
+    was fitted to the weights before. Raises `TrainingError` if `out` cannot be written.
+    """
+    new = _merged(trained, finished.settings) if finished.settings.lora_rank else trained
+    partial = out.with_name(f".{out.name}.partial")
+    try:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        revision = _write_weights(start.directory, new, partial)
+        _write_companions(start, finished, revision, partial)
+        shutil.rmtree(out, ignore_errors=True)
+        partial.replace(out)
+    except OSError as error:
+        raise TrainingError(f"cannot write {out}: {error.strerror or error}.") from error
+    return out
+
+
+def _merged(trained: Mapping[str, Tensor], settings: TrainingSettings) -> dict[str, Tensor]:
+    """The same with LoRA's matrices added to those beside which they were trained."""
+    network = load_start(settings.init).network
+    add_lora(network, settings.lora_rank, settings.lora_alpha or 2.0 * settings.lora_rank)
+    network.load_state_dict(dict(trained), strict=False)
+    changed = merge_lora(network)
+    return {name: value for name, value in network.state_dict().items() if name in trained or name in changed}
+
+
+def _write_weights(directory: Path, trained: Mapping[str, Tensor], folder: Path) -> str:
+    stored = {name: file for file in open_directory(directory) for name in file.shapes}
+
+    def assemble(name: str) -> Tensor:
+        return trained[name].to(torch.float32) if name in trained else stored[name].read(name)
+
+    return write_shards(folder, stored, assemble)
+
+
+def _write_companions(start: Start, finished: Finished, revision: str, folder: Path) -> None:
+    config = start.network.config
+    before = f"{config.name}, revision {config.revision}"
+    config.trained_on = (
+        f"{config.trained_on}; then {finished.regions:,} regions of {finished.settings.train.name}, "
+        f"{finished.steps:,} steps from revision {config.revision}"
+    )
+    config.revision, config.calibration, config.dtype = revision, {}, "float32"
+    config.save_pretrained(folder)
+    for name in _FOLDERS:
+        shutil.copytree(start.directory / name, folder / name)
+    start.vocabulary.save(folder)
+    start.texts.save(folder)
+    (folder / "README.md").write_text(_card(config.name, revision, before, finished), encoding="utf-8")
+
+
+def _card(name: str, revision: str, before: str, finished: Finished) -> str:
+    settings = finished.settings
+    joined = settings.batch_size * settings.accumulate * finished.processes
+    losses = "\n".join(f"| {term} | {value:.4f} |" for term, value in finished.losses.items())
+    return f"""# {name}, revision {revision}
+
+Trained by `dynrefer train` from {before}.
+
+**Trained on** {finished.regions:,} regions of `{settings.train.name}`: {finished.steps:,} steps of {joined} regions.
+
+**Probabilities** are not calibrated; `dynrefer evaluate` shows how to measure and tune.
+
+| last loss | |
+|---|---|
+{losses}
+
+**Licence** that of the start and of the data; this project adds none.
+"""

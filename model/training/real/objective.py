@@ -1,0 +1,124 @@
+"""The training step's loss: the paper's three terms, with the regions and captions of all processes in one matrix.
+
+Sources: as in `model.training.losses`. Letters: R regions of this process, W processes, T tags, E text width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from model.network.dynrefer import DynReferModel
+from model.network.language import IGNORED
+from model.training.losses import REGION_TEXT_WEIGHT, TAG_WEIGHT, asymmetric_loss
+from model.training.real.samples import TrainingBatch
+
+# The tag loss is a sum over the batch, and its weight is meant for this many regions per process (the recipe's).
+REFERENCE_BATCH = 64
+TERMS = ("language", "tags", "region_text")
+
+
+class _GatherRows(torch.autograd.Function):
+    """All processes' rows; backwards each process gets what all of them ask of its rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        (gradient,) = gradients
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """(R, ...) of each process -> (W * R, ...), in the order of ranks, differentiable; as many rows on each."""
+    if not _joined():
+        return rows
+    gathered: Tensor = _GatherRows.apply(rows)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+def joined_contrastive_loss(logits: Tensor, rank: int) -> Tensor:
+    """This process's share of the sigmoid contrastive loss of the joined batch; a scalar.
+
+    logits: (R, W * R), scaled by temperature and bias: row = region of this process, column = caption of any; the
+    right captions begin at column rank * R. The mean over the processes is
+    `model.training.losses.sigmoid_contrastive_loss` of the whole matrix, and so is the mean of the gradients.
+    """
+    rows, columns = logits.shape
+    own = torch.arange(rows, device=logits.device) + rank * rows
+    signs = 2.0 * F.one_hot(own, columns).to(torch.float32) - 1.0
+    return -F.logsigmoid(signs * logits.float()).sum() / rows
+
+
+class TrainingObjective(nn.Module):
+    """Batch -> loss terms. Its mean over all processes is the loss of one process with the joined batch.
+
+    tag_embeddings: (T, E). Frozen towers stay in evaluation mode; `train_vision` lets gradients into the vision tower.
+    """
+
+    tag_embeddings: Tensor
+
+    def __init__(self, network: DynReferModel, tag_embeddings: Tensor, *, tag_gamma: float, train_vision: bool) -> None:
+        super().__init__()
+        self.network, self.tag_gamma, self.train_vision = network, tag_gamma, train_vision
+        self.register_buffer("tag_embeddings", tag_embeddings, persistent=False)
+
+    def train(self, mode: bool = True) -> TrainingObjective:
+        """As usual, but the towers' dropout and normalisation statistics stay as they were trained."""
+        super().train(mode)
+        self.network.vision.eval()
+        self.network.text.eval()
+        return self
+
+    def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
+        """Scalars: `TERMS`, unweighted, and "total", to be averaged over the processes."""
+        network, regions = self.network, len(batch.images)
+        with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
+            features = network.encode(batch.images.flatten(0, 1))
+        representation = network.represent(features, batch.boxes)
+        with torch.no_grad():
+            captions = network.embed_texts(batch.caption_ids)
+        language = network.language.loss(representation, batch.control_ids, batch.control_mask, batch.labels)
+        tags = asymmetric_loss(
+            network.tag_decoder(representation, self.tag_embeddings), batch.tags, gamma_negative=self.tag_gamma
+        )
+        pairs = network.region_text_decoder(representation, gather_rows(captions))
+        terms = {
+            "language": language * _token_share(batch.labels),
+            "tags": tags * (REFERENCE_BATCH / regions),
+            "region_text": joined_contrastive_loss(network.calibrate_region_text(pairs), _rank()),
+        }
+        return {**terms, "total": weighted_total(terms)}
+
+
+def weighted_total(terms: dict[str, Tensor]) -> Tensor:
+    """Language + 0.01 * tags + 0.5 * region-text."""
+    return terms["language"] + TAG_WEIGHT * terms["tags"] + REGION_TEXT_WEIGHT * terms["region_text"]
+
+
+def _token_share(labels: Tensor) -> Tensor:
+    """What makes the mean over processes a mean over the joined batch's tokens: tokens here / mean of tokens."""
+    count = (labels != IGNORED).sum().float()
+    if not _joined():
+        return torch.ones_like(count)
+    total = count.clone()
+    dist.all_reduce(total)
+    return count * dist.get_world_size() / total
+
+
+def _joined() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
+def _rank() -> int:
+    return dist.get_rank() if _joined() else 0

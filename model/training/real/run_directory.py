@@ -1,0 +1,130 @@
+"""What a run leaves behind: settings, the commands and commits that made it, the log, TensorBoard scalars."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from model.training.real.errors import TrainingError
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+SETTINGS, SESSIONS, LOG = "settings.json", "run.json", "log.jsonl"
+BAD_SAMPLES = "bad_samples.json"
+MODEL = "model"
+_PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pillow")
+_REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+class RunDirectory:
+    """The files of one run. Only the first process writes."""
+
+    def __init__(self, path: Path, *, writes: bool) -> None:
+        self.path, self._writes = path, writes
+        self._board: SummaryWriter | None = None
+
+    @staticmethod
+    def stored(path: Path) -> dict[str, Any] | None:
+        """The settings of the run that `path` holds, or None. Raises `TrainingError` if they are spoilt."""
+        try:
+            document = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise TrainingError(f"{path / SETTINGS} is not valid JSON; start anew with another --out.") from error
+        return dict(document)
+
+    def begin(self, settings: Mapping[str, Any], session: Mapping[str, Any], first_step: int) -> None:
+        """Write the settings, add this session, and forget what the log says beyond `first_step`."""
+        if not self._writes:
+            return
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._replace(SETTINGS, json.dumps(settings, indent=1) + "\n")
+        sessions = self._sessions()
+        sessions.append({**session, "first_step": first_step})
+        self._replace(SESSIONS, json.dumps(sessions, indent=1) + "\n")
+        lines = self._log_lines()
+        kept = [line for line in lines if json.loads(line)["step"] <= first_step]
+        self._replace(LOG, "".join(line + "\n" for line in kept))
+        self._board = self._open_board(first_step)
+
+    def data_digests(self) -> dict[str, str]:
+        """The digests of the annotation files as the first session saw them."""
+        sessions = self._sessions()
+        return dict(sessions[0]["data"]) if sessions else {}
+
+    def _sessions(self) -> list[dict[str, Any]]:
+        try:
+            return list(json.loads((self.path / SESSIONS).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return []
+
+    def _log_lines(self) -> list[str]:
+        """Whole lines; a killed process may have left a half one."""
+        try:
+            text = (self.path / LOG).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return []
+        return [line for line in text[: text.rfind("\n") + 1].splitlines() if line]
+
+    def _open_board(self, first_step: int) -> SummaryWriter:
+        from torch.utils.tensorboard import SummaryWriter
+
+        return SummaryWriter(str(self.path / "tensorboard"), purge_step=first_step + 1)
+
+    def log(self, step: int, group: str, values: Mapping[str, float]) -> None:
+        """One line in log.jsonl, and the same as scalars of TensorBoard. group: "train" or "val"."""
+        if not self._writes:
+            return
+        with (self.path / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "group": group, **values}) + "\n")
+        assert self._board is not None
+        for name, value in values.items():
+            self._board.add_scalar(f"{group}/{name}", value, step)
+
+    def close(self) -> None:
+        """Flush TensorBoard's file."""
+        if self._board is not None:
+            self._board.close()
+
+    def _replace(self, name: str, text: str) -> None:
+        temporary = self.path / f".{name}.tmp"
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, self.path / name)
+
+
+def session_facts(seed: int, processes: int, device: str, data: Mapping[str, str]) -> dict[str, Any]:
+    """What repeats a run: command, commit, seeds, versions, data; and where and when it ran."""
+    return {
+        "command": sys.argv,
+        "commit": _commit(),
+        "seed": seed,
+        "process_seeds": [seed + rank for rank in range(processes)],
+        "processes": processes,
+        "device": device,
+        "data": dict(data),
+        "versions": {"python": sys.version.split()[0], **{name: version(name) for name in _PACKAGES}},
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+def _commit() -> str:
+    """Of this project, with "+changes" if the working tree differs; its version where it is no checkout."""
+    git = ["git", "-C", str(_REPOSITORY)]
+    asked = [*git, "rev-parse", "--show-toplevel", "HEAD"]
+    try:
+        top, head = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+        changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], capture_output=True, check=False).returncode
+    except (OSError, ValueError, subprocess.CalledProcessError):
+        return f"no checkout; dynrefer {version('dynrefer')}"
+    if Path(top).resolve() != _REPOSITORY:  # installed into somebody else's repository
+        return f"no checkout; dynrefer {version('dynrefer')}"
+    return head + ("+changes" if changed else "")

@@ -1,0 +1,245 @@
+"""Regions of a data set as batches: stochastic nested views, control words, tokens.
+
+A batch is a pure function of (data, seed, epoch, position), so that a resumed run sees the batches of an
+uninterrupted one whatever the number of reading processes.
+
+Letters: R regions, V views, L tokens, W control tokens, T tags, S view side in pixels.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from model.errors import QueryError
+from model.geometry import Box, ImageSize
+from model.network.language import IGNORED
+from model.pixels import Pixels, rgb_pixels, upright_pixels
+from model.preprocess import ViewBatch, cut_views
+from model.records import ViewPlan, ViewPolicy
+from model.training.real.bad_samples import BadSample
+from model.training.real.captions import PhraseFinder
+from model.training.real.errors import SampleError
+from model.training.real.table import Region
+from model.views import STEPS, nested_views
+
+_TRIES = 100  # other samples in place of a bad one; with at most 1 % bad, the chance to run out is 1e-200
+_DROP_ALL = _DROP_EACH = 0.5
+# What Pillow's readers raise for a broken file.
+_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """What the network takes. seed: of views, control words and replacements; epoch -1 is validation."""
+
+    seed: int
+    view_size: int
+    num_views: int
+    num_tags: int
+    max_language_tokens: int
+    max_text_tokens: int
+
+
+@dataclass
+class TrainingBatch:
+    """R regions, each with one caption.
+
+    images: (R, V, 3, S, S) uint8. boxes: (R, V, 4) float32, the region in each view, view pixels. caption_ids: (R, L)
+    int64 of the text tower. labels: (R, L) int64 of the language model, `IGNORED` at padding. control_ids,
+    control_mask: (R, W) int64. tags: (R, T) float32, 0 or 1. bad: what was tried and could not be read.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    caption_ids: Tensor
+    labels: Tensor
+    control_ids: Tensor
+    control_mask: Tensor
+    tags: Tensor
+    bad: tuple[BadSample, ...]
+
+    def to(self, device: torch.device) -> TrainingBatch:
+        """The same on a device."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "bad"}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """In place of a batch: one sample after the other could not be read."""
+
+    bad: tuple[BadSample, ...]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    views: ViewBatch
+    region: Region
+    controls: str
+
+
+class RegionSamples:
+    """Samples and batches by index. tokenizers: of the text tower and of the language model."""
+
+    def __init__(
+        self, regions: Sequence[Region], tokenizers: tuple[Any, Any], finder: PhraseFinder, tags: Sequence[str],
+        options: SampleOptions,
+    ) -> None:  # fmt: skip
+        self.regions, self.options = regions, options
+        self._text_tokenizer, self._language_tokenizer = tokenizers
+        self._finder, self._tags = finder, tuple(tags)
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    def batch(self, indices: Sequence[int], epoch: int) -> TrainingBatch | Unreadable:
+        """The samples at `indices`; a bad one is replaced by another, so that batches keep their size."""
+        bad: list[BadSample] = []
+        samples = []
+        for index in indices:
+            sample = self._readable(int(index), epoch, bad)
+            if sample is None:
+                return Unreadable(tuple(bad))
+            samples.append(sample)
+        return self._collate(samples, bad)
+
+    def _readable(self, index: int, epoch: int, bad: list[BadSample]) -> _Sample | None:
+        """The sample, else a random other one; None if none of many can be read."""
+        others = np.random.default_rng((self.options.seed, epoch + 1, index, 1))
+        for _ in range(_TRIES):
+            try:
+                return self._sample(index, epoch)
+            except SampleError as error:
+                bad.append(BadSample(self.regions[index].name, str(error)))
+                index = int(others.integers(len(self.regions)))
+        return None
+
+    def _sample(self, index: int, epoch: int) -> _Sample:
+        region, rng = self.regions[index], np.random.default_rng((self.options.seed, epoch + 1, index, 0))
+        pixels = read_picture(region)
+        size = (pixels.shape[1], pixels.shape[0])
+        try:
+            box = Box(*region.box).clip(size)
+        except QueryError as error:
+            raise SampleError(str(error).rstrip(".")) from error
+        # t = 0 first, the others at random and in random order (paper, section 3.2).
+        others = rng.choice(STEPS, self.options.num_views - 1, replace=False).tolist()
+        plan = ViewPlan(nested_views(box, size, others), ViewPolicy.FIXED)
+        phrases = [*self._finder.phrases(region.caption), *(self._tags[tag] for tag in region.tags)]
+        return _Sample(cut_views(pixels, plan, self.options.view_size), region, drop_words(phrases, rng))
+
+    def _collate(self, samples: Sequence[_Sample], bad: Sequence[BadSample]) -> TrainingBatch:
+        options, captions = self.options, [sample.region.caption for sample in samples]
+        language = {"padding": True, "truncation": True, "max_length": options.max_language_tokens}
+        texts = self._text_tokenizer(
+            captions, padding=True, truncation=True, max_length=options.max_text_tokens, return_tensors="pt"
+        )
+        labels = self._language_tokenizer(captions, return_tensors="pt", **language)
+        controls = self._language_tokenizer([s.controls for s in samples], return_tensors="pt", **language)
+        tags = torch.zeros(len(samples), options.num_tags)
+        for row, sample in enumerate(samples):
+            tags[row, list(sample.region.tags)] = 1.0
+        return TrainingBatch(
+            images=torch.from_numpy(np.stack([sample.views.images for sample in samples])),
+            boxes=torch.from_numpy(np.stack([sample.views.boxes for sample in samples])),
+            caption_ids=texts["input_ids"],
+            labels=labels["input_ids"].masked_fill(labels["attention_mask"] == 0, IGNORED),
+            control_ids=controls["input_ids"],
+            control_mask=controls["attention_mask"],
+            tags=tags,
+            bad=tuple(bad),
+        )
+
+
+def read_picture(region: Region) -> Pixels:
+    """(H, W, 3) uint8, upright, unless the annotations were plainly made on the picture as it is stored.
+
+    Raises `SampleError` for a picture that cannot be read or is not of the listed size.
+    """
+    path = Path(region.picture)
+    try:
+        with Image.open(path) as opened:
+            upright = upright_pixels(opened)
+            if region.listed_size in (None, _size(upright)):
+                return upright
+            stored = rgb_pixels(opened)
+    except FileNotFoundError as error:
+        raise SampleError(f"there is no picture {path}") from error
+    except UnidentifiedImageError as error:
+        raise SampleError(f"{path} is not a picture") from error
+    except _UNREADABLE as error:
+        raise SampleError(f"the picture {path} cannot be read: {str(error).strip()}") from error
+    if region.listed_size == _size(stored):
+        return stored
+    raise SampleError("{} is {} x {} pixels, but listed as {} x {}".format(path, *_size(upright), *region.listed_size))
+
+
+def _size(pixels: Pixels) -> ImageSize:
+    return pixels.shape[1], pixels.shape[0]
+
+
+def drop_words(phrases: Sequence[str], rng: np.random.Generator) -> str:
+    """Control words as the language model reads them: all dropped with p 0.5, else each with p 0.5; shuffled; "|".
+
+    Source: paper, section 3.3, and the released training code.
+    """
+    if rng.random() < _DROP_ALL:
+        return "|"
+    kept = [phrase for phrase in dict.fromkeys(phrases) if rng.random() >= _DROP_EACH]
+    rng.shuffle(kept)
+    return ",".join(kept) + "|"
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where batches come from. batch_size: per process. rank, world: of this process, of all."""
+
+    seed: int
+    batch_size: int
+    rank: int
+    world: int
+
+
+class EpochBatches(Dataset[TrainingBatch | Unreadable]):
+    """Item m: this process's share of the m-th joined batch, counted over all epochs; each epoch in an order of its
+    own. What does not fill a whole optimiser step at an epoch's end is left out, each time another rest."""
+
+    def __init__(self, samples: RegionSamples, position: Position, per_epoch: int) -> None:
+        self._samples, self._position, self._per_epoch = samples, position, per_epoch
+
+    def __getitem__(self, number: int) -> TrainingBatch | Unreadable:
+        epoch, place = divmod(number, self._per_epoch)
+        position = self._position
+        start = (place * position.world + position.rank) * position.batch_size
+        order = _order(position.seed, epoch, len(self._samples))
+        return self._samples.batch(order[start : start + position.batch_size].tolist(), epoch)
+
+
+class FixedBatches(Dataset[TrainingBatch | Unreadable]):
+    """Item m: the m-th batch of this process for validation: the same samples and views every time."""
+
+    def __init__(self, samples: RegionSamples, position: Position) -> None:
+        self._samples, self._position = samples, position
+
+    def __getitem__(self, number: int) -> TrainingBatch | Unreadable:
+        position = self._position
+        start = (number * position.world + position.rank) * position.batch_size
+        order = _order(0, 0, len(self._samples))
+        return self._samples.batch(order[start : start + position.batch_size].tolist(), -1)
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return np.random.default_rng((seed, epoch)).permutation(count)

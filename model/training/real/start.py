@@ -1,0 +1,113 @@
+"""What a run starts from, and which of its parts are trained.
+
+Source of the parts: dynrefer.md's recipe, the released code's list of trained parameters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoTokenizer
+
+from model.config import DynReferConfig, preset, vision_width
+from model.errors import ModelNotFoundError, WeightsError
+from model.loading import EMBEDDED, load_model
+from model.network.dynrefer import DynReferModel
+from model.training.real.errors import SettingError
+from model.training.real.lora import add_lora
+from model.training.real.settings import TrainingSettings
+from model.vocabulary import VOCABULARY_FILE, TextEmbeddings, Vocabulary, embed_vocabulary
+
+TRAINED = (
+    *("align.", "fusion.", "qformer.", "tag_decoder.", "region_text_decoder."),
+    *("region_text_temperature", "region_text_bias", "language.projection.", "language.control_memory"),
+)
+_TOWERS = {"vision": "vision.", "language": "language.model."}
+
+
+@dataclass(frozen=True)
+class Start:
+    """directory: of the model. network: float32 on the CPU, all frozen. texts: embeddings of `vocabulary`."""
+
+    directory: Path
+    network: DynReferModel
+    vocabulary: Vocabulary
+    texts: TextEmbeddings
+    text_tokenizer: Any
+    language_tokenizer: Any
+
+
+def load_start(init: str, vocabulary_file: Path | None = None, preset_name: str | None = None) -> Start:
+    """Load "embedded" or a model directory for training; errors as in `model.loading.load_model`.
+
+    vocabulary_file: another vocabulary.json; its texts go through the model's own text tower. preset_name: what the
+    sizes must be. Raises also `SettingError` for a vocabulary file of another name, an unknown or another preset.
+    """
+    loaded = load_model(init, device="cpu", dtype="float32")
+    if preset_name is not None:
+        _check_preset(preset_name, loaded.network.config, init)
+    directory = EMBEDDED if init == "embedded" else Path(init)
+    tokenizer = _text_tokenizer(directory)
+    vocabulary, texts = loaded.vocabulary, loaded.texts
+    if vocabulary_file is not None:
+        if vocabulary_file.name != VOCABULARY_FILE:
+            raise SettingError(f"--vocabulary {vocabulary_file} must be a file named {VOCABULARY_FILE}.")
+        vocabulary = Vocabulary.load(vocabulary_file.parent)
+        texts = embed_vocabulary(loaded.network, tokenizer, vocabulary)
+    if not vocabulary.tags:
+        raise SettingError("the vocabulary has no tags, and the tag decoder learns from them; give --vocabulary.")
+    return Start(directory, loaded.network, vocabulary, texts, tokenizer, loaded.language_tokenizer)
+
+
+def _check_preset(name: str, config: DynReferConfig, init: str) -> None:
+    wanted = preset(name)
+    sizes = [
+        (c.view_size, c.num_queries, vision_width(c), c.qformer_config.hidden_size, c.language_config.d_model)
+        for c in (wanted, config)
+    ]
+    if sizes[0] != sizes[1]:
+        raise SettingError(f"--preset {name} does not fit --init {init}, a model of other sizes; leave --preset out.")
+
+
+def _text_tokenizer(directory: Path) -> Any:
+    path = directory / "text_tokenizer"
+    if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise ModelNotFoundError(f"the model directory {str(directory)!r} has no text_tokenizer, which training needs.")
+    try:
+        return AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError, LookupError) as error:
+        raise WeightsError(f"the text_tokenizer of {str(directory)!r} cannot be read.") from error
+
+
+def prepare_parts(network: DynReferModel, settings: TrainingSettings, *, frozen_dtype: torch.dtype) -> None:
+    """Choose what is trained, in place: the recipe's parts in float32, the towers frozen in `frozen_dtype`.
+
+    Draws random numbers where LoRA is on: seed before.
+    """
+    prefixes = (*TRAINED, *(_TOWERS[part] for part in settings.unfreeze))
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(prefixes))
+    if network.config.num_views == 1:  # there is nothing to align
+        network.align.requires_grad_(False)
+    for part, tower in (("vision", network.vision), ("text", network.text), ("language", network.language.model)):
+        if part not in settings.unfreeze:
+            nn.Module.to(tower, frozen_dtype)
+    if settings.lora_rank:
+        add_lora(network, settings.lora_rank, settings.lora_alpha or 2.0 * settings.lora_rank)
+    if settings.gradient_checkpointing:
+        for part in (network.language.model, network.qformer, *([network.vision.tower] * train_vision(settings))):
+            _checkpoint_gradients(part)
+
+
+def train_vision(settings: TrainingSettings) -> bool:
+    """Whether gradients reach the vision tower."""
+    return "vision" in settings.unfreeze
+
+
+def _checkpoint_gradients(part: Any) -> None:
+    if getattr(part, "supports_gradient_checkpointing", False):
+        part.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})

@@ -1,0 +1,123 @@
+"""Every flag with a wrong value ends in one clear sentence; schedule and optimiser are the recipe's."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from model.training.real.errors import SettingError
+from model.training.real.schedule import make_optimiser, make_schedule
+from model.training.real.settings import TrainingSettings, resumed_settings, settings_of
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Path:
+    path = tmp_path / "train.json"
+    path.write_text("{}")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"train": Path("nowhere.json")}, "--train nowhere.json is not a file"),
+        ({"images": Path("nowhere")}, "--images nowhere is not a folder"),
+        ({"captions": Path("c.jsonl")}, "--captions c.jsonl is not a file"),
+        ({"val": Path("v.json")}, "--val v.json is not a file"),
+        ({"val_images": Path(".")}, "--val-images needs --val"),
+        ({"validate_every": 5}, "--validate-every needs --val"),
+        ({"vocabulary": Path("v.json")}, "--vocabulary v.json is not a file"),
+        ({"box_format": "cxcywh"}, "--box-format cxcywh is unknown; use xywh or xyxy"),
+        ({"schedule": "linear"}, "--schedule linear is unknown"),
+        ({"precision": "fp16"}, "--precision fp16 is unknown; use auto or float32 or bf16"),
+        ({"controls": "spacy"}, "--controls spacy is unknown; use vocabulary or part-of-speech"),
+        ({"unfreeze": ("text",)}, "--unfreeze text"),
+        ({"epochs": 0}, "--epochs 0 is too small"),
+        ({"batch_size": 0}, "--batch-size 0 is too small"),
+        ({"accumulate": 0}, "--accumulate 0"),
+        ({"checkpoint_every": 0}, "--checkpoint-every 0"),
+        ({"keep": 0}, "--keep 0"),
+        ({"log_every": 0}, "--log-every 0"),
+        ({"val_limit": 0}, "--val-limit 0"),
+        ({"workers": -1}, "--workers -1"),
+        ({"threads": 0}, "--threads 0"),
+        ({"warm_up": -1}, "--warm-up -1"),
+        ({"seed": -1}, "--seed -1"),
+        ({"lora_rank": -1}, "--lora-rank -1"),
+        ({"learning_rate": 0.0}, "--learning-rate 0.0 must be a finite number, above 0"),
+        ({"learning_rate": math.nan}, "--learning-rate nan"),
+        ({"learning_rate": math.inf}, "--learning-rate inf"),
+        ({"weight_decay": -0.1}, "--weight-decay -0.1 must be a finite number, 0 or more"),
+        ({"clip_norm": -1.0}, "--clip-norm -1.0"),
+        ({"tag_gamma": -1.0}, "--tag-gamma -1.0"),
+        ({"lora_rank": 8, "lora_alpha": 0.0}, "--lora-alpha 0.0"),
+        ({"lora_alpha": 4.0}, "--lora-alpha needs --lora-rank"),
+        ({"lora_rank": 8, "unfreeze": ("language",)}, "exclude each other"),
+        ({"schedule": "official", "warm_up": 5}, "--schedule official has no warm-up"),
+    ],
+)
+def test_a_wrong_value_is_named(given: dict[str, Any], words: str, train: Path) -> None:
+    with pytest.raises(SettingError) as caught:
+        settings_of({"train": train, **given})
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_train_is_needed() -> None:
+    with pytest.raises(SettingError, match="--train is missing"):
+        settings_of({"epochs": 3})
+
+
+def test_the_defaults_are_the_recipe(train: Path) -> None:
+    settings = settings_of({"train": train})
+    assert (settings.epochs, settings.batch_size, settings.learning_rate, settings.weight_decay) == (5, 64, 1e-4, 0.05)
+    assert settings.tag_gamma == 7.0 and settings.lora_rank == 0 and settings.unfreeze == ()
+
+
+def test_settings_survive_their_file(train: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(train.parent)
+    settings = settings_of({"train": Path("train.json"), "unfreeze": ("vision",), "lora_rank": 4})
+    stored = json.loads(json.dumps(settings.as_json()))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    again = resumed_settings({}, stored)
+    assert again.train == train and again.unfreeze == ("vision",)
+    assert again.as_json() == stored
+
+
+def test_cosine_after_a_warm_up() -> None:
+    schedule = make_schedule("cosine", 1e-3, steps_per_epoch=25, epochs=4, warm_up=10)
+    rates = [schedule.rate(step) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-4) and rates[9] == pytest.approx(1e-3) == pytest.approx(max(rates))
+    assert rates[55] == pytest.approx(5e-4)
+    assert rates[99] < 1e-6 and rates[10:] == sorted(rates[10:], reverse=True)
+
+
+@pytest.mark.parametrize(("steps_per_epoch", "warm_up"), [(100_000, 5000), (20, 10), (1, 0)])
+def test_warm_up_of_a_short_run(steps_per_epoch: int, warm_up: int) -> None:
+    assert make_schedule("cosine", 1e-3, steps_per_epoch, 5, None).warm_up == warm_up
+
+
+def test_the_official_schedule() -> None:
+    schedule = make_schedule("official", 1e-4, steps_per_epoch=3, epochs=5, warm_up=None)
+    rates = [schedule.rate(step) for step in range(15)]
+    assert rates == [1e-4 * (1 + math.cos(math.pi * (step // 3) / 5)) / 2 for step in range(15)]
+
+
+def test_no_weight_decay_on_biases_norms_and_numbers() -> None:
+    module = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 2))
+    module[2].requires_grad_(False)
+    module.scale = nn.Parameter(torch.tensor(1.0))
+    decayed, others = make_optimiser(module, 1e-3, 0.05).param_groups
+    assert decayed["weight_decay"] == 0.05 and [p.shape for p in decayed["params"]] == [(2, 3)]
+    assert others["weight_decay"] == 0.0 and len(others["params"]) == 4
+
+
+def test_as_json_is_plain(train: Path) -> None:
+    document = TrainingSettings(train=train).as_json()
+    assert document["train"] == str(train) and document["images"] is None
