@@ -13,25 +13,55 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.answers import CaptionFinding, Findings, control_words
+from model.cache import ByteCache, Digest, region_digest
 from model.errors import StoppedError
-from model.geometry import integer_crops
 from model.loading import LoadedModel
 from model.network.decoders import synonym_maximum
+from model.network.vision import VisionFeatures
 from model.preprocess import ViewBatch
 from model.records import Task, ViewPlan
-
-_Key = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """A region looked at with one plan, for the tasks that share it. image: number of the image it was cut from."""
+    """A region looked at with one plan, for the tasks that share it."""
 
     plan: ViewPlan
     tasks: tuple[Task, ...]
     views: ViewBatch
-    image: int
     controls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """findings: per pass, in order. timings_ms: of the batch by stage (vision, heads, caption). parts_ms: the same
+    time in finer parts (encode, represent, tags, attributes, categories, caption)."""
+
+    findings: list[Findings]
+    timings_ms: dict[str, float]
+    parts_ms: dict[str, float]
+
+
+_STAGE_OF_PART = {
+    "encode": "vision",
+    "represent": "vision",
+    "tags": "heads",
+    "attributes": "heads",
+    "categories": "heads",
+    "caption": "caption",
+}
+
+
+class Memory:
+    """What a predictor remembers between batches, within one bound in bytes; 0 remembers nothing.
+
+    Representations are small and save everything up to the heads; view features are large and save the encoding of a
+    view that another region shares. Each may take up to half of the bytes.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.views: ByteCache[VisionFeatures] = ByteCache(capacity // 2)
+        self.regions: ByteCache[Tensor] = ByteCache(capacity - capacity // 2)
 
 
 class _Clock:
@@ -56,53 +86,88 @@ class _Clock:
 
 @torch.inference_mode()
 def run_passes(
-    loaded: LoadedModel, passes: Sequence[Pass], should_stop: Callable[[], bool] | None = None
-) -> tuple[list[Findings], dict[str, float]]:
-    """Findings per pass, in order, and the stage times (vision, heads, caption) of the batch in milliseconds.
+    loaded: LoadedModel,
+    passes: Sequence[Pass],
+    memory: Memory,
+    should_stop: Callable[[], bool] | None = None,
+) -> BatchResult:
+    """One batch.
 
     should_stop: asked between stages and between caption tokens. Raises `StoppedError`.
     """
     clock = _Clock(loaded.device, should_stop)
-    region = _represent(loaded, passes)
-    clock.lap("vision")
+    region = _represent(loaded, passes, memory, clock)
     captioned = [i for i, each in enumerate(passes) if Task.CAPTION in each.tasks]
     # A caption takes up the tags that were found, so it needs them whether or not they are asked for.
     tags = _logits(loaded, region, passes, {Task.TAGS, Task.CAPTION})
+    clock.lap("tags")
     attributes = _logits(loaded, region, passes, {Task.ATTRIBUTES})
+    clock.lap("attributes")
     categories = _logits(loaded, region, passes, {Task.CATEGORIES})
-    clock.lap("heads")
+    clock.lap("categories")
     captions = _captions(loaded, region, passes, captioned, tags, should_stop)
     clock.lap("caption")
     findings = [
         Findings(tags.get(i), attributes.get(i), categories.get(i), captions.get(i)) for i in range(len(passes))
     ]
-    return findings, clock.timings
+    timings = dict.fromkeys(_STAGE_OF_PART.values(), 0.0)
+    for part, spent in clock.timings.items():
+        timings[_STAGE_OF_PART[part]] += spent
+    return BatchResult(findings, timings, clock.timings)
 
 
-def _represent(loaded: LoadedModel, passes: Sequence[Pass]) -> Tensor:
-    """(P, Q, C) float32. A view that several regions of one image share is encoded once."""
-    places: dict[_Key, int] = {}
-    distinct: list[NDArray[np.uint8]] = []
-    index: list[int] = []
-    for each in passes:
-        for key, image in zip(_keys(each), each.views.images, strict=True):
-            if key not in places:
-                places[key] = len(distinct)
-                distinct.append(image)
-            index.append(places[key])
-    images = torch.from_numpy(np.stack(distinct)).to(loaded.device)
+def _represent(loaded: LoadedModel, passes: Sequence[Pass], memory: Memory, clock: _Clock) -> Tensor:
+    """(P, Q, C) float32. What is the same, in this batch or in memory, is computed once."""
+    revision = f"{loaded.network.config.revision} {loaded.dtype}"
+    keys = [region_digest(revision, each.views.digests, each.views.boxes) for each in passes]
+    found = {key: memory.regions.get(key) for key in dict.fromkeys(keys)}
+    missing = [key for key, value in found.items() if value is None]
+    computed = _compute(loaded, [passes[keys.index(key)] for key in missing], revision, memory, clock)
+    for key, row in zip(missing, computed, strict=True):
+        found[key] = row
+        if memory.regions.capacity:
+            memory.regions.put(key, row.clone(), row.nbytes)  # a row of its own, not a part of the batch
+    if len(missing) < len(keys):
+        computed = torch.stack([row for key in keys if (row := found[key]) is not None])
+    clock.lap("represent")
+    return computed
+
+
+def _compute(loaded: LoadedModel, passes: Sequence[Pass], revision: str, memory: Memory, clock: _Clock) -> Tensor:
+    """Representations of passes that are all different, (P, Q, C)."""
+    config = loaded.network.config
+    if not passes:
+        return torch.empty(0, config.num_queries, config.qformer_config.hidden_size, device=loaded.device)
+    features = _encode(loaded, passes, revision, memory)
+    clock.lap("encode")
     boxes = torch.from_numpy(np.stack([each.views.boxes for each in passes])).to(loaded.device)
-    features = loaded.network.encode(images)
-    if len(distinct) < len(index):
-        features = features.take(torch.tensor(index, device=loaded.device))
     return loaded.network.represent(features, boxes)
 
 
-def _keys(each: Pass) -> list[_Key]:
-    """What makes a view the same view: the image and the integer crop (its corners are within the image already)."""
-    corners = np.array([view.box for view in each.plan.views], dtype=np.float32)
-    size = np.iinfo(np.int32).max
-    return [(each.image, *crop) for crop in integer_crops(corners, (size, size)).tolist()]
+def _encode(loaded: LoadedModel, passes: Sequence[Pass], revision: str, memory: Memory) -> VisionFeatures:
+    """Features of all views of the passes, in order; those that are the same are encoded once."""
+    index, images = list[Digest](), dict[Digest, NDArray[np.uint8]]()
+    for each in passes:
+        for digest, image in zip(each.views.digests, each.views.images, strict=True):
+            index.append(digest)
+            images.setdefault(digest, image)
+    keys = {digest: revision.encode() + digest for digest in images}
+    held = {digest: memory.views.get(keys[digest]) for digest in images}
+    new = [digest for digest, features in held.items() if features is None]
+    parts = [features for features in held.values() if features is not None]
+    if new:
+        stacked = torch.from_numpy(np.stack([images[each] for each in new]))
+        encoded = loaded.network.encode_in_parts(stacked.to(loaded.device))
+        parts.append(encoded)
+        for place, digest in enumerate(new if memory.views.capacity else ()):
+            one = encoded.at(place)
+            memory.views.put(keys[digest], one, one.nbytes)
+    order = [digest for digest, features in held.items() if features is not None] + new
+    if order == index:
+        return VisionFeatures.join(parts)
+    places = {digest: place for place, digest in enumerate(order)}
+    rows = torch.tensor([places[digest] for digest in index], device=loaded.device)
+    return VisionFeatures.join(parts).take(rows)
 
 
 def _logits(
@@ -112,17 +177,20 @@ def _logits(
     rows = [i for i, each in enumerate(passes) if tasks & set(each.tasks)]
     if not rows:
         return {}
-    some = region[torch.tensor(rows, device=region.device)]
-    network, texts = loaded.network, loaded.texts
+    some = _rows(region, rows)
+    network, texts = loaded.network, loaded.prepared
     if Task.TAGS in tasks:
-        logits = network.tag_decoder(some, texts.tags)
+        logits = network.tag_decoder.score(some, texts.tags)
     elif Task.ATTRIBUTES in tasks:
-        prompts = network.region_text_decoder(some, texts.attributes)
-        owner = torch.tensor(loaded.vocabulary.attribute_owner, device=region.device)
-        logits = synonym_maximum(prompts, owner, len(loaded.vocabulary.attributes))
+        prompts = network.region_text_decoder.score(some, texts.attributes)
+        logits = synonym_maximum(prompts, texts.attribute_owner, len(loaded.vocabulary.attributes))
     else:
-        logits = network.region_text_decoder(some, texts.categories)
+        logits = network.region_text_decoder.score(some, texts.categories)
     return dict(zip(rows, logits.float().cpu().numpy(), strict=True))
+
+
+def _rows(region: Tensor, rows: Sequence[int]) -> Tensor:
+    return region if len(rows) == len(region) else region[torch.tensor(rows, device=region.device)]
 
 
 def _captions(
@@ -143,7 +211,7 @@ def _captions(
         max_length=loaded.network.config.max_control_tokens,
         return_tensors="pt",
     ).to(loaded.device)
-    some = region[torch.tensor(rows, device=region.device)]
+    some = _rows(region, rows)
     found = loaded.network.language.generate(some, ids.input_ids, ids.attention_mask, should_stop)
     columns = (found.tokens.cpu().tolist(), found.score.tolist(), found.logprob_sum.tolist(), found.length.tolist())
     return {

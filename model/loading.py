@@ -6,21 +6,34 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from model.config import DynReferConfig
 from model.errors import ConfigError, DeviceError, ModelNotFoundError, WeightsError
+from model.network.decoders import PreparedTexts
 from model.network.dynrefer import DynReferModel
 from model.vocabulary import TextEmbeddings, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class PreparedVocabulary:
+    """tags, attributes (by prompt), categories: ready for `RecognitionDecoder.score`. attribute_owner: (P,) int64."""
+
+    tags: PreparedTexts
+    attributes: PreparedTexts
+    categories: PreparedTexts
+    attribute_owner: Tensor
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,17 @@ class LoadedModel:
     dtype: torch.dtype
     region_text_scale: float
     region_text_bias: float
+
+    @cached_property
+    def prepared(self) -> PreparedVocabulary:
+        """The decoders' share of the vocabulary, computed at first use; for the thread that owns the device."""
+        heads = self.network.region_text_decoder
+        return PreparedVocabulary(
+            self.network.tag_decoder.prepare(self.texts.tags),
+            heads.prepare(self.texts.attributes),
+            heads.prepare(self.texts.categories),
+            torch.tensor(self.vocabulary.attribute_owner, dtype=torch.int64, device=self.device),
+        )
 
 
 def load_model(model: str | Path, *, device: str, dtype: str) -> LoadedModel:

@@ -17,13 +17,14 @@ from typing import Self
 from PIL import Image
 
 from model.answers import Findings, answer_attributes, answer_caption, answer_categories, answer_tags, check_finite
-from model.batch import Pass, run_passes
+from model.batch import Memory, Pass, run_passes
+from model.cache import CacheStats
 from model.device import guarded
 from model.errors import QueryError
 from model.geometry import Box
 from model.loading import LoadedModel, load_model
 from model.pixels import Pixels, upright_pixels
-from model.preprocess import cut_views
+from model.preprocess import ViewCutter
 from model.records import (
     ALL_TASKS,
     Corners,
@@ -34,8 +35,6 @@ from model.records import (
     ViewPlan,
 )
 from model.views import GreyImage, plan_views
-
-_image_numbers = itertools.count()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +67,24 @@ class RegionOutput:
 class DynRefer:
     """A loaded model. `prepare` and `finish` may be called from any thread, `run` from one at a time."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, *, cache_bytes: int = 0) -> None:
+        """cache_bytes: how much of earlier batches is remembered on the device (view features, representations)."""
         self._loaded = loaded
+        self._memory = Memory(cache_bytes)
         self._config = loaded.network.config
         self.card = _card(loaded)
 
     @classmethod
-    def load(cls, model: str | Path = "embedded", *, device: str = "auto", dtype: str = "auto") -> Self:
+    def load(
+        cls, model: str | Path = "embedded", *, device: str = "auto", dtype: str = "auto", cache_bytes: int = 0
+    ) -> Self:
         """Load "embedded" or a model directory; errors as in `model.loading.load_model`, and `DeviceMemoryError`."""
-        return cls(guarded(lambda: load_model(model, device=device, dtype=dtype)))
+        return cls(guarded(lambda: load_model(model, device=device, dtype=dtype)), cache_bytes=cache_bytes)
+
+    @property
+    def cache_stats(self) -> dict[str, CacheStats]:
+        """Of what is remembered between batches, by kind: views, regions."""
+        return {"views": self._memory.views.stats, "regions": self._memory.regions.stats}
 
     def describe(
         self,
@@ -116,17 +124,17 @@ class DynRefer:
 
         Raises `QueryError` with the `index` of the query at fault.
         """
-        grey, number = GreyImage(image), next(_image_numbers)
+        grey, cutter = GreyImage(image), ViewCutter(image, self._config.view_size)
         prepared = []
         for index, query in enumerate(queries):
             try:
-                prepared.append(self._prepare_one(image, grey, number, query))
+                prepared.append(self._prepare_one(grey, cutter, query))
             except QueryError as error:
                 error.index = index
                 raise
         return prepared
 
-    def _prepare_one(self, image: Pixels, grey: GreyImage, number: int, query: RegionQuery) -> PreparedRegion:
+    def _prepare_one(self, grey: GreyImage, cutter: ViewCutter, query: RegionQuery) -> PreparedRegion:
         started = time.perf_counter()
         given = Box(*query.box)
         box = given.clip(grey.size)
@@ -137,8 +145,7 @@ class DynRefer:
         passes = []
         for prior, tasks in groups.items():
             plan = plan_views(grey, box, num_views=self._config.num_views, task_prior=prior, views=query.views)
-            views = cut_views(image, plan, self._config.view_size)
-            passes.append(Pass(plan, tuple(tasks), views, number, query.controls))
+            passes.append(Pass(plan, tuple(tasks), cutter.cut(plan), query.controls))
         spent = {"views": (time.perf_counter() - started) * 1e3}
         return PreparedRegion(query, box.corners, box != given, tuple(passes), spent)
 
@@ -151,9 +158,9 @@ class DynRefer:
         Raises `DeviceMemoryError` where the batch does not fit the device, `DeviceLostError` where the device is gone.
         """
         passes = [each for region in regions for each in region.passes]
-        findings, timings = guarded(lambda: run_passes(self._loaded, passes, should_stop))
-        rest = iter(findings)
-        return [RegionOutput(tuple(itertools.islice(rest, len(r.passes))), timings) for r in regions]
+        result = guarded(lambda: run_passes(self._loaded, passes, self._memory, should_stop))
+        rest = iter(result.findings)
+        return [RegionOutput(tuple(itertools.islice(rest, len(r.passes))), result.timings_ms) for r in regions]
 
     def finish(self, region: PreparedRegion, output: RegionOutput) -> RegionDescription:
         """The records of one region. Raises `OutputError` where the network gave NaN or infinity."""

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from model.cache import Digest, view_digest
 from model.geometry import boxes_in_views, integer_crops
 from model.records import ViewPlan
 
@@ -19,26 +20,44 @@ class ViewBatch:
     """The views of one region.
 
     images: (V, 3, S, S) uint8 RGB, 0..255. boxes: (V, 4) float32, xyxy, whole pixels of the S x S view.
+    digests: of each view's pixels.
     """
 
     images: NDArray[np.uint8]
     boxes: NDArray[np.float32]
+    digests: tuple[Digest, ...]
+
+
+class ViewCutter:
+    """Cuts the views of one image's regions. A crop that several of them share, such as t = 1, is cut once.
+
+    image: upright, (H, W, 3) uint8 or a Pillow image of mode RGB. view_size: side of a view in pixels.
+    Not meant for use by two threads at once.
+    """
+
+    def __init__(self, image: NDArray[np.uint8] | Image.Image, view_size: int) -> None:
+        self._image, self._view_size = image, view_size
+        size = image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
+        self._size = size
+        self._seen: dict[tuple[int, ...], tuple[NDArray[np.uint8], Digest]] = {}
+
+    def cut(self, plan: ViewPlan) -> ViewBatch:
+        """A plan's views; the plan was made for this image."""
+        crops = integer_crops(np.array([view.box for view in plan.views], dtype=np.float32), self._size)
+        images = np.empty((len(crops), 3, self._view_size, self._view_size), dtype=np.uint8)
+        digests = []
+        for place, corners in zip(images, map(tuple, crops.tolist()), strict=True):
+            if corners not in self._seen:
+                resized = _resized(_crop(self._image, corners), self._view_size)
+                self._seen[corners] = resized, view_digest(resized)
+            place[:], digest = self._seen[corners]
+            digests.append(digest)
+        return ViewBatch(images, boxes_in_views(crops, self._view_size), tuple(digests))
 
 
 def cut_views(image: NDArray[np.uint8] | Image.Image, plan: ViewPlan, view_size: int) -> ViewBatch:
-    """Cut a plan's views out of an image and resize each to view_size x view_size pixels.
-
-    image: the one that the plan was made for, upright, (H, W, 3) uint8 or a Pillow image of mode RGB. For
-    several large regions of one image the latter saves a conversion per view.
-    """
-    size = image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
-    crops = integer_crops(np.array([view.box for view in plan.views], dtype=np.float32), size)
-    images = np.empty((len(crops), 3, view_size, view_size), dtype=np.uint8)
-    seen: dict[tuple[int, ...], int] = {}  # a region that is the whole image has all its views equal
-    for index, corners in enumerate(map(tuple, crops.tolist())):
-        first = seen.setdefault(corners, index)
-        images[index] = images[first] if first < index else _resized(_crop(image, corners), view_size)
-    return ViewBatch(images, boxes_in_views(crops, view_size))
+    """Cut one plan's views out of an image and resize each to view_size x view_size pixels."""
+    return ViewCutter(image, view_size).cut(plan)
 
 
 def _crop(image: NDArray[np.uint8] | Image.Image, corners: tuple[int, ...]) -> Image.Image:
@@ -46,7 +65,14 @@ def _crop(image: NDArray[np.uint8] | Image.Image, corners: tuple[int, ...]) -> I
     x1, y1, x2, y2 = corners
     if isinstance(image, Image.Image):
         return image.crop((x1, y1, x2, y2))
-    return Image.fromarray(image[y1:y2, x1:x2])
+    part = image[y1:y2, x1:x2]
+    if not image.flags.c_contiguous:
+        return Image.fromarray(part)
+    # Pillow reads the rows where they lie, stepping over the rest; `fromarray` would copy the crop first.
+    row = image.shape[1] * 3
+    start = y1 * row + x1 * 3
+    rows = image.reshape(-1)[start : start + (y2 - y1 - 1) * row + (x2 - x1) * 3]
+    return Image.frombytes("RGB", (x2 - x1, y2 - y1), rows.data, "raw", "RGB", row, 1)
 
 
 def _resized(crop: Image.Image, view_size: int) -> NDArray[np.uint8]:
@@ -54,4 +80,5 @@ def _resized(crop: Image.Image, view_size: int) -> NDArray[np.uint8]:
 
     Pillow can resize a part of an image in one step, but lets the pixels around it shine in.
     """
-    return np.asarray(crop.resize((view_size, view_size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    pixels = np.asarray(crop.resize((view_size, view_size), Image.Resampling.BICUBIC))
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))

@@ -21,6 +21,8 @@ from model.network.language import LanguageDecoder
 from model.network.region import ViewFusion, roi_align
 from model.network.vision import VisionEncoder, VisionFeatures, normalise
 
+_PIXELS_CPU = 8 * 224 * 224  # pixels that go through the vision tower together on a CPU; chosen by measurement
+
 
 @dataclass(frozen=True)
 class DynReferOutput:
@@ -86,6 +88,15 @@ class DynReferModel(PreTrainedModel):
         dtype = next(self.vision.parameters()).dtype
         features: VisionFeatures = self.vision(normalise(images, self.image_mean, self.image_std, dtype))
         return features
+
+    def encode_in_parts(self, images: Tensor) -> VisionFeatures:
+        """`encode` for many views, without gradients: on a CPU a few at a time.
+
+        What lies between two products then stays in the cache, and in memory that the allocator hands out again
+        instead of asking the system for fresh pages.
+        """
+        size = max(1, _PIXELS_CPU // self.config.view_size**2) if images.device.type == "cpu" else len(images)
+        return VisionFeatures.join([self.encode(part) for part in images.split(size)])
 
     def represent(self, features: VisionFeatures, boxes: Tensor) -> Tensor:
         """Features of R * V views, region-major, and boxes (R, V, 4) -> region representation (R, Q, C) float32."""

@@ -3,6 +3,7 @@
 Letters: N views, C channels, H W the feature map, S the view's side in pixels.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,24 @@ class VisionFeatures:
     def take(self, index: Tensor) -> "VisionFeatures":
         """The features of the views at `index` (M,) int64, repeats allowed."""
         return VisionFeatures(self.map[index], None if self.cls is None else self.cls[index])
+
+    def at(self, place: int) -> "VisionFeatures":
+        """One view's features in memory of their own, (1, C, H, W) and (1, C)."""
+        part = slice(place, place + 1)
+        return VisionFeatures(self.map[part].clone(), None if self.cls is None else self.cls[part].clone())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the values take."""
+        return self.map.nbytes + (0 if self.cls is None else self.cls.nbytes)
+
+    @staticmethod
+    def join(parts: Sequence["VisionFeatures"]) -> "VisionFeatures":
+        """One after another; all of the same tower."""
+        if len(parts) == 1:
+            return parts[0]
+        tokens = [part.cls for part in parts if part.cls is not None]
+        return VisionFeatures(torch.cat([part.map for part in parts]), torch.cat(tokens) if tokens else None)
 
 
 class VisionEncoder(nn.Module):
