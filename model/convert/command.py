@@ -6,8 +6,10 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from model.errors import ConversionError
+
 Weights = Annotated[
-    list[Path],
+    list[Path] | None,
     typer.Option("--weights", help="Official .pth or .safetensors; repeatable, later files win."),
 ]
 Base = Annotated[
@@ -24,23 +26,29 @@ Official = Annotated[
     typer.Option("--official", help="Your copy of the official repository: vocabularies, byte-pair table."),
 ]
 Config = Annotated[Path | None, typer.Option("--config", help="JSON with other sizes than the flan-t5-xl preset.")]
+ForTraining = Annotated[
+    bool, typer.Option("--for-training", help="Start fresh what no file holds: alignment, fusion, decoders.")
+]
 Out = Annotated[Path, typer.Option("--out", help="Directory to write; new or empty.")]
 
 
 def convert_command(
-    weights: Weights,
     out: Out,
+    weights: Weights = None,
     base: Base = None,
     text_tower: TextTower = None,
     language: Language = None,
     official: Official = None,
     config: Config = None,
+    for_training: ForTraining = False,
 ) -> None:
     """Convert official weights to a model directory; every tensor is used or named as dropped."""
     from tqdm import tqdm
 
     from model.convert.directory import REPORT_FILE, convert
 
+    if not weights and not for_training:
+        raise ConversionError("no released checkpoint is named; give it with --weights, or --for-training.")
     bars: list[tqdm[NoReturn]] = []
 
     def advance(done: int, total: int) -> None:
@@ -51,12 +59,13 @@ def convert_command(
     try:
         conversion = convert(
             out,
-            weights,
+            weights or [],
             base=base,
             text_tower=text_tower,
             language=language,
             official=official,
             config=config,
+            for_training=for_training,
             progress=advance,
         )
     finally:
@@ -64,6 +73,8 @@ def convert_command(
             bar.close()
     plan = conversion.plan
     print(f"{conversion.out}: revision {conversion.revision}, {plan.parameters:,} parameters.")
+    if plan.fresh:
+        print(f"started fresh: {len(plan.fresh)} tensors; train them with dynrefer train --init {conversion.out}")
     for reason, count in sorted(Counter(plan.dropped.values()).items()):
         print(f"dropped {count} tensors: {reason}")
     print(f"{REPORT_FILE} there names every one.")

@@ -19,6 +19,7 @@ from model.convert.companions import (
     read_vocabulary,
     text_tokenizer,
 )
+from model.convert.fresh import fresh_weights
 from model.convert.plan import ConversionPlan, plan_conversion
 from model.convert.weight_files import WeightFile, open_directory, open_weights, write_shards
 from model.errors import ConversionError
@@ -51,14 +52,16 @@ def convert(
     language: str | None = None,
     official: Path | None = None,
     config: Path | None = None,
+    for_training: bool = False,
     progress: Progress | None = None,
 ) -> Conversion:
     """Convert official weights to a model directory.
 
     weights: official files; base: BLIP-2, language: Flan-T5, as a directory or a Hugging Face name; text_tower: the
     EVA-CLIP file. Where two hold the same tensor, the later of base, language, text_tower, weights wins.
-    official: the user's copy of the official repository. config: see `read_config`. progress: called with (done,
-    all) tensors. Tensors keep the type in which they are stored.
+    official: the user's copy of the official repository. config: see `read_config`. for_training: what BLIP-2 lacks
+    starts fresh where no file holds it. progress: called with (done, all) tensors. Tensors keep the type in which they
+    are stored.
 
     Raises `ConversionError` or `ConfigError`; `out` is then as it was before.
     """
@@ -75,11 +78,11 @@ def convert(
     captions = language_tokenizer(folders[::-1], settings)
     paths = [*([text_tower] if text_tower else []), *weights]
     files = [file for folder in folders for file in open_directory(folder)] + [open_weights(path) for path in paths]
-    plan = plan_conversion(files, settings)
+    plan = plan_conversion(files, settings, fresh_weights(settings) if for_training else None)
     with _appearing(out) as folder:
         revision = _write_weights(folder, plan, progress)
         embeddings = _embed(plan, settings, texts, vocabulary)
-        _describe(settings, files, revision)
+        _describe(settings, files, revision, plan)
         settings.save_pretrained(folder)
         texts.save_pretrained(folder / "text_tokenizer")
         captions.save_pretrained(folder / "language_tokenizer")
@@ -136,11 +139,13 @@ def _text_tower(plan: ConversionPlan, config: DynReferConfig) -> CLIPTextModelWi
     return tower
 
 
-def _describe(config: DynReferConfig, files: Sequence[WeightFile], revision: str) -> None:
+def _describe(config: DynReferConfig, files: Sequence[WeightFile], revision: str, plan: ConversionPlan) -> None:
     """Fill in what the model card says; which data a file was trained on only its makers know."""
     names = ", ".join(dict.fromkeys(file.path.name for file in files))
     config.revision = revision
     config.trained_on = f"converted from {names}; official DynRefer: Visual Genome v1.2, then RefCOCOg where so named"
+    if plan.fresh:
+        config.trained_on = f"converted from {names}; its decoders are untrained: a start for dynrefer train, no model"
     config.dtype = "float32"  # what `from_pretrained` takes if it is told nothing else
     config.intended_use = "describing regions of photographs, in English"
 
@@ -150,7 +155,7 @@ def _report(plan: ConversionPlan) -> str:
         name: [f"{source.file.path.name}: {source.key}" for source in sources] for name, sources in plan.sources.items()
     }
     dropped = [{"file": Path(file).name, "key": key, "reason": why} for (file, key), why in plan.dropped.items()]
-    return json.dumps({"used": used, "dropped": dropped}, indent=1) + "\n"
+    return json.dumps({"used": used, "dropped": dropped, "fresh": sorted(plan.fresh)}, indent=1) + "\n"
 
 
 def _card(config: DynReferConfig, plan: ConversionPlan, vocabulary: Vocabulary, files: Sequence[WeightFile]) -> str:

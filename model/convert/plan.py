@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from model.convert.names import ALIAS_REASON, Dropped, Piece, bare_vision_block, origin, translate
@@ -27,11 +27,15 @@ class Source:
 
 @dataclass(frozen=True)
 class ConversionPlan:
-    """sources: our name -> its pieces. shapes: our name -> shape. dropped: (file, key) -> reason."""
+    """sources: our name -> its pieces. shapes: our name -> shape. dropped: (file, key) -> reason.
+
+    fresh: our name -> tensor, of what no file holds and training starts anew.
+    """
 
     sources: Mapping[str, tuple[Source, ...]]
     shapes: Mapping[str, tuple[int, ...]]
     dropped: Mapping[tuple[str, str], str]
+    fresh: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -42,6 +46,8 @@ class ConversionPlan:
         """Read one of our tensors, in the type that its source has."""
         import torch
 
+        if name in self.fresh:
+            return self.fresh[name]
         sources = self.sources[name]
         if len(sources) == 1 and sources[0].piece.target_third is None:
             return _read(sources[0])
@@ -52,8 +58,12 @@ class ConversionPlan:
         return whole
 
 
-def plan_conversion(files: Sequence[WeightFile], config: DynReferConfig) -> ConversionPlan:
+def plan_conversion(
+    files: Sequence[WeightFile], config: DynReferConfig, fresh: Mapping[str, Tensor] | None = None
+) -> ConversionPlan:
     """Decide where every tensor goes; where two files hold the same one, the later file wins.
+
+    fresh: what stands in for tensors that no file holds.
 
     Raises `ConversionError` for an unknown name, a wrong shape, or a part that no file holds.
     """
@@ -76,8 +86,10 @@ def plan_conversion(files: Sequence[WeightFile], config: DynReferConfig) -> Conv
                 _check_shape(source, shapes)
                 collected.add(source)
     found = collected.resolve()
-    _check_complete(found, shapes)
-    return ConversionPlan({name: tuple(found[name].values()) for name in shapes}, shapes, collected.dropped)
+    new = {name: value for name, value in (fresh or {}).items() if name not in found}
+    _check_complete(found, [name for name in shapes if name not in new])
+    sources = {name: tuple(found[name].values()) for name in shapes if name not in new}
+    return ConversionPlan(sources, shapes, collected.dropped, new)
 
 
 @dataclass
@@ -145,9 +157,9 @@ def _check_shape(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> None:
         )
 
 
-def _check_complete(found: Mapping[str, Mapping[int | None, Source]], shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_complete(found: Mapping[str, Mapping[int | None, Source]], needed: Iterable[str]) -> None:
     missing: dict[tuple[str, str], list[str]] = {}
-    for name in shapes:
+    for name in needed:
         pieces = found.get(name, {})
         # Query and value bias come as two tensors; a third one, the key's, does not exist.
         if None not in pieces and set(pieces) != {0, 2}:
