@@ -105,6 +105,8 @@ def _loader(settings: Settings, predictor: Predictor | None) -> Callable[[], Pre
     def load() -> Predictor:
         from model import DynRefer  # brings in torch; called in the device thread
 
-        return DynRefer.load(settings.model, device=settings.device, dtype=settings.dtype)
+        return DynRefer.load(
+            settings.model, device=settings.device, dtype=settings.dtype, cache_bytes=settings.cache_bytes
+        )
 
     return load

@@ -38,6 +38,7 @@ class Settings(BaseSettings):
     model: str = Field(default="embedded", min_length=1, description="name or directory of the model")
     device: str = Field(default="auto", min_length=1, description="auto, cpu, cuda or cuda:N")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="auto, float32 or bfloat16")
+    cache_bytes: int = Field(default=0, ge=0, description="device memory for views and regions seen before; 0 is off")
     host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
     port: int = Field(default=8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
 
