@@ -101,8 +101,7 @@ class Device:
     def _live(self) -> None:
         """The device thread's whole life; an error not of the model's own reaches the thread's hook."""
         try:
-            predictor = self._load()
-            self._warm_up(predictor)
+            predictor = self._begin()
             self.predictor = predictor
             logger.info("ready: model %s, device %s", predictor.card.name, predictor.card.device)
             self._batcher.serve(lambda items, should_stop: self._run(predictor, items, should_stop))
@@ -113,6 +112,17 @@ class Device:
             logger.error("the device is lost: %s", error)
         finally:
             self.lost = not self._served
+
+    def _begin(self) -> Predictor:
+        """Load and warm up. Raises ModelError, also for what this machine lacks."""
+        try:
+            predictor = self._load()
+            self._warm_up(predictor)
+            return predictor
+        except (ImportError, MemoryError, OSError, RuntimeError) as error:
+            logger.debug("loading failed", exc_info=error)
+            reason = str(error).split("\n")[0] or "there is not enough memory"
+            raise ModelError(f"the model cannot be loaded on this machine: {reason}.") from error
 
     def _warm_up(self, predictor: Predictor) -> None:
         """One region through every stage, so that the first client does not pay for lazy initialisation."""

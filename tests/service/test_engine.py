@@ -48,6 +48,27 @@ def test_stages_of_a_request() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (ImportError("libtorch.so: failed to map segment\nand more"), "libtorch.so: failed to map segment"),
+    ],
+)
+def test_a_machine_that_cannot_load_the_model_is_one_sentence(error: Exception, sentence: str) -> None:
+    def load() -> FakePredictor:
+        raise error
+
+    async def scene() -> None:
+        lost = threading.Event()
+        engine = Engine(Settings(), load, Metrics())
+        engine.start(lost.set)
+        assert await asyncio.to_thread(lost.wait, 10)
+        assert str(engine.failure) == f"the model cannot be loaded on this machine: {sentence}."
+
+    asyncio.run(scene())
+
+
 def test_stopping_finishes_what_was_admitted_and_takes_nothing_new() -> None:
     gate, began = threading.Event(), threading.Event()
 
