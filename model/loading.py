@@ -4,6 +4,7 @@ import contextlib
 import json
 import logging
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -120,13 +121,23 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 def _directory(model: str | Path) -> Path:
     directory = EMBEDDED if str(model) == "embedded" else Path(model)
-    if not directory.is_dir():
+    if not os.path.isdir(directory):  # unlike Path.is_dir, takes a folder behind a closed one for missing
         raise ModelNotFoundError(
             f"there is no model directory {str(model)!r}; give 'embedded' or a converted directory."
         )
+    _refuse_unreadable(directory)
     if not (directory / "config.json").is_file():
         raise ModelNotFoundError(f"the model directory {str(model)!r} is empty or has no config.json.")
     return directory
+
+
+def _refuse_unreadable(directory: Path) -> None:
+    """A mounted directory often belongs to another user than the container's."""
+    for path in (directory, *sorted(directory.rglob("*"))):
+        if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
+            raise ModelNotFoundError(
+                f"{str(path)!r} may not be read by user {os.getuid()}: change its owner or its rights."
+            )
 
 
 def _config(directory: Path) -> DynReferConfig:

@@ -49,6 +49,14 @@ def test_empty_directory(tmp_path: Path) -> None:
     refused(tmp_path, ModelNotFoundError, "config.json")
 
 
+@pytest.mark.parametrize("name", [".", "config.json", "model.safetensors", "language_tokenizer"])
+def test_file_of_another_user(directory: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = directory / name
+    # Rights themselves would not do: who runs the tests may be root, who may read everything.
+    monkeypatch.setattr("model.loading.os.access", lambda path, mode: path != closed)
+    refused(directory, ModelNotFoundError, str(closed), "may not be read by user")
+
+
 @pytest.mark.parametrize("name", [WEIGHTS, "vocabulary.json", "text_embeddings.safetensors"])
 def test_missing_file(directory: Path, name: str) -> None:
     (directory / name).unlink()
