@@ -187,8 +187,8 @@ def _init_of(preset: str | None) -> str:
     if preset in (None, "embedded"):
         return "embedded"
     raise SettingError(
-        f"--preset {preset} needs weights to start from: convert them with dynrefer convert and name the directory "
-        "with --init."
+        f"--preset {preset} needs weights to start from: make a directory with dynrefer convert (with --for-training "
+        "of BLIP-2) and name it with --init."
     )
 
 

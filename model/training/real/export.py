@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.convert.weight_files import open_directory, write_shards
+from model.convert.weight_files import open_weights, write_shards
 from model.training.real.errors import TrainingError
 from model.training.real.lora import add_lora, merge_lora
 from model.training.real.settings import TrainingSettings
@@ -60,7 +60,8 @@ def _merged(trained: Mapping[str, Tensor], settings: TrainingSettings) -> dict[s
 
 
 def _write_weights(directory: Path, trained: Mapping[str, Tensor], folder: Path) -> str:
-    stored = {name: file for file in open_directory(directory) for name in file.shapes}
+    files = [open_weights(path) for path in sorted(directory.glob("model*.safetensors"))]  # not the text embeddings
+    stored = {name: file for file in files for name in file.shapes}
 
     def assemble(name: str) -> Tensor:
         return trained[name].to(torch.float32) if name in trained else stored[name].read(name)

@@ -1,0 +1,71 @@
+"""`dynrefer train` on the command line: which training it is, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import typer
+from click.testing import Result
+from typer.testing import CliRunner
+
+from model.errors import ModelError
+from model.training import command, train
+
+app = typer.Typer()
+app.command()(command.train_command)
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def refused(*arguments: object) -> str:
+    """The one sentence of a refusal."""
+    result = invoke(*arguments)
+    assert isinstance(result.exception, ModelError), result.output
+    assert "\n" not in str(result.exception)
+    return str(result.exception)
+
+
+def test_without_data_it_is_the_embedded_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def train_embedded(out: Path, *, resume: bool) -> Path:
+        asked.append((out, resume))
+        return out / "model"
+
+    monkeypatch.setattr(train, "train_embedded", train_embedded)
+    assert invoke("--preset", "embedded", "--out", tmp_path, "--resume", "--threads", 1).exit_code == 0
+    assert asked == [(tmp_path, True)]
+
+
+def test_with_data_it_trains_on_them(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
+    data = ("--train", drawn / "train.json", "--init", tiny_model, "--out", tmp_path / "run", "--device", "cpu")
+    small = ("--epochs", 1, "--batch-size", 8, "--workers", 0, "--threads", 1, "--gradient-checkpointing")
+    done = invoke(*data, *small)
+    assert done.exit_code == 0, done.exception
+    assert "samples in" in done.output and "dynrefer serve --model" in done.output
+    assert "already holds a run; pass --resume" in refused(*data, *small)
+    assert "--epochs is 2 but the run began with 1" in refused("--out", tmp_path / "run", "--resume", "--epochs", 2)
+    assert invoke("--out", tmp_path / "run", "--resume").exit_code == 0
+
+
+def test_flags_of_the_other_training_are_named(tmp_path: Path) -> None:
+    assert refused("--out", tmp_path, "--epochs", 3) == (
+        "--epochs is for training on your own data; name it with --train."
+    )
+
+
+@pytest.mark.parametrize(
+    ("preset", "words"),
+    [("flan-t5-xl", "--preset flan-t5-xl needs weights to start from"), ("huge", "unknown preset 'huge'")],
+)
+def test_presets_with_data(preset: str, words: str, drawn: Path, tmp_path: Path) -> None:
+    found = refused("--preset", preset, "--train", drawn / "train.json", "--out", tmp_path / "run", "--device", "cpu")
+    assert words in found and not (tmp_path / "run").exists()
+
+
+def test_presets_without_data(tmp_path: Path) -> None:
+    result = invoke("--preset", "flan-t5-xl", "--out", tmp_path / "run")
+    assert result.exit_code == 2 and "--train" in result.output
