@@ -53,6 +53,7 @@ def fail(sentence: str, code: int = MISTAKE) -> NoReturn:
 
 def _add_workbench() -> None:
     """The commands that stand beside the service; their modules import typer alone until they run."""
+    from model.benchmark.command import bench
     from model.convert.command import convert_command
     from model.evaluation.evaluate import evaluate_command
     from model.training.command import train_command
@@ -60,6 +61,7 @@ def _add_workbench() -> None:
     app.command("convert")(convert_command)
     app.command("train")(train_command)
     app.command("evaluate")(evaluate_command)
+    app.add_typer(bench, name="bench")
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ SERVICE = sorted(path for path in (ROOT / "service").rglob("*.py") if path.name 
 MODEL = sorted((ROOT / "model").rglob("*.py"))
 # The public face, its records and its errors. The command line alone may use more, inside its commands.
 OPEN_TO_SERVICE = {"model", "model.errors", "model.records"}
-BESIDE_THE_PREDICTOR = ("model.training", "model.evaluation", "model.convert")
+BESIDE_THE_PREDICTOR = ("model.training", "model.evaluation", "model.convert", "model.benchmark")
 
 
 def imports_of(path: Path) -> set[str]:

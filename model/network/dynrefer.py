@@ -7,6 +7,7 @@ Letters: N distinct views, R regions, V views of a region, Q queries, T texts, C
 """
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -120,8 +121,9 @@ class DynReferModel(PreTrainedModel):
     def compress(self, fused: Tensor) -> Tensor:
         """The Q-Former: fused tokens (R, L, C) -> (R, Q, C) float32."""
         queries = self.query_tokens.expand(fused.shape[0], -1, -1)
+        kind = fused.device.type
         # Outside autocast: the released model computes this part in float32 on every device.
-        with torch.autocast(fused.device.type, enabled=False):
+        with torch.autocast(kind, enabled=False) if torch.amp.is_autocast_available(kind) else nullcontext():
             output = self.qformer(query_embeds=queries, encoder_hidden_states=fused.to(queries.dtype))
         representation: Tensor = output.last_hidden_state
         return representation

@@ -21,16 +21,27 @@ class T5Steps:
     def __init__(self, model: Any, embeddings: Tensor, mask: Tensor, beams: int, steps: int) -> None:
         self._model, self._beams, self._steps = model, beams, 0
         self._heads, self._width = model.config.num_heads, model.config.d_kv
-        encoded = model.get_encoder()(inputs_embeds=embeddings, attention_mask=mask).last_hidden_state
+        bias = torch.zeros(mask.shape, dtype=embeddings.dtype, device=mask.device)
+        self._encoder_bias = bias.masked_fill_(mask == 0, float("-inf"))[:, None, None]  # (R, 1, 1, S)
+        # In this form transformers takes the mask as it is; of (R, S) it would first ask the device for its content.
+        encoded = model.get_encoder()(inputs_embeds=embeddings, attention_mask=self._encoder_bias).last_hidden_state
         blocks = model.decoder.block
-        self._encoder_bias = torch.zeros(mask.shape, dtype=encoded.dtype, device=mask.device)
-        self._encoder_bias = self._encoder_bias.masked_fill_(mask == 0, float("-inf"))[:, None, None]  # (R, 1, 1, S)
         cross = [block.layer[1].EncDecAttention for block in blocks]
         self._cross = [(self._split(each.k(encoded)), self._split(each.v(encoded))) for each in cross]
         shape = (len(mask), self._heads, steps * beams, self._width)  # (R, heads, steps * B, d), step by step
         self._cache = [(encoded.new_empty(shape), encoded.new_empty(shape)) for _ in blocks]
         own = blocks[0].layer[0].SelfAttention
         self._position_bias = own.compute_bias(steps, steps, device=mask.device)[0]  # (heads, steps, steps)
+
+    @property
+    def cross_bytes(self) -> int:
+        """Of the keys and values of what the encoder read."""
+        return sum(keys.nbytes + values.nbytes for keys, values in self._cross)
+
+    @property
+    def own_bytes(self) -> int:
+        """Of the room for the keys and values of all steps."""
+        return sum(keys.nbytes + values.nbytes for keys, values in self._cache)
 
     def step(self, tokens: Tensor, path: Tensor) -> Tensor:
         """As `beam_search.Stepper` says: tokens (R, B), path (R, B, N + 1) -> logits (R, B, Y)."""

@@ -1,0 +1,166 @@
+"""`dynrefer bench`: what the model costs on this machine. Importing this loads typer alone."""
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    import torch
+
+bench = typer.Typer(help="Measure speed on this machine, with random weights or the embedded model.")
+
+TASKS = ("all", "caption", "tags", "attributes", "categories")
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON here too.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads on a CPU. [default: all cores]")]
+Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
+
+
+@bench.command("model")
+def model_command(
+    preset: Annotated[str, typer.Option("--preset", help="Sizes: flan-t5-xl, medium or embedded.")] = "medium",
+    regions: Annotated[str, typer.Option("--regions", help="Batch sizes, separated by commas.")] = "1,8,32",
+    dtype: Annotated[list[str] | None, typer.Option("--dtype", help="float32 or bfloat16; repeatable.")] = None,
+    tasks: Annotated[str, typer.Option("--tasks", help="all and tasks, separated by commas.")] = ",".join(TASKS),
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="New tokens of every caption.")] = 20,
+    beams: Annotated[int, typer.Option("--beams", min=1, help="Beams of the caption's search.")] = 2,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs per row; the median counts.")] = 5,
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: AsJson = False,
+    out: Out = None,
+) -> None:
+    """Seconds by stage, regions per second and the machine's own limit; random weights, caches off."""
+    sizes = _sizes(regions)
+    chosen = tuple(part.strip() for part in tasks.split(","))
+    for each in chosen:
+        _one_of(each, TASKS, "--tasks")
+    dtypes = tuple(dtype or ["float32"])
+    for each in dtypes:
+        _one_of(each, ("float32", "bfloat16"), "--dtype")
+    _one_of(preset, ("flan-t5-xl", "medium", "embedded"), "--preset")
+    with contextlib.redirect_stdout(sys.stderr):
+        from model.benchmark.model_speed import Plan, measure_model
+        from model.benchmark.workload import Workload
+
+        work = Workload(tokens=tokens, beams=beams)
+        plan = Plan(preset, sizes, dtypes, chosen, _set_up(device, threads), repeats, work)
+        report = measure_model(plan, None, lambda line: print(line, file=sys.stderr))
+    _answer(report, _model_table(report), as_json, out)
+
+
+@bench.command("counts")
+def counts_command(
+    regions: Annotated[int, typer.Option("--regions", min=1, help="Regions in the batch.")] = 1,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="New tokens of every caption.")] = 20,
+    beams: Annotated[int, typer.Option("--beams", min=1, help="Beams of the caption's search.")] = 2,
+    threads: Threads = None,
+    as_json: AsJson = False,
+    out: Out = None,
+) -> None:
+    """Operations and bytes of every stage for the three presets, and the floor on this machine."""
+    with contextlib.redirect_stdout(sys.stderr):
+        from model.benchmark.tables import count_presets
+
+        _set_up("cpu", threads)
+        report, table = count_presets(regions, tokens, beams)
+    _answer(report, table, as_json, out)
+
+
+@bench.command("repeats")
+def repeats_command(
+    preset: Annotated[str, typer.Option("--preset", help="Sizes: flan-t5-xl, medium or embedded.")] = "medium",
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed pairs; the median counts.")] = 5,
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: AsJson = False,
+    out: Out = None,
+) -> None:
+    """A task asked about a region for the first time, and another task about the same views, with a cache."""
+    _one_of(preset, ("flan-t5-xl", "medium", "embedded"), "--preset")
+    with contextlib.redirect_stdout(sys.stderr):
+        from model.benchmark.repeats import measure_repeats
+
+        report, table = measure_repeats(preset, _set_up(device, threads), repeats)
+    _answer(report, table, as_json, out)
+
+
+@bench.command("views")
+def views_command(as_json: AsJson = False, out: Out = None) -> None:
+    """Hash search and crops of one region on one core: 640 x 480 and twelve megapixels."""
+    with contextlib.redirect_stdout(sys.stderr):
+        from model.benchmark.views import measure_views
+
+        _set_up("cpu", 1)
+        report, table = measure_views()
+    _answer(report, table, as_json, out)
+
+
+@bench.command("start")
+def start_command(
+    model: Annotated[str, typer.Option("--model", help="Name or directory of the model.")] = "embedded",
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Starts; the median counts.")] = 5,
+    as_json: AsJson = False,
+    out: Out = None,
+) -> None:
+    """From the start of `dynrefer serve` to ready, and where the time goes."""
+    from model.benchmark.start import measure_start
+
+    report, table = measure_start(model, repeats)
+    _answer(report, table, as_json, out)
+
+
+@bench.command("agreement")
+def agreement_command(
+    regions: Annotated[int, typer.Option("--regions", min=1, help="Regions on drawn scenes.")] = 200,
+    as_json: AsJson = False,
+    out: Out = None,
+) -> None:
+    """The embedded model in bfloat16 against float32: views, tags above the threshold, captions."""
+    with contextlib.redirect_stdout(sys.stderr):
+        from model.benchmark.agreement import measure_agreement
+
+        report, table = measure_agreement(regions)
+    _answer(report, table, as_json, out)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise typer.BadParameter(f"--regions {text!r} must be whole numbers from 1 on, separated by commas.")
+    return sizes
+
+
+def _one_of(given: str, known: tuple[str, ...], option: str) -> None:
+    if given not in known:
+        raise typer.BadParameter(f"{option} {given!r} is not one of {', '.join(known)}.")
+
+
+def _set_up(device: str, threads: int | None) -> "torch.device":
+    import torch
+
+    from model.loading import pick_device
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return pick_device(device)
+
+
+def _answer(report: dict[str, Any], table: str, as_json: bool, out: Path | None) -> None:
+    text = json.dumps(report, indent=1)
+    if out is not None:
+        out.write_text(text + "\n", encoding="utf-8")
+    print(text if as_json else table)
+
+
+def _model_table(report: dict[str, Any]) -> str:
+    from model.benchmark.tables import model_table
+
+    return model_table(report)

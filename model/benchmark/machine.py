@@ -1,0 +1,86 @@
+"""The machine and the code that a figure belongs to, and the ceilings measured in the same run."""
+
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+ROOT = Path(__file__).parent.parent.parent
+SIDE_CPU, SIDE_GPU = 1024, 8192  # of the square matrices whose product gives the rate
+COPY_BYTES = 1 << 28
+
+
+def provenance() -> dict[str, Any]:
+    """Machine, versions, commit (with a mark if the tree has changes), date."""
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
+        "processor": _processor(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+
+
+def gemm_gflops(
+    dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", side: int | None = None, repeats: int = 5
+) -> float:
+    """Rate of a square matrix product, median, in GFLOP/s; of side 1024 on a CPU, 8192 on a GPU."""
+    device = torch.device(device)
+    side = side or (SIDE_CPU if device.type == "cpu" else SIDE_GPU)
+    a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
+    return 2 * side**3 / median_seconds(lambda: a @ b, repeats, device) / 1e9
+
+
+def copy_gb_s(device: torch.device | str = "cpu", repeats: int = 5) -> float:
+    """Bandwidth of copying 256 MiB to another place, read and write counted, median, in GB/s."""
+    device = torch.device(device)
+    source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    return 2 * COPY_BYTES / median_seconds(lambda: target.copy_(source), repeats, device) / 1e9
+
+
+def median_seconds(call: Callable[[], object], repeats: int = 5, device: torch.device | str = "cpu") -> float:
+    """Median time of `repeats` calls, after one that warms up; waits for the device."""
+    return statistics.median(every_seconds(call, repeats, torch.device(device)))
+
+
+def every_seconds(call: Callable[[], object], repeats: int, device: torch.device) -> list[float]:
+    """The time of each of `repeats` calls, after one that warms up."""
+    call()
+    times = []
+    for _ in range(repeats):
+        wait_for(device)
+        started = time.perf_counter()
+        call()
+        wait_for(device)
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def wait_for(device: torch.device) -> None:
+    """Until the device has done all that it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    for line in names:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()

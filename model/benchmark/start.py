@@ -1,0 +1,101 @@
+"""From the start of a process to a service that is ready, and where the time goes.
+
+Two processes per round: `dynrefer serve` until /readyz says 200; and one that imports, loads and warms the model step
+by step. What the weights cost is the time to read their file once more, warm as it is then.
+"""
+
+import http.client
+import json
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from model.benchmark.machine import provenance
+from model.benchmark.tables import heading
+
+PATIENCE_S = 120.0
+STEPS = """
+import json, resource, sys, time
+began = time.perf_counter()
+import torch
+torch_s = time.perf_counter()
+from model import DynRefer
+import model.predictor
+import_s = time.perf_counter()
+loaded = DynRefer.load(sys.argv[1], device="cpu")
+load_s = time.perf_counter()
+import numpy
+image = numpy.zeros((64, 64, 3), numpy.uint8)
+loaded.describe(image, [(16, 16, 48, 48)])
+warm_s = time.perf_counter()
+print(json.dumps({"import torch": torch_s - began, "import model": import_s - torch_s, "load": load_s - import_s,
+                  "first region": warm_s - load_s}))
+"""
+
+
+def measure_start(model: str, repeats: int) -> tuple[dict[str, Any], str]:
+    """Medians in seconds: report and table."""
+    ready, steps = [], []
+    for _ in range(repeats):
+        ready.append(_seconds_to_ready(model))
+        done = subprocess.run([sys.executable, "-c", STEPS, model], capture_output=True, text=True, check=True)
+        steps.append(json.loads(done.stdout))
+    medians = {name: round(statistics.median(one[name] for one in steps), 3) for name in steps[0]}
+    reading = round(_seconds_to_read(model), 3)
+    seconds = round(statistics.median(ready), 3)
+    report = {
+        **provenance(),
+        "model": model,
+        "ready_seconds": seconds,
+        "reading_weights_seconds": reading,
+        "beyond_reading_seconds": round(seconds - reading, 3),
+        "steps": medians,
+    }
+    lines = [heading(report), "", "| | s |", "|---|---|", f"| start to ready | {seconds} |"]
+    lines += [f"| of it reading the weights | {reading} |"]
+    lines += [f"| alone: {name} | {value} |" for name, value in medians.items()]
+    return report, "\n".join(lines)
+
+
+def _seconds_to_ready(model: str) -> float:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "service.cli", "serve", "--model", model, "--port", str(port), "--device", "cpu"]
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ) as process:
+        try:
+            while time.perf_counter() - started < PATIENCE_S:
+                if process.poll() is not None:
+                    raise RuntimeError(f"the service ended with code {process.returncode} before it was ready")
+                if _ready(port):
+                    return time.perf_counter() - started
+                time.sleep(0.01)
+        finally:
+            process.terminate()
+    raise TimeoutError(f"the service was not ready after {PATIENCE_S:g} s")
+
+
+def _ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1.0)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _seconds_to_read(model: str) -> float:
+    embedded = Path(__file__).parent.parent / "embedded"
+    directory = embedded if model == "embedded" else Path(model)
+    started = time.perf_counter()
+    for path in directory.glob("*.safetensors"):
+        path.read_bytes()
+    return time.perf_counter() - started

@@ -1,0 +1,114 @@
+"""A model of a preset's sizes with random weights, and random regions to ask it about: the same work every time.
+
+Letters: R regions, V views, S view side in pixels, T texts, E text width.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import CharDelimiterSplit
+from transformers import PreTrainedTokenizerFast
+
+from model.batch import Pass
+from model.cache import view_digest
+from model.config import DynReferConfig, preset
+from model.loading import LoadedModel
+from model.network.dynrefer import DynReferModel
+from model.preprocess import ViewBatch
+from model.records import Task, View, ViewPlan, ViewPolicy
+from model.vocabulary import Attribute, TextEmbeddings, Vocabulary
+
+CONTROLS = tuple(f"w{number}" for number in range(64))  # more than `max_control_tokens` of any preset
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What every region is asked: texts per decoder; captions of exactly `tokens` new tokens by `beams` beams."""
+
+    tags: int = 4585
+    prompts: int = 474
+    attributes: int = 117
+    categories: int = 80
+    tokens: int = 20
+    beams: int = 2
+
+
+def random_config(name: str, work: Workload) -> DynReferConfig:
+    """The preset, with captions that may neither end before nor go on after the tokens of the workload."""
+    generation = {
+        **preset(name).generation,
+        "num_beams": work.beams,
+        "max_new_tokens": work.tokens,
+        "min_length": work.tokens + 1,  # the start token counts
+    }
+    # No tag is above this threshold: control words are the user's, and of the greatest length, whatever the weights.
+    return preset(name, generation=generation, thresholds={"tags": 1.0})
+
+
+def random_network(config: DynReferConfig, device: torch.device, dtype: torch.dtype) -> DynReferModel:
+    """Random weights, made where and as they are used: a float32 model would be twice as large on the way."""
+    torch.manual_seed(0)
+    with torch.device(device):
+        network: DynReferModel = DynReferModel._from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
+    network.qformer.float()  # as the released model has it, and as loading leaves it
+    network.query_tokens.data = network.query_tokens.data.float()
+    network.image_mean, network.image_std = network.image_mean.float(), network.image_std.float()
+    network.train(False)
+    network.requires_grad_(False)
+    return network
+
+
+def random_model(name: str, work: Workload, device: torch.device, dtype: torch.dtype) -> LoadedModel:
+    """As `load_model` gives one, but random."""
+    config = random_config(name, work)
+    network, vocabulary = random_network(config, device, dtype), _vocabulary(work)
+    generator = torch.Generator().manual_seed(1)
+    width = config.text_config.projection_dim
+    texts = [
+        torch.randn(count, width, generator=generator).to(device, dtype)
+        for count in (work.tags, work.prompts, work.categories)
+    ]
+    tokenizer = _tokenizer(config.language_config.vocab_size)
+    return LoadedModel(network, vocabulary, TextEmbeddings(*texts), tokenizer, device, dtype, math.e, 0.0)
+
+
+def random_passes(config: DynReferConfig, regions: int, tasks: tuple[Task, ...]) -> list[Pass]:
+    """R regions, no two views of which are the same."""
+    rng = np.random.default_rng(2)
+    size, views = config.view_size, config.num_views
+    plan = ViewPlan(tuple(View(0.0, (0.0, 0.0, 1.0, 1.0)) for _ in range(views)), ViewPolicy.FIXED)
+    passes = []
+    for _ in range(regions):
+        images = rng.integers(0, 256, (views, 3, size, size), dtype=np.uint8)
+        low = rng.integers(0, size // 2, (views, 2))
+        high = low + rng.integers(size // 8, size // 2, (views, 2))
+        boxes = np.concatenate([low, high], axis=1).astype(np.float32)
+        passes.append(Pass(plan, tasks, ViewBatch(images, boxes, tuple(map(view_digest, images))), CONTROLS))
+    return passes
+
+
+def _vocabulary(work: Workload) -> Vocabulary:
+    """Names that mean nothing; synonyms spread over the attributes, two prompts each."""
+    synonyms = np.array_split(np.arange(work.prompts // 2), work.attributes)
+    attributes = tuple(
+        Attribute(f"kind:a{number}", "kind", tuple(f"s{each}" for each in some), "is")
+        for number, some in enumerate(synonyms)
+    )
+    return Vocabulary(
+        tuple(f"t{number}" for number in range(work.tags)),
+        attributes,
+        tuple(f"c{number}" for number in range(work.categories)),
+    )
+
+
+def _tokenizer(size: int) -> PreTrainedTokenizerFast:
+    """One token per control word; the rest is unknown."""
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {word: 3 + number for number, word in enumerate(CONTROLS)}
+    assert len(words) <= size
+    plain = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    plain.pre_tokenizer = CharDelimiterSplit(",")
+    return PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
