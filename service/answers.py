@@ -88,6 +88,12 @@ def region_answer(name: str, found: RegionDescription, more_ms: Mapping[str, flo
     )
 
 
+def _shown(score: float) -> float:
+    """Four significant digits. A matrix product of another size rounds the seventh differently, and an answer must not
+    depend on the company that its regions had in their batch."""
+    return float(f"{score:.4g}")
+
+
 def _pixels(box: Corners, digits: int) -> list[float]:
     """Coordinates to so many digits behind the point."""
     return [round(value, digits) for value in box]
@@ -106,9 +112,9 @@ def _caption(caption: Caption | None, viewed: Mapping[str, Any]) -> CaptionOut |
         return None
     return CaptionOut(
         text=caption.text,
-        score=caption.score,
-        logprob_sum=caption.logprob_sum,
-        logprob_mean=caption.logprob_mean,
+        score=_shown(caption.score),
+        logprob_sum=_shown(caption.logprob_sum),
+        logprob_mean=_shown(caption.logprob_mean),
         **viewed,
     )
 
@@ -116,7 +122,10 @@ def _caption(caption: Caption | None, viewed: Mapping[str, Any]) -> CaptionOut |
 def _labels(labels: Sequence[Label] | None, viewed: Mapping[str, Any]) -> list[LabelOut] | None:
     if labels is None:
         return None
-    return [LabelOut(name=label.name, score=label.score, probability=label.probability, **viewed) for label in labels]
+    return [
+        LabelOut(name=label.name, score=_shown(label.score), probability=_shown(label.probability), **viewed)
+        for label in labels
+    ]
 
 
 def _attributes(labels: Sequence[AttributeLabel] | None, viewed: Mapping[str, Any]) -> list[AttributeOut] | None:
@@ -127,8 +136,8 @@ def _attributes(labels: Sequence[AttributeLabel] | None, viewed: Mapping[str, An
             name=label.name,
             type=label.type,
             value=label.value,
-            score=label.score,
-            probability=label.probability,
+            score=_shown(label.score),
+            probability=_shown(label.probability),
             **viewed,
         )
         for label in labels

@@ -17,6 +17,14 @@ TASK_NAMES = tuple(task.value for task in Task)
 SCORED_TASKS = tuple(name for name in TASK_NAMES if name != Task.CAPTION)
 
 
+# A red ball on grass, 64 x 48, as a PNG: so that the example in the document can be sent as it stands.
+BALL = (
+    "iVBORw0KGgoAAAANSUhEUgAAAEAAAAAwAgMAAADcJZSMAAAACVBMVEWHzusiiyKyIiLdvUwfAAAAiElEQVR42mNgGH5AaxWUwQih"
+    "mFYwfEuAsCACGgwMXBAWM4SaysDAoH0AoYKJgYGBQQFJCwecgJmBABABBTTdyIAZbgnUGhxmUFkAYu1VBwYGBoZsPFoeMDAwMPzD"
+    "bgZLKDwg/4YiVPxnYGBg+ICs5QAUwwXeMDD8RnHY/wMMG6DxEkoP79NEAACJ4RPEz1DfiAAAAABJRU5ErkJggg=="
+)
+
+
 def refusal(detail: str) -> PydanticCustomError:
     """A complaint in our own words."""
     return PydanticCustomError("refused", "{detail}", {"detail": detail})
@@ -173,10 +181,10 @@ class DescribeRequest(DescribeFields):
         json_schema_extra={
             "examples": [
                 {
-                    "image": {"base64": "/9j/4AAQSkZJRg..."},
-                    "regions": [{"id": "left-dog", "box": [64, 256, 384, 384]}],
+                    "image": {"base64": BALL},
+                    "regions": [{"id": "ball", "box": [20, 12, 45, 37]}],
                     "task": ["caption", "attributes"],
-                    "controls": ["street"],
+                    "controls": ["grass"],
                 }
             ]
         }

@@ -1,17 +1,22 @@
 """The embedded model behind the real command line: served over HTTP, and asked without a server."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from .conftest import in_base64, picture
-from .test_process import Server, running
+from .test_process import Server, request_bytes, running
+
+DOCS = Path(__file__).parents[2] / "docs" / "images"
 
 REGIONS = [{"id": "left", "box": [4, 4, 30, 40]}, {"box": [-4, 0, 60, 48]}]
 
@@ -50,6 +55,32 @@ def test_a_region_is_described_alike_alone_and_in_a_batch(server: Server) -> Non
     for task in ("tags", "attributes", "categories"):
         for one, other in zip(first[task], second[task], strict=True):
             assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+
+
+def without_times(server: Server, document: dict[str, Any]) -> bytes:
+    """The answer's bytes, times apart."""
+    head = request_bytes(document).replace(b"Host: x", b"Host: x\r\nX-Request-Id: same\r\nConnection: close")
+    with server.connect() as connection:
+        connection.sendall(head)
+        data = b""
+        while received := connection.recv(65_536):
+            data += received
+    assert data.startswith(b"HTTP/1.1 200 ")
+    return re.sub(rb'"timings_ms":\{[^}]*\}', b"", data.partition(b"\r\n\r\n")[2])
+
+
+def test_the_same_request_gives_the_same_bytes_alone_in_company_and_after_a_restart(server: Server) -> None:
+    image = {"base64": in_base64((DOCS / "scene.png").read_bytes())}
+    boxes = [[41, 2, 117, 82], [50, 89, 105, 138], [57, 148, 122, 229], [10, 10, 200, 220]]
+    documents = [{"image": image, "regions": [{"box": box}]} for box in boxes]
+    documents.append({"image": image, "regions": [{"box": box} for box in boxes], "task": "caption"})
+    alone = [without_times(server, document) for document in documents]
+    with ThreadPoolExecutor(10) as pool:
+        together = list(pool.map(lambda document: without_times(server, document), documents * 2))
+    assert together == alone * 2
+    with running("service.cli", "serve", "--device", "cpu") as again:
+        again.await_ready()
+        assert [without_times(again, document) for document in documents] == alone
 
 
 @pytest.mark.parametrize("command", ["describe", "views"])

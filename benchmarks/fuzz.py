@@ -1,0 +1,139 @@
+"""`python -m benchmarks.fuzz` sends damaged pictures and damaged requests to a real service process, and shows that it
+answers all of them, with 2xx or 4xx alone, and that its memory stays flat.
+
+The service stands around a predictor that does nothing, so that the reading of requests is what is measured. The same
+seed sends the same bytes. Ends with 1 where an answer was a 5xx, was missing, or memory grew.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import httpcore2
+import numpy as np
+
+from benchmarks.corpus import Sample, damaged_bodies, damaged_pictures
+
+WARM_UP = 0.25  # the part of the run after which memory has to be flat
+FLAT_MB = 16.0  # growth over the rest that is put down to noise
+PATIENCE_S = 120
+
+
+@dataclass
+class Findings:
+    """What came back. memory_mb: the process's resident memory, sampled evenly over the run."""
+
+    answers: Counter[int] = field(default_factory=Counter)
+    bad: list[str] = field(default_factory=list)
+    memory_mb: list[float] = field(default_factory=list)
+
+    @property
+    def growth_mb(self) -> float:
+        """By a straight line through the samples behind the warm-up."""
+        rest = self.memory_mb[int(len(self.memory_mb) * WARM_UP) :]
+        if len(rest) < 2:
+            return 0.0
+        return float(np.polyfit(np.arange(len(rest)), rest, 1)[0] * (len(rest) - 1))
+
+    @property
+    def passed(self) -> bool:
+        """Whether every answer was 2xx or 4xx and memory stayed flat."""
+        return not self.bad and self.growth_mb < FLAT_MB
+
+
+@contextmanager
+def service(*command: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A process and its address, ready to be asked; killed at the end if it still runs.
+
+    command: module and arguments; without, the service around a predictor that does nothing.
+    """
+    settings = {"DYNREFER_PORT": "0", "DYNREFER_LOG_LEVEL": "error"}
+    line = [sys.executable, "-m", *(command or ("tests.serve_fake",))]
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, env={**os.environ, **settings})
+    try:
+        assert process.stderr is not None
+        address = process.stderr.readline().decode().split()[-1]
+        until = time.monotonic() + PATIENCE_S
+        while httpcore2.request("GET", address + "/readyz").status != 200:
+            if time.monotonic() > until:
+                raise SystemExit("the service did not become ready.")
+            time.sleep(0.05)
+        yield process, address
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def memory_mb(pid: int) -> float:
+    """Resident memory of a process."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def send(address: str, pid: int, samples: Iterable[Sample], every: int, keep: Path | None) -> Findings:
+    """One after another on one connection; memory is read after so many. keep: where bad samples are left."""
+    findings = Findings()
+    with httpcore2.ConnectionPool(retries=1) as pool:
+        for number, sample in enumerate(samples):
+            try:
+                limits = {"timeout": {"connect": PATIENCE_S, "read": PATIENCE_S, "write": PATIENCE_S}}
+                headers = {"Content-Type": sample.content_type, "Host": "x"}
+                answer = pool.request(
+                    "POST", address + "/v1/describe", headers=headers, content=sample.body, extensions=limits
+                )
+                status = answer.status
+            except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException):
+                status = 0  # no answer at all
+            findings.answers[status] += 1
+            if not (200 <= status < 300 or 400 <= status < 500):
+                findings.bad.append(f"{number}: {sample.origin}: {status}")
+                if keep:
+                    keep.mkdir(parents=True, exist_ok=True)
+                    (keep / f"{number}.body").write_bytes(sample.body)
+            if number % every == 0:
+                findings.memory_mb.append(memory_mb(pid))
+    return findings
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=20_000, help="damaged pictures")
+    parser.add_argument("--bodies", type=int, default=5_000, help="damaged requests")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="a folder for the samples that got a bad answer")
+    options = parser.parse_args()
+    total = options.pictures + options.bodies
+    samples = itertools.chain(
+        damaged_pictures(options.seed, options.pictures), damaged_bodies(options.seed, options.bodies)
+    )
+    began = time.monotonic()
+    with service() as (process, address):
+        findings = send(address, process.pid, samples, max(1, total // 100), options.keep)
+        alive = process.poll() is None
+    report = {
+        "requests": total,
+        "seconds": round(time.monotonic() - began, 1),
+        **asdict(findings),
+        "answers": dict(sorted(findings.answers.items())),
+        "memory_mb": [round(each, 1) for each in findings.memory_mb[:: max(1, len(findings.memory_mb) // 10)]],
+        "growth_mb": round(findings.growth_mb, 2),
+        "alive": alive,
+        "passed": findings.passed and alive,
+    }
+    print(json.dumps(report, indent=2))
+    raise SystemExit(not report["passed"])
+
+
+if __name__ == "__main__":
+    main()

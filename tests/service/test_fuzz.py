@@ -1,0 +1,20 @@
+"""Damaged pictures and requests in a small dose; `python -m benchmarks.fuzz` sends the large one."""
+
+import itertools
+
+from benchmarks.corpus import damaged_bodies, damaged_pictures
+from benchmarks.fuzz import send, service
+
+
+def test_damage_is_answered_with_2xx_or_4xx() -> None:
+    samples = itertools.chain(damaged_pictures(2, 300), damaged_bodies(2, 300))
+    with service() as (process, address):
+        findings = send(address, process.pid, samples, every=100, keep=None)
+        assert findings.bad == [] and sum(findings.answers.values()) == 600
+        assert findings.answers[200] > 30 and findings.answers[422] > 30  # some were still pictures
+        assert process.poll() is None
+
+
+def test_the_same_seed_sends_the_same_bytes() -> None:
+    for samples in (damaged_pictures, damaged_bodies):
+        assert list(samples(3, 40)) == list(samples(3, 40)) != list(samples(4, 40))
