@@ -10,6 +10,7 @@ import numpy as np
 from model.evaluation.uncertainty import Estimate
 
 _ERRORS = "standard_errors"
+_MOST_ON_A_LINE = 8
 
 
 def plain_value(value: float | None) -> float | None:
@@ -74,4 +75,8 @@ def _rest(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _line(value: object) -> str:
-    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, Mapping) else str(value)
+    if not isinstance(value, Mapping):
+        return str(value)
+    if len(value) > _MOST_ON_A_LINE:
+        return f"{len(value)} values, in the JSON"
+    return ", ".join(f"{name} {each}" for name, each in value.items())

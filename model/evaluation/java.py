@@ -15,6 +15,7 @@ from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
 from model.evaluation.errors import DataError, MissingJavaError
 
+NO_JAVA = "{} needs Java and no `java` was found; on Debian: apt-get install default-jre-headless."
 _SEPARATOR = "|||"  # of METEOR's line protocol
 
 
@@ -26,9 +27,7 @@ def has_java() -> bool:
 def need_java(what: str) -> None:
     """Raise `MissingJavaError` where `java` is not found."""
     if not has_java():
-        raise MissingJavaError(
-            f"{what} needs Java and no `java` was found; on Debian: apt-get install default-jre-headless."
-        )
+        raise MissingJavaError(NO_JAVA.format(what))
 
 
 def ptb_tokens(texts: Sequence[str]) -> list[str]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 
 from model.evaluation.curves import Curve, Reliability
 from model.evaluation.errors import DataError
@@ -55,12 +57,20 @@ def plot_reliability(bins: Mapping[str, Reliability], title: str) -> Figure:
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot((0, 1), (0, 1), color="#999999", linestyle="--", linewidth=1, label="as promised")
     for place, (name, each) in enumerate(bins.items()):
-        label = f"{name}, error {each.error:.3f}"
-        upper.plot(each.promised, each.true, marker=_MARKERS[place % 7], color=_colour(place), label=label)
-        lower.plot(each.promised, each.count, marker=_MARKERS[place % 7], color=_colour(place), linewidth=1)
+        look: dict[str, Any] = {
+            "marker": _MARKERS[place % 7],
+            "color": _colour(place),
+            "markersize": 4,
+            "linewidth": 1.2,
+        }
+        spread = np.sqrt(each.true * (1 - each.true) / each.count)
+        upper.errorbar(each.promised, each.true, spread, capsize=2, label=f"{name}, error {each.error:.3f}", **look)
+        lower.plot(each.promised, each.count, **look)
     _frame(upper, title, "", "share that is true", unit_square=True)
-    upper.legend(loc="upper left", frameon=False, fontsize=8)
+    upper.legend(loc="lower right", frameon=False, fontsize=8)
     lower.set_yscale("log")
+    lower.set_ylim(bottom=0.8)
+    lower.yaxis.set_minor_formatter(NullFormatter())
     _frame(lower, "", "probability that was promised", "answers")
     return figure
 

@@ -5,6 +5,7 @@ Views: a task is known, so its prior chooses them by default; the released code 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from model.evaluation.curves import Curves, precision_recall, reliability
 from model.evaluation.dense_captions import dense_figures
 from model.evaluation.errors import DataError
 from model.evaluation.figures import plain_figures, plain_value, plain_values
-from model.evaluation.java import meteor_scores, need_java
+from model.evaluation.java import NO_JAVA, meteor_scores, need_java
 from model.evaluation.labelled import LabelledData, captioned, with_attributes, with_categories
 from model.evaluation.predictions import (
     Prediction,
@@ -98,6 +99,8 @@ def measure_benchmark(benchmark: Benchmark, data: LabelledData, predictions: Seq
 
 def _captions(data: LabelledData, predictions: Sequence[Prediction]) -> Outcome:
     found = caption_figures(captions_for(data, predictions), [region.captions for region in data.regions])
+    if found.meteor.value is None:
+        print(f"meteor is null: {NO_JAVA.format('METEOR')}", file=sys.stderr)
     figures = plain_figures({"meteor": found.meteor, "cider": found.cider})
     return Outcome({**figures, "tokenizer": found.tokenizer}, Curves())
 

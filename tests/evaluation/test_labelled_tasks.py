@@ -72,7 +72,9 @@ def test_batches_reach_across_images(data: Path, oracle: Oracle) -> None:
 
 def test_captions(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("model.evaluation.captions.has_java", lambda: False)
-    found = json.loads(_run(data, "captions", "--regions", "20").stdout)
+    ran = _run(data, "captions", "--regions", "20")
+    found = json.loads(ran.stdout)
+    assert "meteor is null: METEOR needs Java" in ran.stderr
     assert found["meteor"] is None and found["cider"] > 3 and found["tokenizer"] == "ours"
     assert 20 <= found["regions"] < 40
 
