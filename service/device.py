@@ -9,7 +9,7 @@ beyond the grace time, is lost: the process is to end, so that its supervisor st
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,12 +37,28 @@ class PreparedRegion(Protocol):
         """View encodings."""
 
 
+class CacheCounts(Protocol):
+    """Look-ups in one of the model's caches so far."""
+
+    @property
+    def hits(self) -> int:
+        """Those that found something."""
+
+    @property
+    def misses(self) -> int:
+        """Those that did not."""
+
+
 class Predictor(Protocol):
     """What the service needs of `model.DynRefer`: three verbs, so that CPU work overlaps the device's."""
 
     @property
     def card(self) -> ModelCard:
         """What a client may know about the model."""
+
+    @property
+    def cache_stats(self) -> Mapping[str, CacheCounts]:
+        """Of "views" (vision features) and "regions" (representations). Any thread."""
 
     def prepare(self, image: Pixels, queries: Sequence[RegionQuery]) -> Sequence[PreparedRegion]:
         """CPU, any thread. image: (H, W, 3) uint8 upright RGB. Raises QueryError with its index."""
@@ -87,6 +103,11 @@ class Device:
         self.starved = False
         self.lost = False
         self.on_loss: Callable[[], None] = lambda: None
+
+    def cache_counts(self) -> dict[str, tuple[int, int]]:
+        """Cache -> (hits, misses); nothing while no model is loaded."""
+        stats = self.predictor.cache_stats if self.predictor else {}
+        return {name: (counts.hits, counts.misses) for name, counts in stats.items()}
 
     @property
     def alive(self) -> bool:

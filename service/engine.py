@@ -73,6 +73,7 @@ class Engine:
         self._clerks = ThreadPoolExecutor(1, thread_name_prefix="clerk")
         self._draining = False
         self._describing = 0  # requests under way; touched by the event loop alone
+        metrics.watch_caches(self._device.cache_counts)
         metrics.watch_queue(lambda: float(self._batcher.waiting), lambda: float(self._batcher.cap))
 
     @property

@@ -1,8 +1,10 @@
 """What the service counts, under the names that dashboards use. Units in the names, closed label sets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 STAGES = ("decode", "views", "queue", "vision", "heads", "caption")
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
@@ -58,6 +60,10 @@ class Metrics:
         self.queue_regions.set_function(waiting)
         self.batch_cap_regions.set_function(cap)
 
+    def watch_caches(self, counts: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
+        """Read the caches' (hits, misses), by name, whenever the metrics are read."""
+        self.registry.register(_CacheCounts(counts))
+
     def observe_stages(self, timings_ms: Mapping[str, float]) -> None:
         """Count one described request's stages."""
         for stage in STAGES:
@@ -67,6 +73,22 @@ class Metrics:
     def render(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self.registry)
+
+
+class _CacheCounts(Collector):
+    """The counts that the model keeps itself."""
+
+    def __init__(self, counts: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Hits and misses of both caches; zero while there is no model."""
+        counts = self._counts()
+        for name, told in (("view", "views"), ("region", "regions")):
+            for what, value in zip(("hits", "misses"), counts.get(told, (0, 0)), strict=True):
+                yield CounterMetricFamily(
+                    f"dynrefer_{name}_cache_{what}", f"{what.title()} in the {name} cache.", value
+                )
 
 
 def outcome_of(status: int) -> str:

@@ -22,6 +22,7 @@ from model import (
     ViewPlan,
     ViewPolicy,
 )
+from model.cache import CacheStats
 from model.errors import BoxError, QueryError, ViewsError
 
 PRIORS: Mapping[Task, tuple[float, ...]] = {
@@ -77,6 +78,11 @@ class FakePredictor:
     run_threads: set[str] = field(default_factory=set)
     prepare_threads: set[str] = field(default_factory=set)
     queries: list[RegionQuery] = field(default_factory=list)
+
+    @property
+    def cache_stats(self) -> Mapping[str, CacheStats]:
+        """Made up, but told apart."""
+        return {"views": CacheStats(hits=3, misses=4), "regions": CacheStats(hits=1, misses=2)}
 
     def prepare(self, image: NDArray[np.uint8], queries: Sequence[RegionQuery]) -> list[FakeRegion]:
         """Refuses what the real one refuses."""

@@ -71,6 +71,12 @@ def test_metrics(opened: Opener) -> None:
         "dynrefer_batch_regions_sum 1.0",
         "dynrefer_batch_views_sum 3.0",
         "dynrefer_image_pixels_count 1.0",
+        "dynrefer_device_oom_total 0.0",
+        "dynrefer_batch_cap_regions 16.0",
+        "dynrefer_view_cache_hits_total 3.0",
+        "dynrefer_view_cache_misses_total 4.0",
+        "dynrefer_region_cache_hits_total 1.0",
+        "dynrefer_region_cache_misses_total 2.0",
     ):
         assert line in text.splitlines(), line
 
