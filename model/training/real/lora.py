@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 from model.network.dynrefer import DynReferModel
 
 _ATTENTION = ["q", "v"]
@@ -21,7 +23,10 @@ def add_lora(network: DynReferModel, rank: int, alpha: float) -> None:
     # peft types alpha as a whole number but only ever divides by the rank.
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0)  # type: ignore[arg-type]
     language = network.language.model
-    inject_adapter_in_model(config, language)
+    with warnings.catch_warnings():
+        # T5's configuration says that its head is tied even where it is a matrix of its own.
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning)
+        inject_adapter_in_model(config, language)
     # Encoder and decoder hold the embedding under names of their own, which peft does not follow.
     language.set_input_embeddings(language.shared)
 

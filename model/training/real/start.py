@@ -98,6 +98,9 @@ def prepare_parts(network: DynReferModel, settings: TrainingSettings, *, frozen_
             nn.Module.to(tower, frozen_dtype)
     if settings.lora_rank:
         add_lora(network, settings.lora_rank, settings.lora_alpha or 2.0 * settings.lora_rank)
+        for parameter in network.language.model.parameters():
+            if parameter.requires_grad:  # peft makes them as precise as what they stand beside
+                parameter.data = parameter.data.float()
     if settings.gradient_checkpointing:
         for part in (network.language.model, network.qformer, *([network.vision.tower] * train_vision(settings))):
             _checkpoint_gradients(part)
@@ -109,5 +112,8 @@ def train_vision(settings: TrainingSettings) -> bool:
 
 
 def _checkpoint_gradients(part: Any) -> None:
-    if getattr(part, "supports_gradient_checkpointing", False):
-        part.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if not getattr(part, "supports_gradient_checkpointing", False):
+        return
+    # The later name first: transformers 6 drops the other.
+    enable = getattr(part, "activation_checkpointing_enable", None) or part.gradient_checkpointing_enable
+    enable({"use_reentrant": False})

@@ -187,13 +187,15 @@ def still_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("fsdp", [False, True], ids=["replicas", "shards"])
-@pytest.mark.parametrize("precision", ["float32", "bf16"])
+@pytest.mark.parametrize(
+    ("precision", "fsdp"), [("float32", False), ("float32", True), ("bf16", True)], ids=["replicas", "shards", "bf16"]
+)
 def test_two_processes_learn_what_one_learns(
     precision: str, fsdp: bool, drawn: Path, still_model: Path, tmp_path: Path
 ) -> None:
     """And go on after a cut, from the shards that they wrote."""
     common = {"epochs": 1, "precision": precision, "clip_norm": 1.0, "checkpoint_every": 2, "learning_rate": 1e-4}
+    common |= {"val": drawn / "train.json", "val_limit": 8}
     one = tiny_settings(drawn, still_model, batch_size=8, **common)
     two = tiny_settings(drawn, still_model, batch_size=4, fsdp=fsdp, **common)
     finished(one, tmp_path / "one")
@@ -211,6 +213,17 @@ def test_two_processes_learn_what_one_learns(
     together(two, tmp_path / "two")
     again = weights(tmp_path / "two")
     assert all(torch.equal(joined[name], again[name]) for name in joined)
+
+
+def test_shards_with_lora_as_the_full_size_needs_them(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
+    """bf16 towers, float32 matrices beside them, activations computed twice, passes accumulated."""
+    settings = tiny_settings(
+        drawn, tiny_model, epochs=1, fsdp=True, lora_rank=2, precision="bf16", gradient_checkpointing=True, accumulate=2
+    )  # fmt: skip
+    together(settings, tmp_path)
+    before, after = load_file(tiny_model / "model.safetensors"), weights(tmp_path)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert {"language.model.shared.weight", "language.model.lm_head.weight", "fusion.reduce.weight"} <= changed
 
 
 def test_as_many_processes_as_before(drawn: Path, still_model: Path, tmp_path: Path) -> None:
