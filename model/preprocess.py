@@ -47,10 +47,12 @@ class ViewCutter:
         images = np.empty((len(crops), 3, self._view_size, self._view_size), dtype=np.uint8)
         digests = []
         for place, corners in zip(images, map(tuple, crops.tolist()), strict=True):
-            if corners not in self._seen:
-                resized = _resized(_crop(self._image, corners), self._view_size)
-                self._seen[corners] = resized, view_digest(resized)
-            place[:], digest = self._seen[corners]
+            if corners in self._seen:
+                place[:], digest = self._seen[corners]
+            else:
+                place[:] = _resized(_crop(self._image, corners), self._view_size)
+                digest = view_digest(place)
+                self._seen[corners] = place, digest
             digests.append(digest)
         return ViewBatch(images, boxes_in_views(crops, self._view_size), tuple(digests))
 
@@ -80,5 +82,4 @@ def _resized(crop: Image.Image, view_size: int) -> NDArray[np.uint8]:
 
     Pillow can resize a part of an image in one step, but lets the pixels around it shine in.
     """
-    pixels = np.asarray(crop.resize((view_size, view_size), Image.Resampling.BICUBIC))
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    return np.asarray(crop.resize((view_size, view_size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
