@@ -13,7 +13,7 @@ IMAGE ?= localhost/dynrefer:$(VARIANT)
 export OMP_WAIT_POLICY ?= passive
 export KMP_BLOCKTIME ?= 0
 
-.PHONY: help serve test check format bench art image image-test sbom lock clean
+.PHONY: help serve test check format bench art image image-test sbom lock clean contract fuzz soak audit
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -69,6 +69,20 @@ sbom: image ## copy the bill of materials (CycloneDX) and the licence report out
 
 lock: $(VENV)/.dev ## resolve the image's Python packages anew, with hashes
 	$(BIN)/python docker/lock.py
+
+contract: $(VENV)/.dev ## have schemathesis ask the running service at length
+	$(BIN)/python -m tests.service.contract --examples 2000
+
+fuzz: $(VENV)/.dev ## send damaged pictures and requests to the running service at length
+	$(BIN)/python -m benchmarks.fuzz
+
+soak: $(VENV)/.dev ## put the running service under load for about an hour; prints its table
+	@$(PIP) --editable '.[load]'
+	$(BIN)/python -m benchmarks.soak --json benchmarks/results/soak.json
+
+audit: $(VENV)/.dev ## known vulnerabilities of the versions that requirements.txt names
+	@$(PIP) pip-audit
+	$(BIN)/pip-audit --requirement requirements.txt --no-deps --disable-pip
 
 clean: ## remove the environment and the caches
 	rm -rf $(VENV) .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -9,6 +9,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from .test_process import running
@@ -26,8 +27,10 @@ def ask(examples: int, seed: int) -> subprocess.CompletedProcess[str]:
             *("run", server.address + "/openapi.json", "--no-color", "--checks", "all"),
             *("--header", "Authorization: Bearer sesame", "--seed", str(seed), "--max-examples", str(examples)),
         ]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        hooks = str(HERE / "schemathesis_hooks.py")
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": hooks}
+        with tempfile.TemporaryDirectory() as folder:  # it leaves what it has found where it runs
+            done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         assert server.end() == 0
         return done
 

@@ -1,5 +1,7 @@
 """Settings from flags and environment; a bad one is one clear line."""
 
+from pathlib import Path
+
 import pytest
 
 from service.settings import PREFIX, Settings, SettingsError, flag_names, load_settings
@@ -18,6 +20,11 @@ def test_every_field_has_a_meaning() -> None:
     assert set(Settings.model_fields) - set(flag_names()) == {"api_keys"}
 
 
+def test_every_setting_is_written_up() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    assert [name for name in Settings.model_fields if f"`{name}`" not in text] == []
+
+
 @pytest.mark.parametrize(
     ("name", "value", "part"),
     [
@@ -28,6 +35,12 @@ def test_every_field_has_a_meaning() -> None:
         ("DYNREFER_BATCH_WAIT_MS", "nan", "DYNREFER_BATCH_WAIT_MS 'nan' is refused"),
         ("DYNREFER_DTYPE", "int8", "'float32' or 'bfloat16'"),
         ("DYNREFER_MAX_QUEUE_REGIONS", "3", "must hold one full request"),
+        ("DYNREFER_MAX_KEY_REGIONS", "3", "must hold one full request"),
+        ("DYNREFER_MAX_BUFFERED_BYTES", "2000", "must hold one full request"),
+        ("DYNREFER_IMAGE_URL_HOSTS", "good.example,127.0.0.1", "'127.0.0.1' is no host name"),
+        ("DYNREFER_IMAGE_URL_HOSTS", "localhost", "'localhost' is no host name"),
+        ("DYNREFER_OTLP_ENDPOINT", "collector", "DYNREFER_OTLP_ENDPOINT 'collector' is refused"),
+        ("DYNREFER_METRICS_PORT", "x", "DYNREFER_METRICS_PORT 'x' is refused"),
     ],
 )
 def test_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str, part: str) -> None:
