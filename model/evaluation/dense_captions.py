@@ -60,7 +60,11 @@ class _Claims:
 
 
 def dense_figures(truth: Sequence[LabelledRegion], found: Sequence[DenseCaption], scorer: Scorer) -> DenseFigures:
-    """Measure described boxes against labelled ones, image by image; an image without predictions counts as missed."""
+    """Measure described boxes against labelled ones, image by image.
+
+    An image without labelled boxes is left out, as in the released code; one without described boxes counts as missed,
+    where the released code leaves it out.
+    """
     claims = _claims(truth, found, scorer)
     by_pair = {}
     curves = {}
@@ -94,8 +98,6 @@ def _claims(truth: Sequence[LabelledRegion], found: Sequence[DenseCaption], scor
             claimed = touches and best not in used
             used |= {best} if claimed else set()
             rows.append((each.score, float(row[best]), claimed, each.text, references[best] if touches else ()))
-    for image in found_of.keys() - true_of.keys():  # nothing is true there
-        rows += [(each.score, 0.0, False, each.text, ()) for each in found_of[image]]
     rows.sort(key=lambda row: -row[0])
     _, meteor = scorer([row[3] for row in rows], [row[4] for row in rows])
     overlap = np.array([row[1] for row in rows])

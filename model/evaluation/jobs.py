@@ -119,7 +119,8 @@ def _measure_data(options: Options) -> tuple[Result, str]:
     else:
         asked = labelled
         if options.proposals:
-            asked = read_proposals(options.proposals, labelled)
+            boxes = read_proposals(options.proposals, labelled)
+            asked = boxes.keep([box for box in boxes.regions if box.image in labelled.by_image], "a labelled image")
             about["proposals"] = options.proposals.name
         model = options.load()
         predictions = predict(

@@ -25,7 +25,7 @@ def _found(image: int, box: Corners, score: float, text: str) -> DenseCaption:
 def _scorer(captions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, NDArray[np.float64]]:
     """A caption's METEOR is the number it ends with; none without references."""
     each = [float(text.split()[-1]) if known else 0.0 for text, known in zip(captions, references, strict=True)]
-    return float(np.mean(each)), np.array(each)
+    return sum(each), np.array(each)
 
 
 def test_overlaps() -> None:
@@ -68,8 +68,9 @@ def test_average_precision_by_hand() -> None:
     assert figures.boxes_alone == pytest.approx((3 * both + 2 * one) / 5)
 
 
-def test_images_without_predictions_are_missed_and_images_without_truth_are_wrong() -> None:
+def test_images_without_predictions_are_missed_and_images_without_truth_left_out() -> None:
     truth = [_truth(1, (0, 0, 10, 10), "a"), _truth(2, (0, 0, 10, 10), "b")]
     found = [_found(3, (0, 0, 10, 10), 0.9, "said 1.0"), _found(1, (0, 0, 10, 10), 0.5, "said 1.0")]
-    # One wrong, then one right of two: precision 1/2 at recall 1/2, nothing beyond.
-    assert dense_figures(truth, found, _scorer).mean == pytest.approx(0.51 * 0.5)
+    # One right of two: precision 1 up to recall 1/2, nothing beyond.
+    assert dense_figures(truth, found, _scorer).mean == pytest.approx(0.51)
+    assert dense_figures(truth, found[:1], _scorer).mean == 0.0
