@@ -67,7 +67,7 @@ def create_app(
     )
     app.state.engine, app.state.metrics, app.state.settings = engine, metrics, settings
     app.state.tracer, app.state.fetcher = traces.tracer, _fetcher(settings)
-    app.state.buffer = Buffer(settings.max_buffered_bytes)
+    app.state.buffer = Buffer(settings.max_buffered_bytes, on_full=lambda: metrics.rejected.labels("buffer_full").inc())
     app.include_router(describe.router)
     app.include_router(operations.router)
     if settings.metrics_port is None:

@@ -1,5 +1,6 @@
 """Reading request bodies: each within its own limit, and all that are held at a time within another."""
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -9,10 +10,14 @@ from .errors import BodyTooLargeError, QueueFullError
 
 
 class Buffer:
-    """The bytes of bodies that the process may hold at a time. Touched by the event loop alone."""
+    """The bytes of bodies that the process may hold at a time. Touched by the event loop alone.
 
-    def __init__(self, max_bytes: int) -> None:
+    on_full: called for each request that finds no room.
+    """
+
+    def __init__(self, max_bytes: int, on_full: Callable[[], None] = lambda: None) -> None:
         self.max_bytes = max_bytes
+        self.on_full = on_full
         self.held_bytes = 0
 
     def lease(self) -> "Lease":
@@ -30,6 +35,7 @@ class Lease:
     def add(self, length: int) -> None:
         """Raises QueueFullError where the buffer has no room for so many bytes more."""
         if self._buffer.held_bytes + length > self._buffer.max_bytes:
+            self._buffer.on_full()
             raise QueueFullError("The service is receiving as many bytes as it can hold; try again later.")
         self._buffer.held_bytes += length
         self._bytes += length

@@ -49,9 +49,11 @@ class GuardedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """An idle connection is closed by the keep-alive limit, not by ours."""
+        """An idle connection is closed by the keep-alive limit; one that has begun to ask again, by ours."""
         self._stop_waiting()
         super().on_response_complete()
+        if not self.asked and self.conn.trailing_data[0]:
+            self._await_headers()
 
     def send_400_response(self, msg: str) -> None:
         """What h11 cannot parse."""
