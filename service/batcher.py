@@ -15,39 +15,12 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, Self
 
+from .batch_errors import ClosedError, EndError, ExpiredError, FullError, UnwantedError
 from .pace import Pace
 from .turns import Item, Job, Outcome, Output, Request, Turns
 
 # Runs a batch; asks the second argument now and then whether it should stop, which is also its sign of life.
 Run = Callable[[Sequence[Item], Callable[[], bool]], Sequence[Output]]
-
-
-class FullError(Exception):
-    """No room for the whole request. retry_after_s: when there should be, by the measured drain rate.
-
-    reason: "queue_full", or "key_share" where this key alone has too much waiting.
-    """
-
-    def __init__(self, retry_after_s: float, reason: str) -> None:
-        super().__init__(reason)
-        self.retry_after_s = retry_after_s
-        self.reason = reason
-
-
-class ClosedError(Exception):
-    """The batcher takes nothing any more or for now, or its thread has ended."""
-
-
-class ExpiredError(Exception):
-    """The request's deadline passed before its regions were run."""
-
-
-class UnwantedError(Exception):
-    """Raised by a run that was told to stop."""
-
-
-class EndError(Exception):
-    """Raised by a run after which none can follow: the device is gone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from model import ModelCard, RegionDescription, RegionQuery
 from model.errors import DeviceLostError, DeviceMemoryError, ModelError, StoppedError
 
-from .batcher import Batcher, EndError, UnwantedError
+from .batch_errors import EndError, UnwantedError
+from .batcher import Batcher
 from .metrics import Metrics
 
 logger = logging.getLogger(__name__)

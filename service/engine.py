@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 from model import ModelCard, RegionQuery
 from model.errors import DeviceMemoryError, ModelError
 
-from .batcher import Batcher, ClosedError, ExpiredError, FullError, Limits
+from .batch_errors import ClosedError, ExpiredError, FullError
+from .batcher import Batcher, Limits
 from .device import Device, Pixels, Predictor, PreparedRegion
 from .errors import DeadlineError, QueueFullError, UnavailableError
 from .metrics import Metrics

@@ -10,7 +10,7 @@ from typing import Any
 from model import RegionDescription
 from model.errors import DeviceMemoryError, OutputError, QueryError
 
-from .batcher import UnwantedError
+from .batch_errors import UnwantedError
 from .device import Predictor, PreparedRegion
 from .errors import DeadlineError, Flaw, RegionFailedError, UnavailableError
 from .turns import Outcome

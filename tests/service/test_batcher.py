@@ -8,7 +8,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from service.batcher import Batcher, ClosedError, EndError, ExpiredError, FullError, Limits, Ticket
+from service.batch_errors import ClosedError, EndError, ExpiredError, FullError
+from service.batcher import Batcher, Limits, Ticket
 from service.pace import PATIENCE
 from service.turns import Outcome
 

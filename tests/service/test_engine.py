@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from model import Corners, RegionQuery
-from service.batcher import Outcome
 from service.engine import Caller, Engine, Phase
 from service.errors import UnavailableError
 from service.metrics import Metrics
 from service.outcomes import Described, total_stages
 from service.settings import Settings
+from service.turns import Outcome
 
 from ..fakes import FakePredictor
 
