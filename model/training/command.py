@@ -158,6 +158,8 @@ def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[s
     stored = RunDirectory.stored(out)
     if stored is not None and not resume:
         raise SettingError(f"{out} already holds a run; pass --resume to go on with it, or choose another --out.")
+    if stored is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SettingError(f"{out} exists and holds something else than a run of this kind; choose another --out.")
     named = {**given, **({"unfreeze": tuple(given["unfreeze"])} if "unfreeze" in given else {})}
     if preset is not None:
         named["preset"] = preset

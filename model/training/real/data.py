@@ -86,14 +86,7 @@ def _samples(
 
 
 def _finder(settings: TrainingSettings, start: Start) -> PhraseFinder:
-    if settings.controls == "vocabulary":
-        return VocabularyWords(start.vocabulary)
-    try:
-        return PartOfSpeech()
-    except ImportError as error:
-        raise SettingError(
-            "--controls part-of-speech needs TextBlob; install it with pip install 'dynrefer[train]'."
-        ) from error
+    return VocabularyWords(start.vocabulary) if settings.controls == "vocabulary" else PartOfSpeech()
 
 
 def _digest(path: Path) -> str:

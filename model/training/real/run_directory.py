@@ -36,7 +36,7 @@ class RunDirectory:
         """The settings of the run that `path` holds, or None. Raises `TrainingError` if they are spoilt."""
         try:
             document = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
             raise TrainingError(f"{path / SETTINGS} is not valid JSON; start anew with another --out.") from error
@@ -46,7 +46,13 @@ class RunDirectory:
         """Write the settings, add this session, and forget what the log says beyond `first_step`."""
         if not self._writes:
             return
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._write_beginning(settings, session, first_step)
+        except OSError as error:
+            raise TrainingError(f"cannot write into --out {self.path}: {error.strerror or error}.") from error
+
+    def _write_beginning(self, settings: Mapping[str, Any], session: Mapping[str, Any], first_step: int) -> None:
         self._replace(SETTINGS, json.dumps(settings, indent=1) + "\n")
         sessions = self._sessions()
         sessions.append({**session, "first_step": first_step})

@@ -6,6 +6,7 @@ Source of the defaults: the released configuration for Visual Genome v1.2 (its i
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import json
 import math
 from collections.abc import Mapping
@@ -182,3 +183,15 @@ def _check_number(name: str, value: float | None, *, positive: bool) -> None:
         return
     if not math.isfinite(value) or value < 0 or (positive and value == 0):
         raise SettingError(f"{flag(name)} {value} must be a finite number, {'above 0' if positive else '0 or more'}.")
+
+
+def check_packages(settings: TrainingSettings) -> None:
+    """Raise `SettingError` for a package of the extra `train` that is needed and missing."""
+    needed = {
+        "tensorboard": "training on data",
+        **({"peft": "--lora-rank"} if settings.lora_rank else {}),
+        **({"textblob": "--controls part-of-speech"} if settings.controls == "part-of-speech" else {}),
+    }
+    for package, purpose in needed.items():
+        if importlib.util.find_spec(package) is None:
+            raise SettingError(f"{purpose} needs the package {package}; install it with pip install 'dynrefer[train]'.")

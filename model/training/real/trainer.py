@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import random
 import sys
 import time
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from model.training.real.bad_samples import BadSample, Tally
@@ -24,6 +23,7 @@ from model.training.real.checkpoint import Checkpoints, trained_weights
 from model.training.real.data import TrainingData, read_data
 from model.training.real.errors import TrainingError
 from model.training.real.export import Finished, export_run
+from model.training.real.feeding import feed, worker_count
 from model.training.real.objective import TERMS, TrainingObjective
 from model.training.real.processes import (
     average_single_numbers,
@@ -36,10 +36,9 @@ from model.training.real.processes import (
 from model.training.real.run_directory import BAD_SAMPLES, MODEL, RunDirectory, session_facts
 from model.training.real.samples import TrainingBatch, Unreadable
 from model.training.real.schedule import Schedule, make_optimiser, make_schedule
-from model.training.real.settings import TrainingSettings
+from model.training.real.settings import TrainingSettings, check_packages
 from model.training.real.start import Start, load_start, prepare_parts, train_vision
 
-_MOST_WORKERS = 8
 _VALUES = (*TERMS, "total")
 
 
@@ -57,6 +56,7 @@ def train_on(settings: TrainingSettings, out: Path) -> Result | None:
 
     Returns None on all processes but the first. Raises `ModelError` for whatever the user can mend.
     """
+    check_packages(settings)
     accelerator = begin(settings)
     start = load_start(settings.init, settings.vocabulary, settings.preset)
     data = read_data(settings, start, accelerator)
@@ -97,9 +97,7 @@ class _Run:
     def train(self) -> Result | None:
         """From wherever the run was to its end."""
         self._begin()
-        batches = self._batches(
-            self.data.train, self.step * self.settings.accumulate, self._passes(), self.data.tallies[0]
-        )
+        batches = self._feed(self.data.train, self.step * self.settings.accumulate, self._passes(), validation=False)
         self.model.train()
         with self._bar() as bar:
             while self.step < self.schedule.steps:
@@ -135,20 +133,11 @@ class _Run:
     def _passes(self) -> int:
         return self.schedule.steps * self.settings.accumulate
 
-    def _batches(
-        self, dataset: Dataset[TrainingBatch | Unreadable], first: int, count: int, tally: Tally
+    def _feed(
+        self, dataset: Dataset[TrainingBatch | Unreadable], first: int, count: int, *, validation: bool
     ) -> Iterator[TrainingBatch]:
-        workers = _workers(self.settings, self.accelerator)
-        extra: dict[str, Any] = {"prefetch_factor": 4} if workers else {}
-        rest = Subset(dataset, range(first, count))
-        # A generator of its own: the loader would else draw its seed from the state that decides the dropout.
-        own = torch.Generator()
-        for batch in DataLoader(rest, batch_size=None, num_workers=workers, generator=own, **extra):
-            tally.add(batch.bad)
-            tally.check()
-            if isinstance(batch, Unreadable):
-                raise TrainingError(f"no sample of {tally.source} can be read: {batch.bad[-1].reason}.")
-            yield batch
+        workers = worker_count(self.settings.workers, self.accelerator.num_processes)
+        return feed(dataset, range(first, count), self.data.tallies[int(validation)], workers)
 
     def _one_step(self, batches: Iterator[TrainingBatch]) -> None:
         settings = self.settings
@@ -227,7 +216,7 @@ class _Run:
         started = time.perf_counter()
         self.model.eval()
         sums, count = torch.zeros_like(self._sums), 0
-        for batch in self._batches(self.data.val, 0, self.data.val_batches, self.data.tallies[1]):
+        for batch in self._feed(self.data.val, 0, self.data.val_batches, validation=True):
             terms = self._terms(batch)
             sums += torch.stack([terms[name].float() for name in _VALUES])
             count += 1
@@ -269,10 +258,3 @@ def _seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
-
-
-def _workers(settings: TrainingSettings, accelerator: Accelerator) -> int:
-    if settings.workers is not None:
-        return settings.workers
-    processes: int = accelerator.num_processes
-    return min(_MOST_WORKERS, max(0, (os.cpu_count() or 1) // processes - 1))

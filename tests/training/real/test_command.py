@@ -51,6 +51,19 @@ def test_with_data_it_trains_on_them(drawn: Path, tiny_model: Path, tmp_path: Pa
     assert invoke("--out", tmp_path / "run", "--resume").exit_code == 0
 
 
+def test_a_folder_of_something_else(drawn: Path, tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("{}")
+    data = ("--train", drawn / "train.json", "--device", "cpu")
+    assert "holds something else" in refused(*data, "--out", tmp_path)
+    assert "holds something else" in refused(*data, "--out", tmp_path / "log.jsonl")
+
+
+def test_a_folder_that_cannot_be_made(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    data = ("--train", drawn / "train.json", "--init", tiny_model, "--device", "cpu", "--batch-size", 4)
+    assert "cannot write into --out" in refused(*data, "--out", tmp_path / "file" / "run")
+
+
 def test_flags_of_the_other_training_are_named(tmp_path: Path) -> None:
     assert refused("--out", tmp_path, "--epochs", 3) == (
         "--epochs is for training on your own data; name it with --train."

@@ -102,10 +102,7 @@ def test_control_words_are_dropped_half_of_the_time() -> None:
     count = Counter(word for words in drawn for word in words[:-1].split(",") if word)
     assert set(count) == {"brown dog", "dog", "grass"}
     assert all(times / 4000 == pytest.approx(0.25, abs=0.03) for times in count.values())
-    assert {words for words in drawn if len(words) == 20} == {
-        "dog,grass,brown dog|",
-        "grass,dog,brown dog|",
-    }  # shuffled
+    assert len({words for words in drawn if words.count(",") == 2}) == 6  # every order
 
 
 def picture(folder: Path, *, turned: bool = False) -> Path:

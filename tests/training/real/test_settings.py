@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import nn
 
 from model.training.real.errors import SettingError
 from model.training.real.schedule import make_optimiser, make_schedule
-from model.training.real.settings import TrainingSettings, resumed_settings, settings_of
+from model.training.real.settings import TrainingSettings, check_packages, resumed_settings, settings_of
 
 
 @pytest.fixture
@@ -121,3 +122,18 @@ def test_no_weight_decay_on_biases_norms_and_numbers() -> None:
 def test_as_json_is_plain(train: Path) -> None:
     document = TrainingSettings(train=train).as_json()
     assert document["train"] == str(train) and document["images"] is None
+
+
+@pytest.mark.parametrize(
+    ("package", "given"),
+    [("tensorboard", {}), ("peft", {"lora_rank": 2}), ("textblob", {"controls": "part-of-speech"})],
+)
+def test_a_missing_package_is_named(
+    package: str, given: dict[str, Any], train: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_of({"train": train, **given})
+    check_packages(settings)
+    original = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else original(name))
+    with pytest.raises(SettingError, match=f"needs the package {package}; .*dynrefer.train"):
+        check_packages(settings)

@@ -253,6 +253,11 @@ def test_what_cannot_begin(
     assert not (tmp_path / "run").exists()
 
 
+def test_control_words_by_part_of_speech(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
+    result = finished(tiny_settings(drawn, tiny_model, epochs=1, controls="part-of-speech"), tmp_path)
+    assert result.losses["total"] > 0
+
+
 def test_a_loss_that_is_no_number_stops_the_run(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
     settings = tiny_settings(drawn, tiny_model, learning_rate=1e30, log_every=1)
     with pytest.raises(TrainingError, match="no longer a finite number at step .* --learning-rate"):
