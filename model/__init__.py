@@ -6,6 +6,7 @@
 Importing this module is cheap: torch is loaded when `DynRefer` is first touched.
 """
 
+import gc
 from typing import TYPE_CHECKING, Any
 
 from model.errors import (
@@ -73,7 +74,14 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "DynRefer":
-        from model.predictor import DynRefer
-
+        collecting = gc.isenabled()
+        # Importing torch and transformers makes a million objects and drops few: looking for garbage all the while
+        # takes a fifth of the time.
+        gc.disable()
+        try:
+            from model.predictor import DynRefer
+        finally:
+            if collecting:
+                gc.enable()
         return DynRefer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

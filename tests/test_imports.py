@@ -67,7 +67,25 @@ def test_routes_engine_batcher_point_one_way() -> None:
 
 
 @pytest.mark.parametrize("package", ["model", "service", "service.app", "service.cli", "model.views"])
-def test_importing_brings_in_no_torch(package: str) -> None:
-    code = f"import sys, {package}; print('torch' in sys.modules, 'transformers' in sys.modules)"
+def test_importing_brings_in_no_torch_and_nothing_that_trains(package: str) -> None:
+    code = f"import sys, {package}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "False"]
+    unwanted = ("torch", "transformers", *BESIDE_THE_PREDICTOR)
+    assert not [name for name in done.stdout.split() if any(under(name, each) for each in unwanted)]
+
+
+def test_loading_the_model_brings_in_nothing_that_trains_and_no_text_tower_is_run() -> None:
+    """And the garbage collector, at rest while torch is imported, is at work again."""
+    code = """
+import gc, sys
+from model import DynRefer
+assert gc.isenabled()
+from transformers import CLIPTextModelWithProjection
+def forbidden(*_, **__): raise AssertionError("texts were encoded")
+CLIPTextModelWithProjection.forward = forbidden
+DynRefer.load("embedded", device="cpu")
+print(*sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = done.stdout.split()
+    assert not [name for name in loaded if any(under(name, each) for each in BESIDE_THE_PREDICTOR)]
