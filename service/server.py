@@ -25,6 +25,7 @@ from .settings import Settings, SettingsError
 STOPPED, CUT_OFF, NOT_LOADED, DEVICE_LOST = 0, 1, 2, 3  # exit codes
 
 BACKLOG = 2_048  # connections that wait to be accepted
+OPEN_FILES = 65_536
 # How long a drain waits for connections on which a request may be under way that has not reached us yet.
 LINGER_S = 1.0
 
@@ -135,10 +136,11 @@ def _address(listener: socket.socket) -> str:
 
 
 def _allow_many_connections() -> None:
-    """As many open files as the system lets us have: each connection of a slow client is one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """As many open files as we want and the system allows: each connection of a slow client is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def leave(code: int) -> NoReturn:
