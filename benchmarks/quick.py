@@ -1,97 +1,141 @@
-"""`make bench`: the embedded model on this machine. Writes results/quick.json and prints a table.
+"""`make bench`: the quick set, about ten minutes on two idle cores. Writes results/*.json and prints tables.
 
-Times are medians of 5; compare rows of one run, not runs: the machine is shared.
+Compare rows of one run, not runs: the machine is shared. `python -m benchmarks.quick NAME ...` runs a part of the set:
+counts, model, plain, embedded, repeats, views, start, agreement.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.machine import ROOT, gemm_gflops, median_seconds, provenance
 from model import DynRefer, RegionQuery, Task
-from model.geometry import Box, boxes_towards, integer_crops
+from model.benchmark.agreement import measure_agreement
+from model.benchmark.model_speed import Plan, measure_model
+from model.benchmark.repeats import measure_repeats
+from model.benchmark.start import measure_start
+from model.benchmark.tables import count_presets, heading, model_table
 from model.pixels import upright_pixels
-from model.preprocess import cut_views
-from model.views import STEPS, GreyImage, plan_views
+from tests.plain_batch import plain_passes
 
-RESULT = Path(__file__).parent / "results" / "quick.json"
+RESULTS = Path(__file__).parent / "results"
+CPU = torch.device("cpu")
+Report = tuple[dict[str, Any], str]
 
 
-def model_rows(model: DynRefer, image: Any) -> list[dict[str, Any]]:
-    """Regions per second of the bare predictor, everything from crops to records, by batch size and task."""
-    height, width = image.shape[:2]
+def counts() -> Report:
+    """Operations, bytes and floors of one region."""
+    return count_presets(regions=1, tokens=20, beams=2)
+
+
+def model() -> Report:
+    """The medium preset in both dtypes: everything at 1, 8 and 32 regions; tags alone at 32."""
+    dtypes = ("float32", "bfloat16")
+    report = measure_model(Plan("medium", (1, 8, 32), dtypes, ("all",), CPU), None, _tell)
+    report["rows"] += measure_model(Plan("medium", (32,), dtypes, ("tags",), CPU), None, _tell)["rows"]
+    return report, model_table(report)
+
+
+def plain() -> Report:
+    """The fast way and the plain one of the tests in turn."""
+    report = measure_model(Plan("medium", (8,), ("float32",), ("all",), CPU), plain_passes, _tell)
+    return report, model_table(report)
+
+
+def repeats() -> Report:
+    """Another task about a region seen before, medium preset."""
+    return measure_repeats("medium", CPU, 5)
+
+
+def views() -> Report:
+    """Hashes and crops of one region; a process of its own, with one thread."""
+    command = [sys.executable, "-m", "service.cli", "bench", "views", "--out", str(RESULTS / "views.json")]
+    table = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return json.loads((RESULTS / "views.json").read_text()), table
+
+
+def start() -> Report:
+    """From the start of the process to ready."""
+    return measure_start("embedded", 5)
+
+
+def agreement() -> Report:
+    """bfloat16 against float32, embedded model."""
+    return measure_agreement(200)
+
+
+def embedded() -> Report:
+    """Regions per second of the embedded predictor, everything from crops to records, by batch size and task."""
+    predictor = DynRefer.load("embedded", device="cpu")
+    image = upright_pixels(ROOT / "docs" / "images" / "chelsea.jpg")
     rng = np.random.default_rng(0)
     rows = []
     for regions in (1, 8, 32):
-        corners = rng.uniform(0, 0.5, (regions, 2)) * (width, height)
-        sizes = rng.uniform(0.1, 0.5, (regions, 2)) * (width, height)
-        boxes = np.concatenate([corners, corners + sizes], axis=1).tolist()
+        corners = rng.uniform(0, 0.5, (regions, 2)) * image.shape[1::-1]
+        boxes = np.concatenate([corners, corners + rng.uniform(0.1, 0.5, (regions, 2)) * image.shape[1::-1]], axis=1)
         for task in (None, *Task):
             tasks = None if task is None else (task,)
-            queries = [RegionQuery((x1, y1, x2, y2), tasks) for x1, y1, x2, y2 in boxes]
-            prepared = model.prepare(image, queries)
-            outputs = model.run(prepared)
-            seconds = {
-                "prepare": median_seconds(lambda queries=queries: model.prepare(image, queries)),  # type: ignore[misc]
-                "run": median_seconds(lambda prepared=prepared: model.run(prepared)),  # type: ignore[misc]
-            }
-            total = sum(seconds.values())
-            rows.append(
-                {
-                    "regions": regions,
-                    "tasks": "all" if task is None else str(task),
-                    "regions_per_s": round(regions / total, 1),
-                    "ms_per_region": round(total / regions * 1e3, 2),
-                    "seconds": {name: round(value, 4) for name, value in seconds.items()},
-                    "stages_ms": {name: round(value, 1) for name, value in outputs[0].timings_ms.items()},
-                }
-            )
-    return rows
-
-
-def view_row(image: Any, view_size: int) -> dict[str, Any]:
-    """The hash search and the crops of one region, in milliseconds."""
-    height, width = image.shape[:2]
-    box = Box(width * 0.2, height * 0.3, width * 0.5, height * 0.7)
-    grey = GreyImage(image)
-    crops = integer_crops(boxes_towards(box.corners, grey.size, (0.0, *STEPS)), grey.size)
-    plan = plan_views(grey, box, num_views=3)
-    return {
-        "image": f"{width}x{height}",
-        "hashes_11_ms": round(median_seconds(lambda: grey.hash_bits(crops), 20) * 1e3, 3),
-        "search_ms": round(median_seconds(lambda: plan_views(grey, box, num_views=3), 20) * 1e3, 3),
-        "grey_once_ms": round(median_seconds(lambda: GreyImage(image).pixels, 20) * 1e3, 3),
-        "crops_3_ms": round(median_seconds(lambda: cut_views(image, plan, view_size), 20) * 1e3, 3),
-    }
-
-
-def main() -> None:
-    """Measure, write, print."""
-    model = DynRefer.load("embedded", device="cpu")
-    photo = upright_pixels(ROOT / "docs" / "images" / "chelsea.jpg")
-    big = np.tile(photo, (10, 9, 1))  # 3000 x 4059: twelve megapixels
-    result = {
-        "command": "make bench",
+            rows.append(_embedded_row(predictor, image, [RegionQuery((*box,), tasks) for box in boxes.tolist()]))
+    card = predictor.card
+    report = {
         **provenance(),
         "gemm_gflops_float32": round(gemm_gflops(), 1),
-        "model": {"name": model.card.name, "revision": model.card.revision, "parameters": model.card.parameters},
-        "rows": model_rows(model, photo),
-        "views": [view_row(image, size) for image in (photo, big) for size in (64, 224)],
+        "model": {"name": card.name, "revision": card.revision, "parameters": card.parameters},
+        "rows": rows,
     }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"{result['processor']}, {result['threads']} threads, {result['gemm_gflops_float32']} GFLOP/s float32")
-    print(f"{'regions':>8} {'tasks':>11} {'regions/s':>10} {'ms/region':>10}  stages (ms)")
-    for row in result["rows"]:
+    lines = [heading(report), "", "| regions | tasks | regions/s | stages, ms |", "|---|---|---|---|"]
+    for row in rows:
         stages = ", ".join(f"{name} {value}" for name, value in row["stages_ms"].items())
-        print(f"{row['regions']:>8} {row['tasks']:>11} {row['regions_per_s']:>10} {row['ms_per_region']:>10}  {stages}")
-    for row in result["views"]:
-        print(row)
+        lines.append(f"| {row['regions']} | {row['tasks']} | {row['regions_per_s']} | {stages} |")
+    return report, "\n".join(lines)
+
+
+def _embedded_row(predictor: DynRefer, image: Any, queries: list[RegionQuery]) -> dict[str, Any]:
+    prepared = predictor.prepare(image, queries)
+    outputs = predictor.run(prepared)
+    seconds = {
+        "prepare": median_seconds(lambda: predictor.prepare(image, queries)),
+        "run": median_seconds(lambda: predictor.run(prepared)),
+    }
+    tasks = queries[0].tasks
+    return {
+        "regions": len(queries),
+        "tasks": "all" if tasks is None else str(tasks[0]),
+        "regions_per_s": round(len(queries) / sum(seconds.values()), 1),
+        "seconds": {name: round(value, 4) for name, value in seconds.items()},
+        "stages_ms": {name: round(value, 1) for name, value in outputs[0].timings_ms.items()},
+    }
+
+
+SET: dict[str, Callable[[], Report]] = {
+    each.__name__: each for each in (counts, model, plain, embedded, repeats, views, start, agreement)
+}
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def main(names: list[str]) -> None:
+    """Measure, write, print."""
+    if unknown := [name for name in names if name not in SET]:
+        raise SystemExit(f"quick: there is no part {unknown[0]!r}; choose of {', '.join(SET)}.")
+    RESULTS.mkdir(exist_ok=True)
+    for name in names or SET:
+        report, table = SET[name]()
+        command = "make bench" if not names else f"python -m benchmarks.quick {name}"
+        text = json.dumps({"command": command, **report}, indent=1)
+        (RESULTS / f"{name}.json").write_text(text + "\n")
+        print(f"\n## {name}\n\n{table}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

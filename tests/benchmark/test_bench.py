@@ -1,0 +1,127 @@
+"""What `dynrefer bench` counts and reports; nothing here asserts seconds."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from model.batch import Memory, run_passes
+from model.benchmark.counts import Ceilings, Cost, count_costs, floor_seconds
+from model.benchmark.model_speed import Plan, measure_model
+from model.benchmark.repeats import measure_repeats
+from model.benchmark.tables import model_table
+from model.benchmark.workload import Workload, random_model, random_passes
+from model.config import preset
+from model.records import ALL_TASKS
+
+from ..plain_batch import plain_passes
+
+ROOT = Path(__file__).parent.parent.parent
+CPU = torch.device("cpu")
+SMALL = Workload(tags=9, prompts=12, attributes=4, categories=3, tokens=3, beams=2)
+
+
+@pytest.fixture(scope="module")
+def report() -> dict[str, Any]:
+    torch.set_num_threads(1)
+    plan = Plan("embedded", (1, 2), ("float32", "bfloat16"), ("all", "tags"), CPU, 2, SMALL)
+    lines: list[str] = []
+    found = measure_model(plan, plain_passes, lines.append)
+    assert len(lines) == 8
+    return found
+
+
+def test_the_report_says_what_was_measured(report: dict[str, Any]) -> None:
+    assert json.loads(json.dumps(report)) == report
+    assert set(report["gemm_gflops"]) == {"float32", "bfloat16"} and report["copy_gb_s"] > 0
+    assert {"commit", "processor", "threads", "torch", "date"} <= set(report)
+    keys = [(row["dtype"], row["regions"], row["tasks"]) for row in report["rows"]]
+    assert keys == [(d, r, t) for d in ("float32", "bfloat16") for r in (1, 2) for t in ("all", "tags")]
+    for row in report["rows"]:
+        assert row["preset"] == "embedded" and row["beams"] == 2 and row["texts"] == [9, 12, 3]
+        assert row["views_encoded"] == 3 * row["regions"]
+        assert row["tokens"] == (3 if row["tasks"] == "all" else None)
+        assert row["seconds"] > 0 and row["floor_seconds"] > 0 and row["speedup"] > 0
+        assert row["efficiency"] == pytest.approx(row["floor_seconds"] / row["seconds"], rel=0.2, abs=2e-3)
+        assert sum(row["floor_stages"].values()) == pytest.approx(row["floor_seconds"], abs=1e-3)
+    assert set(report["rows"][1]["floor_stages"]) == {"encode", "represent", "tags"}
+
+
+def test_the_table_has_a_line_per_row(report: dict[str, Any]) -> None:
+    lines = model_table(report).splitlines()
+    assert report["commit"] in lines[0] and len(lines) == 4 + len(report["rows"])
+
+
+def test_the_random_model_answers_as_the_plain_way_does() -> None:
+    """The same network and regions that are timed; captions of exactly the tokens asked for."""
+    loaded = random_model("embedded", SMALL, CPU, torch.float32)
+    passes = random_passes(loaded.network.config, 3, ALL_TASKS)
+    found, plain = run_passes(loaded, passes, Memory(0)).findings, plain_passes(loaded, passes)
+    for ours, theirs in zip(found, plain, strict=True):
+        assert ours.caption is not None and theirs.caption is not None
+        assert ours.caption.tokens == theirs.caption.tokens and ours.caption.length == 3
+        for field in ("tags", "attributes", "categories"):
+            assert torch.allclose(torch.tensor(getattr(ours, field)), torch.tensor(getattr(theirs, field)), atol=1e-5)
+
+
+def test_a_repeated_question_needs_no_vision() -> None:
+    report, table = measure_repeats("embedded", CPU, 2)
+    assert [row["task"] for row in report["rows"]] == ["categories", "attributes"]
+    assert all(row["ratio"] > 1 for row in report["rows"]) and "ratio" in table
+
+
+def test_vision_of_the_full_model_is_counted_as_by_hand() -> None:
+    """39 blocks of width 1408 on 257 tokens, two operations per multiplication and addition."""
+    config = preset("flan-t5-xl").vision_config
+    width, inner, tokens = config.hidden_size, config.intermediate_size, 257
+    block = 2 * tokens * (4 * width**2 + 2 * width * inner) + 4 * tokens**2 * width
+    patches = 2 * 256 * 3 * 14**2 * width
+    counted = count_costs("flan-t5-xl", SMALL, 1, torch.bfloat16)["encode"]
+    assert counted.operations == pytest.approx(3 * (39 * block + patches), rel=1e-6)
+    assert counted.operations == pytest.approx(1.56e12, rel=0.01)
+
+
+def test_texts_cost_in_proportion_and_regions_too() -> None:
+    one = count_costs("embedded", SMALL, 1, torch.float32)
+    two = count_costs("embedded", SMALL, 2, torch.float32)
+    for part, cost in one.items():
+        assert two[part].operations == pytest.approx(2 * cost.operations, rel=1e-6), part
+        assert cost.bytes < two[part].bytes < 2 * cost.bytes, part  # the weights are read once
+    half = count_costs("embedded", SMALL, 1, torch.bfloat16)
+    assert half["encode"].operations == one["encode"].operations and half["encode"].bytes < one["encode"].bytes
+
+
+def test_the_floor_is_the_slower_of_products_and_bytes() -> None:
+    ceilings = Ceilings(product=100.0, product_float32=10.0, copy=5.0)
+    assert floor_seconds("tags", Cost(1000.0, 1.0), ceilings) == 10.0
+    assert floor_seconds("tags", Cost(1.0, 1000.0), ceilings) == 200.0
+    assert floor_seconds("qformer", Cost(1000.0, 1.0), ceilings) == 100.0  # float32 whatever the rest is
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--regions", "0"), "--regions '0' must be whole numbers"),
+        (("--regions", "8,x"), "--regions '8,x' must be whole numbers"),
+        (("--dtype", "float16"), "--dtype 'float16' is not one of float32, bfloat16"),
+        (("--preset", "large"), "--preset 'large' is not one of flan-t5-xl"),
+        (("--tasks", "all,verbs"), "--tasks 'verbs' is not one of all, caption"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: tuple[str, ...], words: str) -> None:
+    command = [sys.executable, "-m", "service.cli", "bench", "model", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and words in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+
+def test_every_workload_has_control_words_enough() -> None:
+    loaded = random_model("embedded", SMALL, CPU, torch.float32)
+    (one,) = random_passes(loaded.network.config, 1, ALL_TASKS)
+    limit = loaded.network.config.max_control_tokens
+    ids = loaded.language_tokenizer([",".join(one.controls)], truncation=True, max_length=limit).input_ids[0]
+    assert len(ids) == limit and math.prod(ids) > 0
