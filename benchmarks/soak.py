@@ -162,7 +162,7 @@ def with_model(sizes: Sizes, folder: Path, large: str, command: Sequence[str]) -
         small = bench.load(image=scene, clients=1, seconds=sizes.seconds)
         beside.wait()
         # What it carries where every request brings a picture of its own for a single region.
-        peak = rate(bench.load(image=scene, clients=16, seconds=sizes.seconds))
+        peak = max(0.1, rate(bench.load(image=scene, clients=16, seconds=sizes.seconds)))
         rows = [_offline_row(rate(eight, 8), offline), _lone_row(lone), _small_row(small, lone)]
         rows += soak(bench, process.pid, sizes, scene, peak)
         rows.append(_huge_row(bench.load(image=large, clients=2, seconds=sizes.seconds)))
