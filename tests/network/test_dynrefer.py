@@ -98,3 +98,15 @@ def test_config_survives_a_round_trip() -> None:
     config = small_config(thresholds={"tags": 0.5}, calibration={"tags": {"scale": 2.0, "bias": 0.1}})
     again = DynReferConfig.from_dict(config.to_dict())
     assert again.to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize("together", [1, 2, 4, 100])
+def test_views_encoded_in_parts(together: int, network: DynReferModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few at a time, whatever does not fill the last part; each view in its place."""
+    images = some_regions(network.config, 3)[0].flatten(0, 1)
+    monkeypatch.setattr("model.network.dynrefer._PIXELS_CPU", together * network.config.view_size**2)
+    whole, parts = network.encode(images), network.encode_in_parts(images)
+    assert torch.allclose(parts.map, whole.map, atol=ALONE)
+    assert (parts.cls is None) == (whole.cls is None)
+    if parts.cls is not None and whole.cls is not None:
+        assert torch.allclose(parts.cls, whole.cls, atol=ALONE)
