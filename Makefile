@@ -12,6 +12,8 @@ IMAGE ?= localhost/dynrefer:$(VARIANT)
 # Two spinning OpenMP threads on shared cores can be five times slower than one; waiting passively mends it.
 export OMP_WAIT_POLICY ?= passive
 export KMP_BLOCKTIME ?= 0
+# Hashes are many small products of numpy: on shared cores its threads wait for each other.
+export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: help serve test check format bench art image image-test sbom lock clean contract fuzz soak audit
 
