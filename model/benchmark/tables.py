@@ -30,7 +30,15 @@ def model_table(report: dict[str, Any]) -> str:
             f"| {row['dtype']} | {row['regions']} | {row['tasks']} | {row['seconds']:.3f} | {row['regions_per_s']:.2f} "
             f"| {row['floor_seconds']:.3f} | {row['efficiency']:.2f} | {stages}{more} |"
         )
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *map(_gaps, report["rows"])])
+
+
+def _gaps(row: dict[str, Any]) -> str:
+    """The two stages that lie farthest above their floor."""
+    above = {part: row["stages"][part] - floor for part, floor in row["floor_stages"].items()}
+    worst = sorted(above, key=lambda part: -above[part])[:2]
+    named = (f"{part} {row['stages'][part]:.3f} s over {row['floor_stages'][part]:.3f} s" for part in worst)
+    return f"{row['dtype']}, {row['regions']} regions, {row['tasks']}: largest gaps {', '.join(named)}"
 
 
 def count_presets(regions: int, tokens: int, beams: int) -> tuple[dict[str, Any], str]:

@@ -52,9 +52,14 @@ def test_the_report_says_what_was_measured(report: dict[str, Any]) -> None:
     assert set(report["rows"][1]["floor_stages"]) == {"encode", "represent", "tags"}
 
 
-def test_the_table_has_a_line_per_row(report: dict[str, Any]) -> None:
+def test_the_table_has_a_line_per_row_and_names_the_largest_gaps(report: dict[str, Any]) -> None:
     lines = model_table(report).splitlines()
-    assert report["commit"] in lines[0] and len(lines) == 4 + len(report["rows"])
+    assert report["commit"] in lines[0] and len(lines) == 5 + 2 * len(report["rows"])
+    row = {**report["rows"][0], "stages": {"encode": 3.0, "tags": 2.0, "caption": 9.0}}
+    row["floor_stages"] = {"encode": 2.5, "tags": 1.0, "caption": 1.0}
+    assert "largest gaps caption 9.000 s over 1.000 s, tags 2.000 s over 1.000 s" in model_table(
+        report | {"rows": [row]}
+    )
 
 
 def test_the_random_model_answers_as_the_plain_way_does() -> None:
