@@ -87,8 +87,6 @@ A DynRefer network in small ({parameters:,} parameters), trained from random wei
 |---|---|---|---|---|
 {stages}
 
-The weights are a mean of the last two stages, nine tenths of it the last one's.
-
 **Measured by** `dynrefer evaluate --model embedded --scenes-seed N --json`; the figures are in `benchmarks/`.
 
 **Artwork** that the training scenes are drawn with (details in NOTICE):

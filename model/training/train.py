@@ -60,7 +60,7 @@ class Stage:
 
 # 10,000 scenes (53,000 regions) are learned by heart in seven rounds of close-ups; the later stages see others.
 _FIRST, _SECOND = (10_000_000, 10_000), (30_000_000, 40_000)
-_THIRD, _FOURTH = (50_000_000, 25_000), (100_000_000, 40_000)
+_THIRD, _FOURTH, _FIFTH = (50_000_000, 25_000), (100_000_000, 40_000), (150_000_000, 10_400)
 _UNSEEN = (20_000_000, 100)
 # The decoders first learn to read half-trained towers, cheaply; then the towers get their main training; both meet.
 RECIPE = (
@@ -70,7 +70,7 @@ RECIPE = (
     Stage("joint", "joint", 1400, 0, 16, 1e-3, 64, seed=14, pool=_THIRD, attribute_weight=1.0, tag_weight=0.05),
     Stage("towers", "pretrain", 7000, 128, 6, 1e-3, 64, seed=17, pool=_FOURTH),
     Stage("decoders", "joint", 900, 0, 16, 1e-3, 64, seed=18, pool=_FOURTH),
-    Stage("all", "all", 900, 0, 16, 5e-4, 64, seed=19, pool=_FOURTH),
+    Stage("all", "all", 650, 0, 16, 5e-4, 64, seed=19, pool=_FIFTH, warm_up=50),
 )
 _START_BIAS = -5.0  # the paper's -10 is for batches of 512
 _CHECKPOINT_EVERY = 200
