@@ -31,7 +31,6 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text(enc
 DASHBOARD: dict[str, Any] = json.loads((DOCKER / "grafana/dashboards/dynrefer.json").read_text(encoding="utf-8"))
 LOCK = (DOCKER / "requirements.txt").read_text(encoding="utf-8")
 CUDA_LOCK = (DOCKER / "requirements-cuda.txt").read_text(encoding="utf-8")
-# Agreed names that come with the view cache.
 LOCKED = dict(re.findall(r"^([a-z0-9-]+)===?(\S+)", LOCK + CUDA_LOCK, re.MULTILINE))
 
 
