@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.geometry import Box, boxes_in_views, boxes_towards, integer_crops
-from model.network.language import IGNORED
 from model.records import Corners
-from model.training.data import RegionBatch, SceneBatches, control_words
+from model.training.data import RegionBatch, SceneBatches
 from model.training.scenes import Scene, SceneObject
 from model.views import STEPS, GreyImage, greedy_picks, search_candidates
 
@@ -99,19 +98,8 @@ class VariantData(SceneBatches):
                 images += views
                 boxes.append(inside)
                 objects.append(obj)
-        captions = [str(rng.choice(obj.captions)) for obj in objects]
-        controls = [control_words(text, obj.tags, rng) for text, obj in zip(captions, objects, strict=True)]
-        labels = self.language_tokenizer(captions, padding=True, truncation=True, max_length=32, return_tensors="pt")
-        words = self.language_tokenizer(controls, padding=True, truncation=True, max_length=32, return_tensors="pt")
-        return RegionBatch(
-            images=torch.from_numpy(np.stack(images)),
-            index=torch.arange(len(images)).view(len(objects), -1),
-            boxes=torch.from_numpy(np.stack(boxes)),
-            labels=labels.input_ids.masked_fill(labels.attention_mask == 0, IGNORED),
-            control_ids=words.input_ids,
-            control_mask=words.attention_mask,
-            targets=self._targets(objects, captions),
-        )
+        index = torch.arange(len(images)).view(len(objects), -1)
+        return self._regions(torch.from_numpy(np.stack(images)), index, boxes, objects, rng)
 
 
 def _jittered(scene: Scene, box: Corners, rng: np.random.Generator) -> Corners:

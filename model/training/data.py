@@ -115,7 +115,7 @@ class DataOptions:
 
 
 class SceneBatches(Dataset[Any]):
-    """Shared part of both data sets: picking from the pool, targets, text."""
+    """Shared part of the data sets: picking from the pool, targets, text."""
 
     def __init__(self, world: World, pool: Sequence[Scene], tokenizers: tuple[Any, Any], options: DataOptions) -> None:
         self.world, self.pool, self.options = world, pool, options
@@ -144,6 +144,29 @@ class SceneBatches(Dataset[Any]):
             attributes=torch.from_numpy(attributes),
             tags=tags,
             captions=ids.input_ids,
+        )
+
+    def _regions(
+        self,
+        images: Tensor,
+        index: Tensor,
+        boxes: Sequence[NDArray[np.float32]],
+        objects: Sequence[SceneObject],
+        rng: np.random.Generator,
+    ) -> RegionBatch:
+        """The batch of these objects, whose views are cut: a caption and control words are drawn for each."""
+        captions = [str(rng.choice(obj.captions)) for obj in objects]
+        controls = [control_words(c, obj.tags, rng) for c, obj in zip(captions, objects, strict=True)]
+        labels = self.language_tokenizer(captions, padding=True, truncation=True, max_length=32, return_tensors="pt")
+        words = self.language_tokenizer(controls, padding=True, truncation=True, max_length=32, return_tensors="pt")
+        return RegionBatch(
+            images=images,
+            index=index,
+            boxes=torch.from_numpy(np.stack(boxes)),
+            labels=labels.input_ids.masked_fill(labels.attention_mask == 0, IGNORED),
+            control_ids=words.input_ids,
+            control_mask=words.attention_mask,
+            targets=self._targets(objects, captions),
         )
 
 
@@ -223,19 +246,7 @@ class RegionData(SceneBatches):
                 rows.append([views.add(scene, crop) for crop in crops])
                 boxes.append(boxes_in_views(crops, self.view_size))
                 objects.append(obj)
-        captions = [str(rng.choice(obj.captions)) for obj in objects]
-        controls = [control_words(c, obj.tags, rng) for c, obj in zip(captions, objects, strict=True)]
-        labels = self.language_tokenizer(captions, padding=True, truncation=True, max_length=32, return_tensors="pt")
-        words = self.language_tokenizer(controls, padding=True, truncation=True, max_length=32, return_tensors="pt")
-        return RegionBatch(
-            images=views.tensor(),
-            index=torch.tensor(rows),
-            boxes=torch.from_numpy(np.stack(boxes)),
-            labels=labels.input_ids.masked_fill(labels.attention_mask == 0, IGNORED),
-            control_ids=words.input_ids,
-            control_mask=words.attention_mask,
-            targets=self._targets(objects, captions),
-        )
+        return self._regions(views.tensor(), torch.tensor(rows), boxes, objects, rng)
 
 
 _STOP = frozenset(["a", "an", "the", "of", "on", "in", "at", "to", "by", "is", "with", "and", "another", "object"])
