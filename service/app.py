@@ -73,6 +73,7 @@ def create_app(
     if settings.metrics_port is None:
         app.include_router(operations.metrics_router)
     mount_pages(app)
+    # FastAPI's own way to another document: its method is replaced.
     app.openapi = lambda: openapi.document(app, with_keys=bool(keys))  # type: ignore[method-assign]
     return app
 

@@ -53,6 +53,7 @@ def random_network(config: DynReferConfig, device: torch.device, dtype: torch.dt
     """Random weights, made where and as they are used: a float32 model would be twice as large on the way."""
     torch.manual_seed(0)
     with torch.device(device):
+        # transformers leaves this one untyped.
         network: DynReferModel = DynReferModel._from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     network.qformer.float()  # as the released model has it, and as loading leaves it
     network.query_tokens.data = network.query_tokens.data.float()

@@ -43,7 +43,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     """(R, ...) of each process -> (W * R, ...), in the order of ranks, differentiable; as many rows on each."""
     if not _joined():
         return rows
-    gathered: Tensor = _GatherRows.apply(rows)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _GatherRows.apply(rows)  # type: ignore[no-untyped-call]  # torch types no Function.apply
     return gathered
 
 

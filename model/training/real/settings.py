@@ -137,7 +137,7 @@ class TrainingSettings:
         found: dict[str, Any] = {}
         for name, value in dataclasses.asdict(self).items():
             found[name] = str(value.absolute()) if isinstance(value, Path) else value
-        return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(found))  # type: ignore[no-any-return]  # json gives Any
 
 
 def flag(name: str) -> str:
