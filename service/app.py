@@ -67,7 +67,9 @@ def create_app(
     )
     app.state.engine, app.state.metrics, app.state.settings = engine, metrics, settings
     app.state.tracer, app.state.fetcher = traces.tracer, _fetcher(settings)
-    app.state.buffer = Buffer(settings.max_buffered_bytes, on_full=lambda: metrics.rejected.labels("buffer_full").inc())
+    buffer = Buffer(settings.max_buffered_bytes, on_full=lambda: metrics.rejected.labels("buffer_full").inc())
+    metrics.watch_buffer(lambda: buffer.held_bytes)
+    app.state.buffer = buffer
     app.include_router(describe.router)
     app.include_router(operations.router)
     if settings.metrics_port is None:

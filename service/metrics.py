@@ -54,11 +54,18 @@ class Metrics:
         self.queue_regions = Gauge(
             "dynrefer_queue_regions", "Regions admitted and waiting for the device.", registry=self.registry
         )
+        self.buffered_bytes = Gauge(
+            "dynrefer_buffered_bytes", "Bodies of requests held in memory.", registry=self.registry
+        )
 
     def watch_queue(self, waiting: Callable[[], float], cap: Callable[[], float]) -> None:
         """Read the queue's length and the cap on batches whenever the metrics are read."""
         self.queue_regions.set_function(waiting)
         self.batch_cap_regions.set_function(cap)
+
+    def watch_buffer(self, held_bytes: Callable[[], float]) -> None:
+        """Read what the bodies take whenever the metrics are read."""
+        self.buffered_bytes.set_function(held_bytes)
 
     def watch_caches(self, counts: Callable[[], Mapping[str, tuple[int, int]]]) -> None:
         """Read the caches' (hits, misses), by name, whenever the metrics are read."""

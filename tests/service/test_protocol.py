@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from .conftest import in_base64, picture
+from .test_faults import await_metric
 from .test_process import Server, request_bytes, running
 
 DOCUMENT = {"image": {"base64": in_base64(picture())}, "regions": [{"box": [4, 4, 40, 40]}]}
@@ -100,9 +101,8 @@ def test_bodies_are_bounded_together(server: Server) -> None:
     slow = [server.connect() for _ in range(2)]
     for connection in slow:
         connection.sendall(with_headers(b"Content-Length: %d" % (len(BODY) + 1_000)) + BODY + b" " * 999)
+    await_metric(server, "dynrefer_buffered_bytes", 2 * (len(BODY) + 999))  # until both have arrived
     status, _ = server.describe(DOCUMENT)
-    while status == 200:  # until both have arrived
-        status, _ = server.describe(DOCUMENT)
     assert status == 429 and server.retry_after[-1] >= 1
     assert b'dynrefer_rejected_total{reason="buffer_full"}' in server.get("/metrics")[1]
     for connection in slow:

@@ -69,6 +69,7 @@ def test_metrics(opened: Opener) -> None:
         'dynrefer_request_duration_seconds_count{route="/v1/describe"} 2.0',
         'dynrefer_stage_duration_seconds_count{stage="decode"} 1.0',
         "dynrefer_queue_regions 0.0",
+        "dynrefer_buffered_bytes 0.0",
         "dynrefer_batch_regions_sum 1.0",
         "dynrefer_batch_views_sum 3.0",
         "dynrefer_image_pixels_count 1.0",
