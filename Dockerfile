@@ -53,7 +53,6 @@ COPY --from=build /opt/dynrefer /opt/dynrefer
 # The variants are named as the devices: where the GPU is missing, the CUDA one says so instead of being slow.
 ENV PATH=/opt/dynrefer/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 \
-    OMP_WAIT_POLICY=passive KMP_BLOCKTIME=0 OPENBLAS_NUM_THREADS=1 \
     DYNREFER_HOST=0.0.0.0 DYNREFER_PORT=8000 DYNREFER_MODEL=embedded \
     DYNREFER_DEVICE=${VARIANT} DYNREFER_LOG_FORMAT=json
 VOLUME /models

@@ -9,10 +9,8 @@ ART_CACHE ?= .cache/art
 VARIANT ?= cpu
 IMAGE ?= localhost/dynrefer:$(VARIANT)
 
-# Two spinning OpenMP threads on shared cores can be five times slower than one; waiting passively mends it.
-export OMP_WAIT_POLICY ?= passive
-export KMP_BLOCKTIME ?= 0
-# Hashes are many small products of numpy: on shared cores its threads wait for each other.
+# As service/__init__.py sets them for the commands: here for the tests and benchmarks.
+export GOMP_SPINCOUNT ?= 10000
 export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: help serve test check format bench art image image-test sbom lock clean contract fuzz soak audit

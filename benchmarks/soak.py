@@ -131,15 +131,24 @@ def without_model(sizes: Sizes, folder: Path, small: str) -> list[Row]:
 
 
 def offline_rate(seconds: float, batch: int) -> float:
-    """Regions per second of a plain loop over the predictor, decoding included; in a process of its own."""
+    """Regions per second of a plain loop over the predictor, decoding included; in a process of its own.
+
+    Every region is another, as those of the clients are: the network encodes equal views of a batch once.
+    """
     code = (
-        "import sys, time; from model import DynRefer, RegionQuery; from model.pixels import upright_pixels\n"
+        "import service, random, sys, time; from model import DynRefer, RegionQuery\n"
+        "from model.pixels import upright_pixels\n"
         f"model, path, batch, seconds = DynRefer.load('embedded', device='cpu'), {str(SCENE)!r}, {batch}, {seconds}\n"
-        "asked = [RegionQuery((i, i, i + 60., i + 60.)) for i in range(8)]\n"
+        "rng = random.Random(1)\n"
+        "def asked(width, height):\n"
+        "    corners = [(rng.uniform(0, 0.6), rng.uniform(0, 0.6)) for _ in range(8)]\n"
+        "    boxes = [(x, y, x + 0.3, y + 0.3) for x, y in corners]\n"
+        "    return [RegionQuery((a * width, b * height, c * width, d * height)) for a, b, c, d in boxes]\n"
         "def once():\n"
         "    regions = []\n"
         "    while len(regions) < batch:\n"
-        "        regions += model.prepare(upright_pixels(path), asked)\n"
+        "        pixels = upright_pixels(path)\n"
+        "        regions += model.prepare(pixels, asked(pixels.shape[1], pixels.shape[0]))\n"
         "    [model.finish(r, o) for r, o in zip(regions, model.run(regions))]\n"
         "    return len(regions)\n"
         "once(); began = time.perf_counter(); done = 0\n"

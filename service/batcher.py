@@ -20,6 +20,9 @@ from .pace import Pace
 from .turns import Item, Job, Outcome, Output, Request, Turns
 
 # Runs a batch; asks the second argument now and then whether it should stop, which is also its sign of life.
+LONG_BATCH_S = 0.25  # image work waits so long for a batch to end
+IMAGE_SHARE = 0.25  # of a batch's time: so long it may hold up the next one
+
 Run = Callable[[Sequence[Item], Callable[[], bool]], Sequence[Output]]
 
 
@@ -61,7 +64,10 @@ class Batcher(Generic[Item, Output]):
     """The queue between many requests and one device thread.
 
     cost: views that an item takes in a batch. crowding: the error that fewer regions at once may not meet.
+    shares_cores: whether batches run on the cores that prepare regions too; then both take turns.
     """
+
+    shares_cores = False
 
     def __init__(self, limits: Limits, cost: Callable[[Item], int], crowding: type[Exception] = MemoryError) -> None:
         self._limits = limits
@@ -77,6 +83,7 @@ class Batcher(Generic[Item, Output]):
         self._batches = 0
         self._pace = Pace(limits.batch_regions)
         self._beat = 0.0  # when the running batch last gave a sign of life
+        self._began = self._ended_at = 0.0  # of the newest batch
 
     @property
     def waiting(self) -> int:
@@ -92,6 +99,13 @@ class Batcher(Generic[Item, Output]):
     def silent_s(self) -> float:
         """For how long the running batch has given no sign of life; 0 when none runs."""
         return time.monotonic() - self._beat if self._running else 0.0
+
+    def await_gap(self) -> None:
+        """Return when no batch runs, or at once where one has been running for long: for image work that has no
+        cores of its own. Two threads of one product that lose a core to it wait for each other."""
+        with self._changed:
+            while self._running and (left := self._began + LONG_BATCH_S - time.monotonic()) > 0:
+                self._changed.wait(left)
 
     def admit(self, regions: int, key: str | None = None, deadline: float = math.inf) -> Ticket[Item, Output]:
         """Room for a whole request or none. deadline: on the monotonic clock. Raises FullError or ClosedError."""
@@ -162,6 +176,8 @@ class Batcher(Generic[Item, Output]):
                 self._run_apart(run, batch)
                 with self._changed:
                     self._running = []
+                    self._ended_at = time.monotonic()
+                    self._changed.notify_all()
         finally:
             with self._changed:
                 self._ended = True
@@ -176,7 +192,7 @@ class Batcher(Generic[Item, Output]):
                     self._await_company()
                     self._expire()
                     if self._turns:
-                        self._beat = time.monotonic()
+                        self._beat = self._began = time.monotonic()
                         self._running = self._take()
                         return self._running
                 elif self._closed and not self._announced:
@@ -185,10 +201,15 @@ class Batcher(Generic[Item, Output]):
                     self._changed.wait()
 
     def _await_company(self) -> None:
-        """Wait only for regions that are announced already: a lone request is never held up."""
-        due = min(request.submitted_at for request in self._turns) + self._limits.batch_wait_s
-        while self._announced and self._queued < self._pace.cap:
-            remaining = due - time.monotonic()
+        """Wait only for regions that are announced already: a lone request is never held up.
+
+        On shared cores whoever was announced during a batch has a turn behind it, also where the next one is full.
+        """
+        company_until = min(request.submitted_at for request in self._turns) + self._limits.batch_wait_s
+        turn_until = self._ended_at + IMAGE_SHARE * (self._ended_at - self._began) if self.shares_cores else 0.0
+        while self._announced:
+            full = self._queued >= self._pace.cap
+            remaining = (turn_until if full else max(company_until, turn_until)) - time.monotonic()
             if remaining <= 0:
                 return
             self._changed.wait(remaining)

@@ -124,6 +124,7 @@ class Device:
         """The device thread's whole life; an error not of the model's own reaches the thread's hook."""
         try:
             predictor = self._begin()
+            self._batcher.shares_cores = predictor.card.device == "cpu"
             self.predictor = predictor
             logger.info("ready: model %s, device %s", predictor.card.name, predictor.card.device)
             self._batcher.serve(lambda items, should_stop: self._run(predictor, items, should_stop))

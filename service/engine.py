@@ -205,6 +205,8 @@ class Engine:
         return UnavailableError(f"The service is {(Phase.LOST if phase is Phase.READY else phase).value}.")
 
     def _prepare(self, predictor: Predictor, decode: Decode, ask: Ask) -> "_Source":
+        if self._batcher.shares_cores:
+            self._batcher.await_gap()
         began, began_ns = time.perf_counter(), time.time_ns()
         pixels = decode()
         decode_ms = (time.perf_counter() - began) * 1e3

@@ -65,20 +65,26 @@ def finish_regions(
 
 def _checked(region: RegionDescription) -> RegionDescription:
     """Raises OutputError where a score is NaN or infinite: JSON has no such numbers, and no client expects them."""
-    if not all(map(math.isfinite, _numbers(dataclasses.astuple(region)))):
+    if not all(map(math.isfinite, _numbers(region))):
         raise OutputError("a score is NaN or infinite.")
     return region
 
 
 def _numbers(value: Any) -> Iterator[float]:
+    """All of them, at any depth of records, mappings and sequences."""
     if isinstance(value, float):
         yield value
+    elif isinstance(value, str) or value is None:
+        return
     elif isinstance(value, Mapping):
         for each in value.values():
             yield from _numbers(each)
     elif isinstance(value, tuple | list):
         for each in value:
             yield from _numbers(each)
+    elif dataclasses.is_dataclass(value):
+        for each in dataclasses.fields(value):
+            yield from _numbers(getattr(value, each.name))
 
 
 def _as_one(failures: Mapping[int, Exception]) -> Exception:

@@ -166,7 +166,7 @@ def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[s
     if stored is None:
         named.setdefault("init", _init_of(preset))
     settings = settings_of(named) if stored is None else resumed_settings(named, stored)
-    _quiet_threads()
+    _quiet_tokenizers()
     import torch
 
     from model.training.real.trainer import train_on
@@ -199,7 +199,7 @@ def _train_embedded(out: Path, preset: str | None, resume: bool, threads: int | 
         raise typer.BadParameter(f"--preset {preset} needs data to train on; name it with --train.")
     if threads is not None and threads < 1:
         raise typer.BadParameter("--threads must be at least 1.")
-    _quiet_threads()
+    _quiet_tokenizers()
     import torch
 
     from model.training.train import train_embedded
@@ -212,9 +212,6 @@ def _train_embedded(out: Path, preset: str | None, resume: bool, threads: int | 
     print(f"{directory}: the finished model; measure it with dynrefer evaluate --model {directory}")
 
 
-def _quiet_threads() -> None:
-    """Before torch is loaded: threads that spin while they wait are several times slower on shared cores."""
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    os.environ.setdefault("KMP_BLOCKTIME", "0")
-    # The tokenizers warn when processes that read pictures are forked beside their threads.
+def _quiet_tokenizers() -> None:
+    """The tokenizers warn when processes that read pictures are forked beside their threads."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

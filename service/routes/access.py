@@ -1,4 +1,4 @@
-"""What every route may ask for, as named types."""
+"""What every route may ask for, as named types. Coroutines, because the framework runs plain functions in a thread."""
 
 from typing import Annotated
 
@@ -10,22 +10,22 @@ from ..metrics import Metrics
 from ..settings import Settings
 
 
-def _engine(request: Request) -> Engine:
+async def _engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
 
 
-def _buffer(request: Request) -> Buffer:
+async def _buffer(request: Request) -> Buffer:
     buffer: Buffer = request.app.state.buffer
     return buffer
 
 
-def _metrics(request: Request) -> Metrics:
+async def _metrics(request: Request) -> Metrics:
     metrics: Metrics = request.app.state.metrics
     return metrics
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
