@@ -126,8 +126,10 @@ def _labels(
 ) -> tuple[Label, ...]:
     """The best first, equal scores by name."""
     with np.errstate(over="ignore"):  # a threshold beyond float32 is infinite, and that is what it means
-        chosen = range(len(names)) if threshold is None else np.flatnonzero(scores > threshold).tolist()
-    ordered = sorted(chosen, key=lambda i: (-float(scores[i]), names[i]))[:top_k]
+        chosen = np.arange(len(names)) if threshold is None else np.flatnonzero(scores > threshold)
+    if len(chosen) > top_k > 0:  # only what may be shown is put in order, in Python
+        chosen = chosen[scores[chosen] >= np.partition(scores[chosen], -top_k)[-top_k]]
+    ordered = sorted(chosen.tolist(), key=lambda i: (-float(scores[i]), names[i]))[:top_k]
     return tuple(Label(names[i], _shortest(scores[i]), _shortest(probabilities[i])) for i in ordered)
 
 

@@ -1,6 +1,5 @@
 """What came off the device -> a request's answer, or one error that points at each region at fault."""
 
-import dataclasses
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,26 +64,19 @@ def finish_regions(
 
 def _checked(region: RegionDescription) -> RegionDescription:
     """Raises OutputError where a score is NaN or infinite: JSON has no such numbers, and no client expects them."""
-    if not all(map(math.isfinite, _numbers(region))):
+    if not all(map(math.isfinite, _outputs(region))):
         raise OutputError("a score is NaN or infinite.")
     return region
 
 
-def _numbers(value: Any) -> Iterator[float]:
-    """All of them, at any depth of records, mappings and sequences."""
-    if isinstance(value, float):
-        yield value
-    elif isinstance(value, str) or value is None:
-        return
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _numbers(each)
-    elif isinstance(value, tuple | list):
-        for each in value:
-            yield from _numbers(each)
-    elif dataclasses.is_dataclass(value):
-        for each in dataclasses.fields(value):
-            yield from _numbers(getattr(value, each.name))
+def _outputs(region: RegionDescription) -> Iterator[float]:
+    """Every number that came out of the network."""
+    if region.caption is not None:
+        yield from (region.caption.score, region.caption.logprob_sum, region.caption.logprob_mean)
+    for labels in (region.tags, region.attributes, region.categories):
+        for label in labels or ():
+            yield label.score
+            yield label.probability
 
 
 def _as_one(failures: Mapping[int, Exception]) -> Exception:
