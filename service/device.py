@@ -6,6 +6,7 @@ sign of life is stuck: nothing is admitted until it does. A device that is gone,
 beyond the grace time, is lost: the process is to end, so that its supervisor starts a new one.
 """
 
+import gc
 import logging
 import threading
 import time
@@ -141,6 +142,9 @@ class Device:
         try:
             predictor = self._load()
             self._warm_up(predictor)
+            # What is there now stays: looking for garbage among its million objects would stop every thread for a
+            # fifth of a second now and then.
+            gc.freeze()
             return predictor
         except (ImportError, MemoryError, OSError, RuntimeError) as error:
             logger.debug("loading failed", exc_info=error)

@@ -29,7 +29,7 @@ router = APIRouter(tags=["describe"])
 Result = TypeVar("Result")
 
 # Parsing a body of this size costs less than a hop to a worker thread and back.
-INLINE_BYTES = 32_768
+INLINE_BYTES = 131_072
 # And writing an answer of so many labels per task.
 INLINE_LABELS = 100
 TIMEOUT_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
