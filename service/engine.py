@@ -145,18 +145,20 @@ class Engine:
         with self._refusals(), self._batcher.admit(1, caller.key, caller.deadline):
             pass
 
-    async def describe(self, regions: int, decode: Decode, ask: Ask, caller: Caller) -> Described:
+    async def describe(
+        self, regions: int, decode: Decode, ask: Ask, write: Callable[[Described], Result], caller: Caller
+    ) -> Result:
         """Describe the regions of one image; cancelling it takes its regions out of the queue.
 
         regions: how many `ask` will give. decode: gives the upright image. ask: (width, height) -> one query
-        per region. Raises QueueFullError or UnavailableError before any work is done, DeadlineError, QueryError,
+        per region. write: makes the answer, in a thread. Raises QueueFullError or UnavailableError before any work is done, DeadlineError, QueryError,
         RegionFailedError.
         """
         predictor = self.check_ready()
         self._describing += 1
         try:
             with self._refusals():
-                return await self._describe(predictor, regions, decode, ask, caller)
+                return await self._describe(predictor, regions, decode, ask, write, caller)
         finally:
             self._describing -= 1
 
@@ -174,19 +176,25 @@ class Engine:
             raise DeadlineError("The deadline passed while the request was queued.") from None
 
     async def _describe(
-        self, predictor: Predictor, regions: int, decode: Decode, ask: Ask, caller: Caller
-    ) -> Described:
+        self,
+        predictor: Predictor,
+        regions: int,
+        decode: Decode,
+        ask: Ask,
+        write: Callable[[Described], Result],
+        caller: Caller,
+    ) -> Result:
         loop = asyncio.get_running_loop()
         with self._batcher.admit(regions, caller.key, caller.deadline) as ticket:
             source = await loop.run_in_executor(self._workers, lambda: self._prepare(predictor, decode, ask))
             submitted_ns = time.time_ns()
             outcomes = await asyncio.wrap_future(ticket.submit(source.prepared))
 
-        def finish() -> Described:
+        def finish() -> Result:
             found = finish_regions(predictor, source.prepared, outcomes)
             timings_ms = {"decode": source.decode_ms, **total_stages(found, outcomes)}
             self._metrics.observe_stages(timings_ms)
-            return Described(
+            described = Described(
                 source.width,
                 source.height,
                 found,
@@ -196,6 +204,7 @@ class Engine:
                 began_ns=source.began_ns,
                 submitted_ns=submitted_ns,
             )
+            return write(described)
 
         return await self.parse(finish)
 

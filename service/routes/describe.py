@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from ..fetch import Fetcher
 from ..intake import Intake, check_headers, read_request
 from ..openapi import DESCRIBE_EXTRA, PROBLEMS, pick
 from ..outcomes import Described
-from ..schemas import DescribeResponse, RegionIn
+from ..schemas import DescribeResponse
 from ..settings import Settings
 from ..traces import record_stages
 from .access import CurrentBuffer, CurrentEngine, CurrentSettings
@@ -30,8 +30,6 @@ Result = TypeVar("Result")
 
 # Parsing a body of this size costs less than a hop to a worker thread and back.
 INLINE_BYTES = 131_072
-# And writing an answer of so many labels per task.
-INLINE_LABELS = 100
 TIMEOUT_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 # Nobody reads it; it keeps the record of requests right (nginx's "client closed request").
 CLIENT_CLOSED_REQUEST = 499
@@ -64,6 +62,7 @@ async def describe(
         async with asyncio.timeout(timeout_s):
             with buffer.lease() as lease:
                 body = await read_body(request, settings.max_body_bytes, lease)
+                engine.check_room(caller)
                 return await _unless_disconnected(request, _answer(request, body, engine, settings, caller))
     except TimeoutError:
         raise DeadlineError(f"The answer was not ready within {timeout_s:g} seconds.") from None
@@ -72,25 +71,25 @@ async def describe(
 
 
 async def _answer(request: Request, body: bytes, engine: Engine, settings: Settings, caller: Caller) -> Response:
-    engine.check_room(caller)
     intake = await _parse(body, request.headers["content-type"], engine, settings)
     image = intake.image if intake.url is None else await _fetched(request, intake.url)
-    described = await engine.describe(
-        regions=len(intake.fields.regions),
+    began, request_id, regions = request.state.began, request.state.request_id, intake.fields.regions
+
+    def write(described: Described) -> tuple[Described, bytes]:
+        total_ms = (time.perf_counter() - began) * 1e3
+        document = answer(request_id, engine.card.name, regions, described, total_ms)
+        return described, document.model_dump_json(exclude_none=True).encode()
+
+    described, written = await engine.describe(
+        regions=len(regions),
         decode=partial(images.decode, image, settings.max_image_pixels),
         ask=partial(queries, intake.fields),
+        write=write,
         caller=caller,
     )
-    total_ms = (time.perf_counter() - request.state.began) * 1e3
-    write = partial(_write, request.state.request_id, engine.card.name, intake.fields.regions, described, total_ms)
-    few = len(intake.fields.regions) * intake.fields.top_k <= INLINE_LABELS
     request.state.timings_ms = described.timings_ms
     record_stages(request.app.state.tracer, described)
-    return Response(write() if few else await engine.parse(write), media_type="application/json")
-
-
-def _write(request_id: str, model: str, regions: Sequence[RegionIn], described: Described, total_ms: float) -> str:
-    return answer(request_id, model, regions, described, total_ms).model_dump_json(exclude_none=True)
+    return Response(written, media_type="application/json")
 
 
 async def _fetched(request: Request, url: str) -> bytes:
