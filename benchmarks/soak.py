@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.fuzz import memory_mb, service
+from benchmarks.machine import provenance
 
 SCENE = Path(__file__).parents[1] / "docs" / "images" / "scene.png"
 MEMORY_EVERY_S = 0.5
@@ -285,7 +286,8 @@ def main() -> None:
     for row in rows:
         print(f"| {row.figure} | {row.value} | {row.target} | {'' if row.ok is None else 'yes' if row.ok else 'NO'} |")
     if options.json:
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n", encoding="utf-8")
+        report = {"command": "make soak", **provenance(), "rows": [asdict(row) for row in rows]}
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

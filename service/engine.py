@@ -151,8 +151,8 @@ class Engine:
         """Describe the regions of one image; cancelling it takes its regions out of the queue.
 
         regions: how many `ask` will give. decode: gives the upright image. ask: (width, height) -> one query
-        per region. write: makes the answer, in a thread. Raises QueueFullError or UnavailableError before any work is done, DeadlineError, QueryError,
-        RegionFailedError.
+        per region. write: makes the answer, in a thread. Raises QueueFullError or UnavailableError before any
+        work is done, DeadlineError, QueryError, RegionFailedError.
         """
         predictor = self.check_ready()
         self._describing += 1

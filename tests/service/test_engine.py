@@ -33,7 +33,9 @@ async def describe(engine: Engine, *sides: float) -> Described:
     """Ask for one region per side."""
     queries = [RegionQuery(box=(0.0, 0.0, side, side)) for side in sides]
     caller = Caller(None, time.monotonic() + 60)
-    return await engine.describe(len(queries), lambda: IMAGE, lambda width, height: queries, lambda described: described, caller)
+    return await engine.describe(
+        len(queries), lambda: IMAGE, lambda width, height: queries, lambda described: described, caller
+    )
 
 
 def test_stages_of_a_request() -> None:
