@@ -47,7 +47,7 @@ def test_the_report_says_what_was_measured(report: dict[str, Any]) -> None:
         assert row["views_encoded"] == 3 * row["regions"]
         assert row["tokens"] == (3 if row["tasks"] == "all" else None)
         assert row["seconds"] > 0 and row["floor_seconds"] > 0 and row["speedup"] > 0
-        assert 0 < row["efficiency"] and set(row["gemm_gflops"]) == {"float32", "bfloat16"}
+        assert row["efficiency"] > 0 and set(row["gemm_gflops"]) == {"float32", "bfloat16"}
         assert sum(row["floor_stages"].values()) == pytest.approx(row["floor_seconds"], abs=1e-3)
     assert set(report["rows"][1]["floor_stages"]) == {"encode", "represent", "tags"}
 
