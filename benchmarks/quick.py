@@ -1,7 +1,7 @@
 """`make bench`: the quick set, about ten minutes on two idle cores. Writes results/*.json and prints tables.
 
 Compare rows of one run, not runs: the machine is shared. `python -m benchmarks.quick NAME ...` runs a part of the set:
-counts, model, plain, embedded, repeats, views, start, agreement.
+counts, model, plain, embedded, repeats, views, start, agreement, company.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from benchmarks.machine import ROOT, gemm_gflops, median_seconds, provenance
 from model import DynRefer, RegionQuery, Task
 from model.benchmark.agreement import measure_agreement
+from model.benchmark.company import measure_company
 from model.benchmark.model_speed import Plan, measure_model
 from model.benchmark.repeats import measure_repeats
 from model.benchmark.start import measure_start
@@ -72,6 +73,11 @@ def agreement() -> Report:
     return measure_agreement(200)
 
 
+def company() -> Report:
+    """A region alone and in batches, embedded model."""
+    return measure_company(200)
+
+
 def embedded() -> Report:
     """Regions per second of the embedded predictor, everything from crops to records, by batch size and task."""
     predictor = DynRefer.load("embedded", device="cpu")
@@ -116,7 +122,7 @@ def _embedded_row(predictor: DynRefer, image: Any, queries: list[RegionQuery]) -
 
 
 SET: dict[str, Callable[[], Report]] = {
-    each.__name__: each for each in (counts, model, plain, embedded, repeats, views, start, agreement)
+    each.__name__: each for each in (counts, model, plain, embedded, repeats, views, start, agreement, company)
 }
 
 

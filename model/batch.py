@@ -42,6 +42,9 @@ class BatchResult:
     parts_ms: dict[str, float]
 
 
+# Whole vectors of padding add nothing to a sum; a part of one shifts what is added when.
+_CONTROL_MULTIPLE = 16
+
 _STAGE_OF_PART = {
     "encode": "vision",
     "represent": "vision",
@@ -207,6 +210,7 @@ def _captions(
     ids = loaded.language_tokenizer(
         words,
         padding=True,
+        pad_to_multiple_of=_CONTROL_MULTIPLE,
         truncation=True,
         max_length=loaded.network.config.max_control_tokens,
         return_tensors="pt",

@@ -132,6 +132,20 @@ def agreement_command(
     _answer(report, table, as_json, out)
 
 
+@bench.command("company")
+def company_command(
+    regions: Annotated[int, typer.Option("--regions", min=1, help="Regions on drawn scenes.")] = 200,
+    as_json: AsJson = False,
+    out: Out = None,
+) -> None:
+    """Whether the embedded model's numbers depend on the company that a region has in its batch."""
+    with contextlib.redirect_stdout(sys.stderr):
+        from model.benchmark.company import measure_company
+
+        report, table = measure_company(regions)
+    _answer(report, table, as_json, out)
+
+
 def _sizes(text: str) -> tuple[int, ...]:
     try:
         sizes = tuple(int(part) for part in text.split(","))

@@ -181,8 +181,8 @@ class RecognitionDecoder(nn.Module):
             texts = layer.score_rows(texts, scores, side.values)
         if self.normalised:
             texts = F.normalize(texts, dim=-1)
-        logits: Tensor = self.logit(texts)
-        return logits.squeeze(-1)
+        # Not the layer: a product with one column rounds a row differently where there are other rows.
+        return texts.mul_(self.logit.weight[0]).sum(-1).add_(self.logit.bias)
 
     @property
     def _stack(self) -> list[TextRegionLayer]:

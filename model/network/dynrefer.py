@@ -94,10 +94,16 @@ class DynReferModel(PreTrainedModel):
         """`encode` for many views, without gradients: on a CPU a few at a time.
 
         What lies between two products then stays in the cache, and in memory that the allocator hands out again
-        instead of asking the system for fresh pages.
+        instead of asking the system for fresh pages. A single view has company, because the convolution of one picture
+        rounds differently from that of several.
         """
-        size = max(1, _PIXELS_CPU // self.config.view_size**2) if images.device.type == "cpu" else len(images)
-        return VisionFeatures.join([self.encode(part) for part in images.split(size)])
+        if images.device.type != "cpu" or not len(images):
+            return self.encode(images)
+        if len(images) == 1:
+            return self.encode(images.expand(2, -1, -1, -1)).take(torch.tensor([0]))
+        size = max(2, _PIXELS_CPU // self.config.view_size**2)
+        parts = -(-len(images) // size)
+        return VisionFeatures.join([self.encode(part) for part in images.tensor_split(parts)])
 
     def represent(self, features: VisionFeatures, boxes: Tensor) -> Tensor:
         """Features of R * V views, region-major, and boxes (R, V, 4) -> region representation (R, Q, C) float32."""

@@ -11,11 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_LEAST_ROWS = 12  # from here on a row of a product is the same in any company, as measured
+
 
 class T5Steps:
     """A batch of prompts, encoded, and what has been decoded of them. Not for training: there are no gradients.
 
     model: a `T5ForConditionalGeneration`. embeddings: (R, S, D). mask: (R, S), 1 where the encoder may look.
+
+    On a CPU the last region is repeated while there are fewer than `_LEAST_ROWS` rows: a product of very few rows rounds
+    them differently, and a caption must not depend on the company that its region has.
     """
 
     def __init__(self, model: Any, embeddings: Tensor, mask: Tensor, beams: int, steps: int) -> None:
@@ -25,10 +30,14 @@ class T5Steps:
         self._encoder_bias = bias.masked_fill_(mask == 0, float("-inf"))[:, None, None]  # (R, 1, 1, S)
         # In this form transformers takes the mask as it is; of (R, S) it would first ask the device for its content.
         encoded = model.get_encoder()(inputs_embeds=embeddings, attention_mask=self._encoder_bias).last_hidden_state
+        self._least = -(-_LEAST_ROWS // beams) if encoded.device.type == "cpu" else 1
+        self._regions = len(mask)
+        if spare := self._spare():
+            encoded, self._encoder_bias = (_padded(each, spare) for each in (encoded, self._encoder_bias))
         blocks = model.decoder.block
         cross = [block.layer[1].EncDecAttention for block in blocks]
         self._cross = [(self._split(each.k(encoded)), self._split(each.v(encoded))) for each in cross]
-        shape = (len(mask), self._heads, steps * beams, self._width)  # (R, heads, steps * B, d), step by step
+        shape = (len(encoded), self._heads, steps * beams, self._width)  # (R, heads, steps * B, d), step by step
         self._cache = [(encoded.new_empty(shape), encoded.new_empty(shape)) for _ in blocks]
         own = blocks[0].layer[0].SelfAttention
         self._position_bias = own.compute_bias(steps, steps, device=mask.device)[0]  # (heads, steps, steps)
@@ -45,6 +54,8 @@ class T5Steps:
 
     def step(self, tokens: Tensor, path: Tensor) -> Tensor:
         """As `beam_search.Stepper` says: tokens (R, B), path (R, B, N + 1) -> logits (R, B, Y)."""
+        if spare := self._spare():
+            tokens, path = _padded(tokens, spare), _padded(path, spare)
         bias = self._own_bias(path)
         hidden = self._model.decoder.embed_tokens(tokens)  # (R, B, D)
         for block, cache, cross in zip(self._model.decoder.block, self._cache, self._cross, strict=True):
@@ -56,13 +67,20 @@ class T5Steps:
             hidden = hidden * self._model.model_dim**-0.5
         self._steps += 1
         logits: Tensor = self._model.lm_head(hidden)
-        return logits
+        return logits[: self._regions]
 
     def keep(self, rows: Tensor) -> None:
         """As `beam_search.Stepper` says."""
+        self._regions = len(rows)
+        if spare := self._spare():
+            rows = _padded(rows, spare)
         self._cache = [(keys[rows], values[rows]) for keys, values in self._cache]
         self._cross = [(keys[rows], values[rows]) for keys, values in self._cross]
         self._encoder_bias = self._encoder_bias[rows]
+
+    def _spare(self) -> int:
+        """Rows that are there for company alone."""
+        return max(0, self._least - self._regions)
 
     def _look_back(self, layer: Any, hidden: Tensor, cache: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
         attention, normed = layer.SelfAttention, layer.layer_norm(hidden)
@@ -98,3 +116,8 @@ class T5Steps:
         """(R, heads, B, d) -> (R, B, D)."""
         joined: Tensor = output(found.transpose(1, 2).flatten(2))
         return joined
+
+
+def _padded(rows: Tensor, spare: int) -> Tensor:
+    """The last row repeated so many times more."""
+    return torch.cat((rows, rows[-1:].expand(spare, *rows.shape[1:])))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from model.batch import Memory, run_passes
+from model.benchmark.company import measure_company
 from model.benchmark.counts import Ceilings, Cost, count_costs, floor_seconds
 from model.benchmark.model_speed import Plan, measure_model
 from model.benchmark.repeats import measure_repeats
@@ -130,3 +131,10 @@ def test_every_workload_has_control_words_enough() -> None:
     limit = loaded.network.config.max_control_tokens
     ids = loaded.language_tokenizer([",".join(one.controls)], truncation=True, max_length=limit).input_ids[0]
     assert len(ids) == limit and math.prod(ids) > 0
+
+
+def test_company_changes_no_number_by_more_than_rounding() -> None:
+    found, table = measure_company(6)
+    assert [row["batch"] for row in found["rows"]] == [2, 3, 5, 8, 16, 32]
+    assert all(row["regions"] >= 6 and row["largest_difference"] < 1e-4 for row in found["rows"])
+    assert len(table.splitlines()) == 4 + len(found["rows"])
