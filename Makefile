@@ -76,7 +76,7 @@ contract: $(VENV)/.dev ## have schemathesis ask the running service at length
 fuzz: $(VENV)/.dev ## send damaged pictures and requests to the running service at length
 	$(BIN)/python -m benchmarks.fuzz
 
-soak: $(VENV)/.dev ## put the running service under load for about an hour; prints its table
+soak: $(VENV)/.dev ## put the running service under load for a quarter of an hour; prints its table
 	@$(PIP) --editable '.[load]'
 	$(BIN)/python -m benchmarks.soak --json benchmarks/results/soak.json
 

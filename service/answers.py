@@ -89,8 +89,8 @@ def region_answer(name: str, found: RegionDescription, more_ms: Mapping[str, flo
 
 
 def _shown(score: float) -> float:
-    """Four significant digits. A matrix product of another size rounds the seventh differently, and an answer must not
-    depend on the company that its regions had in their batch."""
+    """Four significant digits. On a processor or GPU whose kernels round a row differently in other company, the
+    seventh digit differs, and an answer must not."""
     return float(f"{score:.4g}")
 
 

@@ -19,8 +19,8 @@ class T5Steps:
 
     model: a `T5ForConditionalGeneration`. embeddings: (R, S, D). mask: (R, S), 1 where the encoder may look.
 
-    On a CPU the last region is repeated while there are fewer than `_LEAST_ROWS` rows: a product of very few rows rounds
-    them differently, and a caption must not depend on the company that its region has.
+    On a CPU the last region is repeated while there are fewer than `_LEAST_ROWS` rows: a product of very few rows
+    rounds them differently, and a caption must not depend on the company that its region has.
     """
 
     def __init__(self, model: Any, embeddings: Tensor, mask: Tensor, beams: int, steps: int) -> None:
