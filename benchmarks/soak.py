@@ -273,7 +273,9 @@ def overload(bench: Bench, process: subprocess.Popen[bytes], sizes: Sizes, scene
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a minute instead of a quarter of an hour; its figures mean nothing")
+    parser.add_argument(
+        "--quick", action="store_true", help="a minute instead of a quarter of an hour; its figures mean nothing"
+    )
     parser.add_argument("--json", type=Path, help="where to write the table as JSON as well")
     options = parser.parse_args()
     sizes = QUICK if options.quick else FULL
