@@ -42,9 +42,6 @@ class BatchResult:
     parts_ms: dict[str, float]
 
 
-# Whole vectors of padding add nothing to a sum; a part of one shifts what is added when.
-_CONTROL_MULTIPLE = 16
-
 _STAGE_OF_PART = {
     "encode": "vision",
     "represent": "vision",
@@ -53,6 +50,9 @@ _STAGE_OF_PART = {
     "categories": "heads",
     "caption": "caption",
 }
+
+# Of control words: whole vectors of padding add nothing to a sum, a part of one shifts what is added when.
+_CONTROL_MULTIPLE = 16
 
 
 class Memory:
@@ -144,7 +144,7 @@ def _compute(loaded: LoadedModel, passes: Sequence[Pass], revision: str, memory:
     features = _encode(loaded, passes, revision, memory)
     clock.lap("encode")
     boxes = torch.from_numpy(np.stack([each.views.boxes for each in passes])).to(loaded.device)
-    return loaded.network.represent(features, boxes)
+    return loaded.network.represent_in_parts(features, boxes)
 
 
 def _encode(loaded: LoadedModel, passes: Sequence[Pass], revision: str, memory: Memory) -> VisionFeatures:

@@ -19,10 +19,10 @@ from .batch_errors import ClosedError, EndError, ExpiredError, FullError, Unwant
 from .pace import Pace
 from .turns import Item, Job, Outcome, Output, Request, Turns
 
-# Runs a batch; asks the second argument now and then whether it should stop, which is also its sign of life.
 LONG_BATCH_S = 0.25  # image work waits so long for a batch to end
 IMAGE_SHARE = 0.25  # of a batch's time: so long it may hold up the next one
 
+# Runs a batch; asks the second argument now and then whether it should stop, which is also its sign of life.
 Run = Callable[[Sequence[Item], Callable[[], bool]], Sequence[Output]]
 
 

@@ -98,7 +98,7 @@ class Counted:
     def __init__(self, loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
         self.views = self.regions = 0
         network = loaded.network
-        encode, represent = network.encode, network.represent
+        encode, represent = network.encode, network.represent_in_parts
 
         def counting_encode(images: torch.Tensor) -> object:
             self.views += len(images)
@@ -109,7 +109,7 @@ class Counted:
             return represent(features, boxes)  # type: ignore[arg-type]
 
         monkeypatch.setattr(network, "encode", counting_encode)
-        monkeypatch.setattr(network, "represent", counting_represent)
+        monkeypatch.setattr(network, "represent_in_parts", counting_represent)
 
 
 @pytest.fixture

@@ -80,7 +80,7 @@ def deformable_sampling(value: Tensor, offset_mask: Tensor, sampling: Sampling) 
         for corner_y, near_y in ((y_low, 1 - (y - y_low)), (y_low + 1, y - y_low)):
             inside = (corner_x >= 0) & (corner_x < width) & (corner_y >= 0) & (corner_y < height)
             pixel = (corner_y.clamp(0, height - 1) * width + corner_x.clamp(0, width - 1)).long()
-            weights = weights.scatter_add(-1, pixel, near_x * near_y * modulation * inside)
+            weights.scatter_add_(-1, pixel, near_x * near_y * modulation * inside)
     # (N, Ho, Wo, G, HW) -> (N, G, HoWo, HW)
     weights = weights.flatten(1, 2).transpose(1, 2).to(value.dtype)
     grouped = value.view(n, height * width, sampling.groups, -1).transpose(1, 2)  # (N, G, HW, D)

@@ -23,6 +23,7 @@ from model.network.region import ViewFusion, roi_align
 from model.network.vision import VisionEncoder, VisionFeatures, normalise
 
 _PIXELS_CPU = 8 * 224 * 224  # pixels that go through the vision tower together on a CPU; chosen by measurement
+_REGIONS_CPU = 2  # that are aligned and fused together there
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,18 @@ class DynReferModel(PreTrainedModel):
 
     def represent(self, features: VisionFeatures, boxes: Tensor) -> Tensor:
         """Features of R * V views, region-major, and boxes (R, V, 4) -> region representation (R, Q, C) float32."""
+        return self.compress(self.fuse(features, boxes))
+
+    def represent_in_parts(self, features: VisionFeatures, boxes: Tensor) -> Tensor:
+        """`represent` for many regions, without gradients: on a CPU few at a time are fused, for the same reason."""
+        if boxes.device.type != "cpu" or not len(boxes):
+            return self.represent(features, boxes)
+        parts = features.split(_REGIONS_CPU * boxes.shape[1])
+        some = zip(parts, boxes.split(_REGIONS_CPU), strict=True)
+        return self.compress(torch.cat([self.fuse(views, where) for views, where in some]))
+
+    def fuse(self, features: VisionFeatures, boxes: Tensor) -> Tensor:
+        """RoIAlign, alignment of the views t > 0 with t = 0, fusion: (R, L, C) of features and boxes as above."""
         regions, views = boxes.shape[:2]
         pooled = self.pool(features, boxes.flatten(0, 1)).unflatten(0, (regions, views))  # (R, V, C, P, P)
         reference = pooled[:, :1]
@@ -117,7 +130,8 @@ class DynReferModel(PreTrainedModel):
         tokens = pooled.flatten(3).transpose(2, 3)  # (R, V, P*P, C)
         if features.cls is not None:
             tokens = torch.cat((features.cls.view(regions, views, 1, -1), tokens), dim=2)
-        return self.compress(self.fusion(tokens))
+        fused: Tensor = self.fusion(tokens)
+        return fused
 
     def pool(self, features: VisionFeatures, boxes: Tensor) -> Tensor:
         """RoIAlign of one box (N, 4) per view -> (N, C, P, P)."""

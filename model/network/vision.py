@@ -30,6 +30,12 @@ class VisionFeatures:
         part = slice(place, place + 1)
         return VisionFeatures(self.map[part].clone(), None if self.cls is None else self.cls[part].clone())
 
+    def split(self, views: int) -> list["VisionFeatures"]:
+        """Parts of so many views, the last one shorter; nothing is copied."""
+        maps = self.map.split(views)
+        tokens = [None] * len(maps) if self.cls is None else self.cls.split(views)
+        return [VisionFeatures(*part) for part in zip(maps, tokens, strict=True)]
+
     @property
     def nbytes(self) -> int:
         """Bytes that the values take."""
