@@ -61,6 +61,7 @@ class Stage:
 # 10,000 scenes (53,000 regions) are learned by heart in seven rounds of close-ups; the later stages see others.
 _FIRST, _SECOND = (10_000_000, 10_000), (30_000_000, 40_000)
 _THIRD, _FOURTH, _FIFTH = (50_000_000, 25_000), (100_000_000, 40_000), (150_000_000, 10_400)
+_SIXTH, _SEVENTH = (110_000_000, 40_000), (180_000_000, 5_600)
 _UNSEEN = (20_000_000, 100)
 # The decoders first learn to read half-trained towers, cheaply; then the towers get their main training; both meet.
 RECIPE = (
@@ -71,6 +72,10 @@ RECIPE = (
     Stage("towers", "pretrain", 7000, 128, 6, 1e-3, 64, seed=17, pool=_FOURTH),
     Stage("decoders", "joint", 900, 0, 16, 1e-3, 64, seed=18, pool=_FOURTH),
     Stage("all", "all", 650, 0, 16, 5e-4, 64, seed=19, pool=_FIFTH, warm_up=50),
+    # The same three once more, on other scenes.
+    Stage("towers-again", "pretrain", 5000, 144, 4, 1e-3, 64, seed=21, pool=_SIXTH, attribute_weight=5.0),
+    Stage("decoders-again", "joint", 500, 0, 16, 1e-3, 64, seed=22, pool=_SIXTH, warm_up=50, attribute_weight=5.0),
+    Stage("all-again", "all", 350, 0, 16, 5e-4, 64, seed=23, pool=_SEVENTH, warm_up=30, attribute_weight=5.0),
 )
 _START_BIAS = -5.0  # the paper's -10 is for batches of 512
 _CHECKPOINT_EVERY = 200
