@@ -50,7 +50,7 @@ format: $(VENV)/.dev ## rewrite the code in the agreed format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.dev ## time the model, its views and its start on this machine, about ten minutes; writes benchmarks/results
+bench: $(VENV)/.dev ## time the model, its views and its start on this machine, about twelve minutes; writes benchmarks/results
 	$(BIN)/python -m benchmarks.quick
 
 art: $(VENV)/.dev ## install the artwork packages (needs npm), for a new sprite pack and the style never trained on

@@ -1,4 +1,4 @@
-"""`make bench`: the quick set, about ten minutes on two idle cores. Writes results/*.json and prints tables.
+"""`make bench`: the quick set, about twelve minutes on two idle cores. Writes results/*.json and prints tables.
 
 Compare rows of one run, not runs: the machine is shared. `python -m benchmarks.quick NAME ...` runs a part of the set:
 counts, model, plain, embedded, repeats, views, start, agreement, company.

@@ -179,7 +179,7 @@ def test_a_dead_device_thread_is_noticed_and_ends_the_process(fault: Fault) -> N
             waiting = [pool.submit(server.describe, question(GOOD, GOOD)) for _ in range(3)]
             assert fatal.result(PATIENCE_S)[0] == 503
             assert {each.result(PATIENCE_S)[0] for each in waiting} <= {200, 503}
-        assert "without its device" in became_unready(server, within_s=3)
+        assert "without its device" in became_unready(server, within_s=1)
         assert server.get("/livez")[0] == 200
         assert server.describe(question(GOOD))[0] == 503
         assert server.process.wait(PATIENCE_S) == 3
@@ -194,7 +194,7 @@ def test_a_stuck_device_is_noticed_and_ends_the_process() -> None:
             await_metric(server, "dynrefer_batch_regions_count", 1)
             waiting = pending(pool, server, 3)
             assert [each.result(PATIENCE_S)[0] for each in (stuck, *waiting)] == [503] * 4
-        assert "to answer again" in became_unready(server, within_s=3)
+        assert "to answer again" in became_unready(server, within_s=1)
         assert server.describe(question(GOOD))[0] == 503
         assert server.process.wait(PATIENCE_S) == 3
 
@@ -212,7 +212,7 @@ def test_a_device_without_any_memory_is_noticed_and_ends_the_process() -> None:
     with running("tests.serve_fake", DYNREFER_DEVICE_GRACE_S="4") as server:
         server.await_ready()
         assert server.describe(question(box_of(Fault.STARVE)))[0] == 503
-        assert "to have memory again" in became_unready(server, within_s=3)
+        assert "to have memory again" in became_unready(server, within_s=1)
         assert server.process.wait(PATIENCE_S) == 3
 
 
