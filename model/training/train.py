@@ -62,6 +62,7 @@ class Stage:
 _FIRST, _SECOND = (10_000_000, 10_000), (30_000_000, 40_000)
 _THIRD, _FOURTH, _FIFTH = (50_000_000, 25_000), (100_000_000, 40_000), (150_000_000, 10_400)
 _SIXTH, _SEVENTH = (110_000_000, 40_000), (180_000_000, 5_600)
+_EIGHTH, _NINTH = (120_000_000, 40_000), (190_000_000, 11_200)
 _UNSEEN = (20_000_000, 100)
 # The decoders first learn to read half-trained towers, cheaply; then the towers get their main training; both meet.
 RECIPE = (
@@ -76,6 +77,10 @@ RECIPE = (
     Stage("towers-again", "pretrain", 5000, 144, 4, 1e-3, 64, seed=21, pool=_SIXTH, attribute_weight=5.0),
     Stage("decoders-again", "joint", 500, 0, 16, 1e-3, 64, seed=22, pool=_SIXTH, warm_up=50, attribute_weight=5.0),
     Stage("all-again", "all", 350, 0, 16, 5e-4, 64, seed=23, pool=_SEVENTH, warm_up=30, attribute_weight=5.0),
+    # And a third time: gentler for the towers, longer for all of it.
+    Stage("towers-third", "pretrain", 5000, 144, 4, 7e-4, 64, seed=31, pool=_EIGHTH, attribute_weight=5.0),
+    Stage("decoders-third", "joint", 500, 0, 16, 1e-3, 64, seed=32, pool=_EIGHTH, warm_up=50, attribute_weight=5.0),
+    Stage("all-third", "all", 700, 0, 16, 5e-4, 64, seed=33, pool=_NINTH, warm_up=30, attribute_weight=5.0),
 )
 _START_BIAS = -5.0  # the paper's -10 is for batches of 512
 _CHECKPOINT_EVERY = 200
