@@ -83,5 +83,6 @@ def __getattr__(name: str) -> Any:
         finally:
             if collecting:
                 gc.enable()
+        globals()[name] = DynRefer  # the next look finds it
         return DynRefer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

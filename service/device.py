@@ -139,17 +139,20 @@ class Device:
 
     def _begin(self) -> Predictor:
         """Load and warm up. Raises ModelError, also for what this machine lacks."""
+        # A loaded model is a million objects, nearly none of them garbage: looking through them slows loading by a
+        # fifth, and later stops every thread for a fifth of a second now and then. What is there now stays.
+        gc.disable()
         try:
             predictor = self._load()
             self._warm_up(predictor)
-            # What is there now stays: looking for garbage among its million objects would stop every thread for a
-            # fifth of a second now and then.
             gc.freeze()
             return predictor
         except (ImportError, MemoryError, OSError, RuntimeError) as error:
             logger.debug("loading failed", exc_info=error)
             reason = str(error).split("\n")[0] or "there is not enough memory"
             raise ModelError(f"the model cannot be loaded on this machine: {reason}.") from error
+        finally:
+            gc.enable()
 
     def _warm_up(self, predictor: Predictor) -> None:
         """One region through every stage, so that the first client does not pay for lazy initialisation."""

@@ -19,6 +19,7 @@ from model.benchmark.machine import provenance
 from model.benchmark.tables import heading
 
 PATIENCE_S = 120.0
+POLL_S = 0.05  # oftener, and answering would itself slow the loading
 STEPS = """
 import json, resource, sys, time
 began = time.perf_counter()
@@ -75,7 +76,7 @@ def _seconds_to_ready(model: str) -> float:
                     raise RuntimeError(f"the service ended with code {process.returncode} before it was ready")
                 if _ready(port):
                     return time.perf_counter() - started
-                time.sleep(0.01)
+                time.sleep(POLL_S)
         finally:
             process.terminate()
     raise TimeoutError(f"the service was not ready after {PATIENCE_S:g} s")
