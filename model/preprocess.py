@@ -50,7 +50,7 @@ class ViewCutter:
             if corners in self._seen:
                 place[:], digest = self._seen[corners]
             else:
-                place[:] = _resized(_crop(self._image, corners), self._view_size)
+                _resize_into(place, _crop(self._image, corners))
                 digest = view_digest(place)
                 self._seen[corners] = place, digest
             digests.append(digest)
@@ -77,9 +77,12 @@ def _crop(image: NDArray[np.uint8] | Image.Image, corners: tuple[int, ...]) -> I
     return Image.frombytes("RGB", (x2 - x1, y2 - y1), rows.data, "raw", "RGB", row, 1)
 
 
-def _resized(crop: Image.Image, view_size: int) -> NDArray[np.uint8]:
-    """Resize what was cut out before: (3, view_size, view_size) uint8.
+def _resize_into(place: NDArray[np.uint8], crop: Image.Image) -> None:
+    """Resize what was cut out before to the size of place: (3, S, S) uint8.
 
     Pillow can resize a part of an image in one step, but lets the pixels around it shine in.
     """
-    return np.asarray(crop.resize((view_size, view_size), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    height, width = place.shape[1:]
+    resized = crop.resize((width, height), Image.Resampling.BICUBIC)
+    for plane, band in zip(place, "RGB", strict=True):  # Pillow unpacks one band faster than numpy transposes three
+        plane[:] = np.frombuffer(resized.tobytes("raw", band), dtype=np.uint8).reshape(height, width)
