@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model import ConfigError, DeviceError, DynRefer, ModelError, ModelNotFoundError, WeightsError
-from model.loading import EMBEDDED, pick_device, pick_dtype
+from model.loading import EMBEDDED, load_model, pick_device, pick_dtype
 
 WEIGHTS = "model.safetensors"
 
@@ -149,3 +150,25 @@ def test_qformer_stays_in_float32() -> None:
     assert {p.dtype for p in network.qformer.parameters()} == {torch.float32}
     assert {p.dtype for p in network.fusion.parameters()} == {torch.bfloat16}
     assert network.image_mean.dtype is torch.float32
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/maps")
+def test_weights_stay_in_their_file(directory: Path) -> None:
+    """Weights of the run's own dtype are mapped, not read: the network has no copy of them in memory of its own."""
+    spoil_weights(
+        directory,
+        lambda weights: weights.update(
+            {name: each.float() for name, each in weights.items() if each.is_floating_point()}
+        ),
+    )
+    network = load_model(directory, device="cpu", dtype="float32").network
+    mapped = mapped_at(directory / WEIGHTS)
+    outside = [name for name, each in network.named_parameters() if not any(each.data_ptr() in at for at in mapped)]
+    assert mapped and outside == []
+
+
+def mapped_at(path: Path) -> list[range]:
+    """Where this process has the file in its address space."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    spans = [line.split()[0].split("-") for line in lines if line.endswith(str(path))]
+    return [range(int(first, 16), int(last, 16)) for first, last in spans]
