@@ -43,7 +43,8 @@ class DynReferConfig(PreTrainedConfig):
     decoder_*: the recognition decoders (tags; attributes and categories).
     max_control_tokens: control words are cut to so many tokens, the end token counted.
     tie_language_head: whether the language model's head shares its embedding (not in Flan-T5).
-    generation: beam search settings. thresholds: default least score per task, strictly above.
+    generation: beam search settings. thresholds: task -> the score above which labels serve best; that of tags
+    applies unless a request says otherwise, the others are advice.
     task_priors: task -> t of its views, t = 0 first. calibration: task -> {"scale", "bias"} of the logit behind
     `probability`; a missing task uses the trained temperature and bias where the head has one, else (1, 0).
     name, revision, trained_on, intended_use: what the model card says.

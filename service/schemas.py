@@ -336,7 +336,7 @@ class ModelOut(BaseModel):
     views: ViewsOut
     vocabulary: dict[str, NamesOut]
     task_priors: dict[str, list[float]] = Field(description="the views, by t, that each task looks at")
-    thresholds: dict[str, float]
+    thresholds: dict[str, float] = Field(description="the score above which labels serve best; tags' applies unasked")
     limits: dict[str, int] = Field(description="what a request may hold")
     trained_on: str
     intended_use: str

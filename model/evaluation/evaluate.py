@@ -74,7 +74,7 @@ def evaluate_command(
         typer.Option(
             "--tune",
             metavar="OUT.json",
-            help="Choose task priors, tag threshold and calibration on validation scenes instead.",
+            help="Choose task priors, thresholds and calibration on validation scenes instead.",
         ),
     ] = None,
     apply: Annotated[

@@ -86,6 +86,7 @@ def _measure_scenes(options: Options) -> tuple[Result, str]:
         scenes_seed=options.scenes_seed,
         art_cache=default_cache(),
         regions=options.regions or MAIN_REGIONS,
+        directory=_directory(options),
     )
     if options.out:
         _say_written(write_result(options.out, "scenes", found.result, found.curves))
@@ -94,7 +95,7 @@ def _measure_scenes(options: Options) -> tuple[Result, str]:
 
 def _tune(options: Options) -> tuple[Result, str]:
     assert options.tune is not None
-    directory = EMBEDDED if options.model == "embedded" else Path(options.model)
+    directory = _directory(options)
     tuning = tune(
         directory,
         options.load,
@@ -106,6 +107,10 @@ def _tune(options: Options) -> tuple[Result, str]:
         apply_tuning(directory, tuning.fragment)
     result = {**tuning.fragment, "quality": tuning.quality}
     return result, text_table(result)
+
+
+def _directory(options: Options) -> Path:
+    return EMBEDDED if options.model == "embedded" else Path(options.model)
 
 
 def _measure_data(options: Options) -> tuple[Result, str]:

@@ -14,10 +14,11 @@ from typing import Any
 
 from model.evaluation.asking import RECOGNITION, Answers, Question, RegionPredictor, ask
 from model.evaluation.calibration import recognition_calibration_errors
+from model.evaluation.cost import core_ms_per_region, megabytes
 from model.evaluation.curves import Curves, precision_recall, reliability
 from model.evaluation.figures import plain_figures, plain_values
 from model.evaluation.recognition import top_hits
-from model.evaluation.scene_figures import scene_figures
+from model.evaluation.scene_figures import attribute_f1, neighbour_named, scene_figures
 from model.evaluation.scenes import RegionSet, check_vocabulary
 from model.evaluation.uncertainty import Estimate, share
 from model.records import Task, ViewPolicy
@@ -49,21 +50,27 @@ def measure(
     scenes_seed: int,
     art_cache: Path,
     regions: int = MAIN_REGIONS,
+    directory: Path | None = None,
 ) -> Measured:
-    """Every figure: shares in 0..1, CIDEr-D in 0..10.
+    """Every figure: shares in 0..1, CIDEr-D in 0..10, `cider_gain` over captions without context.
 
-    regions: the least that the main set holds. art_cache: where `make art` put the style that is only
-    evaluated on; without it `class_unseen_style` is None. Raises `DataError` for a model that lacks words
-    of the world.
+    regions: the least that the main set holds. directory: the model's, for its size. art_cache: where `make art` put
+    the style that is only evaluated on; without it `class_unseen_style` is None. Raises `DataError` for a model that
+    lacks words of the world.
     """
     started = time.perf_counter()
     check_vocabulary(predictor, world)
     sprites = SpritePack.load()
     main = RegionSet.draw(world, sprites, "test", scenes_seed=scenes_seed, regions=regions)
     found, captions, alone = ask(predictor, main, _questions(predictor), "test")
-    threshold = predictor.card.thresholds["tags"]
+    threshold, attribute_threshold = (predictor.card.thresholds.get(name) for name in ("tags", "attributes"))
+    assert threshold is not None  # every model has it
     figures = scene_figures(main, found, threshold) | scene_figures(main, captions, threshold)
     figures["cider_t0"] = scene_figures(main, alone, threshold)["cider"]
+    figures["cider_gain"] = _ratio(figures["cider"], figures["cider_t0"])
+    figures["neighbour_named"] = neighbour_named(main, captions.captions)
+    if attribute_threshold is not None:
+        figures["attribute_f1"] = attribute_f1(main, found.scores[Task.ATTRIBUTES], attribute_threshold)
     counts = {"test": len(main)}
     for split in SIDES:
         pack = _unseen_style(world, art_cache) if split == "unseen_style" else sprites
@@ -72,6 +79,9 @@ def measure(
             size = round(SIDE_SHARE * regions)
             side = RegionSet.draw(world, pack, split, scenes_seed=scenes_seed, regions=size)
             figures[f"class_{split}"], counts[split] = _class(predictor, side, split), len(side)
+    if directory is not None:
+        figures["megabytes"] = megabytes(directory)
+    figures["core_ms_per_region"] = core_ms_per_region(predictor, main)
     errors = recognition_calibration_errors(found.probabilities, main.categories, main.tags, main.attributes)
     order = (*HEADLINE, *(name for name in figures if name not in HEADLINE))
     result = {
@@ -85,6 +95,11 @@ def measure(
         "seconds": round(time.perf_counter() - started, 1),
     }
     return Measured(result, _curves(main, found))
+
+
+def _ratio(one: Estimate, other: Estimate) -> Estimate:
+    """Without an error: both are of the same regions."""
+    return Estimate(one.value / other.value) if one.value is not None and other.value else Estimate()
 
 
 def _curves(regions: RegionSet, found: Answers) -> Curves:

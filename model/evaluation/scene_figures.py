@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +34,22 @@ def scene_figures(regions: RegionSet, answers: Answers, tag_threshold: float) ->
         figures["relation"] = share(relation_hits(answers.captions, relations, regions.world.relations))
         figures["cider"] = mean(cider_scores(answers.captions, [obj.captions for obj in regions.objects]))
     return figures
+
+
+def attribute_f1(regions: RegionSet, scores: NDArray[np.float64], threshold: float) -> Estimate:
+    """Micro F1 of the attributes strictly above a threshold, over what is known; scores: (R, A)."""
+    known, present = regions.attributes >= 0, regions.attributes == 1
+    counts = tag_counts((scores > threshold) & known, present)
+    spread = bootstrap_error(micro_f1(bootstrap_weights(len(regions)) @ counts))
+    return Estimate(float(micro_f1(counts.sum(axis=0))), spread)
+
+
+def neighbour_named(regions: RegionSet, captions: Sequence[str]) -> Estimate:
+    """The share of captions that name a category other than their region's own."""
+    names = {category.name for category in regions.world.categories}
+    pattern = re.compile(r"\b(?:" + "|".join(sorted(map(re.escape, names), key=len, reverse=True)) + r")\b")
+    pairs = zip(captions, regions.objects, strict=True)
+    return share(np.array([bool(set(pattern.findall(text)) - {obj.category}) for text, obj in pairs]))
 
 
 def _attribute_figures(regions: RegionSet, scores: NDArray[np.float64]) -> dict[str, Estimate]:

@@ -1,4 +1,4 @@
-"""Choosing what training leaves open: the views per task, the tag threshold, the calibration.
+"""Choosing what training leaves open: the views per task, the thresholds, the calibration.
 
 Done on validation scenes (never those of a measurement), the recognition tasks first: captions take up the
 tags above the threshold, so their views are compared with the chosen one in force. Paper: figure 4.
@@ -57,7 +57,7 @@ def view_choices(num_views: int, steps: Views = STEPS) -> tuple[Views, ...]:
 def tune(
     directory: Path, load: Load, *, scenes_seed: int, regions: int = SWEEP_REGIONS, steps: Views = STEPS
 ) -> Tuning:
-    """Choose priors, threshold and calibration for the model in `directory`; nothing in it is changed.
+    """Choose priors, thresholds and calibration for the model in `directory`; nothing in it is changed.
 
     load: reads a model directory. regions: how many (at least) are seen with every choice of views.
     Raises `ModelError` as `load` does, `DataError` where the model lacks words of the drawn world.
@@ -88,12 +88,16 @@ def _tune_recognition(
     pooled = {task: np.concatenate([best[task].scores[task], by_image.scores[task]]) for task in RECOGNITION}
     tags, attributes = np.tile(drawn.tags, (2, 1)), np.tile(drawn.attributes, (2, 1))
     known = attributes >= 0
+    present, attribute_scores = attributes[known] == 1, pooled[Task.ATTRIBUTES][known]
     fragment = {
         "task_priors": {task.value: list(_best(quality[task])) for task in RECOGNITION},
-        "thresholds": {"tags": round(best_threshold(pooled[Task.TAGS], tags)[0], 4)},
+        "thresholds": {
+            "tags": round(best_threshold(pooled[Task.TAGS], tags)[0], 4),
+            "attributes": round(best_threshold(attribute_scores, present)[0], 4),
+        },
         "calibration": {
             "tags": fit_sigmoid(logits_of(pooled[Task.TAGS]).ravel(), tags.ravel()),
-            "attributes": fit_sigmoid(logits_of(pooled[Task.ATTRIBUTES][known]), attributes[known] == 1),
+            "attributes": fit_sigmoid(logits_of(attribute_scores), present),
             "categories": fit_softmax(pooled[Task.CATEGORIES], np.tile(drawn.categories, 2)),
         },
     }

@@ -1,5 +1,6 @@
 """`dynrefer train`: the embedded model's own recipe, or, with --train, training on your own data."""
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -148,6 +149,9 @@ def train_command(
     _train_embedded(out, preset, resume, threads)
 
 
+# Validation scenes of the seed that the committed model was tuned on.
+TUNING_SEED, TUNING_REGIONS = 77, 800
+
 _OF_BOTH = ("out", "preset", "resume", "threads")
 
 
@@ -202,13 +206,23 @@ def _train_embedded(out: Path, preset: str | None, resume: bool, threads: int | 
     _quiet_tokenizers()
     import torch
 
+    from model import DynRefer
     from model.training.train import train_embedded
 
+    try:
+        from model.evaluation.sweep import apply_tuning, tune
+    except ModuleNotFoundError as error:  # said before the hours of training, not after them
+        raise SettingError(
+            f"the trained model's views and thresholds are chosen with {error.name}; pip install 'dynrefer[evaluate]'."
+        ) from error
     torch.set_num_threads(threads or os.cpu_count() or 1)
     try:
         directory = train_embedded(out, resume=resume)
     except FileExistsError as error:
         raise typer.BadParameter(str(error)) from error
+    tuning = tune(directory, lambda path: DynRefer.load(path), scenes_seed=TUNING_SEED, regions=TUNING_REGIONS)
+    apply_tuning(directory, tuning.fragment)
+    (out / "tuning.json").write_text(json.dumps({**tuning.fragment, "quality": tuning.quality}, indent=2) + "\n")
     print(f"{directory}: the finished model; measure it with dynrefer evaluate --model {directory}")
 
 

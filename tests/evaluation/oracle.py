@@ -68,7 +68,7 @@ class Oracle:
             view_size=64,
             vocabulary=names | {"tags": ("a word of its own", *self.world.tags)},
             task_priors=PRIORS,
-            thresholds={"tags": self.tag_threshold},
+            thresholds={"tags": self.tag_threshold, "attributes": 0.5},
             trained_on="nothing",
             intended_use="tests",
         )

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from model.evaluation.measure import HEADLINE, measure
+from model.evaluation.scene_figures import attribute_f1, neighbour_named
+from model.evaluation.scenes import RegionSet
 from model.records import Task
+from model.training.artwork import SpritePack
 from model.training.world import World
 
 from .oracle import Oracle
@@ -24,7 +28,17 @@ def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.Captu
     assert {result[name] for name in shares} == {1.0} and result["class_heldout_sprites"] == 1.0
     assert result["class_unseen_style"] is None
     assert result["cider"] == result["cider_t0"] > 3.0  # the other wordings are references too
-    assert result["standard_errors"].keys() == {*HEADLINE, "cider_t0", "class_heldout_sprites"}
+    others = {
+        "cider_t0",
+        "cider_gain",
+        "neighbour_named",
+        "class_heldout_sprites",
+        "attribute_f1",
+        "core_ms_per_region",
+    }
+    assert result["standard_errors"].keys() == {*HEADLINE, *others}
+    assert (result["cider_gain"], result["neighbour_named"], result["attribute_f1"]) == (1.0, 0.0, 1.0)
+    assert result["core_ms_per_region"] > 0
     assert result["standard_errors"]["class"] == 0.0 and result["standard_errors"]["class_unseen_style"] is None
     assert result["calibration_error"]["tags"] == pytest.approx(0.1)
     assert result["regions"]["test"] >= 100 > 60 > result["regions"]["heldout_pairs"] >= 40
@@ -58,6 +72,7 @@ def test_each_figure_sees_its_own_task_and_views(world: World, oracle: Oracle) -
         1.0,
     )
     assert (result["attribute_map"], result["colour_map"], result["tag_f1"]) == (1.0, 1.0, 0.0)
+    assert result["cider_gain"] > 1.0
     assert result["relation"] == 1.0 and result["cider_t0"] < 1.0 < result["cider"]
 
 
@@ -65,5 +80,33 @@ def test_the_same_seed_gives_the_same_figures(world: World, oracle: Oracle) -> N
     once, again = (
         dict(measure(oracle, world, scenes_seed=5, art_cache=ELSEWHERE, regions=40).result) for _ in range(2)
     )
-    del once["seconds"], again["seconds"]
+    for timed in ("seconds", "core_ms_per_region"):
+        del once[timed], again[timed]
     assert once == again
+
+
+def test_size_is_of_all_files(world: World, oracle: Oracle, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer").mkdir()
+    for name in ("weights", "tokenizer/words"):
+        (tmp_path / name).write_bytes(bytes(500_000))
+    found = measure(oracle, world, scenes_seed=3, art_cache=ELSEWHERE, regions=20, directory=tmp_path).result
+    assert found["megabytes"] == 1.0
+
+
+def test_neighbours_are_other_categories(world: World) -> None:
+    regions = RegionSet.draw(world, SpritePack.load(), "test", scenes_seed=3, regions=20)
+    own = [f"a {obj.category} left of another object" for obj in regions.objects]
+    assert neighbour_named(regions, own).value == 0.0
+    other = next(each.name for each in world.categories if each.name != regions.objects[0].category)
+    assert neighbour_named(regions, [f"{own[0]}, a {other}", *own[1:]]).value == pytest.approx(1 / len(own))
+
+
+def test_attribute_f1_leaves_the_unknown_out(world: World) -> None:
+    regions = RegionSet.draw(world, SpritePack.load(), "test", scenes_seed=3, regions=20)
+    truth = regions.attributes
+    assert (truth == -1).any()
+    perfect = np.where(truth == 0, 0.1, 0.9)  # high wherever nothing is known, too
+    assert attribute_f1(regions, perfect, 0.5).value == 1.0
+    everything = attribute_f1(regions, np.ones(truth.shape), 0.5).value
+    present, known = (truth == 1).sum(), (truth >= 0).sum()
+    assert everything == pytest.approx(2 * present / (known + present))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from model.errors import ModelError
+from model.loading import EMBEDDED
 from model.training import command, train
 
 app = typer.Typer()
@@ -33,11 +36,21 @@ def test_without_data_it_is_the_embedded_recipe(tmp_path: Path, monkeypatch: pyt
 
     def train_embedded(out: Path, *, resume: bool) -> Path:
         asked.append((out, resume))
-        return out / "model"
+        trained = Path(shutil.copytree(EMBEDDED, out / "model"))
+        config = json.loads((trained / "config.json").read_text())
+        (trained / "config.json").write_text(json.dumps(config | {"thresholds": {"tags": 0.5}, "calibration": {}}))
+        return trained
 
     monkeypatch.setattr(train, "train_embedded", train_embedded)
+    monkeypatch.setattr(command, "TUNING_REGIONS", 10)
     assert invoke("--preset", "embedded", "--out", tmp_path, "--resume", "--threads", 1).exit_code == 0
     assert asked == [(tmp_path, True)]
+    # What training leaves open is chosen too: one command makes the model that is measured.
+    chosen = json.loads((tmp_path / "tuning.json").read_text())
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert config["thresholds"] == chosen["thresholds"] != {"tags": 0.5}
+    assert set(config["thresholds"]) == {"tags", "attributes"}
+    assert set(config["calibration"]) == {"tags", "attributes", "categories"}
 
 
 def test_with_data_it_trains_on_them(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
