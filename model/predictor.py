@@ -9,7 +9,7 @@ Letters: R regions, V views, T texts, S view side in pixels.
 
 import itertools
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -124,15 +124,21 @@ class DynRefer:
 
         Raises `QueryError` with the `index` of the query at fault.
         """
+        return list(self.prepare_each(image, queries))
+
+    def prepare_each(self, image: Pixels, queries: Sequence[RegionQuery]) -> Iterator[PreparedRegion]:
+        """The same, one region at a time as they are asked for; whoever asks may rest in between.
+
+        For any thread, one at a time. Raises as `prepare` does, once it comes to the query at fault.
+        """
         grey, cutter = GreyImage(image), ViewCutter(image, self._config.view_size)
-        prepared = []
         for index, query in enumerate(queries):
             try:
-                prepared.append(self._prepare_one(grey, cutter, query))
+                prepared = self._prepare_one(grey, cutter, query)
             except QueryError as error:
                 error.index = index
                 raise
-        return prepared
+            yield prepared
 
     def _prepare_one(self, grey: GreyImage, cutter: ViewCutter, query: RegionQuery) -> PreparedRegion:
         started = time.perf_counter()

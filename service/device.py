@@ -10,7 +10,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -62,8 +62,11 @@ class Predictor(Protocol):
     def cache_stats(self) -> Mapping[str, CacheCounts]:
         """Of "views" (vision features) and "regions" (representations). Any thread."""
 
-    def prepare(self, image: Pixels, queries: Sequence[RegionQuery]) -> Sequence[PreparedRegion]:
-        """CPU, any thread. image: (H, W, 3) uint8 upright RGB. Raises QueryError with its index."""
+    def prepare_each(self, image: Pixels, queries: Sequence[RegionQuery]) -> Iterator[PreparedRegion]:
+        """One region per query and step. CPU, any thread, one at a time per image: (H, W, 3) uint8 upright RGB.
+
+        Raises QueryError with its index.
+        """
 
     def run(self, regions: Sequence[Any], should_stop: Callable[[], bool]) -> Sequence[Any]:
         """Device thread only; outputs in order; regions of different requests and tasks may share a call.
@@ -158,7 +161,7 @@ class Device:
         """One region through every stage, so that the first client does not pay for lazy initialisation."""
         rows, columns = np.mgrid[0:64, 0:64]
         image = np.stack([rows * 4, columns * 4, (rows + columns) * 2], axis=-1).astype(np.uint8)
-        self._sample = predictor.prepare(image, [RegionQuery(box=(16.0, 16.0, 48.0, 48.0))])
+        self._sample = list(predictor.prepare_each(image, [RegionQuery(box=(16.0, 16.0, 48.0, 48.0))]))
         for region, output in zip(self._sample, predictor.run(self._sample, _never), strict=True):
             predictor.finish(region, output)
 

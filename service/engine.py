@@ -1,33 +1,32 @@
 """What the routes talk to: it admits a request, has its image prepared, its regions run and its answer finished.
 
-Image work and `prepare` run in a small pool of worker threads, parsing and `finish` in another, so that neither waits
-behind a backlog of images; the event loop only waits. The device has a thread of its own (`device.py`).
+Image work and `prepare_each` run in a small pool of worker threads (`workers.py`), parsing and `finish` in another, so
+that neither waits behind a backlog of images; the event loop only waits. The device has a thread of its own
+(`device.py`).
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
-from model import ModelCard, RegionQuery
+from model import ModelCard
 from model.errors import DeviceMemoryError, ModelError
 
 from .batch_errors import ClosedError, ExpiredError, FullError
 from .batcher import Batcher, Limits
-from .device import Device, Pixels, Predictor, PreparedRegion
+from .device import Device, Predictor, PreparedRegion
 from .errors import DeadlineError, QueueFullError, UnavailableError
 from .metrics import Metrics
 from .outcomes import Described, finish_regions, total_stages
 from .settings import Settings
+from .workers import Ask, Decode, ImageWorkers
 
 Result = TypeVar("Result")
-
-Decode = Callable[[], Pixels]
-Ask = Callable[[int, int], list[RegionQuery]]
 
 REFUSALS = {
     "queue_full": "The queue is full; try again later.",
@@ -70,7 +69,7 @@ class Engine:
             limits, lambda region: region.num_views, DeviceMemoryError
         )
         self._device = Device(load, self._batcher, metrics, settings.device_stall_s, settings.device_grace_s)
-        self._workers = ThreadPoolExecutor(settings.worker_threads, thread_name_prefix="worker")
+        self._workers = ImageWorkers(settings.worker_threads, self._batcher, metrics)
         self._clerks = ThreadPoolExecutor(1, thread_name_prefix="clerk")
         self._draining = False
         self._describing = 0  # requests under way; touched by the event loop alone
@@ -124,8 +123,8 @@ class Engine:
         until = time.monotonic() + grace_s
         while self._describing and time.monotonic() < until:
             await asyncio.sleep(0.01)
-        for pool in (self._workers, self._clerks):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._workers.stop()
+        self._clerks.shutdown(wait=False, cancel_futures=True)
 
     async def parse(self, task: Callable[[], Result]) -> Result:
         """Run CPU work that is no image's in a thread: the reading of requests and the writing of answers."""
@@ -184,9 +183,8 @@ class Engine:
         write: Callable[[Described], Result],
         caller: Caller,
     ) -> Result:
-        loop = asyncio.get_running_loop()
         with self._batcher.admit(regions, caller.key, caller.deadline) as ticket:
-            source = await loop.run_in_executor(self._workers, lambda: self._prepare(predictor, decode, ask))
+            source = await self._workers.prepare(predictor, regions, decode, ask)
             submitted_ns = time.time_ns()
             outcomes = await asyncio.wrap_future(ticket.submit(source.prepared))
 
@@ -212,24 +210,3 @@ class Engine:
         phase = self.phase
         # Ready and yet refused: the device ended between two looks.
         return UnavailableError(f"The service is {(Phase.LOST if phase is Phase.READY else phase).value}.")
-
-    def _prepare(self, predictor: Predictor, decode: Decode, ask: Ask) -> "_Source":
-        if self._batcher.shares_cores:
-            self._batcher.await_gap()
-        began, began_ns = time.perf_counter(), time.time_ns()
-        pixels = decode()
-        decode_ms = (time.perf_counter() - began) * 1e3
-        height, width = pixels.shape[:2]
-        self._metrics.image_pixels.observe(height * width)
-        return _Source(width, height, began_ns, decode_ms, predictor.prepare(pixels, ask(width, height)))
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    """A decoded image's size and its regions, ready for the device."""
-
-    width: int
-    height: int
-    began_ns: int
-    decode_ms: float
-    prepared: Sequence[PreparedRegion]

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,13 +67,14 @@ class FakeRegion:
 @dataclass
 class FakePredictor:
     """run_hook: called with the boxes of each batch in the device thread; it may sleep, raise or end the
-    thread.
+    thread. prepare_hook: called with each query in the thread that prepares it.
 
     batches: the boxes of every batch run. run_threads: names of the threads that called `run`.
     """
 
     card: ModelCard = CARD
     run_hook: Callable[[Sequence[Corners]], None] = lambda boxes: None
+    prepare_hook: Callable[[RegionQuery], None] = lambda query: None
     batches: list[list[Corners]] = field(default_factory=list)
     run_threads: set[str] = field(default_factory=set)
     prepare_threads: set[str] = field(default_factory=set)
@@ -84,18 +85,18 @@ class FakePredictor:
         """Made up, but told apart."""
         return {"views": CacheStats(hits=3, misses=4), "regions": CacheStats(hits=1, misses=2)}
 
-    def prepare(self, image: NDArray[np.uint8], queries: Sequence[RegionQuery]) -> list[FakeRegion]:
+    def prepare_each(self, image: NDArray[np.uint8], queries: Sequence[RegionQuery]) -> Iterator[FakeRegion]:
         """Refuses what the real one refuses."""
-        self.prepare_threads.add(threading.current_thread().name)
         self.queries.extend(queries)
-        prepared = []
         for index, query in enumerate(queries):
+            self.prepare_threads.add(threading.current_thread().name)
             try:
-                prepared.append(_prepare(image, query))
+                self.prepare_hook(query)
+                prepared = _prepare(image, query)
             except QueryError as error:
                 error.index = index
                 raise
-        return prepared
+            yield prepared
 
     def run(self, regions: Sequence[FakeRegion], should_stop: Callable[[], bool] = lambda: False) -> list[float]:
         """One number per region."""

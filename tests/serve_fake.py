@@ -6,6 +6,8 @@ FAKE_BROKEN_LOAD: loading fails.
 
 import os
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 from model.errors import ModelNotFoundError
 from service.server import leave, listen, serve
@@ -18,7 +20,7 @@ from .faults import FaultyPredictor
 class UnloadablePredictor(FakePredictor):
     """Fails in the warm-up, as a missing model does while it is loaded."""
 
-    def prepare(self, image: object, queries: object) -> list[object]:  # type: ignore[override]
+    def prepare_each(self, image: object, queries: object) -> Iterator[Any]:
         """Never gets as far."""
         raise ModelNotFoundError("the model directory 'nowhere' does not exist")
 

@@ -125,6 +125,16 @@ def test_a_bad_box_names_its_query(model: DynRefer, image: NDArray[np.uint8], bo
     assert caught.value.index == 1 and isinstance(caught.value, QueryError) and caught.value.field == "box"
 
 
+def test_regions_are_prepared_as_they_are_asked_for(model: DynRefer, image: NDArray[np.uint8]) -> None:
+    steps = model.prepare_each(image, [RegionQuery(BOXES[0]), RegionQuery(BOXES[1]), RegionQuery((5, 5, 5, 9))])
+    for expected in model.prepare(image, [RegionQuery(box) for box in BOXES[:2]]):
+        (found,), (one,) = next(steps).passes, expected.passes
+        assert found.plan == one.plan and (found.views.images == one.views.images).all()
+    with pytest.raises(BoxError) as caught:
+        next(steps)
+    assert caught.value.index == 2
+
+
 def test_no_boxes_no_answers(model: DynRefer) -> None:
     assert model.describe(SCENE, []) == []
 

@@ -136,7 +136,7 @@ def test_unforeseen_errors_are_problems_too(ask: Asker, monkeypatch: pytest.Monk
     def fail(*_: object) -> None:
         raise KeyError("secret")
 
-    monkeypatch.setattr(ask.predictor, "prepare", fail)
+    monkeypatch.setattr(ask.predictor, "prepare_each", fail)
     response = ask.json()
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"

@@ -40,7 +40,7 @@ async def describe(engine: Engine, *sides: float) -> Described:
 
 def test_stages_of_a_request() -> None:
     predictor = FakePredictor()
-    prepared = predictor.prepare(IMAGE, [RegionQuery(box=(0, 0, 8, 8))] * 3)
+    prepared = list(predictor.prepare_each(IMAGE, [RegionQuery(box=(0, 0, 8, 8))] * 3))
     region = predictor.finish(prepared[0], 0.0)
     slow = replace(region, timings_ms={"views": 1.0, "vision": 5.0})
     outcomes = [Outcome(0.0, None, queue_ms, batch) for queue_ms, batch in ((1.0, 7), (2.0, 7), (9.0, 8))]
