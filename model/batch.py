@@ -66,6 +66,13 @@ class Memory:
         self.views: ByteCache[VisionFeatures] = ByteCache(capacity // 2)
         self.regions: ByteCache[Tensor] = ByteCache(capacity - capacity // 2)
 
+    def clear(self) -> bool:
+        """Give the device its memory back. Whether there was any to give."""
+        held = bool(self.views.stats.entries or self.regions.stats.entries)
+        self.views.clear()
+        self.regions.clear()
+        return held
+
 
 class _Clock:
     """Times of the stages in milliseconds; waits for the device, so that a stage pays for its own work.

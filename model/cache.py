@@ -68,6 +68,11 @@ class ByteCache(Generic[Value]):
             _, (_, gone) = self._held.popitem(last=False)
             self._bytes -= gone
 
+    def clear(self) -> None:
+        """Forget every value; the counts of look-ups go on."""
+        self._held.clear()
+        self._bytes = 0
+
 
 def view_digest(image: NDArray[np.uint8]) -> Digest:
     """Of a view's pixels as the network takes them, (3, S, S) uint8: the crop's place and its source do not matter.

@@ -17,10 +17,10 @@ from typing import Self
 from PIL import Image
 
 from model.answers import Findings, answer_attributes, answer_caption, answer_categories, answer_tags, check_finite
-from model.batch import Memory, Pass, run_passes
+from model.batch import BatchResult, Memory, Pass, run_passes
 from model.cache import CacheStats
 from model.device import guarded
-from model.errors import QueryError
+from model.errors import DeviceMemoryError, QueryError
 from model.geometry import Box
 from model.loading import LoadedModel, load_model
 from model.pixels import Pixels, upright_pixels
@@ -161,12 +161,21 @@ class DynRefer:
         """One batch through the network. An answer does not depend on what else is in the batch.
 
         should_stop: asked between stages and between caption tokens; once it says so, `StoppedError` is raised.
-        Raises `DeviceMemoryError` where the batch does not fit the device, `DeviceLostError` where the device is gone.
+        Raises `DeviceMemoryError` where the batch does not fit the device, even with nothing remembered on it,
+        `DeviceLostError` where the device is gone.
         """
         passes = [each for region in regions for each in region.passes]
-        result = guarded(lambda: run_passes(self._loaded, passes, self._memory, should_stop))
+        try:
+            result = self._run_once(passes, should_stop)
+        except DeviceMemoryError:
+            if not self._memory.clear():
+                raise
+            result = self._run_once(passes, should_stop)
         rest = iter(result.findings)
         return [RegionOutput(tuple(itertools.islice(rest, len(r.passes))), result.timings_ms) for r in regions]
+
+    def _run_once(self, passes: Sequence[Pass], should_stop: Callable[[], bool] | None) -> BatchResult:
+        return guarded(lambda: run_passes(self._loaded, passes, self._memory, should_stop))
 
     def finish(self, region: PreparedRegion, output: RegionOutput) -> RegionDescription:
         """The records of one region. Raises `OutputError` where the network gave NaN or infinity."""

@@ -39,6 +39,15 @@ def test_never_above_its_bound() -> None:
         assert cache.stats.bytes == sum(size for _, size in cache._held.values())
 
 
+def test_cleared_it_holds_nothing_and_goes_on() -> None:
+    cache = ByteCache[str](10)
+    cache.put(b"a", "a", 6)
+    cache.clear()
+    assert cache.get(b"a") is None and cache.stats == CacheStats(misses=1)
+    cache.put(b"b", "b", 10)
+    assert cache.get(b"b") == "b" and cache.stats.bytes == 10
+
+
 def test_off_by_a_bound_of_nothing() -> None:
     cache = ByteCache[str](0)
     cache.put(b"a", "a", 0)

@@ -1,15 +1,19 @@
 """The embedded model through the Python door: tasks, views, batches, thresholds."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from model import BoxError, DynRefer, QueryError, RegionDescription, RegionQuery, Task, ViewPolicy, ViewsError
-from model.errors import OutputError, StoppedError
+from model.batch import BatchResult, Memory, Pass, run_passes
+from model.errors import DeviceMemoryError, OutputError, StoppedError
+from model.loading import LoadedModel
 from model.pixels import upright_pixels
 
 SCENE = Path(__file__).parent.parent / "docs" / "images" / "scene.png"
@@ -172,6 +176,34 @@ def test_a_batch_stops_when_nobody_waits_for_it(model: DynRefer, image: NDArray[
         answers = iter([False] * after + [True])
         with pytest.raises(StoppedError):
             model.run(regions, lambda answers=answers: next(answers))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("needs", ["what is remembered", "more than there is"])
+def test_a_batch_without_room_gets_what_is_remembered(
+    model: DynRefer, image: NDArray[np.uint8], needs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remembering = DynRefer(model._loaded, cache_bytes=64 << 20)
+    first, second = ([region] for region in model.prepare(image, [RegionQuery(box) for box in BOXES[:2]]))
+    expected = model.finish(second[0], model.run(second)[0])
+    held: list[int] = []
+
+    def run_or_fail(loaded: LoadedModel, passes: Sequence[Pass], memory: Memory, stop: None) -> BatchResult:
+        held.append(sum(stats.bytes for stats in remembering.cache_stats.values()))
+        if held[-1] or needs == "more than there is":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return run_passes(loaded, passes, memory, stop)
+
+    remembering.run(first)
+    monkeypatch.setattr("model.predictor.run_passes", run_or_fail)
+    if needs == "what is remembered":
+        same(model.finish(second[0], remembering.run(second)[0]), expected, 0)
+        assert [bool(each) for each in held] == [True, False] and remembering.cache_stats["regions"].entries == 1
+        return
+    for runs in (2, 1):  # once more where something was remembered, and not where nothing is
+        held.clear()
+        with pytest.raises(DeviceMemoryError):
+            remembering.run(second)
+        assert len(held) == runs and not sum(stats.bytes for stats in remembering.cache_stats.values())
 
 
 @pytest.mark.parametrize("part", ["tags", "attributes", "categories", "caption"])
