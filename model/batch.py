@@ -133,10 +133,11 @@ def _represent(loaded: LoadedModel, passes: Sequence[Pass], memory: Memory, cloc
     found = {key: memory.regions.get(key) for key in dict.fromkeys(keys)}
     missing = [key for key, value in found.items() if value is None]
     computed = _compute(loaded, [passes[keys.index(key)] for key in missing], revision, memory, clock)
-    for key, row in zip(missing, computed, strict=True):
-        found[key] = row
-        if memory.regions.capacity:
-            memory.regions.put(key, row.clone(), row.nbytes)  # a row of its own, not a part of the batch
+    found |= dict(zip(missing, computed, strict=True))
+    if memory.regions.capacity:
+        for place in _sound(computed):
+            own = computed[place].clone()  # not a part of the batch
+            memory.regions.put(missing[place], own, own.nbytes)
     if len(missing) < len(keys):
         computed = torch.stack([row for key in keys if (row := found[key]) is not None])
     clock.lap("represent")
@@ -169,15 +170,21 @@ def _encode(loaded: LoadedModel, passes: Sequence[Pass], revision: str, memory: 
         stacked = torch.from_numpy(np.stack([images[each] for each in new]))
         encoded = loaded.network.encode_in_parts(stacked.to(loaded.device))
         parts.append(encoded)
-        for place, digest in enumerate(new if memory.views.capacity else ()):
+        for place in _sound(encoded.map) if memory.views.capacity else ():
             one = encoded.at(place)
-            memory.views.put(keys[digest], one, one.nbytes)
+            memory.views.put(keys[new[place]], one, one.nbytes)
     order = [digest for digest, features in held.items() if features is not None] + new
     if order == index:
         return VisionFeatures.join(parts)
     places = {digest: place for place, digest in enumerate(order)}
     rows = torch.tensor([places[digest] for digest in index], device=loaded.device)
     return VisionFeatures.join(parts).take(rows)
+
+
+def _sound(values: Tensor) -> list[int]:
+    """The rows without NaN or infinity: a device's passing fault must not be remembered."""
+    rows: list[int] = values.isfinite().flatten(1).all(dim=1).nonzero().flatten().tolist()
+    return rows
 
 
 def _logits(

@@ -12,6 +12,7 @@ from model.answers import Findings
 from model.batch import Memory, Pass, run_passes
 from model.cache import CacheStats
 from model.loading import LoadedModel, load_model
+from model.network.vision import VisionFeatures
 from model.pixels import upright_pixels
 from model.predictor import DynRefer
 from model.records import RegionQuery, Task
@@ -154,6 +155,18 @@ def test_without_a_cache_nothing_is_remembered(loaded: LoadedModel, counted: Cou
         model.run(model.prepare(image, [RegionQuery(BOXES[0], views=(0, 0.2, 1.0))]))
     assert counted.views == 6 and counted.regions == 2
     assert set(model.cache_stats.values()) == {CacheStats()}
+
+
+def test_a_passing_fault_is_not_remembered(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, image = DynRefer(loaded, cache_bytes=ROOM), upright_pixels(SCENE)
+    regions = model.prepare(image, [RegionQuery(BOXES[0], (Task.TAGS,), views=(0, 0.2, 0.4))])
+    encode = loaded.network.encode_in_parts
+    broken = VisionFeatures(encode(torch.zeros(3, 3, 64, 64, dtype=torch.uint8)).map * torch.nan, None)
+    with monkeypatch.context() as fault:
+        fault.setattr(loaded.network, "encode_in_parts", lambda images: broken)
+        assert np.isnan(model.run(regions)[0].findings[0].tags).all()
+    assert np.isfinite(model.run(regions)[0].findings[0].tags).all()
+    assert model.cache_stats["regions"].entries == 1 and model.cache_stats["views"].entries == 3
 
 
 def test_one_pixel_or_another_box_is_another_region(loaded: LoadedModel, counted: Counted) -> None:

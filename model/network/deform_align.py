@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ def deformable_sampling(value: Tensor, offset_mask: Tensor, sampling: Sampling) 
         for corner_y, near_y in ((y_low, 1 - (y - y_low)), (y_low + 1, y - y_low)):
             inside = (corner_x >= 0) & (corner_x < width) & (corner_y >= 0) & (corner_y < height)
             pixel = (corner_y.clamp(0, height - 1) * width + corner_x.clamp(0, width - 1)).long()
+            # A NaN has no pixel: its own weight carries it on, where an index out of bounds would end a GPU's context.
+            pixel.clamp_(0, height * width - 1)
             weights.scatter_add_(-1, pixel, near_x * near_y * modulation * inside)
     # (N, Ho, Wo, G, HW) -> (N, G, HoWo, HW)
     weights = weights.flatten(1, 2).transpose(1, 2).to(value.dtype)
@@ -120,6 +123,19 @@ class DeformableAlignment(nn.Module):
 
     def offsets(self, target: Tensor, reference: Tensor) -> Tensor:
         """The offset and modulation map: (N, H, W, channels)."""
-        pair = self.pair(torch.cat((target, reference), dim=1))
-        offset_mask: Tensor = self.offset_mask(pair.permute(0, 2, 3, 1))
+        offset_mask: Tensor = self.offset_mask(self.convolve(target, reference).permute(0, 2, 3, 1))
         return offset_mask
+
+    def convolve(self, target: Tensor, reference: Tensor) -> Tensor:
+        """The grouped convolution of the pair: (N, C, H, W) each -> (N, C, H, W).
+
+        Two channels per group as two convolutions of one channel and a sum: a true depthwise convolution has kernels
+        of its own on every device, twice as fast as a grouped one on a CPU.
+        """
+        pair, convolution = torch.cat((target, reference), dim=1), self.pair
+        weight = convolution.weight.reshape(-1, 1, *convolution.kernel_size)
+        single = functional.conv2d(pair, weight, padding=convolution.padding, groups=len(weight))
+        first, second = single.unflatten(1, (-1, 2)).unbind(2)
+        assert convolution.bias is not None
+        convolved: Tensor = first + second + convolution.bias.view(-1, 1, 1)
+        return convolved
