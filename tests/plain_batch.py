@@ -21,12 +21,12 @@ from .network.plain_language import plain_generate
 def plain_passes(loaded: LoadedModel, passes: Sequence[Pass]) -> list[Findings]:
     """Findings per pass, whatever its tasks: all of them for every pass."""
     network, texts = loaded.network, loaded.texts
-    images = torch.from_numpy(np.stack([each.views.images for each in passes]))
-    boxes = torch.from_numpy(np.stack([each.views.boxes for each in passes]))
+    images = torch.from_numpy(np.stack([each.views.images for each in passes])).to(loaded.device)
+    boxes = torch.from_numpy(np.stack([each.views.boxes for each in passes])).to(loaded.device)
     output = network(images, boxes, texts.tags, texts.attributes)
-    categories = network.region_text_decoder(output.representation, texts.categories).float().numpy()
-    tags = output.tag_logits.float().numpy()
-    prompts = output.region_text_logits.float()
+    categories = network.region_text_decoder(output.representation, texts.categories).float().cpu().numpy()
+    tags = output.tag_logits.float().cpu().numpy()
+    prompts = output.region_text_logits.float().cpu()
     owner = torch.tensor(loaded.vocabulary.attribute_owner)
     count = len(loaded.vocabulary.attributes)
     attributes = torch.stack([prompts[:, owner == index].amax(1) for index in range(count)], dim=1).numpy()
@@ -43,6 +43,7 @@ def _captions(
     words = [control_words(loaded, tags[row], passes[row].controls) for row in rows]
     limit = loaded.network.config.max_control_tokens
     ids = loaded.language_tokenizer(words, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+    ids = ids.to(loaded.device)
     found = plain_generate(loaded.network.language, region[rows], ids.input_ids, ids.attention_mask)
     columns = (found.tokens.tolist(), found.score.tolist(), found.logprob_sum.tolist(), found.length.tolist())
     return {

@@ -18,12 +18,14 @@ def measure_agreement(regions: int) -> tuple[dict[str, Any], str]:
     """Shares of regions with the same views and the same caption, and of tags that are above the threshold in both:
     report and table."""
     drawn = RegionSet.draw(World.load(), SpritePack.load(), "test", scenes_seed=SEED, regions=regions)
-    exact, short = (_describe(drawn, dtype) for dtype in ("float32", "bfloat16"))
+    models = [DynRefer.load("embedded", device="cpu", dtype=dtype) for dtype in ("float32", "bfloat16")]
+    exact, short = (_describe(drawn, model) for model in models)
     tags = [({x.name for x in a.tags or ()}, {x.name for x in b.tags or ()}) for a, b in zip(exact, short, strict=True)]
     both, either = sum(len(a & b) for a, b in tags), sum(len(a | b) for a, b in tags)
     captions = [a.caption is not None and a.caption.text == _text(b) for a, b in zip(exact, short, strict=True)]
     report = {
         **provenance(),
+        "revision": models[0].card.revision,
         "regions": len(exact),
         "views_identical": _share([a.plan == b.plan for a, b in zip(exact, short, strict=True)]),
         "tags_in_both": round(both / max(either, 1), 4),
@@ -35,8 +37,7 @@ def measure_agreement(regions: int) -> tuple[dict[str, Any], str]:
     return report, "\n".join(lines)
 
 
-def _describe(drawn: RegionSet, dtype: str) -> list[RegionDescription]:
-    model = DynRefer.load("embedded", device="cpu", dtype=dtype)
+def _describe(drawn: RegionSet, model: DynRefer) -> list[RegionDescription]:
     answers: list[RegionDescription] = []
     for scene in drawn.scenes:
         queries = [RegionQuery(each.box, top_k=EVERY_TAG) for each in scene.objects]

@@ -46,7 +46,7 @@ def measure_company(regions: int, dtype: str = "float32") -> tuple[dict[str, Any
                 other += numbers.tobytes() != alone[index].tobytes()
                 largest = max(largest, _distance(numbers, alone[index]))
         rows.append({"batch": size, "regions": len(order), "other": other, "largest_difference": largest})
-    report = {**provenance(), "dtype": dtype, "rows": rows}
+    report = {**provenance(), "revision": model.card.revision, "dtype": dtype, "rows": rows}
     lines = [heading(report), "", "| regions in a batch | regions | other numbers than alone | largest difference |"]
     lines.append("|---|---|---|---|")
     for row in rows:

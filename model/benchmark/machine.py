@@ -17,13 +17,15 @@ SIDE_CPU, SIDE_GPU = 1024, 8192  # of the square matrices whose product gives th
 COPY_BYTES = 1 << 28
 
 
-def provenance() -> dict[str, Any]:
-    """Machine, versions, commit (with a mark if the tree has changes), date."""
+def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Machine, versions, commit (with a mark if the tree has changes other than results), date."""
+    device = torch.device(device)
+    changes = _git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results")
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if _git("status", "--porcelain", "-uno") else ""),
+        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if changes else ""),
         "processor": _processor(),
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,

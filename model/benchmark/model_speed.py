@@ -16,7 +16,7 @@ import torch
 from model.batch import BatchResult, Memory, Pass, run_passes
 from model.benchmark.counts import Ceilings, count_costs, floor_seconds
 from model.benchmark.machine import copy_gb_s, gemm_gflops, provenance, wait_for
-from model.benchmark.workload import Workload, random_model, random_passes
+from model.benchmark.workload import Workload, random_config, random_model, random_passes
 from model.loading import LoadedModel
 from model.records import ALL_TASKS, Task
 
@@ -49,6 +49,7 @@ class _Times:
     processor: list[float] = field(default_factory=list)
     reference: list[float] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)
+    peak_bytes: int = 0  # on a GPU, while a batch runs
 
 
 def measure_model(plan: Plan, reference: Reference | None, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -58,7 +59,7 @@ def measure_model(plan: Plan, reference: Reference | None, tell: Callable[[str],
     rows: list[dict[str, Any]] = []
     measured: list[_Times] = []
     for name in plan.dtypes:
-        loaded = random_model(plan.preset, plan.work, plan.device, DTYPES[name])
+        loaded = random_model(random_config(plan.preset, plan.work), plan.work, plan.device, DTYPES[name])
         for regions in plan.regions:
             for tasks in plan.tasks:
                 passes = random_passes(loaded.network.config, regions, _tasks(tasks))
@@ -76,7 +77,7 @@ def measure_model(plan: Plan, reference: Reference | None, tell: Callable[[str],
         _add_official(row, times)
     gemm = {name: statistics.median(one[name] for times in measured for one in times.rates) for name in dtypes}
     return {
-        **provenance(),
+        **provenance(plan.device),
         "gemm_gflops": {name: round(rate, 1) for name, rate in gemm.items()},
         "copy_gb_s": round(copy, 1),
         "rows": rows,
@@ -96,12 +97,16 @@ def _repeat(
     for _ in range(plan.repeats):
         before = _rates(plan, dtypes)
         wait_for(plan.device)
+        if plan.device.type == "cuda":  # the matrices of the rates are not the model's
+            torch.cuda.reset_peak_memory_stats(plan.device)
         started, worked = time.perf_counter(), time.process_time()
         result = run_passes(loaded, passes, memory)
         wait_for(plan.device)
         times.seconds.append(time.perf_counter() - started)
         times.processor.append(time.process_time() - worked)
         times.parts.append(result.parts_ms)
+        if plan.device.type == "cuda":
+            times.peak_bytes = max(times.peak_bytes, torch.cuda.max_memory_allocated(plan.device))
         after = _rates(plan, dtypes)
         times.rates.append({name: (before[name] + after[name]) / 2 for name in dtypes})
         if reference is not None:
@@ -142,8 +147,7 @@ def _medians(times: _Times, regions: int, device: torch.device) -> dict[str, Any
         ratios = [slow / fast for slow, fast in zip(times.reference, times.seconds, strict=True)]
         found |= {"reference_seconds": round(reference, 4), "speedup": round(statistics.median(ratios), 2)}
     if device.type == "cuda":
-        found["peak_memory_gb"] = round(torch.cuda.max_memory_allocated(device) / 1e9, 2)
-        torch.cuda.reset_peak_memory_stats(device)
+        found["peak_memory_gb"] = round(times.peak_bytes / 1e9, 2)
     return found
 
 

@@ -9,7 +9,7 @@ import torch
 from model.batch import Memory, run_passes
 from model.benchmark.machine import provenance, wait_for
 from model.benchmark.tables import heading
-from model.benchmark.workload import Workload, random_model, random_passes
+from model.benchmark.workload import Workload, random_config, random_model, random_passes
 from model.records import Task
 
 ROOM = 1 << 30
@@ -17,7 +17,8 @@ ROOM = 1 << 30
 
 def measure_repeats(preset: str, device: torch.device, repeats: int) -> tuple[dict[str, Any], str]:
     """Tags of one region never seen, then categories and attributes of the same views: report and table."""
-    loaded = random_model(preset, Workload(), device, torch.float32)
+    work = Workload()
+    loaded = random_model(random_config(preset, work), work, device, torch.float32)
     asked = {task: random_passes(loaded.network.config, 1, (task,)) for task in (Task.CATEGORIES, Task.ATTRIBUTES)}
     times: dict[Task, list[tuple[float, float]]] = {task: [] for task in asked}
 
@@ -35,7 +36,7 @@ def measure_repeats(preset: str, device: torch.device, repeats: int) -> tuple[di
             again = seconds(task, memory)
             if number:  # the first round warms up
                 pairs.append((first, again))
-    report: dict[str, Any] = {**provenance(), "preset": preset, "rows": []}
+    report: dict[str, Any] = {**provenance(device), "preset": preset, "rows": []}
     lines = [heading(report), "", "| task | first, ms | representation known, ms | ratio |", "|---|---|---|---|"]
     for task, pairs in times.items():
         first, again = (statistics.median(column) * 1e3 for column in zip(*pairs, strict=True))

@@ -56,16 +56,16 @@ def random_network(config: DynReferConfig, device: torch.device, dtype: torch.dt
         # transformers leaves this one untyped.
         network: DynReferModel = DynReferModel._from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     network.qformer.float()  # as the released model has it, and as loading leaves it
-    network.query_tokens.data = network.query_tokens.data.float()
+    for kept in (network.query_tokens, network.region_text_temperature, network.region_text_bias):
+        kept.data = kept.data.float()
     network.image_mean, network.image_std = network.image_mean.float(), network.image_std.float()
     network.train(False)
     network.requires_grad_(False)
     return network
 
 
-def random_model(name: str, work: Workload, device: torch.device, dtype: torch.dtype) -> LoadedModel:
-    """As `load_model` gives one, but random."""
-    config = random_config(name, work)
+def random_model(config: DynReferConfig, work: Workload, device: torch.device, dtype: torch.dtype) -> LoadedModel:
+    """As `load_model` gives one, but random; config: usually of `random_config`."""
     network, vocabulary = random_network(config, device, dtype), _vocabulary(work)
     generator = torch.Generator().manual_seed(1)
     width = config.text_config.projection_dim

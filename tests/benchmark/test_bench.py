@@ -16,7 +16,7 @@ from model.benchmark.counts import Ceilings, Cost, count_costs, floor_seconds
 from model.benchmark.model_speed import Plan, measure_model
 from model.benchmark.repeats import measure_repeats
 from model.benchmark.tables import model_table
-from model.benchmark.workload import Workload, random_model, random_passes
+from model.benchmark.workload import Workload, random_config, random_model, random_passes
 from model.config import preset
 from model.records import ALL_TASKS
 
@@ -66,7 +66,7 @@ def test_the_table_has_a_line_per_row_and_names_the_largest_gaps(report: dict[st
 
 def test_the_random_model_answers_as_the_plain_way_does() -> None:
     """The same network and regions that are timed; captions of exactly the tokens asked for."""
-    loaded = random_model("embedded", SMALL, CPU, torch.float32)
+    loaded = random_model(random_config("embedded", SMALL), SMALL, CPU, torch.float32)
     passes = random_passes(loaded.network.config, 3, ALL_TASKS)
     found, plain = run_passes(loaded, passes, Memory(0)).findings, plain_passes(loaded, passes)
     for ours, theirs in zip(found, plain, strict=True):
@@ -127,7 +127,7 @@ def test_mistakes_are_one_line(arguments: tuple[str, ...], words: str) -> None:
 
 
 def test_every_workload_has_control_words_enough() -> None:
-    loaded = random_model("embedded", SMALL, CPU, torch.float32)
+    loaded = random_model(random_config("embedded", SMALL), SMALL, CPU, torch.float32)
     (one,) = random_passes(loaded.network.config, 1, ALL_TASKS)
     limit = loaded.network.config.max_control_tokens
     ids = loaded.language_tokenizer([",".join(one.controls)], truncation=True, max_length=limit).input_ids[0]

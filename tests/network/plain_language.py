@@ -32,13 +32,13 @@ def plain_generate(
     is_end = tokens[:, 1:] == config.eos_token_id
     length = torch.where(is_end.any(dim=1), is_end.int().argmax(dim=1) + 1, tokens.shape[1] - 1)
     # transformers pads with the end token where the padding token is number 0
-    behind = torch.arange(tokens.shape[1]) > length[:, None]
+    behind = torch.arange(tokens.shape[1], device=tokens.device) > length[:, None]
     tokens = tokens.masked_fill(behind, config.pad_token_id)
     if beams > 1:
         score = found.sequences_scores.float()
         return Generated(tokens, score, score * length.float() ** penalty, length)
     steps = torch.stack(found.scores, dim=1).log_softmax(-1)  # (R, L, vocabulary)
     chosen = steps.gather(2, tokens[:, 1:, None]).squeeze(2)
-    within = torch.arange(chosen.shape[1]) < length[:, None]
+    within = torch.arange(chosen.shape[1], device=chosen.device) < length[:, None]
     total = torch.where(within, chosen, 0.0).sum(dim=1)
     return Generated(tokens, total / length**penalty, total, length)
