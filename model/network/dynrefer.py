@@ -46,8 +46,9 @@ class DynReferModel(PreTrainedModel):
     image_std: Tensor
     _supports_sdpa = True
     _no_split_modules = ["Blip2EncoderLayer", "Blip2QFormerLayer", "T5Block", "CLIPEncoderLayer", "TextRegionLayer"]
-    # The released model computes the Q-Former in float32 whatever the rest is (section 3.2).
-    _keep_in_fp32_modules_strict = ["qformer", "query_tokens"]
+    # The released model computes the Q-Former in float32 whatever the rest is (section 3.2). The two numbers of the
+    # head turn cosines into logits in float32; rounded, they would shift every one of them.
+    _keep_in_fp32_modules_strict = ["qformer", "query_tokens", "region_text_temperature", "region_text_bias"]
 
     def __init__(self, config: DynReferConfig) -> None:
         super().__init__(config)
