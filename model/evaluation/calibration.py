@@ -47,14 +47,18 @@ def fit_softmax(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[s
     return {"scale": float(np.exp(found.x)), "bias": 0.0}
 
 
-def calibration_error(probabilities: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS) -> float:
+def calibration_error(
+    probabilities: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS, first: int = 0
+) -> float | None:
     """Expected calibration error: the mean gap between probability and share of right ones; both (N,).
 
-    Bins of equal width over [0, 1], weighted by how many fall into them.
+    Bins of equal width over [0, 1], weighted by how many fall into them. first: the bins before it are left out; None
+    where nothing is left.
     """
     place = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(place, probabilities - right, minlength=bins)
-    return float(np.abs(gaps).sum() / len(probabilities))
+    gaps = np.bincount(place, probabilities - right, minlength=bins)[first:]
+    count = int((place >= first).sum())
+    return float(np.abs(gaps).sum() / count) if count else None
 
 
 def recognition_calibration_errors(
@@ -62,15 +66,18 @@ def recognition_calibration_errors(
     categories: NDArray[np.int64],
     tags: NDArray[np.bool_],
     attributes: NDArray[np.int8],
-) -> dict[str, float]:
+    first: int = 0,
+) -> dict[str, float | None]:
     """Expected calibration error per task: of every tag, every known attribute, and the best category alone.
 
+    first: the bins before it are left out. Most tags and attributes are rightly held to be all but impossible: with
+    them in the mean an error is small whatever the rest is worth.
     probabilities: task -> (R, T | A | K). categories: (R,). tags: (R, T). attributes: (R, A), -1 unknown.
     """
     known = attributes >= 0
     best = probabilities[Task.CATEGORIES]
     return {
-        "tags": calibration_error(probabilities[Task.TAGS].ravel(), tags.ravel()),
-        "attributes": calibration_error(probabilities[Task.ATTRIBUTES][known], attributes[known] == 1),
-        "categories": calibration_error(best.max(axis=1), best.argmax(axis=1) == categories),
+        "tags": calibration_error(probabilities[Task.TAGS].ravel(), tags.ravel(), first=first),
+        "attributes": calibration_error(probabilities[Task.ATTRIBUTES][known], attributes[known] == 1, first=first),
+        "categories": calibration_error(best.max(axis=1), best.argmax(axis=1) == categories, first=first),
     }

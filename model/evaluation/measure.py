@@ -82,11 +82,13 @@ def measure(
     if directory is not None:
         figures["megabytes"] = megabytes(directory)
     figures["core_ms_per_region"] = core_ms_per_region(predictor, main)
-    errors = recognition_calibration_errors(found.probabilities, main.categories, main.tags, main.attributes)
+    truth = (main.categories, main.tags, main.attributes)
+    errors, others = (recognition_calibration_errors(found.probabilities, *truth, first=first) for first in (0, 1))
     order = (*HEADLINE, *(name for name in figures if name not in HEADLINE))
     result = {
         **plain_figures({name: figures[name] for name in order}),
         "calibration_error": plain_values(errors),
+        "calibration_error_beyond_first_bin": plain_values(others),
         "regions": counts,
         "model": predictor.card.name,
         "revision": predictor.card.revision,

@@ -49,6 +49,14 @@ def test_calibration_error_by_hand() -> None:
     assert calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0.0
 
 
+def test_many_impossible_answers_do_not_hide_the_others() -> None:
+    probabilities = np.array([*[0.0] * 98, 0.5, 0.5])
+    right = np.array([*[False] * 98, True, True])
+    assert calibration_error(probabilities, right) == pytest.approx(0.01)
+    assert calibration_error(probabilities, right, first=1) == pytest.approx(0.5)
+    assert calibration_error(probabilities[:98], right[:98], first=1) is None
+
+
 def test_errors_per_task_leave_unknown_attributes_out() -> None:
     probabilities = {
         Task.CATEGORIES: np.array([[0.7, 0.3], [0.2, 0.8]]),

@@ -41,6 +41,7 @@ def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.Captu
     assert result["core_ms_per_region"] > 0
     assert result["standard_errors"]["class"] == 0.0 and result["standard_errors"]["class_unseen_style"] is None
     assert result["calibration_error"]["tags"] == pytest.approx(0.1)
+    assert result["calibration_error_beyond_first_bin"]["tags"] == pytest.approx(0.1)
     assert result["regions"]["test"] >= 100 > 60 > result["regions"]["heldout_pairs"] >= 40
     assert result["regions"]["unseen_style"] == 0
     assert (result["model"], result["revision"], result["scenes_seed"]) == ("oracle", "1", 3)
