@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 import random
 import shutil
 import warnings
@@ -28,10 +29,13 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from model.training.real.disk import replace_text, sync
 from model.training.real.errors import TrainingError
 
 _PARTIAL = ".partial"
 _PROGRESS = "progress.json"
+# What torch, pickle and json raise for files that are missing, cut off, empty or full of zeros.
+_SPOILT = (OSError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError, CheckpointException)
 _TRAINED_ONLY = StateDictOptions(ignore_frozen_params=True, strict=False)
 
 
@@ -58,12 +62,15 @@ class Checkpoints:
         self._accelerator.wait_for_everyone()
         with _unalarmed():
             save(_state(model, optimiser), checkpoint_id=partial, no_dist=self._accelerator.num_processes == 1)
-        torch.save(_random_state(), partial / f"random-{self._accelerator.process_index}.pt")
+        random_file = partial / f"random-{self._accelerator.process_index}.pt"
+        torch.save(_random_state(), random_file)
+        sync(random_file)  # torch itself syncs the files above
         self._accelerator.wait_for_everyone()
         if self._accelerator.is_main_process:
             whole = {"step": step, "processes": self._accelerator.num_processes, **progress}
-            (partial / _PROGRESS).write_text(json.dumps(whole) + "\n", encoding="utf-8")
+            replace_text(partial / _PROGRESS, json.dumps(whole) + "\n")  # syncs the folder's names too
             partial.replace(self._folder / f"step-{step:08d}")
+            sync(self._folder)
             self._prune()
         self._accelerator.wait_for_everyone()
 
@@ -87,7 +94,7 @@ class Checkpoints:
             with _unalarmed():
                 load(state, checkpoint_id=path, no_dist=alone)
             _restore_random(torch.load(path / f"random-{self._accelerator.process_index}.pt", weights_only=True))
-        except (OSError, ValueError, KeyError, RuntimeError, CheckpointException) as error:
+        except _SPOILT as error:
             reason = str(error).strip().split("\n")[0]
             raise TrainingError(
                 f"the checkpoint {path} cannot be read ({reason}); remove it to go on from the one before."

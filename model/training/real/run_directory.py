@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -12,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.training.real.disk import replace_text
 from model.training.real.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -53,19 +53,19 @@ class RunDirectory:
             raise TrainingError(f"cannot write into --out {self.path}: {error.strerror or error}.") from error
 
     def _write_beginning(self, settings: Mapping[str, Any], session: Mapping[str, Any], first_step: int) -> None:
-        self._replace(SETTINGS, json.dumps(settings, indent=1) + "\n")
+        replace_text(self.path / SETTINGS, json.dumps(settings, indent=1) + "\n")
         sessions = self._sessions()
         sessions.append({**session, "first_step": first_step})
-        self._replace(SESSIONS, json.dumps(sessions, indent=1) + "\n")
+        replace_text(self.path / SESSIONS, json.dumps(sessions, indent=1) + "\n")
         lines = self._log_lines()
         kept = [line for line in lines if json.loads(line)["step"] <= first_step]
-        self._replace(LOG, "".join(line + "\n" for line in kept))
+        replace_text(self.path / LOG, "".join(line + "\n" for line in kept))
         self._board = self._open_board(first_step)
 
     def data_digests(self) -> dict[str, str]:
-        """The digests of the annotation files as the first session saw them."""
-        sessions = self._sessions()
-        return dict(sessions[0]["data"]) if sessions else {}
+        """The digests of annotations, vocabulary and start as the session saw them that began with step 0."""
+        began = [session for session in self._sessions() if session["first_step"] == 0]
+        return dict(began[-1]["data"]) if began else {}  # an earlier one was killed before its first checkpoint
 
     def _sessions(self) -> list[dict[str, Any]]:
         try:
@@ -100,11 +100,6 @@ class RunDirectory:
         """Flush TensorBoard's file."""
         if self._board is not None:
             self._board.close()
-
-    def _replace(self, name: str, text: str) -> None:
-        temporary = self.path / f".{name}.tmp"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, self.path / name)
 
 
 def session_facts(seed: int, processes: int, device: str, data: Mapping[str, str]) -> dict[str, Any]:
