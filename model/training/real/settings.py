@@ -137,6 +137,8 @@ class TrainingSettings:
         found: dict[str, Any] = {}
         for name, value in dataclasses.asdict(self).items():
             found[name] = str(value.absolute()) if isinstance(value, Path) else value
+        if self.init != "embedded":
+            found["init"] = str(Path(self.init).absolute())
         return json.loads(json.dumps(found))  # type: ignore[no-any-return]  # json gives Any
 
 

@@ -82,13 +82,19 @@ def test_the_defaults_are_the_recipe(train: Path) -> None:
 
 def test_settings_survive_their_file(train: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(train.parent)
-    settings = settings_of({"train": Path("train.json"), "unfreeze": ("vision",), "lora_rank": 4})
+    settings = settings_of({"train": Path("train.json"), "init": "start", "unfreeze": ("vision",), "lora_rank": 4})
     stored = json.loads(json.dumps(settings.as_json()))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     again = resumed_settings({}, stored)
-    assert again.train == train and again.unfreeze == ("vision",)
+    assert again.train == train and again.init == str(train.parent / "start") and again.unfreeze == ("vision",)
     assert again.as_json() == stored
+    monkeypatch.chdir(train.parent)
+    assert resumed_settings({"init": "start"}, stored).as_json() == stored  # said again, from the folder of the start
+
+
+def test_the_embedded_model_is_no_path(train: Path) -> None:
+    assert settings_of({"train": train}).as_json()["init"] == "embedded"
 
 
 def test_cosine_after_a_warm_up() -> None:
