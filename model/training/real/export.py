@@ -95,7 +95,8 @@ Trained by `dynrefer train` from {before}.
 
 **Trained on** {finished.regions:,} regions of `{settings.train.name}`: {finished.steps:,} steps of {joined} regions.
 
-**Probabilities** are not calibrated; `dynrefer evaluate` shows how to measure and tune.
+**Probabilities** are not calibrated: the start's calibration was fitted to its old weights and is left out. `dynrefer
+evaluate --data` measures the error; `--tune`, which fits calibration and thresholds, works on drawn scenes only.
 
 | last loss | |
 |---|---|
