@@ -156,13 +156,14 @@ _OF_BOTH = ("out", "preset", "resume", "threads")
 
 
 def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[str, Any]) -> None:
-    from model.training.real.run_directory import RunDirectory
+    from model.training.real.run_directory import BAD_SAMPLES, RunDirectory
     from model.training.real.settings import resumed_settings, settings_of
 
     stored = RunDirectory.stored(out)
     if stored is not None and not resume:
         raise SettingError(f"{out} already holds a run; pass --resume to go on with it, or choose another --out.")
-    if stored is None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+    # The report of a start that bad annotations ended is no hindrance.
+    if stored is None and out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - {BAD_SAMPLES}):
         raise SettingError(f"{out} exists and holds something else than a run of this kind; choose another --out.")
     named = {**given, **({"unfreeze": tuple(given["unfreeze"])} if "unfreeze" in given else {})}
     if preset is not None:

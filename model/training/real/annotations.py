@@ -10,9 +10,9 @@ An annotation without indices gets its tags from its caption and its category's 
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator, Mapping
+import reprlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from typing import Any
 from model.errors import BoxError
 from model.geometry import Box, BoxFormat, ImageSize, box_from_polygons, box_from_rle, corners_from
 from model.records import Corners
+from model.training.real.annotation_files import Said, named_samples, read_document
 from model.training.real.bad_samples import BadSample, Tally
 from model.training.real.captions import VocabularyWords, clean_caption
 from model.training.real.errors import AnnotationError, SampleError
-from model.training.real.table import Region, RegionTable
+from model.training.real.table import MOST_SIDE, Region, RegionTable
 from model.vocabulary import Vocabulary
 
 
@@ -43,83 +44,24 @@ class _Picture:
     size: ImageSize | None
 
 
-@dataclass(frozen=True)
-class _Said:
-    """One line of the captions file."""
-
-    caption: Any
-    tags: Any
-
-
 def read_regions(source: AnnotationSource, vocabulary: Vocabulary) -> tuple[RegionTable, Tally]:
     """All readable samples of a file, and the tally of those that are not.
 
-    Raises `AnnotationError` if the file as a whole is not what it should be, `TooManyBadSamplesError`.
+    The tally is not judged yet. Raises `AnnotationError` if the file as a whole is not what it should be.
     """
-    document = _document(source.file)
+    document = read_document(source.file)
     reader = _Reader(document, source, vocabulary)
     regions, bad = [], []
-    for name, annotation, said in _samples(document, source):
+    for name, annotation, said in named_samples(document, source.captions):
         try:
             regions.append(reader.region(name, annotation, said))
         except SampleError as error:
             bad.append(BadSample(name, str(error)))
     tally = Tally(str(source.file), len(regions) + len(bad))
     tally.add(bad)
-    tally.check()
-    if not regions:
+    if not tally.total:
         raise AnnotationError(f"{source.file} holds no annotation to train on.")
     return RegionTable(regions), tally
-
-
-def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise AnnotationError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:  # not UTF-8 or not JSON
-        raise AnnotationError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(document, dict):
-        raise AnnotationError(f"{path} is not a JSON object with images and annotations.")
-    for key in ("images", "annotations"):
-        if not isinstance(document.get(key), list):
-            raise AnnotationError(f"{path} has no list of {key}; it must be COCO-style annotations.")
-    return document
-
-
-def _samples(document: Mapping[str, Any], source: AnnotationSource) -> Iterator[tuple[str, Any, _Said | None]]:
-    """Name, annotation and caption; with a captions file one sample for each of its lines."""
-    if source.captions is None:
-        for position, annotation in enumerate(document["annotations"]):
-            yield _name(annotation, position), annotation, None
-        return
-    known = {a["id"]: a for a in document["annotations"] if isinstance(a, dict) and isinstance(a.get("id"), int | str)}
-    for number, line in enumerate(_lines(source.captions), start=1):
-        where = f"line {number} of {source.captions.name}"
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            yield where, None, _Said(None, None)
-            continue
-        entry = entry if isinstance(entry, dict) else {}
-        identifier = entry.get("annotation_id")
-        found = known.get(identifier) if isinstance(identifier, int | str) else None
-        yield f"{where} (annotation {identifier})", found, _Said(entry.get("caption"), entry.get("tags"))
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except OSError as error:
-        raise AnnotationError(f"{path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise AnnotationError(f"{path} is not UTF-8 text.") from error
-
-
-def _name(annotation: Any, position: int) -> str:
-    if isinstance(annotation, dict) and "id" in annotation:
-        return f"annotation {annotation['id']}"
-    return f"annotations[{position}]"
 
 
 class _Reader:
@@ -143,7 +85,7 @@ class _Reader:
             if isinstance(category.get("id"), int | str)
         }
 
-    def region(self, name: str, annotation: Any, said: _Said | None) -> Region:
+    def region(self, name: str, annotation: Any, said: Said | None) -> Region:
         """Raises `SampleError`."""
         if not isinstance(annotation, dict):
             raise SampleError(
@@ -152,12 +94,14 @@ class _Reader:
         key = annotation.get("image_id")
         picture = self._pictures.get(key) if isinstance(key, int | str) else None
         if picture is None:
-            raise SampleError(f"its image_id {key!r} is not among the images with a file_name")
+            raise SampleError(f"its image_id {reprlib.repr(key)} is not among the images with a file_name")
+        _check_picture(picture)
         given = said.caption if said else annotation.get("caption")
         if not isinstance(given, str) or not clean_caption(given):
             wanted = "" if self._captioned else "; plain COCO needs --captions"
             raise SampleError(f"its caption is missing or empty{wanted}")
         caption = clean_caption(given)
+        _check_text(caption, "caption")
         return Region(
             name=f"{name} ({Path(picture.path).name})",
             picture=picture.path,
@@ -181,21 +125,23 @@ class _Reader:
             what = "segmentation" if segmentation else "bbox"
             raise SampleError(f"its {what} is missing or malformed") from error
 
-    def _tags(self, annotation: Mapping[str, Any], caption: str, said: _Said | None) -> tuple[int, ...]:
+    def _tags(self, annotation: Mapping[str, Any], caption: str, said: Said | None) -> tuple[int, ...]:
         """The union of both sets of indices; without them what names and words tell."""
         parsed = _member(_member(annotation, "extra_info"), "parser_result")
         if "tag_set1" in parsed or "tag_set2" in parsed:
             indices = [*_list(parsed.get("tag_set1")), *_list(parsed.get("tag_set2"))]
             for index in indices:
                 if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < self._num_tags:
-                    raise SampleError(f"its tag index {index!r} is not one of the vocabulary's {self._num_tags} tags")
+                    raise SampleError(
+                        f"its tag index {reprlib.repr(index)} is not one of the vocabulary's {self._num_tags} tags"
+                    )
             return tuple(sorted(set(indices)))
         named = _list(said.tags) if said else []
         found = set(self._words.tags(caption))
         for name in named:
             tag = self._words.tag(name) if isinstance(name, str) else None
             if tag is None:
-                raise SampleError(f"its tag {name!r} is not in the vocabulary")
+                raise SampleError(f"its tag {reprlib.repr(name)} is not in the vocabulary")
             found.add(tag)
         category = annotation.get("category_id")
         if isinstance(category, int | str) and category in self._categories:
@@ -211,7 +157,7 @@ def _image_root(document: Mapping[str, Any], file: Path) -> Path:
         raise AnnotationError(f"{file} names no dataset.image_root; give the folder of its pictures with --images.")
     folder = file.parent / root
     if not folder.is_dir():
-        raise AnnotationError(f"the dataset.image_root {root} of {file} is not a folder; give it with --images.")
+        raise AnnotationError(f"the dataset.image_root {root!r} of {file} is not a folder; give it with --images.")
     return folder
 
 
@@ -220,6 +166,20 @@ def _size(image: Mapping[str, Any]) -> ImageSize | None:
     if isinstance(width, int) and isinstance(height, int) and width > 0 and height > 0:
         return width, height
     return None
+
+
+def _check_picture(picture: _Picture) -> None:
+    _check_text(picture.path, "picture's file_name")
+    if picture.size is not None and max(picture.size) > MOST_SIDE:
+        raise SampleError(f"its picture's listed width or height is above {MOST_SIDE} pixels")
+
+
+def _check_text(text: str, what: str) -> None:
+    """JSON may hold what no file and no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise SampleError(f"its {what} holds half of a character (a lone surrogate)") from error
 
 
 def _outline(segmentation: Any) -> Corners:
@@ -246,5 +206,5 @@ def _list(value: Any) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise SampleError(f"its tags {value!r} are not a list")
+        raise SampleError(f"its tags {reprlib.repr(value)} are not a list")
     return value

@@ -15,15 +15,18 @@ from model.training.real.errors import SettingError
 from model.training.real.samples import EpochBatches, FixedBatches, Position, RegionSamples, SampleOptions
 from model.training.real.settings import TrainingSettings
 from model.training.real.start import Start
+from model.vocabulary import VOCABULARY_FILE
 
 _BLOCK = 1 << 20
+_FIXED = ("train", "captions", "vocabulary")  # files with which a run must go on as it began
 
 
 @dataclass(frozen=True)
 class TrainingData:
     """train: batches over all epochs. steps_per_epoch: optimiser steps. val, val_batches: the same every time.
 
-    tallies: of training and, where there is one, of validation. digests: setting -> SHA-256 of its file.
+    tallies: of training and, where there is one, of validation. digests: setting -> SHA-256 of what it names; what a
+    resumed run may change is not among them.
     """
 
     train_samples: RegionSamples
@@ -35,14 +38,16 @@ class TrainingData:
     digests: dict[str, str]
 
 
-def read_data(settings: TrainingSettings, start: Start, accelerator: Accelerator) -> TrainingData:
-    """Read what the settings name.
+def read_data(
+    settings: TrainingSettings, start: Start, accelerator: Accelerator, tallies: list[Tally]
+) -> TrainingData:  # fmt: skip
+    """Read what the settings name; the bad samples of each file go to the end of `tallies` before they are judged.
 
     Raises `AnnotationError`, `TooManyBadSamplesError`, and `SettingError` where there are fewer samples than one step
     needs.
     """
     world, finder = accelerator.num_processes, _finder(settings, start)
-    samples, tally = _samples(settings, start, finder, validation=False)
+    samples = _samples(settings, start, finder, tallies, validation=False)
     position = Position(settings.seed, settings.batch_size, accelerator.process_index, world)
     joined = settings.batch_size * world
     steps = len(samples) // (joined * settings.accumulate)
@@ -52,27 +57,30 @@ def read_data(settings: TrainingSettings, start: Start, accelerator: Accelerator
             f"{settings.train} has {len(samples)}; lower --batch-size."
         )
     train = EpochBatches(samples, position, steps * settings.accumulate)
-    digests = {name: _digest(path) for name in ("train", "captions") if (path := getattr(settings, name)) is not None}
+    digests = {name: _digest(path) for name in _FIXED if (path := getattr(settings, name)) is not None}
+    digests["init"] = _start_digest(start)
     if settings.val is None:
-        return TrainingData(samples, train, steps, None, 0, (tally,), digests)
-    val_samples, val_tally = _samples(settings, start, finder, validation=True)
+        return TrainingData(samples, train, steps, None, 0, tuple(tallies), digests)
+    val_samples = _samples(settings, start, finder, tallies, validation=True)
     each = min(settings.batch_size, len(val_samples) // world)
     if not each:
         raise SettingError(f"--val {settings.val} has {len(val_samples)} regions for {world} processes; give it more.")
     val = FixedBatches(val_samples, Position(settings.seed, each, accelerator.process_index, world))
     val_batches = max(1, min(settings.val_limit, len(val_samples)) // (each * world))
-    return TrainingData(samples, train, steps, val, val_batches, (tally, val_tally), digests)
+    return TrainingData(samples, train, steps, val, val_batches, tuple(tallies), digests)
 
 
 def _samples(
-    settings: TrainingSettings, start: Start, finder: PhraseFinder, *, validation: bool
-) -> tuple[RegionSamples, Tally]:
+    settings: TrainingSettings, start: Start, finder: PhraseFinder, tallies: list[Tally], *, validation: bool
+) -> RegionSamples:
     config, vocabulary = start.network.config, start.vocabulary
     file, images, captions = settings.train, settings.images, settings.captions
     if validation:
         assert settings.val is not None
         file, images, captions = settings.val, settings.val_images or settings.images, settings.val_captions
     regions, tally = read_regions(AnnotationSource(file, images, captions, settings.box_format), vocabulary)
+    tallies.append(tally)
+    tally.check()
     options = SampleOptions(
         seed=settings.seed,
         view_size=config.view_size,
@@ -82,7 +90,7 @@ def _samples(
         max_text_tokens=config.text_config.max_position_embeddings,
     )
     tokenizers = (start.text_tokenizer, start.language_tokenizer)
-    return RegionSamples(regions, tokenizers, finder, vocabulary.tags, options), tally
+    return RegionSamples(regions, tokenizers, finder, vocabulary.tags, options)
 
 
 def _finder(settings: TrainingSettings, start: Start) -> PhraseFinder:
@@ -94,4 +102,14 @@ def _digest(path: Path) -> str:
     with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
+    return digest.hexdigest()
+
+
+def _start_digest(start: Start) -> str:
+    """Of the revision, which is a digest of all weights wherever `dynrefer` wrote them, and, for what others wrote, of
+    the beginning of each file of weights; and of the words. Gigabytes are not read."""
+    digest = hashlib.sha256(start.network.config.revision.encode())
+    for path in (start.directory / VOCABULARY_FILE, *sorted(start.directory.glob("*.safetensors"))):
+        with path.open("rb") as file:
+            digest.update(file.read(_BLOCK))
     return digest.hexdigest()

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from model.geometry import ImageSize
 from model.records import Corners
 
+MOST_SIDE = 2**31 - 1  # pixels; sizes are kept as int32
+
 
 @dataclass(frozen=True)
 class Region:
-    """One sample. picture: path. listed_size: what the annotations say of the picture, or None.
+    """One sample. picture: path. listed_size: what the annotations say of the picture, at most
+    `MOST_SIDE`, or None.
 
     box: xyxy pixels, not yet clipped. tags: indices into the vocabulary's tags.
     """

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from model.training.real.bad_samples import BadSample, Tally
+from model.training.real.bad_samples import Tally, named_in, save, share
 from model.training.real.checkpoint import Checkpoints, trained_weights
 from model.training.real.data import TrainingData, read_data
 from model.training.real.errors import TrainingError
@@ -36,7 +36,7 @@ from model.training.real.processes import (
 from model.training.real.run_directory import BAD_SAMPLES, MODEL, RunDirectory, session_facts
 from model.training.real.samples import TrainingBatch, Unreadable
 from model.training.real.schedule import Schedule, make_optimiser, make_schedule
-from model.training.real.settings import TrainingSettings, check_packages
+from model.training.real.settings import TrainingSettings, check_packages, flag
 from model.training.real.start import Start, load_start, prepare_parts, train_vision
 
 _VALUES = (*TERMS, "total")
@@ -59,12 +59,13 @@ def train_on(settings: TrainingSettings, out: Path) -> Result | None:
     check_packages(settings)
     accelerator = begin(settings)
     start = load_start(settings.init, settings.vocabulary, settings.preset)
-    data = read_data(settings, start, accelerator)
-    run = _Run(settings, out, accelerator, start, data)
-    try:
-        return run.train()
-    finally:
-        run.directory.close()
+    with named_in(out / BAD_SAMPLES) as tallies:
+        data = read_data(settings, start, accelerator, tallies)
+        run = _Run(settings, out, accelerator, start, data)
+        try:
+            return run.train()
+        finally:
+            run.directory.close()
 
 
 class _Run:
@@ -113,20 +114,21 @@ class _Run:
             progress = self.checkpoints.load(latest, self.model, self.optimiser)
             self.step = progress["step"]
             self.last = dict(progress["losses"])
-            for tally, found in zip(self.data.tallies, progress["bad"], strict=False):
-                tally.found.update(found)
+            for tally, kept in zip(self.data.tallies, progress["bad"], strict=False):
+                tally.restore(kept)
         facts = session_facts(
             self.settings.seed, self.accelerator.num_processes, str(self.accelerator.device), self.data.digests
         )
         self.directory.begin(self.settings.as_json(), facts, self.step)
 
     def _check_data(self) -> None:
-        """A run goes on with the annotations that it began with."""
+        """A run goes on with the annotations, the words and the start that it began with."""
         before = self.directory.data_digests()
         for name, digest in self.data.digests.items():
             if before.get(name, digest) != digest:
+                what = "model" if name == "init" else "file"
                 raise TrainingError(
-                    f"the file behind --{name.replace('_', '-')} has changed since the run in {self.out} began; "
+                    f"the {what} behind {flag(name)} has changed since the run in {self.out} began; "
                     "start anew with another --out."
                 )
 
@@ -185,29 +187,20 @@ class _Run:
         self._sums.zero_()
         self._summed, self._clock = 0, time.perf_counter()
         self.last = means
-        self._share_bad_samples()
+        share(self.data.tallies)
         rate = self.schedule.rate(self.step - 1)
         self.directory.log(self.step, "train", {**means, "learning_rate": rate, "samples_per_second": speed})
         shown = {name: f"{value:.4g}" for name, value in means.items()}
         bar.set_postfix({**shown, "samples/s": f"{speed:.1f}"}, refresh=False)
         if not all(math.isfinite(value) for value in means.values()):
             raise TrainingError(
-                f"the loss is no longer a finite number at step {self.step}; go on from the last checkpoint with "
-                "--resume, or start anew with a lower --learning-rate or a --clip-norm."
+                f"the loss is no longer a finite number at step {self.step}; start anew with a smaller "
+                "--learning-rate, or a --clip-norm, and another --out (--resume would most likely come to the same)."
             )
 
     def _mean_over_processes(self, values: Tensor) -> dict[str, float]:
         reduced: Any = self.accelerator.reduce(values, reduction="mean")
         return dict(zip(_VALUES, reduced.tolist(), strict=True))
-
-    def _share_bad_samples(self) -> None:
-        """Tell all processes of the bad samples that any has met, so that all stop together."""
-        from accelerate.utils import gather_object
-
-        for tally in self.data.tallies:
-            found = [BadSample(name, reason) for name, reason in tally.found.items()]
-            tally.add(gather_object(found))
-            tally.check()
 
     @torch.no_grad()
     def _validate(self) -> None:
@@ -222,12 +215,12 @@ class _Run:
             count += 1
         self.model.train()
         self.directory.log(self.step, "val", self._mean_over_processes(sums / count))
-        self._share_bad_samples()
+        share(self.data.tallies)
         self._clock += time.perf_counter() - started  # the speed is that of training
 
     def _keep(self) -> None:
         started = time.perf_counter()
-        bad = [tally.found for tally in self.data.tallies]
+        bad = [tally.as_json() for tally in self.data.tallies]
         self.checkpoints.save(self.step, self.model, self.optimiser, {"bad": bad, "losses": self.last})
         self._clock += time.perf_counter() - started
 
@@ -239,9 +232,8 @@ class _Run:
             self.settings, self.step, len(self.data.train_samples), self.accelerator.num_processes, self.last
         )
         model = export_run(self.start, weights, finished, self.out / MODEL)
-        tallies = tuple(self.data.tallies)
-        tallies[0].save(self.out / BAD_SAMPLES)
-        return Result(model, self.last, tallies)
+        save(self.data.tallies, self.out / BAD_SAMPLES)
+        return Result(model, self.last, self.data.tallies)
 
     def _bar(self) -> tqdm[Any]:
         return tqdm(

@@ -87,6 +87,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def still_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without any dropout: two processes draw other numbers than one."""
+    folder = write_tiny_model(tmp_path_factory.mktemp("still") / "tiny", decoder_dropout=0.0)
+    config = json.loads((folder / "config.json").read_text())
+    config["qformer_config"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    config["language_config"]["dropout_rate"] = 0.0
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:
     return world_vocabulary(World.load())
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from model.errors import ModelError
 from model.training.real import bad_samples
 from model.training.real.annotations import AnnotationSource, read_regions
 from model.training.real.bad_samples import Tally
@@ -47,7 +45,9 @@ def read(
     if captions is not None:
         lines.write_text("\n".join(each if isinstance(each, str) else json.dumps(each) for each in captions))
     source = AnnotationSource(file, tmp_path if root else None, None if captions is None else lines, box_format)
-    return read_regions(source, VOCABULARY)
+    table, tally = read_regions(source, VOCABULARY)
+    tally.check()
+    return table, tally
 
 
 def with_annotation(**changes: Any) -> dict[str, Any]:
@@ -114,22 +114,6 @@ def test_the_file_names_its_pictures_folder(tmp_path: Path) -> None:
     assert read(tmp_path, document, root=False)[0][0].picture == str(tmp_path / "pictures" / "a.png")
 
 
-@pytest.mark.parametrize(
-    ("document", "words"),
-    [
-        ("{", "not valid JSON"),
-        ("[1]", "not a JSON object"),
-        ({"images": []}, "no list of annotations"),
-        ({"images": {}, "annotations": []}, "no list of images"),
-        ({"images": [], "annotations": []}, "no annotation to train on"),
-    ],
-)
-def test_a_file_that_is_no_data_set(document: object, words: str, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match=words) as caught:
-        read(tmp_path, document)
-    assert isinstance(caught.value, ModelError) and "train.json" in str(caught.value)
-
-
 @pytest.mark.parametrize("dataset", [None, {}, {"image_root": 3}, {"image_root": "nowhere"}])
 def test_no_folder_of_pictures(dataset: object, tmp_path: Path) -> None:
     with pytest.raises(AnnotationError, match="--images"):
@@ -138,6 +122,13 @@ def test_no_folder_of_pictures(dataset: object, tmp_path: Path) -> None:
 
 def tags(*indices: object) -> dict[str, Any]:
     return {"parser_result": {"tag_set1": list(indices)}}
+
+
+def nested(depth: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(depth):
+        found = [found]
+    return found
 
 
 @pytest.mark.parametrize(
@@ -168,6 +159,8 @@ def tags(*indices: object) -> dict[str, Any]:
         ({"extra_info": tags("dog")}, "tag index 'dog'"),
         ({"extra_info": tags(True)}, "tag index True"),
         ({"extra_info": {"parser_result": {"tag_set1": 3}}}, "not a list"),
+        ({"extra_info": tags(nested(400))}, "tag index [[["),
+        ({"caption": "a dog \ud83d"}, "caption holds half of a character (a lone surrogate)"),
     ],
 )
 def test_a_bad_annotation_is_named_with_its_reason(changes: dict[str, Any], reason: str, tmp_path: Path) -> None:
@@ -178,26 +171,24 @@ def test_a_bad_annotation_is_named_with_its_reason(changes: dict[str, Any], reas
 
 
 @pytest.mark.parametrize(
-    ("line", "reason"),
+    ("image", "reason"),
     [
-        ("{", "not JSON"),
-        ([1], "not in the annotations"),
-        ({"annotation_id": 8, "caption": "a dog"}, "not in the annotations"),
-        ({"annotation_id": [7], "caption": "a dog"}, "not in the annotations"),
-        ({"annotation_id": 7}, "caption is missing"),
-        ({"annotation_id": 7, "caption": "a dog", "tags": ["cow"]}, "tag 'cow' is not in the vocabulary"),
-        ({"annotation_id": 7, "caption": "a dog", "tags": "dog"}, "not a list"),
+        ({"file_name": "a\ud83d.png"}, "file_name holds half of a character (a lone surrogate)"),
+        ({"width": 2**31}, "listed width or height is above 2147483647 pixels"),
+        ({"height": 10**30}, "listed width or height is above 2147483647 pixels"),
     ],
 )
-def test_a_bad_line_of_captions(line: object, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(TooManyBadSamplesError, match="line 1 of captions.jsonl") as caught:
-        read(tmp_path, with_annotation(extra_info=None), [line])
-    assert reason in str(caught.value)
+def test_a_picture_that_cannot_be_listed(image: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    document = {**DOCUMENT, "images": [{**DOCUMENT["images"][0], **image}]}
+    with pytest.raises(TooManyBadSamplesError) as caught:
+        read(tmp_path, document)
+    assert f"annotation 7: its picture's {reason}" in str(caught.value)
 
 
-def test_annotations_that_are_no_objects(tmp_path: Path) -> None:
-    with pytest.raises(TooManyBadSamplesError, match=r"annotations\[0\]: it is not an object"):
-        read(tmp_path, {**DOCUMENT, "annotations": [None]})
+def test_the_largest_size_is_kept(tmp_path: Path) -> None:
+    side = 2**31 - 1
+    document = {**DOCUMENT, "images": [{**DOCUMENT["images"][0], "width": side, "height": side}]}
+    assert read(tmp_path, document)[0][0].listed_size == (side, side)
 
 
 def many(bad: int) -> dict[str, Any]:
@@ -228,20 +219,3 @@ def test_a_table_keeps_what_it_was_given() -> None:
         Region("c", "a.png", (3, 4), (1.0, 2.0, 3.0, 4.0), "dog", (1,)),
     ]
     assert list(RegionTable(regions)) == regions
-
-
-def test_the_report_is_written_whole(tmp_path: Path) -> None:
-    tally = Tally("train.json", 100, {"annotation 1": "no caption"})
-    tally.save(tmp_path / "bad.json")
-    assert json.loads((tmp_path / "bad.json").read_text())["bad"] == {"annotation 1": "no caption"}
-    assert [path.name for path in tmp_path.iterdir()] == ["bad.json"]
-
-
-@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(b"\xff\xfe")])
-def test_captions_that_cannot_be_read(spoil: Callable[[Path], Any], tmp_path: Path) -> None:
-    (tmp_path / "train.json").write_text(json.dumps(DOCUMENT))
-    (tmp_path / "captions.jsonl").write_text("")
-    spoil(tmp_path / "captions.jsonl")
-    source = AnnotationSource(tmp_path / "train.json", tmp_path, tmp_path / "captions.jsonl", "xywh")
-    with pytest.raises(AnnotationError, match="captions.jsonl"):
-        read_regions(source, VOCABULARY)

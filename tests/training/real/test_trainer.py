@@ -16,8 +16,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from model import DynRefer
-from model.training.real.bad_samples import Tally
-from model.training.real.errors import SettingError, TooManyBadSamplesError, TrainingError
+from model.training.real.errors import SettingError, TrainingError
 from model.training.real.settings import TrainingSettings
 from model.training.real.trainer import Result, train_on
 
@@ -73,7 +72,8 @@ def test_the_run_directory_says_how_it_was_made(drawn: Path, tiny_model: Path, t
     assert len(session["commit"].removesuffix("+changes")) == 40 or session["commit"].startswith("no checkout")
     assert session["command"] and set(session["versions"]) >= {"python", "torch", "transformers"}
     assert json.loads((tmp_path / "settings.json").read_text())["learning_rate"] == 1e-3
-    assert json.loads((tmp_path / "bad_samples.json").read_text())["bad"] == {}
+    (tally,) = json.loads((tmp_path / "bad_samples.json").read_text())
+    assert tally["bad"] == {}
 
 
 def test_what_is_frozen_stays_as_it_was(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -85,37 +85,6 @@ def test_what_is_frozen_stays_as_it_was(drawn: Path, tiny_model: Path, tmp_path:
     trained = {name for name in before if not name.startswith(frozen)}
     # A key's bias has no gradient: it shifts all scores of a query alike.
     assert trained - changed <= {name for name in trained if name.endswith("key.bias")}
-
-
-def spoilt(drawn: Path, folder: Path, copies: int, gone: int) -> Path:
-    """The drawn data set `copies` times over, with one more picture that is no picture and `gone` regions on it."""
-    shutil.copytree(drawn, folder)
-    document = json.loads((folder / "train.json").read_text())
-    regions = document["annotations"] * copies
-    (folder / "broken.png").write_bytes(b"no picture")
-    document["images"].append({"id": 1, "file_name": "broken.png"})
-    document["annotations"] = [{**region, "id": number} for number, region in enumerate(regions)]
-    for region in document["annotations"][:gone]:
-        region["image_id"] = 1
-    (folder / "train.json").write_text(json.dumps(document))
-    return folder
-
-
-def test_a_few_bad_samples_are_skipped_and_named(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
-    data = spoilt(drawn, tmp_path / "data", copies=4, gone=1)
-    result = finished(tiny_settings(data, tiny_model, epochs=2, batch_size=10), tmp_path / "run")
-    (tally,) = result.tallies
-    assert list(tally.found) == ["annotation 0 (broken.png)"]  # met in both epochs, counted once
-    assert "is not a picture" in tally.report() and "annotation 0 (broken.png)" in tally.report()
-    assert json.loads((tmp_path / "run" / "bad_samples.json").read_text())["bad"] == tally.found
-
-
-def test_too_many_bad_samples_stop_the_run(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
-    data = spoilt(drawn, tmp_path / "data", copies=5, gone=6)
-    with pytest.raises(TooManyBadSamplesError, match=r"broken.png.* is not a picture") as caught:
-        train_on(tiny_settings(data, tiny_model, epochs=3), tmp_path / "run")
-    assert "more than 1%" in str(caught.value) and "\n" not in str(caught.value)
-    assert not (tmp_path / "run" / "model").exists()
 
 
 def test_reading_processes_change_nothing(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -174,17 +143,6 @@ def one_process(rank: int, port: int, settings: TrainingSettings, out: str) -> N
 
 def together(settings: TrainingSettings, out: Path) -> None:
     multiprocessing.start_processes(one_process, (free_port(), settings, str(out)), nprocs=2, start_method="fork")
-
-
-@pytest.fixture(scope="module")
-def still_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Without any dropout: two processes draw other numbers than one."""
-    folder = write_tiny_model(tmp_path_factory.mktemp("still") / "tiny", decoder_dropout=0.0)
-    config = json.loads((folder / "config.json").read_text())
-    config["qformer_config"] |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    config["language_config"]["dropout_rate"] = 0.0
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 @pytest.mark.parametrize(
@@ -260,7 +218,9 @@ def test_control_words_by_part_of_speech(drawn: Path, tiny_model: Path, tmp_path
 
 def test_a_loss_that_is_no_number_stops_the_run(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
     settings = tiny_settings(drawn, tiny_model, learning_rate=1e30, log_every=1)
-    with pytest.raises(TrainingError, match="no longer a finite number at step .* --learning-rate"):
+    with pytest.raises(
+        TrainingError, match="no longer a finite number at step .* smaller --learning-rate.* another --out"
+    ):
         train_on(settings, tmp_path)
 
 
@@ -275,7 +235,3 @@ def test_another_vocabulary(drawn: Path, tiny_model: Path, tmp_path: Path) -> No
     settings = tiny_settings(drawn, tiny_model, train=data, images=drawn, vocabulary=tmp_path / "vocabulary.json")
     result = finished(settings, tmp_path / "run")
     assert DynRefer.load(result.model, device="cpu").card.vocabulary["tags"] == ("dog", "cat")
-
-
-def test_a_tally_of_nothing() -> None:
-    Tally("train.json", 0).check()
