@@ -5,6 +5,7 @@ Sources: as in `model.training.losses`. Letters: R regions of this process, W pr
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -61,7 +62,8 @@ def joined_contrastive_loss(logits: Tensor, rank: int) -> Tensor:
 
 
 class TrainingObjective(nn.Module):
-    """Batch -> loss terms. Its mean over all processes is the loss of one process with the joined batch.
+    """Batch -> loss terms. Its mean over all processes is the loss of one process with the joined batch; its mean over
+    accumulated passes is that of one large pass, but for the contrastive term, which sees one pass at a time.
 
     tag_embeddings: (T, E). Frozen towers stay in evaluation mode; `train_vision` lets gradients into the vision tower.
     """
@@ -80,8 +82,11 @@ class TrainingObjective(nn.Module):
         self.network.text.eval()
         return self
 
-    def forward(self, batch: TrainingBatch) -> dict[str, Tensor]:
-        """Scalars: `TERMS`, unweighted, and "total", to be averaged over the processes."""
+    def forward(self, batch: TrainingBatch, tokens: Tensor) -> dict[str, Tensor]:
+        """Scalars: `TERMS`, unweighted, and "total", to be averaged over a step's passes and over the processes.
+
+        tokens: `mean_tokens` of the step.
+        """
         network, regions = self.network, len(batch.images)
         with torch.set_grad_enabled(self.train_vision and torch.is_grad_enabled()):
             features = network.encode(batch.images.flatten(0, 1))
@@ -94,7 +99,8 @@ class TrainingObjective(nn.Module):
         )
         pairs = network.region_text_decoder(representation, gather_rows(captions))
         terms = {
-            "language": language * _token_share(batch.labels),
+            # A mean over the tokens of this pass; so weighed, the mean over passes is one over the tokens of the step.
+            "language": language * (batch.labels != IGNORED).sum() / tokens,
             "tags": tags * (REFERENCE_BATCH / regions),
             "region_text": joined_contrastive_loss(network.calibrate_region_text(pairs), _rank()),
         }
@@ -106,14 +112,13 @@ def weighted_total(terms: dict[str, Tensor]) -> Tensor:
     return terms["language"] + TAG_WEIGHT * terms["tags"] + REGION_TEXT_WEIGHT * terms["region_text"]
 
 
-def _token_share(labels: Tensor) -> Tensor:
-    """What makes the mean over processes a mean over the joined batch's tokens: tokens here / mean of tokens."""
-    count = (labels != IGNORED).sum().float()
-    if not _joined():
-        return torch.ones_like(count)
-    total = count.clone()
-    dist.all_reduce(total)
-    return count * dist.get_world_size() / total
+def mean_tokens(batches: Sequence[TrainingBatch], device: torch.device) -> Tensor:
+    """Caption tokens per forward pass, as the mean over one step's passes of all processes; a scalar on `device`."""
+    count = torch.stack([(batch.labels != IGNORED).sum() for batch in batches]).float().mean().to(device)
+    if _joined():
+        dist.all_reduce(count)
+        count /= dist.get_world_size()
+    return count
 
 
 def _joined() -> bool:

@@ -24,7 +24,7 @@ from model.training.real.data import TrainingData, read_data
 from model.training.real.errors import TrainingError
 from model.training.real.export import Finished, export_run
 from model.training.real.feeding import feed, worker_count
-from model.training.real.objective import TERMS, TrainingObjective
+from model.training.real.objective import TERMS, TrainingObjective, mean_tokens
 from model.training.real.processes import (
     average_single_numbers,
     begin,
@@ -145,11 +145,12 @@ class _Run:
         settings = self.settings
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.rate(self.step)
-        for number in range(settings.accumulate):
-            batch = next(batches)
+        passes = [next(batches) for _ in range(settings.accumulate)]
+        tokens = mean_tokens(passes, self.accelerator.device)
+        for number, batch in enumerate(passes):
             last = number == settings.accumulate - 1
             with sharing_gradients(self.model, self.accelerator, last=last):
-                terms = self._terms(batch)
+                terms = self._terms(batch, tokens)
                 self.accelerator.backward(terms["total"] / settings.accumulate)
             self._sums += torch.stack([terms[name].detach().float() for name in _VALUES])
             self._summed += 1
@@ -160,9 +161,9 @@ class _Run:
         self.optimiser.zero_grad(set_to_none=True)
         self.step += 1
 
-    def _terms(self, batch: TrainingBatch) -> dict[str, Tensor]:
+    def _terms(self, batch: TrainingBatch, tokens: Tensor) -> dict[str, Tensor]:
         with self.accelerator.autocast():
-            terms: dict[str, Tensor] = self.model(batch.to(self.accelerator.device))
+            terms: dict[str, Tensor] = self.model(batch.to(self.accelerator.device), tokens)
         return terms
 
     def _after_step(self, bar: tqdm[Any]) -> None:
@@ -210,7 +211,7 @@ class _Run:
         self.model.eval()
         sums, count = torch.zeros_like(self._sums), 0
         for batch in self._feed(self.data.val, 0, self.data.val_batches, validation=True):
-            terms = self._terms(batch)
+            terms = self._terms(batch, mean_tokens([batch], self.accelerator.device))
             sums += torch.stack([terms[name].float() for name in _VALUES])
             count += 1
         self.model.train()

@@ -23,6 +23,7 @@ from model.training.real.objective import (
     TrainingObjective,
     gather_rows,
     joined_contrastive_loss,
+    mean_tokens,
     weighted_total,
 )
 from model.training.real.samples import TrainingBatch
@@ -30,6 +31,7 @@ from model.training.real.settings import TrainingSettings
 from model.training.real.start import load_start, prepare_parts
 
 REGIONS = 6  # in both processes together
+CPU = torch.device("cpu")
 
 
 def make_batch(network: DynReferModel) -> TrainingBatch:
@@ -98,7 +100,8 @@ def one_half(rank: int, port: int, model: str, out: str) -> None:
     join(rank, port)
     objective = make_objective(model)
     spread = DistributedDataParallel(objective, broadcast_buffers=False)
-    terms = spread(part(make_batch(objective.network), rank))
+    half = part(make_batch(objective.network), rank)
+    terms = spread(half, mean_tokens([half], CPU))
     terms["total"].backward()
     means = {}
     for name, value in terms.items():
@@ -113,7 +116,8 @@ def test_two_processes_equal_one_with_the_joined_batch(tiny_model: Path, tmp_pat
     arguments = (free_port(), str(tiny_model), str(tmp_path))
     multiprocessing.start_processes(one_half, arguments, nprocs=2, start_method="fork")
     objective = make_objective(str(tiny_model))
-    terms = objective(make_batch(objective.network))
+    batch = make_batch(objective.network)
+    terms = objective(batch, mean_tokens([batch], CPU))
     terms["total"].backward()
     alone = gradients(objective)
     for rank in range(2):
@@ -161,8 +165,8 @@ def test_tags_weigh_the_same_whatever_the_batch(tiny_model: Path) -> None:
     objective = make_objective(str(tiny_model))
     batch = make_batch(objective.network)
     with torch.no_grad():
-        whole = objective(batch)["tags"]
-        halves = [objective(part(batch, rank))["tags"] for rank in range(2)]
+        whole = objective(batch, torch.tensor(1.0))["tags"]
+        halves = [objective(part(batch, rank), torch.tensor(1.0))["tags"] for rank in range(2)]
     assert whole.item() == pytest.approx((halves[0] + halves[1]).item() / 2, rel=1e-5)
     assert REFERENCE_BATCH == 64  # of the released configuration, for which the weight 0.01 is meant
 
