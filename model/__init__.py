@@ -21,7 +21,7 @@ from model.errors import (
     WeightsError,
 )
 from model.geometry import BoxFormat, corners_from
-from model.pixels import rgb_pixels, upright_pixels
+from model.pixels import DAMAGE, rgb_pixels, upright_pixels
 from model.records import (
     ALL_TASKS,
     AttributeLabel,
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_TASKS",
+    "DAMAGE",
     "AttributeLabel",
     "BoxError",
     "BoxFormat",

@@ -9,6 +9,7 @@
     │   ├── DeviceMemoryError  the device has no room for what it was asked
     │   └── DeviceLostError    the device answers nothing any more
     ├── OutputError            the network gave NaN or infinity for a region
+    ├── PictureError           an annotated picture that is missing, damaged or of another size than listed
     ├── StoppedError           a batch that was given up because nobody waits for it
     └── QueryError             a region query that cannot be answered
         ├── BoxError           a box that is empty, inverted, not finite or outside the image
@@ -53,6 +54,10 @@ class DeviceLostError(DeviceError):
 
 class OutputError(ModelError):
     """The network gave NaN or infinity for a region."""
+
+
+class PictureError(ModelError):
+    """An annotated picture that is missing, damaged or of another size than listed; a clause without its full stop."""
 
 
 class StoppedError(ModelError):

@@ -1,14 +1,32 @@
 """Pictures of any mode -> upright RGB, the same for every door: HTTP, the command line, Python. No torch."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from model.errors import QueryError
+from model.errors import PictureError, QueryError
+from model.geometry import ImageSize
 
 Pixels = NDArray[np.uint8]
+
+# What Pillow's readers are seen to raise for a damaged file.
+DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    AttributeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 def upright_pixels(image: str | Path | Image.Image | Pixels) -> Pixels:
@@ -24,6 +42,33 @@ def upright_pixels(image: str | Path | Image.Image | Pixels) -> Pixels:
         with Image.open(image) as opened:
             return upright_pixels(opened)
     return rgb_pixels(ImageOps.exif_transpose(image))
+
+
+def annotated_pixels(path: Path, listed: ImageSize | None) -> Pixels:
+    """(H, W, 3) uint8 RGB in the frame of a picture's annotations; listed: the (width, height) that they say it has.
+
+    Upright, unless only the picture as it is stored has the listed size: then the annotations were made on that.
+    Raises `PictureError`: no such file, one that cannot be read, or one of another size.
+    """
+    try:
+        with Image.open(path) as opened:
+            upright = upright_pixels(opened)
+            if listed is None or listed == _size(upright):
+                return upright
+            stored = rgb_pixels(opened)
+    except FileNotFoundError as error:
+        raise PictureError(f"there is no picture {path}") from error
+    except UnidentifiedImageError as error:
+        raise PictureError(f"{path} is not a picture") from error
+    except DAMAGE as error:
+        raise PictureError(f"the picture {path} cannot be read: {str(error).strip().rstrip('.')}") from error
+    if listed == _size(stored):
+        return stored
+    raise PictureError("{} is {} x {} pixels, but listed as {} x {}".format(path, *_size(upright), *listed))
+
+
+def _size(pixels: Pixels) -> ImageSize:
+    return pixels.shape[1], pixels.shape[0]
 
 
 def rgb_pixels(image: Image.Image) -> Pixels:

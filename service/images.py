@@ -6,34 +6,18 @@ over white.
 """
 
 import io
-import struct
 import warnings
-import zlib
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from model import rgb_pixels
+from model import DAMAGE, rgb_pixels
 
 from .errors import ImageTooLargeError, InvalidRequestError, UnsupportedMediaError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
-
-# What Pillow's readers are seen to raise on damaged bytes. None of their text reaches a client.
-DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    AttributeError,
-    struct.error,
-    zlib.error,
-)
 
 ORIENTATION = 0x0112
 UPRIGHT = {
@@ -66,7 +50,7 @@ def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
             image.load()
             turned = image.transpose(UPRIGHT[turn]) if (turn := _orientation(image)) in UPRIGHT else image
             return np.ascontiguousarray(rgb_pixels(turned))
-        except DAMAGE:
+        except DAMAGE:  # none of their text reaches a client
             raise _damaged() from None
 
 

@@ -8,7 +8,6 @@ Letters: R regions, V views, L tokens, W control tokens, T tags, S view side in 
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -18,14 +17,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from model.errors import QueryError
-from model.geometry import Box, ImageSize
+from model.errors import PictureError, QueryError
+from model.geometry import Box
 from model.network.language import IGNORED
-from model.pixels import Pixels, rgb_pixels, upright_pixels
+from model.pixels import Pixels, annotated_pixels
 from model.preprocess import ViewBatch, cut_views
 from model.records import ViewPlan, ViewPolicy
 from model.training.real.bad_samples import BadSample
@@ -36,8 +34,6 @@ from model.views import STEPS, nested_views
 
 _TRIES = 100  # other samples in place of a bad one; with at most 1 % bad, the chance to run out is 1e-200
 _DROP_ALL = _DROP_EACH = 0.5
-# What Pillow's readers raise for a broken file.
-_UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, struct.error, Image.DecompressionBombError)
 
 
 @dataclass(frozen=True)
@@ -164,30 +160,11 @@ class RegionSamples:
 
 
 def read_picture(region: Region) -> Pixels:
-    """(H, W, 3) uint8, upright, unless the annotations were plainly made on the picture as it is stored.
-
-    Raises `SampleError` for a picture that cannot be read or is not of the listed size.
-    """
-    path = Path(region.picture)
+    """(H, W, 3) uint8 in the frame of the annotations. Raises `SampleError` where `annotated_pixels` fails."""
     try:
-        with Image.open(path) as opened:
-            upright = upright_pixels(opened)
-            if region.listed_size in (None, _size(upright)):
-                return upright
-            stored = rgb_pixels(opened)
-    except FileNotFoundError as error:
-        raise SampleError(f"there is no picture {path}") from error
-    except UnidentifiedImageError as error:
-        raise SampleError(f"{path} is not a picture") from error
-    except _UNREADABLE as error:
-        raise SampleError(f"the picture {path} cannot be read: {str(error).strip()}") from error
-    if region.listed_size == _size(stored):
-        return stored
-    raise SampleError("{} is {} x {} pixels, but listed as {} x {}".format(path, *_size(upright), *region.listed_size))
-
-
-def _size(pixels: Pixels) -> ImageSize:
-    return pixels.shape[1], pixels.shape[0]
+        return annotated_pixels(Path(region.picture), region.listed_size)
+    except PictureError as error:
+        raise SampleError(str(error)) from error
 
 
 def drop_words(phrases: Sequence[str], rng: np.random.Generator) -> str:
