@@ -5,26 +5,28 @@ Letters: R regions, K categories, A attributes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 
+from model.errors import PictureError
 from model.evaluation.asking import Picture
 from model.evaluation.errors import DataError
-from model.pixels import upright_pixels
+from model.geometry import ImageSize
+from model.pixels import annotated_pixels
 from model.records import Corners, Task
+from model.training.real.captions import clean_caption
 
 Id = int | str  # of an image or a region, as the file has it
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledRegion:
-    """One region. box: xyxy pixels of the upright image. What is not known is None or empty.
+    """One region. box: xyxy pixels, in the frame of `annotated_pixels`. What is not known is None or empty.
 
     captions: its references. attributes: 1, 0, or -1 where unknown, in the order of `LabelledData.attributes`.
     score: of the detector that proposed it. aliases: ids of other annotations of the same box.
@@ -46,7 +48,8 @@ class LabelledData:
     """The R regions of a file, those of one image side by side; a `Regions` that can be asked about.
 
     source: the file's name, for messages. images: id -> file. attributes: names, "type:value/synonym". groups: name
-    -> "head", "medium" or "tail", where the file says so. categories: name -> id.
+    -> "head", "medium" or "tail", where the file says so. categories: name -> id; open_categories: the file lists none,
+    so these are only the ones that occur. sizes: of images, where the file says so.
     """
 
     source: str
@@ -55,6 +58,8 @@ class LabelledData:
     attributes: tuple[str, ...] = ()
     groups: Mapping[str, str] = field(default_factory=dict)
     categories: Mapping[str, int] = field(default_factory=dict)
+    open_categories: bool = False
+    sizes: Mapping[Id, ImageSize] = field(default_factory=dict)
 
     @property
     def names(self) -> dict[Task, tuple[str, ...]]:
@@ -78,7 +83,9 @@ class LabelledData:
         """The images that have regions, read when their turn comes."""
         for image, regions in self.by_image.items():
             path = self.images[image]
-            yield Picture(partial(_read_pixels, path), tuple(region.box for region in regions), path.name)
+            yield Picture(
+                partial(_read_pixels, path, self.sizes.get(image)), tuple(region.box for region in regions), path.name
+            )
 
     def check_images(self) -> None:
         """Raise `DataError` for an image that is not there, before any work is done."""
@@ -95,6 +102,14 @@ class LabelledData:
             raise DataError(f"{self.source} has no region with {missing}.")
         order = {image: place for place, image in enumerate(dict.fromkeys(region.image for region in regions))}
         return replace(self, regions=tuple(sorted(regions, key=lambda region: order[region.image])))
+
+    def competing(self, names: Iterable[str]) -> LabelledData:
+        """The same; where the file lists no categories, `names` are candidates too: among the few that occur in a
+        small file the right one would be easy to find."""
+        if not self.open_categories:
+            return self
+        known = dict.fromkeys([*names, *self.categories])
+        return replace(self, categories={name: place for place, name in enumerate(known, 1)})
 
     def sample(self, count: int) -> LabelledData:
         """About `count` regions: whole images in a shuffled order that is always the same, until they hold so many."""
@@ -120,9 +135,13 @@ class LabelledData:
 
 def captioned(data: LabelledData) -> LabelledData:
     """The regions with captions. Annotations of one image with the same box are one region with several references,
-    as RefCOCOg has them."""
+    as RefCOCOg has them. Raises `DataError` for a caption without a word, which training calls a bad sample too."""
     merged: dict[tuple[Id, Corners], LabelledRegion] = {}
     for region in data.regions:
+        if not all(clean_caption(caption) for caption in region.captions):
+            raise DataError(
+                f"{data.source}, annotation {region.id!r}: its caption is blank; write one, or leave the caption out."
+            )
         if region.captions:
             key = (region.image, region.box)
             first = merged.get(key)
@@ -148,10 +167,8 @@ def with_categories(data: LabelledData) -> LabelledData:
     )
 
 
-def _read_pixels(path: Path) -> NDArray[np.uint8]:
+def _read_pixels(path: Path, listed: ImageSize | None) -> NDArray[np.uint8]:
     try:
-        return upright_pixels(path)
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path} is not an image that can be read.") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or 'it is broken'}.") from error
+        return annotated_pixels(path, listed)
+    except PictureError as error:
+        raise DataError(f"{error}.") from error

@@ -11,6 +11,7 @@ import pytest
 from model.evaluation.annotations import read_data, read_proposals
 from model.evaluation.errors import DataError
 from model.evaluation.labelled import captioned, with_attributes, with_categories
+from model.geometry import BoxFormat
 
 PLAIN: dict[str, Any] = {
     "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
@@ -71,6 +72,61 @@ def test_the_official_layout(tmp_path: Path) -> None:
     assert data.categories == {"dog": 1} and data.regions[0].attributes == (0,) and data.regions[1].score == 0.5
 
 
+@pytest.mark.parametrize(
+    ("extra_info", "box_format", "box"),
+    [
+        (None, None, (10, 5, 40, 25)),
+        ({"parser_result": {}}, None, (10, 5, 30, 20)),  # the official project writes corners into all its files
+        (None, BoxFormat.XYXY, (10, 5, 30, 20)),
+        ({"parser_result": {}}, BoxFormat.XYWH, (10, 5, 40, 25)),
+    ],
+)
+def test_what_a_bbox_means(tmp_path: Path, extra_info: object, box_format: BoxFormat | None, box: object) -> None:
+    path = _write(tmp_path, _changed(bbox=[10, 5, 30, 20], extra_info=extra_info))
+    (region,) = read_data(path, box_format=box_format).regions
+    assert region.box == box
+
+
+def _caption_lines(folder: Path, *lines: object) -> Path:
+    path = folder / "captions.jsonl"
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+def test_captions_in_a_file_of_their_own(tmp_path: Path) -> None:
+    lines = _caption_lines(
+        tmp_path,
+        {"annotation_id": 6, "caption": "a cat"},
+        {"annotation_id": 5, "caption": "a red dog", "tags": ["dog"]},
+        "",
+        {"annotation_id": 6, "caption": "the cat"},
+    )
+    data = captioned(read_data(_write(tmp_path, PLAIN), captions=lines))
+    assert [(region.id, region.captions) for region in data.regions] == [(5, ("a red dog",)), (6, ("a cat", "the cat"))]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ({"annotation_id": 9, "caption": "x"}, "line 1: annotation_id 9 is not among the annotations of data.json"),
+        ({"annotation_id": 5, "caption": " . "}, "line 1: its caption is blank; write one, or leave the line out"),
+        ({"annotation_id": 5}, "line 1: caption: field required"),
+        ("{", "captions.jsonl, line 1 is not valid JSON"),
+    ],
+)
+def test_mistakes_in_captions_are_named(tmp_path: Path, line: object, sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        read_data(_write(tmp_path, PLAIN), captions=_caption_lines(tmp_path, line))
+
+
+@pytest.mark.parametrize("caption", ["", " ", "...", ["a dog", ""]])
+def test_a_blank_caption_is_no_reference(tmp_path: Path, caption: object) -> None:
+    data = read_data(_write(tmp_path, _changed(caption=caption)))
+    with pytest.raises(DataError, match="data.json, annotation 5: its caption is blank; write one, or leave"):
+        captioned(data)
+    assert len(with_categories(data)) == 1  # who asks for categories need not care
+
+
 def test_a_sample_is_whole_images_and_always_the_same(tmp_path: Path) -> None:
     data = read_data(_write(tmp_path, PLAIN))
     assert len(data.sample(3)) == 3 and data.sample(1).regions == data.sample(1).regions
@@ -94,6 +150,18 @@ def _changed(**changes: Any) -> dict[str, Any]:
         (_changed(bbox=[1, 2, 3]), "annotations.0.bbox"),
         (_changed(bbox=None, segmentation=[[1, 2, 3]]), "annotation 5: A polygon needs"),
         ({**PLAIN, "annotations": PLAIN["annotations"][:1] * 2}, "annotation 5: this id is given twice"),
+        (
+            _changed(bbox=None, segmentation={"size": [4, 4], "counts": [2**70]}),
+            "annotation 5: its segmentation holds a number beyond 64 bits",
+        ),
+        (
+            {**PLAIN, "categories": [*PLAIN["categories"], {"id": 19, "name": "dog"}]},
+            r"data.json: category 'dog' \(id 19\) repeats an id or a name",
+        ),
+        (
+            {**PLAIN, "attributes": [*PLAIN["attributes"], {"id": 2, "name": "color:red"}]},
+            r"data.json: attribute 'color:red' \(id 2\) repeats an id or a name",
+        ),
         ({**PLAIN, "annotations": []}, "has no region with a box"),
         ({"images": []}, "annotations: field required"),
         ([], "data.json: the whole: input should be"),
@@ -111,6 +179,9 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "half.json").write_text('{"images": [')
     with pytest.raises(DataError, match="half.json is not valid JSON"):
         read_data(tmp_path / "half.json")
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(DataError, match="deep.json is nested too deeply"):
+        read_data(tmp_path / "deep.json")
     with pytest.raises(DataError, match="no file .*b.png; name the folder of the images with --images"):
         read_data(_write(tmp_path, PLAIN)).check_images()
 
