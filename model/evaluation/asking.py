@@ -115,8 +115,8 @@ class Answers:
     """What was said of R regions, row by row.
 
     scores, probabilities: task -> (R, N) float64 in the order of the regions' names; raw values, and calibrated
-    ones in [0, 1]. captions, logprobs: R texts with the mean log-probability of their tokens, or none where captions
-    were not asked for.
+    ones in [0, 1]. captions, caption_scores, logprobs: R texts, the scores that the model gives them, and the mean
+    log-probabilities of their tokens; none where captions were not asked for.
     """
 
     def __init__(self, tasks: Sequence[Task], regions: Regions) -> None:
@@ -126,6 +126,7 @@ class Answers:
         self.scores = {task: np.full((len(regions), len(known)), -np.inf) for task, known in names.items()}
         self.probabilities = {task: np.zeros((len(regions), len(known))) for task, known in names.items()}
         self.captions: list[str] = []
+        self.caption_scores: list[float] = []
         self.logprobs: list[float] = []
 
     def add(self, row: int, found: RegionDescription) -> None:
@@ -138,6 +139,7 @@ class Answers:
                     self.probabilities[task][row, column] = label.probability
         if found.caption is not None:
             self.captions.append(found.caption.text)
+            self.caption_scores.append(found.caption.score)
             self.logprobs.append(found.caption.logprob_mean)
 
 

@@ -106,5 +106,6 @@ def fused(passed: Sequence[Answers], regions: Regions) -> Answers:
     for row in range(len(first.captions)):
         best = max(passed, key=lambda each: each.logprobs[row])
         answers.captions.append(best.captions[row])
+        answers.caption_scores.append(best.caption_scores[row])
         answers.logprobs.append(best.logprobs[row])
     return answers

@@ -8,7 +8,6 @@ A line names its region as the data do, and then holds what the service answers 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from model.evaluation.asking import Answers
 from model.evaluation.errors import DataError
+from model.evaluation.files import read_lines, valid
 from model.evaluation.labelled import Id, LabelledData, LabelledRegion
 from model.records import Task
 
@@ -33,7 +33,7 @@ class SavedLabel(BaseModel):
 
 
 class SavedCaption(BaseModel):
-    """A caption; `score` orders dense captions whose boxes have none."""
+    """A caption; `score`, as the model gives it, orders dense captions whose boxes have none."""
 
     text: str
     score: float | None = None
@@ -61,27 +61,10 @@ class Prediction(BaseModel):
 
 def read_predictions(path: Path) -> list[Prediction]:
     """The lines of a file. Raises `DataError`: no such file, none in it, or a line that is not a prediction."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text.") from error
-    found = [_parsed(line, f"{path.name}, line {number}") for number, line in enumerate(lines, 1) if line.strip()]
+    found = [valid(Prediction, raw, where) for where, raw in read_lines(path)]
     if not found:
         raise DataError(f"{path} holds no predictions; it needs one JSON object per line.")
     return found
-
-
-def _parsed(line: str, where: str) -> Prediction:
-    try:
-        return Prediction.model_validate(json.loads(line))
-    except ValidationError as error:  # before ValueError, which it is too
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole"
-        raise DataError(f"{where}: {place}: {first['msg'].lower()}.") from error
-    except ValueError as error:
-        raise DataError(f"{where} is not valid JSON: {error}.") from error
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
@@ -112,7 +95,7 @@ def predictions_from(data: LabelledData, answers: Answers) -> list[Prediction]:
         labels = {task.value: _saved_labels(data, answers, task, row) for task in answers.scores}
         caption = None
         if answers.captions:
-            caption = SavedCaption(text=answers.captions[row], score=round(float(np.exp(answers.logprobs[row])), 6))
+            caption = SavedCaption(text=answers.captions[row], score=answers.caption_scores[row])
         found.append(
             Prediction(
                 region=region.id, image=region.image, box=region.box, score=region.score, caption=caption, **labels
@@ -124,6 +107,11 @@ def predictions_from(data: LabelledData, answers: Answers) -> list[Prediction]:
 def _saved_labels(data: LabelledData, answers: Answers, task: Task, row: int) -> list[SavedLabel]:
     rows = zip(data.names[task], answers.scores[task][row], answers.probabilities[task][row], strict=True)
     return [SavedLabel(name=name, score=float(s), probability=round(float(p), 6)) for name, s, p in rows]
+
+
+def named_categories(predictions: Sequence[Prediction]) -> list[str]:
+    """Every category that the predictions score, in the order in which they are first met."""
+    return list(dict.fromkeys(label.name for each in predictions for label in each.categories or ()))
 
 
 def captions_for(data: LabelledData, predictions: Sequence[Prediction]) -> list[str]:

@@ -58,6 +58,8 @@ def test_fusing_takes_mean_scores_and_the_likeliest_caption(world: World) -> Non
     first.scores[Task.CATEGORIES][:], second.scores[Task.CATEGORIES][:] = 1.0, 2.0
     first.captions, second.captions = ["x"] * len(regions), ["y"] * len(regions)
     first.logprobs, second.logprobs = [-1.0, -1.0] * 9, [-2.0, -0.5] * 9
+    first.caption_scores, second.caption_scores = [0.5, 0.5] * 9, [0.25, 0.25] * 9
     both = fused([first, second], regions)
     assert (both.scores[Task.CATEGORIES] == 1.5).all() and both.captions[:2] == ["x", "y"]
+    assert both.caption_scores[:2] == [0.5, 0.25]
     assert fused([first], regions) is first

@@ -8,16 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from model.evaluation.asking import Answers
 from model.evaluation.errors import DataError
 from model.evaluation.labelled import LabelledData, LabelledRegion
 from model.evaluation.predictions import (
     answers_for,
     captions_for,
     dense_captions_for,
+    named_categories,
+    predictions_from,
     read_predictions,
     write_predictions,
 )
-from model.records import Task
+from model.records import Caption, RegionDescription, Task
 
 DATA = LabelledData(
     "data.json",
@@ -62,6 +65,20 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         write_predictions(tmp_path / "no" / "x.jsonl", found)
 
 
+def test_a_saved_caption_has_the_score_that_the_service_gives_it() -> None:
+    answers = Answers((Task.CAPTION,), DATA)
+    for row in range(2):
+        caption = Caption("a dog", score=0.25, logprob_sum=-3.0, logprob_mean=-0.5)
+        answers.add(row, RegionDescription((0, 0, 9, 9), False, None, {}, caption=caption))
+    saved = predictions_from(DATA, answers)
+    assert [each.score for each in dense_captions_for(DATA, saved)] == [0.25, 0.25]
+
+
+def test_the_categories_that_saved_answers_hold(tmp_path: Path) -> None:
+    second = {**SECOND, "categories": [{"name": "elk", "score": 0.1}, *LABELS]}
+    assert named_categories(read_predictions(_file(tmp_path, FIRST, second))) == ["cat", "dog", "elk"]
+
+
 def test_dense_captions_take_box_and_score_from_where_they_are(tmp_path: Path) -> None:
     lines = [{**FIRST, "region": 5}, SECOND]
     found = dense_captions_for(DATA, read_predictions(_file(tmp_path, *lines)))
@@ -86,6 +103,7 @@ def test_dense_captions_take_box_and_score_from_where_they_are(tmp_path: Path) -
         ((FIRST, '{"region": 6,'), "p.jsonl, line 2 is not valid JSON"),
         ((FIRST, {"region": 6}), "p.jsonl, line 2: image: field required"),
         ((FIRST, ["region"]), "p.jsonl, line 2: the whole"),
+        (("[" * 100_000,), "p.jsonl, line 1 is nested too deeply"),
         ((FIRST,), "no prediction for region 6 of data.json"),
         ((FIRST, SECOND, {**SECOND, "image": 9}), "prediction 3: image 9 is not among the images of data.json"),
         ((FIRST, {**SECOND, "image": 1}), "region 6 says image 1, data.json 2"),
