@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.evaluation.annotations import read_data, read_proposals
+from model.evaluation.asking import BATCH_REGIONS, check_names
 from model.evaluation.benchmark import Benchmark
 from model.evaluation.errors import DataError
 from model.evaluation.figures import text_table
 from model.evaluation.labelled import LabelledData
 from model.evaluation.measure import MAIN_REGIONS, measure
-from model.evaluation.predictions import Prediction, read_predictions, write_predictions
+from model.evaluation.predictions import Prediction, named_categories, read_predictions, write_predictions
 from model.evaluation.report import ready, write_result, write_study
 from model.evaluation.scenes import RegionSet, check_vocabulary
 from model.evaluation.sweep import SWEEP_REGIONS, apply_tuning, tune
-from model.evaluation.tasks import TASK_OF, labelled_for, measure_benchmark, predict
+from model.evaluation.tasks import TASK_OF, check_measurable, labelled_for, measure_benchmark, predict
 from model.evaluation.view_study import STUDY_REGIONS, LabelledSubject, SceneSubject, Subject, ViewStudy, study_views
+from model.geometry import BoxFormat
 from model.loading import EMBEDDED
+from model.records import Task
 from model.training.artwork import SpritePack, default_cache
 from model.training.world import World
 
@@ -34,7 +37,8 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for on the command line; checked there. task: the name of a `Benchmark`."""
+    """What was asked for on the command line; checked there. task: the name of a `Benchmark`. box_format: of a
+    `BoxFormat`, or None for the layout's own."""
 
     model: str = "embedded"
     device: str = "auto"
@@ -45,12 +49,14 @@ class Options:
     apply: bool = False
     data: Path | None = None
     images: Path | None = None
+    captions: Path | None = None
+    box_format: str | None = None
     proposals: Path | None = None
     task: str | None = None
     predictions: Path | None = None
     save_predictions: Path | None = None
     image_prior: bool = False
-    batch_regions: int = 64
+    batch_regions: int = BATCH_REGIONS
     sweep_views: bool = False
 
     @property
@@ -63,6 +69,12 @@ class Options:
         from model import DynRefer
 
         return DynRefer.load(directory or self.model, device=self.device)
+
+    def labelled(self) -> LabelledData:
+        """What `data` holds."""
+        assert self.data is not None
+        box_format = BoxFormat(self.box_format) if self.box_format else None
+        return read_data(self.data, self.images, box_format=box_format, captions=self.captions)
 
 
 def run(options: Options) -> tuple[Result, str]:
@@ -114,37 +126,16 @@ def _directory(options: Options) -> Path:
 
 
 def _measure_data(options: Options) -> tuple[Result, str]:
-    assert options.data is not None and options.task is not None
+    assert options.task is not None
     benchmark = Benchmark(options.task)
-    labelled = _some(labelled_for(benchmark, read_data(options.data, options.images)), options)
-    about: dict[str, Any] = {}
+    labelled = _some(labelled_for(benchmark, options.labelled()), options)
+    check_measurable(benchmark, labelled)
     if options.predictions:
-        predictions = _chosen(read_predictions(options.predictions), labelled, benchmark, options)
-        about["predictions"] = options.predictions.name
+        predictions = _chosen(read_predictions(options.predictions), labelled, options)
+        labelled = labelled.competing(named_categories(predictions))
+        about: dict[str, Any] = {"predictions": options.predictions.name}
     else:
-        asked = labelled
-        if options.proposals:
-            boxes = read_proposals(options.proposals, labelled)
-            asked = boxes.keep([box for box in boxes.regions if box.image in labelled.by_image], "a labelled image")
-            about["proposals"] = options.proposals.name
-        model = options.load()
-        predictions = predict(
-            model,
-            benchmark,
-            asked,
-            image_prior=options.image_prior,
-            batch_regions=options.batch_regions,
-            readers=options.readers,
-        )
-        if asked is not labelled:  # a detector's boxes have no labels
-            predictions = [each.model_copy(update={"region": None}) for each in predictions]
-        about |= {
-            "model": model.card.name,
-            "revision": model.card.revision,
-            "views": "image prior" if options.image_prior else "task prior",
-        }
-        if options.save_predictions:
-            write_predictions(options.save_predictions, predictions)
+        labelled, predictions, about = _ask(benchmark, labelled, options)
     found = measure_benchmark(benchmark, labelled, predictions)
     result = {**found.result, **about}
     if options.out:
@@ -152,9 +143,41 @@ def _measure_data(options: Options) -> tuple[Result, str]:
     return result, text_table(result)
 
 
+def _ask(
+    benchmark: Benchmark, labelled: LabelledData, options: Options
+) -> tuple[LabelledData, list[Prediction], dict[str, Any]]:
+    """The data as they are measured, the model's answers, and what the result says of them."""
+    about: dict[str, Any] = {}
+    boxes = None
+    if options.proposals:
+        found = read_proposals(options.proposals, labelled)
+        boxes = found.keep([box for box in found.regions if box.image in labelled.by_image], "a labelled image")
+        about["proposals"] = options.proposals.name
+    model = options.load()
+    labelled = labelled.competing(model.card.vocabulary[Task.CATEGORIES])
+    predictions = predict(
+        model,
+        benchmark,
+        boxes or labelled,
+        image_prior=options.image_prior,
+        batch_regions=options.batch_regions,
+        readers=options.readers,
+    )
+    if boxes:  # a detector's boxes have no labels
+        predictions = [each.model_copy(update={"region": None}) for each in predictions]
+    about |= {
+        "model": model.card.name,
+        "revision": model.card.revision,
+        "views": "image prior" if options.image_prior else "task prior",
+    }
+    if options.save_predictions:
+        write_predictions(options.save_predictions, predictions)
+    return labelled, predictions, about
+
+
 def _study(options: Options) -> tuple[Result, str]:
     model = options.load()
-    subjects = _scenes(options, model) if options.data is None else _labelled(options)
+    subjects = _scenes(options, model) if options.data is None else _labelled(options, model)
     studies: list[ViewStudy] = [
         study_views(model, subject, batch_regions=options.batch_regions, readers=options.readers)
         for subject in subjects
@@ -184,16 +207,15 @@ def _scenes(options: Options, model: DynRefer) -> list[Subject]:
     return [SceneSubject(regions, model.card.thresholds["tags"])]
 
 
-def _labelled(options: Options) -> list[Subject]:
+def _labelled(options: Options, model: DynRefer) -> list[Subject]:
     """The benchmark that was asked for, else all that the data know the truth of."""
-    assert options.data is not None
-    data = read_data(options.data, options.images)
+    data = options.labelled().competing(model.card.vocabulary[Task.CATEGORIES])
     if options.task:
-        return [_subject(Benchmark(options.task), data, options)]
+        return [_subject(Benchmark(options.task), data, options, model)]
     subjects: list[Subject] = []
     for benchmark in (Benchmark.CAPTIONS, Benchmark.ATTRIBUTES, Benchmark.RECOGNITION):
         try:
-            subjects.append(_subject(benchmark, data, options))
+            subjects.append(_subject(benchmark, data, options, model))
         except DataError as error:
             print(f"not studied: {error}", file=sys.stderr)
     if not subjects:
@@ -201,11 +223,13 @@ def _labelled(options: Options) -> list[Subject]:
     return subjects
 
 
-def _subject(benchmark: Benchmark, data: LabelledData, options: Options) -> Subject:
+def _subject(benchmark: Benchmark, data: LabelledData, options: Options, model: DynRefer) -> Subject:
     limited = replace(options, regions=options.regions or STUDY_REGIONS)
     regions = _some(labelled_for(benchmark, data), limited)
     regions.check_images()
-    return LabelledSubject(benchmark, regions, (TASK_OF[benchmark],))
+    task = TASK_OF[benchmark]
+    check_names(model, {asked: names for asked, names in regions.names.items() if asked is task}, regions.source)
+    return LabelledSubject(benchmark, regions, (task,))
 
 
 def _name(subject: Subject) -> str:
@@ -216,9 +240,7 @@ def _some(data: LabelledData, options: Options) -> LabelledData:
     return data.sample(options.regions) if options.regions else data
 
 
-def _chosen(
-    predictions: list[Prediction], data: LabelledData, benchmark: Benchmark, options: Options
-) -> list[Prediction]:
+def _chosen(predictions: list[Prediction], data: LabelledData, options: Options) -> list[Prediction]:
     """Those on the images that `--regions` left; all of them without it, so that a stranger's are noticed."""
     if options.regions is None:
         return predictions

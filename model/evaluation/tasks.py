@@ -62,6 +62,15 @@ def labelled_for(benchmark: Benchmark, data: LabelledData) -> LabelledData:
     return select[benchmark](data)
 
 
+def check_measurable(benchmark: Benchmark, data: LabelledData) -> None:
+    """Raise what would stop the measuring, before a network has run for it: `MissingJavaError` for dense captions
+    without Java, `DataError` where no attribute is present. data: the regions of `labelled_for` that are measured."""
+    if benchmark is Benchmark.DENSE_CAPTIONS:
+        need_java("--task dense-captions, which ranks captions by METEOR,")
+    if benchmark is Benchmark.ATTRIBUTES and not (data.attribute_targets == 1).any():
+        raise DataError(f"no attribute is present in any region of {data.source}; there is nothing to find.")
+
+
 def predict(
     predictor: RegionPredictor,
     benchmark: Benchmark,
@@ -82,9 +91,9 @@ def predict(
 
 
 def measure_benchmark(benchmark: Benchmark, data: LabelledData, predictions: Sequence[Prediction]) -> Outcome:
-    """Compare predictions with `data`, which holds the regions of `labelled_for`.
+    """Compare predictions with `data`, which holds the regions of `labelled_for` and passed `check_measurable`.
 
-    Raises `DataError` for predictions that do not fit the data, `MissingJavaError` for dense captions without Java.
+    Raises `DataError` for predictions that do not fit the data.
     """
     measure: dict[Benchmark, Callable[[LabelledData, Sequence[Prediction]], Outcome]] = {
         Benchmark.CAPTIONS: _captions,
@@ -106,7 +115,6 @@ def _captions(data: LabelledData, predictions: Sequence[Prediction]) -> Outcome:
 
 
 def _dense_captions(data: LabelledData, predictions: Sequence[Prediction]) -> Outcome:
-    need_java("--task dense-captions, which ranks captions by METEOR,")
     found = dense_figures(data.regions, dense_captions_for(data, predictions), meteor_scores)
     by_pair = {f"overlap {iou:g}, METEOR {meteor:g}": value for (iou, meteor), value in found.by_pair.items()}
     figures = plain_figures({"map": Estimate(found.mean), "boxes_alone_map": Estimate(found.boxes_alone)})
@@ -117,8 +125,6 @@ def _attributes(data: LabelledData, predictions: Sequence[Prediction]) -> Outcom
     answers = answers_for(data, predictions, Task.ATTRIBUTES)
     scores, targets = answers.scores[Task.ATTRIBUTES], data.attribute_targets
     known = targets >= 0
-    if not (targets == 1).any():
-        raise DataError(f"no attribute is present in any region of {data.source}; there is nothing to find.")
     figures = plain_figures(attribute_figures(scores, targets, data.attributes, data.groups))
     ranked = {"all": precision_recall(scores[known], targets[known] == 1)}
     for group in dict.fromkeys(data.groups.values()):

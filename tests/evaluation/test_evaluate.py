@@ -64,6 +64,9 @@ def test_a_table_for_people(calls: list[dict[str, Any]]) -> None:
     ]
 
 
+SAVED = ["--data", "x", "--task", "captions", "--predictions", "y"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -72,7 +75,12 @@ def test_a_table_for_people(calls: list[dict[str, Any]]) -> None:
         *(["--data", "x", "--task", "poetry"], ["--data", "x", "--task", "captions", "--scenes-seed", "1"]),
         *(["--data", "x", "--task", "captions", "--proposals", "y"], ["--tune", "x.json", "--sweep-views"]),
         ["--data", "x", "--task", "captions", "--predictions", "y", "--save-predictions", "z"],
-        ["--data", "x", "--sweep-views", "--predictions", "y"],
+        *(["--data", "x", "--sweep-views", "--predictions", "y"], ["--captions", "x"], ["--box-format", "xyxy"]),
+        *(["--views", "task-prior"], ["--views", "image-prior", "--tune", "x.json"], ["--batch-regions", "8"]),
+        *(["--batch-regions", "8", "--tune", "x.json"], ["--data", "x", "--sweep-views", "--views", "task-prior"]),
+        *([*SAVED, "--model", "embedded"], [*SAVED, "--device", "cpu"], [*SAVED, "--views", "task-prior"]),
+        *([*SAVED, "--batch-regions", "8"], ["--data", "x", "--task", "recognition", "--captions", "y"]),
+        ["--data", "x", "--task", "captions", "--box-format", "cxcywh"],
     ],
 )
 def test_mistakes_stop_before_any_work(arguments: list[str], calls: list[dict[str, Any]]) -> None:

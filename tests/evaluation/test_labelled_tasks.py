@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import typer
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from model import DynRefer
 from model.errors import ModelError
+from model.evaluation.annotations import read_data
 from model.evaluation.evaluate import evaluate_command
 from model.evaluation.java import has_java
+from model.evaluation.labelled import LabelledData, LabelledRegion
 from model.records import Task
 from model.training.world import World
 from service import cli
@@ -63,6 +68,84 @@ def test_attributes_by_frequency(data: Path, oracle: Oracle, tmp_path: Path) -> 
     assert found["standard_errors"]["map"] == 0.0 and found["calibration_error"]["attributes"] == pytest.approx(0.1)
     assert all(query.views is not None and query.views != PRIORS["attributes"] for query in oracle.asked)
     assert (tmp_path / "out" / "attributes_calibration.png").stat().st_size > 5_000
+
+
+def _official(data: Path) -> list[str]:
+    """Rewrite the data in the official layout, which lists no categories, for two categories only; their names."""
+    truth = json.loads(data.read_text())
+    names = {category["id"]: category["name"] for category in truth.pop("categories")}
+    for each in truth["annotations"]:
+        x, y, width, height = each["bbox"]
+        category = names[each.pop("category_id")]
+        each |= {"bbox": [x, y, x + width, y + height], "extra_info": {"coco_result": {"category": category}}}
+    kept = sorted({each["extra_info"]["coco_result"]["category"] for each in truth["annotations"]})[:2]
+    truth["annotations"] = [e for e in truth["annotations"] if e["extra_info"]["coco_result"]["category"] in kept]
+    data.write_text(json.dumps(truth))
+    return kept
+
+
+def test_all_of_the_models_categories_compete_where_the_file_lists_none(
+    data: Path, oracle: Oracle, world: World, tmp_path: Path
+) -> None:
+    two, saved = _official(data), tmp_path / "p.jsonl"
+    oracle.knows = lambda obj, task, views: obj.category == two[0]
+    live = json.loads(_run(data, "recognition", "--save-predictions", str(saved)).stdout)
+    truth = [each["extra_info"]["coco_result"]["category"] for each in json.loads(data.read_text())["annotations"]]
+    # Where the oracle errs, all others score alike, and the first of them is not the second of the two.
+    assert live["accuracy"] == pytest.approx(truth.count(two[0]) / len(truth), abs=1e-4) and 0 < live["accuracy"] < 1
+    named = {label["name"] for line in saved.read_text().splitlines() for label in json.loads(line)["categories"]}
+    assert named == {category.name for category in world.categories}
+    again = json.loads(_run(data, "recognition", "--predictions", str(saved)).stdout)
+    assert (again["accuracy"], again["map"], again["by_category"]) == (
+        *(live["accuracy"], live["map"]),
+        live["by_category"],
+    )
+    study = json.loads(_run(data, "recognition", "--sweep-views", "--regions", "20").stdout)
+    assert study["over_t"]["0"]["class"]["value"] < 1.0
+
+
+def test_candidates_of_an_open_file() -> None:
+    regions = (LabelledRegion(1, 1, (0, 0, 9, 9), category="dog"),)
+    data = LabelledData("x.json", {1: Path("a.png")}, regions, categories={"dog": 1}, open_categories=True)
+    assert data.competing(["cat", "dog"]).categories == {"cat": 1, "dog": 2}
+    assert data.competing(["cat"]).categories == {"cat": 1, "dog": 2}  # the model will be told that it lacks one
+    assert data.competing(["cat", "dog"]).category_targets.tolist() == [1]
+
+
+def test_what_cannot_be_measured_is_not_asked(data: Path, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.evaluation.java.has_java", lambda: False)
+    with pytest.raises(ModelError, match="dense-captions, which ranks captions by METEOR, needs Java"):
+        _run(data, "dense-captions")
+    truth = json.loads(data.read_text())
+    for each in truth["annotations"]:
+        each["att_vec"] = [0] * len(each["att_vec"])
+    data.write_text(json.dumps(truth))
+    with pytest.raises(ModelError, match="no attribute is present in any region of data.json"):
+        _run(data, "attributes")
+    assert not oracle.asked
+
+
+def test_captions_from_a_file_of_their_own(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model.evaluation.captions.has_java", lambda: False)
+    before = json.loads(_run(data, "captions").stdout)
+    truth = json.loads(data.read_text())
+    lines = [
+        {"annotation_id": each["id"], "caption": text} for each in truth["annotations"] for text in each.pop("caption")
+    ]
+    data.write_text(json.dumps(truth))
+    (tmp_path / "captions.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    with pytest.raises(ModelError, match="has no region with a caption"):
+        _run(data, "captions")
+    assert json.loads(_run(data, "captions", "--captions", str(tmp_path / "captions.jsonl")).stdout) == before
+
+
+def test_the_boxes_are_read_as_the_flag_says(data: Path, oracle: Oracle) -> None:
+    truth = json.loads(data.read_text())
+    for each in truth["annotations"]:
+        x, y, width, height = each["bbox"]
+        each["bbox"] = [x, y, x + width, y + height]
+    data.write_text(json.dumps(truth))
+    assert json.loads(_run(data, "recognition", "--box-format", "xyxy").stdout)["accuracy"] == 1.0
 
 
 def test_batches_reach_across_images(data: Path, oracle: Oracle) -> None:
@@ -130,13 +213,52 @@ def test_an_image_that_is_broken_and_a_box_outside_are_named(data: Path) -> None
     with pytest.raises(ModelError, match="1.png: .* covers nothing of the image"):
         _run(data, "recognition", "--views", "image-prior")
     (data.parent / "1.png").write_bytes(b"no picture")
-    with pytest.raises(ModelError, match="1.png is not an image that can be read"):
+    with pytest.raises(ModelError, match="1.png is not a picture\\.$"):
         _run(data, "recognition")
 
 
-def test_a_model_that_lacks_a_word_is_refused(data: Path) -> None:
+def _damaged(path: Path) -> None:
+    """Pillow's reader of PNG raises SyntaxError for such a check sum."""
+    content = path.read_bytes()
+    place = content.index(b"IDAT") + 40
+    path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
+
+
+def _huge(path: Path) -> None:
+    Image.new("1", (100, 100)).save(path)
+
+
+@pytest.mark.parametrize("spoil", [_damaged, _huge], ids=["check sum", "bomb"])
+def test_a_damaged_picture_ends_in_one_sentence(data: Path, spoil: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoil(data.parent / "1.png")
+    if spoil is _huge:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_999)
+    with pytest.raises(ModelError, match=r"^the picture .*1.png cannot be read: .*[^.]\.$"):
+        _run(data, "recognition")
+
+
+def test_pictures_are_in_the_frame_of_their_annotations(tmp_path: Path) -> None:
+    picture = Image.fromarray(np.zeros((8, 12, 3), np.uint8))
+    exif = picture.getexif()
+    exif[0x0112] = 6  # turned by a quarter
+    picture.save(tmp_path / "a.jpg", exif=exif)
+    images = [{"id": 1, "file_name": "a.jpg"}]
+    annotations = [{"id": 1, "image_id": 1, "bbox": [0, 0, 4, 4]}]
+    for listed, shape in (({}, (12, 8)), ({"width": 8, "height": 12}, (12, 8)), ({"width": 12, "height": 8}, (8, 12))):
+        file = {"images": [{**images[0], **listed}], "annotations": annotations}
+        (tmp_path / "data.json").write_text(json.dumps(file))
+        (found,) = read_data(tmp_path / "data.json").pictures()
+        assert found.load().shape == (*shape, 3)
+    (tmp_path / "data.json").write_text(json.dumps({**file, "images": [{**images[0], "width": 9, "height": 9}]}))
+    with pytest.raises(ModelError, match="a.jpg is 8 x 12 pixels, but listed as 9 x 9"):
+        next(iter(read_data(tmp_path / "data.json").pictures())).load()
+
+
+def test_a_model_that_lacks_a_word_is_refused(data: Path, oracle: Oracle) -> None:
     truth = json.loads(data.read_text())
     truth["categories"].append({"id": 10_000, "name": "gryphon"})
     data.write_text(json.dumps(truth))
-    with pytest.raises(ModelError, match="oracle does not know data.json: its categories lack 'gryphon'"):
-        _run(data, "recognition")
+    for more in ((), ("--sweep-views",)):
+        with pytest.raises(ModelError, match="oracle does not know data.json: its categories lack 'gryphon'"):
+            _run(data, "recognition", *more)
+    assert not oracle.asked
