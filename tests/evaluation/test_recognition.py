@@ -5,7 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.evaluation.attributes import average_precisions, mean_average_precision, weighted_average_precisions
+from model.evaluation.attributes import (
+    attribute_figures,
+    average_precisions,
+    mean_average_precision,
+    weighted_average_precisions,
+)
 from model.evaluation.recognition import best_threshold, micro_f1, tag_counts, top_hits
 from model.evaluation.uncertainty import bootstrap_error, bootstrap_weights, mean_error, share_error
 
@@ -52,6 +57,25 @@ def test_average_precision_leaves_unknown_labels_out() -> None:
     assert found[:2] == pytest.approx([(1 + 2 / 3) / 2, 1 / 2]) and np.isnan(found[2])
     assert mean_average_precision(found) == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)
     assert np.isnan(mean_average_precision(found[2:]))
+
+
+def test_attribute_figures_of_unequal_groups() -> None:
+    scores = np.array(
+        [[0.9, 0.9, 0.9, 0.9, 0.1, 0.9, 0.9], [0.5, 0.5, 0.5, 0.5, 0.9, 0.5, 0.5], [0.1] * 4 + [0.5, 0.1, 0.1]]
+    )
+    targets = np.array([[1, 0, 0, 0, -1, 0, 0], [0, 1, 0, -1, 1, 1, 1], [0, 0, 1, 0, 0, -1, 0]], dtype=np.int8)
+    # Average precisions: a 1, b 1/2, c 1/3, d none (no positive), e 1, f 1/2, g 1/2; g is in no group.
+    groups = {"a": "head", "f": "head", "b": "medium", "c": "tail", "d": "tail", "e": "tail"}
+    found = attribute_figures(scores, targets, "abcdefg", groups)
+    values = {name: estimate.value for name, estimate in found.items()}
+    assert values == pytest.approx(
+        {
+            "map": (1 + 1 / 2 + 1 / 3 + 1 + 1 / 2 + 1 / 2) / 6,
+            "map_head": (1 + 1 / 2) / 2,
+            "map_medium": 1 / 2,
+            "map_tail": (1 / 3 + 1) / 2,
+        }
+    )
 
 
 def test_average_precision_refuses_other_shapes() -> None:
