@@ -21,6 +21,7 @@ from locust import FastHttpUser, task
 from locust.env import Environment
 
 from benchmarks.corpus import damaged, pictures
+from benchmarks.offline import random_boxes
 
 PROBE_EVERY_S = 0.1
 LAST_ANSWERS_S = 120.0  # after the last arrival
@@ -59,8 +60,7 @@ class Record:
 
 def multipart(image: bytes, regions: int, rng: random.Random) -> bytes:
     """A form with so many regions, as fractions of whatever image it is."""
-    corners = [(rng.uniform(0, 0.6), rng.uniform(0, 0.6)) for _ in range(regions)]
-    boxes = [{"box": [round(x, 3), round(y, 3), round(x + 0.3, 3), round(y + 0.3, 3)]} for x, y in corners]
+    boxes = [{"box": [round(value, 3) for value in box]} for box in random_boxes(regions, rng)]
     request = json.dumps({"regions": boxes, "normalized": True}).encode()
     parts = b"".join(
         b'--b\r\nContent-Disposition: form-data; name="%s"; filename="x"\r\n\r\n%s\r\n' % part

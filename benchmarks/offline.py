@@ -1,0 +1,106 @@
+"""`python -m benchmarks.offline SECONDS` measures the predictor in a plain loop, without a service, and prints JSON.
+
+In a process of its own, as the service is; with the service's settings of the libraries' threads.
+"""
+
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import service  # noqa: F401  first of all: it sets how the threads of torch and NumPy wait
+from model import RegionQuery
+from model.pixels import Pixels, upright_pixels
+
+SCENE = str(Path(__file__).parents[1] / "docs" / "images" / "scene.png")
+BATCH, PER_REQUEST = 16, 8
+LONE_SHARE = 1 / 3  # of the time goes to one region at a time
+
+
+@dataclass(frozen=True)
+class Offline:
+    """model, revision: whose figures they are. regions_per_s: in batches of 16, decoding included.
+
+    batch_s: median of `run` alone on such a batch. lone_s: median of prepare, run and finish of one region.
+    """
+
+    model: str
+    revision: str
+    regions_per_s: float
+    batch_s: float
+    lone_s: float
+
+
+def random_boxes(count: int, rng: random.Random) -> list[tuple[float, float, float, float]]:
+    """Different ones, as fractions of an image: the network encodes equal views of a batch once."""
+    corners = [(rng.uniform(0, 0.6), rng.uniform(0, 0.6)) for _ in range(count)]
+    return [(x, y, x + 0.3, y + 0.3) for x, y in corners]
+
+
+def measured(seconds: float) -> Offline:
+    """The figures, by a process that ends with them."""
+    command = [sys.executable, "-m", "benchmarks.offline", str(seconds)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return Offline(**json.loads(done.stdout))
+
+
+class Loop:
+    """A loaded model and the picture that it is asked about."""
+
+    def __init__(self) -> None:
+        from model import DynRefer  # brings in torch, which the load generator has no use for
+
+        self._model = DynRefer.load("embedded", device="cpu")
+        self._rng = random.Random(1)
+
+    def measure(self, seconds: float) -> Offline:
+        """Each part for its share of the time, after a call that warms up."""
+        self._one()
+        self._batch()
+        lone: list[float] = []
+        until = time.perf_counter() + seconds * LONE_SHARE
+        while time.perf_counter() < until or not lone:
+            lone.append(self._one())
+        runs: list[float] = []
+        began = time.perf_counter()
+        while time.perf_counter() - began < seconds * (1 - LONE_SHARE) or not runs:
+            runs.append(self._batch())
+        rate = BATCH * len(runs) / (time.perf_counter() - began)
+        card = self._model.card
+        return Offline(card.name, card.revision, rate, statistics.median(runs), statistics.median(lone))
+
+    def _one(self) -> float:
+        """Seconds of the three verbs for one region of a picture that is decoded already."""
+        pixels, queries = self._asked(1)
+        began = time.perf_counter()
+        (region,) = self._model.prepare(pixels, queries)
+        self._model.finish(region, self._model.run([region])[0])
+        return time.perf_counter() - began
+
+    def _batch(self) -> float:
+        """All of a batch from as many pictures as its requests would bring; seconds of its run."""
+        regions: list[Any] = []
+        while len(regions) < BATCH:
+            regions += self._model.prepare(*self._asked(PER_REQUEST))
+        began = time.perf_counter()
+        outputs = self._model.run(regions)
+        ran = time.perf_counter() - began
+        for region, output in zip(regions, outputs, strict=True):
+            self._model.finish(region, output)
+        return ran
+
+    def _asked(self, count: int) -> tuple[Pixels, list[RegionQuery]]:
+        """A picture, decoded anew, and regions of it."""
+        pixels = upright_pixels(SCENE)
+        height, width = pixels.shape[:2]
+        boxes = random_boxes(count, self._rng)
+        return pixels, [RegionQuery((a * width, b * height, c * width, d * height)) for a, b, c, d in boxes]
+
+
+if __name__ == "__main__":
+    print(json.dumps(asdict(Loop().measure(float(sys.argv[1])))))
