@@ -133,12 +133,13 @@ class LabelledData:
         return np.array([region.attributes for region in self.regions], dtype=np.int8)
 
 
-def captioned(data: LabelledData) -> LabelledData:
+def captioned(data: LabelledData, *, blank: bool = False) -> LabelledData:
     """The regions with captions. Annotations of one image with the same box are one region with several references,
-    as RefCOCOg has them. Raises `DataError` for a caption without a word, which training calls a bad sample too."""
+    as RefCOCOg has them. Raises `DataError` for a caption without a word, which training calls a bad sample too, but
+    not with `blank`: the boxes of Visual Genome's empty phrases are there to be found."""
     merged: dict[tuple[Id, Corners], LabelledRegion] = {}
     for region in data.regions:
-        if not all(clean_caption(caption) for caption in region.captions):
+        if not blank and not all(clean_caption(caption) for caption in region.captions):
             raise DataError(
                 f"{data.source}, annotation {region.id!r}: its caption is blank; write one, or leave the caption out."
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -53,9 +54,9 @@ TASK_OF = {
 
 def labelled_for(benchmark: Benchmark, data: LabelledData) -> LabelledData:
     """The regions whose truth the benchmark needs. Raises `DataError` where there is none."""
-    select = {
+    select: dict[Benchmark, Callable[[LabelledData], LabelledData]] = {
         Benchmark.CAPTIONS: captioned,
-        Benchmark.DENSE_CAPTIONS: captioned,
+        Benchmark.DENSE_CAPTIONS: partial(captioned, blank=True),
         Benchmark.ATTRIBUTES: with_attributes,
         Benchmark.RECOGNITION: with_categories,
     }

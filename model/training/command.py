@@ -41,7 +41,9 @@ Init = Annotated[
 Vocabulary = Annotated[Path | None, typer.Option("--vocabulary", help="Another vocabulary.json than the model's.")]
 BoxFormat = Annotated[
     str | None,
-    typer.Option("--box-format", help="Of bbox where there is no segmentation: xywh or xyxy. [default: xywh]"),
+    typer.Option(
+        "--box-format", help="Of bbox without segmentation: xywh or xyxy. [default: xyxy beside extra_info, else xywh]"
+    ),
 ]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Times through the data. [default: 5]")]
 BatchSize = Annotated[

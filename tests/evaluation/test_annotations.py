@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from model.evaluation.annotations import read_data, read_proposals
+from model.evaluation.benchmark import Benchmark
 from model.evaluation.errors import DataError
 from model.evaluation.labelled import captioned, with_attributes, with_categories
+from model.evaluation.tasks import labelled_for
 from model.geometry import BoxFormat
 
 PLAIN: dict[str, Any] = {
@@ -125,6 +127,7 @@ def test_a_blank_caption_is_no_reference(tmp_path: Path, caption: object) -> Non
     with pytest.raises(DataError, match="data.json, annotation 5: its caption is blank; write one, or leave"):
         captioned(data)
     assert len(with_categories(data)) == 1  # who asks for categories need not care
+    assert len(labelled_for(Benchmark.DENSE_CAPTIONS, data)) == 1  # its box is there to be found
 
 
 def test_a_sample_is_whole_images_and_always_the_same(tmp_path: Path) -> None:

@@ -30,7 +30,8 @@ from model.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class AnnotationSource:
-    """Where annotations lie and how to read them. box_format: of `bbox`, "xywh" as in COCO or "xyxy"."""
+    """Where annotations lie and how to read them. box_format: of `bbox`, "xywh", "xyxy", or "auto": xyxy in
+    annotations of the official layout, which have `extra_info`, else xywh as in COCO."""
 
     file: Path
     images: Path | None
@@ -69,7 +70,7 @@ class _Reader:
 
     def __init__(self, document: Mapping[str, Any], source: AnnotationSource, vocabulary: Vocabulary) -> None:
         self._words, self._num_tags = VocabularyWords(vocabulary), len(vocabulary.tags)
-        self._box_format = BoxFormat(source.box_format)
+        self._box_format = None if source.box_format == "auto" else BoxFormat(source.box_format)
         self._captioned = source.captions is not None
         root = source.images or _image_root(document, source.file)
         self._pictures = {
@@ -117,7 +118,8 @@ class _Reader:
             if segmentation:
                 corners = _outline(segmentation)
             else:
-                corners = corners_from(_numbers(annotation.get("bbox")), self._box_format)
+                usual = BoxFormat.XYWH if annotation.get("extra_info") is None else BoxFormat.XYXY
+                corners = corners_from(_numbers(annotation.get("bbox")), self._box_format or usual)
             return Box(*corners).corners
         except BoxError as error:
             raise SampleError(str(error).rstrip(".")) from error

@@ -17,7 +17,7 @@ from typing import Any
 from model.training.real.errors import SettingError
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
-    "box_format": ("xywh", "xyxy"),
+    "box_format": ("auto", "xywh", "xyxy"),
     "schedule": ("cosine", "official"),
     "precision": ("auto", "float32", "bf16"),
     "controls": ("vocabulary", "part-of-speech"),
@@ -47,7 +47,7 @@ class TrainingSettings:
     train: COCO-style JSON. images: folder of the pictures; None: the file's own `dataset.image_root`. captions: JSONL
     for a plain COCO file. val*: the same for validation. init: "embedded" or a model directory to start from.
     preset: the sizes that it must have, or None. vocabulary: another vocabulary.json than the model's.
-    box_format: of `bbox`, where there is no segmentation.
+    box_format: of `bbox`, where there is no segmentation; "auto": xyxy beside `extra_info`, else xywh.
     batch_size: regions per process and forward pass. accumulate: forward passes per optimiser step.
     schedule: "cosine" per step after the warm-up, or "official" (constant within an epoch, no warm-up).
     warm_up: steps; None: 5,000, or a tenth of the run if that is less. clip_norm: 0 is off, as in the recipe.
@@ -66,7 +66,7 @@ class TrainingSettings:
     init: str = "embedded"
     preset: str | None = None
     vocabulary: Path | None = None
-    box_format: str = "xywh"
+    box_format: str = "auto"
     epochs: int = 5
     batch_size: int = 64
     accumulate: int = 1

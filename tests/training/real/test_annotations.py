@@ -77,9 +77,11 @@ def test_the_official_form(tmp_path: Path) -> None:
         ({"segmentation": None}, "xywh", (1.0, 2.0, 4.0, 6.0)),
         ({"segmentation": []}, "xyxy", (1.0, 2.0, 3.0, 4.0)),
         ({"segmentation": RLE}, "xywh", (1.0, 1.0, 2.0, 2.0)),
+        ({"segmentation": None}, "auto", (1.0, 2.0, 3.0, 4.0)),
+        ({"segmentation": None, "extra_info": None}, "auto", (1.0, 2.0, 4.0, 6.0)),
         ({"segmentation": [[5, 5, 9, 5, 9, 9], [20, 1, 21, 2]]}, "xywh", (5.0, 1.0, 21.0, 9.0)),
     ],
-    ids=["bbox", "bbox as corners", "run lengths", "polygons"],
+    ids=["bbox", "bbox as corners", "run lengths", "official", "plain", "polygons"],
 )
 def test_where_the_box_comes_from(
     changes: dict[str, Any], box_format: str, box: tuple[float, ...], tmp_path: Path

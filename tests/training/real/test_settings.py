@@ -34,7 +34,7 @@ def train(tmp_path: Path) -> Path:
         ({"val_images": Path(".")}, "--val-images needs --val"),
         ({"validate_every": 5}, "--validate-every needs --val"),
         ({"vocabulary": Path("v.json")}, "--vocabulary v.json is not a file"),
-        ({"box_format": "cxcywh"}, "--box-format cxcywh is unknown; use xywh or xyxy"),
+        ({"box_format": "cxcywh"}, "--box-format cxcywh is unknown; use auto or xywh or xyxy"),
         ({"schedule": "linear"}, "--schedule linear is unknown"),
         ({"precision": "fp16"}, "--precision fp16 is unknown; use auto or float32 or bf16"),
         ({"controls": "spacy"}, "--controls spacy is unknown; use vocabulary or part-of-speech"),
