@@ -68,7 +68,7 @@ def measure(
     figures = scene_figures(main, found, threshold) | scene_figures(main, captions, threshold)
     figures["cider_t0"] = scene_figures(main, alone, threshold)["cider"]
     figures["cider_gain"] = _ratio(figures["cider"], figures["cider_t0"])
-    figures["neighbour_named"] = neighbour_named(main, captions.captions)
+    figures["neighbour_named"] = neighbour_named(world, captions.captions)
     if attribute_threshold is not None:
         figures["attribute_f1"] = attribute_f1(main, found.scores[Task.ATTRIBUTES], attribute_threshold)
     counts = {"test": len(main)}

@@ -15,6 +15,7 @@ from model.evaluation.recognition import micro_f1, tag_counts, top_hits
 from model.evaluation.scenes import RegionSet
 from model.evaluation.uncertainty import Estimate, bootstrap_error, bootstrap_weights, mean, share
 from model.records import Task
+from model.training.world import World
 
 
 def scene_figures(regions: RegionSet, answers: Answers, tag_threshold: float) -> dict[str, Estimate]:
@@ -44,12 +45,13 @@ def attribute_f1(regions: RegionSet, scores: NDArray[np.float64], threshold: flo
     return Estimate(float(micro_f1(counts.sum(axis=0))), spread)
 
 
-def neighbour_named(regions: RegionSet, captions: Sequence[str]) -> Estimate:
-    """The share of captions that name a category other than their region's own."""
-    names = {category.name for category in regions.world.categories}
+def neighbour_named(world: World, captions: Sequence[str]) -> Estimate:
+    """The share of captions that name two categories: their subject, right or wrong, and a neighbour. A category whose
+    name is a colour too ("orange") does not count."""
+    values = {attribute.value for attribute in world.attributes}
+    names = {category.name for category in world.categories} - values
     pattern = re.compile(r"\b(?:" + "|".join(sorted(map(re.escape, names), key=len, reverse=True)) + r")\b")
-    pairs = zip(captions, regions.objects, strict=True)
-    return share(np.array([bool(set(pattern.findall(text)) - {obj.category}) for text, obj in pairs]))
+    return share(np.array([len(set(pattern.findall(text))) > 1 for text in captions]))
 
 
 def _attribute_figures(regions: RegionSet, scores: NDArray[np.float64]) -> dict[str, Estimate]:
