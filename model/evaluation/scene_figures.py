@@ -46,10 +46,8 @@ def attribute_f1(regions: RegionSet, scores: NDArray[np.float64], threshold: flo
 
 
 def neighbour_named(world: World, captions: Sequence[str]) -> Estimate:
-    """The share of captions that name two categories: their subject, right or wrong, and a neighbour. A category whose
-    name is a colour too ("orange") does not count."""
-    values = {attribute.value for attribute in world.attributes}
-    names = {category.name for category in world.categories} - values
+    """The share of captions that name two categories: their subject, right or wrong, and a neighbour."""
+    names = {category.name for category in world.categories}
     pattern = re.compile(r"\b(?:" + "|".join(sorted(map(re.escape, names), key=len, reverse=True)) + r")\b")
     return share(np.array([len(set(pattern.findall(text))) > 1 for text in captions]))
 

@@ -95,7 +95,7 @@ def test_size_is_of_all_files(world: World, oracle: Oracle, tmp_path: Path) -> N
 
 
 def test_a_neighbour_is_a_second_category(world: World) -> None:
-    captions = ["a dog left of another object", "an orange dog left of a cat", "an orange dog", "nothing at all"]
+    captions = ["a dog left of another object", "a red dog left of a cat", "a red dog", "nothing at all"]
     assert neighbour_named(world, captions).value == 0.25
 
 
