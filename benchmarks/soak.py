@@ -167,7 +167,7 @@ def overload(bench: Bench, process: subprocess.Popen[bytes], sizes: Sizes, peak:
     running, out = bench.begin(image=SCENE, rate=2 * peak, seconds=1.5 * sizes.drain_after_seconds, seed=2)
     bench.await_traffic()
     time.sleep(sizes.drain_after_seconds)
-    ended, code = time.time(), None
+    ended = time.time()
     process.send_signal(signal.SIGTERM)
     code = process.wait(60)
     took = time.time() - ended

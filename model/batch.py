@@ -170,7 +170,7 @@ def _encode(loaded: LoadedModel, passes: Sequence[Pass], revision: str, memory: 
         stacked = torch.from_numpy(np.stack([images[each] for each in new]))
         encoded = loaded.network.encode_in_parts(stacked.to(loaded.device))
         parts.append(encoded)
-        for place in _sound(encoded.map) if memory.views.capacity else ():
+        for place in _sound(encoded.map, encoded.cls) if memory.views.capacity else ():
             one = encoded.at(place)
             memory.views.put(keys[new[place]], one, one.nbytes)
     order = [digest for digest, features in held.items() if features is not None] + new
@@ -181,9 +181,12 @@ def _encode(loaded: LoadedModel, passes: Sequence[Pass], revision: str, memory: 
     return VisionFeatures.join(parts).take(rows)
 
 
-def _sound(values: Tensor) -> list[int]:
+def _sound(values: Tensor, others: Tensor | None = None) -> list[int]:
     """The rows without NaN or infinity: a device's passing fault must not be remembered."""
-    rows: list[int] = values.isfinite().flatten(1).all(dim=1).nonzero().flatten().tolist()
+    finite = values.isfinite().flatten(1).all(dim=1)
+    if others is not None:
+        finite &= others.isfinite().all(dim=1)
+    rows: list[int] = finite.nonzero().flatten().tolist()
     return rows
 
 

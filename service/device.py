@@ -131,6 +131,10 @@ class Device:
             self._batcher.shares_cores = predictor.card.device == "cpu"
             self.predictor = predictor
             logger.info("ready: model %s, device %s", predictor.card.name, predictor.card.device)
+            # A loaded model is a million objects that stay: looking for garbage among them would stop every thread
+            # for a fifth of a second now and then. It is done once, and never again.
+            gc.collect()
+            gc.freeze()
             self._batcher.serve(lambda items, should_stop: self._run(predictor, items, should_stop))
             self._served = True
         except ModelError as error:
@@ -142,13 +146,10 @@ class Device:
 
     def _begin(self) -> Predictor:
         """Load and warm up. Raises ModelError, also for what this machine lacks."""
-        # A loaded model is a million objects, nearly none of them garbage: looking through them slows loading by a
-        # fifth, and later stops every thread for a fifth of a second now and then. What is there now stays.
-        gc.disable()
+        gc.disable()  # what is loaded is hardly ever garbage, and looking for it takes a fifth of the time
         try:
             predictor = self._load()
             self._warm_up(predictor)
-            gc.freeze()
             return predictor
         except (ImportError, MemoryError, OSError, RuntimeError) as error:
             logger.debug("loading failed", exc_info=error)

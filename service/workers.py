@@ -1,7 +1,7 @@
 """Image work: pictures are decoded and their regions prepared in a few threads that a service's requests share.
 
 A request of few regions is one task of the pool. A larger one is cut into slices, each a task of its own that goes
-behind whoever waits, so that nobody waits for the whole of a request of 200 regions.
+behind whoever waits, so that no small request waits for the whole of one of 200 regions.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Any
 
 from model import RegionQuery
 
+from .batch_errors import ClosedError
 from .batcher import Batcher
 from .device import Pixels, Predictor, PreparedRegion
 from .metrics import Metrics
@@ -49,25 +50,34 @@ class ImageWorkers:
         self._metrics = metrics
         # Between two slices a request holds its decoded image: no more of those than are being worked at anyway.
         self._sliced = asyncio.Semaphore(threads)
+        self._stopped = False
 
     def stop(self) -> None:
         """Begin nothing more; what runs may end."""
+        self._stopped = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     async def prepare(self, predictor: Predictor, regions: int, decode: Decode, ask: Ask) -> Source:
         """Decode an image and prepare its regions; cancelling it stops the work at the end of a slice.
 
-        regions: how many queries `ask` gives for (width, height). Raises what `decode` and `ask` do, and QueryError.
+        regions: how many queries `ask` gives for (width, height). Raises what `decode` and `ask` do, QueryError, and
+        ClosedError where the workers stopped before they were done.
         """
-        loop, source = asyncio.get_running_loop(), Source()
+        source = Source()
         steps = self._steps(source, predictor, regions, decode, ask)
         if regions <= WHOLE_REGIONS:
-            await loop.run_in_executor(self._pool, partial(self._work, steps, math.inf))
+            await self._run(steps, math.inf)
             return source
         async with self._sliced:
-            while not await loop.run_in_executor(self._pool, partial(self._work, steps, SLICE_S)):
+            while not await self._run(steps, SLICE_S):
                 pass
         return source
+
+    async def _run(self, steps: Iterator[None], seconds: float) -> bool:
+        """`_work` in the pool. Raises ClosedError once that has stopped."""
+        if self._stopped:
+            raise ClosedError
+        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(self._work, steps, seconds))
 
     def _work(self, steps: Iterator[None], seconds: float) -> bool:
         """Take steps for so long, one at least. Whether that was all."""

@@ -179,6 +179,7 @@ _EXCLUDES = {
     ("--tune", "--out"): "--tune writes its own file; leave --out out.",
     ("--data", "--scenes-seed"): "--scenes-seed is for drawn scenes; leave it or --data out.",
     ("--predictions", "--save-predictions"): "--predictions are saved already; leave --save-predictions out.",
+    ("--predictions", "--images"): "--predictions are measured without pictures; leave --images out.",
     ("--predictions", "--model"): "--predictions are measured without a model; leave --model out.",
     ("--predictions", "--device"): "--predictions are measured without a model; leave --device out.",
     ("--predictions", "--views"): "--predictions have seen their views; leave --views out.",

@@ -130,7 +130,7 @@ class DeformableAlignment(nn.Module):
         """The grouped convolution of the pair: (N, C, H, W) each -> (N, C, H, W).
 
         Two channels per group as two convolutions of one channel and a sum: a true depthwise convolution has kernels
-        of its own on every device, twice as fast as a grouped one on a CPU.
+        of its own on every device, twice as fast as a grouped one on a CPU. In bfloat16 the sum is one rounding more.
         """
         pair, convolution = torch.cat((target, reference), dim=1), self.pair
         weight = convolution.weight.reshape(-1, 1, *convolution.kernel_size)

@@ -223,7 +223,7 @@ def _train_embedded(out: Path, preset: str | None, resume: bool, threads: int | 
         directory = train_embedded(out, resume=resume)
     except FileExistsError as error:
         raise typer.BadParameter(str(error)) from error
-    tuning = tune(directory, lambda path: DynRefer.load(path), scenes_seed=TUNING_SEED, regions=TUNING_REGIONS)
+    tuning = tune(directory, DynRefer.load, scenes_seed=TUNING_SEED, regions=TUNING_REGIONS)
     apply_tuning(directory, tuning.fragment)
     (out / "tuning.json").write_text(json.dumps({**tuning.fragment, "quality": tuning.quality}, indent=2) + "\n")
     print(f"{directory}: the finished model; measure it with dynrefer evaluate --model {directory}")

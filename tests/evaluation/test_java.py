@@ -9,8 +9,8 @@ from model.evaluation.captions import caption_figures, cider_scores
 from model.evaluation.errors import MissingJavaError
 from model.evaluation.java import has_java, meteor_scores
 
-CAPTIONS = ["a red dog on grass", "zxq kqv", "", "no references"]
-REFERENCES = [["the blue cup", "a red dog on grass"], ["zxq wqp vvk"], ["a dog"], []]
+CAPTIONS = ["a red dog on grass", "zxq kqv", "", "no references", "beside an empty one"]
+REFERENCES = [["the blue cup", "a red dog on grass"], ["zxq wqp vvk"], ["a dog"], [], [""]]
 
 
 def test_meteor_by_hand() -> None:
@@ -22,7 +22,7 @@ def test_meteor_by_hand() -> None:
     # The first is its best reference. In the second one of two words is right, of three: P = 1/2, R = 1/3; the
     # harmonic mean with alpha .85 is P R / (.85 P + .15 R) = .35088; one chunk of one match: penalty .6 * 1 ** .2.
     mean = (1 / 6) / (0.85 / 2 + 0.15 / 3)
-    assert each == pytest.approx([1.0, mean * (1 - 0.6), 0.0, 0.0], abs=1e-4)
+    assert each == pytest.approx([1.0, mean * (1 - 0.6), 0.0, 0.0, 0.0], abs=1e-4)
     assert 0.0 < together < 1.0
 
 

@@ -100,10 +100,23 @@ def test_halves_of_the_offsets_see_one_map_each() -> None:
     torch.manual_seed(0)
     align = DeformableAlignment(16, groups=4, residual=False)
     target, reference = torch.randn(1, 16, 5, 5), torch.randn(1, 16, 5, 5)
-    pair = align.pair(torch.cat((target, reference), dim=1))
-    other = align.pair(torch.cat((target, torch.randn_like(reference)), dim=1))
+    pair = align.convolve(target, reference)
+    other = align.convolve(target, torch.randn_like(reference))
     assert torch.equal(pair[:, :8], other[:, :8])
     assert not torch.allclose(pair[:, 8:], other[:, 8:])
+
+
+def test_depthwise_is_the_grouped_convolution() -> None:
+    torch.manual_seed(0)
+    align = DeformableAlignment(16, groups=4, residual=False)
+    target, reference = torch.randn(2, 16, 5, 6), torch.randn(2, 16, 5, 6)
+    direction = torch.randn(2, 16, 5, 6)
+    parameters = list(align.pair.parameters())
+    ours, theirs = align.convolve(target, reference), align.pair(torch.cat((target, reference), dim=1))
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+    gradients = (torch.autograd.grad((each * direction).sum(), parameters) for each in (ours, theirs))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 def test_residual_passes_the_target_through() -> None:

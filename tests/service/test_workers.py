@@ -12,6 +12,7 @@ import pytest
 from model import RegionQuery
 from model.errors import BoxError
 from service import workers
+from service.batch_errors import ClosedError
 from service.batcher import Batcher, Limits
 from service.engine import Caller, Engine
 from service.metrics import Metrics
@@ -117,6 +118,20 @@ def test_nothing_more_is_prepared_for_a_request_that_was_given_up() -> None:
     assert asyncio.run(scene()) == [(LARGE, 0), (LARGE, 1), (LARGE, 2), (SMALL, 0)]
 
 
+def test_a_stop_between_slices_closes_the_request() -> None:
+    async def scene() -> None:
+        pool, _ = made(1)
+        predictor = FakePredictor(prepare_hook=(held := Held((LARGE, 2))))
+        asked = asyncio.create_task(pool.prepare(predictor, LARGE, Decodes(), lambda width, height: queries(LARGE)))
+        await held.reach((LARGE, 2))
+        pool.stop()
+        held.gates[LARGE, 2].set()
+        with pytest.raises(ClosedError):
+            await asyncio.wait_for(asked, WAIT_S)
+
+    asyncio.run(scene())
+
+
 class Decodes:
     """Counts who has decoded an image."""
 
@@ -142,8 +157,9 @@ def test_no_more_images_are_held_between_slices_than_there_are_threads() -> None
             for _ in range(5)
         ]
         await held.reach((LARGE, 1))
-        while held.seen.count((LARGE, 1)) < 2:
-            await asyncio.sleep(0.002)
+        async with asyncio.timeout(60):
+            while held.seen.count((LARGE, 1)) < 2:
+                await asyncio.sleep(0.002)
         assert decode.count == 2
         held.gates[LARGE, 1].set()
         sources = await asyncio.gather(*asked)

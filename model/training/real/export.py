@@ -77,6 +77,9 @@ def _write_companions(start: Start, finished: Finished, revision: str, folder: P
         f"{finished.steps:,} steps from revision {config.revision}"
     )
     config.revision, config.calibration, config.dtype = revision, {}, "float32"
+    config.thresholds.pop(
+        "attributes", None
+    )  # fitted to the start, as the calibration was; the tags' must be something
     config.save_pretrained(folder)
     for name in _FOLDERS:
         shutil.copytree(start.directory / name, folder / name)

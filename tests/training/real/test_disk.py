@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,7 @@ def test_a_text_that_the_disk_refuses_leaves_the_one_before(tmp_path: Path, monk
     assert (tmp_path / "a.json").read_text() == "before"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")
 def test_a_checkpoint_appears_when_the_disk_holds_all_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, events = tmp_path / "checkpoints", list[str]()
     fsync, replace = os.fsync, Path.replace
