@@ -31,12 +31,13 @@ def test_shards_give_the_same_model(tower: str, tied: bool, tmp_path: Path) -> N
     assert torch.equal(network(images, boxes).representation, again.eval()(images, boxes).representation)
 
 
-def test_bfloat16_leaves_the_q_former_in_float32(tmp_path: Path) -> None:
+def test_bfloat16_leaves_the_q_former_and_two_numbers_in_float32(tmp_path: Path) -> None:
     DynReferModel(small_config()).save_pretrained(tmp_path)
     network = DynReferModel.from_pretrained(tmp_path, dtype=torch.bfloat16).eval()
     types = {name: parameter.dtype for name, parameter in network.named_parameters()}
     exact = {name for name, dtype in types.items() if dtype == torch.float32}
-    assert exact == {name for name in types if name.startswith(("qformer.", "query_tokens"))}
+    kept = ("qformer.", "query_tokens", "region_text_temperature", "region_text_bias")
+    assert exact == {name for name in types if name.startswith(kept)}
     assert network.image_mean.dtype == torch.float32
     images, boxes = some_regions(network.config, 2)
     with torch.no_grad():
