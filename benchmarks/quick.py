@@ -70,7 +70,7 @@ def start() -> Report:
 
 def agreement() -> Report:
     """bfloat16 against float32, embedded model."""
-    return measure_agreement(200)
+    return measure_agreement(600)
 
 
 def company() -> Report:

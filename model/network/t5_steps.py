@@ -26,6 +26,8 @@ class T5Steps:
     def __init__(self, model: Any, embeddings: Tensor, mask: Tensor, beams: int, steps: int) -> None:
         self._model, self._beams, self._steps = model, beams, 0
         self._heads, self._width = model.config.num_heads, model.config.d_kv
+        # In float32 whatever the rest is: logits of 8 bits make ties of what is not one, and a tie is another caption.
+        self._head = model.lm_head.weight.float()
         bias = torch.zeros(mask.shape, dtype=embeddings.dtype, device=mask.device)
         self._encoder_bias = bias.masked_fill_(mask == 0, float("-inf"))[:, None, None]  # (R, 1, 1, S)
         # In this form transformers takes the mask as it is; of (R, S) it would first ask the device for its content.
@@ -66,8 +68,7 @@ class T5Steps:
         if self._model.config.scale_decoder_outputs:
             hidden = hidden * self._model.model_dim**-0.5
         self._steps += 1
-        logits: Tensor = self._model.lm_head(hidden)
-        return logits[: self._regions]
+        return F.linear(hidden.float(), self._head)[: self._regions]
 
     def keep(self, rows: Tensor) -> None:
         """As `beam_search.Stepper` says."""
