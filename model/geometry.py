@@ -147,6 +147,12 @@ def boxes_in_views(crops: NDArray[np.int64], view_size: int) -> NDArray[np.float
     return np.trunc(relative * np.tile(scales, 2))
 
 
+def usual_box_format(*, official: bool) -> BoxFormat:
+    """What an annotation's `bbox` is unless somebody says otherwise: corners in the official project's files, whose
+    annotations have `extra_info`, else a corner and a size, as COCO defines it."""
+    return BoxFormat.XYXY if official else BoxFormat.XYWH
+
+
 def box_from_polygons(polygons: Sequence[Sequence[float]]) -> Corners:
     """Bound COCO polygons ([x, y, x, y, ...] each) by a box of at least one pixel, by the official rule.
 

@@ -27,7 +27,7 @@ from model.evaluation.layouts import (
     Proposal,
     RunLengths,
 )
-from model.geometry import Box, BoxFormat, box_from_polygons, box_from_rle, corners_from
+from model.geometry import Box, BoxFormat, box_from_polygons, box_from_rle, corners_from, usual_box_format
 from model.records import Corners
 from model.training.real.captions import clean_caption
 
@@ -163,8 +163,7 @@ def _box(each: Annotation, box_format: BoxFormat | None, where: str) -> Corners:
     """The official layout means the segmentation, plain COCO its bbox; each falls back on the other."""
     official = each.extra_info is not None
     if each.bbox is not None and not (official and each.segmentation):
-        usual = BoxFormat.XYXY if official else BoxFormat.XYWH
-        return _checked(corners_from(each.bbox, box_format or usual), where)
+        return _checked(corners_from(each.bbox, box_format or usual_box_format(official=official)), where)
     if not each.segmentation:
         raise DataError(f"{where}: it has neither a bbox nor a segmentation.")
     try:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import BoxError
-from model.geometry import Box, BoxFormat, ImageSize, box_from_polygons, box_from_rle, corners_from
+from model.geometry import Box, BoxFormat, ImageSize, box_from_polygons, box_from_rle, corners_from, usual_box_format
 from model.records import Corners
 from model.training.real.annotation_files import Said, named_samples, read_document
 from model.training.real.bad_samples import BadSample, Tally
@@ -118,7 +118,7 @@ class _Reader:
             if segmentation:
                 corners = _outline(segmentation)
             else:
-                usual = BoxFormat.XYWH if annotation.get("extra_info") is None else BoxFormat.XYXY
+                usual = usual_box_format(official=annotation.get("extra_info") is not None)
                 corners = corners_from(_numbers(annotation.get("bbox")), self._box_format or usual)
             return Box(*corners).corners
         except BoxError as error:
