@@ -58,14 +58,15 @@ def caption_figures(captions: Sequence[str], references: Sequence[Sequence[str]]
     return CaptionFigures(mean(cider), Estimate(together, mean_error(each)), "Penn Treebank")
 
 
-def stated_relation(caption: str, relations: Sequence[str]) -> str | None:
-    """The member of `relations` that a caption states; None for none, and for two that differ.
+def any_of(phrases: Sequence[str]) -> re.Pattern[str]:
+    """Finds whole phrases; where one holds another, the longer is what is said."""
+    longest_first = sorted(phrases, key=len, reverse=True)
+    return re.compile(r"\b(?:" + "|".join(re.escape(phrase) for phrase in longest_first) + r")\b")
 
-    Where one phrase holds another, the longer is what is said.
-    """
-    longest_first = sorted(relations, key=len, reverse=True)
-    pattern = r"\b(?:" + "|".join(re.escape(phrase) for phrase in longest_first) + r")\b"
-    stated = set(re.findall(pattern, tokenise(caption)))
+
+def stated_relation(caption: str, relations: Sequence[str]) -> str | None:
+    """The member of `relations` that a caption states; None for none, and for two that differ."""
+    stated = set(any_of(relations).findall(tokenise(caption)))
     return stated.pop() if len(stated) == 1 else None
 
 

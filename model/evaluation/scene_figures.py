@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from model.evaluation.asking import Answers
 from model.evaluation.attributes import average_precisions, mean_average_precision, weighted_average_precisions
-from model.evaluation.captions import cider_scores, relation_hits
+from model.evaluation.captions import any_of, cider_scores, relation_hits
 from model.evaluation.recognition import micro_f1, tag_counts, top_hits
 from model.evaluation.scenes import RegionSet
 from model.evaluation.uncertainty import Estimate, bootstrap_error, bootstrap_weights, mean, share
@@ -27,9 +26,7 @@ def scene_figures(regions: RegionSet, answers: Answers, tag_threshold: float) ->
     if Task.ATTRIBUTES in answers.scores:
         figures |= _attribute_figures(regions, answers.scores[Task.ATTRIBUTES])
     if Task.TAGS in answers.scores:
-        counts = tag_counts(answers.scores[Task.TAGS] > tag_threshold, regions.tags)
-        spread = bootstrap_error(micro_f1(bootstrap_weights(len(regions)) @ counts))
-        figures["tag_f1"] = Estimate(float(micro_f1(counts.sum(axis=0))), spread)
+        figures["tag_f1"] = _micro_f1(answers.scores[Task.TAGS] > tag_threshold, regions.tags)
     if answers.captions:
         relations = [obj.relation for obj in regions.objects]
         figures["relation"] = share(relation_hits(answers.captions, relations, regions.world.relations))
@@ -40,15 +37,19 @@ def scene_figures(regions: RegionSet, answers: Answers, tag_threshold: float) ->
 def attribute_f1(regions: RegionSet, scores: NDArray[np.float64], threshold: float) -> Estimate:
     """Micro F1 of the attributes strictly above a threshold, over what is known; scores: (R, A)."""
     known, present = regions.attributes >= 0, regions.attributes == 1
-    counts = tag_counts((scores > threshold) & known, present)
-    spread = bootstrap_error(micro_f1(bootstrap_weights(len(regions)) @ counts))
+    return _micro_f1((scores > threshold) & known, present)
+
+
+def _micro_f1(predicted: NDArray[np.bool_], truth: NDArray[np.bool_]) -> Estimate:
+    """Of labels that are there or not; both (R, N)."""
+    counts = tag_counts(predicted, truth)
+    spread = bootstrap_error(micro_f1(bootstrap_weights(len(counts)) @ counts))
     return Estimate(float(micro_f1(counts.sum(axis=0))), spread)
 
 
 def neighbour_named(world: World, captions: Sequence[str]) -> Estimate:
     """The share of captions that name two categories: their subject, right or wrong, and a neighbour."""
-    names = {category.name for category in world.categories}
-    pattern = re.compile(r"\b(?:" + "|".join(sorted(map(re.escape, names), key=len, reverse=True)) + r")\b")
+    pattern = any_of([category.name for category in world.categories])
     return share(np.array([len(set(pattern.findall(text))) > 1 for text in captions]))
 
 
