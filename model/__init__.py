@@ -6,9 +6,9 @@
 Importing this module is cheap: torch is loaded when `DynRefer` is first touched.
 """
 
-import gc
 from typing import TYPE_CHECKING, Any
 
+from model.collector import collector_at_rest
 from model.errors import (
     BoxError,
     ConfigError,
@@ -75,15 +75,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "DynRefer":
-        collecting = gc.isenabled()
-        # Importing torch and transformers makes a million objects and drops few: looking for garbage all the while
-        # takes a fifth of the time.
-        gc.disable()
-        try:
+        with collector_at_rest():
             from model.predictor import DynRefer
-        finally:
-            if collecting:
-                gc.enable()
         globals()[name] = DynRefer  # the next look finds it
         return DynRefer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,6 +19,7 @@ from PIL import Image
 from model.answers import Findings, answer_attributes, answer_caption, answer_categories, answer_tags, check_finite
 from model.batch import BatchResult, Memory, Pass, run_passes
 from model.cache import CacheStats
+from model.collector import collector_at_rest
 from model.device import guarded
 from model.errors import DeviceMemoryError, QueryError
 from model.geometry import Box
@@ -79,7 +80,8 @@ class DynRefer:
         cls, model: str | Path = "embedded", *, device: str = "auto", dtype: str = "auto", cache_bytes: int = 0
     ) -> Self:
         """Load "embedded" or a model directory; errors as in `model.loading.load_model`, and `DeviceMemoryError`."""
-        return cls(guarded(lambda: load_model(model, device=device, dtype=dtype)), cache_bytes=cache_bytes)
+        with collector_at_rest():
+            return cls(guarded(lambda: load_model(model, device=device, dtype=dtype)), cache_bytes=cache_bytes)
 
     @property
     def cache_stats(self) -> dict[str, CacheStats]:

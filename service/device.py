@@ -131,10 +131,6 @@ class Device:
             self._batcher.shares_cores = predictor.card.device == "cpu"
             self.predictor = predictor
             logger.info("ready: model %s, device %s", predictor.card.name, predictor.card.device)
-            # A loaded model is a million objects that stay: looking for garbage among them would stop every thread
-            # for a fifth of a second now and then. It is done once, and never again.
-            gc.collect()
-            gc.freeze()
             self._batcher.serve(lambda items, should_stop: self._run(predictor, items, should_stop))
             self._served = True
         except ModelError as error:
@@ -156,6 +152,9 @@ class Device:
             reason = str(error).split("\n")[0] or "there is not enough memory"
             raise ModelError(f"the model cannot be loaded on this machine: {reason}.") from error
         finally:
+            # A loaded model is most of a million objects that stay: looking for garbage among them stops every thread
+            # for a third of a second. What little garbage came with it stays too.
+            gc.freeze()
             gc.enable()
 
     def _warm_up(self, predictor: Predictor) -> None:
