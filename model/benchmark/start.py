@@ -1,25 +1,28 @@
 """From the start of a process to a service that is ready, and where the time goes.
 
-Two processes per round: `dynrefer serve` until /readyz says 200; and one that imports, loads and warms the model step
-by step. What the weights cost is the time to read their file once more, warm as it is then.
+Two processes per round: `dynrefer serve` until it says in its log that it is ready, and /readyz says 200; and one that
+imports, loads and warms the model step by step. What the weights cost is the time to read their file once more, warm as
+it is then. /readyz is not asked before: answering would itself slow the loading.
 """
 
 import http.client
 import json
-import os
 import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 from model.benchmark.machine import provenance
 from model.benchmark.tables import heading
+from model.errors import ModelError
 
 PATIENCE_S = 120.0
-POLL_S = 0.05  # oftener, and answering would itself slow the loading
+POLL_S = 0.005
+READY = "ready: model"  # in a line of the service's log
 STEPS = """
 import json, resource, sys, time
 began = time.perf_counter()
@@ -40,7 +43,7 @@ print(json.dumps({"import torch": torch_s - began, "import model": import_s - to
 
 
 def measure_start(model: str, repeats: int) -> tuple[dict[str, Any], str]:
-    """Medians in seconds: report and table."""
+    """Medians in seconds: report and table. Raises ModelError, with the service's last word, if it does not start."""
     ready, steps = [], []
     for _ in range(repeats):
         ready.append(_seconds_to_ready(model))
@@ -69,17 +72,23 @@ def _seconds_to_ready(model: str) -> float:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "service.cli", "serve", "--model", model, "--port", str(port), "--device", "cpu"]
     started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ) as process:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        killer = threading.Timer(PATIENCE_S, process.kill)
+        killer.start()
+        said = ""
         try:
-            while time.perf_counter() - started < PATIENCE_S:
-                if process.poll() is not None:
-                    raise RuntimeError(f"the service ended with code {process.returncode} before it was ready")
+            for said in process.stderr:
+                if READY in said:
+                    break
+            while process.poll() is None:
                 if _ready(port):
                     return time.perf_counter() - started
                 time.sleep(POLL_S)
         finally:
+            killer.cancel()
             process.terminate()
-    raise TimeoutError(f"the service was not ready after {PATIENCE_S:g} s")
+    raise ModelError(f"the service ended with code {process.returncode} before it was ready: {said.strip()}")
 
 
 def _ready(port: int) -> bool:

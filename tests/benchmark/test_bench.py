@@ -15,9 +15,11 @@ from model.benchmark.company import measure_company
 from model.benchmark.counts import Ceilings, Cost, count_costs, floor_seconds
 from model.benchmark.model_speed import Plan, measure_model
 from model.benchmark.repeats import measure_repeats
+from model.benchmark.start import measure_start
 from model.benchmark.tables import model_table
 from model.benchmark.workload import Workload, random_config, random_model, random_passes
 from model.config import preset
+from model.errors import ModelError
 from model.records import ALL_TASKS
 
 from ..plain_batch import plain_passes
@@ -139,3 +141,15 @@ def test_company_changes_no_number_by_more_than_rounding() -> None:
     assert [row["batch"] for row in found["rows"]] == [2, 3, 5, 8, 16, 32]
     assert all(row["regions"] >= 6 and row["largest_difference"] < 1e-4 for row in found["rows"])
     assert len(table.splitlines()) == 4 + len(found["rows"])
+
+
+def test_a_start_is_measured_from_the_process_to_readiness() -> None:
+    report, table = measure_start("embedded", 1)
+    assert report["ready_seconds"] > report["reading_weights_seconds"] > 0
+    assert set(report["steps"]) == {"import torch", "import model", "load", "first region"}
+    assert "start to ready" in table
+
+
+def test_a_service_that_does_not_start_is_not_measured() -> None:
+    with pytest.raises(ModelError, match="code 2.*there is no model directory '/nowhere'"):
+        measure_start("/nowhere", 1)
