@@ -97,11 +97,18 @@ class GreyImage:
     ) -> NDArray[np.float32]:
         """Transform each crop from its sampled rows and columns alone: (N, 8, 8) float32."""
         coefficients = np.empty((len(crops), HASH_BANDS, HASH_BANDS), dtype=np.float32)
+        floats = np.empty((HASH_SIDE, columns.shape[1]), dtype=np.float32)
         for index, (x1, y1, x2, y2) in enumerate(crops.tolist()):
-            crop, row, column = self.pixels[y1:y2, x1:x2], rows[index], columns[index]
+            crop, column = self.pixels[y1:y2, x1:x2], columns[index]
             # The shorter way round: what is held in between never outgrows twice the crop.
-            sampled = crop[row].take(column, axis=1) if len(crop) >= HASH_SIDE else crop[:, column][row]
-            coefficients[index] = down[index] @ sampled.astype(np.float32) @ across[index].T
+            rows_first = len(crop) >= HASH_SIDE
+            lines = crop if rows_first else crop[:, column]
+            strips = np.zeros((HASH_BANDS, columns.shape[1]), dtype=np.float32)
+            for half in (slice(0, HASH_SIDE), slice(HASH_SIDE, None)):  # the floats of a half stay in the cache
+                sampled = lines[rows[index, half]]
+                np.copyto(floats, sampled.take(column, axis=1) if rows_first else sampled)
+                strips += down[index, :, half] @ floats
+            coefficients[index] = strips @ across[index].T
         return coefficients
 
     def hash_bits(self, crops: NDArray[np.int64]) -> NDArray[np.bool_]:
