@@ -73,6 +73,28 @@ def counts_command(
     _answer(report, table, as_json, out)
 
 
+@bench.command("attention")
+def attention_command(
+    preset: Annotated[str, typer.Option("--preset", help="Sizes: flan-t5-xl, medium or embedded.")] = "medium",
+    regions: Annotated[int, typer.Option("--regions", min=1, help="Regions in the batch.")] = 8,
+    dtype: Annotated[str, typer.Option("--dtype", help="float32 or bfloat16.")] = "float32",
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed calls per kernel; the median counts.")] = 15,
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: AsJson = False,
+    out: Out = None,
+) -> None:
+    """Every attention of the network by every kernel of the device: is torch's own choice the fastest?"""
+    _one_of(preset, ("flan-t5-xl", "medium", "embedded"), "--preset")
+    _one_of(dtype, ("float32", "bfloat16"), "--dtype")
+    with contextlib.redirect_stdout(sys.stderr):
+        from model.benchmark.attention import measure_attention
+        from model.benchmark.model_speed import DTYPES
+
+        report, table = measure_attention(preset, regions, DTYPES[dtype], _set_up(device, threads), repeats)
+    _answer(report, table, as_json, out)
+
+
 @bench.command("repeats")
 def repeats_command(
     preset: Annotated[str, typer.Option("--preset", help="Sizes: flan-t5-xl, medium or embedded.")] = "medium",

@@ -1,0 +1,189 @@
+"""Every attention of the network at its own sizes, by every kernel that the device has: is the one that torch picks the
+fastest?
+
+The network runs once on tensors without data, where its calls of `scaled_dot_product_attention` are noted; then each
+is timed on random values in the same layout. The decoders of texts do without that function and are not in it.
+"""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+
+from model.benchmark.machine import provenance, wait_for
+from model.benchmark.tables import heading
+from model.benchmark.workload import Workload, random_config, random_network
+from model.network.dynrefer import DynReferModel
+from model.network.t5_steps import T5Steps
+
+META = torch.device("meta")
+PICKED, EAGER = "torch's choice", "eager"
+KERNELS = {
+    "math": SDPBackend.MATH,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Of a tensor in its storage."""
+
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+
+    @staticmethod
+    def of(value: Tensor) -> "Layout":
+        """A tensor's."""
+        return Layout(tuple(value.shape), value.stride(), value.dtype)
+
+    def random(self, device: torch.device) -> Tensor:
+        """Values between -1 and 1."""
+        return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=device).uniform_(-1, 1)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Query, key, value (R, heads, tokens, d), an additive mask or none, and what scores are multiplied by."""
+
+    query: Layout
+    key: Layout
+    value: Layout
+    mask: Layout | None
+    scale: float | None
+
+
+class _Notes(TorchFunctionMode):
+    """Counts the calls, by layout and scale, while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: dict[Call, int] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            mask = kwargs.get("attn_mask")
+            query, key, value = (Layout.of(each) for each in args[:3])
+            call = Call(query, key, value, None if mask is None else Layout.of(mask), kwargs.get("scale"))
+            self.calls[call] = self.calls.get(call, 0) + 1
+        return func(*args, **kwargs)
+
+
+@torch.inference_mode()
+def attention_calls(network: DynReferModel, work: Workload, regions: int) -> dict[str, dict[Call, int]]:
+    """Part -> call -> how often it occurs in a batch; of a caption the last token's. network: on the meta device."""
+    config, language = network.config, network.language
+    size, views = config.view_size, config.num_views
+    found = {}
+    with _Notes() as notes:
+        features = network.encode(torch.empty(regions * views, 3, size, size, dtype=torch.uint8, device=META))
+    found["vision"] = notes.calls
+    with _Notes() as notes:
+        region = network.represent(features, torch.empty(regions, views, 4, device=META))
+    found["Q-Former"] = notes.calls
+    ids = torch.empty(regions, config.max_control_tokens, dtype=torch.int64, device=META)
+    path = torch.zeros(regions, work.beams, work.tokens, dtype=torch.int64, device=META)
+    with _Notes() as notes:
+        embeddings, mask = language.prompt(region, ids, torch.ones_like(ids))
+        steps = T5Steps(language.model, embeddings, mask, work.beams, work.tokens)
+    found["language encoder"] = notes.calls
+    for step in range(work.tokens):
+        with _Notes() as notes:
+            steps.step(path[:, :, step], path[:, :, : step + 1])
+    found["a caption's last token"] = notes.calls
+    return found
+
+
+def measure_attention(
+    preset: str, regions: int, dtype: torch.dtype, device: torch.device, repeats: int
+) -> tuple[dict[str, Any], str]:
+    """Medians in milliseconds of one call, all kernels in turn: report and table."""
+    work = Workload()
+    network = random_network(random_config(preset, work), META, dtype)
+    rows = [
+        {"part": part, **_sizes(call), "calls": count, "ms": _milliseconds(call, device, repeats)}
+        for part, calls in attention_calls(network, work, regions).items()
+        for call, count in calls.items()
+    ]
+    report = {**provenance(device), "preset": preset, "regions": regions, "dtype": str(dtype).removeprefix("torch.")}
+    return {**report, "rows": rows}, _table(report, rows)
+
+
+def _sizes(call: Call) -> dict[str, int]:
+    batch, heads, queries, width = call.query.shape
+    return {"batch": batch, "heads": heads, "queries": queries, "keys": call.key.shape[2], "width": width}
+
+
+@torch.inference_mode()
+def _milliseconds(call: Call, device: torch.device, repeats: int) -> dict[str, float]:
+    query, key, value = (each.random(device) for each in (call.query, call.key, call.value))
+    mask = None if call.mask is None else call.mask.random(device)
+
+    def attend() -> Tensor:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=call.scale)
+
+    ways: dict[str, Callable[[], Tensor]] = {PICKED: attend}
+    ways |= {name: _with_kernel(kernel, attend) for name, kernel in KERNELS.items()}
+    ways[EAGER] = lambda: _eager(query, key, value, mask, call.scale)
+    times: dict[str, list[float]] = {name: [] for name in _possible(ways)}
+    for _ in range(repeats):
+        for name, found in times.items():
+            wait_for(device)
+            started = time.perf_counter()
+            ways[name]()
+            wait_for(device)
+            found.append((time.perf_counter() - started) * 1e3)
+    return {name: round(statistics.median(found), 3) for name, found in times.items()}
+
+
+def _with_kernel(kernel: SDPBackend, attend: Callable[[], Tensor]) -> Callable[[], Tensor]:
+    def only() -> Tensor:
+        with sdpa_kernel(kernel):
+            return attend()
+
+    return only
+
+
+def _possible(ways: dict[str, Callable[[], Tensor]]) -> Iterator[str]:
+    """Those that this device has for this call; each has then run once."""
+    for name, way in ways.items():
+        try:
+            way()
+        except RuntimeError:  # torch's word for a kernel that does not fit
+            continue
+        yield name
+
+
+def _eager(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
+    """Two products with a softmax between them, rounded to the dtype after each."""
+    scores = torch.matmul(query, key.transpose(2, 3)) * (1 / math.sqrt(query.shape[3]) if scale is None else scale)
+    if mask is not None:
+        scores = scores + mask
+    return torch.matmul(scores.softmax(-1), value)
+
+
+def _table(report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    names = [name for name in (PICKED, *KERNELS, EAGER) if any(name in row["ms"] for row in rows)]
+    lines = [f"{heading(report)}; {report['preset']}, {report['dtype']}, {report['regions']} regions; ms per call", ""]
+    lines += [f"| part | batch x heads | queries x keys x width | calls | {' | '.join(names)} |"]
+    lines += ["|" + "---|" * (4 + len(names))]
+    for row in rows:
+        times = " | ".join(f"{row['ms'][name]:.3f}" if name in row["ms"] else "" for name in names)
+        lines.append(
+            f"| {row['part']} | {row['batch']} x {row['heads']} | {row['queries']} x {row['keys']} x {row['width']} "
+            f"| {row['calls']} | {times} |"
+        )
+    return "\n".join(lines)
