@@ -16,7 +16,7 @@ WORKDIR /src
 COPY docker/requirements-${VARIANT}.txt ./
 RUN pip --python /opt/dynrefer/bin/python install --no-deps -r requirements-${VARIANT}.txt \
     || { [ "${VARIANT}" = cpu ] && pip install --target /opt/uv uv==0.13.9 \
-        && /opt/uv/bin/uv pip install --python /opt/dynrefer/bin/python --no-deps --torch-backend cpu -r requirements-cpu.txt; }
+        && /opt/uv/bin/uv pip install --python /opt/dynrefer/bin/python --compile-bytecode --no-deps --torch-backend cpu -r requirements-cpu.txt; }
 COPY docker/requirements.txt ./
 RUN pip --python /opt/dynrefer/bin/python install --no-deps --require-hashes -r requirements.txt
 COPY pyproject.toml README.md LICENSE NOTICE ./

@@ -169,6 +169,16 @@ def test_holds_no_build_tools(served: Container) -> None:
     assert not served.inside("sh", "-c", "ls -d /root/.cache/* /src /opt/uv 2>/dev/null; true").stdout
 
 
+def test_nothing_is_compiled_at_the_start(served: Container) -> None:
+    """Python could not write down what it compiles: the file system is read-only."""
+    code = (
+        "import os, sys, torch, transformers, model.predictor, service.server;"
+        "kept = {name: getattr(module, '__cached__', None) for name, module in list(sys.modules.items())};"
+        "print([name for name, path in kept.items() if isinstance(path, str) and not os.path.exists(path)])"
+    )
+    assert served.inside("/opt/dynrefer/bin/python", "-c", code).stdout.strip() == "[]"
+
+
 def test_inventory_names_what_is_installed(served: Container) -> None:
     code = "import importlib.metadata as m; print(*{d.name + '=' + d.version for d in m.distributions()})"
     installed = set(served.inside("/opt/dynrefer/bin/python", "-c", code).stdout.split())

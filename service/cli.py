@@ -84,7 +84,10 @@ def _serve(**flags: str | None) -> None:
         settings = load_settings({name: value for name, value in flags.items() if value is not None})
     except SettingsError as error:
         fail(str(error))
-    from .server import leave, listen, serve
+    from model.collector import collector_at_rest
+
+    with collector_at_rest():
+        from .server import leave, listen, serve
 
     try:
         listener = listen(settings.host, settings.port)
