@@ -132,7 +132,7 @@ def _advance(
     penalise(chances, beams.tokens[:, :, : step + 1], settings.repetition_penalty)
     if step + 1 < settings.min_length:
         chances[..., special.end] = float("-inf")
-    values, ids = _best(chances, 2 * count)  # twice as many as beams: half of them may end
+    values, ids = highest(chances, 2 * count)  # twice as many as beams: half of them may end
     total = (values + beams.score[..., None]).flatten(1)
     total, order = total.topk(2 * count, dim=1)
     source, token = order // ids.shape[2], ids.flatten(1).gather(1, order)
@@ -162,7 +162,7 @@ def penalise(scores: Tensor, seen: Tensor, penalty: float) -> None:
     scores.scatter_(-1, seen, torch.where(chosen < 0, chosen * penalty, chosen / penalty))
 
 
-def _best(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
+def highest(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """The `count` best of each row, best first, as `topk` gives them: (..., Y) -> values and indices (..., count)."""
     size = scores.shape[-1]
     if size % _BLOCK or size // _BLOCK < 4 * count:

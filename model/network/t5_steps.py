@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from model.network.beam_search import highest
+
 _LEAST_ROWS = 12  # from here on a row of a product is the same in any company, as measured
+_EXACT_WORDS = 32  # several times as many as a search of five beams looks at
 
 
 class T5Steps:
@@ -26,8 +29,6 @@ class T5Steps:
     def __init__(self, model: Any, embeddings: Tensor, mask: Tensor, beams: int, steps: int) -> None:
         self._model, self._beams, self._steps = model, beams, 0
         self._heads, self._width = model.config.num_heads, model.config.d_kv
-        # In float32 whatever the rest is: logits of 8 bits make ties of what is not one, and a tie is another caption.
-        self._head = model.lm_head.weight.float()
         bias = torch.zeros(mask.shape, dtype=embeddings.dtype, device=mask.device)
         self._encoder_bias = bias.masked_fill_(mask == 0, float("-inf"))[:, None, None]  # (R, 1, 1, S)
         # In this form transformers takes the mask as it is; of (R, S) it would first ask the device for its content.
@@ -68,7 +69,7 @@ class T5Steps:
         if self._model.config.scale_decoder_outputs:
             hidden = hidden * self._model.model_dim**-0.5
         self._steps += 1
-        return F.linear(hidden.float(), self._head)[: self._regions]
+        return self._logits(hidden)[: self._regions]
 
     def keep(self, rows: Tensor) -> None:
         """As `beam_search.Stepper` says."""
@@ -78,6 +79,20 @@ class T5Steps:
         self._cache = [(keys[rows], values[rows]) for keys, values in self._cache]
         self._cross = [(keys[rows], values[rows]) for keys, values in self._cross]
         self._encoder_bias = self._encoder_bias[rows]
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """(R, B, D) -> (R, B, Y) float32.
+
+        Logits of 8 bits make ties of what is not one, and a tie is another caption: where the weights are short, the
+        likeliest words are computed again in float32. All of them would be another, longer head to read per token.
+        """
+        head = self._model.lm_head.weight
+        logits: Tensor = F.linear(hidden, head).float()
+        if head.dtype != torch.float32:
+            words = highest(logits, _EXACT_WORDS)[1]
+            # Not a product: one of a single column rounds a row differently where there are other rows.
+            logits.scatter_(-1, words, (head[words].float() * hidden[..., None, :].float()).sum(-1))
+        return logits
 
     def _spare(self) -> int:
         """Rows that are there for company alone."""

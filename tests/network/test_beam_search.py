@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.errors import StoppedError
-from model.network.beam_search import _best
+from model.network.beam_search import highest
 from model.network.dynrefer import DynReferModel
 from model.network.language import LanguageDecoder
 
@@ -107,6 +107,6 @@ def test_the_best_of_a_row(size: int, count: int) -> None:
     scores = torch.randn(3, 2, size, generator=torch.Generator().manual_seed(size))
     scores[..., :20] += 6.0  # several of the best in one block
     scores[0, 0, 5] = float("-inf")
-    values, places = _best(scores, count)
+    values, places = highest(scores, count)
     expected = scores.topk(count, dim=-1)
     assert torch.equal(values, expected.values) and torch.equal(places, expected.indices)

@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 from model.network.dynrefer import DynReferModel
 from model.network.language import IGNORED, LanguageDecoder
+from model.network.t5_steps import T5Steps
 
-from .conftest import perturbed, small_config
+from .conftest import SMALL, perturbed, small_config
 
 Prompt = tuple[Tensor, Tensor, Tensor]
 
@@ -73,3 +74,19 @@ def test_loss_is_the_cross_entropy_of_the_labels(language: LanguageDecoder, prom
     logits = language.logits(*prompt, starts)
     expected = F.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
     assert torch.allclose(language.loss(*prompt, labels), expected)
+
+
+def test_the_likeliest_words_of_short_weights_have_logits_in_float32(prompt: Prompt) -> None:
+    """As a head in float32 would have them; the others are as far away as bfloat16 rounds."""
+    config = small_config(language_config={**SMALL["language_config"], "vocab_size": 16_384})
+    language = perturbed(DynReferModel(config), 0.2).language.to(torch.bfloat16)
+    steps = T5Steps(language.model, *language.prompt(*prompt), 2, 1)
+    hidden = torch.randn(3, 2, config.language_config.d_model, dtype=torch.bfloat16)
+    exact = F.linear(hidden.float(), language.model.lm_head.weight.float())
+    found = steps._logits(hidden)
+    likeliest = exact.topk(10, dim=-1).indices
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.gather(-1, likeliest), exact.gather(-1, likeliest), atol=1e-5)
+    assert torch.allclose(found, exact, rtol=2**-7, atol=2**-7)
+    rounded = F.linear(hidden, language.model.lm_head.weight).float()
+    assert not torch.allclose(rounded.gather(-1, likeliest), exact.gather(-1, likeliest), atol=1e-3)
