@@ -138,7 +138,7 @@ def main(names: list[str]) -> None:
     for name in names or SET:
         report, table = SET[name]()
         command = "make bench" if not names else f"python -m benchmarks.quick {name}"
-        text = json.dumps({"command": command, **report}, indent=1)
+        text = json.dumps({**report, "command": command}, indent=1)
         (RESULTS / f"{name}.json").write_text(text + "\n")
         print(f"\n## {name}\n\n{table}", flush=True)
 

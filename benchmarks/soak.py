@@ -212,7 +212,7 @@ def main() -> None:
         print(f"| {row.figure} | {row.value} | {row.target} | {'' if row.ok is None else 'yes' if row.ok else 'NO'} |")
     if options.json:
         model = {"model": offline.model, "revision": offline.revision}
-        report = {"command": "make soak", **provenance(), **model, "rows": [asdict(row) for row in rows]}
+        report = {**provenance(), "command": "make soak", **model, "rows": [asdict(row) for row in rows]}
         options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 

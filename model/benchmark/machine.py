@@ -1,10 +1,13 @@
 """The machine and the code that a figure belongs to, and the ceilings measured in the same run."""
 
+import os
 import platform
+import shlex
 import statistics
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,10 +21,11 @@ COPY_BYTES = 1 << 28
 
 
 def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Machine, versions, commit (with a mark if the tree has changes other than results), date."""
+    """Command, machine, versions, commit (with a mark if the tree has changes other than results), date."""
     device = torch.device(device)
     changes = _git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results")
     return {
+        "command": _command(sys.orig_argv),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if changes else ""),
         "processor": _processor(),
@@ -73,6 +77,16 @@ def wait_for(device: torch.device) -> None:
     """Until the device has done all that it was given."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _command(typed: Sequence[str]) -> str:
+    """What was typed, without the folders of this machine; typed: interpreter and all."""
+    words = list(typed[1:])
+    if words[:1] == ["-m"]:
+        words.insert(0, "python")
+    elif words:
+        words[0] = Path(words[0]).name
+    return shlex.join(word.replace(f"{ROOT}{os.sep}", "") for word in words)
 
 
 def _git(*arguments: str) -> str:

@@ -11,8 +11,9 @@ from model.config import PRESETS
 
 
 def heading(report: dict[str, Any]) -> str:
-    """Machine, threads, commit, and the rates where the report has them."""
-    line = f"{report['processor']}, {report['device']}, {report['threads']} threads, commit {report['commit']}"
+    """Command, machine, threads, commit, and the rates where the report has them."""
+    machine = f"{report['processor']}, {report['device']}, {report['threads']} threads"
+    line = f"`{report['command']}`, {machine}, commit {report['commit']}"
     if "gemm_gflops" in report:
         rates = ", ".join(f"{name} {rate:g}" for name, rate in report["gemm_gflops"].items())
         line += f"; products {rates} GFLOP/s, copy {report['copy_gb_s']:g} GB/s"

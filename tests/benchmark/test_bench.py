@@ -13,6 +13,7 @@ import torch
 from model.batch import Memory, run_passes
 from model.benchmark.company import measure_company
 from model.benchmark.counts import Ceilings, Cost, count_costs, floor_seconds
+from model.benchmark.machine import _command
 from model.benchmark.model_speed import Plan, measure_model
 from model.benchmark.repeats import measure_repeats
 from model.benchmark.start import measure_start
@@ -42,7 +43,7 @@ def report() -> dict[str, Any]:
 def test_the_report_says_what_was_measured(report: dict[str, Any]) -> None:
     assert json.loads(json.dumps(report)) == report
     assert set(report["gemm_gflops"]) == {"float32", "bfloat16"} and report["copy_gb_s"] > 0
-    assert {"commit", "processor", "threads", "torch", "date"} <= set(report)
+    assert {"command", "commit", "processor", "threads", "torch", "date"} <= set(report)
     keys = [(row["dtype"], row["regions"], row["tasks"]) for row in report["rows"]]
     assert keys == [(d, r, t) for d in ("float32", "bfloat16") for r in (1, 2) for t in ("all", "tags")]
     for row in report["rows"]:
@@ -153,3 +154,15 @@ def test_a_start_is_measured_from_the_process_to_readiness() -> None:
 def test_a_service_that_does_not_start_is_not_measured() -> None:
     with pytest.raises(ModelError, match="code 2.*there is no model directory '/nowhere'"):
         measure_start("/nowhere", 1)
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("/somewhere/python -m benchmarks.quick views", "python -m benchmarks.quick views"),
+        (f"/somewhere/python /bin/dynrefer bench start --out {ROOT}/here.json", "dynrefer bench start --out here.json"),
+        ("/somewhere/python", ""),
+    ],
+)
+def test_a_report_names_its_command_without_the_folders_of_a_machine(typed: str, told: str) -> None:
+    assert _command(typed.split()) == told
