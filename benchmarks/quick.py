@@ -1,7 +1,7 @@
 """`make bench`: the quick set, about twelve minutes on two idle cores. Writes results/*.json and prints tables.
 
 Compare rows of one run, not runs: the machine is shared. `python -m benchmarks.quick NAME ...` runs a part of the set:
-counts, model, plain, embedded, repeats, views, start, agreement, company.
+counts, model, plain, attention, embedded, repeats, views, start, agreement, company.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import torch
 from benchmarks.machine import ROOT, gemm_gflops, median_seconds, provenance
 from model import DynRefer, RegionQuery, Task
 from model.benchmark.agreement import measure_agreement
+from model.benchmark.attention import measure_attention
 from model.benchmark.company import measure_company
-from model.benchmark.model_speed import Plan, measure_model
+from model.benchmark.model_speed import DTYPES, Plan, measure_model
 from model.benchmark.repeats import measure_repeats
 from model.benchmark.start import measure_start
 from model.benchmark.tables import count_presets, heading, model_table
@@ -49,6 +50,12 @@ def plain() -> Report:
     """The fast way and the plain one of the tests in turn."""
     report = measure_model(Plan("medium", (8,), ("float32",), ("all",), CPU), plain_passes, _tell)
     return report, model_table(report)
+
+
+def attention() -> Report:
+    """Every attention of the medium preset by every kernel, in both dtypes."""
+    (report, table), (short, more) = (measure_attention("medium", 8, dtype, CPU, 15) for dtype in DTYPES.values())
+    return {**report, "rows": report["rows"] + short["rows"]}, f"{table}\n\n{more}"
 
 
 def repeats() -> Report:
@@ -122,7 +129,8 @@ def _embedded_row(predictor: DynRefer, image: Any, queries: list[RegionQuery]) -
 
 
 SET: dict[str, Callable[[], Report]] = {
-    each.__name__: each for each in (counts, model, plain, embedded, repeats, views, start, agreement, company)
+    each.__name__: each
+    for each in (counts, model, plain, attention, embedded, repeats, views, start, agreement, company)
 }
 
 

@@ -114,12 +114,18 @@ def measure_attention(
     work = Workload()
     network = random_network(random_config(preset, work), META, dtype)
     rows = [
-        {"part": part, **_sizes(call), "calls": count, "ms": _milliseconds(call, device, repeats)}
+        {
+            "dtype": str(dtype).removeprefix("torch."),
+            "part": part,
+            **_sizes(call),
+            "calls": count,
+            "ms": _milliseconds(call, device, repeats),
+        }
         for part, calls in attention_calls(network, work, regions).items()
         for call, count in calls.items()
     ]
-    report = {**provenance(device), "preset": preset, "regions": regions, "dtype": str(dtype).removeprefix("torch.")}
-    return {**report, "rows": rows}, _table(report, rows)
+    report = {**provenance(device), "preset": preset, "regions": regions, "rows": rows}
+    return report, _table(report)
 
 
 def _sizes(call: Call) -> dict[str, int]:
@@ -175,15 +181,16 @@ def _eager(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale
     return torch.matmul(scores.softmax(-1), value)
 
 
-def _table(report: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+def _table(report: dict[str, Any]) -> str:
+    rows = report["rows"]
     names = [name for name in (PICKED, *KERNELS, EAGER) if any(name in row["ms"] for row in rows)]
-    lines = [f"{heading(report)}; {report['preset']}, {report['dtype']}, {report['regions']} regions; ms per call", ""]
-    lines += [f"| part | batch x heads | queries x keys x width | calls | {' | '.join(names)} |"]
-    lines += ["|" + "---|" * (4 + len(names))]
+    lines = [f"{heading(report)}; {report['preset']}, {report['regions']} regions; ms per call", ""]
+    lines += [f"| dtype | part | batch x heads | queries x keys x width | calls | {' | '.join(names)} |"]
+    lines += ["|" + "---|" * (5 + len(names))]
     for row in rows:
         times = " | ".join(f"{row['ms'][name]:.3f}" if name in row["ms"] else "" for name in names)
         lines.append(
-            f"| {row['part']} | {row['batch']} x {row['heads']} | {row['queries']} x {row['keys']} x {row['width']} "
-            f"| {row['calls']} | {times} |"
+            f"| {row['dtype']} | {row['part']} | {row['batch']} x {row['heads']} "
+            f"| {row['queries']} x {row['keys']} x {row['width']} | {row['calls']} | {times} |"
         )
     return "\n".join(lines)
