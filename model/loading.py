@@ -21,6 +21,7 @@ from model.config import DynReferConfig
 from model.errors import ConfigError, DeviceError, ModelNotFoundError, WeightsError
 from model.network.decoders import PreparedTexts
 from model.network.dynrefer import DynReferModel
+from model.network.onednn import use_onednn
 from model.vocabulary import TextEmbeddings, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -80,6 +81,7 @@ def load_model(model: str | Path, *, device: str, dtype: str) -> LoadedModel:
     texts = TextEmbeddings.load(directory)
     texts.check(vocabulary, config.text_config.projection_dim)
     network = _network(directory, config, on, precision)
+    use_onednn(network)
     moved = {name: getattr(texts, name).to(on, precision) for name in ("tags", "attributes", "categories")}
     return LoadedModel(
         network,

@@ -1,10 +1,11 @@
 """The plain way through the network, one step after the other: what `model.batch` is compared with.
 
 Every view is encoded, also where two are the same; texts are projected anew; synonyms are gathered attribute by
-attribute; captions come from transformers' own search. Nothing is kept.
+attribute; captions come from transformers' own search; linear layers are torch's own. Nothing is kept.
 """
 
 from collections.abc import Sequence
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from .network.plain_language import plain_generate
 
 
 @torch.no_grad()
+@patch("model.network.onednn.AVAILABLE", False)
 def plain_passes(loaded: LoadedModel, passes: Sequence[Pass]) -> list[Findings]:
     """Findings per pass, whatever its tasks: all of them for every pass."""
     network, texts = loaded.network, loaded.texts

@@ -10,6 +10,7 @@ from model.answers import Findings
 from model.batch import Memory, Pass, run_passes
 from model.benchmark.workload import Workload, random_model, random_passes
 from model.loading import LoadedModel
+from model.network.onednn import AVAILABLE, OneDnnLinear, use_onednn
 from model.records import ALL_TASKS
 
 from .network.conftest import perturbed, small_config
@@ -36,6 +37,7 @@ def case(request: pytest.FixtureRequest) -> tuple[LoadedModel, float]:
     config.generation |= options
     loaded = random_model(config, WORK, torch.device(device), dtype)
     perturbed(loaded.network)
+    use_onednn(loaded.network, least_parameters=0)
     return loaded, tolerance
 
 
@@ -59,6 +61,7 @@ def test_in_a_batch_as_the_plain_way(case: tuple[LoadedModel, float]) -> None:
     loaded, tolerance = case
     passes = some_passes(loaded)
     plain = [plain_passes(loaded, [each])[0] for each in passes]
+    assert any(isinstance(module, OneDnnLinear) for module in loaded.network.modules()) == AVAILABLE
     memory = Memory(1 << 20)
     for order in ([0, 1, 2], [3, 0], [2], [1, 1, 3]):
         found = run_passes(loaded, [passes[i] for i in order], memory).findings
@@ -69,3 +72,17 @@ def test_in_a_batch_as_the_plain_way(case: tuple[LoadedModel, float]) -> None:
             if loaded.dtype is torch.float32:
                 assert ours.caption.tokens == theirs.caption.tokens
     assert memory.views.stats.hits and memory.regions.stats.hits
+
+
+def test_the_same_alone_and_in_company(case: tuple[LoadedModel, float]) -> None:
+    loaded, _ = case
+    passes = some_passes(loaded)
+    alone = [run_passes(loaded, [each], Memory(0)).findings[0] for each in passes]
+    for order in ([0, 1], [3, 0, 2], [2, 1, 0, 3]):
+        found = run_passes(loaded, [passes[i] for i in order], Memory(0)).findings
+        for ours, own in zip(found, (alone[i] for i in order), strict=True):
+            assert np.abs(logits(ours) - logits(own)).max() <= (1e-5 if loaded.dtype is torch.float32 else 0.05)
+            assert ours.caption is not None and own.caption is not None
+            if loaded.dtype is torch.float32:
+                assert ours.caption.tokens == own.caption.tokens
+                assert ours.caption.score == pytest.approx(own.caption.score, abs=1e-5)

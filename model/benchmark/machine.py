@@ -15,6 +15,8 @@ from typing import Any
 import torch
 import transformers
 
+from model.network.onednn import AVAILABLE, OneDnnLinear, linear
+
 ROOT = Path(__file__).parent.parent.parent
 SIDE_CPU, SIDE_GPU = 1024, 8192  # of the square matrices whose product gives the rate
 COPY_BYTES = 1 << 28
@@ -45,6 +47,15 @@ def gemm_gflops(
     side = side or (SIDE_CPU if device.type == "cpu" else SIDE_GPU)
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
     return 2 * side**3 / median_seconds(lambda: a @ b, repeats, device) / 1e9
+
+
+def onednn_gflops(device: torch.device | str = "cpu", repeats: int = 5) -> float:
+    """The same in float32 by oneDNN, as the network's linear layers on a CPU; 0 where it is not to be had."""
+    if not AVAILABLE or torch.device(device).type != "cpu":
+        return 0.0
+    layer, rows = OneDnnLinear(SIDE_CPU, SIDE_CPU, bias=False), torch.randn(SIDE_CPU, SIDE_CPU)
+    with torch.inference_mode():
+        return 2 * SIDE_CPU**3 / median_seconds(lambda: linear(rows, layer), repeats) / 1e9
 
 
 def copy_gb_s(device: torch.device | str = "cpu", repeats: int = 5) -> float:

@@ -22,14 +22,18 @@ def heading(report: dict[str, Any]) -> str:
 
 def model_table(report: dict[str, Any]) -> str:
     """Of `measure_model`."""
-    head = "| dtype | regions | tasks | s | regions/s | GFLOP/s | floor s | efficiency | x official | stages, s |"
-    lines = [heading(report), "", head, "|---|---|---|---|---|---|---|---|---|---|"]
+    head = (
+        "| dtype | regions | tasks | s | regions/s | GFLOP/s | floor s | efficiency | by oneDNN's rate | x official "
+        "| stages, s |"
+    )
+    lines = [heading(report), "", head, "|---|---|---|---|---|---|---|---|---|---|---|"]
     for row in report["rows"]:
         stages = ", ".join(f"{part} {seconds:.3f}" for part, seconds in row["stages"].items() if seconds >= 5e-4)
         more = f"; {row['speedup']} x the plain way" if "speedup" in row else ""
         lines.append(
             f"| {row['dtype']} | {row['regions']} | {row['tasks']} | {row['seconds']:.3f} | {row['regions_per_s']:.2f} "
             f"| {row['gemm_gflops'][row['dtype']]:.0f} | {row['floor_seconds']:.3f} | {row['efficiency']:.2f} "
+            f"| {row['efficiency_onednn']:.2f} "
             f"| {row.get('over_official', '')} | {stages}{more} |"
         )
     return "\n".join([*lines, "", *map(_gaps, report["rows"])])

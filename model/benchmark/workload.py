@@ -18,6 +18,7 @@ from model.cache import view_digest
 from model.config import DynReferConfig, preset
 from model.loading import LoadedModel
 from model.network.dynrefer import DynReferModel
+from model.network.onednn import use_onednn
 from model.preprocess import ViewBatch
 from model.records import Task, View, ViewPlan, ViewPolicy
 from model.vocabulary import Attribute, TextEmbeddings, Vocabulary
@@ -67,6 +68,7 @@ def random_network(config: DynReferConfig, device: torch.device, dtype: torch.dt
 def random_model(config: DynReferConfig, work: Workload, device: torch.device, dtype: torch.dtype) -> LoadedModel:
     """As `load_model` gives one, but random; config: usually of `random_config`."""
     network, vocabulary = random_network(config, device, dtype), _vocabulary(work)
+    use_onednn(network)
     generator = torch.Generator().manual_seed(1)
     width = config.text_config.projection_dim
     texts = [

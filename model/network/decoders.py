@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.config import DynReferConfig
+from model.network.onednn import linear
 
 # Rows (texts x regions) that go through a layer together. On a CPU their feed-forward activations then stay in the
 # cache and in memory that the allocator hands out again; a GPU wants few large products.
@@ -103,9 +104,8 @@ class TextRegionLayer(nn.Module):
         weights = scores.softmax(-1).flatten(2)
         attended = torch.baddbmm(texts.expand(len(values), -1, -1), weights, values)
         hidden: Tensor = self.attention_norm(attended)
-        inner = self.expand(hidden)
-        torch.ops.aten.gelu_(inner)
-        output: Tensor = self.output_norm(self.contract(inner).add_(hidden))
+        inner = linear(linear(hidden, self.expand, gelu=True), self.contract)
+        output: Tensor = self.output_norm(inner.add_(hidden))
         return output
 
 

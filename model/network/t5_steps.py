@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.network.beam_search import highest
+from model.network.onednn import OneDnnLinear, linear
 
 _LEAST_ROWS = 12  # from here on a row of a product is the same in any company, as measured
 _EXACT_WORDS = 32  # several times as many as a search of five beams looks at
@@ -22,8 +23,8 @@ class T5Steps:
 
     model: a `T5ForConditionalGeneration`. embeddings: (R, S, D). mask: (R, S), 1 where the encoder may look.
 
-    On a CPU the last region is repeated while there are fewer than `_LEAST_ROWS` rows: a product of very few rows
-    rounds them differently, and a caption must not depend on the company that its region has.
+    On a CPU the last region is repeated while there are fewer than `_LEAST_ROWS` rows: torch's product of very few rows
+    rounds them differently (oneDNN's does not), and a caption must not depend on the company that its region has.
     """
 
     def __init__(self, model: Any, embeddings: Tensor, mask: Tensor, beams: int, steps: int) -> None:
@@ -33,7 +34,8 @@ class T5Steps:
         self._encoder_bias = bias.masked_fill_(mask == 0, float("-inf"))[:, None, None]  # (R, 1, 1, S)
         # In this form transformers takes the mask as it is; of (R, S) it would first ask the device for its content.
         encoded = model.get_encoder()(inputs_embeds=embeddings, attention_mask=self._encoder_bias).last_hidden_state
-        self._least = -(-_LEAST_ROWS // beams) if encoded.device.type == "cpu" else 1
+        torchs_own = encoded.device.type == "cpu" and not isinstance(model.lm_head, OneDnnLinear)
+        self._least = -(-_LEAST_ROWS // beams) if torchs_own else 1
         self._regions = len(mask)
         if spare := self._spare():
             encoded, self._encoder_bias = (_padded(each, spare) for each in (encoded, self._encoder_bias))
@@ -87,7 +89,7 @@ class T5Steps:
         likeliest words are computed again in float32. All of them would be another, longer head to read per token.
         """
         head = self._model.lm_head.weight
-        logits: Tensor = F.linear(hidden, head).float()
+        logits = linear(hidden, self._model.lm_head).float()
         if head.dtype != torch.float32:
             words = highest(logits, _EXACT_WORDS)[1]
             # Not a product: one of a single column rounds a row differently where there are other rows.

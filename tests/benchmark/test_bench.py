@@ -14,7 +14,7 @@ from model.batch import Memory, run_passes
 from model.benchmark.company import measure_company
 from model.benchmark.counts import Ceilings, Cost, count_costs, floor_seconds
 from model.benchmark.machine import _command
-from model.benchmark.model_speed import Plan, measure_model
+from model.benchmark.model_speed import ONEDNN, Plan, measure_model
 from model.benchmark.repeats import measure_repeats
 from model.benchmark.start import measure_start
 from model.benchmark.tables import model_table
@@ -42,7 +42,7 @@ def report() -> dict[str, Any]:
 
 def test_the_report_says_what_was_measured(report: dict[str, Any]) -> None:
     assert json.loads(json.dumps(report)) == report
-    assert set(report["gemm_gflops"]) == {"float32", "bfloat16"} and report["copy_gb_s"] > 0
+    assert set(report["gemm_gflops"]) == {"float32", "bfloat16", ONEDNN} and report["copy_gb_s"] > 0
     assert {"command", "commit", "processor", "threads", "torch", "date"} <= set(report)
     keys = [(row["dtype"], row["regions"], row["tasks"]) for row in report["rows"]]
     assert keys == [(d, r, t) for d in ("float32", "bfloat16") for r in (1, 2) for t in ("all", "tags")]
@@ -52,7 +52,8 @@ def test_the_report_says_what_was_measured(report: dict[str, Any]) -> None:
         assert row["tokens"] == (3 if row["tasks"] == "all" else None)
         assert row["seconds"] > 0 and row["floor_seconds"] > 0 and row["speedup"] > 0
         assert row["efficiency"] == pytest.approx(row["floor_seconds"] / row["seconds"], rel=0.2, abs=2e-3)
-        assert set(row["gemm_gflops"]) == {"float32", "bfloat16"}
+        assert set(row["gemm_gflops"]) == {"float32", "bfloat16", ONEDNN}
+        assert row["efficiency_onednn"] <= row["efficiency"]
         assert sum(row["floor_stages"].values()) == pytest.approx(row["floor_seconds"], abs=1e-3)
     assert set(report["rows"][1]["floor_stages"]) == {"encode", "represent", "tags"}
 
