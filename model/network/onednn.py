@@ -12,7 +12,9 @@ from transformers.models.blip_2.modeling_blip_2 import Blip2MLP
 
 # What torch's own compiler calls; it is not part of the documented interface, so do without where it is not.
 AVAILABLE = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-_DTYPES = (torch.float32, torch.bfloat16)
+# Where the processor cannot, oneDNN refuses bfloat16, and torch has a way of its own.
+_SHORT = (torch.bfloat16,) if AVAILABLE and torch.ops.mkldnn._is_mkldnn_bf16_supported() else ()
+_DTYPES = (torch.float32, *_SHORT)
 # As measured: the embedded model's layers (5 million parameters) cost more to hand over than they gain, some 3 % of the
 # time of a batch.
 _LEAST_PARAMETERS = 50_000_000
@@ -23,7 +25,9 @@ def linear(rows: Tensor, layer: nn.Linear, *, gelu: bool = False) -> Tensor:
     `OneDnnLinear`, on a CPU and without gradients; else as torch itself does it."""
     if not isinstance(layer, OneDnnLinear) or not _fits(rows, layer.weight):
         found = F.linear(rows, layer.weight, layer.bias)
-        return F.gelu(found) if gelu else found
+        if not gelu:
+            return found
+        return F.gelu(found) if torch.is_grad_enabled() else torch.ops.aten.gelu_(found)
     name, algorithm = ("gelu", "none") if gelu else ("none", "")
     alone = rows.numel() == rows.shape[-1]
     given = torch.cat((rows, rows)) if alone else rows  # a single row would be rounded in another way
