@@ -48,6 +48,9 @@ LABEL org.opencontainers.image.title="dynrefer" \
     org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin dynrefer \
     && install --directory --owner=dynrefer --group=dynrefer /models
+# Images of Python come without what it compiles, and here it could not write that down.
+RUN python -m compileall -q -x '/(tests?|lib2to3|site-packages|dist-packages)/' \
+        "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY --from=inventory /inventory /usr/share/doc/dynrefer
 COPY --from=build /opt/dynrefer /opt/dynrefer
 # The variants are named as the devices: where the GPU is missing, the CUDA one says so instead of being slow.

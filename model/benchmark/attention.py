@@ -115,7 +115,7 @@ def measure_attention(
     network = random_network(random_config(preset, work), META, dtype)
     rows = [
         {
-            "dtype": str(dtype).removeprefix("torch."),
+            "dtype": str(call.query.dtype).removeprefix("torch."),
             "part": part,
             **_sizes(call),
             "calls": count,

@@ -1,6 +1,5 @@
 """The machine and the code that a figure belongs to, and the ceilings measured in the same run."""
 
-import os
 import platform
 import shlex
 import statistics
@@ -91,13 +90,21 @@ def wait_for(device: torch.device) -> None:
 
 
 def _command(typed: Sequence[str]) -> str:
-    """What was typed, without the folders of this machine; typed: interpreter and all."""
+    """What was typed, without the folders and the interpreter's options; typed: interpreter and all."""
     words = list(typed[1:])
-    if words[:1] == ["-m"]:
-        words.insert(0, "python")
-    elif words:
-        words[0] = Path(words[0]).name
-    return shlex.join(word.replace(f"{ROOT}{os.sep}", "") for word in words)
+    while words and words[0].startswith("-") and words[0] not in ("-m", "-c"):
+        del words[: 2 if words[0] in ("-X", "-W") else 1]
+    if words[:1] == ["-c"]:
+        return "python -c"
+    own = ["python"] if words[:1] == ["-m"] else []
+    return shlex.join(own + [_without_folder(word) for word in words])
+
+
+def _without_folder(word: str) -> str:
+    path = Path(word)
+    if not path.is_absolute():
+        return word
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) and path.suffix else path.name
 
 
 def _git(*arguments: str) -> str:

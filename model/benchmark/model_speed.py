@@ -122,7 +122,8 @@ def _repeat(
 def _rates(plan: Plan, dtypes: Sequence[str]) -> dict[str, float]:
     """By dtype; and in float32 what oneDNN reaches, which torch itself does not ask for this product."""
     rates = {name: gemm_gflops(DTYPES[name], plan.device, repeats=3) for name in dtypes}
-    return rates | {ONEDNN: max(rates["float32"], onednn_gflops(plan.device, repeats=3))}
+    other = onednn_gflops(plan.device, repeats=3)
+    return rates | ({ONEDNN: max(rates["float32"], other)} if other else {})
 
 
 def _row(plan: Plan, dtype: str, regions: int, tasks: str, passes: list[Pass]) -> dict[str, Any]:
@@ -172,14 +173,16 @@ def _add_floor(row: dict[str, Any], plan: Plan, times: _Times, copy: float) -> N
         return found
 
     floors = floors_by("float32")
-    totals, higher = ([sum(each.values()) for each in some] for some in (floors, floors_by(ONEDNN)))
+    totals = {"efficiency": [sum(each.values()) for each in floors]}
+    if ONEDNN in times.rates[0]:
+        totals["efficiency_onednn"] = [sum(each.values()) for each in floors_by(ONEDNN)]
     encode = [each["encode"] / parts["encode"] * 1e3 for each, parts in zip(floors, times.parts, strict=True)]
     row["gemm_gflops"] = {
         name: round(statistics.median(one[name] for one in times.rates), 1) for name in times.rates[0]
     }
     row["floor_stages"] = {part: round(statistics.median(each[part] for each in floors), 4) for part in floors[0]}
-    row["floor_seconds"] = round(statistics.median(totals), 4)
-    for name, some in (("efficiency", totals), ("efficiency_onednn", higher)):
+    row["floor_seconds"] = round(statistics.median(totals["efficiency"]), 4)
+    for name, some in totals.items():
         row[name] = round(statistics.median(a / b for a, b in zip(some, times.seconds, strict=True)), 3)
     row["vision_share_of_rate"] = round(statistics.median(encode), 3)
 

@@ -26,6 +26,7 @@ POLL_S = 0.005
 READY = "ready: model"  # in a line of the service's log
 # Whatever this shell says, Python keeps what it compiles: a start on a warm disk is not the first one.
 KEEPING = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+TELLING = {"DYNREFER_LOG_LEVEL": "info", "DYNREFER_LOG_FORMAT": "text"}
 STEPS = """
 import json, resource, sys, time
 began = time.perf_counter()
@@ -78,7 +79,7 @@ def _seconds_to_ready(model: str) -> float:
     command = [sys.executable, "-m", "service.cli", "serve", "--model", model, "--port", str(port), "--device", "cpu"]
     started = time.perf_counter()
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=KEEPING
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=KEEPING | TELLING
     ) as process:
         assert process.stderr is not None
         killer = threading.Timer(PATIENCE_S, process.kill)
@@ -95,6 +96,8 @@ def _seconds_to_ready(model: str) -> float:
         finally:
             killer.cancel()
             process.terminate()
+    if time.perf_counter() - started >= PATIENCE_S:
+        raise ModelError(f"the service was not ready after {PATIENCE_S:g} s; its last word was: {said.strip()}")
     raise ModelError(f"the service ended with code {process.returncode} before it was ready: {said.strip()}")
 
 

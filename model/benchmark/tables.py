@@ -33,7 +33,7 @@ def model_table(report: dict[str, Any]) -> str:
         lines.append(
             f"| {row['dtype']} | {row['regions']} | {row['tasks']} | {row['seconds']:.3f} | {row['regions_per_s']:.2f} "
             f"| {row['gemm_gflops'][row['dtype']]:.0f} | {row['floor_seconds']:.3f} | {row['efficiency']:.2f} "
-            f"| {row['efficiency_onednn']:.2f} "
+            f"| {row.get('efficiency_onednn', '')} "
             f"| {row.get('over_official', '')} | {stages}{more} |"
         )
     return "\n".join([*lines, "", *map(_gaps, report["rows"])])

@@ -1,7 +1,7 @@
 """Linear layers by oneDNN, for answers on a CPU: torch has it built in, but takes it by itself for short weights only.
 
 As measured it is faster than the library that torch takes in float32, most of all where rows are few; it applies GELU
-before a product leaves the cache; and from two rows on a row's numbers do not depend on how many others there are.
+before a product leaves the cache; and in float32, from two rows on, a row's numbers do not depend on the other rows.
 """
 
 import torch
@@ -23,7 +23,7 @@ _LEAST_PARAMETERS = 50_000_000
 def linear(rows: Tensor, layer: nn.Linear, *, gelu: bool = False) -> Tensor:
     """`layer` of rows (..., C_in) -> (..., C_out), then GELU (the exact one) if asked for. By oneDNN if the layer is an
     `OneDnnLinear`, on a CPU and without gradients; else as torch itself does it."""
-    if not isinstance(layer, OneDnnLinear) or not _fits(rows, layer.weight):
+    if not by_onednn(rows, layer):
         found = F.linear(rows, layer.weight, layer.bias)
         if not gelu:
             return found
@@ -35,11 +35,13 @@ def linear(rows: Tensor, layer: nn.Linear, *, gelu: bool = False) -> Tensor:
     return fused[: len(rows)] if alone else fused
 
 
-def _fits(rows: Tensor, weight: Tensor) -> bool:
+def by_onednn(rows: Tensor, layer: nn.Linear) -> bool:
+    """Whether `linear` takes oneDNN for this layer, and for rows of such a kind."""
     return (
         AVAILABLE
+        and isinstance(layer, OneDnnLinear)
         and rows.device.type == "cpu"
-        and rows.dtype == weight.dtype
+        and rows.dtype == layer.weight.dtype
         and rows.dtype in _DTYPES
         and rows.ndim > 1
         and rows.numel() > 0

@@ -12,10 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from model.network.beam_search import highest
-from model.network.onednn import OneDnnLinear, linear
+from model.network.onednn import by_onednn, linear
 
 _LEAST_ROWS = 12  # from here on a row of a product is the same in any company, as measured
-_EXACT_WORDS = 32  # several times as many as a search of five beams looks at
+_EXACT_WORDS = 32, 4  # at the least, and per beam: a search looks at two per beam
 
 
 class T5Steps:
@@ -34,7 +34,7 @@ class T5Steps:
         self._encoder_bias = bias.masked_fill_(mask == 0, float("-inf"))[:, None, None]  # (R, 1, 1, S)
         # In this form transformers takes the mask as it is; of (R, S) it would first ask the device for its content.
         encoded = model.get_encoder()(inputs_embeds=embeddings, attention_mask=self._encoder_bias).last_hidden_state
-        torchs_own = encoded.device.type == "cpu" and not isinstance(model.lm_head, OneDnnLinear)
+        torchs_own = encoded.device.type == "cpu" and not by_onednn(encoded, model.lm_head)
         self._least = -(-_LEAST_ROWS // beams) if torchs_own else 1
         self._regions = len(mask)
         if spare := self._spare():
@@ -91,7 +91,8 @@ class T5Steps:
         head = self._model.lm_head.weight
         logits = linear(hidden, self._model.lm_head).float()
         if head.dtype != torch.float32:
-            words = highest(logits, _EXACT_WORDS)[1]
+            least, per_beam = _EXACT_WORDS
+            words = highest(logits, max(least, per_beam * self._beams))[1]
             # Not a product: one of a single column rounds a row differently where there are other rows.
             logits.scatter_(-1, words, (head[words].float() * hidden[..., None, :].float()).sum(-1))
         return logits

@@ -162,6 +162,11 @@ def test_a_service_that_does_not_start_is_not_measured() -> None:
     [
         ("/somewhere/python -m benchmarks.quick views", "python -m benchmarks.quick views"),
         (f"/somewhere/python /bin/dynrefer bench start --out {ROOT}/here.json", "dynrefer bench start --out here.json"),
+        (
+            "/somewhere/python -X importtime -u /bin/dynrefer bench model --model /home/me/mine",
+            "dynrefer bench model --model mine",
+        ),
+        ("/somewhere/python -c pass", "python -c"),
         ("/somewhere/python", ""),
     ],
 )

@@ -1,8 +1,13 @@
-"""The way of a batch through a device that is not the CPU, on torch's device without data: it refuses a tensor that was
-made on the CPU by mistake, as a GPU would, and takes the paths that a GPU takes."""
+"""The way of a batch through a device that is not the CPU, on torch's device without data: the paths that a GPU takes,
+and no operation between a tensor there and one that was made on the CPU by mistake."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from model.benchmark.workload import Workload, random_config, random_network
 from model.network import beam_search
@@ -11,6 +16,24 @@ from model.network.dynrefer import DynReferModel
 from model.network.t5_steps import T5Steps
 
 META, REGIONS, WORK = torch.device("meta"), 3, Workload()
+
+
+class NoMixture(TorchDispatchMode):
+    """Refuses what a GPU refuses: torch's device without data lets products and indices of the CPU pass."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        kinds = {each.device.type for each in tensors if each.ndim}
+        assert len(kinds) < 2, f"{func} of tensors on different devices"
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.fixture(autouse=True)
+def _watched() -> Iterator[None]:
+    with NoMixture():
+        yield
 
 
 @pytest.fixture(scope="module", params=["embedded", "medium"])
@@ -49,9 +72,8 @@ def test_no_tensor_of_a_step_of_the_search_is_made_elsewhere(network: DynReferMo
     assert beams.tokens.shape == (REGIONS, 2, settings.max_new_tokens + 1)
 
 
-def test_the_device_without_data_refuses_a_tensor_of_the_cpu(network: DynReferModel) -> None:
+@pytest.mark.parametrize("mix", [lambda there: there @ torch.zeros(3, 3), lambda there: there[torch.tensor([0])]])
+def test_a_tensor_of_the_cpu_is_refused(mix: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Or the tests above could not fail."""
-    size, views = network.config.view_size, network.config.num_views
-    features = network.encode_in_parts(torch.empty(views, 3, size, size, dtype=torch.uint8, device=META))
-    with pytest.raises(RuntimeError, match="device"):
-        network.represent_in_parts(features, torch.zeros(1, views, 4))
+    with pytest.raises(AssertionError, match="different devices"):
+        mix(torch.empty(3, 3, device=META))

@@ -34,11 +34,9 @@ def test_the_same_as_torch(layer: nn.Linear, dtype: torch.dtype, gelu: bool) -> 
 
 
 @pytest.mark.skipif(not AVAILABLE, reason="torch was built without oneDNN here")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @torch.inference_mode()
-def test_a_row_is_the_same_in_any_company(layer: nn.Linear, dtype: torch.dtype) -> None:
-    layer = layer.to(dtype)
-    rows = torch.randn(ROWS, layer.in_features, dtype=dtype)
+def test_a_row_in_float32_is_the_same_in_any_company(layer: nn.Linear) -> None:
+    rows = torch.randn(ROWS, layer.in_features)
     together = linear(rows, layer, gelu=True)
     for count in (1, 2, 3, 7, 12, 64, 257):
         assert torch.equal(linear(rows[:count], layer, gelu=True), together[:count]), count
