@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 bench = typer.Typer(help="Measure speed on this machine, with random weights or the embedded model.")
 
+SIZES, DTYPES = ("flan-t5-xl", "medium", "embedded"), ("float32", "bfloat16")
 TASKS = ("all", "caption", "tags", "attributes", "categories")
+Preset = Annotated[str, typer.Option("--preset", help="Sizes: flan-t5-xl, medium or embedded.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON here too.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads on a CPU. [default: all cores]")]
@@ -24,7 +26,7 @@ Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 
 @bench.command("model")
 def model_command(
-    preset: Annotated[str, typer.Option("--preset", help="Sizes: flan-t5-xl, medium or embedded.")] = "medium",
+    preset: Preset = "medium",
     regions: Annotated[str, typer.Option("--regions", help="Batch sizes, separated by commas.")] = "1,8,32",
     dtype: Annotated[list[str] | None, typer.Option("--dtype", help="float32 or bfloat16; repeatable.")] = None,
     tasks: Annotated[str, typer.Option("--tasks", help="all and tasks, separated by commas.")] = ",".join(TASKS),
@@ -43,8 +45,8 @@ def model_command(
         _one_of(each, TASKS, "--tasks")
     dtypes = tuple(dtype or ["float32"])
     for each in dtypes:
-        _one_of(each, ("float32", "bfloat16"), "--dtype")
-    _one_of(preset, ("flan-t5-xl", "medium", "embedded"), "--preset")
+        _one_of(each, DTYPES, "--dtype")
+    _one_of(preset, SIZES, "--preset")
     with contextlib.redirect_stdout(sys.stderr):
         from model.benchmark.model_speed import Plan, measure_model
         from model.benchmark.workload import Workload
@@ -75,7 +77,7 @@ def counts_command(
 
 @bench.command("attention")
 def attention_command(
-    preset: Annotated[str, typer.Option("--preset", help="Sizes: flan-t5-xl, medium or embedded.")] = "medium",
+    preset: Preset = "medium",
     regions: Annotated[int, typer.Option("--regions", min=1, help="Regions in the batch.")] = 8,
     dtype: Annotated[str, typer.Option("--dtype", help="float32 or bfloat16.")] = "float32",
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed calls per kernel; the median counts.")] = 15,
@@ -85,19 +87,19 @@ def attention_command(
     out: Out = None,
 ) -> None:
     """Every attention of the network by every kernel of the device: is torch's own choice the fastest?"""
-    _one_of(preset, ("flan-t5-xl", "medium", "embedded"), "--preset")
-    _one_of(dtype, ("float32", "bfloat16"), "--dtype")
+    _one_of(preset, SIZES, "--preset")
+    _one_of(dtype, DTYPES, "--dtype")
     with contextlib.redirect_stdout(sys.stderr):
         from model.benchmark.attention import measure_attention
-        from model.benchmark.model_speed import DTYPES
+        from model.benchmark.model_speed import DTYPES as BY_NAME
 
-        report, table = measure_attention(preset, regions, DTYPES[dtype], _set_up(device, threads), repeats)
+        report, table = measure_attention(preset, regions, BY_NAME[dtype], _set_up(device, threads), repeats)
     _answer(report, table, as_json, out)
 
 
 @bench.command("repeats")
 def repeats_command(
-    preset: Annotated[str, typer.Option("--preset", help="Sizes: flan-t5-xl, medium or embedded.")] = "medium",
+    preset: Preset = "medium",
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed pairs; the median counts.")] = 5,
     device: Device = "cpu",
     threads: Threads = None,
@@ -105,7 +107,7 @@ def repeats_command(
     out: Out = None,
 ) -> None:
     """A task asked about a region for the first time, and another task about the same views, with a cache."""
-    _one_of(preset, ("flan-t5-xl", "medium", "embedded"), "--preset")
+    _one_of(preset, SIZES, "--preset")
     with contextlib.redirect_stdout(sys.stderr):
         from model.benchmark.repeats import measure_repeats
 

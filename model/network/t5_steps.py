@@ -15,7 +15,7 @@ from model.network.beam_search import highest
 from model.network.onednn import by_onednn, linear
 
 _LEAST_ROWS = 12  # from here on a row of a product is the same in any company, as measured
-_EXACT_WORDS = 32, 4  # at the least, and per beam: a search looks at two per beam
+_EXACT_WORDS, _EXACT_PER_BEAM = 32, 4  # the larger of these: a search looks at two per beam
 
 
 class T5Steps:
@@ -91,8 +91,7 @@ class T5Steps:
         head = self._model.lm_head.weight
         logits = linear(hidden, self._model.lm_head).float()
         if head.dtype != torch.float32:
-            least, per_beam = _EXACT_WORDS
-            words = highest(logits, max(least, per_beam * self._beams))[1]
+            words = highest(logits, max(_EXACT_WORDS, _EXACT_PER_BEAM * self._beams))[1]
             # Not a product: one of a single column rounds a row differently where there are other rows.
             logits.scatter_(-1, words, (head[words].float() * hidden[..., None, :].float()).sum(-1))
         return logits
