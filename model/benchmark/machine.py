@@ -96,8 +96,11 @@ def _command(typed: Sequence[str]) -> str:
         del words[: 2 if words[0] in ("-X", "-W") else 1]
     if words[:1] == ["-c"]:
         return "python -c"
-    own = ["python"] if words[:1] == ["-m"] else []
-    return shlex.join(own + [_without_folder(word) for word in words])
+    if words[:1] == ["-m"]:
+        words.insert(0, "python")
+    elif words:
+        words[0] = Path(words[0]).name
+    return shlex.join(map(_without_folder, words))
 
 
 def _without_folder(word: str) -> str:

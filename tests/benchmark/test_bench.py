@@ -166,6 +166,7 @@ def test_a_service_that_does_not_start_is_not_measured() -> None:
             "/somewhere/python -X importtime -u /bin/dynrefer bench model --model /home/me/mine",
             "dynrefer bench model --model mine",
         ),
+        ("python .venv/bin/dynrefer bench start", "dynrefer bench start"),
         ("/somewhere/python -c pass", "python -c"),
         ("/somewhere/python", ""),
     ],
