@@ -20,6 +20,7 @@ RUN pip --python /opt/dynrefer/bin/python install --no-deps -r requirements-${VA
 COPY docker/requirements.txt ./
 RUN pip --python /opt/dynrefer/bin/python install --no-deps --require-hashes -r requirements.txt
 COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY dynrefer dynrefer
 COPY model model
 COPY service service
 RUN pip --python /opt/dynrefer/bin/python install --no-deps --no-build-isolation . \

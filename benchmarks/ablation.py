@@ -26,8 +26,8 @@ from matplotlib.figure import Figure
 from benchmarks.ablation_data import Length, Variant
 from benchmarks.ablation_run import Shared, run_variant
 from benchmarks.machine import provenance
-from model.evaluation.figures import grid_table
-from model.evaluation.uncertainty import Estimate
+from dynrefer.model.evaluation.figures import grid_table
+from dynrefer.model.evaluation.uncertainty import Estimate
 
 _REGION_TEXT = ("region_text", "category", "attribute")
 VARIANTS = (
@@ -118,12 +118,12 @@ def _start(model: str, length: Length) -> None:
     import torch
     from transformers import AutoTokenizer
 
-    from model.evaluation.scenes import RegionSet
-    from model.loading import EMBEDDED, load_model
-    from model.training.artwork import SpritePack
-    from model.training.scenes import draw_scene
-    from model.training.words import world_vocabulary
-    from model.training.world import World
+    from dynrefer.model.evaluation.scenes import RegionSet
+    from dynrefer.model.loading import EMBEDDED, load_model
+    from dynrefer.model.training.artwork import SpritePack
+    from dynrefer.model.training.scenes import draw_scene
+    from dynrefer.model.training.words import world_vocabulary
+    from dynrefer.model.training.world import World
 
     torch.set_num_threads(1)
     directory = EMBEDDED if model == "embedded" else Path(model)

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.geometry import Box, boxes_in_views, boxes_towards, integer_crops
-from model.records import Corners
-from model.training.data import RegionBatch, SceneBatches
-from model.training.scenes import Scene, SceneObject
-from model.views import STEPS, GreyImage, greedy_picks, search_candidates
+from dynrefer.model.geometry import Box, boxes_in_views, boxes_towards, integer_crops
+from dynrefer.model.records import Corners
+from dynrefer.model.training.data import RegionBatch, SceneBatches
+from dynrefer.model.training.scenes import Scene, SceneObject
+from dynrefer.model.views import STEPS, GreyImage, greedy_picks, search_candidates
 
 ViewRule = Literal["none", "fixed", "random", "image prior"]
 _JITTER = 0.06  # of the box's side, as in the training of the embedded model

@@ -17,20 +17,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.ablation_data import Length, Variant, VariantData, ViewRule, choose_views, cut
-from model.config import DynReferConfig
-from model.evaluation.asking import Answers
-from model.evaluation.recognition import best_threshold
-from model.evaluation.scene_figures import scene_figures
-from model.evaluation.scenes import RegionSet
-from model.evaluation.uncertainty import Estimate
-from model.loading import LoadedModel
-from model.network.decoders import synonym_maximum
-from model.network.dynrefer import DynReferModel
-from model.records import ALL_TASKS, Task
-from model.training.data import DataOptions, RegionBatch
-from model.training.joint import JointTraining, JointWeights
-from model.training.scenes import Scene
-from model.training.world import World
+from dynrefer.model.config import DynReferConfig
+from dynrefer.model.evaluation.asking import Answers
+from dynrefer.model.evaluation.recognition import best_threshold
+from dynrefer.model.evaluation.scene_figures import scene_figures
+from dynrefer.model.evaluation.scenes import RegionSet
+from dynrefer.model.evaluation.uncertainty import Estimate
+from dynrefer.model.loading import LoadedModel
+from dynrefer.model.network.decoders import synonym_maximum
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.records import ALL_TASKS, Task
+from dynrefer.model.training.data import DataOptions, RegionBatch
+from dynrefer.model.training.joint import JointTraining, JointWeights
+from dynrefer.model.training.scenes import Scene
+from dynrefer.model.training.world import World
 
 _WARM_UP = 0.1  # of the steps
 _LEARNING_RATE = 1e-3

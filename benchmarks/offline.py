@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import service  # noqa: F401  first of all: it sets how the threads of torch and NumPy wait
-from model import RegionQuery
-from model.pixels import Pixels, upright_pixels
+from dynrefer import service  # noqa: F401  first of all: it sets how the threads of torch and NumPy wait
+from dynrefer.model import RegionQuery
+from dynrefer.model.pixels import Pixels, upright_pixels
 
 SCENE = str(Path(__file__).parents[1] / "docs" / "images" / "scene.png")
 BATCH, PER_REQUEST = 16, 8
@@ -53,7 +53,7 @@ class Loop:
     """A loaded model and the picture that it is asked about."""
 
     def __init__(self) -> None:
-        from model import DynRefer  # brings in torch, which the load generator has no use for
+        from dynrefer.model import DynRefer  # brings in torch, which the load generator has no use for
 
         self._model = DynRefer.load("embedded", device="cpu")
         self._rng = random.Random(1)

@@ -17,9 +17,9 @@ from PIL import Image
 from skimage import data
 
 from benchmarks.machine import ROOT, provenance
-from model import DynRefer, RegionDescription
-from model.drawing import draw_descriptions
-from model.records import Corners
+from dynrefer.model import DynRefer, RegionDescription
+from dynrefer.model.drawing import draw_descriptions
+from dynrefer.model.records import Corners
 
 _BEST = 3  # names of each kind that are shown
 _QUALITY = 88  # of the JPEG files

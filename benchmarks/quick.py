@@ -17,15 +17,15 @@ import numpy as np
 import torch
 
 from benchmarks.machine import ROOT, gemm_gflops, median_seconds, provenance
-from model import DynRefer, RegionQuery, Task
-from model.benchmark.agreement import measure_agreement
-from model.benchmark.attention import measure_attention
-from model.benchmark.company import measure_company
-from model.benchmark.model_speed import DTYPES, Plan, measure_model
-from model.benchmark.repeats import measure_repeats
-from model.benchmark.start import measure_start
-from model.benchmark.tables import count_presets, heading, model_table
-from model.pixels import upright_pixels
+from dynrefer.model import DynRefer, RegionQuery, Task
+from dynrefer.model.benchmark.agreement import measure_agreement
+from dynrefer.model.benchmark.attention import measure_attention
+from dynrefer.model.benchmark.company import measure_company
+from dynrefer.model.benchmark.model_speed import DTYPES, Plan, measure_model
+from dynrefer.model.benchmark.repeats import measure_repeats
+from dynrefer.model.benchmark.start import measure_start
+from dynrefer.model.benchmark.tables import count_presets, heading, model_table
+from dynrefer.model.pixels import upright_pixels
 from tests.plain_batch import plain_passes
 
 RESULTS = Path(__file__).parent / "results"
@@ -65,7 +65,7 @@ def repeats() -> Report:
 
 def views() -> Report:
     """Hashes and crops of one region; a process of its own, with one thread."""
-    command = [sys.executable, "-m", "service.cli", "bench", "views", "--out", str(RESULTS / "views.json")]
+    command = [sys.executable, "-m", "dynrefer.service.cli", "bench", "views", "--out", str(RESULTS / "views.json")]
     table = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     return json.loads((RESULTS / "views.json").read_text()), table
 

@@ -28,7 +28,7 @@ from benchmarks.offline import SCENE, Offline
 from benchmarks.rounds import Rounds, in_turn
 
 # Without its memory of earlier views: the load sends one picture over and over.
-COMMAND = ("service.cli", "serve", "--device", "cpu", "--cache-bytes", "0")
+COMMAND = ("dynrefer.service.cli", "serve", "--device", "cpu", "--cache-bytes", "0")
 MEMORY_EVERY_S = 0.5
 
 FULL = Sizes(10, 5, 5, 20, 20_000, 45, 20)

@@ -1,6 +1,6 @@
 """DynRefer: region descriptions at dynamic resolution. The public face of the model.
 
-    from model import DynRefer
+    from dynrefer import DynRefer
     DynRefer.load("embedded").describe(image, [(64, 256, 384, 384)])
 
 Importing this module is cheap: torch is loaded when `DynRefer` is first touched.
@@ -8,8 +8,8 @@ Importing this module is cheap: torch is loaded when `DynRefer` is first touched
 
 from typing import TYPE_CHECKING, Any
 
-from model.collector import collector_at_rest
-from model.errors import (
+from dynrefer.model.collector import collector_at_rest
+from dynrefer.model.errors import (
     BoxError,
     ConfigError,
     ConversionError,
@@ -20,9 +20,9 @@ from model.errors import (
     ViewsError,
     WeightsError,
 )
-from model.geometry import BoxFormat, corners_from
-from model.pixels import DAMAGE, rgb_pixels, upright_pixels
-from model.records import (
+from dynrefer.model.geometry import BoxFormat, corners_from
+from dynrefer.model.pixels import DAMAGE, rgb_pixels, upright_pixels
+from dynrefer.model.records import (
     ALL_TASKS,
     AttributeLabel,
     Caption,
@@ -39,7 +39,7 @@ from model.records import (
 )
 
 if TYPE_CHECKING:
-    from model.predictor import DynRefer
+    from dynrefer.model.predictor import DynRefer
 
 __all__ = [
     "ALL_TASKS",
@@ -76,7 +76,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "DynRefer":
         with collector_at_rest():
-            from model.predictor import DynRefer
+            from dynrefer.model.predictor import DynRefer
         globals()[name] = DynRefer  # the next look finds it
         return DynRefer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import OutputError
-from model.loading import LoadedModel
-from model.records import AttributeLabel, Caption, Label, RegionQuery, Task
+from dynrefer.model.errors import OutputError
+from dynrefer.model.loading import LoadedModel
+from dynrefer.model.records import AttributeLabel, Caption, Label, RegionQuery, Task
 
 Floats = NDArray[np.float32]
 

@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.answers import CaptionFinding, Findings, control_words
-from model.cache import ByteCache, Digest, region_digest
-from model.errors import StoppedError
-from model.loading import LoadedModel
-from model.network.decoders import synonym_maximum
-from model.network.vision import VisionFeatures
-from model.preprocess import ViewBatch
-from model.records import Task, ViewPlan
+from dynrefer.model.answers import CaptionFinding, Findings, control_words
+from dynrefer.model.cache import ByteCache, Digest, region_digest
+from dynrefer.model.errors import StoppedError
+from dynrefer.model.loading import LoadedModel
+from dynrefer.model.network.decoders import synonym_maximum
+from dynrefer.model.network.vision import VisionFeatures
+from dynrefer.model.preprocess import ViewBatch
+from dynrefer.model.records import Task, ViewPlan
 
 
 @dataclass(frozen=True, slots=True)

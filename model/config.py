@@ -12,7 +12,7 @@ from typing import Any
 from transformers import CONFIG_MAPPING, AutoConfig, Blip2QFormerConfig, CLIPTextConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
-from model.errors import ConfigError
+from dynrefer.model.errors import ConfigError
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-from model.errors import DeviceLostError, DeviceMemoryError, ModelError
+from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError
 
 Result = TypeVar("Result")
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import BoxError
-from model.records import Corners
+from dynrefer.model.errors import BoxError
+from dynrefer.model.records import Corners
 
 ImageSize = tuple[int, int]
 IntCorners = tuple[int, int, int, int]

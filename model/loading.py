@@ -17,12 +17,12 @@ from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from model.config import DynReferConfig
-from model.errors import ConfigError, DeviceError, ModelNotFoundError, WeightsError
-from model.network.decoders import PreparedTexts
-from model.network.dynrefer import DynReferModel
-from model.network.onednn import use_onednn
-from model.vocabulary import TextEmbeddings, Vocabulary
+from dynrefer.model.config import DynReferConfig
+from dynrefer.model.errors import ConfigError, DeviceError, ModelNotFoundError, WeightsError
+from dynrefer.model.network.decoders import PreparedTexts
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.network.onednn import use_onednn
+from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from model.errors import PictureError, QueryError
-from model.geometry import ImageSize
+from dynrefer.model.errors import PictureError, QueryError
+from dynrefer.model.geometry import ImageSize
 
 Pixels = NDArray[np.uint8]
 

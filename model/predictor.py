@@ -16,17 +16,24 @@ from typing import Self
 
 from PIL import Image
 
-from model.answers import Findings, answer_attributes, answer_caption, answer_categories, answer_tags, check_finite
-from model.batch import BatchResult, Memory, Pass, run_passes
-from model.cache import CacheStats
-from model.collector import collector_at_rest
-from model.device import guarded
-from model.errors import DeviceMemoryError, QueryError
-from model.geometry import Box
-from model.loading import LoadedModel, load_model
-from model.pixels import Pixels, upright_pixels
-from model.preprocess import ViewCutter
-from model.records import (
+from dynrefer.model.answers import (
+    Findings,
+    answer_attributes,
+    answer_caption,
+    answer_categories,
+    answer_tags,
+    check_finite,
+)
+from dynrefer.model.batch import BatchResult, Memory, Pass, run_passes
+from dynrefer.model.cache import CacheStats
+from dynrefer.model.collector import collector_at_rest
+from dynrefer.model.device import guarded
+from dynrefer.model.errors import DeviceMemoryError, QueryError
+from dynrefer.model.geometry import Box
+from dynrefer.model.loading import LoadedModel, load_model
+from dynrefer.model.pixels import Pixels, upright_pixels
+from dynrefer.model.preprocess import ViewCutter
+from dynrefer.model.records import (
     ALL_TASKS,
     Corners,
     ModelCard,
@@ -35,7 +42,7 @@ from model.records import (
     Task,
     ViewPlan,
 )
-from model.views import GreyImage, plan_views
+from dynrefer.model.views import GreyImage, plan_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +86,7 @@ class DynRefer:
     def load(
         cls, model: str | Path = "embedded", *, device: str = "auto", dtype: str = "auto", cache_bytes: int = 0
     ) -> Self:
-        """Load "embedded" or a model directory; errors as in `model.loading.load_model`, and `DeviceMemoryError`."""
+        """Load "embedded" or a model directory; errors as in `loading.load_model`, and `DeviceMemoryError`."""
         with collector_at_rest():
             return cls(guarded(lambda: load_model(model, device=device, dtype=dtype)), cache_bytes=cache_bytes)
 

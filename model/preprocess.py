@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.cache import Digest, view_digest
-from model.geometry import boxes_in_views, integer_crops
-from model.records import ViewPlan
+from dynrefer.model.cache import Digest, view_digest
+from dynrefer.model.geometry import boxes_in_views, integer_crops
+from dynrefer.model.records import ViewPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from model.errors import ConfigError, ModelNotFoundError, WeightsError
+from dynrefer.model.errors import ConfigError, ModelNotFoundError, WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
-    from model.network.dynrefer import DynReferModel
+    from dynrefer.model.network.dynrefer import DynReferModel
 
 VOCABULARY_FILE = "vocabulary.json"
 EMBEDDINGS_FILE = "text_embeddings.safetensors"

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model import (
+from dynrefer.model import (
     AttributeLabel,
     BoxFormat,
     Caption,
@@ -16,11 +16,10 @@ from model import (
     ViewPlan,
     corners_from,
 )
-
-from .intake import region_id
-from .metrics import STAGES
-from .outcomes import Described
-from .schemas import (
+from dynrefer.service.intake import region_id
+from dynrefer.service.metrics import STAGES
+from dynrefer.service.outcomes import Described
+from dynrefer.service.schemas import (
     AttributeOut,
     CaptionOut,
     DescribeFields,
@@ -34,7 +33,7 @@ from .schemas import (
     ViewOut,
     ViewsOut,
 )
-from .settings import Settings
+from dynrefer.service.settings import Settings
 
 
 def queries(fields: DescribeFields, width: int, height: int) -> list[RegionQuery]:

@@ -8,21 +8,20 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from model.errors import QueryError
-
-from . import images, openapi
-from .auth import KeyGuard, configured_keys
-from .bodies import Buffer
-from .device import Predictor
-from .engine import Engine, Phase
-from .errors import ServiceError, answer_problem
-from .fetch import Fetcher
-from .metrics import Metrics
-from .playground import mount_pages
-from .record import RequestRecord
-from .routes import describe, operations
-from .settings import Settings
-from .traces import configured_traces
+from dynrefer.model.errors import QueryError
+from dynrefer.service import images, openapi
+from dynrefer.service.auth import KeyGuard, configured_keys
+from dynrefer.service.bodies import Buffer
+from dynrefer.service.device import Predictor
+from dynrefer.service.engine import Engine, Phase
+from dynrefer.service.errors import ServiceError, answer_problem
+from dynrefer.service.fetch import Fetcher
+from dynrefer.service.metrics import Metrics
+from dynrefer.service.playground import mount_pages
+from dynrefer.service.record import RequestRecord
+from dynrefer.service.routes import describe, operations
+from dynrefer.service.settings import Settings
+from dynrefer.service.traces import configured_traces
 
 
 def create_app(
@@ -106,7 +105,7 @@ def _loader(settings: Settings, predictor: Predictor | None) -> Callable[[], Pre
         return lambda: predictor
 
     def load() -> Predictor:
-        from model import DynRefer  # brings in torch; called in the device thread
+        from dynrefer.model import DynRefer  # brings in torch; called in the device thread
 
         return DynRefer.load(
             settings.model, device=settings.device, dtype=settings.dtype, cache_bytes=settings.cache_bytes

@@ -14,8 +14,8 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .errors import UnauthorizedError, problem_response
-from .settings import Settings, SettingsError
+from dynrefer.service.errors import UnauthorizedError, problem_response
+from dynrefer.service.settings import Settings, SettingsError
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})
 KEY_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64})\s+sha256:(?P<digest>[0-9a-f]{64})")

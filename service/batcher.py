@@ -15,9 +15,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, Self
 
-from .batch_errors import ClosedError, EndError, ExpiredError, FullError, UnwantedError
-from .pace import Pace
-from .turns import Item, Job, Outcome, Output, Request, Turns
+from dynrefer.service.batch_errors import ClosedError, EndError, ExpiredError, FullError, UnwantedError
+from dynrefer.service.pace import Pace
+from dynrefer.service.turns import Item, Job, Outcome, Output, Request, Turns
 
 LONG_BATCH_S = 0.25  # image work waits so long for a batch to end
 IMAGE_SHARE = 0.25  # of a batch's time: so long it may hold up the next one

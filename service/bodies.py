@@ -6,7 +6,7 @@ from typing import Self
 
 from starlette.requests import Request
 
-from .errors import BodyTooLargeError, QueueFullError
+from dynrefer.service.errors import BodyTooLargeError, QueueFullError
 
 
 class Buffer:

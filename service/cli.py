@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from model.errors import ModelError
-
-from .settings import PREFIX, Settings, SettingsError, flag_names, load_settings
+from dynrefer.model.errors import ModelError
+from dynrefer.service.settings import PREFIX, Settings, SettingsError, flag_names, load_settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image as PictureType
 
-    from model import Corners, Task
+    from dynrefer.model import Corners, Task
 
 MISTAKE = 2  # exit code: something that was typed, named or found on this machine cannot be honoured
 
@@ -53,10 +52,10 @@ def fail(sentence: str, code: int = MISTAKE) -> NoReturn:
 
 def _add_workbench() -> None:
     """The commands that stand beside the service; their modules import typer alone until they run."""
-    from model.benchmark.command import bench
-    from model.convert.command import convert_command
-    from model.evaluation.evaluate import evaluate_command
-    from model.training.command import train_command
+    from dynrefer.model.benchmark.command import bench
+    from dynrefer.model.convert.command import convert_command
+    from dynrefer.model.evaluation.evaluate import evaluate_command
+    from dynrefer.model.training.command import train_command
 
     app.command("convert")(convert_command)
     app.command("train")(train_command)
@@ -84,10 +83,10 @@ def _serve(**flags: str | None) -> None:
         settings = load_settings({name: value for name, value in flags.items() if value is not None})
     except SettingsError as error:
         fail(str(error))
-    from model.collector import collector_at_rest
+    from dynrefer.model.collector import collector_at_rest
 
     with collector_at_rest():
-        from .server import leave, listen, serve
+        from dynrefer.service.server import leave, listen, serve
 
     try:
         listener = listen(settings.host, settings.port)
@@ -131,7 +130,7 @@ app.command("serve")(_with_flags(_serve))
 @app.command()
 def key(name: Annotated[str, typer.Argument(help="Who will hold the key: letters, digits, dots, - and _.")]) -> None:
     """Make a key: its line for the keys file on standard output, the key itself on standard error."""
-    from .auth import KEY_LINE, new_key
+    from dynrefer.service.auth import KEY_LINE, new_key
 
     secret, line = new_key(name)
     if not KEY_LINE.fullmatch(line):
@@ -154,10 +153,10 @@ def describe(
     tasks, corners, pixels = _read_tasks(task), _read_boxes(box), _read_image(image)
     if draw:
         _refuse_unwritable(draw)
-    from model import DynRefer
+    from dynrefer.model import DynRefer
 
     found = DynRefer.load(model, device=device).describe(pixels, corners, tasks)
-    from .answers import region_answer
+    from dynrefer.service.answers import region_answer
 
     answers = [region_answer(str(index), each, {}) for index, each in enumerate(found)]
     if as_json:
@@ -167,7 +166,7 @@ def describe(
     if draw:
         from PIL import Image
 
-        from model.drawing import draw_descriptions
+        from dynrefer.model.drawing import draw_descriptions
 
         said = [_in_brief(each.model_dump(exclude_none=True)) for each in answers]
         boxes = [each.box for each in found]
@@ -188,8 +187,8 @@ def views(
     _refuse_unwritable(draw)
     from PIL import Image
 
-    from model import DynRefer
-    from model.drawing import draw_views
+    from dynrefer.model import DynRefer
+    from dynrefer.model.drawing import draw_views
 
     predictor, upright = DynRefer.load(model, device=device), Image.fromarray(pixels)
     drawn = [
@@ -216,7 +215,7 @@ def _read_boxes(texts: list[str]) -> "list[Corners]":
 
 
 def _read_tasks(names: list[str] | None) -> "tuple[Task, ...] | None":
-    from model import Task
+    from dynrefer.model import Task
 
     if not names:
         return None
@@ -229,8 +228,8 @@ def _read_tasks(names: list[str] | None) -> "tuple[Task, ...] | None":
 
 def _read_image(path: Path) -> "NDArray[np.uint8]":
     """The upright image, read as the service reads it: same formats, same refusals."""
-    from . import images
-    from .errors import ServiceError
+    from dynrefer.service import images
+    from dynrefer.service.errors import ServiceError
 
     try:
         data = path.read_bytes()

@@ -16,12 +16,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model import ModelCard, RegionDescription, RegionQuery
-from model.errors import DeviceLostError, DeviceMemoryError, ModelError, StoppedError
-
-from .batch_errors import EndError, UnwantedError
-from .batcher import Batcher
-from .metrics import Metrics
+from dynrefer.model import ModelCard, RegionDescription, RegionQuery
+from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError, StoppedError
+from dynrefer.service.batch_errors import EndError, UnwantedError
+from dynrefer.service.batcher import Batcher
+from dynrefer.service.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 

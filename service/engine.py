@@ -14,17 +14,16 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
-from model import ModelCard
-from model.errors import DeviceMemoryError, ModelError
-
-from .batch_errors import ClosedError, ExpiredError, FullError
-from .batcher import Batcher, Limits
-from .device import Device, Predictor, PreparedRegion
-from .errors import DeadlineError, QueueFullError, UnavailableError
-from .metrics import Metrics
-from .outcomes import Described, finish_regions, total_stages
-from .settings import Settings
-from .workers import Ask, Decode, ImageWorkers
+from dynrefer.model import ModelCard
+from dynrefer.model.errors import DeviceMemoryError, ModelError
+from dynrefer.service.batch_errors import ClosedError, ExpiredError, FullError
+from dynrefer.service.batcher import Batcher, Limits
+from dynrefer.service.device import Device, Predictor, PreparedRegion
+from dynrefer.service.errors import DeadlineError, QueueFullError, UnavailableError
+from dynrefer.service.metrics import Metrics
+from dynrefer.service.outcomes import Described, finish_regions, total_stages
+from dynrefer.service.settings import Settings
+from dynrefer.service.workers import Ask, Decode, ImageWorkers
 
 Result = TypeVar("Result")
 

@@ -11,7 +11,7 @@
     ├── DeadlineError           the request's deadline passed                               504
     └── RegionFailedError       the model failed on this region                             500
 
-`model.errors.QueryError` is a 422 as well. Every message is one sentence of ours: no trace, path or
+`dynrefer.model.errors.QueryError` is a 422 as well. Every message is one sentence of ours: no trace, path or
 library's text.
 """
 
@@ -26,7 +26,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from model.errors import ModelError, QueryError
+from dynrefer.model.errors import ModelError, QueryError
 
 PROBLEM_JSON = "application/problem+json"
 

@@ -16,7 +16,7 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpcore2
 
-from .errors import BodyTooLargeError, InvalidRequestError
+from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError
 
 POINTER = "/image/url"
 MAX_REDIRECTS = 3

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from model import DAMAGE, rgb_pixels
-
-from .errors import ImageTooLargeError, InvalidRequestError, UnsupportedMediaError
+from dynrefer.model import DAMAGE, rgb_pixels
+from dynrefer.service.errors import ImageTooLargeError, InvalidRequestError, UnsupportedMediaError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")

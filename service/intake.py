@@ -16,10 +16,10 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .errors import Flaw, InvalidRequestError, UnsupportedMediaError
-from .multipart import split_form
-from .schemas import DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
-from .settings import Settings
+from dynrefer.service.errors import Flaw, InvalidRequestError, UnsupportedMediaError
+from dynrefer.service.multipart import split_form
+from dynrefer.service.schemas import DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
+from dynrefer.service.settings import Settings
 
 Fields = TypeVar("Fields", bound=DescribeFields)
 

@@ -5,7 +5,7 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from .settings import Settings
+from dynrefer.service.settings import Settings
 
 
 class JsonFormatter(logging.Formatter):

@@ -7,7 +7,7 @@ read-only file system.
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from .errors import InvalidRequestError
+from dynrefer.service.errors import InvalidRequestError
 
 PARTS = ("image", "request")
 

@@ -7,8 +7,8 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from .auth import OPEN_PATHS
-from .errors import (
+from dynrefer.service.auth import OPEN_PATHS
+from dynrefer.service.errors import (
     PROBLEM_JSON,
     TABLE,
     BodyTooLargeError,
@@ -22,7 +22,7 @@ from .errors import (
     UnsupportedMediaError,
     problem_type,
 )
-from .schemas import DescribeFields, DescribeRequest
+from dynrefer.service.schemas import DescribeFields, DescribeRequest
 
 # The version of the contract, not of the package.
 API_VERSION = "1.0.0"

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from model import RegionDescription
-from model.errors import DeviceMemoryError, OutputError, QueryError
-
-from .batch_errors import UnwantedError
-from .device import Predictor, PreparedRegion
-from .errors import DeadlineError, Flaw, RegionFailedError, UnavailableError
-from .turns import Outcome
+from dynrefer.model import RegionDescription
+from dynrefer.model.errors import DeviceMemoryError, OutputError, QueryError
+from dynrefer.service.batch_errors import UnwantedError
+from dynrefer.service.device import Predictor, PreparedRegion
+from dynrefer.service.errors import DeadlineError, Flaw, RegionFailedError, UnavailableError
+from dynrefer.service.turns import Outcome
 
 logger = logging.getLogger(__name__)
 

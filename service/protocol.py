@@ -9,7 +9,7 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
-from .errors import PROBLEM_JSON, TABLE, HttpMeaning, UnavailableError, problem_type
+from dynrefer.service.errors import PROBLEM_JSON, TABLE, HttpMeaning, UnavailableError, problem_type
 
 BAD_REQUEST = HttpMeaning(400, "bad-request", "The bytes are no HTTP request")
 TIMED_OUT = HttpMeaning(408, "request-timeout", "The request's headers did not come in time")

@@ -14,9 +14,9 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .auth import OPEN_PATHS
-from .errors import UnavailableError, problem_response
-from .metrics import Metrics, outcome_of
+from dynrefer.service.auth import OPEN_PATHS
+from dynrefer.service.errors import UnavailableError, problem_response
+from dynrefer.service.metrics import Metrics, outcome_of
 
 logger = logging.getLogger("service.access")
 

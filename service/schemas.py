@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from model import Task
+from dynrefer.model import Task
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 PolicyName = Literal["image_prior", "task_prior", "fixed"]

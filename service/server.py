@@ -15,12 +15,12 @@ from typing import NoReturn
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
-from . import logs
-from .app import create_app
-from .device import Predictor
-from .engine import Engine
-from .protocol import GuardedProtocol, guarded
-from .settings import Settings, SettingsError
+from dynrefer.service import logs
+from dynrefer.service.app import create_app
+from dynrefer.service.device import Predictor
+from dynrefer.service.engine import Engine
+from dynrefer.service.protocol import GuardedProtocol, guarded
+from dynrefer.service.settings import Settings, SettingsError
 
 STOPPED, CUT_OFF, NOT_LOADED, DEVICE_LOST = 0, 1, 2, 3  # exit codes
 

@@ -9,8 +9,8 @@ from typing import Any
 from opentelemetry import trace
 from starlette.middleware import Middleware
 
-from .outcomes import BATCH_STAGES, Described
-from .settings import Settings, SettingsError
+from dynrefer.service.outcomes import BATCH_STAGES, Described
+from dynrefer.service.settings import Settings, SettingsError
 
 # How long an export, or the last one at the end of the process, may take.
 EXPORT_S = 2

@@ -13,12 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from model import RegionQuery
-
-from .batch_errors import ClosedError
-from .batcher import Batcher
-from .device import Pixels, Predictor, PreparedRegion
-from .metrics import Metrics
+from dynrefer.model import RegionQuery
+from dynrefer.service.batch_errors import ClosedError
+from dynrefer.service.batcher import Batcher
+from dynrefer.service.device import Pixels, Predictor, PreparedRegion
+from dynrefer.service.metrics import Metrics
 
 Decode = Callable[[], Pixels]
 Ask = Callable[[int, int], list[RegionQuery]]

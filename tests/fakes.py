@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from model import (
+from dynrefer.model import (
     ALL_TASKS,
     AttributeLabel,
     Caption,
@@ -22,8 +22,8 @@ from model import (
     ViewPlan,
     ViewPolicy,
 )
-from model.cache import CacheStats
-from model.errors import BoxError, QueryError, ViewsError
+from dynrefer.model.cache import CacheStats
+from dynrefer.model.errors import BoxError, QueryError, ViewsError
 
 PRIORS: Mapping[Task, tuple[float, ...]] = {
     Task.CAPTION: (0.0, 0.4, 1.0),

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 
-from model.errors import BoxError, DeviceLostError, DeviceMemoryError, StoppedError
+from dynrefer.model.errors import BoxError, DeviceLostError, DeviceMemoryError, StoppedError
 
 from .fakes import FakePredictor, FakeRegion
 

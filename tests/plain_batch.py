@@ -1,4 +1,4 @@
-"""The plain way through the network, one step after the other: what `model.batch` is compared with.
+"""The plain way through the network, one step after the other: what `dynrefer.model.batch` is compared with.
 
 Every view is encoded, also where two are the same; texts are projected anew; synonyms are gathered attribute by
 attribute; captions come from transformers' own search; linear layers are torch's own. Nothing is kept.
@@ -10,16 +10,16 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from model.answers import CaptionFinding, Findings, control_words
-from model.batch import Pass
-from model.loading import LoadedModel
-from model.records import Task
+from dynrefer.model.answers import CaptionFinding, Findings, control_words
+from dynrefer.model.batch import Pass
+from dynrefer.model.loading import LoadedModel
+from dynrefer.model.records import Task
 
 from .network.plain_language import plain_generate
 
 
 @torch.no_grad()
-@patch("model.network.onednn.AVAILABLE", False)
+@patch("dynrefer.model.network.onednn.AVAILABLE", False)
 def plain_passes(loaded: LoadedModel, passes: Sequence[Pass]) -> list[Findings]:
     """Findings per pass, whatever its tasks: all of them for every pass."""
     network, texts = loaded.network, loaded.texts

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from model.errors import ModelNotFoundError
-from service.server import leave, listen, serve
-from service.settings import load_settings
+from dynrefer.model.errors import ModelNotFoundError
+from dynrefer.service.server import leave, listen, serve
+from dynrefer.service.settings import load_settings
 
 from .fakes import FakePredictor, slowly
 from .faults import FaultyPredictor

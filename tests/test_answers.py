@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.answers import _labels
+from dynrefer.model.answers import _labels
 
 NAMES = tuple(f"name-{i:02d}" for i in range(40))
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from model.answers import Findings
-from model.batch import Memory, Pass, run_passes
-from model.cache import CacheStats
-from model.loading import LoadedModel, load_model
-from model.network.vision import VisionFeatures
-from model.pixels import upright_pixels
-from model.predictor import DynRefer
-from model.records import RegionQuery, Task
+from dynrefer.model.answers import Findings
+from dynrefer.model.batch import Memory, Pass, run_passes
+from dynrefer.model.cache import CacheStats
+from dynrefer.model.loading import LoadedModel, load_model
+from dynrefer.model.network.vision import VisionFeatures
+from dynrefer.model.pixels import upright_pixels
+from dynrefer.model.predictor import DynRefer
+from dynrefer.model.records import RegionQuery, Task
 
 from .plain_batch import plain_passes
 

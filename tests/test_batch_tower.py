@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from model.answers import Findings
-from model.batch import Memory, Pass, run_passes
-from model.benchmark.workload import Workload, random_model, random_passes
-from model.loading import LoadedModel
-from model.network.onednn import AVAILABLE, OneDnnLinear, use_onednn
-from model.records import ALL_TASKS
+from dynrefer.model.answers import Findings
+from dynrefer.model.batch import Memory, Pass, run_passes
+from dynrefer.model.benchmark.workload import Workload, random_model, random_passes
+from dynrefer.model.loading import LoadedModel
+from dynrefer.model.network.onednn import AVAILABLE, OneDnnLinear, use_onednn
+from dynrefer.model.records import ALL_TASKS
 
 from .network.conftest import perturbed, small_config
 from .plain_batch import plain_passes

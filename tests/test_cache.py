@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.cache import ByteCache, CacheStats, region_digest, view_digest
+from dynrefer.model.cache import ByteCache, CacheStats, region_digest, view_digest
 
 
 def test_what_was_used_longest_ago_makes_room() -> None:

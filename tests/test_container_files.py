@@ -21,8 +21,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from service.metrics import STAGES, Metrics, outcome_of
-from service.settings import PREFIX, Settings, load_settings
+from dynrefer.service.metrics import STAGES, Metrics, outcome_of
+from dynrefer.service.settings import PREFIX, Settings, load_settings
 
 ROOT = Path(__file__).parent.parent
 DOCKER = ROOT / "docker"

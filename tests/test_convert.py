@@ -15,13 +15,13 @@ from torch import Tensor
 from transformers import AutoTokenizer, Blip2Config, Blip2ForConditionalGeneration
 from typer.testing import CliRunner
 
-from model.convert import Conversion, convert, convert_command
-from model.convert.companions import read_config
-from model.convert.names import Dropped, bare_vision_block, translate
-from model.convert.weight_files import open_directory, open_weights, write_shards
-from model.errors import ConfigError, ConversionError, ModelError
-from model.network.dynrefer import DynReferModel
-from model.vocabulary import TextEmbeddings, Vocabulary
+from dynrefer.model.convert import Conversion, convert, convert_command
+from dynrefer.model.convert.companions import read_config
+from dynrefer.model.convert.names import Dropped, bare_vision_block, translate
+from dynrefer.model.convert.weight_files import open_directory, open_weights, write_shards
+from dynrefer.model.errors import ConfigError, ConversionError, ModelError
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
 
 torch.set_num_threads(1)
 

@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 from typer.testing import CliRunner
 
-from model.convert import convert
-from model.convert.companions import read_config
-from model.convert.fresh import fresh_weights
-from model.errors import ConversionError
-from model.loading import load_model
+from dynrefer.model.convert import convert
+from dynrefer.model.convert.companions import read_config
+from dynrefer.model.convert.fresh import fresh_weights
+from dynrefer.model.errors import ConversionError
+from dynrefer.model.loading import load_model
 
 from .test_convert import Sources, sources  # noqa: F401  # a fixture
 
@@ -57,7 +57,7 @@ def test_without_the_flag_they_are_missing(sources: Sources, tmp_path: Path) -> 
 def test_no_weights_and_no_flag() -> None:
     import typer
 
-    from model.convert import convert_command
+    from dynrefer.model.convert import convert_command
 
     app = typer.Typer()
     app.command()(convert_command)

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from model.device import guarded
-from model.errors import DeviceLostError, DeviceMemoryError, ModelError
+from dynrefer.model.device import guarded
+from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError
 
 
 def raising(error: Exception) -> object:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.drawing import COLOURS, LEAST_SIDE, MOST_SIDE, TILE_SIDE, draw_descriptions, draw_views
-from model.geometry import Box
-from model.views import plan_views
+from dynrefer.model.drawing import COLOURS, LEAST_SIDE, MOST_SIDE, TILE_SIDE, draw_descriptions, draw_views
+from dynrefer.model.geometry import Box
+from dynrefer.model.views import plan_views
 
 GREY = (120, 120, 120)
 

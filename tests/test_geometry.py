@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from model.errors import BoxError
-from model.geometry import (
+from dynrefer.model.errors import BoxError
+from dynrefer.model.geometry import (
     Box,
     BoxFormat,
     box_from_polygons,
@@ -17,7 +17,7 @@ from model.geometry import (
     integer_crops,
     rle_runs,
 )
-from model.records import Corners
+from dynrefer.model.records import Corners
 
 SIZE = (640, 426)
 

@@ -3,82 +3,114 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
-SERVICE = sorted(path for path in (ROOT / "service").rglob("*.py") if path.name != "cli.py")
-MODEL = sorted((ROOT / "model").rglob("*.py"))
+PARTS = ("model", "service")
 # The public face, its records and its errors. The command line alone may use more, inside its commands.
-OPEN_TO_SERVICE = {"model", "model.errors", "model.records"}
-BESIDE_THE_PREDICTOR = ("model.training", "model.evaluation", "model.convert", "model.benchmark")
+OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.records"}
+BESIDE_THE_PREDICTOR = (
+    "dynrefer.model.training",
+    "dynrefer.model.evaluation",
+    "dynrefer.model.convert",
+    "dynrefer.model.benchmark",
+)
+# Whoever stands further to the right may import whoever stands further to the left.
+SERVICE_ORDER = (
+    "dynrefer.service.batcher",
+    "dynrefer.service.engine",
+    "dynrefer.service.routes",
+    "dynrefer.service.app",
+)
 
 
-def imports_of(path: Path) -> set[str]:
-    """Absolute names of the modules that a file imports anywhere, relative imports resolved."""
-    package = path.relative_to(ROOT).parent.parts
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def module_of(path: Path) -> str:
+    """The name under which a file of ours is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    named = (*(("dynrefer",) if parts[0] in PARTS else ()), *parts)
+    return ".".join(named[:-1] if named[-1] == "__init__" else named)
+
+
+def imports_of(path: Path, *, top_only: bool = False) -> Iterator[str]:
+    """The modules that a file imports, anywhere in it or at its top; of `from x import y` both x and x.y."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body if top_only else ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            found.add(".".join([*base, *([node.module] if node.module else [])]))
-    return found
+            assert not node.level, f"{path}: imports are written in full"
+            yield str(node.module)
+            yield from (name for alias in node.names if (name := f"{node.module}.{alias.name}") in MODULES)
 
 
-def under(name: str, package: str) -> bool:
-    return name == package or name.startswith(package + ".")
+MODULES = {module_of(path): path for part in PARTS for path in sorted((ROOT / part).rglob("*.py"))}
 
 
-@pytest.mark.parametrize("path", SERVICE, ids=lambda path: str(path.relative_to(ROOT)))
-def test_service_sees_only_the_public_face_of_the_model(path: Path) -> None:
-    assert {name for name in imports_of(path) if under(name, "model")} <= OPEN_TO_SERVICE
+def under(name: str, *packages: str) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
 
 
-def test_command_line_imports_no_more_at_its_top() -> None:
-    tree = ast.parse((ROOT / "service" / "cli.py").read_text(encoding="utf-8"))
-    top = {node.module for node in tree.body if isinstance(node, ast.ImportFrom) and not node.level}
-    assert {name for name in top if name and under(name, "model")} <= OPEN_TO_SERVICE
+def breaks(*, top_only: tuple[str, ...] = ()) -> Iterator[str]:
+    """Every import that goes the wrong way, as a line."""
+    for module, path in MODULES.items():
+        for name in imports_of(path, top_only=module in top_only):
+            if under(name, *PARTS):
+                yield f"{module} imports {name}: its name is dynrefer.{name}"
+            if under(module, "dynrefer.service") and under(name, "dynrefer.model") and name not in OPEN_TO_SERVICE:
+                yield f"{module} imports {name}: the service sees the model's public face alone"
+            if under(module, "dynrefer.model") and under(name, "dynrefer.service"):
+                yield f"{module} imports {name}: the model knows no service"
+            if (
+                under(module, "dynrefer.model")
+                and not under(module, *BESIDE_THE_PREDICTOR)
+                and under(name, *BESIDE_THE_PREDICTOR)
+            ):
+                yield f"{module} imports {name}: what serves knows nothing that trains"
+            for rank, lower in enumerate(SERVICE_ORDER):
+                if under(module, lower) and under(name, *SERVICE_ORDER[rank + 1 :]):
+                    yield f"{module} imports {name}: it stands above"
 
 
-@pytest.mark.parametrize("path", MODEL, ids=lambda path: str(path.relative_to(ROOT)))
-def test_model_never_imports_the_service(path: Path) -> None:
-    assert not {name for name in imports_of(path) if under(name, "service")}
+def test_every_import_points_down() -> None:
+    assert not sorted(set(breaks(top_only=("dynrefer.service.cli",))))
 
 
-@pytest.mark.parametrize("path", MODEL, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_serves_imports_nothing_that_trains(path: Path) -> None:
-    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    if any(under(module, package) for package in BESIDE_THE_PREDICTOR):
-        return
-    assert not {name for name in imports_of(path) if any(under(name, p) for p in BESIDE_THE_PREDICTOR)}
-
-
-def test_routes_engine_batcher_point_one_way() -> None:
-    order = ["service.batcher", "service.engine", "service.routes", "service.app"]
-    for rank, module in enumerate(order):
-        base = ROOT / Path(*module.split("."))
-        files = sorted(base.rglob("*.py")) if base.is_dir() else [base.with_suffix(".py")]
-        for path in files:
-            above = {name for name in imports_of(path) if any(under(name, higher) for higher in order[rank + 1 :])}
-            assert not above, f"{path.name} imports {above}"
-
-
-@pytest.mark.parametrize("package", ["model", "service", "service.app", "service.cli", "model.views"])
+@pytest.mark.parametrize(
+    "package",
+    [
+        "dynrefer",
+        "dynrefer.model",
+        "dynrefer.service",
+        "dynrefer.service.app",
+        "dynrefer.service.cli",
+        "dynrefer.model.views",
+    ],
+)
 def test_importing_brings_in_no_torch_and_nothing_that_trains(package: str) -> None:
     code = f"import sys, {package}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    unwanted = ("torch", "transformers", *BESIDE_THE_PREDICTOR)
-    assert not [name for name in done.stdout.split() if any(under(name, each) for each in unwanted)]
+    assert not [
+        name for name in done.stdout.split() if under(name, "torch", "transformers", *PARTS, *BESIDE_THE_PREDICTOR)
+    ]
+
+
+def test_a_module_of_the_users_own_does_not_stand_in_for_ours(tmp_path: Path) -> None:
+    """A `model.py` beside a notebook is nobody's business but the notebook's."""
+    for name in PARTS:
+        (tmp_path / f"{name}.py").write_text("raise AssertionError('the wrong module')\n", encoding="utf-8")
+    code = "from dynrefer import DynRefer; import dynrefer.service.app; print(DynRefer.__module__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "dynrefer.model.predictor"
 
 
 def test_loading_the_model_brings_in_nothing_that_trains_and_no_text_tower_is_run() -> None:
     """And the garbage collector, at rest while torch is imported, is at work again."""
     code = """
 import gc, sys
-from model import DynRefer
+from dynrefer import DynRefer
 assert gc.isenabled()
 from transformers import CLIPTextModelWithProjection
 def forbidden(*_, **__): raise AssertionError("texts were encoded")
@@ -88,4 +120,4 @@ print(*sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
-    assert not [name for name in loaded if any(under(name, each) for each in BESIDE_THE_PREDICTOR)]
+    assert not [name for name in loaded if under(name, *BESIDE_THE_PREDICTOR)]

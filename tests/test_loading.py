@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model import ConfigError, DeviceError, DynRefer, ModelError, ModelNotFoundError, WeightsError
-from model.loading import EMBEDDED, load_model, pick_device, pick_dtype
+from dynrefer.model import ConfigError, DeviceError, DynRefer, ModelError, ModelNotFoundError, WeightsError
+from dynrefer.model.loading import EMBEDDED, load_model, pick_device, pick_dtype
 
 WEIGHTS = "model.safetensors"
 
@@ -54,7 +54,7 @@ def test_empty_directory(tmp_path: Path) -> None:
 def test_file_of_another_user(directory: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = directory / name
     # Rights themselves would not do: who runs the tests may be root, who may read everything.
-    monkeypatch.setattr("model.loading.os.access", lambda path, mode: path != closed)
+    monkeypatch.setattr("dynrefer.model.loading.os.access", lambda path, mode: path != closed)
     refused(directory, ModelNotFoundError, str(closed), "may not be read by user")
 
 

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from model import BoxError, DynRefer, QueryError, RegionDescription, RegionQuery, Task, ViewPolicy, ViewsError
-from model.batch import BatchResult, Memory, Pass, run_passes
-from model.errors import DeviceMemoryError, OutputError, StoppedError
-from model.loading import LoadedModel
-from model.pixels import upright_pixels
+from dynrefer.model import BoxError, DynRefer, QueryError, RegionDescription, RegionQuery, Task, ViewPolicy, ViewsError
+from dynrefer.model.batch import BatchResult, Memory, Pass, run_passes
+from dynrefer.model.errors import DeviceMemoryError, OutputError, StoppedError
+from dynrefer.model.loading import LoadedModel
+from dynrefer.model.pixels import upright_pixels
 
 SCENE = Path(__file__).parent.parent / "docs" / "images" / "scene.png"
 BOXES = [(41.0, 2.0, 117.0, 82.0), (50.0, 89.0, 105.0, 138.0), (57.0, 148.0, 122.0, 229.0)]
@@ -194,7 +194,7 @@ def test_a_batch_without_room_gets_what_is_remembered(
         return run_passes(loaded, passes, memory, stop)
 
     remembering.run(first)
-    monkeypatch.setattr("model.predictor.run_passes", run_or_fail)
+    monkeypatch.setattr("dynrefer.model.predictor.run_passes", run_or_fail)
     if needs == "what is remembered":
         same(model.finish(second[0], remembering.run(second)[0]), expected, 0)
         assert [bool(each) for each in held] == [True, False] and remembering.cache_stats["regions"].entries == 1

@@ -5,10 +5,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.geometry import Box
-from model.preprocess import cut_views
-from model.records import View, ViewPlan, ViewPolicy
-from model.views import plan_views
+from dynrefer.model.geometry import Box
+from dynrefer.model.preprocess import cut_views
+from dynrefer.model.records import View, ViewPlan, ViewPolicy
+from dynrefer.model.views import plan_views
 
 
 def noise(height: int, width: int) -> NDArray[np.uint8]:

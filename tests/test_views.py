@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.errors import BoxError, ConfigError, ViewsError
-from model.geometry import Box, boxes_towards, integer_crops
-from model.records import ViewPolicy
-from model.views import (
+from dynrefer.model.errors import BoxError, ConfigError, ViewsError
+from dynrefer.model.geometry import Box, boxes_towards, integer_crops
+from dynrefer.model.records import ViewPolicy
+from dynrefer.model.views import (
     GATHER_FROM_PIXELS,
     GATHER_FROM_SIDE,
     STEPS,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from model.errors import ConfigError, ModelNotFoundError, WeightsError
-from model.vocabulary import EMBEDDINGS_FILE, VOCABULARY_FILE, Attribute, TextEmbeddings, Vocabulary
+from dynrefer.model.errors import ConfigError, ModelNotFoundError, WeightsError
+from dynrefer.model.vocabulary import EMBEDDINGS_FILE, VOCABULARY_FILE, Attribute, TextEmbeddings, Vocabulary
 
 VOCABULARY = Vocabulary(
     tags=("dog", "café"),
@@ -122,5 +122,5 @@ def test_embeddings_of_another_vocabulary(tmp_path: Path) -> None:
 
 
 def test_records_load_no_torch() -> None:
-    code = "import sys, model.vocabulary; sys.exit('torch' in sys.modules)"
+    code = "import sys, dynrefer.model.vocabulary; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from model.benchmark.machine import provenance
-from model.benchmark.tables import heading
-from model.evaluation.scenes import RegionSet
-from model.predictor import DynRefer
-from model.records import RegionDescription, RegionQuery
-from model.training.artwork import SpritePack
-from model.training.world import World
+from dynrefer.model.benchmark.machine import provenance
+from dynrefer.model.benchmark.tables import heading
+from dynrefer.model.evaluation.scenes import RegionSet
+from dynrefer.model.predictor import DynRefer
+from dynrefer.model.records import RegionDescription, RegionQuery
+from dynrefer.model.training.artwork import SpritePack
+from dynrefer.model.training.world import World
 
 SEED = 3
 EVERY_TAG = 100_000

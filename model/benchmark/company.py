@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.answers import Findings
-from model.benchmark.machine import provenance
-from model.benchmark.tables import heading
-from model.evaluation.scenes import RegionSet
-from model.predictor import DynRefer
-from model.records import RegionQuery
-from model.training.artwork import SpritePack
-from model.training.world import World
+from dynrefer.model.answers import Findings
+from dynrefer.model.benchmark.machine import provenance
+from dynrefer.model.benchmark.tables import heading
+from dynrefer.model.evaluation.scenes import RegionSet
+from dynrefer.model.predictor import DynRefer
+from dynrefer.model.records import RegionQuery
+from dynrefer.model.training.artwork import SpritePack
+from dynrefer.model.training.world import World
 
 SEED = 4
 SIZES = (2, 3, 5, 8, 16, 32)

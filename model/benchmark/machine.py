@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import transformers
 
-from model.network.onednn import AVAILABLE, OneDnnLinear, linear
+from dynrefer.model.network.onednn import AVAILABLE, OneDnnLinear, linear
 
 ROOT = Path(__file__).parent.parent.parent
 SIDE_CPU, SIDE_GPU = 1024, 8192  # of the square matrices whose product gives the rate

@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from model.batch import Memory, run_passes
-from model.benchmark.machine import provenance, wait_for
-from model.benchmark.tables import heading
-from model.benchmark.workload import Workload, random_config, random_model, random_passes
-from model.records import Task
+from dynrefer.model.batch import Memory, run_passes
+from dynrefer.model.benchmark.machine import provenance, wait_for
+from dynrefer.model.benchmark.tables import heading
+from dynrefer.model.benchmark.workload import Workload, random_config, random_model, random_passes
+from dynrefer.model.records import Task
 
 ROOM = 1 << 30
 

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from model.benchmark.machine import provenance
-from model.benchmark.tables import heading
-from model.errors import ModelError
+from dynrefer.model.benchmark.machine import provenance
+from dynrefer.model.benchmark.tables import heading
+from dynrefer.model.errors import ModelError
 
 PATIENCE_S = 120.0
 POLL_S = 0.005
@@ -33,7 +33,7 @@ began = time.perf_counter()
 import torch
 torch_s = time.perf_counter()
 from model import DynRefer
-import model.predictor
+import dynrefer.model.predictor
 import_s = time.perf_counter()
 loaded = DynRefer.load(sys.argv[1], device="cpu")
 load_s = time.perf_counter()
@@ -76,7 +76,18 @@ def _seconds_to_ready(model: str) -> float:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "service.cli", "serve", "--model", model, "--port", str(port), "--device", "cpu"]
+    command = [
+        sys.executable,
+        "-m",
+        "dynrefer.service.cli",
+        "serve",
+        "--model",
+        model,
+        "--port",
+        str(port),
+        "--device",
+        "cpu",
+    ]
     started = time.perf_counter()
     with subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=KEEPING | TELLING

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from model.benchmark.counts import Ceilings, count_costs, floor_seconds
-from model.benchmark.machine import copy_gb_s, gemm_gflops, provenance
-from model.benchmark.workload import Workload
-from model.config import PRESETS
+from dynrefer.model.benchmark.counts import Ceilings, count_costs, floor_seconds
+from dynrefer.model.benchmark.machine import copy_gb_s, gemm_gflops, provenance
+from dynrefer.model.benchmark.workload import Workload
+from dynrefer.model.config import PRESETS
 
 
 def heading(report: dict[str, Any]) -> str:

@@ -13,15 +13,15 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import CharDelimiterSplit
 from transformers import PreTrainedTokenizerFast
 
-from model.batch import Pass
-from model.cache import view_digest
-from model.config import DynReferConfig, preset
-from model.loading import LoadedModel
-from model.network.dynrefer import DynReferModel
-from model.network.onednn import use_onednn
-from model.preprocess import ViewBatch
-from model.records import Task, View, ViewPlan, ViewPolicy
-from model.vocabulary import Attribute, TextEmbeddings, Vocabulary
+from dynrefer.model.batch import Pass
+from dynrefer.model.cache import view_digest
+from dynrefer.model.config import DynReferConfig, preset
+from dynrefer.model.loading import LoadedModel
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.network.onednn import use_onednn
+from dynrefer.model.preprocess import ViewBatch
+from dynrefer.model.records import Task, View, ViewPlan, ViewPolicy
+from dynrefer.model.vocabulary import Attribute, TextEmbeddings, Vocabulary
 
 CONTROLS = tuple(f"w{number}" for number in range(64))  # more than `max_control_tokens` of any preset
 

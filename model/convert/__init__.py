@@ -8,8 +8,8 @@ directory     `convert`: all of it, written at once or not at all
 command       `dynrefer convert`
 """
 
-from model.convert.command import convert_command
-from model.convert.directory import Conversion, convert
-from model.convert.plan import ConversionPlan, plan_conversion
+from dynrefer.model.convert.command import convert_command
+from dynrefer.model.convert.directory import Conversion, convert
+from dynrefer.model.convert.plan import ConversionPlan, plan_conversion
 
 __all__ = ["Conversion", "ConversionPlan", "convert", "convert_command", "plan_conversion"]

@@ -6,7 +6,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from model.errors import ConversionError
+from dynrefer.model.errors import ConversionError
 
 Weights = Annotated[
     list[Path] | None,
@@ -45,7 +45,7 @@ def convert_command(
     """Convert official weights to a model directory; every tensor is used or named as dropped."""
     from tqdm import tqdm
 
-    from model.convert.directory import REPORT_FILE, convert
+    from dynrefer.model.convert.directory import REPORT_FILE, convert
 
     if not weights and not for_training:
         raise ConversionError("no released checkpoint is named; give it with --weights, or --for-training.")

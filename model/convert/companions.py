@@ -8,14 +8,14 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.convert.sizes import settings_of_sizes
-from model.errors import ConfigError, ConversionError
-from model.vocabulary import Attribute, Vocabulary
+from dynrefer.model.convert.sizes import settings_of_sizes
+from dynrefer.model.errors import ConfigError, ConversionError
+from dynrefer.model.vocabulary import Attribute, Vocabulary
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from model.config import DynReferConfig
+    from dynrefer.model.config import DynReferConfig
 
 TAGS, ATTRIBUTES, CATEGORIES = "ram_tag_list.txt", "ovad2000.json", "coco.json"
 BYTE_PAIRS = "bpe_simple_vocab_16e6.txt.gz"
@@ -28,7 +28,7 @@ def read_config(path: Path | None) -> DynReferConfig:
 
     Of a part (`vision_config`, ...) the file need name only what differs. Raises `ConfigError`.
     """
-    from model.config import PRESETS, preset
+    from dynrefer.model.config import PRESETS, preset
 
     document = {} if path is None else _json(path, ConfigError)
     if not isinstance(document, dict):

@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.convert.companions import (
+from dynrefer.model.convert.companions import (
     hugging_face_directory,
     language_tokenizer,
     read_config,
     read_vocabulary,
     text_tokenizer,
 )
-from model.convert.fresh import fresh_weights
-from model.convert.plan import ConversionPlan, plan_conversion
-from model.convert.weight_files import WeightFile, open_directory, open_weights, write_shards
-from model.errors import ConversionError
-from model.vocabulary import TextEmbeddings, Vocabulary, embed_texts
+from dynrefer.model.convert.fresh import fresh_weights
+from dynrefer.model.convert.plan import ConversionPlan, plan_conversion
+from dynrefer.model.convert.weight_files import WeightFile, open_directory, open_weights, write_shards
+from dynrefer.model.errors import ConversionError
+from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary, embed_texts
 
 if TYPE_CHECKING:
     from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
-    from model.config import DynReferConfig
+    from dynrefer.model.config import DynReferConfig
 
 Progress = Callable[[int, int], None]
 REPORT_FILE = "conversion.json"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from model.config import DynReferConfig
+    from dynrefer.model.config import DynReferConfig
 
 _SEED = 0
 
@@ -20,7 +20,7 @@ def fresh_weights(config: DynReferConfig) -> dict[str, Tensor]:
     """
     import torch
 
-    from model.network.dynrefer import DynReferModel
+    from dynrefer.model.network.dynrefer import DynReferModel
 
     with torch.device("meta"):
         network = DynReferModel(config)

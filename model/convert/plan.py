@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from model.convert.names import ALIAS_REASON, Dropped, Piece, bare_vision_block, origin, translate
-from model.convert.weight_files import WeightFile
-from model.errors import ConversionError
+from dynrefer.model.convert.names import ALIAS_REASON, Dropped, Piece, bare_vision_block, origin, translate
+from dynrefer.model.convert.weight_files import WeightFile
+from dynrefer.model.errors import ConversionError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from model.config import DynReferConfig
+    from dynrefer.model.config import DynReferConfig
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def network_shapes(config: DynReferConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor of a model directory; tensors that are tied to another are not stored."""
     import torch
 
-    from model.network.dynrefer import DynReferModel
+    from dynrefer.model.network.dynrefer import DynReferModel
 
     with torch.device("meta"):
         network = DynReferModel(config)

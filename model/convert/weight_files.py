@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.errors import ConversionError
+from dynrefer.model.errors import ConversionError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,11 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from model.errors import BoxError
-from model.evaluation.errors import DataError
-from model.evaluation.files import read_json, read_lines, valid
-from model.evaluation.labelled import Id, LabelledData, LabelledRegion
-from model.evaluation.layouts import (
+from dynrefer.model.errors import BoxError
+from dynrefer.model.evaluation.errors import DataError
+from dynrefer.model.evaluation.files import read_json, read_lines, valid
+from dynrefer.model.evaluation.labelled import Id, LabelledData, LabelledRegion
+from dynrefer.model.evaluation.layouts import (
     Annotation,
     AnnotationFile,
     CaptionLine,
@@ -27,9 +27,9 @@ from model.evaluation.layouts import (
     Proposal,
     RunLengths,
 )
-from model.geometry import Box, BoxFormat, box_from_polygons, box_from_rle, corners_from, usual_box_format
-from model.records import Corners
-from model.training.real.captions import clean_caption
+from dynrefer.model.geometry import Box, BoxFormat, box_from_polygons, box_from_rle, corners_from, usual_box_format
+from dynrefer.model.records import Corners
+from dynrefer.model.training.real.captions import clean_caption
 
 
 def read_data(

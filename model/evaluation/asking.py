@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.errors import QueryError
-from model.evaluation.errors import DataError
-from model.records import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan, ViewPolicy
+from dynrefer.model.errors import QueryError
+from dynrefer.model.evaluation.errors import DataError
+from dynrefer.model.records import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan, ViewPolicy
 
 RECOGNITION = (Task.TAGS, Task.ATTRIBUTES, Task.CATEGORIES)
 BATCH_REGIONS = 64

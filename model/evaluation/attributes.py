@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from model.evaluation.uncertainty import Estimate, bootstrap_error, bootstrap_weights
+from dynrefer.model.evaluation.uncertainty import Estimate, bootstrap_error, bootstrap_weights
 
 
 def average_precisions(scores: NDArray[np.float64], targets: NDArray[np.int8]) -> NDArray[np.float64]:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocoevalcap.cider.cider import Cider
 
-from model.evaluation.java import has_java, meteor_scores, ptb_tokens
-from model.evaluation.tokens import tokenise
-from model.evaluation.uncertainty import Estimate, mean, mean_error
+from dynrefer.model.evaluation.java import has_java, meteor_scores, ptb_tokens
+from dynrefer.model.evaluation.tokens import tokenise
+from dynrefer.model.evaluation.uncertainty import Estimate, mean, mean_error
 
 Tokenizer = Callable[[Sequence[str]], list[str]]
 

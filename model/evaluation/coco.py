@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from model.evaluation.curves import Curve
-from model.evaluation.labelled import LabelledData
+from dynrefer.model.evaluation.curves import Curve
+from dynrefer.model.evaluation.labelled import LabelledData
 
 Floats = NDArray[np.float64]
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from model.evaluation.asking import RegionPredictor
-from model.evaluation.scenes import RegionSet
-from model.evaluation.uncertainty import Estimate
-from model.records import Corners, RegionQuery
+from dynrefer.model.evaluation.asking import RegionPredictor
+from dynrefer.model.evaluation.scenes import RegionSet
+from dynrefer.model.evaluation.uncertainty import Estimate
+from dynrefer.model.records import Corners, RegionQuery
 
 BATCH_REGIONS, ROUNDS = 32, 5
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import precision_recall_curve
 
-from model.evaluation.calibration import BINS
+from dynrefer.model.evaluation.calibration import BINS
 
 Floats = NDArray[np.float64]
 

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.curves import Curve
-from model.evaluation.labelled import Id, LabelledRegion
-from model.evaluation.predictions import DenseCaption
-from model.evaluation.uncertainty import Estimate
+from dynrefer.model.evaluation.curves import Curve
+from dynrefer.model.evaluation.labelled import Id, LabelledRegion
+from dynrefer.model.evaluation.predictions import DenseCaption
+from dynrefer.model.evaluation.uncertainty import Estimate
 
 Floats = NDArray[np.float64]
 # Captions and their references -> a figure for all, and one per caption: `java.meteor_scores`.

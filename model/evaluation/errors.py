@@ -1,6 +1,6 @@
 """What evaluation may complain of; the command line ends with one sentence and exit code 2."""
 
-from model.errors import ModelError
+from dynrefer.model.errors import ModelError
 
 
 class DataError(ModelError):

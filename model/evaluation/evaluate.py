@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.errors import ConfigError
-from model.evaluation.benchmark import Benchmark
+from dynrefer.model.errors import ConfigError
+from dynrefer.model.evaluation.benchmark import Benchmark
 
 if TYPE_CHECKING:
-    from model.evaluation.jobs import Options
+    from dynrefer.model.evaluation.jobs import Options
 
 
 class ViewsOf(StrEnum):
@@ -134,8 +134,8 @@ def evaluate_command(
     # Whatever a library prints must not get into the result.
     with contextlib.redirect_stdout(sys.stderr):
         try:
-            from model.evaluation.asking import BATCH_REGIONS
-            from model.evaluation.jobs import Options, run
+            from dynrefer.model.evaluation.asking import BATCH_REGIONS
+            from dynrefer.model.evaluation.jobs import Options, run
         except ModuleNotFoundError as error:
             raise _missing(error) from error
         options: Options = Options(

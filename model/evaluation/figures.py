@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from model.evaluation.uncertainty import Estimate
+from dynrefer.model.evaluation.uncertainty import Estimate
 
 _ERRORS = "standard_errors"
 _MOST_ON_A_LINE = 8

@@ -10,27 +10,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.evaluation.annotations import read_data, read_proposals
-from model.evaluation.asking import BATCH_REGIONS, check_names
-from model.evaluation.benchmark import Benchmark
-from model.evaluation.errors import DataError
-from model.evaluation.figures import text_table
-from model.evaluation.labelled import LabelledData
-from model.evaluation.measure import MAIN_REGIONS, measure
-from model.evaluation.predictions import Prediction, named_categories, read_predictions, write_predictions
-from model.evaluation.report import ready, write_result, write_study
-from model.evaluation.scenes import RegionSet, check_vocabulary
-from model.evaluation.sweep import SWEEP_REGIONS, apply_tuning, tune
-from model.evaluation.tasks import TASK_OF, check_measurable, labelled_for, measure_benchmark, predict
-from model.evaluation.view_study import STUDY_REGIONS, LabelledSubject, SceneSubject, Subject, ViewStudy, study_views
-from model.geometry import BoxFormat
-from model.loading import EMBEDDED
-from model.records import Task
-from model.training.artwork import SpritePack, default_cache
-from model.training.world import World
+from dynrefer.model.evaluation.annotations import read_data, read_proposals
+from dynrefer.model.evaluation.asking import BATCH_REGIONS, check_names
+from dynrefer.model.evaluation.benchmark import Benchmark
+from dynrefer.model.evaluation.errors import DataError
+from dynrefer.model.evaluation.figures import text_table
+from dynrefer.model.evaluation.labelled import LabelledData
+from dynrefer.model.evaluation.measure import MAIN_REGIONS, measure
+from dynrefer.model.evaluation.predictions import Prediction, named_categories, read_predictions, write_predictions
+from dynrefer.model.evaluation.report import ready, write_result, write_study
+from dynrefer.model.evaluation.scenes import RegionSet, check_vocabulary
+from dynrefer.model.evaluation.sweep import SWEEP_REGIONS, apply_tuning, tune
+from dynrefer.model.evaluation.tasks import TASK_OF, check_measurable, labelled_for, measure_benchmark, predict
+from dynrefer.model.evaluation.view_study import (
+    STUDY_REGIONS,
+    LabelledSubject,
+    SceneSubject,
+    Subject,
+    ViewStudy,
+    study_views,
+)
+from dynrefer.model.geometry import BoxFormat
+from dynrefer.model.loading import EMBEDDED
+from dynrefer.model.records import Task
+from dynrefer.model.training.artwork import SpritePack, default_cache
+from dynrefer.model.training.world import World
 
 if TYPE_CHECKING:
-    from model import DynRefer
+    from dynrefer.model import DynRefer
 
 Result = Mapping[str, Any]
 
@@ -66,7 +73,7 @@ class Options:
 
     def load(self, directory: Path | None = None) -> DynRefer:
         """The model, or that in another directory. Saved predictions are measured without loading torch."""
-        from model import DynRefer
+        from dynrefer.model import DynRefer
 
         return DynRefer.load(directory or self.model, device=self.device)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from model.errors import PictureError
-from model.evaluation.asking import Picture
-from model.evaluation.errors import DataError
-from model.geometry import ImageSize
-from model.pixels import annotated_pixels
-from model.records import Corners, Task
-from model.training.real.captions import clean_caption
+from dynrefer.model.errors import PictureError
+from dynrefer.model.evaluation.asking import Picture
+from dynrefer.model.evaluation.errors import DataError
+from dynrefer.model.geometry import ImageSize
+from dynrefer.model.pixels import annotated_pixels
+from dynrefer.model.records import Corners, Task
+from dynrefer.model.training.real.captions import clean_caption
 
 Id = int | str  # of an image or a region, as the file has it
 

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.evaluation.asking import RECOGNITION, Answers, Question, RegionPredictor, ask
-from model.evaluation.calibration import recognition_calibration_errors
-from model.evaluation.cost import core_ms_per_region, megabytes
-from model.evaluation.curves import Curves, precision_recall, reliability
-from model.evaluation.figures import plain_figures, plain_values
-from model.evaluation.recognition import top_hits
-from model.evaluation.scene_figures import attribute_f1, neighbour_named, scene_figures
-from model.evaluation.scenes import RegionSet, check_vocabulary
-from model.evaluation.uncertainty import Estimate, share
-from model.records import Task, ViewPolicy
-from model.training.artwork import SpritePack, unseen_style_sprites
-from model.training.scenes import Split
-from model.training.world import World
+from dynrefer.model.evaluation.asking import RECOGNITION, Answers, Question, RegionPredictor, ask
+from dynrefer.model.evaluation.calibration import recognition_calibration_errors
+from dynrefer.model.evaluation.cost import core_ms_per_region, megabytes
+from dynrefer.model.evaluation.curves import Curves, precision_recall, reliability
+from dynrefer.model.evaluation.figures import plain_figures, plain_values
+from dynrefer.model.evaluation.recognition import top_hits
+from dynrefer.model.evaluation.scene_figures import attribute_f1, neighbour_named, scene_figures
+from dynrefer.model.evaluation.scenes import RegionSet, check_vocabulary
+from dynrefer.model.evaluation.uncertainty import Estimate, share
+from dynrefer.model.records import Task, ViewPolicy
+from dynrefer.model.training.artwork import SpritePack, unseen_style_sprites
+from dynrefer.model.training.scenes import Split
+from dynrefer.model.training.world import World
 
 MAIN_REGIONS = 2_000
 SIDE_SHARE = 0.4  # regions of each of the other sets, of those of the main one

@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from model.evaluation.curves import Curve, Reliability
-from model.evaluation.errors import DataError
-from model.evaluation.uncertainty import Estimate
-from model.evaluation.view_study import ONE_VIEW, Figures, ViewStudy
+from dynrefer.model.evaluation.curves import Curve, Reliability
+from dynrefer.model.evaluation.errors import DataError
+from dynrefer.model.evaluation.uncertainty import Estimate
+from dynrefer.model.evaluation.view_study import ONE_VIEW, Figures, ViewStudy
 
 # Told apart by eyes of every kind, and in print by their markers (Okabe and Ito).
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")

@@ -14,10 +14,10 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.asking import Answers, Chooser, RegionPredictor, Regions, Views
-from model.geometry import Box
-from model.records import Corners, Task
-from model.views import STEPS, GreyImage, greedy_picks, search_candidates
+from dynrefer.model.evaluation.asking import Answers, Chooser, RegionPredictor, Regions, Views
+from dynrefer.model.geometry import Box
+from dynrefer.model.records import Corners, Task
+from dynrefer.model.views import STEPS, GreyImage, greedy_picks, search_candidates
 
 MOST_VIEWS = 4
 # Beyond what a configuration names: the paper's curves for two views, figure 4.

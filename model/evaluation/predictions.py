@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from model.evaluation.asking import Answers
-from model.evaluation.errors import DataError
-from model.evaluation.files import read_lines, valid
-from model.evaluation.labelled import Id, LabelledData, LabelledRegion
-from model.records import Task
+from dynrefer.model.evaluation.asking import Answers
+from dynrefer.model.evaluation.errors import DataError
+from dynrefer.model.evaluation.files import read_lines, valid
+from dynrefer.model.evaluation.labelled import Id, LabelledData, LabelledRegion
+from dynrefer.model.records import Task
 
 
 class SavedLabel(BaseModel):

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from model.evaluation.curves import Curves
-from model.evaluation.errors import DataError
-from model.evaluation.figures import markdown_table
-from model.evaluation.plots import plot_over_t, plot_policies, plot_precision_recall, plot_reliability, save
-from model.evaluation.view_study import ViewStudy
+from dynrefer.model.evaluation.curves import Curves
+from dynrefer.model.evaluation.errors import DataError
+from dynrefer.model.evaluation.figures import markdown_table
+from dynrefer.model.evaluation.plots import plot_over_t, plot_policies, plot_precision_recall, plot_reliability, save
+from dynrefer.model.evaluation.view_study import ViewStudy
 
 
 def write_result(out: Path, name: str, result: Mapping[str, Any], curves: Curves) -> list[Path]:

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.asking import Answers
-from model.evaluation.attributes import average_precisions, mean_average_precision, weighted_average_precisions
-from model.evaluation.captions import any_of, cider_scores, relation_hits
-from model.evaluation.recognition import micro_f1, tag_counts, top_hits
-from model.evaluation.scenes import RegionSet
-from model.evaluation.uncertainty import Estimate, bootstrap_error, bootstrap_weights, mean, share
-from model.records import Task
-from model.training.world import World
+from dynrefer.model.evaluation.asking import Answers
+from dynrefer.model.evaluation.attributes import average_precisions, mean_average_precision, weighted_average_precisions
+from dynrefer.model.evaluation.captions import any_of, cider_scores, relation_hits
+from dynrefer.model.evaluation.recognition import micro_f1, tag_counts, top_hits
+from dynrefer.model.evaluation.scenes import RegionSet
+from dynrefer.model.evaluation.uncertainty import Estimate, bootstrap_error, bootstrap_weights, mean, share
+from dynrefer.model.records import Task
+from dynrefer.model.training.world import World
 
 
 def scene_figures(regions: RegionSet, answers: Answers, tag_threshold: float) -> dict[str, Estimate]:

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from model.errors import ConfigError
-from model.evaluation.asking import Picture, RegionPredictor, check_names
-from model.records import Task
-from model.training.artwork import SpritePack
-from model.training.scenes import Scene, SceneObject, Split, draw_scene
-from model.training.world import World
+from dynrefer.model.errors import ConfigError
+from dynrefer.model.evaluation.asking import Picture, RegionPredictor, check_names
+from dynrefer.model.records import Task
+from dynrefer.model.training.artwork import SpritePack
+from dynrefer.model.training.scenes import Scene, SceneObject, Split, draw_scene
+from dynrefer.model.training.world import World
 
 _SCENES_PER_SEED = 10_000  # at most: the next seed's scenes begin behind them
 _FIRST_SEED = 10**12  # far beyond the seeds that a training counts through

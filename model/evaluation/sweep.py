@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from model.errors import ConfigError
-from model.evaluation.asking import RECOGNITION, Answers, Question, RegionPredictor, ask
-from model.evaluation.attributes import average_precisions, mean_average_precision
-from model.evaluation.calibration import fit_sigmoid, fit_softmax, logits_of
-from model.evaluation.captions import cider_scores
-from model.evaluation.recognition import best_threshold, top_hits
-from model.evaluation.scenes import RegionSet, check_vocabulary
-from model.records import Task, ViewPolicy
-from model.training.artwork import SpritePack
-from model.training.world import World
+from dynrefer.model.errors import ConfigError
+from dynrefer.model.evaluation.asking import RECOGNITION, Answers, Question, RegionPredictor, ask
+from dynrefer.model.evaluation.attributes import average_precisions, mean_average_precision
+from dynrefer.model.evaluation.calibration import fit_sigmoid, fit_softmax, logits_of
+from dynrefer.model.evaluation.captions import cider_scores
+from dynrefer.model.evaluation.recognition import best_threshold, top_hits
+from dynrefer.model.evaluation.scenes import RegionSet, check_vocabulary
+from dynrefer.model.records import Task, ViewPolicy
+from dynrefer.model.training.artwork import SpritePack
+from dynrefer.model.training.world import World
 
 SWEEP_REGIONS = 1_000
 STEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)

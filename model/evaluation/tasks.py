@@ -13,27 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from model.evaluation.asking import Question, RegionPredictor, ask, check_names
-from model.evaluation.attributes import attribute_figures
-from model.evaluation.benchmark import Benchmark
-from model.evaluation.captions import caption_figures
-from model.evaluation.coco import coco_map
-from model.evaluation.curves import Curves, precision_recall, reliability
-from model.evaluation.dense_captions import dense_figures
-from model.evaluation.errors import DataError
-from model.evaluation.figures import plain_figures, plain_value, plain_values
-from model.evaluation.java import NO_JAVA, meteor_scores, need_java
-from model.evaluation.labelled import LabelledData, captioned, with_attributes, with_categories
-from model.evaluation.predictions import (
+from dynrefer.model.evaluation.asking import Question, RegionPredictor, ask, check_names
+from dynrefer.model.evaluation.attributes import attribute_figures
+from dynrefer.model.evaluation.benchmark import Benchmark
+from dynrefer.model.evaluation.captions import caption_figures
+from dynrefer.model.evaluation.coco import coco_map
+from dynrefer.model.evaluation.curves import Curves, precision_recall, reliability
+from dynrefer.model.evaluation.dense_captions import dense_figures
+from dynrefer.model.evaluation.errors import DataError
+from dynrefer.model.evaluation.figures import plain_figures, plain_value, plain_values
+from dynrefer.model.evaluation.java import NO_JAVA, meteor_scores, need_java
+from dynrefer.model.evaluation.labelled import LabelledData, captioned, with_attributes, with_categories
+from dynrefer.model.evaluation.predictions import (
     Prediction,
     answers_for,
     captions_for,
     dense_captions_for,
     predictions_from,
 )
-from model.evaluation.recognition import top_hits
-from model.evaluation.uncertainty import Estimate, share
-from model.records import Task, ViewPolicy
+from dynrefer.model.evaluation.recognition import top_hits
+from dynrefer.model.evaluation.uncertainty import Estimate, share
+from dynrefer.model.records import Task, ViewPolicy
 
 
 @dataclass(frozen=True)

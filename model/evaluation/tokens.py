@@ -3,7 +3,7 @@
 The published figures lower-case a caption, split it with Stanford's PTBTokenizer and drop punctuation
 (pycocoevalcap). `tokenise` follows those rules for what captions are made of: contractions, possessives, hyphens,
 abbreviations, numbers, times, quotes, brackets. Chat signs, addresses and mark-up may come out otherwise; where
-Java is found, `model.evaluation.java.ptb_tokens` asks the original.
+Java is found, `dynrefer.model.evaluation.java.ptb_tokens` asks the original.
 """
 
 from __future__ import annotations

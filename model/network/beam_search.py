@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from model.errors import StoppedError
+from dynrefer.model.errors import StoppedError
 
 _NEVER = -1e9  # a score that no sequence reaches
 _BLOCK = 128  # the best of a row lie in the blocks with the best maxima, so a row is read once and not sorted

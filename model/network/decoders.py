@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.config import DynReferConfig
-from model.network.onednn import linear
+from dynrefer.model.config import DynReferConfig
+from dynrefer.model.network.onednn import linear
 
 # Rows (texts x regions) that go through a layer together. On a CPU their feed-forward activations then stay in the
 # cache and in memory that the allocator hands out again; a GPU wants few large products.

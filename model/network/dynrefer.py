@@ -1,7 +1,7 @@
 """The network, assembled: nested views of a region -> one region representation -> three decoders.
 
 Source: paper (arXiv 2405.16071), figure 2. Inference answers what is asked for, part by part; training has its own
-path (`model.training.losses`), built on the same parts.
+path (`dynrefer.model.training.losses`), built on the same parts.
 
 Letters: N distinct views, R regions, V views of a region, Q queries, T texts, C channels, S view side in pixels.
 """
@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from transformers import Blip2QFormerModel, CLIPTextModelWithProjection, PreTrainedModel
 from transformers import initialization as init
 
-from model.config import DynReferConfig, vision_width
-from model.network.decoders import RecognitionDecoder
-from model.network.deform_align import DeformableAlignment
-from model.network.language import LanguageDecoder
-from model.network.region import ViewFusion, roi_align
-from model.network.vision import VisionEncoder, VisionFeatures, normalise
+from dynrefer.model.config import DynReferConfig, vision_width
+from dynrefer.model.network.decoders import RecognitionDecoder
+from dynrefer.model.network.deform_align import DeformableAlignment
+from dynrefer.model.network.language import LanguageDecoder
+from dynrefer.model.network.region import ViewFusion, roi_align
+from dynrefer.model.network.vision import VisionEncoder, VisionFeatures, normalise
 
 _PIXELS_CPU = 8 * 224 * 224  # pixels that go through the vision tower together on a CPU; chosen by measurement
 _REGIONS_CPU = 2  # that are aligned and fused together there

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
-from model.config import DynReferConfig
-from model.errors import ConfigError
-from model.network.beam_search import SearchSettings, SpecialTokens, greedy, search
-from model.network.t5_steps import T5Steps
+from dynrefer.model.config import DynReferConfig
+from dynrefer.model.errors import ConfigError
+from dynrefer.model.network.beam_search import SearchSettings, SpecialTokens, greedy, search
+from dynrefer.model.network.t5_steps import T5Steps
 
 IGNORED = -100  # label of a position that the loss leaves out
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.network.beam_search import highest
-from model.network.onednn import by_onednn, linear
+from dynrefer.model.network.beam_search import highest
+from dynrefer.model.network.onednn import by_onednn, linear
 
 _LEAST_ROWS = 12  # from here on a row of a product is the same in any company, as measured
 _EXACT_WORDS, _EXACT_PER_BEAM = 32, 4  # the larger of these: a search looks at two per beam

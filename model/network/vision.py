@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModel, Blip2VisionConfig, Blip2VisionModel
 
-from model.config import DynReferConfig, vision_width
-from model.errors import ConfigError
+from dynrefer.model.config import DynReferConfig, vision_width
+from dynrefer.model.errors import ConfigError
 
 
 @dataclass(frozen=True)

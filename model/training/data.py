@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from model.geometry import boxes_in_views, boxes_towards, integer_crops
-from model.network.language import IGNORED
-from model.training.scenes import Scene, SceneObject
-from model.training.world import World
+from dynrefer.model.geometry import boxes_in_views, boxes_towards, integer_crops
+from dynrefer.model.network.language import IGNORED
+from dynrefer.model.training.scenes import Scene, SceneObject
+from dynrefer.model.training.world import World
 
 STEPS = tuple(i / 10 for i in range(1, 11))
 _JITTER = 0.06  # of the box's side: a client's box is never as tight as ours

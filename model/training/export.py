@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from model.network.dynrefer import DynReferModel
-from model.training.words import world_vocabulary
-from model.training.world import World
-from model.vocabulary import embed_vocabulary
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.training.words import world_vocabulary
+from dynrefer.model.training.world import World
+from dynrefer.model.vocabulary import embed_vocabulary
 
 _TRAINED_ON = (
     "synthetic scenes only: icon artwork of {categories} kinds of everyday objects on drawn backgrounds; no photographs"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
-from model.training.artwork import SpritePack
-from model.training.scenes import Scene, draw_scene
-from model.training.world import World
+from dynrefer.model.training.artwork import SpritePack
+from dynrefer.model.training.scenes import Scene, draw_scene
+from dynrefer.model.training.world import World
 
 _CHUNK = 100  # scenes per task of a worker
 

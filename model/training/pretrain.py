@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.network.dynrefer import DynReferModel
-from model.network.region import roi_align
-from model.training.data import PretrainBatch
-from model.training.world import World
-from model.vocabulary import Vocabulary
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.network.region import roi_align
+from dynrefer.model.training.data import PretrainBatch
+from dynrefer.model.training.world import World
+from dynrefer.model.vocabulary import Vocabulary
 
 _CAPTIONS = 64  # regions of a batch whose captions are contrasted: more cost time and teach little
 _HIDDEN = 320

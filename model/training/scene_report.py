@@ -10,9 +10,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from model.training.artwork import SpritePack, default_cache, unseen_style_sprites
-from model.training.scenes import SPLITS, Scene, Split, draw_scene
-from model.training.world import World
+from dynrefer.model.training.artwork import SpritePack, default_cache, unseen_style_sprites
+from dynrefer.model.training.scenes import SPLITS, Scene, Split, draw_scene
+from dynrefer.model.training.world import World
 
 
 def report(scenes: Sequence[Scene], milliseconds: float) -> str:

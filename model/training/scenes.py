@@ -1,9 +1,9 @@
 """Synthetic scenes: icon artwork on drawn backgrounds, with boxes, names, attributes, relations and captions
 known exactly.
 
-    python -m model.training.scenes --report 500 [--split train]      shares of relations, colours and
+    python -m dynrefer.model.training.scenes --report 500 [--split train]      shares of relations, colours and
     states; ms per scene
-    python -m model.training.scenes --sheet out.png [--seed N]        a contact sheet with boxes and captions
+    python -m dynrefer.model.training.scenes --sheet out.png [--seed N]        a contact sheet with boxes and captions
 
 A scene is a pure function of (world, sprites, seed, split).
 """
@@ -18,13 +18,13 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from model.training import wording
-from model.training.artwork import SpritePack
-from model.training.backgrounds import draw_background
-from model.training.colours import measure_colour, measure_tone
-from model.training.layout import Picture, Slot, arrange
-from model.training.painting import Look, Posed, paint, pose_sprite
-from model.training.world import Category, SceneKind, World
+from dynrefer.model.training import wording
+from dynrefer.model.training.artwork import SpritePack
+from dynrefer.model.training.backgrounds import draw_background
+from dynrefer.model.training.colours import measure_colour, measure_tone
+from dynrefer.model.training.layout import Picture, Slot, arrange
+from dynrefer.model.training.painting import Look, Posed, paint, pose_sprite
+from dynrefer.model.training.world import Category, SceneKind, World
 
 Split = Literal["train", "test", "heldout_pairs", "heldout_sprites", "unseen_style"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -260,6 +260,6 @@ def _describe(
 
 
 if __name__ == "__main__":
-    from model.training.scene_report import main
+    from dynrefer.model.training.scene_report import main
 
     main()

@@ -21,17 +21,17 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
-from model.config import preset
-from model.network.dynrefer import DynReferModel
-from model.training.data import DataOptions, PretrainData, RegionData, SceneBatches
-from model.training.export import export_model
-from model.training.joint import JointTraining, JointWeights
-from model.training.pool import draw_pool
-from model.training.pretrain import Pretraining
-from model.training.scenes import Scene
-from model.training.words import build_tokenizers, world_vocabulary
-from model.training.world import World
-from model.vocabulary import embed_vocabulary
+from dynrefer.model.config import preset
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.training.data import DataOptions, PretrainData, RegionData, SceneBatches
+from dynrefer.model.training.export import export_model
+from dynrefer.model.training.joint import JointTraining, JointWeights
+from dynrefer.model.training.pool import draw_pool
+from dynrefer.model.training.pretrain import Pretraining
+from dynrefer.model.training.scenes import Scene
+from dynrefer.model.training.words import build_tokenizers, world_vocabulary
+from dynrefer.model.training.world import World
+from dynrefer.model.vocabulary import embed_vocabulary
 
 
 @dataclass(frozen=True)

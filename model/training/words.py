@@ -10,8 +10,8 @@ from typing import Any
 from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer, T5Tokenizer
 
-from model.training.world import World
-from model.vocabulary import Attribute, Vocabulary
+from dynrefer.model.training.world import World
+from dynrefer.model.vocabulary import Attribute, Vocabulary
 
 _VOCABULARY_SIZE = 1024
 _END = "</w>"  # closes a word

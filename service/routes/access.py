@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from ..bodies import Buffer
-from ..engine import Engine
-from ..metrics import Metrics
-from ..settings import Settings
+from dynrefer.service.bodies import Buffer
+from dynrefer.service.engine import Engine
+from dynrefer.service.metrics import Metrics
+from dynrefer.service.settings import Settings
 
 
 async def _engine(request: Request) -> Engine:

@@ -10,19 +10,19 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from .. import images
-from ..answers import answer, queries
-from ..bodies import read_body
-from ..engine import Caller, Engine
-from ..errors import DeadlineError, InvalidRequestError
-from ..fetch import Fetcher
-from ..intake import Intake, check_headers, read_request
-from ..openapi import DESCRIBE_EXTRA, PROBLEMS, pick
-from ..outcomes import Described
-from ..schemas import DescribeResponse
-from ..settings import Settings
-from ..traces import record_stages
-from .access import CurrentBuffer, CurrentEngine, CurrentSettings
+from dynrefer.service import images
+from dynrefer.service.answers import answer, queries
+from dynrefer.service.bodies import read_body
+from dynrefer.service.engine import Caller, Engine
+from dynrefer.service.errors import DeadlineError, InvalidRequestError
+from dynrefer.service.fetch import Fetcher
+from dynrefer.service.intake import Intake, check_headers, read_request
+from dynrefer.service.openapi import DESCRIBE_EXTRA, PROBLEMS, pick
+from dynrefer.service.outcomes import Described
+from dynrefer.service.routes.access import CurrentBuffer, CurrentEngine, CurrentSettings
+from dynrefer.service.schemas import DescribeResponse
+from dynrefer.service.settings import Settings
+from dynrefer.service.traces import record_stages
 
 router = APIRouter(tags=["describe"])
 

@@ -3,12 +3,12 @@
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from ..answers import model_answer
-from ..engine import Phase
-from ..errors import UnavailableError
-from ..openapi import PROBLEMS, pick
-from ..schemas import ModelList, Status
-from .access import CurrentEngine, CurrentMetrics, CurrentSettings
+from dynrefer.service.answers import model_answer
+from dynrefer.service.engine import Phase
+from dynrefer.service.errors import UnavailableError
+from dynrefer.service.openapi import PROBLEMS, pick
+from dynrefer.service.routes.access import CurrentEngine, CurrentMetrics, CurrentSettings
+from dynrefer.service.schemas import ModelList, Status
 
 router = APIRouter(tags=["operations"])
 metrics_router = APIRouter(tags=["operations"])  # by itself: the metrics may have a port of their own

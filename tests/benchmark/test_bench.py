@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 import torch
 
-from model.batch import Memory, run_passes
-from model.benchmark.company import measure_company
-from model.benchmark.counts import Ceilings, Cost, count_costs, floor_seconds
-from model.benchmark.machine import _command
-from model.benchmark.model_speed import ONEDNN, Plan, measure_model
-from model.benchmark.repeats import measure_repeats
-from model.benchmark.start import measure_start
-from model.benchmark.tables import model_table
-from model.benchmark.workload import Workload, random_config, random_model, random_passes
-from model.config import preset
-from model.errors import ModelError
-from model.records import ALL_TASKS
+from dynrefer.model.batch import Memory, run_passes
+from dynrefer.model.benchmark.company import measure_company
+from dynrefer.model.benchmark.counts import Ceilings, Cost, count_costs, floor_seconds
+from dynrefer.model.benchmark.machine import _command
+from dynrefer.model.benchmark.model_speed import ONEDNN, Plan, measure_model
+from dynrefer.model.benchmark.repeats import measure_repeats
+from dynrefer.model.benchmark.start import measure_start
+from dynrefer.model.benchmark.tables import model_table
+from dynrefer.model.benchmark.workload import Workload, random_config, random_model, random_passes
+from dynrefer.model.config import preset
+from dynrefer.model.errors import ModelError
+from dynrefer.model.records import ALL_TASKS
 
 from ..plain_batch import plain_passes
 
@@ -125,7 +125,7 @@ def test_the_floor_is_the_slower_of_products_and_bytes() -> None:
     ],
 )
 def test_mistakes_are_one_line(arguments: tuple[str, ...], words: str) -> None:
-    command = [sys.executable, "-m", "service.cli", "bench", "model", *arguments]
+    command = [sys.executable, "-m", "dynrefer.service.cli", "bench", "model", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and words in done.stderr and len(done.stderr.strip().splitlines()) == 1
 

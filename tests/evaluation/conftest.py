@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from model.evaluation import scenes
-from model.training.world import World
+from dynrefer.model.evaluation import scenes
+from dynrefer.model.training.world import World
 
 from .oracle import Oracle
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from model.evaluation.scenes import RegionSet
-from model.training.artwork import SpritePack
-from model.training.world import World
+from dynrefer.model.evaluation.scenes import RegionSet
+from dynrefer.model.training.artwork import SpritePack
+from dynrefer.model.training.world import World
 
 
 def draw_regions(world: World, regions: int = 30) -> RegionSet:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from model.evaluation.scenes import world_names
-from model.geometry import Box
-from model.records import (
+from dynrefer.model.evaluation.scenes import world_names
+from dynrefer.model.geometry import Box
+from dynrefer.model.records import (
     AttributeLabel,
     Caption,
     Corners,
@@ -24,8 +24,8 @@ from model.records import (
     ViewPlan,
     ViewPolicy,
 )
-from model.training.scenes import Scene, SceneObject
-from model.training.world import World
+from dynrefer.model.training.scenes import Scene, SceneObject
+from dynrefer.model.training.world import World
 
 IMAGE_PRIOR = (0.0, 0.2, 0.9)
 PRIORS = {

@@ -9,7 +9,7 @@ import json
 import random
 from pathlib import Path
 
-from model.evaluation.java import ptb_tokens
+from dynrefer.model.evaluation.java import ptb_tokens
 
 _WORDS = (
     "a man woman the dog's dogs' in front of behind red t-shirt black-and-white and/or isn't can't it's they're he'll "

@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks import ablation
 from benchmarks.ablation_data import Length, Variant, VariantData, choose_views, cut
 from benchmarks.ablation_run import Shared, run_variant
-from model.evaluation.scenes import RegionSet
-from model.loading import EMBEDDED, load_model
-from model.training.artwork import SpritePack
-from model.training.data import DataOptions
-from model.training.scenes import Scene, draw_scene
-from model.training.world import World
+from dynrefer.model.evaluation.scenes import RegionSet
+from dynrefer.model.loading import EMBEDDED, load_model
+from dynrefer.model.training.artwork import SpritePack
+from dynrefer.model.training.data import DataOptions
+from dynrefer.model.training.scenes import Scene, draw_scene
+from dynrefer.model.training.world import World
 
 BY_NAME = {variant.name: variant for variant in ablation.VARIANTS}
 

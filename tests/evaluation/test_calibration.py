@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.evaluation.calibration import (
+from dynrefer.model.evaluation.calibration import (
     calibration_error,
     fit_sigmoid,
     fit_softmax,
     logits_of,
     recognition_calibration_errors,
 )
-from model.records import Task
+from dynrefer.model.records import Task
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:

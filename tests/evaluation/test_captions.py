@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from model.evaluation.captions import cider_scores, relation_hits, stated_relation
+from dynrefer.model.evaluation.captions import cider_scores, relation_hits, stated_relation
 
 RELATIONS = ("left of", "right of", "above", "below", "in front of", "behind")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.evaluation.coco import coco_map
-from model.evaluation.labelled import LabelledData, LabelledRegion
+from dynrefer.model.evaluation.coco import coco_map
+from dynrefer.model.evaluation.labelled import LabelledData, LabelledRegion
 
 SCORES = np.array(
     [

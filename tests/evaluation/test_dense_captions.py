@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model.evaluation.dense_captions import METEORS, OVERLAPS, box_overlaps, dense_figures, merged_boxes
-from model.evaluation.labelled import LabelledRegion
-from model.evaluation.predictions import DenseCaption
-from model.records import Corners
+from dynrefer.model.evaluation.dense_captions import METEORS, OVERLAPS, box_overlaps, dense_figures, merged_boxes
+from dynrefer.model.evaluation.labelled import LabelledRegion
+from dynrefer.model.evaluation.predictions import DenseCaption
+from dynrefer.model.records import Corners
 
 
 def _truth(image: int, box: Corners, *captions: str) -> LabelledRegion:

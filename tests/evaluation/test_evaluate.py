@@ -11,13 +11,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from model import DynRefer
-from model.errors import ConfigError
-from model.evaluation import jobs
-from model.evaluation.curves import Curves
-from model.evaluation.evaluate import evaluate_command
-from model.evaluation.measure import Measured
-from model.evaluation.sweep import Tuning
+from dynrefer.model import DynRefer
+from dynrefer.model.errors import ConfigError
+from dynrefer.model.evaluation import jobs
+from dynrefer.model.evaluation.curves import Curves
+from dynrefer.model.evaluation.evaluate import evaluate_command
+from dynrefer.model.evaluation.measure import Measured
+from dynrefer.model.evaluation.sweep import Tuning
 
 app = typer.Typer()
 app.command()(evaluate_command)
@@ -89,7 +89,7 @@ def test_mistakes_stop_before_any_work(arguments: list[str], calls: list[dict[st
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith(("model.evaluation.", "pycocoevalcap"))]:
+    for name in [name for name in sys.modules if name.startswith(("dynrefer.model.evaluation.", "pycocoevalcap"))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
     result = CliRunner().invoke(app, ["--json"])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from model.evaluation import captions, java
-from model.evaluation.captions import caption_figures, cider_scores
-from model.evaluation.errors import MissingJavaError
-from model.evaluation.java import has_java, meteor_scores
+from dynrefer.model.evaluation import captions, java
+from dynrefer.model.evaluation.captions import caption_figures, cider_scores
+from dynrefer.model.evaluation.errors import MissingJavaError
+from dynrefer.model.evaluation.java import has_java, meteor_scores
 
 CAPTIONS = ["a red dog on grass", "zxq kqv", "", "no references", "beside an empty one"]
 REFERENCES = [["the blue cup", "a red dog on grass"], ["zxq wqp vvk"], ["a dog"], [], [""]]

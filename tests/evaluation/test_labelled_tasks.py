@@ -12,15 +12,15 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from model import DynRefer
-from model.errors import ModelError
-from model.evaluation.annotations import read_data
-from model.evaluation.evaluate import evaluate_command
-from model.evaluation.java import has_java
-from model.evaluation.labelled import LabelledData, LabelledRegion
-from model.records import Task
-from model.training.world import World
-from service import cli
+from dynrefer.model import DynRefer
+from dynrefer.model.errors import ModelError
+from dynrefer.model.evaluation.annotations import read_data
+from dynrefer.model.evaluation.evaluate import evaluate_command
+from dynrefer.model.evaluation.java import has_java
+from dynrefer.model.evaluation.labelled import LabelledData, LabelledRegion
+from dynrefer.model.records import Task
+from dynrefer.model.training.world import World
+from dynrefer.service import cli
 
 from .drawn_data import coco_file, draw_regions
 from .oracle import PRIORS, Oracle
@@ -113,7 +113,7 @@ def test_candidates_of_an_open_file() -> None:
 
 
 def test_what_cannot_be_measured_is_not_asked(data: Path, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.evaluation.java.has_java", lambda: False)
+    monkeypatch.setattr("dynrefer.model.evaluation.java.has_java", lambda: False)
     with pytest.raises(ModelError, match="dense-captions, which ranks captions by METEOR, needs Java"):
         _run(data, "dense-captions")
     truth = json.loads(data.read_text())
@@ -126,7 +126,7 @@ def test_what_cannot_be_measured_is_not_asked(data: Path, oracle: Oracle, monkey
 
 
 def test_captions_from_a_file_of_their_own(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.evaluation.captions.has_java", lambda: False)
+    monkeypatch.setattr("dynrefer.model.evaluation.captions.has_java", lambda: False)
     before = json.loads(_run(data, "captions").stdout)
     truth = json.loads(data.read_text())
     lines = [
@@ -154,7 +154,7 @@ def test_batches_reach_across_images(data: Path, oracle: Oracle) -> None:
 
 
 def test_captions(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model.evaluation.captions.has_java", lambda: False)
+    monkeypatch.setattr("dynrefer.model.evaluation.captions.has_java", lambda: False)
     ran = _run(data, "captions", "--regions", "20")
     found = json.loads(ran.stdout)
     assert "meteor is null: METEOR needs Java" in ran.stderr

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.evaluation.measure import HEADLINE, measure
-from model.evaluation.scene_figures import attribute_f1, neighbour_named
-from model.evaluation.scenes import RegionSet
-from model.records import Task
-from model.training.artwork import SpritePack
-from model.training.world import World
+from dynrefer.model.evaluation.measure import HEADLINE, measure
+from dynrefer.model.evaluation.scene_figures import attribute_f1, neighbour_named
+from dynrefer.model.evaluation.scenes import RegionSet
+from dynrefer.model.records import Task
+from dynrefer.model.training.artwork import SpritePack
+from dynrefer.model.training.world import World
 
 from .oracle import Oracle
 

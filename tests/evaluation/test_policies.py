@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.evaluation.asking import Answers
-from model.evaluation.policies import Policy, alone, arrangements, choose, fused, passes
-from model.records import Task
-from model.training.world import World
+from dynrefer.model.evaluation.asking import Answers
+from dynrefer.model.evaluation.policies import Policy, alone, arrangements, choose, fused, passes
+from dynrefer.model.records import Task
+from dynrefer.model.training.world import World
 
 from .drawn_data import draw_regions
 from .oracle import PRIORS, Oracle

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.evaluation.asking import Answers
-from model.evaluation.errors import DataError
-from model.evaluation.labelled import LabelledData, LabelledRegion
-from model.evaluation.predictions import (
+from dynrefer.model.evaluation.asking import Answers
+from dynrefer.model.evaluation.errors import DataError
+from dynrefer.model.evaluation.labelled import LabelledData, LabelledRegion
+from dynrefer.model.evaluation.predictions import (
     answers_for,
     captions_for,
     dense_captions_for,
@@ -20,7 +20,7 @@ from model.evaluation.predictions import (
     read_predictions,
     write_predictions,
 )
-from model.records import Caption, RegionDescription, Task
+from dynrefer.model.records import Caption, RegionDescription, Task
 
 DATA = LabelledData(
     "data.json",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.evaluation.attributes import (
+from dynrefer.model.evaluation.attributes import (
     attribute_figures,
     average_precisions,
     mean_average_precision,
     weighted_average_precisions,
 )
-from model.evaluation.recognition import best_threshold, micro_f1, tag_counts, top_hits
-from model.evaluation.uncertainty import bootstrap_error, bootstrap_weights, mean_error, share_error
+from dynrefer.model.evaluation.recognition import best_threshold, micro_f1, tag_counts, top_hits
+from dynrefer.model.evaluation.uncertainty import bootstrap_error, bootstrap_weights, mean_error, share_error
 
 
 def test_top_hits() -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from model.evaluation.asking import BATCH_REGIONS, RECOGNITION, Question, ask
-from model.evaluation.errors import DataError
-from model.evaluation.scenes import RegionSet, check_vocabulary
-from model.records import Task, ViewPolicy
-from model.training.artwork import SpritePack
-from model.training.world import World
+from dynrefer.model.evaluation.asking import BATCH_REGIONS, RECOGNITION, Question, ask
+from dynrefer.model.evaluation.errors import DataError
+from dynrefer.model.evaluation.scenes import RegionSet, check_vocabulary
+from dynrefer.model.records import Task, ViewPolicy
+from dynrefer.model.training.artwork import SpritePack
+from dynrefer.model.training.world import World
 
 from .oracle import IMAGE_PRIOR, Oracle
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from model.errors import ConfigError
-from model.evaluation.sweep import apply_tuning, tune, view_choices
-from model.records import Task
+from dynrefer.model.errors import ConfigError
+from dynrefer.model.evaluation.sweep import apply_tuning, tune, view_choices
+from dynrefer.model.records import Task
 
 from .oracle import Oracle
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from model.evaluation.errors import MissingJavaError
-from model.evaluation.java import has_java, ptb_tokens
-from model.evaluation.tokens import tokenise
+from dynrefer.model.evaluation.errors import MissingJavaError
+from dynrefer.model.evaluation.java import has_java, ptb_tokens
+from dynrefer.model.evaluation.tokens import tokenise
 
 # text -> words, written by `python -m tests.evaluation.record_ptb`, which asks the Java program.
 RECORDED: dict[str, str] = json.loads((Path(__file__).parent / "ptb.json").read_text(encoding="utf-8"))

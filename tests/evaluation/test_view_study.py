@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.evaluation.annotations import read_data
-from model.evaluation.benchmark import Benchmark
-from model.evaluation.curves import Curves, precision_recall, reliability
-from model.evaluation.errors import DataError
-from model.evaluation.report import ready, write_result, write_study
-from model.evaluation.tasks import labelled_for
-from model.evaluation.view_study import ONE_VIEW, LabelledSubject, SceneSubject, study_views
-from model.records import Task
-from model.training.world import World
+from dynrefer.model.evaluation.annotations import read_data
+from dynrefer.model.evaluation.benchmark import Benchmark
+from dynrefer.model.evaluation.curves import Curves, precision_recall, reliability
+from dynrefer.model.evaluation.errors import DataError
+from dynrefer.model.evaluation.report import ready, write_result, write_study
+from dynrefer.model.evaluation.tasks import labelled_for
+from dynrefer.model.evaluation.view_study import ONE_VIEW, LabelledSubject, SceneSubject, study_views
+from dynrefer.model.records import Task
+from dynrefer.model.training.world import World
 
 from .drawn_data import coco_file, draw_regions
 from .oracle import Oracle

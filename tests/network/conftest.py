@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.config import DynReferConfig, preset
-from model.network.dynrefer import DynReferModel
+from dynrefer.model.config import DynReferConfig, preset
+from dynrefer.model.network.dynrefer import DynReferModel
 
 torch.set_num_threads(1)
 

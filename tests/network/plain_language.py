@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.network.language import Generated, LanguageDecoder
+from dynrefer.model.network.language import Generated, LanguageDecoder
 
 
 def plain_generate(

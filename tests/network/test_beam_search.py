@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.errors import StoppedError
-from model.network.beam_search import highest
-from model.network.dynrefer import DynReferModel
-from model.network.language import LanguageDecoder
+from dynrefer.model.errors import StoppedError
+from dynrefer.model.network.beam_search import highest
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.network.language import LanguageDecoder
 
 from .conftest import SMALL, perturbed, small_config
 from .plain_language import plain_generate

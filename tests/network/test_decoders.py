@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.network.decoders import RecognitionDecoder, synonym_maximum
+from dynrefer.model.network.decoders import RecognitionDecoder, synonym_maximum
 
 from .conftest import small_config
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.network.deform_align import DeformableAlignment, Sampling, deformable_sampling
+from dynrefer.model.network.deform_align import DeformableAlignment, Sampling, deformable_sampling
 
 GEOMETRIES = {
     "as in DynRefer": Sampling(),

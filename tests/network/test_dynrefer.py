@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from model.config import DynReferConfig, preset
-from model.errors import ConfigError
-from model.network.dynrefer import DynReferModel
+from dynrefer.model.config import DynReferConfig, preset
+from dynrefer.model.errors import ConfigError
+from dynrefer.model.network.dynrefer import DynReferModel
 
 from .conftest import TOWERS, perturbed, small_config, some_regions
 
@@ -104,7 +104,7 @@ def test_config_survives_a_round_trip() -> None:
 def test_views_encoded_in_parts(together: int, network: DynReferModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few at a time, whatever does not fill the last part; each view in its place."""
     images = some_regions(network.config, 3)[0].flatten(0, 1)
-    monkeypatch.setattr("model.network.dynrefer._PIXELS_CPU", together * network.config.view_size**2)
+    monkeypatch.setattr("dynrefer.model.network.dynrefer._PIXELS_CPU", together * network.config.view_size**2)
     whole, parts = network.encode(images), network.encode_in_parts(images)
     assert torch.allclose(parts.map, whole.map, atol=ALONE)
     assert (parts.cls is None) == (whole.cls is None)

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from model.network.dynrefer import DynReferModel
-from model.network.language import IGNORED, LanguageDecoder
-from model.network.t5_steps import T5Steps
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.network.language import IGNORED, LanguageDecoder
+from dynrefer.model.network.t5_steps import T5Steps
 
 from .conftest import SMALL, perturbed, small_config
 

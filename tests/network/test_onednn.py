@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.network.dynrefer import DynReferModel
-from model.network.onednn import AVAILABLE, OneDnnLinear, OneDnnMLP, linear, use_onednn
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.network.onednn import AVAILABLE, OneDnnLinear, OneDnnMLP, linear, use_onednn
 
 from .conftest import perturbed, small_config, some_regions
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.network.region import ViewFusion, roi_align
+from dynrefer.model.network.region import ViewFusion, roi_align
 
 
 def bilinear(plane: Tensor, y: float, x: float) -> Tensor:

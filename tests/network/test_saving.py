@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from model.config import preset
-from model.network.dynrefer import DynReferModel
+from dynrefer.model.config import preset
+from dynrefer.model.network.dynrefer import DynReferModel
 
 from .conftest import TOWERS, perturbed, small_config, some_regions
 

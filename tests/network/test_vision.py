@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from model.network.vision import normalise
+from dynrefer.model.network.vision import normalise
 
 
 def test_normalise() -> None:

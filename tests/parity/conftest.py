@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from model.config import DynReferConfig
-from model.convert.companions import read_config
-from model.convert.plan import plan_conversion
-from model.convert.weight_files import open_weights
-from model.network.dynrefer import DynReferModel
+from dynrefer.model.config import DynReferConfig
+from dynrefer.model.convert.companions import read_config
+from dynrefer.model.convert.plan import plan_conversion
+from dynrefer.model.convert.weight_files import open_weights
+from dynrefer.model.network.dynrefer import DynReferModel
 
 torch.set_num_threads(1)
 

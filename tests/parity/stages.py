@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from model.network.decoders import synonym_maximum
-from model.network.dynrefer import DynReferModel
+from dynrefer.model.network.decoders import synonym_maximum
+from dynrefer.model.network.dynrefer import DynReferModel
 
 from .conftest import Goldens
 

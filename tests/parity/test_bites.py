@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from model.network.dynrefer import DynReferModel
+from dynrefer.model.network.dynrefer import DynReferModel
 
 from . import stages
 from .conftest import Goldens, relative_error

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from model.config import PRESETS, preset
-from model.convert.names import Dropped, translate
-from model.convert.plan import ConversionPlan, network_shapes, plan_conversion
-from model.convert.sizes import settings_of_sizes
-from model.convert.weight_files import WeightFile, open_weights
-from model.errors import ConversionError
+from dynrefer.model.config import PRESETS, preset
+from dynrefer.model.convert.names import Dropped, translate
+from dynrefer.model.convert.plan import ConversionPlan, network_shapes, plan_conversion
+from dynrefer.model.convert.sizes import settings_of_sizes
+from dynrefer.model.convert.weight_files import WeightFile, open_weights
+from dynrefer.model.errors import ConversionError
 
 from .conftest import Goldens
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from model.network.deform_align import Sampling, deformable_sampling
+from dynrefer.model.network.deform_align import Sampling, deformable_sampling
 
 from .conftest import Comparison, Goldens
 from .stages import TIGHT

@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.network.dynrefer import DynReferModel
-from model.network.language import Generated
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.network.language import Generated
 
 from . import stages
 from .conftest import Comparison, Goldens

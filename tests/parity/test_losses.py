@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from model.convert.companions import text_tokenizer
-from model.convert.names import Piece, translate
-from model.network.dynrefer import DynReferModel
-from model.network.language import IGNORED
-from model.training.losses import REGION_TEXT_WEIGHT, TAG_WEIGHT, DynReferLosses, dynrefer_losses
+from dynrefer.model.convert.companions import text_tokenizer
+from dynrefer.model.convert.names import Piece, translate
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.network.language import IGNORED
+from dynrefer.model.training.losses import REGION_TEXT_WEIGHT, TAG_WEIGHT, DynReferLosses, dynrefer_losses
 
 from .conftest import Comparison, Goldens
 

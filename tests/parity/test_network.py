@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from model.network.dynrefer import DynReferModel
+from dynrefer.model.network.dynrefer import DynReferModel
 
 from . import stages
 from .conftest import Comparison, Goldens

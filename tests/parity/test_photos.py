@@ -2,9 +2,9 @@
 
 import torch
 
-from model.network.dynrefer import DynReferModel
-from model.preprocess import ViewBatch
-from model.views import GreyImage
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.preprocess import ViewBatch
+from dynrefer.model.views import GreyImage
 
 from .conftest import Comparison, Goldens
 from .stages import LOGITS, TIGHT

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from model.convert.companions import text_tokenizer
-from model.network.dynrefer import DynReferModel
-from model.vocabulary import Attribute, Vocabulary, embed_texts, embed_vocabulary
+from dynrefer.model.convert.companions import text_tokenizer
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.vocabulary import Attribute, Vocabulary, embed_texts, embed_vocabulary
 
 from . import stages
 from .conftest import Comparison, Goldens

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file
 
-from model.errors import BoxError
-from model.geometry import (
+from dynrefer.model.errors import BoxError
+from dynrefer.model.geometry import (
     Box,
     box_from_polygons,
     box_from_rle,
@@ -28,10 +28,10 @@ from model.geometry import (
     integer_crops,
     rle_runs,
 )
-from model.network.vision import normalise
-from model.preprocess import ViewBatch, cut_views
-from model.records import Corners, ViewPlan
-from model.views import GreyImage, plan_views
+from dynrefer.model.network.vision import normalise
+from dynrefer.model.preprocess import ViewBatch, cut_views
+from dynrefer.model.records import Corners, ViewPlan
+from dynrefer.model.views import GreyImage, plan_views
 
 LEAST_MARGIN = 1e-5  # of |coefficient - mean| / largest |coefficient|: closer calls are rounding
 STATISTIC_TOLERANCE = 1e-6  # relative; the recorded statistics are sums in another order

@@ -30,9 +30,7 @@ def image_of(name: str) -> bytes:
 
 def request_of(name: str, **fields: Any) -> Json:
     """A request about the four regions of one image; every second one has an id of its own."""
-    regions = [
-        {"box": box} | ({"id": f"region-{place}"} if place % 2 else {}) for place, box in enumerate(BOXES[name])
-    ]
+    regions = [{"box": box} | ({"id": f"region-{place}"} if place % 2 else {}) for place, box in enumerate(BOXES[name])]
     return {"image": {"base64": base64.b64encode(image_of(name)).decode()}, "regions": regions, **fields}
 
 
@@ -127,9 +125,7 @@ def _without_times(document: Any) -> Any:
     if isinstance(document, list):
         return [_without_times(each) for each in document]
     if isinstance(document, dict):
-        return {
-            key: sorted(value) if key == "timings_ms" else _without_times(value) for key, value in document.items()
-        }
+        return {key: sorted(value) if key == "timings_ms" else _without_times(value) for key, value in document.items()}
     return document
 
 

@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 from httpx2 import Response
 from PIL import Image
 
-from service.app import create_app
-from service.settings import Settings
+from dynrefer.service.app import create_app
+from dynrefer.service.settings import Settings
 
 from ..fakes import FakePredictor
 

@@ -6,7 +6,7 @@ from typing import Any
 import schemathesis
 from pydantic import ValidationError
 
-from service.schemas import DescribeRequest
+from dynrefer.service.schemas import DescribeRequest
 from tests.service.conftest import HEIGHT, WIDTH, in_base64, picture
 
 PICTURES = [in_base64(picture(kind)) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF")]

@@ -10,15 +10,17 @@ from collections.abc import Sequence
 import httpx2
 import pytest
 
-from service.app import create_app
-from service.playground import HERE
-from service.settings import Settings
+from dynrefer.service.app import create_app
+from dynrefer.service.playground import HERE
+from dynrefer.service.settings import Settings
 
 from ..fakes import FakePredictor
 from .conftest import Asker, in_base64, one_region, picture
 
 
-@pytest.mark.parametrize("module", ["service", "service.app", "service.cli", "service.server"])
+@pytest.mark.parametrize(
+    "module", ["dynrefer.service", "dynrefer.service.app", "dynrefer.service.cli", "dynrefer.service.server"]
+)
 def test_importing_the_service_loads_no_torch(module: str) -> None:
     code = f"import sys, {module}; print([name for name in ('torch', 'transformers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from service.app import create_app
-from service.auth import new_key
-from service.logs import JsonFormatter
-from service.settings import Settings, SettingsError
+from dynrefer.service.app import create_app
+from dynrefer.service.auth import new_key
+from dynrefer.service.logs import JsonFormatter
+from dynrefer.service.settings import Settings, SettingsError
 
 from ..fakes import FakePredictor
 from .conftest import Opener, flaws, in_base64, one_region, picture

@@ -8,10 +8,10 @@ from concurrent.futures import Future
 
 import pytest
 
-from service.batch_errors import ClosedError, EndError, ExpiredError, FullError
-from service.batcher import Batcher, Limits, Ticket
-from service.pace import PATIENCE
-from service.turns import Outcome
+from dynrefer.service.batch_errors import ClosedError, EndError, ExpiredError, FullError
+from dynrefer.service.batcher import Batcher, Limits, Ticket
+from dynrefer.service.pace import PATIENCE
+from dynrefer.service.turns import Outcome
 
 WAIT_S = 10
 

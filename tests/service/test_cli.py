@@ -12,7 +12,7 @@ from .conftest import picture
 
 
 def dynrefer(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "service.cli", *arguments]
+    command = [sys.executable, "-m", "dynrefer.service.cli", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=60)
 
 
@@ -26,7 +26,7 @@ def refused(*arguments: str, **environment: str) -> str:
 def test_help_loads_no_torch() -> None:
     code = (
         "import sys; sys.argv = ['dynrefer', '--help']\n"
-        "from service.cli import main\n"
+        "from dynrefer.service.cli import main\n"
         "try: main()\n"
         "except SystemExit as end: assert end.code == 0\n"
         "assert 'torch' not in sys.modules and 'fastapi' not in sys.modules"

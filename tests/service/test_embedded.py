@@ -24,7 +24,7 @@ REGIONS = [{"id": "left", "box": [4, 4, 30, 40]}, {"box": [-4, 0, 60, 48]}]
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A real process, for all tests of this file."""
-    with running("service.cli", "serve", "--device", "cpu") as server:
+    with running("dynrefer.service.cli", "serve", "--device", "cpu") as server:
         server.await_ready()
         yield server
         assert server.end() == 0
@@ -78,7 +78,7 @@ def test_the_same_request_gives_the_same_bytes_alone_in_company_and_after_a_rest
     with ThreadPoolExecutor(10) as pool:
         together = list(pool.map(lambda document: without_times(server, document), documents * 2))
     assert together == alone * 2
-    with running("service.cli", "serve", "--device", "cpu") as again:
+    with running("dynrefer.service.cli", "serve", "--device", "cpu") as again:
         again.await_ready()
         assert [without_times(again, document) for document in documents] == alone
 
@@ -90,7 +90,7 @@ def test_the_command_line_draws(command: str, tmp_path: Path) -> None:
     arguments = [command, str(source), "--box", "4,4,30,40", "--box=-4,0,60,48", "--draw", str(drawing)]
     extra = ["--json"] if command == "describe" else []
     done = subprocess.run(
-        [sys.executable, "-m", "service.cli", *arguments, *extra], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "dynrefer.service.cli", *arguments, *extra], capture_output=True, text=True, check=True
     )
     with Image.open(drawing) as drawn:
         assert np.asarray(drawn.convert("L")).std() > 0
@@ -104,7 +104,7 @@ def test_the_command_line_refuses_a_box_outside(tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     source.write_bytes(picture())
     done = subprocess.run(
-        [sys.executable, "-m", "service.cli", "describe", str(source), "--box", "100,100,120,120"],
+        [sys.executable, "-m", "dynrefer.service.cli", "describe", str(source), "--box", "100,100,120,120"],
         capture_output=True,
         text=True,
     )

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from model import Corners, RegionQuery
-from service.engine import Caller, Engine, Phase
-from service.errors import UnavailableError
-from service.metrics import Metrics
-from service.outcomes import Described, total_stages
-from service.settings import Settings
-from service.turns import Outcome
+from dynrefer.model import Corners, RegionQuery
+from dynrefer.service.engine import Caller, Engine, Phase
+from dynrefer.service.errors import UnavailableError
+from dynrefer.service.metrics import Metrics
+from dynrefer.service.outcomes import Described, total_stages
+from dynrefer.service.settings import Settings
+from dynrefer.service.turns import Outcome
 
 from ..fakes import FakePredictor
 

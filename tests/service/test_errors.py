@@ -5,9 +5,9 @@ import json
 import pytest
 from starlette.exceptions import HTTPException
 
-from model import BoxError, ConfigError, ViewsError
-from service import errors
-from service.errors import TABLE, InvalidRequestError, QueueFullError, ServiceError, problem_response
+from dynrefer.model import BoxError, ConfigError, ViewsError
+from dynrefer.service import errors
+from dynrefer.service.errors import TABLE, InvalidRequestError, QueueFullError, ServiceError, problem_response
 
 
 def leaves(kind: type[Exception]) -> list[type[Exception]]:

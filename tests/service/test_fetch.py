@@ -16,9 +16,9 @@ import httpcore2
 import pytest
 import trustme
 
-from service.errors import BodyTooLargeError, InvalidRequestError
-from service.fetch import Fetcher, is_public, resolve
-from service.fetch import dial as really_dial
+from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError
+from dynrefer.service.fetch import Fetcher, is_public, resolve
+from dynrefer.service.fetch import dial as really_dial
 
 from .conftest import Opener, flaws, one_region, picture
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.errors import ImageTooLargeError, InvalidRequestError, ServiceError, UnsupportedMediaError
-from service.images import UPRIGHT, decode
+from dynrefer.service.errors import ImageTooLargeError, InvalidRequestError, ServiceError, UnsupportedMediaError
+from dynrefer.service.images import UPRIGHT, decode
 
 from .conftest import COLOUR, HEIGHT, WIDTH, picture
 

@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 
-from service.logs import JsonFormatter, TextFormatter
+from dynrefer.service.logs import JsonFormatter, TextFormatter
 
 
 def record(**fields: object) -> logging.LogRecord:

@@ -6,10 +6,10 @@ import socket
 import pytest
 import uvicorn
 
-from service.engine import Engine, Phase
-from service.metrics import Metrics
-from service.server import DrainingServer, listen
-from service.settings import Settings
+from dynrefer.service.engine import Engine, Phase
+from dynrefer.service.metrics import Metrics
+from dynrefer.service.server import DrainingServer, listen
+from dynrefer.service.settings import Settings
 
 from ..fakes import FakePredictor
 

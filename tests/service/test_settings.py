@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import PREFIX, Settings, SettingsError, flag_names, load_settings
+from dynrefer.service.settings import PREFIX, Settings, SettingsError, flag_names, load_settings
 
 
 def test_defaults_and_twins(monkeypatch: pytest.MonkeyPatch) -> None:

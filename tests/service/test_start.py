@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import model
+from dynrefer import model
 
 from .test_process import PATIENCE_S, running
 
@@ -27,7 +27,7 @@ def refused(*arguments: str, code: int = 2, limit_bytes: int | None = None) -> s
             resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
 
     done = subprocess.run(
-        [sys.executable, "-m", "service.cli", "serve", "--port", "0", "--device", "cpu", *arguments],
+        [sys.executable, "-m", "dynrefer.service.cli", "serve", "--port", "0", "--device", "cpu", *arguments],
         capture_output=True,
         text=True,
         timeout=PATIENCE_S,

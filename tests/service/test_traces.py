@@ -12,8 +12,8 @@ from fastapi.testclient import TestClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
-from service.app import create_app
-from service.settings import Settings, SettingsError
+from dynrefer.service.app import create_app
+from dynrefer.service.settings import Settings, SettingsError
 
 from ..fakes import FakePredictor
 from .conftest import await_ready, in_base64, one_region, picture

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model import RegionQuery
-from model.errors import BoxError
-from service import workers
-from service.batch_errors import ClosedError
-from service.batcher import Batcher, Limits
-from service.engine import Caller, Engine
-from service.metrics import Metrics
-from service.outcomes import Described
-from service.settings import Settings
-from service.workers import WHOLE_REGIONS, ImageWorkers
+from dynrefer.model import RegionQuery
+from dynrefer.model.errors import BoxError
+from dynrefer.service import workers
+from dynrefer.service.batch_errors import ClosedError
+from dynrefer.service.batcher import Batcher, Limits
+from dynrefer.service.engine import Caller, Engine
+from dynrefer.service.metrics import Metrics
+from dynrefer.service.outcomes import Described
+from dynrefer.service.settings import Settings
+from dynrefer.service.workers import WHOLE_REGIONS, ImageWorkers
 
 from ..fakes import FakePredictor, FakeRegion
 from .test_engine import ready

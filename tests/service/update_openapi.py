@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from service.app import create_app
-from service.settings import Settings
+from dynrefer.service.app import create_app
+from dynrefer.service.settings import Settings
 
 from ..fakes import FakePredictor
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import DynRefer
-from model.training import train
-from model.training.artwork import SpritePack
-from model.training.data import DataOptions, PretrainData, RegionData, control_words
-from model.training.joint import JointTraining
-from model.training.scenes import draw_scene
-from model.training.train import Stage, train_embedded
-from model.training.words import build_tokenizers
-from model.training.world import World
+from dynrefer.model import DynRefer
+from dynrefer.model.training import train
+from dynrefer.model.training.artwork import SpritePack
+from dynrefer.model.training.data import DataOptions, PretrainData, RegionData, control_words
+from dynrefer.model.training.joint import JointTraining
+from dynrefer.model.training.scenes import draw_scene
+from dynrefer.model.training.train import Stage, train_embedded
+from dynrefer.model.training.words import build_tokenizers
+from dynrefer.model.training.world import World
 
 POOL = (900_000, 4)
 RECIPE = (

@@ -17,15 +17,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.errors import BoxError
-from model.geometry import Box, BoxFormat, ImageSize, box_from_polygons, box_from_rle, corners_from, usual_box_format
-from model.records import Corners
-from model.training.real.annotation_files import Said, named_samples, read_document
-from model.training.real.bad_samples import BadSample, Tally
-from model.training.real.captions import VocabularyWords, clean_caption
-from model.training.real.errors import AnnotationError, SampleError
-from model.training.real.table import MOST_SIDE, Region, RegionTable
-from model.vocabulary import Vocabulary
+from dynrefer.model.errors import BoxError
+from dynrefer.model.geometry import (
+    Box,
+    BoxFormat,
+    ImageSize,
+    box_from_polygons,
+    box_from_rle,
+    corners_from,
+    usual_box_format,
+)
+from dynrefer.model.records import Corners
+from dynrefer.model.training.real.annotation_files import Said, named_samples, read_document
+from dynrefer.model.training.real.bad_samples import BadSample, Tally
+from dynrefer.model.training.real.captions import VocabularyWords, clean_caption
+from dynrefer.model.training.real.errors import AnnotationError, SampleError
+from dynrefer.model.training.real.table import MOST_SIDE, Region, RegionTable
+from dynrefer.model.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

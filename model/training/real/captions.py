@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
-from model.vocabulary import Vocabulary
+from dynrefer.model.vocabulary import Vocabulary
 
 MOST_WORDS = 50
 _PUNCTUATION = re.compile(r'[.!"()*#:;~]')

@@ -1,6 +1,6 @@
 """What training on real data may complain of; one sentence each, for the person who started it."""
 
-from model.errors import ModelError
+from dynrefer.model.errors import ModelError
 
 
 class TrainingError(ModelError):

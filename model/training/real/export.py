@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.convert.weight_files import open_weights, write_shards
-from model.training.real.errors import TrainingError
-from model.training.real.lora import add_lora, merge_lora
-from model.training.real.settings import TrainingSettings
-from model.training.real.start import Start, load_start
+from dynrefer.model.convert.weight_files import open_weights, write_shards
+from dynrefer.model.training.real.errors import TrainingError
+from dynrefer.model.training.real.lora import add_lora, merge_lora
+from dynrefer.model.training.real.settings import TrainingSettings
+from dynrefer.model.training.real.start import Start, load_start
 
 _FOLDERS = ("text_tokenizer", "language_tokenizer")
 

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from model.training.real.bad_samples import Tally
-from model.training.real.errors import TrainingError
-from model.training.real.samples import TrainingBatch, Unreadable
+from dynrefer.model.training.real.bad_samples import Tally
+from dynrefer.model.training.real.errors import TrainingError
+from dynrefer.model.training.real.samples import TrainingBatch, Unreadable
 
 _MOST_WORKERS = 8
 

@@ -15,10 +15,10 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from model.loading import pick_device
-from model.network.dynrefer import DynReferModel
-from model.training.real.errors import SettingError
-from model.training.real.settings import TrainingSettings
+from dynrefer.model.loading import pick_device
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.training.real.errors import SettingError
+from dynrefer.model.training.real.settings import TrainingSettings
 
 _DEVICES = ("auto", "cpu", "cuda")
 

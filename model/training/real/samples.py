@@ -20,17 +20,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from model.errors import PictureError, QueryError
-from model.geometry import Box
-from model.network.language import IGNORED
-from model.pixels import Pixels, annotated_pixels
-from model.preprocess import ViewBatch, cut_views
-from model.records import ViewPlan, ViewPolicy
-from model.training.real.bad_samples import BadSample
-from model.training.real.captions import PhraseFinder
-from model.training.real.errors import SampleError
-from model.training.real.table import Region
-from model.views import STEPS, nested_views
+from dynrefer.model.errors import PictureError, QueryError
+from dynrefer.model.geometry import Box
+from dynrefer.model.network.language import IGNORED
+from dynrefer.model.pixels import Pixels, annotated_pixels
+from dynrefer.model.preprocess import ViewBatch, cut_views
+from dynrefer.model.records import ViewPlan, ViewPolicy
+from dynrefer.model.training.real.bad_samples import BadSample
+from dynrefer.model.training.real.captions import PhraseFinder
+from dynrefer.model.training.real.errors import SampleError
+from dynrefer.model.training.real.table import Region
+from dynrefer.model.views import STEPS, nested_views
 
 _TRIES = 100  # other samples in place of a bad one; with at most 1 % bad, the chance to run out is 1e-200
 _DROP_ALL = _DROP_EACH = 0.5

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer
 
-from model.config import DynReferConfig, preset, vision_width
-from model.errors import ModelNotFoundError, WeightsError
-from model.loading import EMBEDDED, load_model
-from model.network.dynrefer import DynReferModel
-from model.training.real.errors import SettingError
-from model.training.real.lora import add_lora
-from model.training.real.settings import TrainingSettings
-from model.vocabulary import VOCABULARY_FILE, TextEmbeddings, Vocabulary, embed_vocabulary
+from dynrefer.model.config import DynReferConfig, preset, vision_width
+from dynrefer.model.errors import ModelNotFoundError, WeightsError
+from dynrefer.model.loading import EMBEDDED, load_model
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.training.real.errors import SettingError
+from dynrefer.model.training.real.lora import add_lora
+from dynrefer.model.training.real.settings import TrainingSettings
+from dynrefer.model.vocabulary import VOCABULARY_FILE, TextEmbeddings, Vocabulary, embed_vocabulary
 
 TRAINED = (
     *("align.", "fusion.", "qformer.", "tag_decoder.", "region_text_decoder."),
@@ -42,7 +42,7 @@ class Start:
 
 
 def load_start(init: str, vocabulary_file: Path | None = None, preset_name: str | None = None) -> Start:
-    """Load "embedded" or a model directory for training; errors as in `model.loading.load_model`.
+    """Load "embedded" or a model directory for training; errors as in `dynrefer.model.loading.load_model`.
 
     vocabulary_file: another vocabulary.json; its texts go through the model's own text tower. preset_name: what the
     sizes must be. Raises also `SettingError` for a vocabulary file of another name, an unknown or another preset.

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.geometry import ImageSize
-from model.records import Corners
+from dynrefer.model.geometry import ImageSize
+from dynrefer.model.records import Corners
 
 MOST_SIDE = 2**31 - 1  # pixels; sizes are kept as int32
 

@@ -18,14 +18,14 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from model.training.real.bad_samples import Tally, named_in, save, share
-from model.training.real.checkpoint import Checkpoints, trained_weights
-from model.training.real.data import TrainingData, read_data
-from model.training.real.errors import TrainingError
-from model.training.real.export import Finished, export_run
-from model.training.real.feeding import feed, worker_count
-from model.training.real.objective import TERMS, TrainingObjective, mean_tokens
-from model.training.real.processes import (
+from dynrefer.model.training.real.bad_samples import Tally, named_in, save, share
+from dynrefer.model.training.real.checkpoint import Checkpoints, trained_weights
+from dynrefer.model.training.real.data import TrainingData, read_data
+from dynrefer.model.training.real.errors import TrainingError
+from dynrefer.model.training.real.export import Finished, export_run
+from dynrefer.model.training.real.feeding import feed, worker_count
+from dynrefer.model.training.real.objective import TERMS, TrainingObjective, mean_tokens
+from dynrefer.model.training.real.processes import (
     average_single_numbers,
     begin,
     clip_gradients,
@@ -33,11 +33,11 @@ from model.training.real.processes import (
     sharing_gradients,
     spread,
 )
-from model.training.real.run_directory import BAD_SAMPLES, MODEL, RunDirectory, session_facts
-from model.training.real.samples import TrainingBatch, Unreadable
-from model.training.real.schedule import Schedule, make_optimiser, make_schedule
-from model.training.real.settings import TrainingSettings, check_packages, flag
-from model.training.real.start import Start, load_start, prepare_parts, train_vision
+from dynrefer.model.training.real.run_directory import BAD_SAMPLES, MODEL, RunDirectory, session_facts
+from dynrefer.model.training.real.samples import TrainingBatch, Unreadable
+from dynrefer.model.training.real.schedule import Schedule, make_optimiser, make_schedule
+from dynrefer.model.training.real.settings import TrainingSettings, check_packages, flag
+from dynrefer.model.training.real.start import Start, load_start, prepare_parts, train_vision
 
 _VALUES = (*TERMS, "total")
 

@@ -7,8 +7,8 @@ import time
 import pytest
 from fastapi.testclient import TestClient
 
-from service.app import create_app
-from service.settings import Settings
+from dynrefer.service.app import create_app
+from dynrefer.service.settings import Settings
 from tests.fakes import FakePredictor
 
 from ..conftest import Asker, Opener, await_ready, flaws

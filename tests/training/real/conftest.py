@@ -16,15 +16,15 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from transformers import AutoTokenizer
 
-from model.config import preset
-from model.loading import EMBEDDED
-from model.network.dynrefer import DynReferModel
-from model.training.artwork import SpritePack
-from model.training.real.settings import TrainingSettings, settings_of
-from model.training.scenes import draw_scene
-from model.training.words import world_vocabulary
-from model.training.world import World
-from model.vocabulary import Vocabulary, embed_vocabulary
+from dynrefer.model.config import preset
+from dynrefer.model.loading import EMBEDDED
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.training.artwork import SpritePack
+from dynrefer.model.training.real.settings import TrainingSettings, settings_of
+from dynrefer.model.training.scenes import draw_scene
+from dynrefer.model.training.words import world_vocabulary
+from dynrefer.model.training.world import World
+from dynrefer.model.vocabulary import Vocabulary, embed_vocabulary
 
 ROOT = Path(__file__).resolve().parents[3]
 SCENES = 6
@@ -142,7 +142,7 @@ def tiny_settings(drawn: Path, tiny_model: Path, **changes: Any) -> TrainingSett
 
 def command(*arguments: str) -> list[str]:
     """The command line in a process of its own."""
-    return [sys.executable, "-m", "service.cli", "train", *arguments]
+    return [sys.executable, "-m", "dynrefer.service.cli", "train", *arguments]
 
 
 def environment() -> dict[str, str]:

@@ -12,10 +12,10 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
-from model.network.language import IGNORED
-from model.training.real import objective
-from model.training.real.objective import mean_tokens
-from model.training.real.trainer import train_on
+from dynrefer.model.network.language import IGNORED
+from dynrefer.model.training.real import objective
+from dynrefer.model.training.real.objective import mean_tokens
+from dynrefer.model.training.real.trainer import train_on
 
 from .conftest import tiny_settings
 

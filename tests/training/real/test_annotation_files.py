@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from model.errors import ModelError
-from model.training.real.annotations import AnnotationSource, read_regions
-from model.training.real.errors import AnnotationError, TooManyBadSamplesError
+from dynrefer.model.errors import ModelError
+from dynrefer.model.training.real.annotations import AnnotationSource, read_regions
+from dynrefer.model.training.real.errors import AnnotationError, TooManyBadSamplesError
 
 from .test_annotations import ANNOTATION, DOCUMENT, VOCABULARY, read, with_annotation
 

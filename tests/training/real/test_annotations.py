@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from model.training.real import bad_samples
-from model.training.real.annotations import AnnotationSource, read_regions
-from model.training.real.bad_samples import Tally
-from model.training.real.errors import AnnotationError, TooManyBadSamplesError
-from model.training.real.table import Region, RegionTable
-from model.vocabulary import Attribute, Vocabulary
+from dynrefer.model.training.real import bad_samples
+from dynrefer.model.training.real.annotations import AnnotationSource, read_regions
+from dynrefer.model.training.real.bad_samples import Tally
+from dynrefer.model.training.real.errors import AnnotationError, TooManyBadSamplesError
+from dynrefer.model.training.real.table import Region, RegionTable
+from dynrefer.model.vocabulary import Attribute, Vocabulary
 
 VOCABULARY = Vocabulary(
     tags=("dog", "grass", "traffic light", "ball"),

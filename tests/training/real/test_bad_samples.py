@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from accelerate.state import AcceleratorState
 
-from model.training.real.bad_samples import Tally, named_in, save
-from model.training.real.errors import TooManyBadSamplesError
-from model.training.real.run_directory import RunDirectory
-from model.training.real.settings import resumed_settings
-from model.training.real.trainer import train_on
+from dynrefer.model.training.real.bad_samples import Tally, named_in, save
+from dynrefer.model.training.real.errors import TooManyBadSamplesError
+from dynrefer.model.training.real.run_directory import RunDirectory
+from dynrefer.model.training.real.settings import resumed_settings
+from dynrefer.model.training.real.trainer import train_on
 
 from .conftest import tiny_settings
 from .test_command import invoke, refused

@@ -2,8 +2,8 @@
 
 import pytest
 
-from model.training.real.captions import PartOfSpeech, VocabularyWords, clean_caption, extended
-from model.vocabulary import Attribute, Vocabulary
+from dynrefer.model.training.real.captions import PartOfSpeech, VocabularyWords, clean_caption, extended
+from dynrefer.model.vocabulary import Attribute, Vocabulary
 
 WORDS = VocabularyWords(
     Vocabulary(

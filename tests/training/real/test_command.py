@@ -11,9 +11,9 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from model.errors import ModelError
-from model.loading import EMBEDDED
-from model.training import command, train
+from dynrefer.model.errors import ModelError
+from dynrefer.model.loading import EMBEDDED
+from dynrefer.model.training import command, train
 
 app = typer.Typer()
 app.command()(command.train_command)

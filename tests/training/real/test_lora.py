@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.network.dynrefer import DynReferModel
-from model.training.real.lora import add_lora, merge_lora
-from model.training.real.settings import TrainingSettings
-from model.training.real.start import load_start, prepare_parts
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.training.real.lora import add_lora, merge_lora
+from dynrefer.model.training.real.settings import TrainingSettings
+from dynrefer.model.training.real.start import load_start, prepare_parts
 
 from .conftest import write_tiny_model
 

@@ -15,10 +15,10 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from model.network.dynrefer import DynReferModel
-from model.network.language import IGNORED
-from model.training.losses import sigmoid_contrastive_loss
-from model.training.real.objective import (
+from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.network.language import IGNORED
+from dynrefer.model.training.losses import sigmoid_contrastive_loss
+from dynrefer.model.training.real.objective import (
     REFERENCE_BATCH,
     TrainingObjective,
     gather_rows,
@@ -26,9 +26,9 @@ from model.training.real.objective import (
     mean_tokens,
     weighted_total,
 )
-from model.training.real.samples import TrainingBatch
-from model.training.real.settings import TrainingSettings
-from model.training.real.start import load_start, prepare_parts
+from dynrefer.model.training.real.samples import TrainingBatch
+from dynrefer.model.training.real.settings import TrainingSettings
+from dynrefer.model.training.real.start import load_start, prepare_parts
 
 REGIONS = 6  # in both processes together
 CPU = torch.device("cpu")

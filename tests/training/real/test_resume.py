@@ -14,13 +14,13 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
-from model.training.real.checkpoint import Checkpoints
-from model.training.real.errors import SettingError, TrainingError
-from model.training.real.objective import TrainingObjective
-from model.training.real.run_directory import RunDirectory
-from model.training.real.samples import TrainingBatch
-from model.training.real.settings import TrainingSettings, flag, resumed_settings
-from model.training.real.trainer import train_on
+from dynrefer.model.training.real.checkpoint import Checkpoints
+from dynrefer.model.training.real.errors import SettingError, TrainingError
+from dynrefer.model.training.real.objective import TrainingObjective
+from dynrefer.model.training.real.run_directory import RunDirectory
+from dynrefer.model.training.real.samples import TrainingBatch
+from dynrefer.model.training.real.settings import TrainingSettings, flag, resumed_settings
+from dynrefer.model.training.real.trainer import train_on
 
 from .conftest import command, environment, tiny_settings
 

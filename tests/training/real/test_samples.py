@@ -12,11 +12,11 @@ import pytest
 import torch
 from PIL import Image
 
-from model.network.language import IGNORED
-from model.training.real.annotations import AnnotationSource, read_regions
-from model.training.real.captions import VocabularyWords
-from model.training.real.errors import SampleError
-from model.training.real.samples import (
+from dynrefer.model.network.language import IGNORED
+from dynrefer.model.training.real.annotations import AnnotationSource, read_regions
+from dynrefer.model.training.real.captions import VocabularyWords
+from dynrefer.model.training.real.errors import SampleError
+from dynrefer.model.training.real.samples import (
     EpochBatches,
     FixedBatches,
     Position,
@@ -27,9 +27,9 @@ from model.training.real.samples import (
     drop_words,
     read_picture,
 )
-from model.training.real.start import load_start
-from model.training.real.table import Region, RegionTable
-from model.vocabulary import Vocabulary
+from dynrefer.model.training.real.start import load_start
+from dynrefer.model.training.real.table import Region, RegionTable
+from dynrefer.model.vocabulary import Vocabulary
 
 OPTIONS = SampleOptions(0, view_size=32, num_views=3, num_tags=0, max_language_tokens=32, max_text_tokens=32)
 

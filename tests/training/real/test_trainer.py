@@ -15,10 +15,10 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from model import DynRefer
-from model.training.real.errors import SettingError, TrainingError
-from model.training.real.settings import TrainingSettings
-from model.training.real.trainer import Result, train_on
+from dynrefer.model import DynRefer
+from dynrefer.model.training.real.errors import SettingError, TrainingError
+from dynrefer.model.training.real.settings import TrainingSettings
+from dynrefer.model.training.real.trainer import Result, train_on
 
 from .conftest import tiny_settings, write_tiny_model
 from .test_objective import free_port

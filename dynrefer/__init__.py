@@ -1,0 +1,77 @@
+"""DynRefer: region descriptions at dynamic resolution. The one name to import.
+
+    from dynrefer import DynRefer
+    DynRefer.load("embedded").describe(image, [(64, 256, 384, 384)])
+
+`dynrefer.model` is the network and its predictor, `dynrefer.service` the HTTP service. In a checkout both are links to
+the folders at the top of the repository. Importing this loads no torch; the first use of `DynRefer` does.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from dynrefer.model import (
+    ALL_TASKS,
+    AttributeLabel,
+    BoxError,
+    BoxFormat,
+    Caption,
+    ConfigError,
+    ConversionError,
+    Corners,
+    DeviceError,
+    Label,
+    ModelCard,
+    ModelError,
+    ModelNotFoundError,
+    QueryError,
+    RegionDescription,
+    RegionQuery,
+    Task,
+    View,
+    ViewCandidate,
+    ViewPlan,
+    ViewPolicy,
+    ViewsError,
+    WeightsError,
+    corners_from,
+)
+
+if TYPE_CHECKING:
+    from dynrefer.model import DynRefer
+
+__all__ = [
+    "ALL_TASKS",
+    "AttributeLabel",
+    "BoxError",
+    "BoxFormat",
+    "Caption",
+    "ConfigError",
+    "ConversionError",
+    "Corners",
+    "DeviceError",
+    "DynRefer",
+    "Label",
+    "ModelCard",
+    "ModelError",
+    "ModelNotFoundError",
+    "QueryError",
+    "RegionDescription",
+    "RegionQuery",
+    "Task",
+    "View",
+    "ViewCandidate",
+    "ViewPlan",
+    "ViewPolicy",
+    "ViewsError",
+    "WeightsError",
+    "corners_from",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "DynRefer":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from dynrefer import model
+
+    globals()[name] = model.DynRefer  # the next look-up finds it
+    return model.DynRefer
