@@ -54,7 +54,7 @@ bench: $(VENV)/.dev ## time the model, its views and its start on this machine, 
 	$(BIN)/python -m benchmarks.quick
 
 art: $(VENV)/.dev ## install the artwork packages (needs npm), for a new sprite pack and the style never trained on
-	$(BIN)/python -m dynrefer.model.training.artwork install --cache $(ART_CACHE)
+	$(BIN)/python -m dynrefer.workbench.scenes.artwork install --cache $(ART_CACHE)
 
 image: ## build the container image with buildah, without an image registry (needs root on Debian; VARIANT=cuda)
 	docker/build_local.sh $(IMAGE) --build-arg VARIANT=$(VARIANT)

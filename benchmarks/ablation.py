@@ -120,10 +120,10 @@ def _start(model: str, length: Length) -> None:
 
     from dynrefer.model.evaluation.scenes import RegionSet
     from dynrefer.model.loading import EMBEDDED, load_model
-    from dynrefer.model.training.artwork import SpritePack
-    from dynrefer.model.training.scenes import draw_scene
-    from dynrefer.model.training.words import world_vocabulary
-    from dynrefer.model.training.world import World
+    from dynrefer.workbench.scenes.artwork import SpritePack
+    from dynrefer.workbench.scenes.scene import draw_scene
+    from dynrefer.workbench.scenes.world import World
+    from dynrefer.workbench.scenes.world_vocabulary import world_vocabulary
 
     torch.set_num_threads(1)
     directory = EMBEDDED if model == "embedded" else Path(model)

@@ -29,8 +29,8 @@ from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.records import ALL_TASKS, Task
 from dynrefer.model.training.data import DataOptions, RegionBatch
 from dynrefer.model.training.joint import JointTraining, JointWeights
-from dynrefer.model.training.scenes import Scene
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.scene import Scene
+from dynrefer.workbench.scenes.world import World
 
 _WARM_UP = 0.1  # of the steps
 _LEARNING_RATE = 1e-3

@@ -7,8 +7,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 
 from dynrefer.model.errors import BoxError, DeviceLostError, DeviceMemoryError, StoppedError
-
-from .fakes import FakePredictor, FakeRegion
+from tests.fakes import FakePredictor, FakeRegion
 
 MARK = 47.0  # a box's y2
 STEP_S = 0.005

@@ -14,8 +14,7 @@ from dynrefer.model.answers import CaptionFinding, Findings, control_words
 from dynrefer.model.batch import Pass
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.records import Task
-
-from .network.plain_language import plain_generate
+from tests.network.plain_language import plain_generate
 
 
 @torch.no_grad()

@@ -12,9 +12,8 @@ from typing import Any
 from dynrefer.model.errors import ModelNotFoundError
 from dynrefer.service.server import leave, listen, serve
 from dynrefer.service.settings import load_settings
-
-from .fakes import FakePredictor, slowly
-from .faults import FaultyPredictor
+from tests.fakes import FakePredictor, slowly
+from tests.faults import FaultyPredictor
 
 
 class UnloadablePredictor(FakePredictor):

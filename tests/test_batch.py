@@ -16,8 +16,7 @@ from dynrefer.model.network.vision import VisionFeatures
 from dynrefer.model.pixels import upright_pixels
 from dynrefer.model.predictor import DynRefer
 from dynrefer.model.records import RegionQuery, Task
-
-from .plain_batch import plain_passes
+from tests.plain_batch import plain_passes
 
 SCENE = Path(__file__).parent.parent / "docs" / "images" / "scene.png"
 BOXES = [(41.0, 2.0, 117.0, 82.0), (50.0, 89.0, 105.0, 138.0), (57.0, 148.0, 122.0, 229.0)]

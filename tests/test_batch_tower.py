@@ -12,9 +12,8 @@ from dynrefer.model.benchmark.workload import Workload, random_model, random_pas
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.network.onednn import AVAILABLE, OneDnnLinear, use_onednn
 from dynrefer.model.records import ALL_TASKS
-
-from .network.conftest import perturbed, small_config
-from .plain_batch import plain_passes
+from tests.network.conftest import perturbed, small_config
+from tests.plain_batch import plain_passes
 
 WORK = Workload(tags=12, prompts=12, attributes=3, categories=5, tokens=4)
 ON_A_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

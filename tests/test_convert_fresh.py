@@ -14,8 +14,7 @@ from dynrefer.model.convert.companions import read_config
 from dynrefer.model.convert.fresh import fresh_weights
 from dynrefer.model.errors import ConversionError
 from dynrefer.model.loading import load_model
-
-from .test_convert import Sources, sources  # noqa: F401  # a fixture
+from tests.test_convert import Sources, sources  # noqa: F401  # a fixture
 
 
 def test_what_blip_2_lacks_starts_fresh(sources: Sources, tmp_path: Path) -> None:  # noqa: F811

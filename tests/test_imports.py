@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("model", "service")
+PARTS = ("model", "service", "workbench")
 # The public face, its records and its errors. The command line alone may use more, inside its commands.
 OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.records"}
 BESIDE_THE_PREDICTOR = (
@@ -61,8 +61,10 @@ def breaks(*, top_only: tuple[str, ...] = ()) -> Iterator[str]:
                 yield f"{module} imports {name}: its name is dynrefer.{name}"
             if under(module, "dynrefer.service") and under(name, "dynrefer.model") and name not in OPEN_TO_SERVICE:
                 yield f"{module} imports {name}: the service sees the model's public face alone"
-            if under(module, "dynrefer.model") and under(name, "dynrefer.service"):
-                yield f"{module} imports {name}: the model knows no service"
+            if under(module, "dynrefer.model") and under(name, "dynrefer.service", "dynrefer.workbench"):
+                yield f"{module} imports {name}: the model knows neither service nor workbench"
+            if under(module, "dynrefer.workbench") and under(name, "dynrefer.service"):
+                yield f"{module} imports {name}: the workbench knows no service"
             if (
                 under(module, "dynrefer.model")
                 and not under(module, *BESIDE_THE_PREDICTOR)

@@ -7,8 +7,8 @@ from dynrefer.model.benchmark.tables import heading
 from dynrefer.model.evaluation.scenes import RegionSet
 from dynrefer.model.predictor import DynRefer
 from dynrefer.model.records import RegionDescription, RegionQuery
-from dynrefer.model.training.artwork import SpritePack
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.world import World
 
 SEED = 3
 EVERY_TAG = 100_000

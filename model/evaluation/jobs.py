@@ -33,8 +33,8 @@ from dynrefer.model.evaluation.view_study import (
 from dynrefer.model.geometry import BoxFormat
 from dynrefer.model.loading import EMBEDDED
 from dynrefer.model.records import Task
-from dynrefer.model.training.artwork import SpritePack, default_cache
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.artwork import SpritePack, default_cache
+from dynrefer.workbench.scenes.world import World
 
 if TYPE_CHECKING:
     from dynrefer.model import DynRefer

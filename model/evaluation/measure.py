@@ -22,9 +22,9 @@ from dynrefer.model.evaluation.scene_figures import attribute_f1, neighbour_name
 from dynrefer.model.evaluation.scenes import RegionSet, check_vocabulary
 from dynrefer.model.evaluation.uncertainty import Estimate, share
 from dynrefer.model.records import Task, ViewPolicy
-from dynrefer.model.training.artwork import SpritePack, unseen_style_sprites
-from dynrefer.model.training.scenes import Split
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.artwork import SpritePack, unseen_style_sprites
+from dynrefer.workbench.scenes.scene import Split
+from dynrefer.workbench.scenes.world import World
 
 MAIN_REGIONS = 2_000
 SIDE_SHARE = 0.4  # regions of each of the other sets, of those of the main one

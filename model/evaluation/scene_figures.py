@@ -14,7 +14,7 @@ from dynrefer.model.evaluation.recognition import micro_f1, tag_counts, top_hits
 from dynrefer.model.evaluation.scenes import RegionSet
 from dynrefer.model.evaluation.uncertainty import Estimate, bootstrap_error, bootstrap_weights, mean, share
 from dynrefer.model.records import Task
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.world import World
 
 
 def scene_figures(regions: RegionSet, answers: Answers, tag_threshold: float) -> dict[str, Estimate]:

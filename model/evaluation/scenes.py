@@ -18,9 +18,9 @@ from tqdm import tqdm
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.evaluation.asking import Picture, RegionPredictor, check_names
 from dynrefer.model.records import Task
-from dynrefer.model.training.artwork import SpritePack
-from dynrefer.model.training.scenes import Scene, SceneObject, Split, draw_scene
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.scene import Scene, SceneObject, Split, draw_scene
+from dynrefer.workbench.scenes.world import World
 
 _SCENES_PER_SEED = 10_000  # at most: the next seed's scenes begin behind them
 _FIRST_SEED = 10**12  # far beyond the seeds that a training counts through

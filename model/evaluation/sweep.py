@@ -26,8 +26,8 @@ from dynrefer.model.evaluation.captions import cider_scores
 from dynrefer.model.evaluation.recognition import best_threshold, top_hits
 from dynrefer.model.evaluation.scenes import RegionSet, check_vocabulary
 from dynrefer.model.records import Task, ViewPolicy
-from dynrefer.model.training.artwork import SpritePack
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.world import World
 
 SWEEP_REGIONS = 1_000
 STEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)

@@ -22,8 +22,8 @@ from torch.utils.data import Dataset
 
 from dynrefer.model.geometry import boxes_in_views, boxes_towards, integer_crops
 from dynrefer.model.network.language import IGNORED
-from dynrefer.model.training.scenes import Scene, SceneObject
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.scene import Scene, SceneObject
+from dynrefer.workbench.scenes.world import World
 
 STEPS = tuple(i / 10 for i in range(1, 11))
 _JITTER = 0.06  # of the box's side: a client's box is never as tight as ours

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.training.words import world_vocabulary
-from dynrefer.model.training.world import World
 from dynrefer.model.vocabulary import embed_vocabulary
+from dynrefer.workbench.scenes.world import World
+from dynrefer.workbench.scenes.world_vocabulary import world_vocabulary
 
 _TRAINED_ON = (
     "synthetic scenes only: icon artwork of {categories} kinds of everyday objects on drawn backgrounds; no photographs"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 
-from dynrefer.model.training.artwork import SpritePack
-from dynrefer.model.training.scenes import Scene, draw_scene
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.scene import Scene, draw_scene
+from dynrefer.workbench.scenes.world import World
 
 _CHUNK = 100  # scenes per task of a worker
 

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.network.region import roi_align
 from dynrefer.model.training.data import PretrainBatch
-from dynrefer.model.training.world import World
 from dynrefer.model.vocabulary import Vocabulary
+from dynrefer.workbench.scenes.world import World
 
 _CAPTIONS = 64  # regions of a batch whose captions are contrasted: more cost time and teach little
 _HIDDEN = 320

@@ -28,10 +28,10 @@ from dynrefer.model.training.export import export_model
 from dynrefer.model.training.joint import JointTraining, JointWeights
 from dynrefer.model.training.pool import draw_pool
 from dynrefer.model.training.pretrain import Pretraining
-from dynrefer.model.training.scenes import Scene
-from dynrefer.model.training.words import build_tokenizers, world_vocabulary
-from dynrefer.model.training.world import World
 from dynrefer.model.vocabulary import embed_vocabulary
+from dynrefer.workbench.scenes.scene import Scene
+from dynrefer.workbench.scenes.world import World
+from dynrefer.workbench.scenes.world_vocabulary import build_tokenizers, world_vocabulary
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from dynrefer.model.benchmark.workload import Workload, random_config, random_mo
 from dynrefer.model.config import preset
 from dynrefer.model.errors import ModelError
 from dynrefer.model.records import ALL_TASKS
-
-from ..plain_batch import plain_passes
+from tests.plain_batch import plain_passes
 
 ROOT = Path(__file__).parent.parent.parent
 CPU = torch.device("cpu")

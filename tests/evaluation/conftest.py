@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dynrefer.model.evaluation import scenes
-from dynrefer.model.training.world import World
-
-from .oracle import Oracle
+from dynrefer.workbench.scenes.world import World
+from tests.evaluation.oracle import Oracle
 
 
 @pytest.fixture(scope="session")

@@ -9,8 +9,8 @@ from typing import Any
 from PIL import Image
 
 from dynrefer.model.evaluation.scenes import RegionSet
-from dynrefer.model.training.artwork import SpritePack
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.world import World
 
 
 def draw_regions(world: World, regions: int = 30) -> RegionSet:

@@ -24,8 +24,8 @@ from dynrefer.model.records import (
     ViewPlan,
     ViewPolicy,
 )
-from dynrefer.model.training.scenes import Scene, SceneObject
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.scene import Scene, SceneObject
+from dynrefer.workbench.scenes.world import World
 
 IMAGE_PRIOR = (0.0, 0.2, 0.9)
 PRIORS = {

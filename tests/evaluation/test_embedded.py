@@ -8,8 +8,8 @@ from dynrefer.model import DynRefer
 from dynrefer.model.evaluation.asking import RECOGNITION, Question, ask
 from dynrefer.model.evaluation.scenes import RegionSet, check_vocabulary, world_names
 from dynrefer.model.records import RegionQuery, Task, ViewPolicy
-from dynrefer.model.training.artwork import SpritePack
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.world import World
 
 
 def test_asking_for_a_part_with_the_image_prior_is_asking_for_everything(world: World) -> None:

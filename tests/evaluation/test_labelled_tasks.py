@@ -19,11 +19,10 @@ from dynrefer.model.evaluation.evaluate import evaluate_command
 from dynrefer.model.evaluation.java import has_java
 from dynrefer.model.evaluation.labelled import LabelledData, LabelledRegion
 from dynrefer.model.records import Task
-from dynrefer.model.training.world import World
 from dynrefer.service import cli
-
-from .drawn_data import coco_file, draw_regions
-from .oracle import PRIORS, Oracle
+from dynrefer.workbench.scenes.world import World
+from tests.evaluation.drawn_data import coco_file, draw_regions
+from tests.evaluation.oracle import PRIORS, Oracle
 
 app = typer.Typer()
 app.command()(evaluate_command)

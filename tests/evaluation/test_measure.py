@@ -12,10 +12,9 @@ from dynrefer.model.evaluation.measure import HEADLINE, measure
 from dynrefer.model.evaluation.scene_figures import attribute_f1, neighbour_named
 from dynrefer.model.evaluation.scenes import RegionSet
 from dynrefer.model.records import Task
-from dynrefer.model.training.artwork import SpritePack
-from dynrefer.model.training.world import World
-
-from .oracle import Oracle
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.world import World
+from tests.evaluation.oracle import Oracle
 
 ELSEWHERE = Path("no such folder")
 

@@ -8,10 +8,9 @@ import pytest
 from dynrefer.model.evaluation.asking import Answers
 from dynrefer.model.evaluation.policies import Policy, alone, arrangements, choose, fused, passes
 from dynrefer.model.records import Task
-from dynrefer.model.training.world import World
-
-from .drawn_data import draw_regions
-from .oracle import PRIORS, Oracle
+from dynrefer.workbench.scenes.world import World
+from tests.evaluation.drawn_data import draw_regions
+from tests.evaluation.oracle import PRIORS, Oracle
 
 IMAGE, BOX = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8), (20.0, 10.0, 50.0, 40.0)
 

@@ -9,10 +9,9 @@ from dynrefer.model.evaluation.asking import BATCH_REGIONS, RECOGNITION, Questio
 from dynrefer.model.evaluation.errors import DataError
 from dynrefer.model.evaluation.scenes import RegionSet, check_vocabulary
 from dynrefer.model.records import Task, ViewPolicy
-from dynrefer.model.training.artwork import SpritePack
-from dynrefer.model.training.world import World
-
-from .oracle import IMAGE_PRIOR, Oracle
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.world import World
+from tests.evaluation.oracle import IMAGE_PRIOR, Oracle
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,7 @@ import pytest
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.evaluation.sweep import apply_tuning, tune, view_choices
 from dynrefer.model.records import Task
-
-from .oracle import Oracle
+from tests.evaluation.oracle import Oracle
 
 BEST = {
     Task.CAPTION: (0.0, 0.4, 1.0),

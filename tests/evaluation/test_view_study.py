@@ -17,10 +17,9 @@ from dynrefer.model.evaluation.report import ready, write_result, write_study
 from dynrefer.model.evaluation.tasks import labelled_for
 from dynrefer.model.evaluation.view_study import ONE_VIEW, LabelledSubject, SceneSubject, study_views
 from dynrefer.model.records import Task
-from dynrefer.model.training.world import World
-
-from .drawn_data import coco_file, draw_regions
-from .oracle import Oracle
+from dynrefer.workbench.scenes.world import World
+from tests.evaluation.drawn_data import coco_file, draw_regions
+from tests.evaluation.oracle import Oracle
 
 
 def _needs_context(obj: object, task: Task, views: tuple[float, ...]) -> bool:

@@ -11,9 +11,8 @@ from dynrefer.model.errors import StoppedError
 from dynrefer.model.network.beam_search import highest
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.network.language import LanguageDecoder
-
-from .conftest import SMALL, perturbed, small_config
-from .plain_language import plain_generate
+from tests.network.conftest import SMALL, perturbed, small_config
+from tests.network.plain_language import plain_generate
 
 ROWS = 9
 

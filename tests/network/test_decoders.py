@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from dynrefer.model.network.decoders import RecognitionDecoder, synonym_maximum
-
-from .conftest import small_config
+from tests.network.conftest import small_config
 
 
 def decoder(*, normalised: bool) -> RecognitionDecoder:

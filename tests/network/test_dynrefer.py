@@ -6,8 +6,7 @@ import torch
 from dynrefer.model.config import DynReferConfig, preset
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.network.dynrefer import DynReferModel
-
-from .conftest import TOWERS, perturbed, small_config, some_regions
+from tests.network.conftest import TOWERS, perturbed, small_config, some_regions
 
 ALONE = 1e-5  # largest difference of a region alone and in a batch
 

@@ -8,8 +8,7 @@ from torch.nn import functional as F
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.network.language import IGNORED, LanguageDecoder
 from dynrefer.model.network.t5_steps import T5Steps
-
-from .conftest import SMALL, perturbed, small_config
+from tests.network.conftest import SMALL, perturbed, small_config
 
 Prompt = tuple[Tensor, Tensor, Tensor]
 

@@ -7,8 +7,7 @@ from torch.nn import functional as F
 
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.network.onednn import AVAILABLE, OneDnnLinear, OneDnnMLP, linear, use_onednn
-
-from .conftest import perturbed, small_config, some_regions
+from tests.network.conftest import perturbed, small_config, some_regions
 
 ROWS = 300
 

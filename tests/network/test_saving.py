@@ -8,8 +8,7 @@ from safetensors import safe_open
 
 from dynrefer.model.config import preset
 from dynrefer.model.network.dynrefer import DynReferModel
-
-from .conftest import TOWERS, perturbed, small_config, some_regions
+from tests.network.conftest import TOWERS, perturbed, small_config, some_regions
 
 BILLIONS = {"vision": 0.986, "qformer": 0.105, "language": 2.850, "text": 0.124}  # the official model's parts
 TOTAL = 4.1

@@ -7,8 +7,7 @@ from torch import Tensor
 
 from dynrefer.model.network.decoders import synonym_maximum
 from dynrefer.model.network.dynrefer import DynReferModel
-
-from .conftest import Goldens
+from tests.parity.conftest import Goldens
 
 Outputs = Mapping[str, Tensor]
 

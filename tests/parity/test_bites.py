@@ -7,10 +7,9 @@ import pytest
 import torch
 
 from dynrefer.model.network.dynrefer import DynReferModel
-
-from . import stages
-from .conftest import Goldens, relative_error
-from .stages import LOGITS, TIGHT
+from tests.parity import stages
+from tests.parity.conftest import Goldens, relative_error
+from tests.parity.stages import LOGITS, TIGHT
 
 CASES = [
     *(

@@ -11,8 +11,7 @@ from dynrefer.model.convert.plan import ConversionPlan, network_shapes, plan_con
 from dynrefer.model.convert.sizes import settings_of_sizes
 from dynrefer.model.convert.weight_files import WeightFile, open_weights
 from dynrefer.model.errors import ConversionError
-
-from .conftest import Goldens
+from tests.parity.conftest import Goldens
 
 # Computed anew from the vocabulary; the state dict of the goldens leaves them out.
 RECOMPUTED = {"clip_embeds", "att_embeds", "ov_embeds"}

@@ -5,9 +5,8 @@ from typing import Any
 from torch import Tensor
 
 from dynrefer.model.network.deform_align import Sampling, deformable_sampling
-
-from .conftest import Comparison, Goldens
-from .stages import TIGHT
+from tests.parity.conftest import Comparison, Goldens
+from tests.parity.stages import TIGHT
 
 # Of the recorded settings these describe the input or tune the official kernel; they change no result.
 OF_THE_INPUT = {"B", "H", "W", "group_channels", "d_stride_block_thread"}

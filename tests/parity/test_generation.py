@@ -15,9 +15,8 @@ from torch import Tensor
 
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.network.language import Generated
-
-from . import stages
-from .conftest import Comparison, Goldens
+from tests.parity import stages
+from tests.parity.conftest import Comparison, Goldens
 
 SCORE = 1e-4
 RUNS = ("A_brief", "B_brief", "C_official_yaml", "D_code_defaults", "E_controls_yaml")

@@ -12,8 +12,7 @@ from dynrefer.model.convert.names import Piece, translate
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.network.language import IGNORED
 from dynrefer.model.training.losses import REGION_TEXT_WEIGHT, TAG_WEIGHT, DynReferLosses, dynrefer_losses
-
-from .conftest import Comparison, Goldens
+from tests.parity.conftest import Comparison, Goldens
 
 LOSS, GRADIENT = 1e-4, 1e-3  # relative
 ZERO = 1e-5  # of the key weights' gradient: what rounding leaves of a key bias's, which is zero

@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from dynrefer.model.network.dynrefer import DynReferModel
-
-from . import stages
-from .conftest import Comparison, Goldens
-from .stages import LOGITS, TIGHT
+from tests.parity import stages
+from tests.parity.conftest import Comparison, Goldens
+from tests.parity.stages import LOGITS, TIGHT
 
 INPUTS = {"boxes"}  # compared in test_views
 

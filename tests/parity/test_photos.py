@@ -5,11 +5,10 @@ import torch
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.preprocess import ViewBatch
 from dynrefer.model.views import GreyImage
-
-from .conftest import Comparison, Goldens
-from .stages import LOGITS, TIGHT
-from .test_generation import SCORE, settings
-from .test_views import Case, planned, read_photo
+from tests.parity.conftest import Comparison, Goldens
+from tests.parity.stages import LOGITS, TIGHT
+from tests.parity.test_generation import SCORE, settings
+from tests.parity.test_views import Case, planned, read_photo
 
 
 def view_batches(recorded: Goldens) -> list[ViewBatch]:

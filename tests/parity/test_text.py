@@ -9,10 +9,9 @@ from transformers import PreTrainedTokenizerBase
 from dynrefer.model.convert.companions import text_tokenizer
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.vocabulary import Attribute, Vocabulary, embed_texts, embed_vocabulary
-
-from . import stages
-from .conftest import Comparison, Goldens
-from .stages import TIGHT
+from tests.parity import stages
+from tests.parity.conftest import Comparison, Goldens
+from tests.parity.stages import TIGHT
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from .exchanges import BOXES, RECORD, commands, exchanges, log_keys, metric_names, request_of
+from tests.recorded.exchanges import BOXES, RECORD, commands, exchanges, log_keys, metric_names, request_of
 
 _WORDS = re.compile(r"Listening on (http://\S+)")
 
@@ -63,8 +63,7 @@ def margins() -> dict[str, list[float]]:
     from dynrefer.model.networks.dynrefer import language
 
     from dynrefer.model import DynRefer
-
-    from .exchanges import IMAGES
+    from tests.recorded.exchanges import IMAGES
 
     second_best: list[float] = []
     search = language.search

@@ -14,8 +14,7 @@ from PIL import Image
 
 from dynrefer.service.app import create_app
 from dynrefer.service.settings import Settings
-
-from ..fakes import FakePredictor
+from tests.fakes import FakePredictor
 
 WIDTH, HEIGHT = 64, 48
 COLOUR = (10, 20, 30)

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from .test_process import running
+from tests.service.test_process import running
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

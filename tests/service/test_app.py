@@ -13,9 +13,8 @@ import pytest
 from dynrefer.service.app import create_app
 from dynrefer.service.playground import HERE
 from dynrefer.service.settings import Settings
-
-from ..fakes import FakePredictor
-from .conftest import Asker, in_base64, one_region, picture
+from tests.fakes import FakePredictor
+from tests.service.conftest import Asker, in_base64, one_region, picture
 
 
 @pytest.mark.parametrize(

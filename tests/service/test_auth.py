@@ -13,9 +13,8 @@ from dynrefer.service.app import create_app
 from dynrefer.service.auth import new_key
 from dynrefer.service.logs import JsonFormatter
 from dynrefer.service.settings import Settings, SettingsError
-
-from ..fakes import FakePredictor
-from .conftest import Opener, flaws, in_base64, one_region, picture
+from tests.fakes import FakePredictor
+from tests.service.conftest import Opener, flaws, in_base64, one_region, picture
 
 KEYS = {"api_keys": "first,second"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import picture
+from tests.service.conftest import picture
 
 
 def dynrefer(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,7 @@
 
 import re
 
-from .contract import ask
+from tests.service.contract import ask
 
 
 def test_the_service_keeps_its_contract() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from ..faults import Fault, box_of
-from .conftest import in_base64, picture
-from .test_process import PATIENCE_S, Server, request_bytes, running
+from tests.faults import Fault, box_of
+from tests.service.conftest import in_base64, picture
+from tests.service.test_process import PATIENCE_S, Server, request_bytes, running
 
 DOCUMENT = {"image": {"base64": in_base64(picture())}, "regions": [{"box": [4, 4, 40, 40]}]}
 SLOW = {**DOCUMENT, "regions": [{"box": box_of(Fault.SLOW)}]}

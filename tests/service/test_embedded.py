@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from .conftest import in_base64, picture
-from .test_process import Server, request_bytes, running
+from tests.service.conftest import in_base64, picture
+from tests.service.test_process import Server, request_bytes, running
 
 DOCS = Path(__file__).parents[2] / "docs" / "images"
 

@@ -16,8 +16,7 @@ from dynrefer.service.metrics import Metrics
 from dynrefer.service.outcomes import Described, total_stages
 from dynrefer.service.settings import Settings
 from dynrefer.service.turns import Outcome
-
-from ..fakes import FakePredictor
+from tests.fakes import FakePredictor
 
 IMAGE = np.zeros((48, 64, 3), dtype=np.uint8)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ..faults import Fault, box_of
-from .conftest import in_base64, picture
-from .test_process import PATIENCE_S, Server, running
+from tests.faults import Fault, box_of
+from tests.service.conftest import in_base64, picture
+from tests.service.test_process import PATIENCE_S, Server, running
 
 IMAGE = {"base64": in_base64(picture())}
 GOOD = [4.0, 4.0, 40.0, 40.0]

@@ -19,8 +19,7 @@ import trustme
 from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError
 from dynrefer.service.fetch import Fetcher, is_public, resolve
 from dynrefer.service.fetch import dial as really_dial
-
-from .conftest import Opener, flaws, one_region, picture
+from tests.service.conftest import Opener, flaws, one_region, picture
 
 HOST, OTHER = "images.example.org", "other.example.org"
 PUBLIC = "93.184.215.14"

@@ -14,8 +14,7 @@ from PIL import Image
 
 from dynrefer.service.errors import ImageTooLargeError, InvalidRequestError, ServiceError, UnsupportedMediaError
 from dynrefer.service.images import UPRIGHT, decode
-
-from .conftest import COLOUR, HEIGHT, WIDTH, picture
+from tests.service.conftest import COLOUR, HEIGHT, WIDTH, picture
 
 LIMIT = 1_000_000
 

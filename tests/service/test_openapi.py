@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from .conftest import Asker
-from .update_openapi import SNAPSHOT, current
+from tests.service.conftest import Asker
+from tests.service.update_openapi import SNAPSHOT, current
 
 
 def test_snapshot() -> None:

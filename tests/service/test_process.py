@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from .conftest import in_base64, one_region, picture
+from tests.service.conftest import in_base64, one_region, picture
 
 PATIENCE_S = 120  # a loaded machine may take long to import torch
 

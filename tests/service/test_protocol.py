@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from .conftest import in_base64, picture
-from .test_faults import await_metric
-from .test_process import Server, request_bytes, running
+from tests.service.conftest import in_base64, picture
+from tests.service.test_faults import await_metric
+from tests.service.test_process import Server, request_bytes, running
 
 DOCUMENT = {"image": {"base64": in_base64(picture())}, "regions": [{"box": [4, 4, 40, 40]}]}
 WHOLE = request_bytes(DOCUMENT)

@@ -10,8 +10,7 @@ from dynrefer.service.engine import Engine, Phase
 from dynrefer.service.metrics import Metrics
 from dynrefer.service.server import DrainingServer, listen
 from dynrefer.service.settings import Settings
-
-from ..fakes import FakePredictor
+from tests.fakes import FakePredictor
 
 
 def test_answers_are_not_held_back_by_the_kernel() -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from dynrefer import model
-
-from .test_process import PATIENCE_S, running
+from tests.service.test_process import PATIENCE_S, running
 
 EMBEDDED = Path(model.__file__).parent / "embedded"
 NO_MEMORY_BYTES = 1_200_000_000  # of address space: enough for torch itself, or for little more

@@ -14,9 +14,8 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from dynrefer.service.app import create_app
 from dynrefer.service.settings import Settings, SettingsError
-
-from ..fakes import FakePredictor
-from .conftest import await_ready, in_base64, one_region, picture
+from tests.fakes import FakePredictor
+from tests.service.conftest import await_ready, in_base64, one_region, picture
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

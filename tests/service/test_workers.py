@@ -19,9 +19,8 @@ from dynrefer.service.metrics import Metrics
 from dynrefer.service.outcomes import Described
 from dynrefer.service.settings import Settings
 from dynrefer.service.workers import WHOLE_REGIONS, ImageWorkers
-
-from ..fakes import FakePredictor, FakeRegion
-from .test_engine import ready
+from tests.fakes import FakePredictor, FakeRegion
+from tests.service.test_engine import ready
 
 WAIT_S = 10
 IMAGE = np.zeros((512, 512, 3), dtype=np.uint8)

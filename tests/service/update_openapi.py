@@ -6,8 +6,7 @@ from typing import Any
 
 from dynrefer.service.app import create_app
 from dynrefer.service.settings import Settings
-
-from ..fakes import FakePredictor
+from tests.fakes import FakePredictor
 
 SNAPSHOT = Path(__file__).with_name("openapi.json")
 

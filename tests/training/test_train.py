@@ -8,13 +8,13 @@ import torch
 
 from dynrefer.model import DynRefer
 from dynrefer.model.training import train
-from dynrefer.model.training.artwork import SpritePack
 from dynrefer.model.training.data import DataOptions, PretrainData, RegionData, control_words
 from dynrefer.model.training.joint import JointTraining
-from dynrefer.model.training.scenes import draw_scene
 from dynrefer.model.training.train import Stage, train_embedded
-from dynrefer.model.training.words import build_tokenizers
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.scene import draw_scene
+from dynrefer.workbench.scenes.world import World
+from dynrefer.workbench.scenes.world_vocabulary import build_tokenizers
 
 POOL = (900_000, 4)
 RECIPE = (

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import FakePredictor, slowly
-
-from ..conftest import HEIGHT, WIDTH, Asker, Opener, flaws, in_base64, one_region, picture
+from tests.service.conftest import HEIGHT, WIDTH, Asker, Opener, flaws, in_base64, one_region, picture
 
 
 def test_both_forms_give_the_same_answer(ask: Asker) -> None:

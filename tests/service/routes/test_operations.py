@@ -10,8 +10,7 @@ from fastapi.testclient import TestClient
 from dynrefer.service.app import create_app
 from dynrefer.service.settings import Settings
 from tests.fakes import FakePredictor
-
-from ..conftest import Asker, Opener, await_ready, flaws
+from tests.service.conftest import Asker, Opener, await_ready, flaws
 
 
 def test_probes_and_card(ask: Asker) -> None:

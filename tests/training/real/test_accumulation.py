@@ -16,8 +16,7 @@ from dynrefer.model.network.language import IGNORED
 from dynrefer.model.training.real import objective
 from dynrefer.model.training.real.objective import mean_tokens
 from dynrefer.model.training.real.trainer import train_on
-
-from .conftest import tiny_settings
+from tests.training.real.conftest import tiny_settings
 
 Gradients = Callable[..., list[Tensor]]
 

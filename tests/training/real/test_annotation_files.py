@@ -12,8 +12,7 @@ import pytest
 from dynrefer.model.errors import ModelError
 from dynrefer.model.training.real.annotations import AnnotationSource, read_regions
 from dynrefer.model.training.real.errors import AnnotationError, TooManyBadSamplesError
-
-from .test_annotations import ANNOTATION, DOCUMENT, VOCABULARY, read, with_annotation
+from tests.training.real.test_annotations import ANNOTATION, DOCUMENT, VOCABULARY, read, with_annotation
 
 
 @pytest.mark.parametrize(

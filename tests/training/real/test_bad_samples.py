@@ -15,9 +15,8 @@ from dynrefer.model.training.real.errors import TooManyBadSamplesError
 from dynrefer.model.training.real.run_directory import RunDirectory
 from dynrefer.model.training.real.settings import resumed_settings
 from dynrefer.model.training.real.trainer import train_on
-
-from .conftest import tiny_settings
-from .test_command import invoke, refused
+from tests.training.real.conftest import tiny_settings
+from tests.training.real.test_command import invoke, refused
 
 
 def spoilt(drawn: Path, folder: Path, copies: int, gone: int) -> Path:

@@ -12,8 +12,7 @@ from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.training.real.lora import add_lora, merge_lora
 from dynrefer.model.training.real.settings import TrainingSettings
 from dynrefer.model.training.real.start import load_start, prepare_parts
-
-from .conftest import write_tiny_model
+from tests.training.real.conftest import write_tiny_model
 
 
 def logits(network: DynReferModel) -> Tensor:

@@ -21,8 +21,7 @@ from dynrefer.model.training.real.run_directory import RunDirectory
 from dynrefer.model.training.real.samples import TrainingBatch
 from dynrefer.model.training.real.settings import TrainingSettings, flag, resumed_settings
 from dynrefer.model.training.real.trainer import train_on
-
-from .conftest import command, environment, tiny_settings
+from tests.training.real.conftest import command, environment, tiny_settings
 
 PATIENCE = 240  # seconds for the first checkpoints of a process on a busy machine
 RECIPE: dict[str, Any] = {

@@ -19,9 +19,8 @@ from dynrefer.model import DynRefer
 from dynrefer.model.training.real.errors import SettingError, TrainingError
 from dynrefer.model.training.real.settings import TrainingSettings
 from dynrefer.model.training.real.trainer import Result, train_on
-
-from .conftest import tiny_settings, write_tiny_model
-from .test_objective import free_port
+from tests.training.real.conftest import tiny_settings, write_tiny_model
+from tests.training.real.test_objective import free_port
 
 
 def log_of(run: Path, group: str = "train") -> list[dict[str, Any]]:

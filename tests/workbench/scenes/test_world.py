@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dynrefer.model.training.artwork import PACK_FILE, SPRITE_SIDE, SpritePack, unseen_style_sprites
-from dynrefer.model.training.world import HERE, World, WorldError
+from dynrefer.workbench.scenes.artwork import PACK_FILE, SPRITE_SIDE, SpritePack, unseen_style_sprites
+from dynrefer.workbench.scenes.world import HERE, World, WorldError
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,8 @@
-"""What the drawn scenes are made of: shares, counts and times, and a contact sheet to look at."""
+"""What the drawn scenes are made of: proportions, counts and times, and a contact sheet to look at.
+
+python -m dynrefer.workbench.scenes.scene_report --report 500 [--split train]
+python -m dynrefer.workbench.scenes.scene_report --sheet out.png [--seed N]
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from dynrefer.model.training.artwork import SpritePack, default_cache, unseen_style_sprites
-from dynrefer.model.training.scenes import SPLITS, Scene, Split, draw_scene
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.artwork import SpritePack, default_cache, unseen_style_sprites
+from dynrefer.workbench.scenes.scene import SPLITS, Scene, Split, draw_scene
+from dynrefer.workbench.scenes.world import World
 
 
 def report(scenes: Sequence[Scene], milliseconds: float) -> str:
@@ -55,7 +59,7 @@ def sheet(scenes: Sequence[Scene], columns: int = 3, scale: int = 2) -> Image.Im
 
 
 def main() -> None:
-    """The command line: see the head of `scenes.py`."""
+    """The command line: see the head of this file."""
     parser = argparse.ArgumentParser(description="Report on the drawn scenes, or draw a sheet of them.")
     parser.add_argument("--report", type=int, default=0, metavar="SCENES")
     parser.add_argument("--sheet", type=Path, metavar="PNG")

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from dynrefer.model.training.artwork import alpha_box
-from dynrefer.model.training.colours import pigment
+from dynrefer.workbench.scenes.artwork import alpha_box
+from dynrefer.workbench.scenes.colours import pigment
 
 Pattern = Literal["plain", "striped", "dotted"]
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)

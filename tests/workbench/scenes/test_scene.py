@@ -8,9 +8,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from dynrefer.model.training.artwork import SpritePack
-from dynrefer.model.training.scenes import MAX_SIDE, MIN_SIDE, SPLITS, Scene, SceneObject, draw_scene
-from dynrefer.model.training.world import World
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.scene import MAX_SIDE, MIN_SIDE, SPLITS, Scene, SceneObject, draw_scene
+from dynrefer.workbench.scenes.world import World
 
 Box = tuple[float, float, float, float]
 
@@ -64,7 +64,7 @@ def test_boxes_are_tight(world: World, sprites: SpritePack, monkeypatch: pytest.
     def blank(scene: str, width: int, height: int, rng: np.random.Generator) -> np.ndarray:
         return np.full((height, width, 3), (255, 0, 255), dtype=np.uint8)
 
-    monkeypatch.setattr("dynrefer.model.training.scenes.draw_background", blank)
+    monkeypatch.setattr("dynrefer.workbench.scenes.scene.draw_background", blank)
     scene = draw_scene(world, sprites, 3, "train")
     drawn = (scene.image != (255, 0, 255)).any(axis=2)
     outside = drawn.copy()

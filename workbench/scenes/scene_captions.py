@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dynrefer.model.training.world import UNSAID, Category, SceneKind
+from dynrefer.workbench.scenes.world import UNSAID, Category, SceneKind
 
 MAX_WORDS = 16
 # Types whose value is spoken as an adjective, in the order of speech; the droppable ones go first where a

@@ -1,10 +1,6 @@
 """Synthetic scenes: icon artwork on drawn backgrounds, with boxes, names, attributes, relations and captions
 known exactly.
 
-    python -m dynrefer.model.training.scenes --report 500 [--split train]      shares of relations, colours and
-    states; ms per scene
-    python -m dynrefer.model.training.scenes --sheet out.png [--seed N]        a contact sheet with boxes and captions
-
 A scene is a pure function of (world, sprites, seed, split).
 """
 
@@ -18,13 +14,13 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from dynrefer.model.training import wording
-from dynrefer.model.training.artwork import SpritePack
-from dynrefer.model.training.backgrounds import draw_background
-from dynrefer.model.training.colours import measure_colour, measure_tone
-from dynrefer.model.training.layout import Picture, Slot, arrange
-from dynrefer.model.training.painting import Look, Posed, paint, pose_sprite
-from dynrefer.model.training.world import Category, SceneKind, World
+from dynrefer.workbench.scenes import scene_captions
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.backgrounds import draw_background
+from dynrefer.workbench.scenes.colours import measure_colour, measure_tone
+from dynrefer.workbench.scenes.layout import Picture, Slot, arrange
+from dynrefer.workbench.scenes.painting import Look, Posed, paint, pose_sprite
+from dynrefer.workbench.scenes.world import Category, SceneKind, World
 
 Split = Literal["train", "test", "heldout_pairs", "heldout_sprites", "unseen_style"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -252,14 +248,8 @@ def _describe(
         relation=slot.relation,
         neighbour=slot.neighbour,
         scene=kind.name,
-        tags=wording.tags(category, attributes, slot.relation, kind.name, world.neutral),
-        captions=wording.captions(category, attributes, slot.relation, kind),
+        tags=scene_captions.tags(category, attributes, slot.relation, kind.name, world.neutral),
+        captions=scene_captions.captions(category, attributes, slot.relation, kind),
         heldout_pair=(attributes.get("color"), category.name) in world.heldout_pairs,
         heldout_sprite=actor.sprite in world.heldout_sprites,
     )
-
-
-if __name__ == "__main__":
-    from dynrefer.model.training.scene_report import main
-
-    main()

@@ -1,7 +1,7 @@
 """Icon artwork: the npm packages it comes from, its rendering, and the pack of sprites that ships.
 
-    python -m dynrefer.model.training.artwork install [--cache DIR]     npm-installs the pinned packages
-    python -m dynrefer.model.training.artwork pack [--cache DIR]        renders the shipped styles into sprites.zip,
+    python -m dynrefer.workbench.scenes.artwork install [--cache DIR]     npm-installs the pinned packages
+    python -m dynrefer.workbench.scenes.artwork pack [--cache DIR]        renders the shipped styles into sprites.zip,
     prints its SHA-256
 
 A sprite id is "style/icon". Licences and authors are in `world.json` and NOTICE.
@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dynrefer.model.training.world import HERE, World
+from dynrefer.workbench.scenes.world import HERE, World
 
 SPRITE_SIDE = 96  # pixels, the longest side of a sprite
 PACK_FILE = HERE / "sprites.zip"

@@ -10,8 +10,8 @@ from typing import Any
 from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer, T5Tokenizer
 
-from dynrefer.model.training.world import World
 from dynrefer.model.vocabulary import Attribute, Vocabulary
+from dynrefer.workbench.scenes.world import World
 
 _VOCABULARY_SIZE = 1024
 _END = "</w>"  # closes a word

@@ -1,0 +1,1 @@
+"""The drawn world: what exists in it, its artwork, and scenes of which everything is known."""
