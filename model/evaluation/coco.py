@@ -17,7 +17,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from dynrefer.model.evaluation.curves import Curve
-from dynrefer.model.evaluation.labelled import LabelledData
+from dynrefer.workbench.data.labelled import LabelledData
 
 Floats = NDArray[np.float64]
 

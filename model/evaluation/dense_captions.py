@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynrefer.model.evaluation.curves import Curve
-from dynrefer.model.evaluation.labelled import Id, LabelledRegion
 from dynrefer.model.evaluation.predictions import DenseCaption
 from dynrefer.model.evaluation.uncertainty import Estimate
+from dynrefer.workbench.data.labelled import Id, LabelledRegion
 
 Floats = NDArray[np.float64]
 # Captions and their references -> a figure for all, and one per caption: `java.meteor_scores`.

@@ -10,12 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynrefer.model.evaluation.annotations import read_data, read_proposals
 from dynrefer.model.evaluation.asking import BATCH_REGIONS, check_names
 from dynrefer.model.evaluation.benchmark import Benchmark
 from dynrefer.model.evaluation.errors import DataError
 from dynrefer.model.evaluation.figures import text_table
-from dynrefer.model.evaluation.labelled import LabelledData
 from dynrefer.model.evaluation.measure import MAIN_REGIONS, measure
 from dynrefer.model.evaluation.predictions import Prediction, named_categories, read_predictions, write_predictions
 from dynrefer.model.evaluation.report import ready, write_result, write_study
@@ -33,6 +31,8 @@ from dynrefer.model.evaluation.view_study import (
 from dynrefer.model.geometry import BoxFormat
 from dynrefer.model.loading import EMBEDDED
 from dynrefer.model.records import Task
+from dynrefer.workbench.data.annotations import read_data, read_proposals
+from dynrefer.workbench.data.labelled import LabelledData
 from dynrefer.workbench.scenes.artwork import SpritePack, default_cache
 from dynrefer.workbench.scenes.world import World
 

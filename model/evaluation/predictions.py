@@ -19,9 +19,9 @@ from pydantic import BaseModel, ConfigDict, field_validator
 
 from dynrefer.model.evaluation.asking import Answers
 from dynrefer.model.evaluation.errors import DataError
-from dynrefer.model.evaluation.files import read_lines, valid
-from dynrefer.model.evaluation.labelled import Id, LabelledData, LabelledRegion
 from dynrefer.model.records import Task
+from dynrefer.workbench.data.json_files import read_lines, valid
+from dynrefer.workbench.data.labelled import Id, LabelledData, LabelledRegion
 
 
 class SavedLabel(BaseModel):

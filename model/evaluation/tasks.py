@@ -23,7 +23,6 @@ from dynrefer.model.evaluation.dense_captions import dense_figures
 from dynrefer.model.evaluation.errors import DataError
 from dynrefer.model.evaluation.figures import plain_figures, plain_value, plain_values
 from dynrefer.model.evaluation.java import NO_JAVA, meteor_scores, need_java
-from dynrefer.model.evaluation.labelled import LabelledData, captioned, with_attributes, with_categories
 from dynrefer.model.evaluation.predictions import (
     Prediction,
     answers_for,
@@ -34,6 +33,7 @@ from dynrefer.model.evaluation.predictions import (
 from dynrefer.model.evaluation.recognition import top_hits
 from dynrefer.model.evaluation.uncertainty import Estimate, share
 from dynrefer.model.records import Task, ViewPolicy
+from dynrefer.workbench.data.labelled import LabelledData, captioned, with_attributes, with_categories
 
 
 @dataclass(frozen=True)

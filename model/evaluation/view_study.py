@@ -14,13 +14,13 @@ from dynrefer.model.evaluation.attributes import attribute_figures
 from dynrefer.model.evaluation.benchmark import Benchmark
 from dynrefer.model.evaluation.captions import cider_scores
 from dynrefer.model.evaluation.figures import grid_table, plain_value
-from dynrefer.model.evaluation.labelled import LabelledData
 from dynrefer.model.evaluation.policies import MOST_VIEWS, Policy, arrangements, choose, fused, passes
 from dynrefer.model.evaluation.recognition import top_hits
 from dynrefer.model.evaluation.scene_figures import scene_figures
 from dynrefer.model.evaluation.scenes import RegionSet
 from dynrefer.model.evaluation.uncertainty import Estimate, mean, share
 from dynrefer.model.records import ALL_TASKS, Task
+from dynrefer.workbench.data.labelled import LabelledData
 
 STUDY_REGIONS = 500
 STEPS = tuple(step / 10 for step in range(11))

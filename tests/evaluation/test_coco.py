@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dynrefer.model.evaluation.coco import coco_map
-from dynrefer.model.evaluation.labelled import LabelledData, LabelledRegion
+from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
 
 SCORES = np.array(
     [

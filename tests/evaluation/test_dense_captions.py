@@ -9,9 +9,9 @@ import pytest
 from numpy.typing import NDArray
 
 from dynrefer.model.evaluation.dense_captions import METEORS, OVERLAPS, box_overlaps, dense_figures, merged_boxes
-from dynrefer.model.evaluation.labelled import LabelledRegion
 from dynrefer.model.evaluation.predictions import DenseCaption
 from dynrefer.model.records import Corners
+from dynrefer.workbench.data.labelled import LabelledRegion
 
 
 def _truth(image: int, box: Corners, *captions: str) -> LabelledRegion:

@@ -14,12 +14,12 @@ from typer.testing import CliRunner, Result
 
 from dynrefer.model import DynRefer
 from dynrefer.model.errors import ModelError
-from dynrefer.model.evaluation.annotations import read_data
 from dynrefer.model.evaluation.evaluate import evaluate_command
 from dynrefer.model.evaluation.java import has_java
-from dynrefer.model.evaluation.labelled import LabelledData, LabelledRegion
 from dynrefer.model.records import Task
 from dynrefer.service import cli
+from dynrefer.workbench.data.annotations import read_data
+from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
 from dynrefer.workbench.scenes.world import World
 from tests.evaluation.drawn_data import coco_file, draw_regions
 from tests.evaluation.oracle import PRIORS, Oracle

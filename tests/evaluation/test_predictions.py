@@ -10,7 +10,6 @@ import pytest
 
 from dynrefer.model.evaluation.asking import Answers
 from dynrefer.model.evaluation.errors import DataError
-from dynrefer.model.evaluation.labelled import LabelledData, LabelledRegion
 from dynrefer.model.evaluation.predictions import (
     answers_for,
     captions_for,
@@ -21,6 +20,7 @@ from dynrefer.model.evaluation.predictions import (
     write_predictions,
 )
 from dynrefer.model.records import Caption, RegionDescription, Task
+from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
 
 DATA = LabelledData(
     "data.json",

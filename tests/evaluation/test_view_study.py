@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dynrefer.model.evaluation.annotations import read_data
 from dynrefer.model.evaluation.benchmark import Benchmark
 from dynrefer.model.evaluation.curves import Curves, precision_recall, reliability
 from dynrefer.model.evaluation.errors import DataError
@@ -17,6 +16,7 @@ from dynrefer.model.evaluation.report import ready, write_result, write_study
 from dynrefer.model.evaluation.tasks import labelled_for
 from dynrefer.model.evaluation.view_study import ONE_VIEW, LabelledSubject, SceneSubject, study_views
 from dynrefer.model.records import Task
+from dynrefer.workbench.data.annotations import read_data
 from dynrefer.workbench.scenes.world import World
 from tests.evaluation.drawn_data import coco_file, draw_regions
 from tests.evaluation.oracle import Oracle

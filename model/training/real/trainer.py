@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from dynrefer.model.training.real.bad_samples import Tally, named_in, save, share
 from dynrefer.model.training.real.checkpoint import Checkpoints, trained_weights
 from dynrefer.model.training.real.data import TrainingData, read_data
 from dynrefer.model.training.real.errors import TrainingError
@@ -38,6 +37,7 @@ from dynrefer.model.training.real.samples import TrainingBatch, Unreadable
 from dynrefer.model.training.real.schedule import Schedule, make_optimiser, make_schedule
 from dynrefer.model.training.real.settings import TrainingSettings, check_packages, flag
 from dynrefer.model.training.real.start import Start, load_start, prepare_parts, train_vision
+from dynrefer.workbench.data.bad_samples import Tally, named_in, save, share
 
 _VALUES = (*TERMS, "total")
 

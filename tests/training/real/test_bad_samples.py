@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from accelerate.state import AcceleratorState
 
-from dynrefer.model.training.real.bad_samples import Tally, named_in, save
 from dynrefer.model.training.real.errors import TooManyBadSamplesError
 from dynrefer.model.training.real.run_directory import RunDirectory
 from dynrefer.model.training.real.settings import resumed_settings
 from dynrefer.model.training.real.trainer import train_on
+from dynrefer.workbench.data.bad_samples import Tally, named_in, save
 from tests.training.real.conftest import tiny_settings
 from tests.training.real.test_command import invoke, refused
 

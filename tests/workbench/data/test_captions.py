@@ -2,8 +2,8 @@
 
 import pytest
 
-from dynrefer.model.training.real.captions import PartOfSpeech, VocabularyWords, clean_caption, extended
 from dynrefer.model.vocabulary import Attribute, Vocabulary
+from dynrefer.workbench.data.captions import PartOfSpeech, VocabularyWords, clean_caption, extended
 
 WORDS = VocabularyWords(
     Vocabulary(

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from dynrefer.model.training.real import bad_samples
-from dynrefer.model.training.real.annotations import AnnotationSource, read_regions
-from dynrefer.model.training.real.bad_samples import Tally
 from dynrefer.model.training.real.errors import AnnotationError, TooManyBadSamplesError
-from dynrefer.model.training.real.table import Region, RegionTable
 from dynrefer.model.vocabulary import Attribute, Vocabulary
+from dynrefer.workbench.data import bad_samples
+from dynrefer.workbench.data.bad_samples import Tally
+from dynrefer.workbench.data.region_table import Region, RegionTable
+from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
 
 VOCABULARY = Vocabulary(
     tags=("dog", "grass", "traffic light", "ball"),

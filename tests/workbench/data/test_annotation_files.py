@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from dynrefer.model.errors import ModelError
-from dynrefer.model.training.real.annotations import AnnotationSource, read_regions
 from dynrefer.model.training.real.errors import AnnotationError, TooManyBadSamplesError
-from tests.training.real.test_annotations import ANNOTATION, DOCUMENT, VOCABULARY, read, with_annotation
+from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
+from tests.workbench.data.test_region_table_reader import ANNOTATION, DOCUMENT, VOCABULARY, read, with_annotation
 
 
 @pytest.mark.parametrize(

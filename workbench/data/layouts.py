@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from dynrefer.model.evaluation.labelled import Id
 from dynrefer.model.geometry import ImageSize
+from dynrefer.workbench.data.labelled import Id
 
 
 class ListedImage(BaseModel):

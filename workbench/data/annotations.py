@@ -15,9 +15,12 @@ from typing import Any
 
 from dynrefer.model.errors import BoxError
 from dynrefer.model.evaluation.errors import DataError
-from dynrefer.model.evaluation.files import read_json, read_lines, valid
-from dynrefer.model.evaluation.labelled import Id, LabelledData, LabelledRegion
-from dynrefer.model.evaluation.layouts import (
+from dynrefer.model.geometry import Box, BoxFormat, box_from_polygons, box_from_rle, corners_from, usual_box_format
+from dynrefer.model.records import Corners
+from dynrefer.workbench.data.captions import clean_caption
+from dynrefer.workbench.data.json_files import read_json, read_lines, valid
+from dynrefer.workbench.data.labelled import Id, LabelledData, LabelledRegion
+from dynrefer.workbench.data.layouts import (
     Annotation,
     AnnotationFile,
     CaptionLine,
@@ -27,9 +30,6 @@ from dynrefer.model.evaluation.layouts import (
     Proposal,
     RunLengths,
 )
-from dynrefer.model.geometry import Box, BoxFormat, box_from_polygons, box_from_rle, corners_from, usual_box_format
-from dynrefer.model.records import Corners
-from dynrefer.model.training.real.captions import clean_caption
 
 
 def read_data(

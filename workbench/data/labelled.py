@@ -19,7 +19,7 @@ from dynrefer.model.evaluation.errors import DataError
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.pixels import annotated_pixels
 from dynrefer.model.records import Corners, Task
-from dynrefer.model.training.real.captions import clean_caption
+from dynrefer.workbench.data.captions import clean_caption
 
 Id = int | str  # of an image or a region, as the file has it
 
