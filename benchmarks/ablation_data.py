@@ -16,9 +16,9 @@ from PIL import Image
 
 from dynrefer.model.geometry import Box, boxes_in_views, boxes_towards, integer_crops
 from dynrefer.model.records import Corners
-from dynrefer.model.training.data import RegionBatch, SceneBatches
 from dynrefer.model.views import STEPS, GreyImage, greedy_picks, search_candidates
 from dynrefer.workbench.scenes.scene import Scene, SceneObject
+from dynrefer.workbench.training.embedded.drawn_batches import RegionBatch, SceneBatches
 
 ViewRule = Literal["none", "fixed", "random", "image prior"]
 _JITTER = 0.06  # of the box's side, as in the training of the embedded model

@@ -27,10 +27,10 @@ from dynrefer.model.loading import LoadedModel
 from dynrefer.model.network.decoders import synonym_maximum
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.records import ALL_TASKS, Task
-from dynrefer.model.training.data import DataOptions, RegionBatch
-from dynrefer.model.training.joint import JointTraining, JointWeights
 from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.scenes.world import World
+from dynrefer.workbench.training.embedded.drawn_batches import DataOptions, RegionBatch
+from dynrefer.workbench.training.embedded.joint import JointTraining, JointWeights
 
 _WARM_UP = 0.1  # of the steps
 _LEARNING_RATE = 1e-3

@@ -55,7 +55,7 @@ def _add_workbench() -> None:
     from dynrefer.model.benchmark.command import bench
     from dynrefer.model.convert.command import convert_command
     from dynrefer.model.evaluation.evaluate import evaluate_command
-    from dynrefer.model.training.command import train_command
+    from dynrefer.workbench.training.command import train_command
 
     app.command("convert")(convert_command)
     app.command("train")(train_command)

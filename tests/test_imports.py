@@ -13,7 +13,7 @@ PARTS = ("model", "service", "workbench")
 # The public face, its records and its errors. The command line alone may use more, inside its commands.
 OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.records"}
 BESIDE_THE_PREDICTOR = (
-    "dynrefer.model.training",
+    "dynrefer.workbench.training.embedded",
     "dynrefer.model.evaluation",
     "dynrefer.model.convert",
     "dynrefer.model.benchmark",

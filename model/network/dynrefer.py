@@ -1,7 +1,7 @@
 """The network, assembled: nested views of a region -> one region representation -> three decoders.
 
 Source: paper (arXiv 2405.16071), figure 2. Inference answers what is asked for, part by part; training has its own
-path (`dynrefer.model.training.losses`), built on the same parts.
+path (`dynrefer.workbench.training.losses`), built on the same parts.
 
 Letters: N distinct views, R regions, V views of a region, Q queries, T texts, C channels, S view side in pixels.
 """

@@ -18,10 +18,10 @@ from benchmarks.ablation_data import Length, Variant, VariantData, choose_views,
 from benchmarks.ablation_run import Shared, run_variant
 from dynrefer.model.evaluation.scenes import RegionSet
 from dynrefer.model.loading import EMBEDDED, load_model
-from dynrefer.model.training.data import DataOptions
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import Scene, draw_scene
 from dynrefer.workbench.scenes.world import World
+from dynrefer.workbench.training.embedded.drawn_batches import DataOptions
 
 BY_NAME = {variant.name: variant for variant in ablation.VARIANTS}
 

@@ -11,7 +11,7 @@ from dynrefer.model.convert.companions import text_tokenizer
 from dynrefer.model.convert.names import Piece, translate
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.network.language import IGNORED
-from dynrefer.model.training.losses import REGION_TEXT_WEIGHT, TAG_WEIGHT, DynReferLosses, dynrefer_losses
+from dynrefer.workbench.training.losses import REGION_TEXT_WEIGHT, TAG_WEIGHT, DynReferLosses, dynrefer_losses
 from tests.parity.conftest import Comparison, Goldens
 
 LOSS, GRADIENT = 1e-4, 1e-3  # relative

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynrefer.model.training.real.errors import AnnotationError
+from dynrefer.workbench.training.errors import AnnotationError
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dynrefer.model.training.real.errors import TooManyBadSamplesError
 from dynrefer.workbench.data.atomic import replace_text
+from dynrefer.workbench.training.errors import TooManyBadSamplesError
 
 MOST_BAD_SHARE = 0.01
 _SHOWN = 5

@@ -28,12 +28,12 @@ from dynrefer.model.geometry import (
     usual_box_format,
 )
 from dynrefer.model.records import Corners
-from dynrefer.model.training.real.errors import AnnotationError, SampleError
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.data.annotation_files import Said, named_samples, read_document
 from dynrefer.workbench.data.bad_samples import BadSample, Tally
 from dynrefer.workbench.data.captions import VocabularyWords, clean_caption
 from dynrefer.workbench.data.region_table import MOST_SIDE, Region, RegionTable
+from dynrefer.workbench.training.errors import AnnotationError, SampleError
 
 
 @dataclass(frozen=True)

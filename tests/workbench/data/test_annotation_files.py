@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from dynrefer.model.errors import ModelError
-from dynrefer.model.training.real.errors import AnnotationError, TooManyBadSamplesError
 from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
+from dynrefer.workbench.training.errors import AnnotationError, TooManyBadSamplesError
 from tests.workbench.data.test_region_table_reader import ANNOTATION, DOCUMENT, VOCABULARY, read, with_annotation
 
 

@@ -12,8 +12,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from dynrefer.model.training.real.checkpoint import Checkpoints
 from dynrefer.workbench.data.atomic import replace_text
+from dynrefer.workbench.training.checkpoint import Checkpoints
 
 
 def test_a_text_that_the_disk_refuses_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

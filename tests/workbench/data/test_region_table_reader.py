@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from dynrefer.model.training.real.errors import AnnotationError, TooManyBadSamplesError
 from dynrefer.model.vocabulary import Attribute, Vocabulary
 from dynrefer.workbench.data import bad_samples
 from dynrefer.workbench.data.bad_samples import Tally
 from dynrefer.workbench.data.region_table import Region, RegionTable
 from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
+from dynrefer.workbench.training.errors import AnnotationError, TooManyBadSamplesError
 
 VOCABULARY = Vocabulary(
     tags=("dog", "grass", "traffic light", "ball"),

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
-from dynrefer.model.training.real.errors import SettingError
-from dynrefer.model.training.real.samples import EpochBatches, FixedBatches, Position, RegionSamples, SampleOptions
-from dynrefer.model.training.real.settings import TrainingSettings
-from dynrefer.model.training.real.start import Start
 from dynrefer.model.vocabulary import VOCABULARY_FILE
 from dynrefer.workbench.data.bad_samples import Tally
 from dynrefer.workbench.data.captions import PartOfSpeech, PhraseFinder, VocabularyWords
 from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
+from dynrefer.workbench.training.errors import SettingError
+from dynrefer.workbench.training.initial_model import Start
+from dynrefer.workbench.training.run_settings import TrainingSettings
+from dynrefer.workbench.training.samples import EpochBatches, FixedBatches, Position, RegionSamples, SampleOptions
 
 _BLOCK = 1 << 20
 _FIXED = ("train", "captions", "vocabulary")  # files with which a run must go on as it began

@@ -17,8 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.network.language import IGNORED
-from dynrefer.model.training.losses import sigmoid_contrastive_loss
-from dynrefer.model.training.real.objective import (
+from dynrefer.workbench.training.initial_model import load_start, prepare_parts
+from dynrefer.workbench.training.losses import sigmoid_contrastive_loss
+from dynrefer.workbench.training.objective import (
     REFERENCE_BATCH,
     TrainingObjective,
     gather_rows,
@@ -26,9 +27,8 @@ from dynrefer.model.training.real.objective import (
     mean_tokens,
     weighted_total,
 )
-from dynrefer.model.training.real.samples import TrainingBatch
-from dynrefer.model.training.real.settings import TrainingSettings
-from dynrefer.model.training.real.start import load_start, prepare_parts
+from dynrefer.workbench.training.run_settings import TrainingSettings
+from dynrefer.workbench.training.samples import TrainingBatch
 
 REGIONS = 6  # in both processes together
 CPU = torch.device("cpu")

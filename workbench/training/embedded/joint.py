@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.network.vision import VisionFeatures
-from dynrefer.model.training.data import RegionBatch, Targets
-from dynrefer.model.training.losses import asymmetric_loss, sigmoid_contrastive_loss
 from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
 from dynrefer.workbench.scenes.world import World
+from dynrefer.workbench.training.embedded.drawn_batches import RegionBatch, Targets
+from dynrefer.workbench.training.losses import asymmetric_loss, sigmoid_contrastive_loss
 
 _CONTRAST_WEIGHT = 0.1
 _GAMMA_NEGATIVE = 4.0  # the paper's 7 is for 4,585 tags; with under 200 it squeezes the scores together

@@ -11,8 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynrefer.model.training.real.errors import TrainingError
 from dynrefer.workbench.data.atomic import replace_text
+from dynrefer.workbench.training.errors import TrainingError
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -17,10 +17,10 @@ from dynrefer.model.config import DynReferConfig, preset, vision_width
 from dynrefer.model.errors import ModelNotFoundError, WeightsError
 from dynrefer.model.loading import EMBEDDED, load_model
 from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.training.real.errors import SettingError
-from dynrefer.model.training.real.lora import add_lora
-from dynrefer.model.training.real.settings import TrainingSettings
 from dynrefer.model.vocabulary import VOCABULARY_FILE, TextEmbeddings, Vocabulary, embed_vocabulary
+from dynrefer.workbench.training.errors import SettingError
+from dynrefer.workbench.training.lora import add_lora
+from dynrefer.workbench.training.run_settings import TrainingSettings
 
 TRAINED = (
     *("align.", "fusion.", "qformer.", "tag_decoder.", "region_text_decoder."),

@@ -14,14 +14,14 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
-from dynrefer.model.training.real.checkpoint import Checkpoints
-from dynrefer.model.training.real.errors import SettingError, TrainingError
-from dynrefer.model.training.real.objective import TrainingObjective
-from dynrefer.model.training.real.run_directory import RunDirectory
-from dynrefer.model.training.real.samples import TrainingBatch
-from dynrefer.model.training.real.settings import TrainingSettings, flag, resumed_settings
-from dynrefer.model.training.real.trainer import train_on
-from tests.training.real.conftest import command, environment, tiny_settings
+from dynrefer.workbench.training.checkpoint import Checkpoints
+from dynrefer.workbench.training.errors import SettingError, TrainingError
+from dynrefer.workbench.training.objective import TrainingObjective
+from dynrefer.workbench.training.run_directory import RunDirectory
+from dynrefer.workbench.training.run_settings import TrainingSettings, flag, resumed_settings
+from dynrefer.workbench.training.samples import TrainingBatch
+from dynrefer.workbench.training.trainer import train_on
+from tests.workbench.training.conftest import command, environment, tiny_settings
 
 PATIENCE = 240  # seconds for the first checkpoints of a process on a busy machine
 RECIPE: dict[str, Any] = {

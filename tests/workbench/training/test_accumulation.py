@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from dynrefer.model.network.language import IGNORED
-from dynrefer.model.training.real import objective
-from dynrefer.model.training.real.objective import mean_tokens
-from dynrefer.model.training.real.trainer import train_on
-from tests.training.real.conftest import tiny_settings
+from dynrefer.workbench.training import objective
+from dynrefer.workbench.training.objective import mean_tokens
+from dynrefer.workbench.training.trainer import train_on
+from tests.workbench.training.conftest import tiny_settings
 
 Gradients = Callable[..., list[Tensor]]
 

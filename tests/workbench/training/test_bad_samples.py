@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from accelerate.state import AcceleratorState
 
-from dynrefer.model.training.real.errors import TooManyBadSamplesError
-from dynrefer.model.training.real.run_directory import RunDirectory
-from dynrefer.model.training.real.settings import resumed_settings
-from dynrefer.model.training.real.trainer import train_on
 from dynrefer.workbench.data.bad_samples import Tally, named_in, save
-from tests.training.real.conftest import tiny_settings
-from tests.training.real.test_command import invoke, refused
+from dynrefer.workbench.training.errors import TooManyBadSamplesError
+from dynrefer.workbench.training.run_directory import RunDirectory
+from dynrefer.workbench.training.run_settings import resumed_settings
+from dynrefer.workbench.training.trainer import train_on
+from tests.workbench.training.conftest import tiny_settings
+from tests.workbench.training.test_command import invoke, refused
 
 
 def spoilt(drawn: Path, folder: Path, copies: int, gone: int) -> Path:

@@ -23,15 +23,15 @@ from transformers import AutoTokenizer
 
 from dynrefer.model.config import preset
 from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.training.data import DataOptions, PretrainData, RegionData, SceneBatches
-from dynrefer.model.training.export import export_model
-from dynrefer.model.training.joint import JointTraining, JointWeights
-from dynrefer.model.training.pool import draw_pool
-from dynrefer.model.training.pretrain import Pretraining
 from dynrefer.model.vocabulary import embed_vocabulary
 from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.scenes.world_vocabulary import build_tokenizers, world_vocabulary
+from dynrefer.workbench.training.embedded.drawn_batches import DataOptions, PretrainData, RegionData, SceneBatches
+from dynrefer.workbench.training.embedded.joint import JointTraining, JointWeights
+from dynrefer.workbench.training.embedded.model_directory import export_model
+from dynrefer.workbench.training.embedded.pool import draw_pool
+from dynrefer.workbench.training.embedded.pretrain import Pretraining
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from dynrefer.model.convert.weight_files import open_weights, write_shards
-from dynrefer.model.training.real.errors import TrainingError
-from dynrefer.model.training.real.lora import add_lora, merge_lora
-from dynrefer.model.training.real.settings import TrainingSettings
-from dynrefer.model.training.real.start import Start, load_start
+from dynrefer.workbench.training.errors import TrainingError
+from dynrefer.workbench.training.initial_model import Start, load_start
+from dynrefer.workbench.training.lora import add_lora, merge_lora
+from dynrefer.workbench.training.run_settings import TrainingSettings
 
 _FOLDERS = ("text_tokenizer", "language_tokenizer")
 

@@ -19,12 +19,12 @@ from transformers import AutoTokenizer
 from dynrefer.model.config import preset
 from dynrefer.model.loading import EMBEDDED
 from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.training.real.settings import TrainingSettings, settings_of
 from dynrefer.model.vocabulary import Vocabulary, embed_vocabulary
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import draw_scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.scenes.world_vocabulary import world_vocabulary
+from dynrefer.workbench.training.run_settings import TrainingSettings, settings_of
 
 ROOT = Path(__file__).resolve().parents[3]
 SCENES = 6

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from dynrefer.model.training.real.errors import TrainingError
-from dynrefer.model.training.real.samples import TrainingBatch, Unreadable
 from dynrefer.workbench.data.bad_samples import Tally
+from dynrefer.workbench.training.errors import TrainingError
+from dynrefer.workbench.training.samples import TrainingBatch, Unreadable
 
 _MOST_WORKERS = 8
 

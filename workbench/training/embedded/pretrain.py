@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.network.region import roi_align
-from dynrefer.model.training.data import PretrainBatch
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.scenes.world import World
+from dynrefer.workbench.training.embedded.drawn_batches import PretrainBatch
 
 _CAPTIONS = 64  # regions of a batch whose captions are contrasted: more cost time and teach little
 _HIDDEN = 320

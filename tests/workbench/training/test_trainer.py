@@ -16,11 +16,11 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dynrefer.model import DynRefer
-from dynrefer.model.training.real.errors import SettingError, TrainingError
-from dynrefer.model.training.real.settings import TrainingSettings
-from dynrefer.model.training.real.trainer import Result, train_on
-from tests.training.real.conftest import tiny_settings, write_tiny_model
-from tests.training.real.test_objective import free_port
+from dynrefer.workbench.training.errors import SettingError, TrainingError
+from dynrefer.workbench.training.run_settings import TrainingSettings
+from dynrefer.workbench.training.trainer import Result, train_on
+from tests.workbench.training.conftest import tiny_settings, write_tiny_model
+from tests.workbench.training.test_objective import free_port
 
 
 def log_of(run: Path, group: str = "train") -> list[dict[str, Any]]:

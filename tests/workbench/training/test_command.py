@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 
 from dynrefer.model.errors import ModelError
 from dynrefer.model.loading import EMBEDDED
-from dynrefer.model.training import command, train
+from dynrefer.workbench.training import command
+from dynrefer.workbench.training.embedded import recipe as train
 
 app = typer.Typer()
 app.command()(command.train_command)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from dynrefer.model.training.losses import DynReferLosses, asymmetric_loss, sigmoid_contrastive_loss
+from dynrefer.workbench.training.losses import DynReferLosses, asymmetric_loss, sigmoid_contrastive_loss
 
 
 def by_hand(logit: float, target: int, gamma: float, clip: float) -> float:

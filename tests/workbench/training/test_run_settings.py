@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from dynrefer.model.training.real.errors import SettingError
-from dynrefer.model.training.real.schedule import make_optimiser, make_schedule
-from dynrefer.model.training.real.settings import TrainingSettings, check_packages, resumed_settings, settings_of
+from dynrefer.workbench.training.errors import SettingError
+from dynrefer.workbench.training.run_settings import TrainingSettings, check_packages, resumed_settings, settings_of
+from dynrefer.workbench.training.schedule import make_optimiser, make_schedule
 
 
 @pytest.fixture

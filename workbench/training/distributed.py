@@ -17,8 +17,8 @@ from torch.distributed.tensor import DTensor
 
 from dynrefer.model.loading import pick_device
 from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.training.real.errors import SettingError
-from dynrefer.model.training.real.settings import TrainingSettings
+from dynrefer.workbench.training.errors import SettingError
+from dynrefer.workbench.training.run_settings import TrainingSettings
 
 _DEVICES = ("auto", "cpu", "cuda")
 

@@ -26,11 +26,11 @@ from dynrefer.model.network.language import IGNORED
 from dynrefer.model.pixels import Pixels, annotated_pixels
 from dynrefer.model.preprocess import ViewBatch, cut_views
 from dynrefer.model.records import ViewPlan, ViewPolicy
-from dynrefer.model.training.real.errors import SampleError
 from dynrefer.model.views import STEPS, nested_views
 from dynrefer.workbench.data.bad_samples import BadSample
 from dynrefer.workbench.data.captions import PhraseFinder
 from dynrefer.workbench.data.region_table import Region
+from dynrefer.workbench.training.errors import SampleError
 
 _TRIES = 100  # other samples in place of a bad one; with at most 1 % bad, the chance to run out is 1e-200
 _DROP_ALL = _DROP_EACH = 0.5

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from dynrefer.model import DynRefer
-from dynrefer.model.training import train
-from dynrefer.model.training.data import DataOptions, PretrainData, RegionData, control_words
-from dynrefer.model.training.joint import JointTraining
-from dynrefer.model.training.train import Stage, train_embedded
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import draw_scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.scenes.world_vocabulary import build_tokenizers
+from dynrefer.workbench.training.embedded import recipe as train
+from dynrefer.workbench.training.embedded.drawn_batches import DataOptions, PretrainData, RegionData, control_words
+from dynrefer.workbench.training.embedded.joint import JointTraining
+from dynrefer.workbench.training.embedded.recipe import Stage, train_embedded
 
 POOL = (900_000, 4)
 RECIPE = (

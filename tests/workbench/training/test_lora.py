@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.training.real.lora import add_lora, merge_lora
-from dynrefer.model.training.real.settings import TrainingSettings
-from dynrefer.model.training.real.start import load_start, prepare_parts
-from tests.training.real.conftest import write_tiny_model
+from dynrefer.workbench.training.initial_model import load_start, prepare_parts
+from dynrefer.workbench.training.lora import add_lora, merge_lora
+from dynrefer.workbench.training.run_settings import TrainingSettings
+from tests.workbench.training.conftest import write_tiny_model
 
 
 def logits(network: DynReferModel) -> Tensor:

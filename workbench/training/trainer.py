@@ -18,13 +18,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from dynrefer.model.training.real.checkpoint import Checkpoints, trained_weights
-from dynrefer.model.training.real.data import TrainingData, read_data
-from dynrefer.model.training.real.errors import TrainingError
-from dynrefer.model.training.real.export import Finished, export_run
-from dynrefer.model.training.real.feeding import feed, worker_count
-from dynrefer.model.training.real.objective import TERMS, TrainingObjective, mean_tokens
-from dynrefer.model.training.real.processes import (
+from dynrefer.workbench.data.bad_samples import Tally, named_in, save, share
+from dynrefer.workbench.training.checkpoint import Checkpoints, trained_weights
+from dynrefer.workbench.training.distributed import (
     average_single_numbers,
     begin,
     clip_gradients,
@@ -32,12 +28,16 @@ from dynrefer.model.training.real.processes import (
     sharing_gradients,
     spread,
 )
-from dynrefer.model.training.real.run_directory import BAD_SAMPLES, MODEL, RunDirectory, session_facts
-from dynrefer.model.training.real.samples import TrainingBatch, Unreadable
-from dynrefer.model.training.real.schedule import Schedule, make_optimiser, make_schedule
-from dynrefer.model.training.real.settings import TrainingSettings, check_packages, flag
-from dynrefer.model.training.real.start import Start, load_start, prepare_parts, train_vision
-from dynrefer.workbench.data.bad_samples import Tally, named_in, save, share
+from dynrefer.workbench.training.errors import TrainingError
+from dynrefer.workbench.training.export import Finished, export_run
+from dynrefer.workbench.training.initial_model import Start, load_start, prepare_parts, train_vision
+from dynrefer.workbench.training.loader import feed, worker_count
+from dynrefer.workbench.training.objective import TERMS, TrainingObjective, mean_tokens
+from dynrefer.workbench.training.run_data import TrainingData, read_data
+from dynrefer.workbench.training.run_directory import BAD_SAMPLES, MODEL, RunDirectory, session_facts
+from dynrefer.workbench.training.run_settings import TrainingSettings, check_packages, flag
+from dynrefer.workbench.training.samples import TrainingBatch, Unreadable
+from dynrefer.workbench.training.schedule import Schedule, make_optimiser, make_schedule
 
 _VALUES = (*TERMS, "total")
 

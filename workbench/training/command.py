@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from dynrefer.model.training.real.errors import SettingError
-from dynrefer.model.training.real.settings import flag
+from dynrefer.workbench.training.errors import SettingError
+from dynrefer.workbench.training.run_settings import flag
 
 Preset = Annotated[
     str | None, typer.Option("--preset", help="embedded, or with --train the size of the model. [default: embedded]")
@@ -141,7 +141,7 @@ def train_command(
     """Train the embedded model from nothing, or with --train fine-tune a model on your own regions."""
     # The flags by name; those not given are None, so that a resumed run can tell them from the defaults.
     given = {name: value for name, value in locals().items() if value is not None and name not in _OF_BOTH}
-    from dynrefer.model.training.real.run_directory import RunDirectory
+    from dynrefer.workbench.training.run_directory import RunDirectory
 
     if train is not None or (resume and RunDirectory.stored(out) is not None):
         _train_on_data(out, preset, resume, {**given, **({} if threads is None else {"threads": threads})})
@@ -158,8 +158,8 @@ _OF_BOTH = ("out", "preset", "resume", "threads")
 
 
 def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[str, Any]) -> None:
-    from dynrefer.model.training.real.run_directory import BAD_SAMPLES, RunDirectory
-    from dynrefer.model.training.real.settings import resumed_settings, settings_of
+    from dynrefer.workbench.training.run_directory import BAD_SAMPLES, RunDirectory
+    from dynrefer.workbench.training.run_settings import resumed_settings, settings_of
 
     stored = RunDirectory.stored(out)
     if stored is not None and not resume:
@@ -176,7 +176,7 @@ def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[s
     _quiet_tokenizers()
     import torch
 
-    from dynrefer.model.training.real.trainer import train_on
+    from dynrefer.workbench.training.trainer import train_on
 
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     result = train_on(settings, out)
@@ -210,7 +210,7 @@ def _train_embedded(out: Path, preset: str | None, resume: bool, threads: int | 
     import torch
 
     from dynrefer.model import DynRefer
-    from dynrefer.model.training.train import train_embedded
+    from dynrefer.workbench.training.embedded.recipe import train_embedded
 
     try:
         from dynrefer.model.evaluation.sweep import apply_tuning, tune

@@ -13,8 +13,13 @@ import torch
 from PIL import Image
 
 from dynrefer.model.network.language import IGNORED
-from dynrefer.model.training.real.errors import SampleError
-from dynrefer.model.training.real.samples import (
+from dynrefer.model.vocabulary import Vocabulary
+from dynrefer.workbench.data.captions import VocabularyWords
+from dynrefer.workbench.data.region_table import Region, RegionTable
+from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
+from dynrefer.workbench.training.errors import SampleError
+from dynrefer.workbench.training.initial_model import load_start
+from dynrefer.workbench.training.samples import (
     EpochBatches,
     FixedBatches,
     Position,
@@ -25,11 +30,6 @@ from dynrefer.model.training.real.samples import (
     drop_words,
     read_picture,
 )
-from dynrefer.model.training.real.start import load_start
-from dynrefer.model.vocabulary import Vocabulary
-from dynrefer.workbench.data.captions import VocabularyWords
-from dynrefer.workbench.data.region_table import Region, RegionTable
-from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
 
 OPTIONS = SampleOptions(0, view_size=32, num_views=3, num_tags=0, max_language_tokens=32, max_text_tokens=32)
 
