@@ -26,8 +26,8 @@ from matplotlib.figure import Figure
 from benchmarks.ablation_data import Length, Variant
 from benchmarks.ablation_run import Shared, run_variant
 from benchmarks.machine import provenance
-from dynrefer.model.evaluation.figures import grid_table
-from dynrefer.model.evaluation.uncertainty import Estimate
+from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
+from dynrefer.workbench.evaluation.report.tables import grid_table
 
 _REGION_TEXT = ("region_text", "category", "attribute")
 VARIANTS = (
@@ -118,8 +118,8 @@ def _start(model: str, length: Length) -> None:
     import torch
     from transformers import AutoTokenizer
 
-    from dynrefer.model.evaluation.scenes import RegionSet
     from dynrefer.model.loading import EMBEDDED, load_model
+    from dynrefer.workbench.evaluation.drawn_regions import RegionSet
     from dynrefer.workbench.scenes.artwork import SpritePack
     from dynrefer.workbench.scenes.scene import draw_scene
     from dynrefer.workbench.scenes.world import World

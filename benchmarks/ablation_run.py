@@ -18,15 +18,15 @@ from tqdm import tqdm
 
 from benchmarks.ablation_data import Length, Variant, VariantData, ViewRule, choose_views, cut
 from dynrefer.model.config import DynReferConfig
-from dynrefer.model.evaluation.asking import Answers
-from dynrefer.model.evaluation.recognition import best_threshold
-from dynrefer.model.evaluation.scene_figures import scene_figures
-from dynrefer.model.evaluation.scenes import RegionSet
-from dynrefer.model.evaluation.uncertainty import Estimate
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.network.decoders import synonym_maximum
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.records import ALL_TASKS, Task
+from dynrefer.workbench.evaluation.drawn_regions import RegionSet
+from dynrefer.workbench.evaluation.inference import Answers
+from dynrefer.workbench.evaluation.metrics.recognition import best_threshold
+from dynrefer.workbench.evaluation.metrics.scene_metrics import scene_figures
+from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
 from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.embedded.drawn_batches import DataOptions, RegionBatch

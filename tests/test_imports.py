@@ -14,7 +14,7 @@ PARTS = ("model", "service", "workbench")
 OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.records"}
 BESIDE_THE_PREDICTOR = (
     "dynrefer.workbench.training.embedded",
-    "dynrefer.model.evaluation",
+    "dynrefer.workbench.evaluation",
     "dynrefer.model.convert",
     "dynrefer.model.benchmark",
 )

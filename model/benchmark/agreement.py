@@ -4,9 +4,9 @@ from typing import Any
 
 from dynrefer.model.benchmark.machine import provenance
 from dynrefer.model.benchmark.tables import heading
-from dynrefer.model.evaluation.scenes import RegionSet
 from dynrefer.model.predictor import DynRefer
 from dynrefer.model.records import RegionDescription, RegionQuery
+from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World
 

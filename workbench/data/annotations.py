@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from dynrefer.model.errors import BoxError
-from dynrefer.model.evaluation.errors import DataError
 from dynrefer.model.geometry import Box, BoxFormat, box_from_polygons, box_from_rle, corners_from, usual_box_format
 from dynrefer.model.records import Corners
 from dynrefer.workbench.data.captions import clean_caption
@@ -30,6 +29,7 @@ from dynrefer.workbench.data.layouts import (
     Proposal,
     RunLengths,
 )
+from dynrefer.workbench.evaluation.errors import DataError
 
 
 def read_data(

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynrefer.model.errors import PictureError
-from dynrefer.model.evaluation.asking import Picture
-from dynrefer.model.evaluation.errors import DataError
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.pixels import annotated_pixels
 from dynrefer.model.records import Corners, Task
 from dynrefer.workbench.data.captions import clean_caption
+from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.evaluation.inference import Picture
 
 Id = int | str  # of an image or a region, as the file has it
 

@@ -213,7 +213,7 @@ def _train_embedded(out: Path, preset: str | None, resume: bool, threads: int | 
     from dynrefer.workbench.training.embedded.recipe import train_embedded
 
     try:
-        from dynrefer.model.evaluation.sweep import apply_tuning, tune
+        from dynrefer.workbench.evaluation.tune import apply_tuning, tune
     except ModuleNotFoundError as error:  # said before the hours of training, not after them
         raise SettingError(
             f"the trained model's views and thresholds are chosen with {error.name}; pip install 'dynrefer[evaluate]'."

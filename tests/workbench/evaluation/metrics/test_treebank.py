@@ -1,0 +1,38 @@
+"""Our words are the Penn Treebank tokenizer's: recorded from it, and asked anew where Java is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from dynrefer.workbench.evaluation.errors import MissingJavaError
+from dynrefer.workbench.evaluation.metrics.java import has_java, ptb_tokens
+from dynrefer.workbench.evaluation.metrics.treebank import tokenise
+
+# text -> words, written by `python -m tests.workbench.evaluation.metrics.record_treebank`, which asks the Java program.
+RECORDED: dict[str, str] = json.loads((Path(__file__).parent / "ptb.json").read_text(encoding="utf-8"))
+
+
+def test_words_by_hand() -> None:
+    assert tokenise("A small, upside-down dog's bowl.  (On GRASS)") == (
+        "a small upside-down dog 's bowl -lrb- on grass -rrb-"
+    )
+    assert tokenise("It isn't 3.5 inches, it's 50%!") == "it is n't 3.5 inches it 's 50 %"
+    assert tokenise("...") == tokenise("") == ""
+
+
+def test_as_the_original_splits_them() -> None:
+    assert len(RECORDED) > 300
+    wrong = {text: (tokenise(text), words) for text, words in RECORDED.items() if tokenise(text) != words}
+    assert not wrong
+
+
+def test_the_record_is_what_java_says() -> None:
+    texts = [text for text in RECORDED if text]
+    if has_java():
+        assert dict(zip(texts, ptb_tokens(texts), strict=True)) == {text: RECORDED[text] for text in texts}
+    else:
+        with pytest.raises(MissingJavaError, match="default-jre-headless"):
+            ptb_tokens(texts)

@@ -1,0 +1,111 @@
+"""The command: standard output holds the result alone, mistakes are named."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from dynrefer.model import DynRefer
+from dynrefer.model.errors import ConfigError
+from dynrefer.workbench.evaluation import jobs
+from dynrefer.workbench.evaluation.command import evaluate_command
+from dynrefer.workbench.evaluation.metrics.curves import Curves
+from dynrefer.workbench.evaluation.scenes import Measured
+from dynrefer.workbench.evaluation.tune import Tuning
+
+app = typer.Typer()
+app.command()(evaluate_command)
+
+RESULT = {
+    "class": 0.8,
+    "class_unseen_style": None,
+    "standard_errors": {"class": 0.01, "class_unseen_style": None},
+    "regions": {"test": 2003},
+    "model": "x",
+}
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the command asked of `measure`, which prints where it should not."""
+    seen: list[dict[str, Any]] = []
+
+    def measured(predictor: object, world: object, **options: Any) -> Measured:
+        print("chatter of a library")
+        seen.append(options)
+        return Measured(RESULT, Curves())
+
+    monkeypatch.setattr(DynRefer, "load", lambda model, device: model)
+    monkeypatch.setattr(jobs, "measure", measured)
+    return seen
+
+
+def test_json_and_nothing_else(calls: list[dict[str, Any]]) -> None:
+    result = CliRunner().invoke(app, ["--scenes-seed", "7", "--json"])
+    assert result.exit_code == 0 and json.loads(result.stdout) == RESULT
+    assert "chatter" in result.stderr
+    assert calls[0]["scenes_seed"] == 7 and calls[0]["regions"] == 2_000
+
+
+def test_a_table_for_people(calls: list[dict[str, Any]]) -> None:
+    lines = CliRunner().invoke(app, ["--regions", "50"]).stdout.splitlines()
+    assert calls[0]["regions"] == 50
+    assert [line.split() for line in lines] == [
+        ["class", "0.800", "±", "0.010"],
+        ["class_unseen_style", "not", "measured"],
+        ["regions", "test", "2003"],
+        ["model", "x"],
+    ]
+
+
+SAVED = ["--data", "x", "--task", "captions", "--predictions", "y"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--apply"], ["--tune", "no/such/folder/x.json"], ["--scenes-seed", "-1"], ["--regions", "1"]),
+        *(["--task", "captions"], ["--images", "x"], ["--predictions", "x"], ["--data", "x"]),
+        *(["--data", "x", "--task", "poetry"], ["--data", "x", "--task", "captions", "--scenes-seed", "1"]),
+        *(["--data", "x", "--task", "captions", "--proposals", "y"], ["--tune", "x.json", "--sweep-views"]),
+        ["--data", "x", "--task", "captions", "--predictions", "y", "--save-predictions", "z"],
+        *(["--data", "x", "--sweep-views", "--predictions", "y"], ["--captions", "x"], ["--box-format", "xyxy"]),
+        *(["--views", "task-prior"], ["--views", "image-prior", "--tune", "x.json"], ["--batch-regions", "8"]),
+        *(["--batch-regions", "8", "--tune", "x.json"], ["--data", "x", "--sweep-views", "--views", "task-prior"]),
+        *([*SAVED, "--model", "embedded"], [*SAVED, "--device", "cpu"], [*SAVED, "--views", "task-prior"]),
+        *([*SAVED, "--batch-regions", "8"], ["--data", "x", "--task", "recognition", "--captions", "y"]),
+        ["--data", "x", "--task", "captions", "--box-format", "cxcywh"],
+    ],
+)
+def test_mistakes_stop_before_any_work(arguments: list[str], calls: list[dict[str, Any]]) -> None:
+    assert CliRunner().invoke(app, arguments).exit_code == 2
+    assert not calls
+
+
+def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(("dynrefer.workbench.evaluation.", "pycocoevalcap"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
+    result = CliRunner().invoke(app, ["--json"])
+    assert isinstance(result.exception, ConfigError)
+    assert "dynrefer[evaluate]" in str(result.exception)
+
+
+def test_tune_writes_the_fragment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fragment = {"thresholds": {"tags": 0.61}}
+    model, out = tmp_path / "model", tmp_path / "tuning.json"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    monkeypatch.setattr(jobs, "tune", lambda *given, **options: Tuning(fragment, {"tags": {"0": 1.0}}))
+    arguments = ["--model", str(model), "--tune", str(out), "--json"]
+    result = CliRunner().invoke(app, arguments)
+    assert json.loads(result.stdout) == {**fragment, "quality": {"tags": {"0": 1.0}}}
+    assert json.loads(out.read_text()) == fragment and (model / "config.json").read_text() == "{}"
+    CliRunner().invoke(app, [*arguments, "--apply"])
+    assert json.loads((model / "config.json").read_text()) == fragment

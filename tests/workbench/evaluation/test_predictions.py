@@ -1,0 +1,126 @@
+"""Saved predictions: read as written, matched by region, and every mistake named in one sentence."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dynrefer.model.records import Caption, RegionDescription, Task
+from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
+from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.evaluation.inference import Answers
+from dynrefer.workbench.evaluation.predictions import (
+    answers_for,
+    captions_for,
+    dense_captions_for,
+    named_categories,
+    predictions_from,
+    read_predictions,
+    write_predictions,
+)
+
+DATA = LabelledData(
+    "data.json",
+    {1: Path("a.png"), 2: Path("b.png")},
+    (
+        LabelledRegion(5, 1, (0, 0, 9, 9), ("a dog",), "dog", aliases=(8,)),
+        LabelledRegion(6, 2, (1, 1, 9, 9), ("a cat",), "cat"),
+    ),
+    categories={"dog": 1, "cat": 2},
+)
+LABELS = [{"name": "cat", "score": 2.5, "probability": 0.75}, {"name": "dog", "score": 1.0}]
+FIRST = {"region": 8, "image": 1, "caption": "a dog", "categories": LABELS, "score": 0.5}
+SECOND = {
+    "region": 6,
+    "image": 2,
+    "caption": {"text": "a cat", "score": 0.25},
+    "categories": LABELS,
+    "box": [1, 1, 9, 9],
+}
+
+
+def _file(folder: Path, *lines: object) -> Path:
+    path = folder / "p.jsonl"
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+def test_they_are_matched_by_region_in_any_order(tmp_path: Path) -> None:
+    found = read_predictions(_file(tmp_path, SECOND, "", FIRST))
+    assert captions_for(DATA, found) == ["a dog", "a cat"]
+    answers = answers_for(DATA, found, Task.CATEGORIES)
+    assert answers.scores[Task.CATEGORIES].tolist() == [[1.0, 2.5], [1.0, 2.5]]
+    assert np.isnan(answers.probabilities[Task.CATEGORIES][:, 0]).all()
+    assert answers.probabilities[Task.CATEGORIES][0, 1] == 0.75
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    found = read_predictions(_file(tmp_path, FIRST, SECOND))
+    write_predictions(tmp_path / "again.jsonl", found)
+    assert read_predictions(tmp_path / "again.jsonl") == found
+    with pytest.raises(DataError, match="cannot write"):
+        write_predictions(tmp_path / "no" / "x.jsonl", found)
+
+
+def test_a_saved_caption_has_the_score_that_the_service_gives_it() -> None:
+    answers = Answers((Task.CAPTION,), DATA)
+    for row in range(2):
+        caption = Caption("a dog", score=0.25, logprob_sum=-3.0, logprob_mean=-0.5)
+        answers.add(row, RegionDescription((0, 0, 9, 9), False, None, {}, caption=caption))
+    saved = predictions_from(DATA, answers)
+    assert [each.score for each in dense_captions_for(DATA, saved)] == [0.25, 0.25]
+
+
+def test_the_categories_that_saved_answers_hold(tmp_path: Path) -> None:
+    second = {**SECOND, "categories": [{"name": "elk", "score": 0.1}, *LABELS]}
+    assert named_categories(read_predictions(_file(tmp_path, FIRST, second))) == ["cat", "dog", "elk"]
+
+
+def test_dense_captions_take_box_and_score_from_where_they_are(tmp_path: Path) -> None:
+    lines = [{**FIRST, "region": 5}, SECOND]
+    found = dense_captions_for(DATA, read_predictions(_file(tmp_path, *lines)))
+    assert [(each.region.box, each.score, each.text) for each in found] == [
+        ((0, 0, 9, 9), 0.5, "a dog"),  # the data's box, the detector's score
+        ((1, 1, 9, 9), 0.25, "a cat"),  # its own box, its caption's score
+    ]
+    for line, sentence in (
+        ({"image": 1, "caption": "x"}, "has no box"),
+        ({**FIRST, "image": 3}, "image 3 is not among"),
+    ):
+        with pytest.raises(DataError, match=sentence):
+            dense_captions_for(DATA, read_predictions(_file(tmp_path, line)))
+    with pytest.raises(DataError, match="has no score"):
+        dense_captions_for(DATA, read_predictions(_file(tmp_path, {"image": 1, "caption": "x", "box": [0, 0, 1, 1]})))
+
+
+@pytest.mark.parametrize(
+    ("lines", "sentence"),
+    [
+        ((), "holds no predictions"),
+        ((FIRST, '{"region": 6,'), "p.jsonl, line 2 is not valid JSON"),
+        ((FIRST, {"region": 6}), "p.jsonl, line 2: image: field required"),
+        ((FIRST, ["region"]), "p.jsonl, line 2: the whole"),
+        (("[" * 100_000,), "p.jsonl, line 1 is nested too deeply"),
+        ((FIRST,), "no prediction for region 6 of data.json"),
+        ((FIRST, SECOND, {**SECOND, "image": 9}), "prediction 3: image 9 is not among the images of data.json"),
+        ((FIRST, {**SECOND, "image": 1}), "region 6 says image 1, data.json 2"),
+        ((FIRST, SECOND, SECOND), "region 6 is predicted twice"),
+        ((FIRST, {"image": 2, "caption": "x"}), "prediction 2 names no region"),
+        ((FIRST, {"image": 2, "region": 6}), "region 6 of image 2 has no caption; was it saved with another --task"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, lines: tuple[object, ...], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence) as caught:
+        captions_for(DATA, read_predictions(_file(tmp_path, *lines)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_label_is_named(tmp_path: Path) -> None:
+    lines = [{**each, "categories": LABELS[:1]} for each in (FIRST, SECOND)]
+    with pytest.raises(DataError, match="no score for 'dog' among its categories"):
+        answers_for(DATA, read_predictions(_file(tmp_path, *lines)), Task.CATEGORIES)
+    with pytest.raises(DataError, match="cannot read"):
+        read_predictions(tmp_path / "none.jsonl")

@@ -1,0 +1,115 @@
+"""Drawn test regions: which scenes, and what is true of them.
+
+Seeds: training draws from the split "train" only, a random stream of its own; validation (for tuning) and
+test never share a scene, whatever their `scenes_seed` is.
+Letters: R regions, K categories, T tags, A attributes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from dynrefer.model.errors import ConfigError
+from dynrefer.model.records import Task
+from dynrefer.workbench.evaluation.inference import Picture, RegionPredictor, check_names
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.scene import Scene, SceneObject, Split, draw_scene
+from dynrefer.workbench.scenes.world import World
+
+_SCENES_PER_SEED = 10_000  # at most: the next seed's scenes begin behind them
+_FIRST_SEED = 10**12  # far beyond the seeds that a training counts through
+
+
+@dataclass(frozen=True)
+class RegionSet:
+    """The objects of some scenes, each a region with a known description; regions in the scenes' order."""
+
+    world: World
+    scenes: tuple[Scene, ...]
+
+    @classmethod
+    def draw(
+        cls,
+        world: World,
+        sprites: SpritePack,
+        split: Split,
+        *,
+        scenes_seed: int,
+        regions: int,
+        validation: bool = False,
+    ) -> RegionSet:
+        """Draw scenes of `split` until they hold `regions` regions; with `validation` other scenes."""
+        first = _FIRST_SEED + (2 * scenes_seed + validation) * _SCENES_PER_SEED
+        scenes: list[Scene] = []
+        drawn = 0
+        with tqdm(total=regions, desc=f"draw {split}", unit="region", disable=None) as bar:
+            while drawn < regions:
+                if len(scenes) == _SCENES_PER_SEED:
+                    raise ConfigError(f"{regions} regions are more than {_SCENES_PER_SEED} scenes hold.")
+                scenes.append(draw_scene(world, sprites, first + len(scenes), split))
+                drawn += len(scenes[-1].objects)
+                bar.update(len(scenes[-1].objects))
+        return cls(world, tuple(scenes))
+
+    def __len__(self) -> int:
+        """R."""
+        return len(self.objects)
+
+    @cached_property
+    def names(self) -> dict[Task, tuple[str, ...]]:
+        """The world's tags, attributes and categories."""
+        return world_names(self.world)
+
+    def pictures(self) -> Iterator[Picture]:
+        """The scenes, each with the boxes of its objects."""
+        for scene in self.scenes:
+            yield Picture(partial(_image, scene), tuple(obj.box for obj in scene.objects), f"scene {scene.seed}")
+
+    @cached_property
+    def objects(self) -> tuple[SceneObject, ...]:
+        """What is true of the R regions."""
+        return tuple(obj for scene in self.scenes for obj in scene.objects)
+
+    @cached_property
+    def categories(self) -> NDArray[np.int64]:
+        """(R,) indices into the world's categories."""
+        index = {category.name: i for i, category in enumerate(self.world.categories)}
+        return np.array([index[obj.category] for obj in self.objects], dtype=np.int64)
+
+    @cached_property
+    def tags(self) -> NDArray[np.bool_]:
+        """(R, T), in the order of the world's tags."""
+        index = {tag: i for i, tag in enumerate(self.world.tags)}
+        truth = np.zeros((len(self.objects), len(index)), dtype=np.bool_)
+        for row, obj in enumerate(self.objects):
+            truth[row, [index[tag] for tag in obj.tags]] = True
+        return truth
+
+    @cached_property
+    def attributes(self) -> NDArray[np.int8]:
+        """(R, A): 1, 0, or -1 where unknown, in the order of the world's attributes."""
+        return np.stack([self.world.attribute_targets(obj) for obj in self.objects])
+
+
+def _image(scene: Scene) -> NDArray[np.uint8]:
+    return scene.image
+
+
+def world_names(world: World) -> dict[Task, tuple[str, ...]]:
+    """The names that a recognition task may answer with."""
+    return {
+        Task.TAGS: world.tags,
+        Task.ATTRIBUTES: tuple(attribute.name for attribute in world.attributes),
+        Task.CATEGORIES: tuple(category.name for category in world.categories),
+    }
+
+
+def check_vocabulary(predictor: RegionPredictor, world: World) -> None:
+    """Raise `DataError` where the model cannot say what is true of the drawn world."""
+    check_names(predictor, world_names(world), "the drawn world")

@@ -1,0 +1,214 @@
+"""Putting questions to a predictor about many regions of many images, at the speed of its batches.
+
+What is asked about (drawn scenes, a data file) is a `Regions`; how is a `Question`; what comes back are `Answers`.
+Letters: R regions, N labels of a task.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from dynrefer.model.errors import QueryError
+from dynrefer.model.records import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan, ViewPolicy
+from dynrefer.workbench.evaluation.errors import DataError
+
+RECOGNITION = (Task.TAGS, Task.ATTRIBUTES, Task.CATEGORIES)
+BATCH_REGIONS = 64
+
+Views = tuple[float, ...]
+Floats = NDArray[np.float64]
+
+
+class RegionPredictor(Protocol):
+    """The part of `model.DynRefer` that is measured."""
+
+    @property
+    def card(self) -> ModelCard:
+        """Name, revision, vocabulary and thresholds."""
+        ...
+
+    def plan_views(self, image_rgb_u8: NDArray[np.uint8], box: Corners) -> ViewPlan:
+        """The views of the image prior."""
+        ...
+
+    def prepare(self, image: NDArray[np.uint8], queries: Sequence[RegionQuery]) -> Sequence[Any]:
+        """Image and queries -> what `run` takes, one per query."""
+        ...
+
+    def run(self, regions: Sequence[Any]) -> Sequence[Any]:
+        """The network; outputs in order."""
+        ...
+
+    def finish(self, region: Any, output: Any) -> RegionDescription:
+        """An output in words and scores."""
+        ...
+
+
+# The t values of one region, given its image (H, W, 3) uint8, its box and its row.
+Chooser = Callable[[RegionPredictor, NDArray[np.uint8], Corners, int], Views]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image and the boxes asked about on it, xyxy pixels. load: reads it, (H, W, 3) uint8 upright RGB.
+
+    name: what messages call it.
+    """
+
+    load: Callable[[], NDArray[np.uint8]]
+    boxes: tuple[Corners, ...]
+    name: str
+
+
+class Regions(Protocol):
+    """R regions, picture by picture."""
+
+    @property
+    def names(self) -> Mapping[Task, tuple[str, ...]]:
+        """The labels that are scored per recognition task, in the order of the columns."""
+        ...
+
+    def __len__(self) -> int:
+        """R."""
+        ...
+
+    def pictures(self) -> Iterable[Picture]:
+        """The images in order; their boxes in order are the R regions."""
+        ...
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked about every region. views: the same t values for all, a policy, or a function of the region."""
+
+    tasks: tuple[Task, ...]
+    views: Views | Literal[ViewPolicy.IMAGE_PRIOR, ViewPolicy.TASK_PRIOR] | Chooser
+
+    def query(self, predictor: RegionPredictor, image: NDArray[np.uint8], box: Corners, row: int) -> RegionQuery:
+        """The query for one region: every label of the tasks, however unlikely."""
+        if self.views is ViewPolicy.TASK_PRIOR:
+            views = None
+        elif self.views is ViewPolicy.IMAGE_PRIOR:
+            # A query without tasks would get these views, but would pay for all four tasks.
+            views = tuple(view.t for view in predictor.plan_views(image, box).views)
+        else:
+            views = self.views if isinstance(self.views, tuple) else self.views(predictor, image, box, row)
+        return RegionQuery(
+            box,
+            tasks=self.tasks,
+            views=views,
+            top_k=max(len(names) for names in predictor.card.vocabulary.values()),
+            thresholds={task: -float("inf") for task in RECOGNITION},
+        )
+
+
+class Answers:
+    """What was said of R regions, row by row.
+
+    scores, probabilities: task -> (R, N) float64 in the order of the regions' names; raw values, and calibrated
+    ones in [0, 1]. captions, caption_scores, logprobs: R texts, the scores that the model gives them, and the mean
+    log-probabilities of their tokens; none where captions were not asked for.
+    """
+
+    def __init__(self, tasks: Sequence[Task], regions: Regions) -> None:
+        """No row is filled yet."""
+        names = {task: known for task, known in regions.names.items() if task in tasks}
+        self._column = {task: {name: i for i, name in enumerate(known)} for task, known in names.items()}
+        self.scores = {task: np.full((len(regions), len(known)), -np.inf) for task, known in names.items()}
+        self.probabilities = {task: np.zeros((len(regions), len(known))) for task, known in names.items()}
+        self.captions: list[str] = []
+        self.caption_scores: list[float] = []
+        self.logprobs: list[float] = []
+
+    def add(self, row: int, found: RegionDescription) -> None:
+        """Fill a row; rows come in order."""
+        for task, columns in self._column.items():
+            for label in getattr(found, task.value):
+                column = columns.get(label.name)
+                if column is not None:  # a model may know more words than are scored
+                    self.scores[task][row, column] = label.score
+                    self.probabilities[task][row, column] = label.probability
+        if found.caption is not None:
+            self.captions.append(found.caption.text)
+            self.caption_scores.append(found.caption.score)
+            self.logprobs.append(found.caption.logprob_mean)
+
+
+def ask(
+    predictor: RegionPredictor,
+    regions: Regions,
+    questions: Sequence[Question],
+    title: str,
+    *,
+    batch_regions: int = BATCH_REGIONS,
+    readers: int = 1,
+) -> list[Answers]:
+    """Put every question to every region, in batches that reach across images; the answers per question.
+
+    Questions that are asked together share their view encodings, above all t = 0. readers: threads that read images
+    and cut views while the network works.
+    """
+    answers = [Answers(question.tasks, regions) for question in questions]
+    asked = 0
+    with tqdm(total=len(regions) * len(questions), desc=title, unit="answer", disable=None) as bar:
+        for batch in _batches(_prepared(predictor, regions, questions, readers), batch_regions):
+            for region, output in zip(batch, predictor.run(batch), strict=True):
+                row, which = divmod(asked, len(questions))
+                answers[which].add(row, predictor.finish(region, output))
+                asked += 1
+            bar.update(len(batch))
+    return answers
+
+
+def _prepared(
+    predictor: RegionPredictor, regions: Regions, questions: Sequence[Question], readers: int
+) -> Iterator[Any]:
+    """Prepared regions in order, a few pictures ahead of who takes them."""
+
+    def prepare(picture: Picture, first: int) -> Sequence[Any]:
+        image = picture.load()
+        rows = enumerate(picture.boxes, first)
+        try:
+            queries = [each.query(predictor, image, box, row) for row, box in rows for each in questions]
+            return predictor.prepare(image, queries)
+        except QueryError as error:
+            raise DataError(f"{picture.name}: {error}") from error
+
+    ahead: deque[Future[Sequence[Any]]] = deque()
+    first = 0
+    with ThreadPoolExecutor(readers) as pool:
+        try:
+            for picture in regions.pictures():
+                ahead.append(pool.submit(prepare, picture, first))
+                first += len(picture.boxes)
+                if len(ahead) > 2 * readers:
+                    yield from ahead.popleft().result()
+            while ahead:
+                yield from ahead.popleft().result()
+        finally:  # the first error is enough: the pictures behind it need not be read
+            for future in ahead:
+                future.cancel()
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    remaining = iter(items)
+    while batch := list(itertools.islice(remaining, size)):
+        yield batch
+
+
+def check_names(predictor: RegionPredictor, names: Mapping[Task, tuple[str, ...]], whose: str) -> None:
+    """Raise `DataError` where the model cannot say what is asked of it; whose: "the drawn world", "data.json"."""
+    for task, known in names.items():
+        missing = sorted(set(known) - set(predictor.card.vocabulary[task.value]))
+        if missing:
+            more = f" and {len(missing) - 1} more." if missing[1:] else "."
+            raise DataError(f"{predictor.card.name} does not know {whose}: its {task.value} lack {missing[0]!r}{more}")

@@ -1,0 +1,258 @@
+"""The jobs of `dynrefer evaluate`, from its options to what is printed: drawn scenes, tuning, labelled data, views."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dynrefer.model.geometry import BoxFormat
+from dynrefer.model.loading import EMBEDDED
+from dynrefer.model.records import Task
+from dynrefer.workbench.data.annotations import read_data, read_proposals
+from dynrefer.workbench.data.labelled import LabelledData
+from dynrefer.workbench.evaluation.benchmark import Benchmark
+from dynrefer.workbench.evaluation.data import TASK_OF, check_measurable, labelled_for, measure_benchmark, predict
+from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
+from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.evaluation.inference import BATCH_REGIONS, check_names
+from dynrefer.workbench.evaluation.predictions import Prediction, named_categories, read_predictions, write_predictions
+from dynrefer.workbench.evaluation.report.report import ready, write_result, write_study
+from dynrefer.workbench.evaluation.report.tables import text_table
+from dynrefer.workbench.evaluation.scenes import MAIN_REGIONS, measure
+from dynrefer.workbench.evaluation.tune import SWEEP_REGIONS, apply_tuning, tune
+from dynrefer.workbench.evaluation.view_study import (
+    STUDY_REGIONS,
+    LabelledSubject,
+    SceneSubject,
+    Subject,
+    ViewStudy,
+    study_views,
+)
+from dynrefer.workbench.scenes.artwork import SpritePack, default_cache
+from dynrefer.workbench.scenes.world import World
+
+if TYPE_CHECKING:
+    from dynrefer.model import DynRefer
+
+Result = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was asked for on the command line; checked there. task: the name of a `Benchmark`. box_format: of a
+    `BoxFormat`, or None for the layout's own."""
+
+    model: str = "embedded"
+    device: str = "auto"
+    scenes_seed: int = 0
+    regions: int | None = None
+    out: Path | None = None
+    tune: Path | None = None
+    apply: bool = False
+    data: Path | None = None
+    images: Path | None = None
+    captions: Path | None = None
+    box_format: str | None = None
+    proposals: Path | None = None
+    task: str | None = None
+    predictions: Path | None = None
+    save_predictions: Path | None = None
+    image_prior: bool = False
+    batch_regions: int = BATCH_REGIONS
+    sweep_views: bool = False
+
+    @property
+    def readers(self) -> int:
+        """Threads that read images while the network works."""
+        return max(1, min(8, (os.cpu_count() or 1) // 2))
+
+    def load(self, directory: Path | None = None) -> DynRefer:
+        """The model, or that in another directory. Saved predictions are measured without loading torch."""
+        from dynrefer.model import DynRefer
+
+        return DynRefer.load(directory or self.model, device=self.device)
+
+    def labelled(self) -> LabelledData:
+        """What `data` holds."""
+        assert self.data is not None
+        box_format = BoxFormat(self.box_format) if self.box_format else None
+        return read_data(self.data, self.images, box_format=box_format, captions=self.captions)
+
+
+def run(options: Options) -> tuple[Result, str]:
+    """Do the job; the result as plain data and as text. Raises `ModelError` for what cannot be honoured."""
+    if options.out:
+        ready(options.out)
+    job: Callable[[Options], tuple[Result, str]] = _measure_scenes
+    if options.tune:
+        job = _tune
+    elif options.sweep_views:
+        job = _study
+    elif options.data:
+        job = _measure_data
+    return job(options)
+
+
+def _measure_scenes(options: Options) -> tuple[Result, str]:
+    found = measure(
+        options.load(),
+        World.load(),
+        scenes_seed=options.scenes_seed,
+        art_cache=default_cache(),
+        regions=options.regions or MAIN_REGIONS,
+        directory=_directory(options),
+    )
+    if options.out:
+        _say_written(write_result(options.out, "scenes", found.result, found.curves))
+    return found.result, text_table(found.result)
+
+
+def _tune(options: Options) -> tuple[Result, str]:
+    assert options.tune is not None
+    directory = _directory(options)
+    tuning = tune(
+        directory,
+        options.load,
+        scenes_seed=options.scenes_seed,
+        regions=options.regions or SWEEP_REGIONS,
+    )
+    options.tune.write_text(json.dumps(tuning.fragment, indent=2) + "\n")
+    if options.apply:
+        apply_tuning(directory, tuning.fragment)
+    result = {**tuning.fragment, "quality": tuning.quality}
+    return result, text_table(result)
+
+
+def _directory(options: Options) -> Path:
+    return EMBEDDED if options.model == "embedded" else Path(options.model)
+
+
+def _measure_data(options: Options) -> tuple[Result, str]:
+    assert options.task is not None
+    benchmark = Benchmark(options.task)
+    labelled = _some(labelled_for(benchmark, options.labelled()), options)
+    check_measurable(benchmark, labelled)
+    if options.predictions:
+        predictions = _chosen(read_predictions(options.predictions), labelled, options)
+        labelled = labelled.competing(named_categories(predictions))
+        about: dict[str, Any] = {"predictions": options.predictions.name}
+    else:
+        labelled, predictions, about = _ask(benchmark, labelled, options)
+    found = measure_benchmark(benchmark, labelled, predictions)
+    result = {**found.result, **about}
+    if options.out:
+        _say_written(write_result(options.out, benchmark.value, result, found.curves))
+    return result, text_table(result)
+
+
+def _ask(
+    benchmark: Benchmark, labelled: LabelledData, options: Options
+) -> tuple[LabelledData, list[Prediction], dict[str, Any]]:
+    """The data as they are measured, the model's answers, and what the result says of them."""
+    about: dict[str, Any] = {}
+    boxes = None
+    if options.proposals:
+        found = read_proposals(options.proposals, labelled)
+        boxes = found.keep([box for box in found.regions if box.image in labelled.by_image], "a labelled image")
+        about["proposals"] = options.proposals.name
+    model = options.load()
+    labelled = labelled.competing(model.card.vocabulary[Task.CATEGORIES])
+    predictions = predict(
+        model,
+        benchmark,
+        boxes or labelled,
+        image_prior=options.image_prior,
+        batch_regions=options.batch_regions,
+        readers=options.readers,
+    )
+    if boxes:  # a detector's boxes have no labels
+        predictions = [each.model_copy(update={"region": None}) for each in predictions]
+    about |= {
+        "model": model.card.name,
+        "revision": model.card.revision,
+        "views": "image prior" if options.image_prior else "task prior",
+    }
+    if options.save_predictions:
+        write_predictions(options.save_predictions, predictions)
+    return labelled, predictions, about
+
+
+def _study(options: Options) -> tuple[Result, str]:
+    model = options.load()
+    subjects = _scenes(options, model) if options.data is None else _labelled(options, model)
+    studies: list[ViewStudy] = [
+        study_views(model, subject, batch_regions=options.batch_regions, readers=options.readers)
+        for subject in subjects
+    ]
+    study = studies[0]
+    for other in studies[1:]:
+        study = study.joined(other)
+    result = {
+        **study.plain(),
+        "regions": {_name(subject): len(subject.regions) for subject in subjects},
+        "views_of_the_model": model.card.num_views,
+        "model": model.card.name,
+        "revision": model.card.revision,
+        **({"scenes_seed": options.scenes_seed} if options.data is None else {"data": options.data.name}),
+    }
+    if options.out:
+        _say_written(write_study(options.out, "views", result, study))
+    return result, study.markdown()
+
+
+def _scenes(options: Options, model: DynRefer) -> list[Subject]:
+    world = World.load()
+    check_vocabulary(model, world)
+    regions = RegionSet.draw(
+        world, SpritePack.load(), "test", scenes_seed=options.scenes_seed, regions=options.regions or STUDY_REGIONS
+    )
+    return [SceneSubject(regions, model.card.thresholds["tags"])]
+
+
+def _labelled(options: Options, model: DynRefer) -> list[Subject]:
+    """The benchmark that was asked for, else all that the data know the truth of."""
+    data = options.labelled().competing(model.card.vocabulary[Task.CATEGORIES])
+    if options.task:
+        return [_subject(Benchmark(options.task), data, options, model)]
+    subjects: list[Subject] = []
+    for benchmark in (Benchmark.CAPTIONS, Benchmark.ATTRIBUTES, Benchmark.RECOGNITION):
+        try:
+            subjects.append(_subject(benchmark, data, options, model))
+        except DataError as error:
+            print(f"not studied: {error}", file=sys.stderr)
+    if not subjects:
+        raise DataError(f"{data.source} holds neither captions nor attributes nor categories to judge by.")
+    return subjects
+
+
+def _subject(benchmark: Benchmark, data: LabelledData, options: Options, model: DynRefer) -> Subject:
+    limited = replace(options, regions=options.regions or STUDY_REGIONS)
+    regions = _some(labelled_for(benchmark, data), limited)
+    regions.check_images()
+    task = TASK_OF[benchmark]
+    check_names(model, {asked: names for asked, names in regions.names.items() if asked is task}, regions.source)
+    return LabelledSubject(benchmark, regions, (task,))
+
+
+def _name(subject: Subject) -> str:
+    return subject.benchmark.value if isinstance(subject, LabelledSubject) else "test"
+
+
+def _some(data: LabelledData, options: Options) -> LabelledData:
+    return data.sample(options.regions) if options.regions else data
+
+
+def _chosen(predictions: list[Prediction], data: LabelledData, options: Options) -> list[Prediction]:
+    """Those on the images that `--regions` left; all of them without it, so that a stranger's are noticed."""
+    if options.regions is None:
+        return predictions
+    return [each for each in predictions if each.image in data.by_image or each.image not in data.images]
+
+
+def _say_written(paths: list[Path]) -> None:
+    print("written: " + ", ".join(str(path) for path in paths), file=sys.stderr)

@@ -1,0 +1,157 @@
+"""Dense captions: mean average precision over thresholds of overlap and of caption quality.
+
+The measure of DenseCap (Johnson et al., arXiv 1511.07571, section 4.3) as the released code of DynRefer computes it:
+true boxes that overlap by 0.7 or more are merged into one box with several references; a described box, best score
+first, claims the merged box that it overlaps most, once; it is right at a pair of thresholds if it claimed its box,
+overlaps it by the one and its METEOR is above the other; the average precision is that of the highest precision at or
+beyond 100 recalls 0, .01, ..., .99; the figure is the mean over 5 x 6 pairs.
+
+Letters: G true boxes, M merged ones, D described boxes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynrefer.workbench.data.labelled import Id, LabelledRegion
+from dynrefer.workbench.evaluation.metrics.curves import Curve
+from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
+from dynrefer.workbench.evaluation.predictions import DenseCaption
+
+Floats = NDArray[np.float64]
+# Captions and their references -> a figure for all, and one per caption: `java.meteor_scores`.
+Scorer = Callable[[Sequence[str], Sequence[Sequence[str]]], tuple[float, Floats]]
+
+OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7)
+METEORS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25)
+MERGE_OVERLAP = 0.7
+RECALLS = np.arange(100) / 100
+
+
+@dataclass(frozen=True)
+class DenseFigures:
+    """mean: over the 30 pairs. boxes_alone: over the overlaps, whatever the captions say. by_pair: (overlap, METEOR)
+    -> average precision. curves: precision over recall per overlap, at the middle METEOR threshold."""
+
+    mean: float
+    boxes_alone: float
+    by_pair: Mapping[tuple[float, float], float]
+    curves: Mapping[str, Curve]
+
+    @property
+    def estimate(self) -> Estimate:
+        """`mean`; how far it would move on other images is not estimated."""
+        return Estimate(self.mean)
+
+
+@dataclass(frozen=True)
+class _Claims:
+    """Of D described boxes, best first: overlap with the box that each is compared with, whether it claimed it, and
+    its METEOR. truths: how many merged boxes there are."""
+
+    overlap: Floats
+    claimed: NDArray[np.bool_]
+    meteor: Floats
+    truths: int
+
+
+def dense_figures(truth: Sequence[LabelledRegion], found: Sequence[DenseCaption], scorer: Scorer) -> DenseFigures:
+    """Measure described boxes against labelled ones, image by image.
+
+    An image without labelled boxes is left out, as in the released code; one without described boxes counts as missed,
+    where the released code leaves it out.
+    """
+    claims = _claims(truth, found, scorer)
+    by_pair = {}
+    curves = {}
+    for overlap in OVERLAPS:
+        for meteor in METEORS:
+            curve = _curve(claims, overlap, meteor)
+            by_pair[overlap, meteor] = _average_precision(curve)
+            if meteor == METEORS[len(METEORS) // 2]:
+                curves[f"overlap {overlap:g}, METEOR {meteor:g}"] = curve
+    alone = [_average_precision(_curve(claims, overlap, -1.0)) for overlap in OVERLAPS]
+    return DenseFigures(float(np.mean(list(by_pair.values()))), float(np.mean(alone)), by_pair, curves)
+
+
+def _claims(truth: Sequence[LabelledRegion], found: Sequence[DenseCaption], scorer: Scorer) -> _Claims:
+    true_of, found_of = _by_image(truth), _dense_by_image(found)
+    rows: list[tuple[float, float, bool, str, Sequence[str]]] = []  # score, overlap, claimed, caption, references
+    truths = 0
+    for image, regions in true_of.items():
+        boxes, references = merged_boxes(
+            np.array([region.box for region in regions]), [region.captions for region in regions]
+        )
+        truths += len(boxes)
+        used: set[int] = set()
+        described = sorted(found_of.get(image, ()), key=lambda each: -each.score)
+        if not described:
+            continue
+        overlaps = box_overlaps(np.array([each.region.box for each in described]), boxes)
+        for each, row in zip(described, overlaps, strict=True):
+            best = int(row.argmax())
+            touches = bool(row[best] > 0)
+            claimed = touches and best not in used
+            used |= {best} if claimed else set()
+            rows.append((each.score, float(row[best]), claimed, each.text, references[best] if touches else ()))
+    rows.sort(key=lambda row: -row[0])
+    _, meteor = scorer([row[3] for row in rows], [row[4] for row in rows])
+    overlap = np.array([row[1] for row in rows])
+    return _Claims(overlap, np.array([row[2] for row in rows], dtype=np.bool_), meteor, truths)
+
+
+def _by_image(regions: Sequence[LabelledRegion]) -> dict[Id, list[LabelledRegion]]:
+    found: dict[Id, list[LabelledRegion]] = {}
+    for region in regions:
+        found.setdefault(region.image, []).append(region)
+    return found
+
+
+def _dense_by_image(captions: Sequence[DenseCaption]) -> dict[Id, list[DenseCaption]]:
+    found: dict[Id, list[DenseCaption]] = {}
+    for each in captions:
+        found.setdefault(each.region.image, []).append(each)
+    return found
+
+
+def merged_boxes(boxes: Floats, captions: Sequence[Sequence[str]]) -> tuple[Floats, list[tuple[str, ...]]]:
+    """Boxes that overlap by `MERGE_OVERLAP` or more as one: (G, 4) -> their means (M, 4), all their captions.
+
+    The box with most such neighbours gathers them first, and so on among those that are left.
+    """
+    near = box_overlaps(boxes, boxes) >= MERGE_OVERLAP
+    left = np.ones(len(boxes), dtype=np.bool_)
+    means, texts = [], []
+    while left.any():
+        among = near & left[:, None] & left[None, :]
+        members = np.flatnonzero(among[int(among.sum(axis=0).argmax())])
+        means.append(boxes[members].mean(axis=0))
+        texts.append(tuple(text for member in members.tolist() for text in captions[member]))
+        left[members] = False
+    return np.stack(means), texts
+
+
+def box_overlaps(first: Floats, second: Floats) -> Floats:
+    """Intersection over union of xyxy boxes, (D, 4) and (M, 4) -> (D, M)."""
+    low = np.maximum(first[:, None, :2], second[None, :, :2])
+    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (first, second)]
+    overlaps: Floats = shared / (areas[0][:, None] + areas[1][None, :] - shared)
+    return overlaps
+
+
+def _curve(claims: _Claims, overlap: float, meteor: float) -> Curve:
+    right = claims.claimed & (claims.overlap >= overlap) & (claims.meteor > meteor)
+    hits = np.cumsum(right)
+    return Curve(recall=hits / claims.truths, precision=hits / np.arange(1, len(right) + 1))
+
+
+def _average_precision(curve: Curve) -> float:
+    """The mean over `RECALLS` of the highest precision at or beyond each."""
+    best_beyond = np.append(np.maximum.accumulate(curve.precision[::-1])[::-1], 0.0)
+    return float(best_beyond[np.searchsorted(curve.recall, RECALLS)].mean())

@@ -1,0 +1,196 @@
+"""Saved answers: one JSON object per line, so that a run can be measured again, or elsewhere, without the model.
+
+A line names its region as the data do, and then holds what the service answers about a region:
+{"region": 7, "image": 1, "box": [10, 20, 60, 80], "caption": {"text": "a red dog", "score": 0.4},
+"attributes": [{"name": "color:red", "score": 0.9, "probability": 0.8}], "categories": [...]}
+`score` beside `box` is the detector's. `probability` may be missing; then there is no calibration plot.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from dynrefer.model.records import Task
+from dynrefer.workbench.data.json_files import read_lines, valid
+from dynrefer.workbench.data.labelled import Id, LabelledData, LabelledRegion
+from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.evaluation.inference import Answers
+
+
+class SavedLabel(BaseModel):
+    """One attribute or category: `score` as the model ranks it, `probability` calibrated."""
+
+    name: str
+    score: float
+    probability: float | None = None
+
+
+class SavedCaption(BaseModel):
+    """A caption; `score`, as the model gives it, orders dense captions whose boxes have none."""
+
+    text: str
+    score: float | None = None
+
+
+class Prediction(BaseModel):
+    """One line. region: the annotation's id; may be missing for dense captions, whose boxes are a detector's."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    image: Id
+    region: Id | None = None
+    box: tuple[float, float, float, float] | None = None
+    score: float | None = None
+    caption: SavedCaption | None = None
+    attributes: list[SavedLabel] | None = None
+    categories: list[SavedLabel] | None = None
+
+    @field_validator("caption", mode="before")
+    @classmethod
+    def _plain_text(cls, value: object) -> object:
+        """A caption may be its text alone."""
+        return {"text": value} if isinstance(value, str) else value
+
+
+def read_predictions(path: Path) -> list[Prediction]:
+    """The lines of a file. Raises `DataError`: no such file, none in it, or a line that is not a prediction."""
+    found = [valid(Prediction, raw, where) for where, raw in read_lines(path)]
+    if not found:
+        raise DataError(f"{path} holds no predictions; it needs one JSON object per line.")
+    return found
+
+
+def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
+    """Write the file whole or not at all. Raises `DataError` where it cannot be written."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            for each in predictions:
+                file.write(each.model_dump_json(exclude_none=True) + "\n")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}.") from error
+
+
+@dataclass(frozen=True)
+class DenseCaption:
+    """A described box of a detector; score orders them, higher first."""
+
+    region: LabelledRegion
+    score: float
+    text: str
+
+
+def predictions_from(data: LabelledData, answers: Answers) -> list[Prediction]:
+    """What was just answered about the regions of `data`, ready to be saved."""
+    found = []
+    for row, region in enumerate(data.regions):
+        labels = {task.value: _saved_labels(data, answers, task, row) for task in answers.scores}
+        caption = None
+        if answers.captions:
+            caption = SavedCaption(text=answers.captions[row], score=answers.caption_scores[row])
+        found.append(
+            Prediction(
+                region=region.id, image=region.image, box=region.box, score=region.score, caption=caption, **labels
+            )
+        )
+    return found
+
+
+def _saved_labels(data: LabelledData, answers: Answers, task: Task, row: int) -> list[SavedLabel]:
+    rows = zip(data.names[task], answers.scores[task][row], answers.probabilities[task][row], strict=True)
+    return [SavedLabel(name=name, score=float(s), probability=round(float(p), 6)) for name, s, p in rows]
+
+
+def named_categories(predictions: Sequence[Prediction]) -> list[str]:
+    """Every category that the predictions score, in the order in which they are first met."""
+    return list(dict.fromkeys(label.name for each in predictions for label in each.categories or ()))
+
+
+def captions_for(data: LabelledData, predictions: Sequence[Prediction]) -> list[str]:
+    """A caption per region of `data`. Raises `DataError` where a prediction is missing or has none."""
+    return [_having(each, each.caption, "caption").text for each in _aligned(data, predictions)]
+
+
+def answers_for(data: LabelledData, predictions: Sequence[Prediction], task: Task) -> Answers:
+    """Scores and probabilities of attributes or categories per region of `data`.
+
+    Probabilities are NaN where a prediction has none. Raises `DataError` where a prediction or a label is missing.
+    """
+    answers = Answers((task,), data)
+    names = data.names[task]
+    for row, each in enumerate(_aligned(data, predictions)):
+        labels = {label.name: label for label in _having(each, getattr(each, task.value), task.value)}
+        for column, name in enumerate(names):
+            if name not in labels:
+                raise DataError(
+                    f"the prediction for region {each.region!r} has no score for {name!r} among its {task.value}."
+                )
+            answers.scores[task][row, column] = labels[name].score
+            probability = labels[name].probability
+            answers.probabilities[task][row, column] = np.nan if probability is None else probability
+    return answers
+
+
+def dense_captions_for(data: LabelledData, predictions: Sequence[Prediction]) -> list[DenseCaption]:
+    """Described boxes; the box may come from the prediction or, by its region's id, from `data`. Raises `DataError`."""
+    return list(_dense(data, predictions))
+
+
+def _dense(data: LabelledData, predictions: Sequence[Prediction]) -> Iterator[DenseCaption]:
+    known = {region.id: region for region in data.regions}
+    for place, each in enumerate(predictions, 1):
+        if each.image not in data.images:
+            raise DataError(f"prediction {place}: image {each.image!r} is not among the images of {data.source}.")
+        box = each.box
+        if box is None and each.region in known:
+            box = known[each.region].box
+        if box is None:
+            raise DataError(f"prediction {place} has no box.")
+        caption = _having(each, each.caption, "caption")
+        score = each.score if each.score is not None else caption.score
+        if score is None:
+            raise DataError(f"prediction {place} has no score; dense captions are ranked by it.")
+        yield DenseCaption(LabelledRegion(place, each.image, box), score, caption.text)
+
+
+def _aligned(data: LabelledData, predictions: Sequence[Prediction]) -> list[Prediction]:
+    """One prediction per region, in the order of `data`."""
+    by_region: dict[Id, Prediction] = {}
+    for place, each in enumerate(predictions, 1):
+        if each.image not in data.images:
+            raise DataError(f"prediction {place}: image {each.image!r} is not among the images of {data.source}.")
+        if each.region is None:
+            raise DataError(f"prediction {place} names no region; it needs the id of an annotation of {data.source}.")
+        if each.region in by_region:
+            raise DataError(f"prediction {place}: region {each.region!r} is predicted twice.")
+        by_region[each.region] = each
+    return [_of_region(region, by_region, data.source) for region in data.regions]
+
+
+def _of_region(region: LabelledRegion, by_region: Mapping[Id, Prediction], source: str) -> Prediction:
+    for name in (region.id, *region.aliases):
+        if name in by_region:
+            found = by_region[name]
+            if found.image != region.image:
+                raise DataError(
+                    f"the prediction for region {name!r} says image {found.image!r}, {source} {region.image!r}."
+                )
+            return found
+    raise DataError(f"there is no prediction for region {region.id!r} of {source}.")
+
+
+def _having(each: Prediction, value: Any, what: str) -> Any:
+    if value is None:
+        raise DataError(
+            f"the prediction for region {each.region!r} of image {each.image!r} has no {what}; was it saved with "
+            "another --task?"
+        )
+    return value

@@ -1,0 +1,64 @@
+"""What `--out DIR` writes: the result as JSON and as Markdown, and its pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.evaluation.metrics.curves import Curves
+from dynrefer.workbench.evaluation.report.plots import (
+    plot_over_t,
+    plot_policies,
+    plot_precision_recall,
+    plot_reliability,
+    save,
+)
+from dynrefer.workbench.evaluation.report.tables import markdown_table
+from dynrefer.workbench.evaluation.view_study import ViewStudy
+
+
+def write_result(out: Path, name: str, result: Mapping[str, Any], curves: Curves) -> list[Path]:
+    """NAME.json (curves included), NAME.md, and a picture of each kind of curve that there is; the paths written."""
+    _write(out / f"{name}.json", json.dumps({**result, "curves": curves.plain()}, indent=1) + "\n")
+    pictures = {}
+    if curves.precision_recall:
+        pictures["precision_recall"] = plot_precision_recall(curves.precision_recall, name)
+    if curves.reliability:
+        pictures["calibration"] = plot_reliability(curves.reliability, name)
+    for kind, figure in pictures.items():
+        save(figure, out / f"{name}_{kind}.png")
+    links = "".join(f"\n![{kind.replace('_', ' and ')}]({name}_{kind}.png)\n" for kind in pictures)
+    _write(out / f"{name}.md", f"# {name}\n\n{markdown_table(result)}{links}")
+    return [out / f"{name}.json", out / f"{name}.md", *(out / f"{name}_{kind}.png" for kind in pictures)]
+
+
+def write_study(out: Path, name: str, result: Mapping[str, Any], study: ViewStudy) -> list[Path]:
+    """NAME.json, NAME.md, NAME_over_t.png and NAME_policies.png; the paths written."""
+    _write(out / f"{name}.json", json.dumps(result, indent=1) + "\n")
+    save(plot_over_t(study, "quality over t"), out / f"{name}_over_t.png")
+    save(plot_policies(study, "policies"), out / f"{name}_policies.png")
+    links = f"\n![quality over t]({name}_over_t.png)\n\n![policies]({name}_policies.png)\n"
+    about = "".join(f"- {key}: {result[key]}\n" for key in result if key not in ("over_t", "policies"))
+    _write(out / f"{name}.md", f"# {name}\n\n{study.markdown()}\n{about}{links}")
+    return [out / f"{name}{ending}" for ending in (".json", ".md", "_over_t.png", "_policies.png")]
+
+
+def ready(out: Path) -> Path:
+    """The folder, made where it is missing; raises `DataError` before any work where that is not possible."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / ".writable").touch()
+        (out / ".writable").unlink()
+    except OSError as error:
+        raise DataError(f"cannot write into --out {out}: {error.strerror}.") from error
+    return out
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}.") from error

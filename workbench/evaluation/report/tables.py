@@ -1,0 +1,82 @@
+"""Figures as plain data and as tables, for JSON, for people and for a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
+
+_ERRORS = "standard_errors"
+_MOST_ON_A_LINE = 8
+
+
+def plain_value(value: float | None) -> float | None:
+    """Rounded; None for what a small sample left undefined, because JSON knows no NaN."""
+    return None if value is None or np.isnan(value) else round(float(value), 4)
+
+
+def plain_values(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """`plain_value` of each."""
+    return {name: plain_value(value) for name, value in values.items()}
+
+
+def plain_figures(figures: Mapping[str, Estimate]) -> dict[str, Any]:
+    """name -> value, and under "standard_errors" name -> error."""
+    values = plain_values({name: figure.value for name, figure in figures.items()})
+    errors = plain_values({name: figure.error for name, figure in figures.items()})
+    return {**values, _ERRORS: errors}
+
+
+def text_table(result: Mapping[str, Any]) -> str:
+    """Figures with their standard errors in columns, what else there is below them."""
+    width = max(len(name) for name in result)
+    lines = []
+    for name, error in result.get(_ERRORS, {}).items():
+        value = result[name]
+        spread = "" if error is None else f"  ± {error:.3f}"
+        lines.append(f"{name:<{width}}  " + ("not measured" if value is None else f"{value:7.3f}{spread}"))
+    lines += [f"{name:<{width}}  {_line(value)}" for name, value in _rest(result).items()]
+    return "\n".join(lines)
+
+
+def markdown_table(result: Mapping[str, Any]) -> str:
+    """The same as a Markdown table, and the rest as a list below it."""
+    lines = ["| measure | value | standard error |", "|---|---|---|"]
+    for name, error in result.get(_ERRORS, {}).items():
+        value = result[name]
+        shown = "not measured" if value is None else f"{value:.4f}"
+        lines.append(f"| {name} | {shown} | {'' if error is None else f'{error:.4f}'} |")
+    lines += ["", *(f"- {name}: {_line(value)}" for name, value in _rest(result).items())]
+    return "\n".join(lines) + "\n"
+
+
+def grid_table(rows: Mapping[str, Mapping[str, Estimate]], corner: str) -> str:
+    """A Markdown table of estimates, row name -> column name -> estimate; an empty cell where there is none."""
+    columns = list(dict.fromkeys(column for cells in rows.values() for column in cells))
+    lines = [f"| {corner} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for name, cells in rows.items():
+        lines.append(f"| {name} | {' | '.join(_cell(cells.get(column, Estimate())) for column in columns)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(figure: Estimate) -> str:
+    value, error = plain_value(figure.value), plain_value(figure.error)
+    if value is None:
+        return ""
+    return f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")
+
+
+def _rest(result: Mapping[str, Any]) -> dict[str, Any]:
+    errors = result.get(_ERRORS, {})
+    return {name: value for name, value in result.items() if name not in errors and name != _ERRORS}
+
+
+def _line(value: object) -> str:
+    if not isinstance(value, Mapping):
+        return str(value)
+    if len(value) > _MOST_ON_A_LINE:
+        return f"{len(value)} values, in the JSON"
+    return ", ".join(f"{name} {each}" for name, each in value.items())
