@@ -18,14 +18,14 @@ import torch
 
 from benchmarks.machine import ROOT, gemm_gflops, median_seconds, provenance
 from dynrefer.model import DynRefer, RegionQuery, Task
-from dynrefer.model.benchmark.agreement import measure_agreement
-from dynrefer.model.benchmark.attention import measure_attention
-from dynrefer.model.benchmark.company import measure_company
-from dynrefer.model.benchmark.model_speed import DTYPES, Plan, measure_model
-from dynrefer.model.benchmark.repeats import measure_repeats
-from dynrefer.model.benchmark.start import measure_start
-from dynrefer.model.benchmark.tables import count_presets, heading, model_table
 from dynrefer.model.pixels import upright_pixels
+from dynrefer.workbench.profiling.attention import measure_attention
+from dynrefer.workbench.profiling.batch_invariance import measure_company
+from dynrefer.workbench.profiling.cache_savings import measure_repeats
+from dynrefer.workbench.profiling.dtype_agreement import measure_agreement
+from dynrefer.workbench.profiling.model_speed import DTYPES, Plan, measure_model
+from dynrefer.workbench.profiling.report_tables import count_presets, heading, model_table
+from dynrefer.workbench.profiling.startup import measure_start
 from tests.plain_batch import plain_passes
 
 RESULTS = Path(__file__).parent / "results"

@@ -52,9 +52,9 @@ def fail(sentence: str, code: int = MISTAKE) -> NoReturn:
 
 def _add_workbench() -> None:
     """The commands that stand beside the service; their modules import typer alone until they run."""
-    from dynrefer.model.benchmark.command import bench
     from dynrefer.model.convert.command import convert_command
     from dynrefer.workbench.evaluation.command import evaluate_command
+    from dynrefer.workbench.profiling.command import bench
     from dynrefer.workbench.training.command import train_command
 
     app.command("convert")(convert_command)

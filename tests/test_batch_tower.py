@@ -8,10 +8,10 @@ import torch
 
 from dynrefer.model.answers import Findings
 from dynrefer.model.batch import Memory, Pass, run_passes
-from dynrefer.model.benchmark.workload import Workload, random_model, random_passes
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.network.onednn import AVAILABLE, OneDnnLinear, use_onednn
 from dynrefer.model.records import ALL_TASKS
+from dynrefer.workbench.profiling.workload import Workload, random_model, random_passes
 from tests.network.conftest import perturbed, small_config
 from tests.plain_batch import plain_passes
 

@@ -16,7 +16,7 @@ BESIDE_THE_PREDICTOR = (
     "dynrefer.workbench.training.embedded",
     "dynrefer.workbench.evaluation",
     "dynrefer.model.convert",
-    "dynrefer.model.benchmark",
+    "dynrefer.workbench.profiling",
 )
 # Whoever stands further to the right may import whoever stands further to the left.
 SERVICE_ORDER = (

@@ -9,11 +9,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dynrefer.model.benchmark.workload import Workload, random_config, random_network
 from dynrefer.model.network import beam_search
 from dynrefer.model.network.beam_search import SearchSettings, SpecialTokens
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.network.t5_steps import T5Steps
+from dynrefer.workbench.profiling.workload import Workload, random_config, random_network
 
 META, REGIONS, WORK = torch.device("meta"), 3, Workload()
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dynrefer.model.benchmark.workload import Workload, random_config, random_network
 from dynrefer.model.network.decoders import RecognitionDecoder
 from dynrefer.model.network.dynrefer import DynReferModel
 from dynrefer.model.network.t5_steps import T5Steps
+from dynrefer.workbench.profiling.workload import Workload, random_config, random_network
 
 Found = TypeVar("Found")
 PARTS = ("encode", "represent", "qformer", "tags", "attributes", "categories", "caption")

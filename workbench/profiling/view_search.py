@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from dynrefer.model.benchmark.machine import provenance
-from dynrefer.model.benchmark.tables import heading
 from dynrefer.model.geometry import Box, boxes_towards, integer_crops
 from dynrefer.model.preprocess import cut_views
 from dynrefer.model.views import STEPS, GreyImage, plan_views
+from dynrefer.workbench.profiling.machine import provenance
+from dynrefer.workbench.profiling.report_tables import heading
 
 SIZES = ((640, 480), (4000, 3000))
 VIEW_SIZE = 224

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from dynrefer.model.benchmark.machine import provenance
-from dynrefer.model.benchmark.tables import heading
 from dynrefer.model.predictor import DynRefer
 from dynrefer.model.records import RegionDescription, RegionQuery
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
+from dynrefer.workbench.profiling.machine import provenance
+from dynrefer.workbench.profiling.report_tables import heading
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World
 

@@ -48,8 +48,8 @@ def model_command(
         _one_of(each, DTYPES, "--dtype")
     _one_of(preset, SIZES, "--preset")
     with contextlib.redirect_stdout(sys.stderr):
-        from dynrefer.model.benchmark.model_speed import Plan, measure_model
-        from dynrefer.model.benchmark.workload import Workload
+        from dynrefer.workbench.profiling.model_speed import Plan, measure_model
+        from dynrefer.workbench.profiling.workload import Workload
 
         work = Workload(tokens=tokens, beams=beams)
         plan = Plan(preset, sizes, dtypes, chosen, _set_up(device, threads), repeats, work)
@@ -68,7 +68,7 @@ def counts_command(
 ) -> None:
     """Operations and bytes of every stage for the three presets, and the floor on this machine."""
     with contextlib.redirect_stdout(sys.stderr):
-        from dynrefer.model.benchmark.tables import count_presets
+        from dynrefer.workbench.profiling.report_tables import count_presets
 
         _set_up("cpu", threads)
         report, table = count_presets(regions, tokens, beams)
@@ -90,8 +90,8 @@ def attention_command(
     _one_of(preset, SIZES, "--preset")
     _one_of(dtype, DTYPES, "--dtype")
     with contextlib.redirect_stdout(sys.stderr):
-        from dynrefer.model.benchmark.attention import measure_attention
-        from dynrefer.model.benchmark.model_speed import DTYPES as BY_NAME
+        from dynrefer.workbench.profiling.attention import measure_attention
+        from dynrefer.workbench.profiling.model_speed import DTYPES as BY_NAME
 
         report, table = measure_attention(preset, regions, BY_NAME[dtype], _set_up(device, threads), repeats)
     _answer(report, table, as_json, out)
@@ -109,7 +109,7 @@ def repeats_command(
     """A task asked about a region for the first time, and another task about the same views, with a cache."""
     _one_of(preset, SIZES, "--preset")
     with contextlib.redirect_stdout(sys.stderr):
-        from dynrefer.model.benchmark.repeats import measure_repeats
+        from dynrefer.workbench.profiling.cache_savings import measure_repeats
 
         report, table = measure_repeats(preset, _set_up(device, threads), repeats)
     _answer(report, table, as_json, out)
@@ -120,10 +120,10 @@ def views_command(as_json: AsJson = False, out: Out = None) -> None:
     """Hash search and crops of one region on one core: 640 x 480 and twelve megapixels."""
     # A process of its own: numpy fixes its number of threads when it is first imported, which was long ago here.
     alone = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
-    command = [sys.executable, "-m", "dynrefer.model.benchmark.views"]
+    command = [sys.executable, "-m", "dynrefer.workbench.profiling.view_search"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | alone)
     report = json.loads(done.stdout)
-    from dynrefer.model.benchmark.views import views_table
+    from dynrefer.workbench.profiling.view_search import views_table
 
     _answer(report, views_table(report), as_json, out)
 
@@ -136,7 +136,7 @@ def start_command(
     out: Out = None,
 ) -> None:
     """From the start of `dynrefer serve` to ready, and where the time goes."""
-    from dynrefer.model.benchmark.start import measure_start
+    from dynrefer.workbench.profiling.startup import measure_start
 
     report, table = measure_start(model, repeats)
     _answer(report, table, as_json, out)
@@ -150,7 +150,7 @@ def agreement_command(
 ) -> None:
     """The embedded model in bfloat16 against float32: views, tags above the threshold, captions."""
     with contextlib.redirect_stdout(sys.stderr):
-        from dynrefer.model.benchmark.agreement import measure_agreement
+        from dynrefer.workbench.profiling.dtype_agreement import measure_agreement
 
         report, table = measure_agreement(regions)
     _answer(report, table, as_json, out)
@@ -164,7 +164,7 @@ def company_command(
 ) -> None:
     """Whether the embedded model's numbers depend on the company that a region has in its batch."""
     with contextlib.redirect_stdout(sys.stderr):
-        from dynrefer.model.benchmark.company import measure_company
+        from dynrefer.workbench.profiling.batch_invariance import measure_company
 
         report, table = measure_company(regions)
     _answer(report, table, as_json, out)
@@ -203,6 +203,6 @@ def _answer(report: dict[str, Any], table: str, as_json: bool, out: Path | None)
 
 
 def _model_table(report: dict[str, Any]) -> str:
-    from dynrefer.model.benchmark.tables import model_table
+    from dynrefer.workbench.profiling.report_tables import model_table
 
     return model_table(report)

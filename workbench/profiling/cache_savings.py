@@ -7,10 +7,10 @@ from typing import Any
 import torch
 
 from dynrefer.model.batch import Memory, run_passes
-from dynrefer.model.benchmark.machine import provenance, wait_for
-from dynrefer.model.benchmark.tables import heading
-from dynrefer.model.benchmark.workload import Workload, random_config, random_model, random_passes
 from dynrefer.model.records import Task
+from dynrefer.workbench.profiling.machine import provenance, wait_for
+from dynrefer.workbench.profiling.report_tables import heading
+from dynrefer.workbench.profiling.workload import Workload, random_config, random_model, random_passes
 
 ROOM = 1 << 30
 

@@ -11,17 +11,17 @@ import pytest
 import torch
 
 from dynrefer.model.batch import Memory, run_passes
-from dynrefer.model.benchmark.company import measure_company
-from dynrefer.model.benchmark.counts import Ceilings, Cost, count_costs, floor_seconds
-from dynrefer.model.benchmark.machine import _command
-from dynrefer.model.benchmark.model_speed import ONEDNN, Plan, measure_model
-from dynrefer.model.benchmark.repeats import measure_repeats
-from dynrefer.model.benchmark.start import measure_start
-from dynrefer.model.benchmark.tables import model_table
-from dynrefer.model.benchmark.workload import Workload, random_config, random_model, random_passes
 from dynrefer.model.config import preset
 from dynrefer.model.errors import ModelError
 from dynrefer.model.records import ALL_TASKS
+from dynrefer.workbench.profiling.batch_invariance import measure_company
+from dynrefer.workbench.profiling.cache_savings import measure_repeats
+from dynrefer.workbench.profiling.machine import _command
+from dynrefer.workbench.profiling.model_speed import ONEDNN, Plan, measure_model
+from dynrefer.workbench.profiling.operation_counts import Ceilings, Cost, count_costs, floor_seconds
+from dynrefer.workbench.profiling.report_tables import model_table
+from dynrefer.workbench.profiling.startup import measure_start
+from dynrefer.workbench.profiling.workload import Workload, random_config, random_model, random_passes
 from tests.plain_batch import plain_passes
 
 ROOT = Path(__file__).parent.parent.parent

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynrefer.model.answers import Findings
-from dynrefer.model.benchmark.machine import provenance
-from dynrefer.model.benchmark.tables import heading
 from dynrefer.model.predictor import DynRefer
 from dynrefer.model.records import RegionQuery
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
+from dynrefer.workbench.profiling.machine import provenance
+from dynrefer.workbench.profiling.report_tables import heading
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World
 

@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from dynrefer.model.benchmark.counts import Ceilings, count_costs, floor_seconds
-from dynrefer.model.benchmark.machine import copy_gb_s, gemm_gflops, provenance
-from dynrefer.model.benchmark.workload import Workload
 from dynrefer.model.config import PRESETS
+from dynrefer.workbench.profiling.machine import copy_gb_s, gemm_gflops, provenance
+from dynrefer.workbench.profiling.operation_counts import Ceilings, count_costs, floor_seconds
+from dynrefer.workbench.profiling.workload import Workload
 
 
 def heading(report: dict[str, Any]) -> str:

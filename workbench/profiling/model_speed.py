@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from dynrefer.model.batch import BatchResult, Memory, Pass, run_passes
-from dynrefer.model.benchmark.counts import Ceilings, count_costs, floor_seconds
-from dynrefer.model.benchmark.machine import copy_gb_s, gemm_gflops, onednn_gflops, provenance, wait_for
-from dynrefer.model.benchmark.workload import Workload, random_config, random_model, random_passes
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.records import ALL_TASKS, Task
+from dynrefer.workbench.profiling.machine import copy_gb_s, gemm_gflops, onednn_gflops, provenance, wait_for
+from dynrefer.workbench.profiling.operation_counts import Ceilings, count_costs, floor_seconds
+from dynrefer.workbench.profiling.workload import Workload, random_config, random_model, random_passes
 
 Reference = Callable[[LoadedModel, Sequence[Pass]], object]
 # Seconds of the official code on an idle machine with two cores and a product rate of 197 GFLOP/s: medium preset,

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dynrefer.model.benchmark.machine import provenance
-from dynrefer.model.benchmark.tables import heading
 from dynrefer.model.errors import ModelError
+from dynrefer.workbench.profiling.machine import provenance
+from dynrefer.workbench.profiling.report_tables import heading
 
 PATIENCE_S = 120.0
 POLL_S = 0.005

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from dynrefer.model.benchmark.attention import (
+from dynrefer.workbench.profiling.attention import (
     EAGER,
     KERNELS,
     META,
@@ -17,7 +17,7 @@ from dynrefer.model.benchmark.attention import (
     attention_calls,
     measure_attention,
 )
-from dynrefer.model.benchmark.workload import Workload, random_config, random_network
+from dynrefer.workbench.profiling.workload import Workload, random_config, random_network
 
 REGIONS = 2
 
