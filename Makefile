@@ -71,7 +71,7 @@ lock: $(VENV)/.dev ## resolve the image's Python packages anew, with hashes
 	$(BIN)/python docker/lock.py
 
 contract: $(VENV)/.dev ## have schemathesis ask the running service at length
-	$(BIN)/python -m tests.service.contract --examples 2000
+	$(BIN)/python -m tests.service.api.contract --examples 2000
 
 fuzz: $(VENV)/.dev ## send damaged pictures and requests to the running service at length
 	$(BIN)/python -m benchmarks.fuzz

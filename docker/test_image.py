@@ -172,7 +172,7 @@ def test_holds_no_build_tools(served: Container) -> None:
 def test_nothing_is_compiled_at_the_start(served: Container) -> None:
     """Python could not write down what it compiles: the file system is read-only."""
     code = (
-        "import os, sys, torch, transformers, dynrefer.model.predictor, dynrefer.service.server;"
+        "import os, sys, torch, transformers, dynrefer.model.predictor, dynrefer.service.server.server;"
         "kept = {name: getattr(module, '__cached__', None) for name, module in list(sys.modules.items())};"
         "print([name for name, path in kept.items() if isinstance(path, str) and not os.path.exists(path)])"
     )

@@ -9,19 +9,20 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from dynrefer.model.errors import QueryError
-from dynrefer.service import images, openapi
-from dynrefer.service.auth import KeyGuard, configured_keys
-from dynrefer.service.bodies import Buffer
-from dynrefer.service.device import Predictor
-from dynrefer.service.engine import Engine, Phase
+from dynrefer.service.api import openapi
+from dynrefer.service.api.routes import describe, operations
+from dynrefer.service.engine.device_thread import Predictor
+from dynrefer.service.engine.engine import Engine, Phase
 from dynrefer.service.errors import ServiceError, answer_problem
-from dynrefer.service.fetch import Fetcher
-from dynrefer.service.metrics import Metrics
+from dynrefer.service.inputs import decoding as images
+from dynrefer.service.inputs.bodies import Buffer
+from dynrefer.service.inputs.url_fetch import Fetcher
+from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.observability.traces import configured_traces
 from dynrefer.service.playground import mount_pages
-from dynrefer.service.record import RequestRecord
-from dynrefer.service.routes import describe, operations
+from dynrefer.service.server.auth import KeyGuard, configured_keys
+from dynrefer.service.server.request_log import RequestRecord
 from dynrefer.service.settings import Settings
-from dynrefer.service.traces import configured_traces
 
 
 def create_app(

@@ -86,7 +86,7 @@ def _serve(**flags: str | None) -> None:
     from dynrefer.model.collector import collector_at_rest
 
     with collector_at_rest():
-        from dynrefer.service.server import leave, listen, serve
+        from dynrefer.service.server.server import leave, listen, serve
 
     try:
         listener = listen(settings.host, settings.port)
@@ -130,7 +130,7 @@ app.command("serve")(_with_flags(_serve))
 @app.command()
 def key(name: Annotated[str, typer.Argument(help="Who will hold the key: letters, digits, dots, - and _.")]) -> None:
     """Make a key: its line for the keys file on standard output, the key itself on standard error."""
-    from dynrefer.service.auth import KEY_LINE, new_key
+    from dynrefer.service.server.auth import KEY_LINE, new_key
 
     secret, line = new_key(name)
     if not KEY_LINE.fullmatch(line):
@@ -156,7 +156,7 @@ def describe(
     from dynrefer.model import DynRefer
 
     found = DynRefer.load(model, device=device).describe(pixels, corners, tasks)
-    from dynrefer.service.answers import region_answer
+    from dynrefer.service.api.responses import region_answer
 
     answers = [region_answer(str(index), each, {}) for index, each in enumerate(found)]
     if as_json:
@@ -228,8 +228,8 @@ def _read_tasks(names: list[str] | None) -> "tuple[Task, ...] | None":
 
 def _read_image(path: Path) -> "NDArray[np.uint8]":
     """The upright image, read as the service reads it: same formats, same refusals."""
-    from dynrefer.service import images
     from dynrefer.service.errors import ServiceError
+    from dynrefer.service.inputs import decoding as images
 
     try:
         data = path.read_bytes()

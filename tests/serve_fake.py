@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dynrefer.model.errors import ModelNotFoundError
-from dynrefer.service.server import leave, listen, serve
+from dynrefer.service.server.server import leave, listen, serve
 from dynrefer.service.settings import load_settings
 from tests.fakes import FakePredictor, slowly
 from tests.faults import FaultyPredictor

@@ -21,7 +21,7 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from dynrefer.service.metrics import STAGES, Metrics, outcome_of
+from dynrefer.service.observability.metrics import STAGES, Metrics, outcome_of
 from dynrefer.service.settings import PREFIX, Settings, load_settings
 
 ROOT = Path(__file__).parent.parent

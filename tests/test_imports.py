@@ -20,9 +20,9 @@ BESIDE_THE_PREDICTOR = (
 )
 # Whoever stands further to the right may import whoever stands further to the left.
 SERVICE_ORDER = (
-    "dynrefer.service.batcher",
-    "dynrefer.service.engine",
-    "dynrefer.service.routes",
+    "dynrefer.service.engine.batcher",
+    "dynrefer.service.engine.engine",
+    "dynrefer.service.api.routes",
     "dynrefer.service.app",
 )
 

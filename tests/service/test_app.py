@@ -18,7 +18,7 @@ from tests.service.conftest import Asker, in_base64, one_region, picture
 
 
 @pytest.mark.parametrize(
-    "module", ["dynrefer.service", "dynrefer.service.app", "dynrefer.service.cli", "dynrefer.service.server"]
+    "module", ["dynrefer.service", "dynrefer.service.app", "dynrefer.service.cli", "dynrefer.service.server.server"]
 )
 def test_importing_the_service_loads_no_torch(module: str) -> None:
     code = f"import sys, {module}; print([name for name in ('torch', 'transformers') if name in sys.modules])"

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.service.conftest import in_base64, picture
-from tests.service.test_process import Server, request_bytes, running
+from tests.service.server.test_process import Server, request_bytes, running
 
 DOCS = Path(__file__).parents[2] / "docs" / "images"
 

@@ -1,0 +1,130 @@
+"""The parts of the OpenAPI document that FastAPI cannot derive: two request forms, and problem documents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from dynrefer.service.api.schemas import DescribeFields, DescribeRequest
+from dynrefer.service.errors import (
+    PROBLEM_JSON,
+    TABLE,
+    BodyTooLargeError,
+    DeadlineError,
+    InvalidRequestError,
+    Problem,
+    QueueFullError,
+    RegionFailedError,
+    UnauthorizedError,
+    UnavailableError,
+    UnsupportedMediaError,
+    problem_type,
+)
+from dynrefer.service.server.auth import OPEN_PATHS
+
+# The version of the contract, not of the package.
+API_VERSION = "1.0.0"
+TITLE = "DynRefer"
+DESCRIPTION = (
+    "Describes image regions: post an image and boxes, get captions, tags, attributes and categories with "
+    "scores and with the nested views that were looked at. Every error is a problem document (RFC 9457)."
+)
+_REFERENCES = "#/components/schemas/{model}"
+
+
+def _problem(kind: type[Exception], description: str, *headers: str) -> dict[str, Any]:
+    meaning = TABLE[kind]
+    example = {
+        "type": problem_type(meaning.slug),
+        "title": meaning.title,
+        "status": meaning.status,
+        "detail": description + ".",
+        "instance": "urn:request:req_9f1c2ab04de84f6b",
+    }
+    if meaning.status == 422:
+        flaw = {"pointer": "/regions/0/box", "detail": "The box lies wholly outside the image."}
+        example |= {"detail": flaw["detail"], "errors": [flaw]}
+    schema = {"$ref": _REFERENCES.format(model="Problem")}
+    entry: dict[str, Any] = {
+        "description": description,
+        "content": {PROBLEM_JSON: {"schema": schema, "example": example}},
+    }
+    if headers:
+        entry["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
+    return entry
+
+
+PROBLEMS: Mapping[int, dict[str, Any]] = {
+    401: _problem(UnauthorizedError, "Keys are configured, and none or a wrong one was given", "WWW-Authenticate"),
+    413: _problem(BodyTooLargeError, "The body has too many bytes or the image too many pixels"),
+    415: _problem(UnsupportedMediaError, "Not an accepted image format, content type or content encoding"),
+    422: _problem(InvalidRequestError, "A field is not valid; `errors` points at it"),
+    429: _problem(QueueFullError, "The queue has no room for the whole request", "Retry-After"),
+    500: _problem(RegionFailedError, "The model failed; `errors` points at the regions"),
+    503: _problem(UnavailableError, "Not ready, shutting down, or the device is lost", "Retry-After"),
+    504: _problem(DeadlineError, "The deadline passed"),
+}
+
+# What FastAPI cannot see in the route's signature: its headers and its two forms of body.
+DESCRIBE_EXTRA: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "X-Request-Id",
+            "in": "header",
+            "description": "taken over as the answer's id if it is 1 to 64 letters, digits, dots, - or _",
+            "schema": {"type": "string"},
+        },
+        {
+            "name": "X-Request-Timeout",
+            "in": "header",
+            "description": "a shorter deadline than the server's, in seconds",
+            "schema": {"type": "number", "exclusiveMinimum": 0},
+        },
+    ],
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"$ref": _REFERENCES.format(model="DescribeRequest")}},
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["image", "request"],
+                    "additionalProperties": False,
+                    "properties": {
+                        "image": {"type": "string", "contentMediaType": "application/octet-stream"},
+                        "request": {"$ref": _REFERENCES.format(model="DescribeFields")},
+                    },
+                },
+                "encoding": {"request": {"contentType": "application/json"}},
+            },
+        },
+    },
+}
+
+
+def pick(problems: Mapping[int, dict[str, Any]], *statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The problem answers that a route may give."""
+    return {status: problems[status] for status in statuses}
+
+
+def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
+    """The whole document; the schemas that only our own parsing uses are added to FastAPI's.
+
+    with_keys: whether every route but the probes wants a key.
+    """
+    found = get_openapi(title=TITLE, version=API_VERSION, description=DESCRIPTION, routes=app.routes)
+    _, extra = models_json_schema(
+        [(DescribeRequest, "validation"), (DescribeFields, "validation"), (Problem, "serialization")],
+        ref_template=_REFERENCES,
+    )
+    schemas = found.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(extra["$defs"])
+    found["components"]["schemas"] = dict(sorted(schemas.items()))
+    if with_keys:
+        found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        found["security"] = [{"key": []}]
+        for path in OPEN_PATHS:
+            found["paths"][path]["get"]["security"] = []
+    return found

@@ -1,0 +1,177 @@
+"""Between the contract and the model: a request's fields -> queries, descriptions -> the answer's schema."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dynrefer.model import (
+    AttributeLabel,
+    BoxFormat,
+    Caption,
+    Corners,
+    Label,
+    ModelCard,
+    RegionDescription,
+    RegionQuery,
+    Task,
+    ViewPlan,
+    corners_from,
+)
+from dynrefer.service.api.schemas import (
+    AttributeOut,
+    CaptionOut,
+    DescribeFields,
+    DescribeResponse,
+    ImageOut,
+    LabelOut,
+    ModelOut,
+    NamesOut,
+    RegionIn,
+    RegionOut,
+    ViewOut,
+    ViewsOut,
+)
+from dynrefer.service.engine.results import Described
+from dynrefer.service.inputs.parsing import region_id
+from dynrefer.service.observability.metrics import STAGES
+from dynrefer.service.settings import Settings
+
+
+def queries(fields: DescribeFields, width: int, height: int) -> list[RegionQuery]:
+    """One query per region. width, height: of the upright image, in pixels."""
+    box_format = BoxFormat(fields.box_format)
+    given = fields.thresholds.model_dump(exclude_none=True) if fields.thresholds else {}
+    thresholds = {Task(name): score for name, score in given.items()}
+    return [
+        RegionQuery(
+            box=corners_from(region.box, box_format, normalized=fields.normalized, image_size=(width, height)),
+            tasks=fields.task,
+            controls=tuple(fields.controls or ()),
+            views=fields.views,
+            top_k=fields.top_k,
+            thresholds=thresholds,
+        )
+        for region in fields.regions
+    ]
+
+
+def answer(
+    request_id: str, model: str, regions: Sequence[RegionIn], described: Described, total_ms: float
+) -> DescribeResponse:
+    """The answer's schema. total_ms: since the request's first byte."""
+    return DescribeResponse(
+        id=request_id,
+        model=model,
+        image=ImageOut(width=described.width, height=described.height),
+        regions=[
+            region_answer(region_id(asked, index), found, {"queue": described.queue_ms[index]})
+            for index, (asked, found) in enumerate(zip(regions, described.regions, strict=True))
+        ],
+        timings_ms=_in_order({**described.timings_ms, "total": total_ms}),
+    )
+
+
+def region_answer(name: str, found: RegionDescription, more_ms: Mapping[str, float]) -> RegionOut:
+    """One region's schema. more_ms: stage times that the model does not know of."""
+    shared = _viewed(found.plan)
+    own = {task: _viewed(plan) for task, plan in found.plans.items()} if found.plan is None else {}
+    return RegionOut(
+        id=name,
+        box=_pixels(found.box, 4),
+        clipped=found.clipped,
+        **shared,
+        caption=_caption(found.caption, own.get(Task.CAPTION, {})),
+        tags=_labels(found.tags, own.get(Task.TAGS, {})),
+        attributes=_attributes(found.attributes, own.get(Task.ATTRIBUTES, {})),
+        categories=_labels(found.categories, own.get(Task.CATEGORIES, {})),
+        timings_ms=_in_order({**found.timings_ms, **more_ms}),
+    )
+
+
+def _shown(score: float) -> float:
+    """Four significant digits. On a processor or GPU whose kernels round a row differently in other company, the
+    seventh digit differs, and an answer must not."""
+    return float(f"{score:.4g}")
+
+
+def _pixels(box: Corners, digits: int) -> list[float]:
+    """Coordinates to so many digits behind the point."""
+    return [round(value, digits) for value in box]
+
+
+def _viewed(plan: ViewPlan | None) -> dict[str, Any]:
+    if plan is None:
+        return {}
+    # In single precision; a further digit would be noise in images of a few thousand pixels.
+    views = [ViewOut(t=view.t, box=_pixels(view.box, 3)) for view in plan.views]
+    return {"views": views, "view_policy": plan.policy.value}
+
+
+def _caption(caption: Caption | None, viewed: Mapping[str, Any]) -> CaptionOut | None:
+    if caption is None:
+        return None
+    return CaptionOut(
+        text=caption.text,
+        score=_shown(caption.score),
+        logprob_sum=_shown(caption.logprob_sum),
+        logprob_mean=_shown(caption.logprob_mean),
+        **viewed,
+    )
+
+
+def _labels(labels: Sequence[Label] | None, viewed: Mapping[str, Any]) -> list[LabelOut] | None:
+    if labels is None:
+        return None
+    return [
+        LabelOut(name=label.name, score=_shown(label.score), probability=_shown(label.probability), **viewed)
+        for label in labels
+    ]
+
+
+def _attributes(labels: Sequence[AttributeLabel] | None, viewed: Mapping[str, Any]) -> list[AttributeOut] | None:
+    if labels is None:
+        return None
+    return [
+        AttributeOut(
+            name=label.name,
+            type=label.type,
+            value=label.value,
+            score=_shown(label.score),
+            probability=_shown(label.probability),
+            **viewed,
+        )
+        for label in labels
+    ]
+
+
+def _in_order(timings_ms: Mapping[str, float]) -> dict[str, float]:
+    """Stages in the order in which they happen, to a microsecond."""
+    order = {stage: place for place, stage in enumerate(STAGES)}
+    stages = sorted(timings_ms, key=lambda stage: order.get(stage, len(order)))
+    return {stage: round(timings_ms[stage], 3) for stage in stages}
+
+
+def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
+    """What a client may know about the model and the limits that it meets."""
+    limits = (
+        "max_body_bytes",
+        "max_image_pixels",
+        "max_regions",
+        "max_top_k",
+        "max_controls",
+        "max_control_chars",
+        "max_id_chars",
+    )
+    return ModelOut(
+        name=card.name,
+        revision=card.revision,
+        parameters=card.parameters,
+        dtype=card.dtype,
+        device=card.device,
+        views=ViewsOut(count=card.num_views, size=card.view_size),
+        vocabulary={task: NamesOut(size=len(names), names=list(names)) for task, names in card.vocabulary.items()},
+        task_priors={task: list(views) for task, views in card.task_priors.items()},
+        thresholds=dict(card.thresholds),
+        limits={name: getattr(settings, name) for name in limits},
+        trained_on=card.trained_on,
+        intended_use=card.intended_use,
+    )

@@ -1,0 +1,45 @@
+"""Probes, metrics and the model's card."""
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from dynrefer.service.api.dependencies import CurrentEngine, CurrentMetrics, CurrentSettings
+from dynrefer.service.api.openapi import PROBLEMS, pick
+from dynrefer.service.api.responses import model_answer
+from dynrefer.service.api.schemas import ModelList, Status
+from dynrefer.service.engine.engine import Phase
+from dynrefer.service.errors import UnavailableError
+
+router = APIRouter(tags=["operations"])
+metrics_router = APIRouter(tags=["operations"])  # by itself: the metrics may have a port of their own
+
+
+@router.get("/livez", summary="Is the process alive?")
+async def livez() -> Status:
+    """200 as long as the process answers at all. Needs no key."""
+    return Status(status="alive")
+
+
+@router.get("/readyz", summary="Can the service describe regions?", responses=pick(PROBLEMS, 503))
+async def readyz(engine: CurrentEngine) -> Status:
+    """200 when the model is loaded and warm, its thread alive, and nothing shuts down. Needs no key."""
+    if engine.phase is not Phase.READY:
+        raise UnavailableError(f"The service is {engine.phase.value}.")
+    return Status(status="ready")
+
+
+@metrics_router.get(
+    "/metrics",
+    summary="Metrics, in the Prometheus text format",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}, **pick(PROBLEMS, 401)},
+)
+async def metrics(metrics: CurrentMetrics) -> Response:
+    """Counts and durations of requests, stages, batches and the queue."""
+    return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/v1/models", summary="The loaded model", responses=pick(PROBLEMS, 401, 503))
+async def models(engine: CurrentEngine, settings: CurrentSettings) -> ModelList:
+    """The model's name, size, views, vocabulary, priors and origin, and the limits of a request."""
+    return ModelList(models=[model_answer(engine.card, settings)])

@@ -1,0 +1,77 @@
+"""Traces, where an OTLP endpoint is configured: a span per request by the official instrumentation, and below it the
+stages that the request went through."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from opentelemetry import trace
+from starlette.middleware import Middleware
+
+from dynrefer.service.engine.results import BATCH_STAGES, Described
+from dynrefer.service.settings import Settings, SettingsError
+
+# How long an export, or the last one at the end of the process, may take.
+EXPORT_S = 2
+UNTRACED = "livez,readyz,metrics"
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """middleware: none where traces are off. close: sends what is left, within EXPORT_S."""
+
+    tracer: trace.Tracer
+    middleware: tuple[Middleware, ...] = ()
+    close: Callable[[], None] = lambda: None
+
+
+def configured_traces(settings: Settings) -> Traces:
+    """Raises SettingsError where traces are asked for and their packages are not installed."""
+    if not settings.otlp_endpoint:
+        return Traces(trace.NoOpTracer())
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError:
+        raise SettingsError("otlp_endpoint needs packages that are missing: pip install 'dynrefer[trace]'.") from None
+    provider = TracerProvider(resource=Resource.create({"service.name": "dynrefer"}), shutdown_on_exit=False)
+    endpoint = settings.otlp_endpoint.rstrip("/") + "/v1/traces"
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_S)))
+    options: dict[str, Any] = {
+        "tracer_provider": provider,
+        "excluded_urls": UNTRACED,
+        "exclude_spans": ["receive", "send"],
+    }
+
+    def close() -> None:
+        # In a thread of its own: a collector that does not answer must not hold up the end of the process.
+        last = threading.Thread(target=provider.shutdown, daemon=True)
+        last.start()
+        last.join(EXPORT_S)
+
+    return Traces(provider.get_tracer("dynrefer"), (Middleware(OpenTelemetryMiddleware, **options),), close)
+
+
+def record_stages(tracer: trace.Tracer, described: Described) -> None:
+    """Spans for decode, views, and for every batch queue, vision, heads and caption, under the current span."""
+    at = _span(tracer, "decode", described.began_ns, described.timings_ms["decode"])
+    _span(tracer, "views", at, described.timings_ms["views"])
+    batches: dict[int, int] = {}
+    for index, batch in enumerate(described.batches):
+        batches.setdefault(batch, index)
+    for index in batches.values():
+        at = _span(tracer, "queue", described.submitted_ns, described.queue_ms[index])
+        for stage in BATCH_STAGES:
+            if stage in described.regions[index].timings_ms:
+                at = _span(tracer, stage, at, described.regions[index].timings_ms[stage])
+
+
+def _span(tracer: trace.Tracer, name: str, start_ns: int, spent_ms: float) -> int:
+    """A span that is over already; gives its end, in nanoseconds since 1970."""
+    end_ns = start_ns + int(spent_ms * 1e6)
+    tracer.start_span(name, start_time=start_ns).end(end_ns)
+    return end_ns

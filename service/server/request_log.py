@@ -1,0 +1,107 @@
+"""The outermost layer: gives every request its id, its times and its line in metrics and log.
+
+Errors that nothing else caught end here, with a trace in the log and a plain problem document for the client.
+"""
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from dynrefer.service.errors import UnavailableError, problem_response
+from dynrefer.service.observability.metrics import Metrics, outcome_of
+from dynrefer.service.server.auth import OPEN_PATHS
+
+logger = logging.getLogger("service.access")
+
+SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+UNMATCHED = "unmatched"
+
+
+class RequestRecord:
+    """ASGI middleware. Sets `scope["state"]`: request_id, began (perf_counter seconds), timings_ms and key.
+
+    closing: whether answers are to end their connections.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, closing: Callable[[], bool]) -> None:
+        self.app = app
+        self._metrics = metrics
+        self._closing = closing
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer the request, whatever happens inside."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        state = scope.setdefault("state", {})
+        state.update(request_id=_request_id(Headers(scope=scope)), began=began, timings_ms={}, key=None)
+        status = 0
+
+        async def send_recorded(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = state["request_id"]
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Server-Timing"] = _server_timing(state["timings_ms"], began)
+                if self._closing():
+                    headers["Connection"] = "close"  # so that the client sends its next request elsewhere
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_recorded)
+        except asyncio.CancelledError:
+            # Nothing but the end of the grace time cancels a request from outside; it still gets its answer.
+            if status:
+                raise
+            error = UnavailableError("The service is shutting down.")
+            await problem_response(error, state["request_id"])(scope, receive, send_recorded)
+        except Exception as error:
+            # The border of the application: whatever went wrong, the client gets an answer and the log the
+            # trace.
+            logger.exception("request %s failed", state["request_id"])
+            if not status:
+                await problem_response(error, state["request_id"])(scope, receive, send_recorded)
+        finally:
+            self._note(scope, status, time.perf_counter() - began)
+
+    def _note(self, scope: Scope, status: int, seconds: float) -> None:
+        route = _template(scope)
+        self._metrics.requests.labels(route, outcome_of(status)).inc()
+        self._metrics.request_seconds.labels(route).observe(seconds)
+        fields: dict[str, Any] = {
+            "request_id": scope["state"]["request_id"],
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "duration_ms": round(seconds * 1e3, 3),
+        }
+        if scope["state"]["key"] is not None:
+            fields["key"] = scope["state"]["key"]  # the key's name
+        # Probes come every few seconds for ever; who wants to see them asks for the level.
+        level = logging.DEBUG if route in OPEN_PATHS else logging.INFO
+        logger.log(level, "%s %s %d", fields["method"], route, status, extra={"fields": fields})
+
+
+def _request_id(headers: Headers) -> str:
+    given = headers.get("x-request-id", "")
+    return given if SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+
+
+def _server_timing(timings_ms: Mapping[str, float], began: float) -> str:
+    stages = {**timings_ms, "total": (time.perf_counter() - began) * 1e3}
+    return ", ".join(f"{stage};dur={value:.3f}" for stage, value in stages.items())
+
+
+def _template(scope: Scope) -> str:
+    """The route's template, never the path: paths are the client's to choose, label values must be few."""
+    return getattr(scope.get("route"), "path", UNMATCHED)

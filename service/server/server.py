@@ -1,0 +1,155 @@
+"""Runs the application under uvicorn: signals, drain, and how the process ends."""
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import NoReturn
+
+import uvicorn
+from prometheus_client import CollectorRegistry, start_http_server
+
+from dynrefer.service.app import create_app
+from dynrefer.service.engine.device_thread import Predictor
+from dynrefer.service.engine.engine import Engine
+from dynrefer.service.observability import logs
+from dynrefer.service.server.connections import GuardedProtocol, guarded
+from dynrefer.service.settings import Settings, SettingsError
+
+STOPPED, CUT_OFF, NOT_LOADED, DEVICE_LOST = 0, 1, 2, 3  # exit codes
+
+BACKLOG = 2_048  # connections that wait to be accepted
+OPEN_FILES = 65_536
+# How long a drain waits for connections on which a request may be under way that has not reached us yet.
+LINGER_S = 1.0
+
+
+class DrainingServer(uvicorn.Server):
+    """The first signal makes the service unready at once and lets it finish; the second one ends it."""
+
+    def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
+        super().__init__(config)
+        self._engine = engine
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Unlike uvicorn's own, does not raise the signal again in the end: a clean stop exits with 0."""
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self._engine.begin_drain()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Go on accepting, and answering 503, until nothing is owed to anybody; then uvicorn's own shutdown.
+
+        Closing at once, as uvicorn does, would cut off connections whose request is still on its way.
+        """
+        self._engine.begin_drain()  # no signal has come where the device was lost
+        began = time.monotonic()
+        grace_s = self.config.timeout_graceful_shutdown or 0
+        while not self.force_exit and self._owes(time.monotonic() - began < LINGER_S):
+            if time.monotonic() - began >= grace_s:
+                break
+            await asyncio.sleep(0.02)
+        self.config.timeout_graceful_shutdown = max(0, round(grace_s - (time.monotonic() - began)))
+        await super().shutdown(sockets)
+
+    def _owes(self, lingering: bool) -> bool:
+        """Whether an answer is owed, or for a while: may be, on any connection."""
+        connections = [each for each in self.server_state.connections if isinstance(each, GuardedProtocol)]
+        return any(lingering or each.asked for each in connections)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening TCP socket. Raises OSError where the address cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # The protocol is spelled out: asyncio switches Nagle's algorithm off only where it is. Without that, the
+    # body of an answer may wait 40 ms for the acknowledgement of its headers.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+def serve(settings: Settings, listener: socket.socket, predictor: Predictor | None = None) -> tuple[int, str]:
+    """Serve until a signal comes or the device is given up. Gives exit code and a sentence, if any.
+
+    Raises SettingsError for a setting that shows to be wrong only now.
+    """
+    logs.configure(settings)
+    app = create_app(settings, predictor, on_loss=lambda: setattr(server, "should_exit", True))
+    engine: Engine = app.state.engine
+    config = uvicorn.Config(
+        app,
+        http=guarded(settings.header_timeout_s),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        lifespan="on",
+        timeout_keep_alive=settings.keep_alive_s,
+        timeout_graceful_shutdown=settings.shutdown_grace_s,
+    )
+    server = DrainingServer(config, engine)
+    _allow_many_connections()
+    with _metrics_port(settings, app.state.metrics.registry):
+        print(f"Listening on {_address(listener)}", file=sys.stderr, flush=True)
+        server.run(sockets=[listener])
+    if engine.failure:
+        return NOT_LOADED, str(engine.failure)
+    if engine.lost:
+        return DEVICE_LOST, "the device is lost; see the log."
+    return (CUT_OFF, "ended at once by a second signal.") if server.force_exit else (STOPPED, "")
+
+
+@contextlib.contextmanager
+def _metrics_port(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
+    """Serve the metrics on a port of their own, where one is set."""
+    if settings.metrics_port is None:
+        yield
+        return
+    try:
+        httpd, _ = start_http_server(settings.metrics_port, settings.metrics_host, registry)
+    except OSError:
+        where = f"{settings.metrics_host} port {settings.metrics_port}"
+        raise SettingsError(f"cannot listen on {where} for the metrics.") from None
+    print(f"Metrics on {_address(httpd.socket)}/metrics", file=sys.stderr, flush=True)
+    try:
+        yield
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _allow_many_connections() -> None:
+    """As many open files as we want and the system allows: each connection of a slow client is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def leave(code: int) -> NoReturn:
+    """End the process, also where a thread is stuck in work that nothing can interrupt."""
+    until = time.monotonic() + LINGER_S
+    for thread in threading.enumerate():
+        if thread.name.startswith(("device", "worker", "clerk")):
+            thread.join(max(0.0, until - time.monotonic()))
+            if thread.is_alive():
+                sys.stderr.flush()
+                os._exit(code)  # an ordinary end would wait for it
+    raise SystemExit(code)

@@ -1,0 +1,12 @@
+"""Schemathesis in a small dose and with a fixed seed; `python -m tests.service.api.contract` takes the large one."""
+
+import re
+
+from tests.service.api.contract import ask
+
+
+def test_the_service_keeps_its_contract() -> None:
+    done = ask(examples=10, seed=1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    generated = re.search(r"(\d+) generated", done.stdout)
+    assert generated and int(generated[1]) > 100

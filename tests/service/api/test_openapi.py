@@ -1,0 +1,32 @@
+"""The OpenAPI document is a committed snapshot, so that no change of the contract goes unseen."""
+
+import json
+
+import pytest
+
+from tests.service.api.update_openapi import SNAPSHOT, current
+from tests.service.conftest import Asker
+
+
+def test_snapshot() -> None:
+    assert current() == json.loads(SNAPSHOT.read_text(encoding="utf-8")), (
+        "the contract changed; if on purpose: python -m tests.service.api.update_openapi"
+    )
+
+
+def test_the_service_gives_the_document(ask: Asker) -> None:
+    assert ask.client.get("/openapi.json").json() == current()
+
+
+@pytest.mark.parametrize("status", ["401", "413", "415", "422", "429", "500", "503", "504"])
+def test_every_refusal_is_declared(status: str) -> None:
+    answer = current()["paths"]["/v1/describe"]["post"]["responses"][status]
+    assert list(answer["content"]) == ["application/problem+json"]
+
+
+def test_references_lead_somewhere() -> None:
+    text = json.dumps(current())
+    schemas = current()["components"]["schemas"]
+    names = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}
+    assert names <= set(schemas)
+    assert {"DescribeRequest", "DescribeFields", "DescribeResponse", "Problem"} <= names

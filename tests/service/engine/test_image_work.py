@@ -1,0 +1,212 @@
+"""Image work takes turns. Nothing here waits for a clock: whoever prepares is held by an event."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dynrefer.model import RegionQuery
+from dynrefer.model.errors import BoxError
+from dynrefer.service.engine.batch_errors import ClosedError
+from dynrefer.service.engine.batcher import Batcher, Limits
+from dynrefer.service.engine.engine import Caller, Engine
+from dynrefer.service.engine import image_work as workers
+from dynrefer.service.engine.image_work import WHOLE_REGIONS, ImageWorkers
+from dynrefer.service.engine.results import Described
+from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.settings import Settings
+from tests.fakes import FakePredictor, FakeRegion
+from tests.service.engine.test_engine import ready
+
+WAIT_S = 10
+IMAGE = np.zeros((512, 512, 3), dtype=np.uint8)
+LARGE, SMALL = 200, 1
+
+
+@pytest.fixture(autouse=True)
+def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step of a large request is a slice."""
+    monkeypatch.setattr(workers, "SLICE_S", 0.0)
+
+
+def queries(count: int) -> list[RegionQuery]:
+    """Boxes that tell, by the one side, whose they are, by the other, which."""
+    return [RegionQuery(box=(0.0, 0.0, float(count), index + 1.0)) for index in range(count)]
+
+
+def which(query: RegionQuery) -> tuple[int, int]:
+    """(how many regions its request has, its place)."""
+    return int(query.box[2]), int(query.box[3]) - 1
+
+
+class Held:
+    """A prepare_hook that notes every region and holds up those that it has an event for."""
+
+    def __init__(self, *regions: tuple[int, int]) -> None:
+        self.gates = {region: threading.Event() for region in regions}
+        self.reached = {region: threading.Event() for region in regions}
+        self.seen: list[tuple[int, int]] = []
+
+    def __call__(self, query: RegionQuery) -> None:
+        region = which(query)
+        self.seen.append(region)
+        if region in self.gates:
+            self.reached[region].set()
+            assert self.gates[region].wait(WAIT_S), "it was held up until the end"
+
+    async def reach(self, region: tuple[int, int]) -> None:
+        assert await asyncio.to_thread(self.reached[region].wait, WAIT_S)
+
+
+async def started(**settings: Any) -> tuple[Engine, FakePredictor]:
+    predictor = FakePredictor()
+    engine = Engine(Settings(**settings), lambda: predictor, Metrics())
+    await ready(engine)
+    return engine, predictor
+
+
+async def describe(engine: Engine, count: int) -> int:
+    """Ask for so many regions; gives how many were answered."""
+
+    def write(described: Described) -> int:
+        return len(described.regions)
+
+    caller = Caller(None, time.monotonic() + 60)
+    return await engine.describe(count, lambda: IMAGE, lambda width, height: queries(count), write, caller)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_region_is_answered_while_200_are_being_prepared(threads: int) -> None:
+    first, last = (LARGE, 0), (LARGE, LARGE - 1)
+
+    async def scene() -> None:
+        engine, predictor = await started(worker_threads=threads, max_queue_regions=1_000)
+        predictor.prepare_hook = held = Held(first, last)
+        large = [asyncio.create_task(describe(engine, LARGE)) for _ in range(threads)]
+        await held.reach(first)
+        small = asyncio.create_task(describe(engine, SMALL))
+        await asyncio.sleep(0)  # it stands behind the slice that is being worked at
+        held.gates[first].set()
+        assert await asyncio.wait_for(small, WAIT_S) == SMALL
+        assert not any(each.done() for each in large)  # the last region of each waits for this
+        held.gates[last].set()
+        assert await asyncio.gather(*large) == [LARGE] * threads
+        await engine.stop(WAIT_S)
+
+    asyncio.run(scene())
+
+
+def test_nothing_more_is_prepared_for_a_request_that_was_given_up() -> None:
+    async def scene() -> list[tuple[int, int]]:
+        engine, predictor = await started(worker_threads=1)
+        predictor.prepare_hook = held = Held((LARGE, 2))
+        large = asyncio.create_task(describe(engine, LARGE))
+        await held.reach((LARGE, 2))
+        large.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await large
+        held.gates[LARGE, 2].set()
+        assert await describe(engine, SMALL) == SMALL
+        await engine.stop(WAIT_S)
+        return held.seen
+
+    assert asyncio.run(scene()) == [(LARGE, 0), (LARGE, 1), (LARGE, 2), (SMALL, 0)]
+
+
+def test_a_stop_between_slices_closes_the_request() -> None:
+    async def scene() -> None:
+        pool, _ = made(1)
+        predictor = FakePredictor(prepare_hook=(held := Held((LARGE, 2))))
+        asked = asyncio.create_task(pool.prepare(predictor, LARGE, Decodes(), lambda width, height: queries(LARGE)))
+        await held.reach((LARGE, 2))
+        pool.stop()
+        held.gates[LARGE, 2].set()
+        with pytest.raises(ClosedError):
+            await asyncio.wait_for(asked, WAIT_S)
+
+    asyncio.run(scene())
+
+
+class Decodes:
+    """Counts who has decoded an image."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> Any:
+        self.count += 1
+        return IMAGE
+
+
+def made(threads: int) -> tuple[ImageWorkers, Batcher[Any, Any]]:
+    batcher: Batcher[Any, Any] = Batcher(Limits(1_000, 16, 48, 0.0), lambda region: 1)
+    return ImageWorkers(threads, batcher, Metrics()), batcher
+
+
+def test_no_more_images_are_held_between_slices_than_there_are_threads() -> None:
+    async def scene() -> None:
+        pool, _ = made(2)
+        decode, predictor = Decodes(), FakePredictor(prepare_hook=(held := Held((LARGE, 1))))
+        asked = [
+            asyncio.create_task(pool.prepare(predictor, LARGE, decode, lambda width, height: queries(LARGE)))
+            for _ in range(5)
+        ]
+        await held.reach((LARGE, 1))
+        async with asyncio.timeout(60):
+            while held.seen.count((LARGE, 1)) < 2:
+                await asyncio.sleep(0.002)
+        assert decode.count == 2
+        held.gates[LARGE, 1].set()
+        sources = await asyncio.gather(*asked)
+        assert decode.count == 5 and all(len(each.prepared) == LARGE for each in sources)
+        pool.stop()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("regions", "gaps"), [(1, 1), (WHOLE_REGIONS, 1), (WHOLE_REGIONS + 1, WHOLE_REGIONS + 2)])
+def test_every_slice_waits_for_its_gap_between_batches(
+    regions: int, gaps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few regions are one slice, decoding included; more are, here, one of decoding and one per region."""
+    waited: list[str] = []
+
+    async def scene() -> None:
+        pool, batcher = made(1)
+        batcher.shares_cores = True
+        monkeypatch.setattr(batcher, "await_gap", lambda: waited.append(threading.current_thread().name))
+        source = await pool.prepare(FakePredictor(), regions, lambda: IMAGE, lambda width, height: queries(regions))
+        found = [region.query for region in source.prepared if isinstance(region, FakeRegion)]
+        assert found == queries(regions)
+        assert (source.width, source.height) == (512, 512)
+        pool.stop()
+
+    asyncio.run(scene())
+    assert len(waited) == gaps and all(name.startswith("worker") for name in waited)
+
+
+def fails(at: int) -> Callable[[RegionQuery], None]:
+    """A prepare_hook that refuses one region."""
+
+    def hook(query: RegionQuery) -> None:
+        if which(query)[1] == at:
+            raise BoxError("The box is empty or inverted.")
+
+    return hook
+
+
+@pytest.mark.parametrize(("regions", "at"), [(3, 2), (LARGE, 0), (LARGE, 137)])
+def test_a_query_at_fault_keeps_its_place_whatever_slice_it_was_in(regions: int, at: int) -> None:
+    async def scene() -> None:
+        pool, _ = made(1)
+        predictor = FakePredictor(prepare_hook=fails(at))
+        with pytest.raises(BoxError) as caught:
+            await pool.prepare(predictor, regions, lambda: IMAGE, lambda width, height: queries(regions))
+        assert caught.value.index == at
+        pool.stop()
+
+    asyncio.run(scene())

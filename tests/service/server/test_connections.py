@@ -1,0 +1,112 @@
+"""Connections, byte by byte: what is no HTTP gets a problem document too, and nothing false hangs or harms."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.service.conftest import in_base64, picture
+from tests.service.server.test_faults import await_metric
+from tests.service.server.test_process import Server, request_bytes, running
+
+DOCUMENT = {"image": {"base64": in_base64(picture())}, "regions": [{"box": [4, 4, 40, 40]}]}
+WHOLE = request_bytes(DOCUMENT)
+BODY = WHOLE.partition(b"\r\n\r\n")[2]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """With room for two bodies at a time."""
+    size = str(len(BODY) + 1_000)
+    limits = {"DYNREFER_MAX_BODY_BYTES": size, "DYNREFER_MAX_BUFFERED_BYTES": str(2 * int(size))}
+    with running("tests.serve_fake", DYNREFER_HEADER_TIMEOUT_S="1", **limits) as server:
+        server.await_ready()
+        yield server
+        assert server.end() == 0
+
+
+def exchange(server: Server, data: bytes) -> list[tuple[int, dict[bytes, bytes], bytes]]:
+    """Everything that comes back until the connection ends: (status, headers, body) of each answer."""
+    with server.connect() as connection:
+        connection.sendall(data)
+        rest = b""
+        while received := connection.recv(65_536):
+            rest += received
+    answers = []
+    while rest:
+        head, _, rest = rest.partition(b"\r\n\r\n")
+        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:])
+        length = int(fields[b"content-length"])
+        answers.append((int(head.split()[1]), fields, rest[:length]))
+        rest = rest[length:]
+    return answers
+
+
+def with_headers(*lines: bytes) -> bytes:
+    start = b"POST /v1/describe HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+    return start + b"".join(line + b"\r\n" for line in lines) + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"hello\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),  # TLS
+        (b"GET /livez HTTP/1.1\r\n\r\n", 400),  # no host
+        (with_headers(b"Content-Length: -1"), 400),
+        (with_headers(b"Content-Length: 5", b"Content-Length: 6"), 400),
+        (with_headers(b"Transfer-Encoding: gzip"), 400),
+        (with_headers(b"Transfer-Encoding: chunked") + b"zz\r\n", 400),
+        (b"GET /li", 408),
+        (b"", 408),
+    ],
+)
+def test_what_is_no_request_is_a_problem(server: Server, data: bytes, status: int) -> None:
+    answers = exchange(server, data)
+    assert len(answers) == 1
+    found, headers, body = answers[0]
+    assert found == status
+    assert headers[b"content-type"] == b"application/problem+json"
+    assert headers[b"x-request-id"] and headers[b"connection"] == b"close"
+    problem = json.loads(body)
+    assert problem["status"] == found and problem["instance"].endswith(headers[b"x-request-id"].decode())
+
+
+def test_a_length_that_is_too_small_spoils_the_rest_alone(server: Server) -> None:
+    first, second = exchange(server, with_headers(b"Content-Length: %d" % (len(BODY) - 9)) + BODY)
+    assert (first[0], second[0]) == (422, 408)  # nine bytes are no headers, and none come
+
+
+def test_a_huge_header_harms_nobody(server: Server) -> None:
+    with contextlib.suppress(ConnectionError):  # the connection may be closed before all of it is sent
+        ((status, _, _),) = exchange(server, with_headers(b"X: " + b"a" * 5_000_000, b"Connection: close"))
+        assert status == 400
+    assert server.describe(DOCUMENT)[0] == 200
+
+
+def test_a_length_that_is_too_large_meets_the_deadline(server: Server) -> None:
+    lines = (b"Content-Length: %d" % (len(BODY) + 9), b"X-Request-Timeout: 0.2", b"Connection: close")
+    ((status, _, _),) = exchange(server, with_headers(*lines) + BODY)
+    assert status == 504
+
+
+def test_a_chunked_body_is_as_good_as_another(server: Server) -> None:
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (BODY[:100], BODY[100:])) + b"0\r\n\r\n"
+    ((status, _, _),) = exchange(server, with_headers(b"Transfer-Encoding: chunked", b"Connection: close") + chunks)
+    assert status == 200
+
+
+def test_bodies_are_bounded_together(server: Server) -> None:
+    slow = [server.connect() for _ in range(2)]
+    for connection in slow:
+        connection.sendall(with_headers(b"Content-Length: %d" % (len(BODY) + 1_000)) + BODY + b" " * 999)
+    await_metric(server, "dynrefer_buffered_bytes", 2 * (len(BODY) + 999))  # until both have arrived
+    status, _ = server.describe(DOCUMENT)
+    assert status == 429 and server.retry_after[-1] >= 1
+    assert b'dynrefer_rejected_total{reason="buffer_full"}' in server.get("/metrics")[1]
+    for connection in slow:
+        connection.sendall(b" ")
+        assert b" 200 " in connection.recv(65_536)
+        connection.close()
+    assert server.describe(DOCUMENT)[0] == 200

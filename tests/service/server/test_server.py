@@ -1,0 +1,34 @@
+"""How the process listens and takes signals."""
+
+import signal
+import socket
+
+import pytest
+import uvicorn
+
+from dynrefer.service.engine.engine import Engine, Phase
+from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.server.server import DrainingServer, listen
+from dynrefer.service.settings import Settings
+from tests.fakes import FakePredictor
+
+
+def test_answers_are_not_held_back_by_the_kernel() -> None:
+    # asyncio sets TCP_NODELAY on accepted connections only where the listening socket names its protocol.
+    with listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
+
+
+def test_a_taken_port_is_an_error() -> None:
+    with listen("127.0.0.1", 0) as listener, pytest.raises(OSError, match="in use"):
+        listen("127.0.0.1", listener.getsockname()[1])
+
+
+def test_the_first_signal_drains_and_the_second_ends() -> None:
+    engine = Engine(Settings(), FakePredictor, Metrics())
+    server = DrainingServer(uvicorn.Config(lambda: None), engine)
+    server.handle_exit(signal.SIGTERM, None)
+    assert engine.phase is Phase.DRAINING
+    assert (server.should_exit, server.force_exit) == (True, False)
+    server.handle_exit(signal.SIGTERM, None)
+    assert server.force_exit

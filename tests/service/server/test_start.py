@@ -1,0 +1,88 @@
+"""Starts that cannot succeed: one clear line, the right exit code, no traceback."""
+
+import json
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dynrefer import model
+from tests.service.server.test_process import PATIENCE_S, running
+
+EMBEDDED = Path(model.__file__).parent / "embedded"
+NO_MEMORY_BYTES = 1_200_000_000  # of address space: enough for torch itself, or for little more
+
+
+def refused(*arguments: str, code: int = 2, limit_bytes: int | None = None) -> str:
+    """What `dynrefer serve` says when it does not start, port line apart."""
+
+    def limit() -> None:
+        if limit_bytes:
+            resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "dynrefer.service.cli", "serve", "--port", "0", "--device", "cpu", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        preexec_fn=limit,
+    )
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("Listening on ")]
+    assert done.returncode == code, done.stderr
+    assert len(lines) == 1 and lines[0].startswith("dynrefer: "), done.stderr
+    return lines[0]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A copy of the embedded model, to be damaged."""
+    return Path(shutil.copytree(EMBEDDED, tmp_path / "model"))
+
+
+def cut_weights(directory: Path) -> None:
+    path = directory / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1_000])
+
+
+def misspell_config(directory: Path) -> None:
+    path = directory / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_viewz": 3}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "part"),
+    [
+        (cut_weights, "weights"),
+        (misspell_config, "num_viewz"),
+    ],
+)
+def test_a_damaged_model(directory: Path, damage: Callable[[Path], None], part: str) -> None:
+    damage(directory)
+    assert part in refused("--model", str(directory))
+
+
+def test_no_model_directory(tmp_path: Path) -> None:
+    assert "there is no model directory" in refused("--model", str(tmp_path / "none"))
+
+
+def test_settings_that_show_to_be_wrong_only_now(tmp_path: Path) -> None:
+    assert "cannot be read" in refused("--api-keys-file", str(tmp_path / "none"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1 port {port} for the metrics" in refused("--metrics-port", str(port))
+
+
+def test_metrics_on_a_port_of_their_own() -> None:
+    with running("tests.serve_fake", DYNREFER_METRICS_PORT="0", DYNREFER_API_KEYS="sesame") as server:
+        server.await_ready()
+        address = next(line for line in server.lines if line.startswith("Metrics on ")).split()[-1]
+        main, server.address = server.address, address.removesuffix("/metrics")
+        status, text = server.get("/metrics")
+        assert status == 200 and b"dynrefer_queue_regions" in text
+        server.address = main
+        assert server.get("/metrics")[0] == 401
