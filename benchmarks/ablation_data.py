@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dynrefer.model.geometry import Box, boxes_in_views, boxes_towards, integer_crops
-from dynrefer.model.records import Corners
+from dynrefer.model.types import Corners
 from dynrefer.model.views import STEPS, GreyImage, greedy_picks, search_candidates
 from dynrefer.workbench.scenes.scene import Scene, SceneObject
 from dynrefer.workbench.training.embedded.drawn_batches import RegionBatch, SceneBatches

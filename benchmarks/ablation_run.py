@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from benchmarks.ablation_data import Length, Variant, VariantData, ViewRule, choose_views, cut
-from dynrefer.model.config import DynReferConfig
 from dynrefer.model.loading import LoadedModel
-from dynrefer.model.network.decoders import synonym_maximum
-from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.records import ALL_TASKS, Task
+from dynrefer.model.networks.dynrefer.config import DynReferConfig
+from dynrefer.model.networks.dynrefer.decoders import synonym_maximum
+from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.types import ALL_TASKS, Task
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.evaluation.inference import Answers
 from dynrefer.workbench.evaluation.metrics.recognition import best_threshold

@@ -15,7 +15,7 @@ from typing import Any
 
 from dynrefer import service  # noqa: F401  first of all: it sets how the threads of torch and NumPy wait
 from dynrefer.model import RegionQuery
-from dynrefer.model.pixels import Pixels, upright_pixels
+from dynrefer.model.images import Pixels, upright_pixels
 
 SCENE = str(Path(__file__).parents[1] / "docs" / "images" / "scene.png")
 BATCH, PER_REQUEST = 16, 8

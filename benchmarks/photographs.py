@@ -19,7 +19,7 @@ from skimage import data
 from benchmarks.machine import ROOT, provenance
 from dynrefer.model import DynRefer, RegionDescription
 from dynrefer.model.drawing import draw_descriptions
-from dynrefer.model.records import Corners
+from dynrefer.model.types import Corners
 
 _BEST = 3  # names of each kind that are shown
 _QUALITY = 88  # of the JPEG files

@@ -18,7 +18,7 @@ import torch
 
 from benchmarks.machine import ROOT, gemm_gflops, median_seconds, provenance
 from dynrefer.model import DynRefer, RegionQuery, Task
-from dynrefer.model.pixels import upright_pixels
+from dynrefer.model.images import upright_pixels
 from dynrefer.workbench.profiling.attention import measure_attention
 from dynrefer.workbench.profiling.batch_invariance import measure_company
 from dynrefer.workbench.profiling.cache_savings import measure_repeats
@@ -26,7 +26,7 @@ from dynrefer.workbench.profiling.dtype_agreement import measure_agreement
 from dynrefer.workbench.profiling.model_speed import DTYPES, Plan, measure_model
 from dynrefer.workbench.profiling.report_tables import count_presets, heading, model_table
 from dynrefer.workbench.profiling.startup import measure_start
-from tests.plain_batch import plain_passes
+from tests.model.plain_batch import plain_passes
 
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")

@@ -8,7 +8,6 @@ Importing this module is cheap: torch is loaded when `DynRefer` is first touched
 
 from typing import TYPE_CHECKING, Any
 
-from dynrefer.model.collector import collector_at_rest
 from dynrefer.model.errors import (
     BoxError,
     ConfigError,
@@ -20,9 +19,10 @@ from dynrefer.model.errors import (
     ViewsError,
     WeightsError,
 )
+from dynrefer.model.gc_pause import collector_at_rest
 from dynrefer.model.geometry import BoxFormat, corners_from
-from dynrefer.model.pixels import DAMAGE, rgb_pixels, upright_pixels
-from dynrefer.model.records import (
+from dynrefer.model.images import DAMAGE, rgb_pixels, upright_pixels
+from dynrefer.model.types import (
     ALL_TASKS,
     AttributeLabel,
     Caption,

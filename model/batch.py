@@ -12,14 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynrefer.model.answers import CaptionFinding, Findings, control_words
 from dynrefer.model.cache import ByteCache, Digest, region_digest
+from dynrefer.model.crops import ViewBatch
 from dynrefer.model.errors import StoppedError
 from dynrefer.model.loading import LoadedModel
-from dynrefer.model.network.decoders import synonym_maximum
-from dynrefer.model.network.vision import VisionFeatures
-from dynrefer.model.preprocess import ViewBatch
-from dynrefer.model.records import Task, ViewPlan
+from dynrefer.model.networks.dynrefer.decoders import synonym_maximum
+from dynrefer.model.networks.dynrefer.vision import VisionFeatures
+from dynrefer.model.postprocessing import CaptionFinding, Findings, control_words
+from dynrefer.model.types import Task, ViewPlan
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
+from dynrefer.model.crops import cut_views
 from dynrefer.model.geometry import ImageSize, IntCorners
-from dynrefer.model.preprocess import cut_views
-from dynrefer.model.records import Corners, ViewPlan, ViewPolicy
+from dynrefer.model.types import Corners, ViewPlan, ViewPolicy
 
 LEAST_SIDE, MOST_SIDE = 640, 1600  # pixels of the drawn image's longer side
 MOST_SHAPE = 4  # a stripe of an image is drawn as if it were at most so much longer than wide

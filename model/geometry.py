@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynrefer.model.errors import BoxError
-from dynrefer.model.records import Corners
+from dynrefer.model.types import Corners
 
 ImageSize = tuple[int, int]
 IntCorners = tuple[int, int, int, int]

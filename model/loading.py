@@ -17,11 +17,11 @@ from torch import Tensor
 from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from dynrefer.model.config import DynReferConfig
 from dynrefer.model.errors import ConfigError, DeviceError, ModelNotFoundError, WeightsError
-from dynrefer.model.network.decoders import PreparedTexts
-from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.network.onednn import use_onednn
+from dynrefer.model.networks.dynrefer.config import DynReferConfig
+from dynrefer.model.networks.dynrefer.decoders import PreparedTexts
+from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.kernels.onednn import use_onednn
 from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"

@@ -16,7 +16,16 @@ from typing import Self
 
 from PIL import Image
 
-from dynrefer.model.answers import (
+from dynrefer.model.batch import BatchResult, Memory, Pass, run_passes
+from dynrefer.model.cache import CacheStats
+from dynrefer.model.crops import ViewCutter
+from dynrefer.model.device_errors import guarded
+from dynrefer.model.errors import DeviceMemoryError, QueryError
+from dynrefer.model.gc_pause import collector_at_rest
+from dynrefer.model.geometry import Box
+from dynrefer.model.images import Pixels, upright_pixels
+from dynrefer.model.loading import LoadedModel, load_model
+from dynrefer.model.postprocessing import (
     Findings,
     answer_attributes,
     answer_caption,
@@ -24,24 +33,7 @@ from dynrefer.model.answers import (
     answer_tags,
     check_finite,
 )
-from dynrefer.model.batch import BatchResult, Memory, Pass, run_passes
-from dynrefer.model.cache import CacheStats
-from dynrefer.model.collector import collector_at_rest
-from dynrefer.model.device import guarded
-from dynrefer.model.errors import DeviceMemoryError, QueryError
-from dynrefer.model.geometry import Box
-from dynrefer.model.loading import LoadedModel, load_model
-from dynrefer.model.pixels import Pixels, upright_pixels
-from dynrefer.model.preprocess import ViewCutter
-from dynrefer.model.records import (
-    ALL_TASKS,
-    Corners,
-    ModelCard,
-    RegionDescription,
-    RegionQuery,
-    Task,
-    ViewPlan,
-)
+from dynrefer.model.types import ALL_TASKS, Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import GreyImage, plan_views
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dynrefer.model.errors import ConfigError, ViewsError
 from dynrefer.model.geometry import Box, ImageSize, boxes_towards, integer_crops
-from dynrefer.model.records import View, ViewCandidate, ViewPlan, ViewPolicy
+from dynrefer.model.types import View, ViewCandidate, ViewPlan, ViewPolicy
 
 STEPS: tuple[float, ...] = tuple(step / 10 for step in range(1, 11))  # t of the views beside t = 0
 

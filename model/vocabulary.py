@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
-    from dynrefer.model.network.dynrefer import DynReferModel
+    from dynrefer.model.networks.dynrefer.model import DynReferModel
 
 VOCABULARY_FILE = "vocabulary.json"
 EMBEDDINGS_FILE = "text_embeddings.safetensors"

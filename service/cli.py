@@ -83,7 +83,7 @@ def _serve(**flags: str | None) -> None:
         settings = load_settings({name: value for name, value in flags.items() if value is not None})
     except SettingsError as error:
         fail(str(error))
-    from dynrefer.model.collector import collector_at_rest
+    from dynrefer.model.gc_pause import collector_at_rest
 
     with collector_at_rest():
         from dynrefer.service.server.server import leave, listen, serve

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from tests.repository import ROOT
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def goldens(pytestconfig: pytest.Config) -> Path:
     """The folder of recorded outputs; the test is skipped where the default one is absent."""
     given: Path | None = pytestconfig.getoption("--goldens")
-    folder = given or REPOSITORY.parent / "shared" / "goldens"
+    folder = given or ROOT.parent / "shared" / "goldens"
     if folder.is_dir():
         return folder
     if given is not None:

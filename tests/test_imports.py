@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+from tests.repository import ROOT
+
 PARTS = ("model", "service", "workbench")
 # The public face, its records and its errors. The command line alone may use more, inside its commands.
-OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.records"}
+OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.types"}
 BESIDE_THE_PREDICTOR = (
     "dynrefer.workbench.training.embedded",
     "dynrefer.workbench.evaluation",

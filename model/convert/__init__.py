@@ -3,7 +3,7 @@
 names         what official weights call their tensors, and what we call them
 weight_files  reading foreign files tensor by tensor, writing shards
 plan          which tensor of which file becomes which tensor of ours
-companions    settings, vocabulary and tokenizers
+assets        settings, vocabulary and tokenizers
 directory     `convert`: all of it, written at once or not at all
 command       `dynrefer convert`
 """

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynrefer.model.convert.companions import (
+from dynrefer.model.convert.assets import (
     hugging_face_directory,
     language_tokenizer,
     read_config,
     read_vocabulary,
     text_tokenizer,
 )
-from dynrefer.model.convert.fresh import fresh_weights
 from dynrefer.model.convert.plan import ConversionPlan, plan_conversion
+from dynrefer.model.convert.random_init import fresh_weights
 from dynrefer.model.convert.weight_files import WeightFile, open_directory, open_weights, write_shards
 from dynrefer.model.errors import ConversionError
 from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary, embed_texts
@@ -28,7 +28,7 @@ from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary, embed_texts
 if TYPE_CHECKING:
     from transformers import CLIPTextModelWithProjection, PreTrainedTokenizerBase
 
-    from dynrefer.model.config import DynReferConfig
+    from dynrefer.model.networks.dynrefer.config import DynReferConfig
 
 Progress = Callable[[int, int], None]
 REPORT_FILE = "conversion.json"

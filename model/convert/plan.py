@@ -13,7 +13,7 @@ from dynrefer.model.errors import ConversionError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dynrefer.model.config import DynReferConfig
+    from dynrefer.model.networks.dynrefer.config import DynReferConfig
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ def network_shapes(config: DynReferConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor of a model directory; tensors that are tied to another are not stored."""
     import torch
 
-    from dynrefer.model.network.dynrefer import DynReferModel
+    from dynrefer.model.networks.dynrefer.model import DynReferModel
 
     with torch.device("meta"):
         network = DynReferModel(config)

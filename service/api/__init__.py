@@ -1,0 +1,1 @@
+"""The public contract: schemas, routes, problem documents, the OpenAPI document."""

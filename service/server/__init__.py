@@ -1,0 +1,1 @@
+"""The process: uvicorn and its drain, connections, keys, the log of requests."""

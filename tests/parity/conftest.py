@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from dynrefer.model.config import DynReferConfig
-from dynrefer.model.convert.companions import read_config
+from dynrefer.model.convert.assets import read_config
 from dynrefer.model.convert.plan import plan_conversion
 from dynrefer.model.convert.weight_files import open_weights
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.networks.dynrefer.config import DynReferConfig
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 
 torch.set_num_threads(1)
 

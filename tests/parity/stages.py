@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from dynrefer.model.network.decoders import synonym_maximum
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.networks.dynrefer.decoders import synonym_maximum
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from tests.parity.conftest import Goldens
 
 Outputs = Mapping[str, Tensor]

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from tests.parity import stages
 from tests.parity.conftest import Goldens, relative_error
 from tests.parity.stages import LOGITS, TIGHT

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from dynrefer.model.config import PRESETS, preset
 from dynrefer.model.convert.names import Dropped, translate
 from dynrefer.model.convert.plan import ConversionPlan, network_shapes, plan_conversion
 from dynrefer.model.convert.sizes import settings_of_sizes
 from dynrefer.model.convert.weight_files import WeightFile, open_weights
 from dynrefer.model.errors import ConversionError
+from dynrefer.model.networks.dynrefer.config import PRESETS, preset
 from tests.parity.conftest import Goldens
 
 # Computed anew from the vocabulary; the state dict of the goldens leaves them out.

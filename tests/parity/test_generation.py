@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.network.language import Generated
+from dynrefer.model.networks.dynrefer.language import Generated
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from tests.parity import stages
 from tests.parity.conftest import Comparison, Goldens
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dynrefer.model.convert.companions import text_tokenizer
+from dynrefer.model.convert.assets import text_tokenizer
 from dynrefer.model.convert.names import Piece, translate
-from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.network.language import IGNORED
+from dynrefer.model.networks.dynrefer.language import IGNORED
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.workbench.training.losses import REGION_TEXT_WEIGHT, TAG_WEIGHT, DynReferLosses, dynrefer_losses
 from tests.parity.conftest import Comparison, Goldens
 

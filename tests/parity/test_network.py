@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from tests.parity import stages
 from tests.parity.conftest import Comparison, Goldens
 from tests.parity.stages import LOGITS, TIGHT

@@ -2,8 +2,8 @@
 
 import torch
 
-from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.preprocess import ViewBatch
+from dynrefer.model.crops import ViewBatch
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.views import GreyImage
 from tests.parity.conftest import Comparison, Goldens
 from tests.parity.stages import LOGITS, TIGHT

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from dynrefer.model.convert.companions import text_tokenizer
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.convert.assets import text_tokenizer
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.vocabulary import Attribute, Vocabulary, embed_texts, embed_vocabulary
 from tests.parity import stages
 from tests.parity.conftest import Comparison, Goldens

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from safetensors.numpy import load_file
 
+from dynrefer.model.crops import ViewBatch, cut_views
 from dynrefer.model.errors import BoxError
 from dynrefer.model.geometry import (
     Box,
@@ -28,9 +29,8 @@ from dynrefer.model.geometry import (
     integer_crops,
     rle_runs,
 )
-from dynrefer.model.network.vision import normalise
-from dynrefer.model.preprocess import ViewBatch, cut_views
-from dynrefer.model.records import Corners, ViewPlan
+from dynrefer.model.networks.dynrefer.vision import normalise
+from dynrefer.model.types import Corners, ViewPlan
 from dynrefer.model.views import GreyImage, plan_views
 
 LEAST_MARGIN = 1e-5  # of |coefficient - mean| / largest |coefficient|: closer calls are rounding

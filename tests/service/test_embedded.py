@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.repository import DOCS
 from tests.service.conftest import in_base64, picture
 from tests.service.server.test_process import Server, request_bytes, running
-
-DOCS = Path(__file__).parents[2] / "docs" / "images"
 
 REGIONS = [{"id": "left", "box": [4, 4, 30, 40]}, {"box": [-4, 0, 60, 48]}]
 

@@ -1,10 +1,9 @@
 """Settings from flags and environment; a bad one is one clear line."""
 
-from pathlib import Path
-
 import pytest
 
 from dynrefer.service.settings import PREFIX, Settings, SettingsError, flag_names, load_settings
+from tests.repository import ROOT
 
 
 def test_defaults_and_twins(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,7 +20,7 @@ def test_every_field_has_a_meaning() -> None:
 
 
 def test_every_setting_is_written_up() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     assert [name for name in Settings.model_fields if f"`{name}`" not in text] == []
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from dynrefer.model.errors import BoxError
 from dynrefer.model.geometry import Box, BoxFormat, box_from_polygons, box_from_rle, corners_from, usual_box_format
-from dynrefer.model.records import Corners
+from dynrefer.model.types import Corners
 from dynrefer.workbench.data.captions import clean_caption
 from dynrefer.workbench.data.json_files import read_json, read_lines, valid
 from dynrefer.workbench.data.labelled import Id, LabelledData, LabelledRegion

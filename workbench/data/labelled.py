@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from dynrefer.model.errors import PictureError
 from dynrefer.model.geometry import ImageSize
-from dynrefer.model.pixels import annotated_pixels
-from dynrefer.model.records import Corners, Task
+from dynrefer.model.images import annotated_pixels
+from dynrefer.model.types import Corners, Task
 from dynrefer.workbench.data.captions import clean_caption
 from dynrefer.workbench.evaluation.errors import DataError
 from dynrefer.workbench.evaluation.inference import Picture

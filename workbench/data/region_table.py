@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynrefer.model.geometry import ImageSize
-from dynrefer.model.records import Corners
+from dynrefer.model.types import Corners
 
 MOST_SIDE = 2**31 - 1  # pixels; sizes are kept as int32
 

@@ -27,7 +27,7 @@ from dynrefer.model.geometry import (
     corners_from,
     usual_box_format,
 )
-from dynrefer.model.records import Corners
+from dynrefer.model.types import Corners
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.data.annotation_files import Said, named_samples, read_document
 from dynrefer.workbench.data.bad_samples import BadSample, Tally

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dynrefer.model.records import Corners, RegionQuery
+from dynrefer.model.types import Corners, RegionQuery
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.evaluation.inference import RegionPredictor
 from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate

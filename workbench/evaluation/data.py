@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dynrefer.model.records import Task, ViewPolicy
+from dynrefer.model.types import Task, ViewPolicy
 from dynrefer.workbench.data.labelled import LabelledData, captioned, with_attributes, with_categories
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.errors import DataError

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dynrefer.model.errors import ConfigError
-from dynrefer.model.records import Task
+from dynrefer.model.types import Task
 from dynrefer.workbench.evaluation.inference import Picture, RegionPredictor, check_names
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import Scene, SceneObject, Split, draw_scene

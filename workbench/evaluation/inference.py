@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dynrefer.model.errors import QueryError
-from dynrefer.model.records import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan, ViewPolicy
+from dynrefer.model.types import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan, ViewPolicy
 from dynrefer.workbench.evaluation.errors import DataError
 
 RECOGNITION = (Task.TAGS, Task.ATTRIBUTES, Task.CATEGORIES)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynrefer.model.geometry import BoxFormat
 from dynrefer.model.loading import EMBEDDED
-from dynrefer.model.records import Task
+from dynrefer.model.types import Task
 from dynrefer.workbench.data.annotations import read_data, read_proposals
 from dynrefer.workbench.data.labelled import LabelledData
 from dynrefer.workbench.evaluation.benchmark import Benchmark

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynrefer.model.geometry import Box
-from dynrefer.model.records import Corners, Task
+from dynrefer.model.types import Corners, Task
 from dynrefer.model.views import STEPS, GreyImage, greedy_picks, search_candidates
 from dynrefer.workbench.evaluation.inference import Answers, Chooser, RegionPredictor, Regions, Views
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, field_validator
 
-from dynrefer.model.records import Task
+from dynrefer.model.types import Task
 from dynrefer.workbench.data.json_files import read_lines, valid
 from dynrefer.workbench.data.labelled import Id, LabelledData, LabelledRegion
 from dynrefer.workbench.evaluation.errors import DataError

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynrefer.model.records import Task, ViewPolicy
+from dynrefer.model.types import Task, ViewPolicy
 from dynrefer.workbench.evaluation.cost import core_ms_per_region, megabytes
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
 from dynrefer.workbench.evaluation.inference import RECOGNITION, Answers, Question, RegionPredictor, ask

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from dynrefer.model.errors import ConfigError
-from dynrefer.model.records import Task, ViewPolicy
+from dynrefer.model.types import Task, ViewPolicy
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
 from dynrefer.workbench.evaluation.inference import RECOGNITION, Answers, Question, RegionPredictor, ask
 from dynrefer.workbench.evaluation.metrics.attribute_map import average_precisions, mean_average_precision

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from dynrefer.model.records import ALL_TASKS, Task
+from dynrefer.model.types import ALL_TASKS, Task
 from dynrefer.workbench.data.labelled import LabelledData
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.network.t5_steps import T5Steps
+from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.generation.t5_stepper import T5Steps
 from dynrefer.workbench.profiling.machine import provenance, wait_for
 from dynrefer.workbench.profiling.report_tables import heading
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_network

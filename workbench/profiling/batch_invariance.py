@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynrefer.model.answers import Findings
+from dynrefer.model.postprocessing import Findings
 from dynrefer.model.predictor import DynRefer
-from dynrefer.model.records import RegionQuery
+from dynrefer.model.types import RegionQuery
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.profiling.machine import provenance
 from dynrefer.workbench.profiling.report_tables import heading

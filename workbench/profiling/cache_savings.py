@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from dynrefer.model.batch import Memory, run_passes
-from dynrefer.model.records import Task
+from dynrefer.model.types import Task
 from dynrefer.workbench.profiling.machine import provenance, wait_for
 from dynrefer.workbench.profiling.report_tables import heading
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_model, random_passes

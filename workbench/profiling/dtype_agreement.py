@@ -3,7 +3,7 @@
 from typing import Any
 
 from dynrefer.model.predictor import DynRefer
-from dynrefer.model.records import RegionDescription, RegionQuery
+from dynrefer.model.types import RegionDescription, RegionQuery
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.profiling.machine import provenance
 from dynrefer.workbench.profiling.report_tables import heading

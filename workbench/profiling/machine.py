@@ -14,9 +14,9 @@ from typing import Any
 import torch
 import transformers
 
-from dynrefer.model.network.onednn import AVAILABLE, OneDnnLinear, linear
+from dynrefer.model.networks.kernels.onednn import AVAILABLE, OneDnnLinear, linear
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SIDE_CPU, SIDE_GPU = 1024, 8192  # of the square matrices whose product gives the rate
 COPY_BYTES = 1 << 28
 

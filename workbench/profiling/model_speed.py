@@ -15,7 +15,7 @@ import torch
 
 from dynrefer.model.batch import BatchResult, Memory, Pass, run_passes
 from dynrefer.model.loading import LoadedModel
-from dynrefer.model.records import ALL_TASKS, Task
+from dynrefer.model.types import ALL_TASKS, Task
 from dynrefer.workbench.profiling.machine import copy_gb_s, gemm_gflops, onednn_gflops, provenance, wait_for
 from dynrefer.workbench.profiling.operation_counts import Ceilings, count_costs, floor_seconds
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_model, random_passes

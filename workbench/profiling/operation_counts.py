@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from dynrefer.model.network.decoders import RecognitionDecoder
-from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.network.t5_steps import T5Steps
+from dynrefer.model.networks.dynrefer.decoders import RecognitionDecoder
+from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.generation.t5_stepper import T5Steps
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_network
 
 Found = TypeVar("Found")

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from dynrefer.model.config import PRESETS
+from dynrefer.model.networks.dynrefer.config import PRESETS
 from dynrefer.workbench.profiling.machine import copy_gb_s, gemm_gflops, provenance
 from dynrefer.workbench.profiling.operation_counts import Ceilings, count_costs, floor_seconds
 from dynrefer.workbench.profiling.workload import Workload

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from dynrefer.model.errors import ModelError
+from dynrefer.model.loading import EMBEDDED
 from dynrefer.workbench.profiling.machine import provenance
 from dynrefer.workbench.profiling.report_tables import heading
 
@@ -32,7 +33,7 @@ import json, resource, sys, time
 began = time.perf_counter()
 import torch
 torch_s = time.perf_counter()
-from model import DynRefer
+from dynrefer import DynRefer
 import dynrefer.model.predictor
 import_s = time.perf_counter()
 loaded = DynRefer.load(sys.argv[1], device="cpu")
@@ -124,8 +125,7 @@ def _ready(port: int) -> bool:
 
 
 def _seconds_to_read(model: str) -> float:
-    embedded = Path(__file__).parent.parent / "embedded"
-    directory = embedded if model == "embedded" else Path(model)
+    directory = EMBEDDED if model == "embedded" else Path(model)
     started = time.perf_counter()
     for path in directory.glob("*.safetensors"):
         path.read_bytes()

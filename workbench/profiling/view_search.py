@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from dynrefer.model.crops import cut_views
 from dynrefer.model.geometry import Box, boxes_towards, integer_crops
-from dynrefer.model.preprocess import cut_views
 from dynrefer.model.views import STEPS, GreyImage, plan_views
 from dynrefer.workbench.profiling.machine import provenance
 from dynrefer.workbench.profiling.report_tables import heading

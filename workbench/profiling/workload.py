@@ -15,12 +15,12 @@ from transformers import PreTrainedTokenizerFast
 
 from dynrefer.model.batch import Pass
 from dynrefer.model.cache import view_digest
-from dynrefer.model.config import DynReferConfig, preset
+from dynrefer.model.crops import ViewBatch
 from dynrefer.model.loading import LoadedModel
-from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.network.onednn import use_onednn
-from dynrefer.model.preprocess import ViewBatch
-from dynrefer.model.records import Task, View, ViewPlan, ViewPolicy
+from dynrefer.model.networks.dynrefer.config import DynReferConfig, preset
+from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.kernels.onednn import use_onednn
+from dynrefer.model.types import Task, View, ViewPlan, ViewPolicy
 from dynrefer.model.vocabulary import Attribute, TextEmbeddings, Vocabulary
 
 CONTROLS = tuple(f"w{number}" for number in range(64))  # more than `max_control_tokens` of any preset

@@ -189,7 +189,7 @@ def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[s
 
 def _init_of(preset: str | None) -> str:
     """What a run starts from if --init does not say. Raises `SettingError` for a size whose weights do not ship."""
-    from dynrefer.model.config import PRESETS
+    from dynrefer.model.networks.dynrefer.config import PRESETS
 
     if preset is not None and preset not in PRESETS:
         return "embedded"  # refused by the settings' own check

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from dynrefer.model.loading import pick_device
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.workbench.training.errors import SettingError
 from dynrefer.workbench.training.run_settings import TrainingSettings
 

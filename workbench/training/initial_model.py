@@ -13,10 +13,10 @@ import torch
 from torch import nn
 from transformers import AutoTokenizer
 
-from dynrefer.model.config import DynReferConfig, preset, vision_width
 from dynrefer.model.errors import ModelNotFoundError, WeightsError
 from dynrefer.model.loading import EMBEDDED, load_model
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.networks.dynrefer.config import DynReferConfig, preset, vision_width
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.vocabulary import VOCABULARY_FILE, TextEmbeddings, Vocabulary, embed_vocabulary
 from dynrefer.workbench.training.errors import SettingError
 from dynrefer.workbench.training.lora import add_lora

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 
 _ATTENTION = ["q", "v"]
 _WORDS = ["shared", "lm_head"]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 
 TAG_WEIGHT = 0.01
 REGION_TEXT_WEIGHT = 0.5
@@ -79,7 +79,7 @@ def dynrefer_losses(
 
     representation: (R, Q, C) from `DynReferModel.represent`. tag_embeddings: (T, E). tag_targets: (R, T),
     0 or 1. caption_embeddings: (R, E), from the text tower. control_ids, control_mask: (R, W) int64.
-    labels: (R, L) int64, `dynrefer.model.network.language.IGNORED` at padding.
+    labels: (R, L) int64, `dynrefer.model.networks.dynrefer.language.IGNORED` at padding.
     """
     pairs = network.region_text_decoder(representation, caption_embeddings)
     return DynReferLosses(

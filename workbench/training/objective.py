@@ -1,6 +1,6 @@
 """The training step's loss: the paper's three terms, with the regions and captions of all processes in one matrix.
 
-Sources: as in `dynrefer.workbench.training.losses`. Letters: R regions of this process, W processes, T tags, E text width.
+Sources: as in `losses.py`. Letters: R regions of this process, W processes, T tags, E text width.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.network.language import IGNORED
+from dynrefer.model.networks.dynrefer.language import IGNORED
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.workbench.training.losses import REGION_TEXT_WEIGHT, TAG_WEIGHT, asymmetric_loss
 from dynrefer.workbench.training.samples import TrainingBatch
 
@@ -53,7 +53,7 @@ def joined_contrastive_loss(logits: Tensor, rank: int) -> Tensor:
 
     logits: (R, W * R), scaled by temperature and bias: row = region of this process, column = caption of any; the
     right captions begin at column rank * R. The mean over the processes is
-    `dynrefer.workbench.training.losses.sigmoid_contrastive_loss` of the whole matrix, and so is the mean of the gradients.
+    `losses.sigmoid_contrastive_loss` of the whole matrix, and so is the mean of the gradients.
     """
     rows, columns = logits.shape
     own = torch.arange(rows, device=logits.device) + rank * rows

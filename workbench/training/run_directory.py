@@ -21,7 +21,7 @@ SETTINGS, SESSIONS, LOG = "settings.json", "run.json", "log.jsonl"
 BAD_SAMPLES = "bad_samples.json"
 MODEL = "model"
 _PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pillow")
-_REPOSITORY = Path(__file__).resolve().parents[3]
+_REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class RunDirectory:

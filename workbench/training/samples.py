@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dynrefer.model.crops import ViewBatch, cut_views
 from dynrefer.model.errors import PictureError, QueryError
 from dynrefer.model.geometry import Box
-from dynrefer.model.network.language import IGNORED
-from dynrefer.model.pixels import Pixels, annotated_pixels
-from dynrefer.model.preprocess import ViewBatch, cut_views
-from dynrefer.model.records import ViewPlan, ViewPolicy
+from dynrefer.model.images import Pixels, annotated_pixels
+from dynrefer.model.networks.dynrefer.language import IGNORED
+from dynrefer.model.types import ViewPlan, ViewPolicy
 from dynrefer.model.views import STEPS, nested_views
 from dynrefer.workbench.data.bad_samples import BadSample
 from dynrefer.workbench.data.captions import PhraseFinder

@@ -1,1 +1,1 @@
-"""The routes: one module per noun."""
+"""The routes, one file per noun."""

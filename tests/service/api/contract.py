@@ -1,5 +1,5 @@
-"""`python -m tests.service.api.contract --examples N` has schemathesis ask a running service whatever its OpenAPI document
-allows, and whatever it forbids; all checks are on.
+"""`python -m tests.service.api.contract --examples N` has schemathesis ask a running service whatever its OpenAPI
+document allows, and whatever it forbids; all checks are on.
 
 The service is a real process around the fake predictor, with a key, so that the check of keys has something to check.
 Ends with schemathesis' own exit code; prints how many requests were made.

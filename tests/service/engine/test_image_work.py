@@ -11,10 +11,10 @@ import pytest
 
 from dynrefer.model import RegionQuery
 from dynrefer.model.errors import BoxError
+from dynrefer.service.engine import image_work as workers
 from dynrefer.service.engine.batch_errors import ClosedError
 from dynrefer.service.engine.batcher import Batcher, Limits
 from dynrefer.service.engine.engine import Caller, Engine
-from dynrefer.service.engine import image_work as workers
 from dynrefer.service.engine.image_work import WHOLE_REGIONS, ImageWorkers
 from dynrefer.service.engine.results import Described
 from dynrefer.service.observability.metrics import Metrics

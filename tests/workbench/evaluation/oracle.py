@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynrefer.model.geometry import Box
-from dynrefer.model.records import (
+from dynrefer.model.types import (
     AttributeLabel,
     Caption,
     Corners,

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from dynrefer.model import DynRefer
 from dynrefer.model.errors import ModelError
-from dynrefer.model.records import Task
+from dynrefer.model.types import Task
 from dynrefer.service import cli
 from dynrefer.workbench.data.annotations import read_data
 from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dynrefer.model.records import Task, ViewPolicy
+from dynrefer.model.types import Task, ViewPolicy
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
 from dynrefer.workbench.evaluation.errors import DataError
 from dynrefer.workbench.evaluation.inference import BATCH_REGIONS, RECOGNITION, Question, ask

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dynrefer.model import DynRefer
-from dynrefer.model.records import RegionQuery, Task, ViewPolicy
+from dynrefer.model.types import RegionQuery, Task, ViewPolicy
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary, world_names
 from dynrefer.workbench.evaluation.inference import RECOGNITION, Question, ask
 from dynrefer.workbench.scenes.artwork import SpritePack

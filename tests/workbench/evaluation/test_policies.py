@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dynrefer.model.records import Task
+from dynrefer.model.types import Task
 from dynrefer.workbench.evaluation.inference import Answers
 from dynrefer.workbench.evaluation.policies import Policy, alone, arrangements, choose, fused, passes
 from dynrefer.workbench.scenes.world import World

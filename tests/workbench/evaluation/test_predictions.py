@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynrefer.model.records import Caption, RegionDescription, Task
+from dynrefer.model.types import Caption, RegionDescription, Task
 from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
 from dynrefer.workbench.evaluation.errors import DataError
 from dynrefer.workbench.evaluation.inference import Answers

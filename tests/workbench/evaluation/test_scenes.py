@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynrefer.model.records import Task
+from dynrefer.model.types import Task
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.evaluation.metrics.scene_metrics import attribute_f1, neighbour_named
 from dynrefer.workbench.evaluation.scenes import HEADLINE, measure

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dynrefer.model.errors import ConfigError
-from dynrefer.model.records import Task
+from dynrefer.model.types import Task
 from dynrefer.workbench.evaluation.tune import apply_tuning, tune, view_choices
 from tests.workbench.evaluation.oracle import Oracle
 

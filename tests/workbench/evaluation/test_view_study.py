@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dynrefer.model.records import Task
+from dynrefer.model.types import Task
 from dynrefer.workbench.data.annotations import read_data
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.data import labelled_for

@@ -4,16 +4,15 @@ import json
 import math
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from dynrefer.model.batch import Memory, run_passes
-from dynrefer.model.config import preset
 from dynrefer.model.errors import ModelError
-from dynrefer.model.records import ALL_TASKS
+from dynrefer.model.networks.dynrefer.config import preset
+from dynrefer.model.types import ALL_TASKS
 from dynrefer.workbench.profiling.batch_invariance import measure_company
 from dynrefer.workbench.profiling.cache_savings import measure_repeats
 from dynrefer.workbench.profiling.machine import _command
@@ -22,9 +21,9 @@ from dynrefer.workbench.profiling.operation_counts import Ceilings, Cost, count_
 from dynrefer.workbench.profiling.report_tables import model_table
 from dynrefer.workbench.profiling.startup import measure_start
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_model, random_passes
-from tests.plain_batch import plain_passes
+from tests.model.plain_batch import plain_passes
+from tests.repository import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
 CPU = torch.device("cpu")
 SMALL = Workload(tags=9, prompts=12, attributes=4, categories=3, tokens=3, beams=2)
 

@@ -54,7 +54,7 @@ def test_pack_ships_only_what_its_licence_allows(world: World, sprites: SpritePa
 
 
 def test_notice_names_every_shipped_style(world: World) -> None:
-    notice = (HERE.parents[1] / "NOTICE").read_text(encoding="utf-8")
+    notice = (ROOT / "NOTICE").read_text(encoding="utf-8")
     for art in world.art:
         if art.shipped:
             assert f"{art.package} {art.version}" in notice and art.author in notice and art.licence in notice

@@ -16,17 +16,17 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from transformers import AutoTokenizer
 
-from dynrefer.model.config import preset
 from dynrefer.model.loading import EMBEDDED
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.networks.dynrefer.config import preset
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.vocabulary import Vocabulary, embed_vocabulary
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import draw_scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.scenes.world_vocabulary import world_vocabulary
 from dynrefer.workbench.training.run_settings import TrainingSettings, settings_of
+from tests.repository import ROOT
 
-ROOT = Path(__file__).resolve().parents[3]
 SCENES = 6
 _DROPOUT = 0.1  # so that a resumed run must find the random state again
 

@@ -12,7 +12,7 @@ from accelerate.state import AcceleratorState
 from torch import Tensor
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
-from dynrefer.model.network.language import IGNORED
+from dynrefer.model.networks.dynrefer.language import IGNORED
 from dynrefer.workbench.training import objective
 from dynrefer.workbench.training.objective import mean_tokens
 from dynrefer.workbench.training.trainer import train_on

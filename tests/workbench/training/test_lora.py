@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.workbench.training.initial_model import load_start, prepare_parts
 from dynrefer.workbench.training.lora import add_lora, merge_lora
 from dynrefer.workbench.training.run_settings import TrainingSettings

@@ -15,8 +15,8 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.network.language import IGNORED
+from dynrefer.model.networks.dynrefer.language import IGNORED
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.workbench.training.initial_model import load_start, prepare_parts
 from dynrefer.workbench.training.losses import sigmoid_contrastive_loss
 from dynrefer.workbench.training.objective import (

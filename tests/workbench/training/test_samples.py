@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dynrefer.model.network.language import IGNORED
+from dynrefer.model.networks.dynrefer.language import IGNORED
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.data.captions import VocabularyWords
 from dynrefer.workbench.data.region_table import Region, RegionTable

@@ -15,7 +15,7 @@ from scipy.special import log_softmax
 from scipy.special import logit as inverse_sigmoid
 from sklearn.linear_model import LogisticRegression
 
-from dynrefer.model.records import Task
+from dynrefer.model.types import Task
 
 BINS = 15
 _LEAST = 1e-7  # a float32 sigmoid can be exactly 0 or 1; its logit cannot

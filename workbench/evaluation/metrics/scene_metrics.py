@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dynrefer.model.records import Task
+from dynrefer.model.types import Task
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.evaluation.inference import Answers
 from dynrefer.workbench.evaluation.metrics.attribute_map import (

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dynrefer.model.geometry import boxes_in_views, boxes_towards, integer_crops
-from dynrefer.model.network.language import IGNORED
+from dynrefer.model.networks.dynrefer.language import IGNORED
 from dynrefer.workbench.scenes.scene import Scene, SceneObject
 from dynrefer.workbench.scenes.world import World
 

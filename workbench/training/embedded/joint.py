@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.network.vision import VisionFeatures
+from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.dynrefer.vision import VisionFeatures
 from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.embedded.drawn_batches import RegionBatch, Targets

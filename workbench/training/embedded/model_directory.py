@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.vocabulary import embed_vocabulary
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.scenes.world_vocabulary import world_vocabulary

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dynrefer.model.network.dynrefer import DynReferModel
-from dynrefer.model.network.region import roi_align
+from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.dynrefer.region import roi_align
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.embedded.drawn_batches import PretrainBatch

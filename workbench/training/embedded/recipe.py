@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
-from dynrefer.model.config import preset
-from dynrefer.model.network.dynrefer import DynReferModel
+from dynrefer.model.networks.dynrefer.config import preset
+from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.vocabulary import embed_vocabulary
 from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.scenes.world import World

@@ -1,4 +1,4 @@
-"""Records what the Penn Treebank tokenizer makes of texts like captions: `python -m tests.workbench.evaluation.metrics.record_treebank`.
+"""What the Penn Treebank tokenizer makes of texts like captions: run this file as a module to record it anew.
 
 Needs Java. Texts are put together from words that are hard to split, and from what captions end with.
 """
@@ -44,7 +44,7 @@ def main() -> None:
     texts = [text for text in texts if not text.endswith((" a.", " -.", " --.", "& ."))]
     texts = list(dict.fromkeys([*WHOLE, *WORDS, *texts]))
     recorded = dict(zip(texts, ptb_tokens(texts), strict=True))
-    Path(__file__).with_name("ptb.json").write_text(
+    Path(__file__).with_name("treebank.json").write_text(
         json.dumps(recorded, indent=0, ensure_ascii=False) + "\n", encoding="utf-8"
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from dynrefer.model.records import Corners
+from dynrefer.model.types import Corners
 from dynrefer.workbench.data.labelled import LabelledRegion
 from dynrefer.workbench.evaluation.metrics.dense_captions import (
     METEORS,

@@ -1,1 +1,0 @@
-"""The network: vision, region representation, decoders, language model, and their assembly."""

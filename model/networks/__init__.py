@@ -1,0 +1,1 @@
+"""The networks, in plain torch on classes of transformers."""

@@ -1,0 +1,114 @@
+"""The language decoder (D_llm): region representation and control words -> a caption. The only file that knows
+which language model it is.
+
+Source: paper, section 3.3. Letters: R regions, Q region tokens, W control tokens, L caption tokens, D model width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import T5Config, T5ForConditionalGeneration
+
+from dynrefer.model.errors import ConfigError
+from dynrefer.model.networks.dynrefer.config import DynReferConfig
+from dynrefer.model.networks.generation.beam_search import SearchSettings, SpecialTokens, greedy, search
+from dynrefer.model.networks.generation.t5_stepper import T5Steps
+
+IGNORED = -100  # label of a position that the loss leaves out
+
+
+@dataclass(frozen=True)
+class Generated:
+    """tokens: (R, L) int64 with the start token in front, padded. score: (R,) as the beam search ranks it.
+
+    logprob_sum: (R,) sum of the log-probabilities of the generated tokens, end token included. length: (R,) tokens.
+    """
+
+    tokens: Tensor
+    score: Tensor
+    logprob_sum: Tensor
+    length: Tensor
+
+
+class UntiedT5(T5ForConditionalGeneration):
+    """T5 whose head is its own matrix, as in Flan-T5; transformers 5 would tie it to the embedding on load."""
+
+    _tied_weights_keys = {
+        "encoder.embed_tokens.weight": "shared.weight",
+        "decoder.embed_tokens.weight": "shared.weight",
+    }
+
+
+class LanguageDecoder(nn.Module):
+    """Linear(C -> D) of the region tokens, then the control words' embeddings + a learned vector, into a
+    sequence-to-sequence model's encoder."""
+
+    def __init__(self, config: DynReferConfig) -> None:
+        super().__init__()
+        language = config.language_config
+        if not isinstance(language, T5Config):
+            raise ConfigError(f"language_config.model_type {language.model_type!r} is not supported; use 't5'.")
+        self.generation = dict(config.generation or {})
+        self.projection = nn.Linear(config.qformer_config.hidden_size, language.d_model)
+        self.control_memory = nn.Parameter(torch.zeros(language.d_model))
+        cls = T5ForConditionalGeneration if config.tie_language_head else UntiedT5
+        self.model: Any = cls(language)  # transformers types `generate` for other classes than this
+
+    def prompt(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """What the encoder reads: embeddings (R, Q + W, D) and attention mask (R, Q + W).
+
+        representation: (R, Q, C). control_ids, control_mask: (R, W) int64. The learned vector is added at every
+        control position, padding and end token included (official behaviour).
+        """
+        tokens = self.projection(representation.to(self.projection.weight.dtype))
+        words = self.model.get_input_embeddings()(control_ids) + self.control_memory
+        seen = control_mask.new_ones(tokens.shape[:2])
+        return torch.cat((tokens, words.to(tokens.dtype)), dim=1), torch.cat((seen, control_mask), dim=1)
+
+    def generate(
+        self,
+        representation: Tensor,
+        control_ids: Tensor,
+        control_mask: Tensor,
+        should_stop: Callable[[], bool] | None = None,
+        **settings: Any,
+    ) -> Generated:
+        """Beam search with the configuration's settings, replaced by `settings` where given.
+
+        should_stop: asked after every token; raises `StoppedError` as soon as it says so.
+        """
+        options = SearchSettings(**(self.generation | settings))
+        rows, ids = len(control_ids), self.model.config
+        # T5 starts a sequence with its padding token.
+        special = SpecialTokens(ids.pad_token_id, ids.pad_token_id, ids.eos_token_id)
+        embeddings, mask = self.prompt(representation, control_ids, control_mask)
+        steps = T5Steps(self.model, embeddings, mask, options.num_beams, options.max_new_tokens)
+        find = greedy if options.num_beams == 1 else search
+        tokens, value = find(steps, rows, options, special, embeddings.device, should_stop)
+        is_end = tokens[:, 1:] == special.end
+        length = torch.where(is_end.any(dim=1), is_end.int().argmax(dim=1) + 1, options.max_new_tokens)
+        tokens = tokens[:, : int(length.max()) + 1] if rows else tokens
+        norm = length.float() ** options.length_penalty
+        if options.num_beams == 1:
+            return Generated(tokens, value / norm, value, length)
+        return Generated(tokens, value, value * norm, length)
+
+    def loss(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross-entropy of the captions' tokens; labels: (R, L) int64, `IGNORED` at padding."""
+        pad = self.model.config.pad_token_id  # T5 starts a sequence with its padding token
+        shifted = F.pad(labels[:, :-1], (1, 0), value=pad)
+        shifted = shifted.masked_fill(shifted == IGNORED, pad)
+        logits = self.logits(representation, control_ids, control_mask, shifted)
+        return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+
+    def logits(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor, decoder_ids: Tensor) -> Tensor:
+        """Teacher-forced logits (R, L, vocabulary); decoder_ids: (R, L), the start token first."""
+        embeddings, mask = self.prompt(representation, control_ids, control_mask)
+        logits: Tensor = self.model(
+            inputs_embeds=embeddings, attention_mask=mask, decoder_input_ids=decoder_ids, use_cache=False
+        ).logits
+        return logits

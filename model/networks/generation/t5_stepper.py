@@ -1,0 +1,141 @@
+"""T5's decoder, one token at a time: a region's encoder keys once for all its beams, the beams' own keys in place.
+
+The weights and the feed-forward parts are those of transformers' `T5ForConditionalGeneration`; only the way through
+them is ours. Letters: R regions, B beams, N steps so far, S encoder tokens, D model width, d channels of a head,
+Y vocabulary.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dynrefer.model.networks.generation.beam_search import highest
+from dynrefer.model.networks.kernels.onednn import by_onednn, linear
+
+_LEAST_ROWS = 12  # from here on a row of a product is the same in any company, as measured
+_EXACT_WORDS, _EXACT_PER_BEAM = 32, 4  # the larger of these: a search looks at two per beam
+
+
+class T5Steps:
+    """A batch of prompts, encoded, and what has been decoded of them. Not for training: there are no gradients.
+
+    model: a `T5ForConditionalGeneration`. embeddings: (R, S, D). mask: (R, S), 1 where the encoder may look.
+
+    On a CPU the last region is repeated while there are fewer than `_LEAST_ROWS` rows: torch's product of very few rows
+    rounds them differently (oneDNN's does not), and a caption must not depend on the company that its region has.
+    """
+
+    def __init__(self, model: Any, embeddings: Tensor, mask: Tensor, beams: int, steps: int) -> None:
+        self._model, self._beams, self._steps = model, beams, 0
+        self._heads, self._width = model.config.num_heads, model.config.d_kv
+        bias = torch.zeros(mask.shape, dtype=embeddings.dtype, device=mask.device)
+        self._encoder_bias = bias.masked_fill_(mask == 0, float("-inf"))[:, None, None]  # (R, 1, 1, S)
+        # In this form transformers takes the mask as it is; of (R, S) it would first ask the device for its content.
+        encoded = model.get_encoder()(inputs_embeds=embeddings, attention_mask=self._encoder_bias).last_hidden_state
+        torchs_own = encoded.device.type == "cpu" and not by_onednn(encoded, model.lm_head)
+        self._least = -(-_LEAST_ROWS // beams) if torchs_own else 1
+        self._regions = len(mask)
+        if spare := self._spare():
+            encoded, self._encoder_bias = (_padded(each, spare) for each in (encoded, self._encoder_bias))
+        blocks = model.decoder.block
+        cross = [block.layer[1].EncDecAttention for block in blocks]
+        self._cross = [(self._split(each.k(encoded)), self._split(each.v(encoded))) for each in cross]
+        shape = (len(encoded), self._heads, steps * beams, self._width)  # (R, heads, steps * B, d), step by step
+        self._cache = [(encoded.new_empty(shape), encoded.new_empty(shape)) for _ in blocks]
+        own = blocks[0].layer[0].SelfAttention
+        self._position_bias = own.compute_bias(steps, steps, device=mask.device)[0]  # (heads, steps, steps)
+
+    @property
+    def cross_bytes(self) -> int:
+        """Of the keys and values of what the encoder read."""
+        return sum(keys.nbytes + values.nbytes for keys, values in self._cross)
+
+    @property
+    def own_bytes(self) -> int:
+        """Of the room for the keys and values of all steps."""
+        return sum(keys.nbytes + values.nbytes for keys, values in self._cache)
+
+    def step(self, tokens: Tensor, path: Tensor) -> Tensor:
+        """As `beam_search.Stepper` says: tokens (R, B), path (R, B, N + 1) -> logits (R, B, Y)."""
+        if spare := self._spare():
+            tokens, path = _padded(tokens, spare), _padded(path, spare)
+        bias = self._own_bias(path)
+        hidden = self._model.decoder.embed_tokens(tokens)  # (R, B, D)
+        for block, cache, cross in zip(self._model.decoder.block, self._cache, self._cross, strict=True):
+            hidden = hidden + self._look_back(block.layer[0], hidden, cache, bias)
+            hidden = hidden + self._look_at_region(block.layer[1], hidden, cross)
+            hidden = block.layer[2](hidden)
+        hidden = self._model.decoder.final_layer_norm(hidden)
+        if self._model.config.scale_decoder_outputs:
+            hidden = hidden * self._model.model_dim**-0.5
+        self._steps += 1
+        return self._logits(hidden)[: self._regions]
+
+    def keep(self, rows: Tensor) -> None:
+        """As `beam_search.Stepper` says."""
+        self._regions = len(rows)
+        if spare := self._spare():
+            rows = _padded(rows, spare)
+        self._cache = [(keys[rows], values[rows]) for keys, values in self._cache]
+        self._cross = [(keys[rows], values[rows]) for keys, values in self._cross]
+        self._encoder_bias = self._encoder_bias[rows]
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        """(R, B, D) -> (R, B, Y) float32.
+
+        Logits of 8 bits make ties of what is not one, and a tie is another caption: where the weights are short, the
+        likeliest words are computed again in float32. All of them would be another, longer head to read per token.
+        """
+        head = self._model.lm_head.weight
+        logits = linear(hidden, self._model.lm_head).float()
+        if head.dtype != torch.float32:
+            words = highest(logits, max(_EXACT_WORDS, _EXACT_PER_BEAM * self._beams))[1]
+            # Not a product: one of a single column rounds a row differently where there are other rows.
+            logits.scatter_(-1, words, (head[words].float() * hidden[..., None, :].float()).sum(-1))
+        return logits
+
+    def _spare(self) -> int:
+        """Rows that are there for company alone."""
+        return max(0, self._least - self._regions)
+
+    def _look_back(self, layer: Any, hidden: Tensor, cache: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
+        attention, normed = layer.SelfAttention, layer.layer_norm(hidden)
+        start, stop = self._steps * self._beams, (self._steps + 1) * self._beams
+        keys, values = cache
+        keys[:, :, start:stop] = self._split(attention.k(normed))
+        values[:, :, start:stop] = self._split(attention.v(normed))
+        query = self._split(attention.q(normed))
+        found = F.scaled_dot_product_attention(query, keys[:, :, :stop], values[:, :, :stop], attn_mask=bias, scale=1.0)
+        return self._join(attention.o, found)
+
+    def _look_at_region(self, layer: Any, hidden: Tensor, cross: tuple[Tensor, Tensor]) -> Tensor:
+        attention = layer.EncDecAttention
+        query = self._split(attention.q(layer.layer_norm(hidden)))  # the beams of a region are its queries
+        found = F.scaled_dot_product_attention(query, *cross, attn_mask=self._encoder_bias, scale=1.0)
+        return self._join(attention.o, found)
+
+    def _own_bias(self, path: Tensor) -> Tensor:
+        """(R, heads, B, (N + 1) * B): the position's bias where a beam looks at its own past, else -inf."""
+        places = torch.arange(self._beams, device=path.device)
+        own = (path[..., None] == places).flatten(2)[:, None]  # (R, 1, B, (N + 1) * B)
+        positions = self._position_bias[:, self._steps, : self._steps + 1]  # (heads, N + 1)
+        spread = positions.repeat_interleave(self._beams, dim=1)[None, :, None]
+        bias: Tensor = torch.where(own, spread, float("-inf"))
+        return bias
+
+    def _split(self, projected: Tensor) -> Tensor:
+        """(R, M, heads * d) -> (R, heads, M, d)."""
+        split: Tensor = projected.unflatten(-1, (self._heads, self._width))
+        return split.transpose(1, 2)
+
+    def _join(self, output: Any, found: Tensor) -> Tensor:
+        """(R, heads, B, d) -> (R, B, D)."""
+        joined: Tensor = output(found.transpose(1, 2).flatten(2))
+        return joined
+
+
+def _padded(rows: Tensor, spare: int) -> Tensor:
+    """The last row repeated so many times more."""
+    return torch.cat((rows, rows[-1:].expand(spare, *rows.shape[1:])))

@@ -1,0 +1,1 @@
+"""What is done for the CPU's sake, without changing what is computed."""

@@ -1,0 +1,111 @@
+"""Our search against transformers' own: the same sequences and scores, whatever the settings and the batch."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dynrefer.model.errors import StoppedError
+from dynrefer.model.networks.dynrefer.language import LanguageDecoder
+from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.generation.beam_search import highest
+from tests.model.networks.conftest import SMALL, perturbed, small_config
+from tests.model.networks.generation.plain_generate import plain_generate
+
+ROWS = 9
+
+
+@pytest.fixture(scope="module", params=[96, 1024], ids=["few words", "many words"])
+def language(request: pytest.FixtureRequest) -> LanguageDecoder:
+    """Random weights, with an end token that comes soon in some rows and late in others."""
+    config = small_config(language_config={**SMALL["language_config"], "vocab_size": request.param})
+    torch.manual_seed(0)
+    decoder = perturbed(DynReferModel(config), 0.2).language
+    with torch.no_grad():
+        decoder.model.lm_head.weight.mul_(3.0)
+        decoder.model.lm_head.weight[1].mul_(3.0)
+    return decoder
+
+
+@pytest.fixture(scope="module")
+def prompt() -> tuple[Tensor, Tensor, Tensor]:
+    """Regions that differ, with control words of different lengths."""
+    generator = torch.Generator().manual_seed(3)
+    ids = torch.randint(2, 90, (ROWS, 5), generator=generator)
+    mask = (torch.arange(5) < torch.randint(1, 6, (ROWS, 1), generator=generator)).long()
+    return 4 * torch.randn(ROWS, 4, 32, generator=generator), ids * mask, mask
+
+
+SETTINGS: tuple[dict[str, Any], ...] = (
+    {"num_beams": 2},
+    {"num_beams": 2, "repetition_penalty": 1.0},
+    {"num_beams": 3, "length_penalty": 1.0},
+    {"num_beams": 3, "length_penalty": -1.0, "min_length": 4},
+    {"num_beams": 5, "length_penalty": 2.0, "num_return_sequences": 5},
+    {"num_beams": 4, "num_return_sequences": 2, "min_length": 8},
+    {"num_beams": 1},
+    {"num_beams": 1, "min_length": 6, "repetition_penalty": 1.0, "length_penalty": 1.0},
+    {"num_beams": 2, "max_new_tokens": 1},
+    {"num_beams": 2, "min_length": 17},
+)
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda settings: " ".join(f"{k}={v}" for k, v in settings.items()))
+def test_as_transformers_searches(
+    settings: dict[str, Any], language: LanguageDecoder, prompt: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    options = {"max_new_tokens": 16, **settings}
+    ours, theirs = language.generate(*prompt, **options), plain_generate(language, *prompt, **options)
+    assert ours.tokens.tolist() == theirs.tokens.tolist()
+    assert ours.length.tolist() == theirs.length.tolist()
+    assert torch.allclose(ours.score, theirs.score, atol=1e-4, rtol=1e-5)
+    assert torch.allclose(ours.logprob_sum, theirs.logprob_sum, atol=1e-4, rtol=1e-5)
+
+
+def test_rows_end_at_different_steps(language: LanguageDecoder, prompt: tuple[Tensor, Tensor, Tensor]) -> None:
+    """Else the comparison above says nothing about rows that leave the batch."""
+    lengths = language.generate(*prompt, num_beams=2, max_new_tokens=16).length
+    assert lengths.unique().numel() >= 3 and lengths.min() < 8
+
+
+@pytest.mark.parametrize("beams", [1, 2, 4])
+def test_a_row_does_not_depend_on_the_others(
+    beams: int, language: LanguageDecoder, prompt: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    # In double precision: with weights as large as these, single precision alone moves a score by 1e-5.
+    exact = copy.deepcopy(language).double()
+    together = exact.generate(*prompt, num_beams=beams, max_new_tokens=16)
+    for row in range(ROWS):
+        alone = exact.generate(*(part[row : row + 1] for part in prompt), num_beams=beams, max_new_tokens=16)
+        length = int(alone.length[0])
+        assert alone.tokens[0].tolist() == together.tokens[row, : length + 1].tolist()
+        assert alone.score[0].item() == pytest.approx(together.score[row].item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_a_search_can_be_stopped_before_any_step(
+    beams: int, language: LanguageDecoder, prompt: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    asked = 0
+
+    def stop_at_third() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked == 3
+
+    with pytest.raises(StoppedError):
+        language.generate(*prompt, stop_at_third, num_beams=beams, min_length=17, max_new_tokens=16)
+    assert asked == 3
+
+
+@pytest.mark.parametrize("size", [96, 640, 1024, 32128])
+@pytest.mark.parametrize("count", [1, 4, 10])
+def test_the_best_of_a_row(size: int, count: int) -> None:
+    scores = torch.randn(3, 2, size, generator=torch.Generator().manual_seed(size))
+    scores[..., :20] += 6.0  # several of the best in one block
+    scores[0, 0, 5] = float("-inf")
+    values, places = highest(scores, count)
+    expected = scores.topk(count, dim=-1)
+    assert torch.equal(values, expected.values) and torch.equal(places, expected.indices)

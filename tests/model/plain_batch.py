@@ -1,0 +1,53 @@
+"""The plain way through the network, one step after the other: what `dynrefer.model.batch` is compared with.
+
+Every view is encoded, also where two are the same; texts are projected anew; synonyms are gathered attribute by
+attribute; captions come from transformers' own search; linear layers are torch's own. Nothing is kept.
+"""
+
+from collections.abc import Sequence
+from unittest.mock import patch
+
+import numpy as np
+import torch
+
+from dynrefer.model.batch import Pass
+from dynrefer.model.loading import LoadedModel
+from dynrefer.model.postprocessing import CaptionFinding, Findings, control_words
+from dynrefer.model.types import Task
+from tests.model.networks.generation.plain_generate import plain_generate
+
+
+@torch.no_grad()
+@patch("dynrefer.model.networks.kernels.onednn.AVAILABLE", False)
+def plain_passes(loaded: LoadedModel, passes: Sequence[Pass]) -> list[Findings]:
+    """Findings per pass, whatever its tasks: all of them for every pass."""
+    network, texts = loaded.network, loaded.texts
+    images = torch.from_numpy(np.stack([each.views.images for each in passes])).to(loaded.device)
+    boxes = torch.from_numpy(np.stack([each.views.boxes for each in passes])).to(loaded.device)
+    output = network(images, boxes, texts.tags, texts.attributes)
+    categories = network.region_text_decoder(output.representation, texts.categories).float().cpu().numpy()
+    tags = output.tag_logits.float().cpu().numpy()
+    prompts = output.region_text_logits.float().cpu()
+    owner = torch.tensor(loaded.vocabulary.attribute_owner)
+    count = len(loaded.vocabulary.attributes)
+    attributes = torch.stack([prompts[:, owner == index].amax(1) for index in range(count)], dim=1).numpy()
+    captioned = [row for row, each in enumerate(passes) if Task.CAPTION in each.tasks]
+    captions = _captions(loaded, output.representation, passes, captioned, tags)
+    return [Findings(tags[i], attributes[i], categories[i], captions.get(i)) for i in range(len(passes))]
+
+
+def _captions(
+    loaded: LoadedModel, region: torch.Tensor, passes: Sequence[Pass], rows: list[int], tags: np.ndarray
+) -> dict[int, CaptionFinding]:
+    if not rows:
+        return {}
+    words = [control_words(loaded, tags[row], passes[row].controls) for row in rows]
+    limit = loaded.network.config.max_control_tokens
+    ids = loaded.language_tokenizer(words, padding=True, truncation=True, max_length=limit, return_tensors="pt")
+    ids = ids.to(loaded.device)
+    found = plain_generate(loaded.network.language, region[rows], ids.input_ids, ids.attention_mask)
+    columns = (found.tokens.tolist(), found.score.tolist(), found.logprob_sum.tolist(), found.length.tolist())
+    return {
+        row: CaptionFinding(tuple(tokens), score, total, length)
+        for row, tokens, score, total, length in zip(rows, *columns, strict=True)
+    }

@@ -1,0 +1,87 @@
+"""The batch against the plain way with a transformer tower and its class token, in every dtype and on every device."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from dynrefer.model.batch import Memory, Pass, run_passes
+from dynrefer.model.loading import LoadedModel
+from dynrefer.model.networks.kernels.onednn import AVAILABLE, OneDnnLinear, use_onednn
+from dynrefer.model.postprocessing import Findings
+from dynrefer.model.types import ALL_TASKS
+from dynrefer.workbench.profiling.workload import Workload, random_model, random_passes
+from tests.model.networks.conftest import perturbed, small_config
+from tests.model.plain_batch import plain_passes
+
+WORK = Workload(tags=12, prompts=12, attributes=3, categories=5, tokens=4)
+ON_A_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+# Largest difference over the spread of the logits: float32 of another order of work (on a GPU with TF32 in the
+# convolutions), and bfloat16's 8 bits through two layers of everything.
+CASES = [
+    pytest.param(("cpu", torch.float32, 1e-5)),
+    pytest.param(("cpu", torch.bfloat16, 0.1)),
+    pytest.param(("cuda", torch.float32, 1e-2), marks=ON_A_GPU),
+    pytest.param(("cuda", torch.bfloat16, 0.1), marks=ON_A_GPU),
+]
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[LoadedModel, float]:
+    device, dtype, tolerance = request.param
+    torch.set_num_threads(1)
+    options = {"num_beams": 2, "max_new_tokens": WORK.tokens, "min_length": WORK.tokens + 1}
+    config = small_config("vit")
+    config.generation |= options
+    loaded = random_model(config, WORK, torch.device(device), dtype)
+    perturbed(loaded.network)
+    use_onednn(loaded.network, least_parameters=0)
+    return loaded, tolerance
+
+
+def some_passes(loaded: LoadedModel) -> list[Pass]:
+    """Three regions that share no view, then one whose first two views are those of the first."""
+    passes = random_passes(loaded.network.config, 3, ALL_TASKS)
+    shared = replace(
+        passes[2].views,
+        images=np.concatenate([passes[0].views.images[:2], passes[2].views.images[2:]]),
+        digests=(*passes[0].views.digests[:2], *passes[2].views.digests[2:]),
+    )
+    return [*passes, replace(passes[2], views=shared)]
+
+
+def logits(found: Findings) -> np.ndarray:
+    assert found.tags is not None and found.attributes is not None and found.categories is not None
+    return np.concatenate([found.tags, found.attributes, found.categories])
+
+
+def test_in_a_batch_as_the_plain_way(case: tuple[LoadedModel, float]) -> None:
+    loaded, tolerance = case
+    passes = some_passes(loaded)
+    plain = [plain_passes(loaded, [each])[0] for each in passes]
+    assert any(isinstance(module, OneDnnLinear) for module in loaded.network.modules()) == AVAILABLE
+    memory = Memory(1 << 20)
+    for order in ([0, 1, 2], [3, 0], [2], [1, 1, 3]):
+        found = run_passes(loaded, [passes[i] for i in order], memory).findings
+        for ours, theirs in zip(found, (plain[i] for i in order), strict=True):
+            spread = logits(theirs).std()
+            assert spread > 0 and np.abs(logits(ours) - logits(theirs)).max() <= tolerance * spread
+            assert ours.caption is not None and theirs.caption is not None
+            if loaded.dtype is torch.float32:
+                assert ours.caption.tokens == theirs.caption.tokens
+    assert memory.views.stats.hits and memory.regions.stats.hits
+
+
+def test_the_same_alone_and_in_company(case: tuple[LoadedModel, float]) -> None:
+    loaded, _ = case
+    passes = some_passes(loaded)
+    alone = [run_passes(loaded, [each], Memory(0)).findings[0] for each in passes]
+    for order in ([0, 1], [3, 0, 2], [2, 1, 0, 3]):
+        found = run_passes(loaded, [passes[i] for i in order], Memory(0)).findings
+        for ours, own in zip(found, (alone[i] for i in order), strict=True):
+            assert ours.caption is not None and own.caption is not None
+            if loaded.dtype is torch.float32 and loaded.device.type == "cpu":
+                assert np.array_equal(logits(ours), logits(own)) and ours.caption == own.caption
+            else:
+                assert np.abs(logits(ours) - logits(own)).max() <= 0.05
