@@ -11,6 +11,7 @@ import pytest
 
 from dynrefer.workbench.scenes.artwork import PACK_FILE, SPRITE_SIDE, SpritePack, unseen_style_sprites
 from dynrefer.workbench.scenes.world import HERE, World, WorldError
+from tests.repository import ROOT
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from dynrefer.workbench.evaluation.metrics.java import has_java, ptb_tokens
 from dynrefer.workbench.evaluation.metrics.treebank import tokenise
 
 # text -> words, written by `python -m tests.workbench.evaluation.metrics.record_treebank`, which asks the Java program.
-RECORDED: dict[str, str] = json.loads((Path(__file__).parent / "ptb.json").read_text(encoding="utf-8"))
+RECORDED: dict[str, str] = json.loads((Path(__file__).parent / "treebank.json").read_text(encoding="utf-8"))
 
 
 def test_words_by_hand() -> None:
