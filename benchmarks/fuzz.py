@@ -29,7 +29,7 @@ PATIENCE_S = 120
 
 
 @dataclass
-class Findings:
+class RawOutputs:
     """What came back. memory_mb: the process's resident memory, sampled evenly over the run."""
 
     answers: Counter[int] = field(default_factory=Counter)
@@ -80,9 +80,9 @@ def memory_mb(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def send(address: str, pid: int, samples: Iterable[Sample], every: int, keep: Path | None) -> Findings:
+def send(address: str, pid: int, samples: Iterable[Sample], every: int, keep: Path | None) -> RawOutputs:
     """One after another on one connection; memory is read after so many. keep: where bad samples are left."""
-    findings = Findings()
+    findings = RawOutputs()
     with httpcore2.ConnectionPool(retries=1) as pool:
         for number, sample in enumerate(samples):
             try:

@@ -26,7 +26,7 @@ from dynrefer.workbench.profiling.dtype_agreement import measure_agreement
 from dynrefer.workbench.profiling.model_speed import DTYPES, Plan, measure_model
 from dynrefer.workbench.profiling.report_tables import count_presets, heading, model_table
 from dynrefer.workbench.profiling.startup import measure_start
-from tests.model.plain_batch import plain_passes
+from tests.model.plain_batch import reference_batch
 
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def model() -> Report:
 
 def plain() -> Report:
     """The fast way and the plain one of the tests in turn."""
-    report = measure_model(Plan("medium", (8,), ("float32",), ("all",), CPU), plain_passes, _tell)
+    report = measure_model(Plan("medium", (8,), ("float32",), ("all",), CPU), reference_batch, _tell)
     return report, model_table(report)
 
 

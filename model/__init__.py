@@ -19,9 +19,9 @@ from dynrefer.model.errors import (
     ViewsError,
     WeightsError,
 )
-from dynrefer.model.gc_pause import collector_at_rest
+from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import BoxFormat, corners_from
-from dynrefer.model.images import DAMAGE, rgb_pixels, upright_pixels
+from dynrefer.model.images import IMAGE_DECODE_ERRORS, rgb_pixels, upright_pixels
 from dynrefer.model.types import (
     ALL_TASKS,
     AttributeLabel,
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_TASKS",
-    "DAMAGE",
+    "IMAGE_DECODE_ERRORS",
     "AttributeLabel",
     "BoxError",
     "BoxFormat",
@@ -75,7 +75,7 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "DynRefer":
-        with collector_at_rest():
+        with gc_paused():
             from dynrefer.model.predictor import DynRefer
         globals()[name] = DynRefer  # the next look finds it
         return DynRefer

@@ -1,6 +1,6 @@
 """One batch on the device: views of any number of regions -> representations -> whatever their tasks ask for.
 
-Letters: N distinct views, P passes (a region with one view plan), V views of a pass, T texts, K captions.
+Letters: N distinct views, P inputs (a region with one view plan), V views of a pass, T texts, K captions.
 """
 
 import time
@@ -18,12 +18,12 @@ from dynrefer.model.errors import StoppedError
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.networks.dynrefer.decoders import synonym_maximum
 from dynrefer.model.networks.dynrefer.vision import VisionFeatures
-from dynrefer.model.postprocessing import CaptionFinding, Findings, control_words
+from dynrefer.model.postprocessing import GeneratedCaption, RawOutputs, control_words
 from dynrefer.model.types import Task, ViewPlan
 
 
 @dataclass(frozen=True, slots=True)
-class Pass:
+class RegionInput:
     """A region looked at with one plan, for the tasks that share it."""
 
     plan: ViewPlan
@@ -37,7 +37,7 @@ class BatchResult:
     """findings: per pass, in order. timings_ms: of the batch by stage (vision, heads, caption). parts_ms: the same
     time in finer parts (encode, represent, tags, attributes, categories, caption)."""
 
-    findings: list[Findings]
+    findings: list[RawOutputs]
     timings_ms: dict[str, float]
     parts_ms: dict[str, float]
 
@@ -55,7 +55,7 @@ _STAGE_OF_PART = {
 _CONTROL_MULTIPLE = 16
 
 
-class Memory:
+class FeatureCache:
     """What a predictor remembers between batches, within one bound in bytes; 0 remembers nothing.
 
     Representations are small and save everything up to the heads; view features are large and save the encoding of a
@@ -95,10 +95,10 @@ class _Clock:
 
 
 @torch.inference_mode()
-def run_passes(
+def run_batch(
     loaded: LoadedModel,
-    passes: Sequence[Pass],
-    memory: Memory,
+    inputs: Sequence[RegionInput],
+    cache: FeatureCache,
     should_stop: Callable[[], bool] | None = None,
 ) -> BatchResult:
     """One batch.
@@ -106,19 +106,19 @@ def run_passes(
     should_stop: asked between stages and between caption tokens. Raises `StoppedError`.
     """
     clock = _Clock(loaded.device, should_stop)
-    region = _represent(loaded, passes, memory, clock)
-    captioned = [i for i, each in enumerate(passes) if Task.CAPTION in each.tasks]
+    region = _represent(loaded, inputs, cache, clock)
+    captioned = [i for i, each in enumerate(inputs) if Task.CAPTION in each.tasks]
     # A caption takes up the tags that were found, so it needs them whether or not they are asked for.
-    tags = _logits(loaded, region, passes, {Task.TAGS, Task.CAPTION})
+    tags = _logits(loaded, region, inputs, {Task.TAGS, Task.CAPTION})
     clock.lap("tags")
-    attributes = _logits(loaded, region, passes, {Task.ATTRIBUTES})
+    attributes = _logits(loaded, region, inputs, {Task.ATTRIBUTES})
     clock.lap("attributes")
-    categories = _logits(loaded, region, passes, {Task.CATEGORIES})
+    categories = _logits(loaded, region, inputs, {Task.CATEGORIES})
     clock.lap("categories")
-    captions = _captions(loaded, region, passes, captioned, tags, should_stop)
+    captions = _captions(loaded, region, inputs, captioned, tags, should_stop)
     clock.lap("caption")
     findings = [
-        Findings(tags.get(i), attributes.get(i), categories.get(i), captions.get(i)) for i in range(len(passes))
+        RawOutputs(tags.get(i), attributes.get(i), categories.get(i), captions.get(i)) for i in range(len(inputs))
     ]
     timings = dict.fromkeys(_STAGE_OF_PART.values(), 0.0)
     for part, spent in clock.timings.items():
@@ -126,53 +126,55 @@ def run_passes(
     return BatchResult(findings, timings, clock.timings)
 
 
-def _represent(loaded: LoadedModel, passes: Sequence[Pass], memory: Memory, clock: _Clock) -> Tensor:
-    """(P, Q, C) float32. What is the same, in this batch or in memory, is computed once."""
+def _represent(loaded: LoadedModel, inputs: Sequence[RegionInput], cache: FeatureCache, clock: _Clock) -> Tensor:
+    """(P, Q, C) float32. What is the same, in this batch or in cache, is computed once."""
     revision = f"{loaded.network.config.revision} {loaded.dtype}"
-    keys = [region_digest(revision, each.views.digests, each.views.boxes) for each in passes]
-    found = {key: memory.regions.get(key) for key in dict.fromkeys(keys)}
+    keys = [region_digest(revision, each.views.digests, each.views.boxes) for each in inputs]
+    found = {key: cache.regions.get(key) for key in dict.fromkeys(keys)}
     missing = [key for key, value in found.items() if value is None]
-    computed = _compute(loaded, [passes[keys.index(key)] for key in missing], revision, memory, clock)
+    computed = _compute(loaded, [inputs[keys.index(key)] for key in missing], revision, cache, clock)
     found |= dict(zip(missing, computed, strict=True))
-    if memory.regions.capacity:
+    if cache.regions.capacity:
         for place in _sound(computed):
             own = computed[place].clone()  # not a part of the batch
-            memory.regions.put(missing[place], own, own.nbytes)
+            cache.regions.put(missing[place], own, own.nbytes)
     if len(missing) < len(keys):
         computed = torch.stack([row for key in keys if (row := found[key]) is not None])
     clock.lap("represent")
     return computed
 
 
-def _compute(loaded: LoadedModel, passes: Sequence[Pass], revision: str, memory: Memory, clock: _Clock) -> Tensor:
-    """Representations of passes that are all different, (P, Q, C)."""
+def _compute(
+    loaded: LoadedModel, inputs: Sequence[RegionInput], revision: str, cache: FeatureCache, clock: _Clock
+) -> Tensor:
+    """Representations of inputs that are all different, (P, Q, C)."""
     config = loaded.network.config
-    if not passes:
+    if not inputs:
         return torch.empty(0, config.num_queries, config.qformer_config.hidden_size, device=loaded.device)
-    features = _encode(loaded, passes, revision, memory)
+    features = _encode(loaded, inputs, revision, cache)
     clock.lap("encode")
-    boxes = torch.from_numpy(np.stack([each.views.boxes for each in passes])).to(loaded.device)
+    boxes = torch.from_numpy(np.stack([each.views.boxes for each in inputs])).to(loaded.device)
     return loaded.network.represent_in_parts(features, boxes)
 
 
-def _encode(loaded: LoadedModel, passes: Sequence[Pass], revision: str, memory: Memory) -> VisionFeatures:
-    """Features of all views of the passes, in order; those that are the same are encoded once."""
+def _encode(loaded: LoadedModel, inputs: Sequence[RegionInput], revision: str, cache: FeatureCache) -> VisionFeatures:
+    """Features of all views of the inputs, in order; those that are the same are encoded once."""
     index, images = list[Digest](), dict[Digest, NDArray[np.uint8]]()
-    for each in passes:
+    for each in inputs:
         for digest, image in zip(each.views.digests, each.views.images, strict=True):
             index.append(digest)
             images.setdefault(digest, image)
     keys = {digest: revision.encode() + digest for digest in images}
-    held = {digest: memory.views.get(keys[digest]) for digest in images}
+    held = {digest: cache.views.get(keys[digest]) for digest in images}
     new = [digest for digest, features in held.items() if features is None]
     parts = [features for features in held.values() if features is not None]
     if new:
         stacked = torch.from_numpy(np.stack([images[each] for each in new]))
         encoded = loaded.network.encode_in_parts(stacked.to(loaded.device))
         parts.append(encoded)
-        for place in _sound(encoded.map, encoded.cls) if memory.views.capacity else ():
+        for place in _sound(encoded.map, encoded.cls) if cache.views.capacity else ():
             one = encoded.at(place)
-            memory.views.put(keys[new[place]], one, one.nbytes)
+            cache.views.put(keys[new[place]], one, one.nbytes)
     order = [digest for digest, features in held.items() if features is not None] + new
     if order == index:
         return VisionFeatures.join(parts)
@@ -191,10 +193,10 @@ def _sound(values: Tensor, others: Tensor | None = None) -> list[int]:
 
 
 def _logits(
-    loaded: LoadedModel, region: Tensor, passes: Sequence[Pass], tasks: set[Task]
+    loaded: LoadedModel, region: Tensor, inputs: Sequence[RegionInput], tasks: set[Task]
 ) -> dict[int, NDArray[np.float32]]:
-    """Pass -> logits over the task's vocabulary, for the passes that need them."""
-    rows = [i for i, each in enumerate(passes) if tasks & set(each.tasks)]
+    """Pass -> logits over the task's vocabulary, for the inputs that need them."""
+    rows = [i for i, each in enumerate(inputs) if tasks & set(each.tasks)]
     if not rows:
         return {}
     some = _rows(region, rows)
@@ -216,14 +218,14 @@ def _rows(region: Tensor, rows: Sequence[int]) -> Tensor:
 def _captions(
     loaded: LoadedModel,
     region: Tensor,
-    passes: Sequence[Pass],
+    inputs: Sequence[RegionInput],
     rows: Sequence[int],
     tags: dict[int, NDArray[np.float32]],
     should_stop: Callable[[], bool] | None,
-) -> dict[int, CaptionFinding]:
+) -> dict[int, GeneratedCaption]:
     if not rows:
         return {}
-    words = [control_words(loaded, tags[i], passes[i].controls) for i in rows]
+    words = [control_words(loaded, tags[i], inputs[i].controls) for i in rows]
     ids = loaded.language_tokenizer(
         words,
         padding=True,
@@ -236,6 +238,6 @@ def _captions(
     found = loaded.network.language.generate(some, ids.input_ids, ids.attention_mask, should_stop)
     columns = (found.tokens.cpu().tolist(), found.score.tolist(), found.logprob_sum.tolist(), found.length.tolist())
     return {
-        i: CaptionFinding(tuple(tokens), score, total, length)
+        i: GeneratedCaption(tuple(tokens), score, total, length)
         for i, tokens, score, total, length in zip(rows, *columns, strict=True)
     }

@@ -15,7 +15,7 @@ _NO_MEMORY = re.compile(r"can(no|')t allocate memory|out of memory|ALLOC_FAILED|
 _LOST = re.compile(r"CUDA error|device-side assert|CUBLAS_STATUS|CUDNN_STATUS", re.IGNORECASE)
 
 
-def guarded(work: Callable[[], Result]) -> Result:
+def translate_device_errors(work: Callable[[], Result]) -> Result:
     """What `work` gives. Raises `DeviceMemoryError` or `DeviceLostError` where torch complains of its device; every
     other error passes as it is."""
     try:

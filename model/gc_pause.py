@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def collector_at_rest() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Importing torch and loading a model make most of a million objects, and drop few: looking for garbage among them
     all the while takes a fifth of an import's time, and half of a small model's loading."""
     collecting = gc.isenabled()

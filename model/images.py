@@ -14,7 +14,7 @@ from dynrefer.model.geometry import ImageSize
 Pixels = NDArray[np.uint8]
 
 # What Pillow's readers are seen to raise for a damaged file.
-DAMAGE = (
+IMAGE_DECODE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -60,7 +60,7 @@ def annotated_pixels(path: Path, listed: ImageSize | None) -> Pixels:
         raise PictureError(f"there is no picture {path}") from error
     except UnidentifiedImageError as error:
         raise PictureError(f"{path} is not a picture") from error
-    except DAMAGE as error:
+    except IMAGE_DECODE_ERRORS as error:
         raise PictureError(f"the picture {path} cannot be read: {str(error).strip().rstrip('.')}") from error
     if listed == _size(stored):
         return stored

@@ -18,7 +18,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class CaptionFinding:
+class GeneratedCaption:
     """tokens: ids with the start token first. score: the beam search's. logprob_sum over `length` tokens, end
     included."""
 
@@ -29,16 +29,16 @@ class CaptionFinding:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class RawOutputs:
     """Raw logits of one region with one view plan: tags (T,), attributes (A,), categories (K,), and the caption."""
 
     tags: Floats | None
     attributes: Floats | None
     categories: Floats | None
-    caption: CaptionFinding | None
+    caption: GeneratedCaption | None
 
 
-def check_finite(found: Findings) -> None:
+def check_finite(found: RawOutputs) -> None:
     """Raises `OutputError` for NaN or infinity: such a number would drop out of a list of scores unseen."""
     arrays = [each for each in (found.tags, found.attributes, found.categories) if each is not None]
     numbers = [] if found.caption is None else [found.caption.score, found.caption.logprob_sum]
@@ -60,7 +60,7 @@ def control_words(loaded: LoadedModel, tag_logits: Floats, controls: Sequence[st
     return ",".join(words) + "|"
 
 
-def answer_caption(loaded: LoadedModel, found: Findings) -> Caption:
+def answer_caption(loaded: LoadedModel, found: RawOutputs) -> Caption:
     """The text; score = exp(beam score)."""
     assert found.caption is not None
     caption = found.caption
@@ -70,7 +70,7 @@ def answer_caption(loaded: LoadedModel, found: Findings) -> Caption:
     return Caption(text, _shortest(score), _shortest(caption.logprob_sum), _shortest(mean))
 
 
-def answer_tags(loaded: LoadedModel, found: Findings, query: RegionQuery) -> tuple[Label, ...]:
+def answer_tags(loaded: LoadedModel, found: RawOutputs, query: RegionQuery) -> tuple[Label, ...]:
     """score = sigmoid; strictly above the query's threshold, or the model's."""
     assert found.tags is not None
     scores = sigmoid(found.tags)
@@ -79,7 +79,7 @@ def answer_tags(loaded: LoadedModel, found: Findings, query: RegionQuery) -> tup
     return _labels(loaded.vocabulary.tags, scores, probabilities, threshold, query.top_k)
 
 
-def answer_attributes(loaded: LoadedModel, found: Findings, query: RegionQuery) -> tuple[AttributeLabel, ...]:
+def answer_attributes(loaded: LoadedModel, found: RawOutputs, query: RegionQuery) -> tuple[AttributeLabel, ...]:
     """score = sigmoid of the best synonym's logit."""
     assert found.attributes is not None
     names = tuple(attribute.name for attribute in loaded.vocabulary.attributes)
@@ -94,7 +94,7 @@ def answer_attributes(loaded: LoadedModel, found: Findings, query: RegionQuery) 
     )
 
 
-def answer_categories(loaded: LoadedModel, found: Findings, query: RegionQuery) -> tuple[Label, ...]:
+def answer_categories(loaded: LoadedModel, found: RawOutputs, query: RegionQuery) -> tuple[Label, ...]:
     """score = raw logit; probability = softmax of the calibrated logits over the vocabulary."""
     assert found.categories is not None
     logits = _calibrated(loaded, Task.CATEGORIES, found.categories)

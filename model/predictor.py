@@ -16,17 +16,17 @@ from typing import Self
 
 from PIL import Image
 
-from dynrefer.model.batch import BatchResult, Memory, Pass, run_passes
+from dynrefer.model.batch import BatchResult, FeatureCache, RegionInput, run_batch
 from dynrefer.model.cache import CacheStats
 from dynrefer.model.crops import ViewCutter
-from dynrefer.model.device_errors import guarded
+from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.errors import DeviceMemoryError, QueryError
-from dynrefer.model.gc_pause import collector_at_rest
+from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import Pixels, upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model
 from dynrefer.model.postprocessing import (
-    Findings,
+    RawOutputs,
     answer_attributes,
     answer_caption,
     answer_categories,
@@ -39,7 +39,7 @@ from dynrefer.model.views import GreyImage, plan_views
 
 @dataclass(frozen=True, slots=True)
 class PreparedRegion:
-    """A region ready for the device. passes: one per group of tasks that share their views.
+    """A region ready for the device. inputs: one per group of tasks that share their views.
 
     timings_ms: what its preparation took.
     """
@@ -47,20 +47,20 @@ class PreparedRegion:
     query: RegionQuery
     box: Corners
     clipped: bool
-    passes: tuple[Pass, ...]
+    inputs: tuple[RegionInput, ...]
     timings_ms: Mapping[str, float]
 
     @property
     def num_views(self) -> int:
         """How many view encodings the region costs at most."""
-        return sum(len(each.views.images) for each in self.passes)
+        return sum(len(each.views.images) for each in self.inputs)
 
 
 @dataclass(frozen=True, slots=True)
 class RegionOutput:
-    """What the device found: one `Findings` per pass; the stage times of the batch it was in."""
+    """What the device found: one `RawOutputs` per pass; the stage times of the batch it was in."""
 
-    findings: tuple[Findings, ...]
+    findings: tuple[RawOutputs, ...]
     timings_ms: Mapping[str, float]
 
 
@@ -70,7 +70,7 @@ class DynRefer:
     def __init__(self, loaded: LoadedModel, *, cache_bytes: int = 0) -> None:
         """cache_bytes: how much of earlier batches is remembered on the device (view features, representations)."""
         self._loaded = loaded
-        self._memory = Memory(cache_bytes)
+        self._cache = FeatureCache(cache_bytes)
         self._config = loaded.network.config
         self.card = _card(loaded)
 
@@ -79,13 +79,15 @@ class DynRefer:
         cls, model: str | Path = "embedded", *, device: str = "auto", dtype: str = "auto", cache_bytes: int = 0
     ) -> Self:
         """Load "embedded" or a model directory; errors as in `loading.load_model`, and `DeviceMemoryError`."""
-        with collector_at_rest():
-            return cls(guarded(lambda: load_model(model, device=device, dtype=dtype)), cache_bytes=cache_bytes)
+        with gc_paused():
+            return cls(
+                translate_device_errors(lambda: load_model(model, device=device, dtype=dtype)), cache_bytes=cache_bytes
+            )
 
     @property
     def cache_stats(self) -> dict[str, CacheStats]:
         """Of what is remembered between batches, by kind: views, regions."""
-        return {"views": self._memory.views.stats, "regions": self._memory.regions.stats}
+        return {"views": self._cache.views.stats, "regions": self._cache.regions.stats}
 
     def describe(
         self,
@@ -149,12 +151,12 @@ class DynRefer:
         for task in query.tasks or ALL_TASKS:
             prior = None if query.tasks is None else tuple(self._config.task_priors[task])
             groups.setdefault(None if query.views is not None else prior, []).append(task)
-        passes = []
+        inputs = []
         for prior, tasks in groups.items():
             plan = plan_views(grey, box, num_views=self._config.num_views, task_prior=prior, views=query.views)
-            passes.append(Pass(plan, tuple(tasks), cutter.cut(plan), query.controls))
+            inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls))
         spent = {"views": (time.perf_counter() - started) * 1e3}
-        return PreparedRegion(query, box.corners, box != given, tuple(passes), spent)
+        return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent)
 
     def run(
         self, regions: Sequence[PreparedRegion], should_stop: Callable[[], bool] | None = None
@@ -165,27 +167,27 @@ class DynRefer:
         Raises `DeviceMemoryError` where the batch does not fit the device, even with nothing remembered on it,
         `DeviceLostError` where the device is gone.
         """
-        passes = [each for region in regions for each in region.passes]
+        inputs = [each for region in regions for each in region.inputs]
         try:
-            result = self._run_once(passes, should_stop)
+            result = self._run_once(inputs, should_stop)
         except DeviceMemoryError:
-            if not self._memory.clear():
+            if not self._cache.clear():
                 raise
-            result = self._run_once(passes, should_stop)
+            result = self._run_once(inputs, should_stop)
         rest = iter(result.findings)
-        return [RegionOutput(tuple(itertools.islice(rest, len(r.passes))), result.timings_ms) for r in regions]
+        return [RegionOutput(tuple(itertools.islice(rest, len(r.inputs))), result.timings_ms) for r in regions]
 
-    def _run_once(self, passes: Sequence[Pass], should_stop: Callable[[], bool] | None) -> BatchResult:
-        return guarded(lambda: run_passes(self._loaded, passes, self._memory, should_stop))
+    def _run_once(self, inputs: Sequence[RegionInput], should_stop: Callable[[], bool] | None) -> BatchResult:
+        return translate_device_errors(lambda: run_batch(self._loaded, inputs, self._cache, should_stop))
 
     def finish(self, region: PreparedRegion, output: RegionOutput) -> RegionDescription:
         """The records of one region. Raises `OutputError` where the network gave NaN or infinity."""
         query, loaded = region.query, self._loaded
         for each in output.findings:
             check_finite(each)
-        plans = {task: each.plan for each in region.passes for task in each.tasks}
-        shared = region.passes[0].plan if len(region.passes) == 1 else None
-        found = {task: f for each, f in zip(region.passes, output.findings, strict=True) for task in each.tasks}
+        plans = {task: each.plan for each in region.inputs for task in each.tasks}
+        shared = region.inputs[0].plan if len(region.inputs) == 1 else None
+        found = {task: f for each, f in zip(region.inputs, output.findings, strict=True) for task in each.tasks}
         return RegionDescription(
             box=region.box,
             clipped=region.clipped,

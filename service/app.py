@@ -20,8 +20,8 @@ from dynrefer.service.inputs.url_fetch import Fetcher
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.observability.traces import configured_traces
 from dynrefer.service.playground import mount_pages
-from dynrefer.service.server.auth import KeyGuard, configured_keys
-from dynrefer.service.server.request_log import RequestRecord
+from dynrefer.service.server.auth import ApiKeyMiddleware, configured_keys
+from dynrefer.service.server.request_log import RequestLogMiddleware
 from dynrefer.service.settings import Settings
 
 
@@ -54,10 +54,10 @@ def create_app(
         # Outermost first. The framework's own handler of unforeseen errors stands outside of these and never
         # acts.
         middleware=[
-            Middleware(RequestRecord, metrics=metrics, closing=lambda: engine.phase is Phase.DRAINING),
+            Middleware(RequestLogMiddleware, metrics=metrics, closing=lambda: engine.phase is Phase.DRAINING),
             *traces.middleware,
             *_cross_origin(settings),
-            Middleware(KeyGuard, keys=keys),
+            Middleware(ApiKeyMiddleware, keys=keys),
         ],
         exception_handlers={
             ServiceError: answer_problem,

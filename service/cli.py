@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from dynrefer.model import Corners, Task
 
-MISTAKE = 2  # exit code: something that was typed, named or found on this machine cannot be honoured
+EXIT_USAGE = 2  # exit code: something that was typed, named or found on this machine cannot be honoured
 
 app = typer.Typer(
     name="dynrefer",
@@ -44,7 +44,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, BMP or GIF.")]
 
 
-def fail(sentence: str, code: int = MISTAKE) -> NoReturn:
+def fail(sentence: str, code: int = EXIT_USAGE) -> NoReturn:
     """End the command with one line."""
     print(f"dynrefer: {sentence}", file=sys.stderr)
     raise SystemExit(code)
@@ -83,10 +83,10 @@ def _serve(**flags: str | None) -> None:
         settings = load_settings({name: value for name, value in flags.items() if value is not None})
     except SettingsError as error:
         fail(str(error))
-    from dynrefer.model.gc_pause import collector_at_rest
+    from dynrefer.model.gc_pause import gc_paused
 
-    with collector_at_rest():
-        from dynrefer.service.server.server import leave, listen, serve
+    with gc_paused():
+        from dynrefer.service.server.server import exit_process, listen, serve
 
     try:
         listener = listen(settings.host, settings.port)
@@ -98,7 +98,7 @@ def _serve(**flags: str | None) -> None:
         fail(str(error))
     if sentence:
         print(f"dynrefer: {sentence}", file=sys.stderr)
-    leave(code)
+    exit_process(code)
 
 
 def _reason(error: OSError) -> str:

@@ -32,7 +32,7 @@ PROBLEM_JSON = "application/problem+json"
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class FieldError:
     """One thing wrong with a request. pointer: RFC 6901, into the JSON document; "" is the whole document."""
 
     pointer: str
@@ -44,7 +44,7 @@ class ServiceError(Exception):
 
     headers: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, detail: str, flaws: Sequence[Flaw] = ()) -> None:
+    def __init__(self, detail: str, flaws: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)
         self.detail = detail
         self.flaws = tuple(flaws)
@@ -56,7 +56,7 @@ class InvalidRequestError(ServiceError):
     @classmethod
     def at(cls, pointer: str, detail: str) -> "InvalidRequestError":
         """One flaw, which is also the summary."""
-        return cls(detail, [Flaw(pointer, detail)])
+        return cls(detail, [FieldError(pointer, detail)])
 
 
 class BodyTooLargeError(ServiceError):
@@ -80,7 +80,7 @@ class UnauthorizedError(ServiceError):
 class _RetryLaterError(ServiceError):
     """A refusal that is worth another try. retry_after_s: whole seconds, at least 1."""
 
-    def __init__(self, detail: str, retry_after_s: float = 1.0, flaws: Sequence[Flaw] = ()) -> None:
+    def __init__(self, detail: str, retry_after_s: float = 1.0, flaws: Sequence[FieldError] = ()) -> None:
         super().__init__(detail, flaws)
         self.retry_after_s = max(1, math.ceil(retry_after_s))
 
@@ -102,7 +102,7 @@ class RegionFailedError(ServiceError):
 
 
 @dataclass(frozen=True, slots=True)
-class HttpMeaning:
+class ProblemType:
     """How one kind of error is told over HTTP. slug: the last part of the problem's type."""
 
     status: int
@@ -111,23 +111,23 @@ class HttpMeaning:
 
 
 # The one table. An error is looked up by its class, then by its bases.
-TABLE: dict[type[Exception], HttpMeaning] = {
-    InvalidRequestError: HttpMeaning(422, "invalid-request", "The request is not valid"),
-    QueryError: HttpMeaning(422, "invalid-request", "The request is not valid"),
-    BodyTooLargeError: HttpMeaning(413, "body-too-large", "The request body is too large"),
-    ImageTooLargeError: HttpMeaning(413, "image-too-large", "The image has too many pixels"),
-    UnsupportedMediaError: HttpMeaning(415, "unsupported-media", "The media type is not supported"),
-    UnauthorizedError: HttpMeaning(401, "unauthorized", "A valid key is required"),
-    QueueFullError: HttpMeaning(429, "queue-full", "The service is at its limit"),
-    UnavailableError: HttpMeaning(503, "unavailable", "The service is not available"),
-    DeadlineError: HttpMeaning(504, "deadline-passed", "The deadline passed"),
-    RegionFailedError: HttpMeaning(500, "region-failed", "A region could not be described"),
-    ModelError: HttpMeaning(500, "internal", "The service failed"),
-    Exception: HttpMeaning(500, "internal", "The service failed"),
+TABLE: dict[type[Exception], ProblemType] = {
+    InvalidRequestError: ProblemType(422, "invalid-request", "The request is not valid"),
+    QueryError: ProblemType(422, "invalid-request", "The request is not valid"),
+    BodyTooLargeError: ProblemType(413, "body-too-large", "The request body is too large"),
+    ImageTooLargeError: ProblemType(413, "image-too-large", "The image has too many pixels"),
+    UnsupportedMediaError: ProblemType(415, "unsupported-media", "The media type is not supported"),
+    UnauthorizedError: ProblemType(401, "unauthorized", "A valid key is required"),
+    QueueFullError: ProblemType(429, "queue-full", "The service is at its limit"),
+    UnavailableError: ProblemType(503, "unavailable", "The service is not available"),
+    DeadlineError: ProblemType(504, "deadline-passed", "The deadline passed"),
+    RegionFailedError: ProblemType(500, "region-failed", "A region could not be described"),
+    ModelError: ProblemType(500, "internal", "The service failed"),
+    Exception: ProblemType(500, "internal", "The service failed"),
 }
 
 
-class FlawItem(BaseModel):
+class FieldErrorItem(BaseModel):
     """One thing wrong with the request."""
 
     pointer: str = Field(description="JSON pointer (RFC 6901) into the request; empty for the whole document")
@@ -142,10 +142,10 @@ class Problem(BaseModel):
     status: int = Field(description="the HTTP status")
     detail: str = Field(description="one sentence about this occurrence")
     instance: str = Field(description="this occurrence, by its X-Request-Id")
-    errors: list[FlawItem] | None = Field(None, description="the fields at fault")
+    errors: list[FieldErrorItem] | None = Field(None, description="the fields at fault")
 
 
-def meaning_of(error: Exception) -> HttpMeaning:
+def problem_type_of(error: Exception) -> ProblemType:
     """The table's row for an error: its own class first, then its bases."""
     return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
 
@@ -154,15 +154,15 @@ def problem_response(error: Exception, request_id: str) -> JSONResponse:
     """The problem document of any error. What is not ours tells the client nothing but its request id."""
     if isinstance(error, HTTPException):
         return _routing_problem(error, request_id)
-    meaning = meaning_of(error)
+    meaning = problem_type_of(error)
     detail = "Something went wrong on our side; the log has this request's id."
-    flaws: Sequence[Flaw] = ()
+    flaws: Sequence[FieldError] = ()
     headers: dict[str, str] = {}
     if isinstance(error, ServiceError):
         detail, flaws, headers = error.detail, error.flaws, dict(error.headers)
     elif isinstance(error, QueryError):
         detail = str(error)
-        flaws = [Flaw(query_pointer(error), detail)]
+        flaws = [FieldError(query_pointer(error), detail)]
     if isinstance(error, _RetryLaterError):
         headers["Retry-After"] = str(error.retry_after_s)
     return _document(meaning, detail, flaws, request_id, headers)
@@ -184,13 +184,13 @@ def _routing_problem(error: HTTPException, request_id: str) -> JSONResponse:
     """404, 405 and whatever else the framework itself refuses."""
     phrase = HTTPStatus(error.status_code).phrase
     details = {404: "There is nothing at this path.", 405: "This path does not take this method."}
-    meaning = HttpMeaning(error.status_code, phrase.lower().replace(" ", "-"), phrase)
+    meaning = ProblemType(error.status_code, phrase.lower().replace(" ", "-"), phrase)
     detail = details.get(error.status_code, phrase + ".")
     return _document(meaning, detail, (), request_id, dict(error.headers or {}))
 
 
 def _document(
-    meaning: HttpMeaning, detail: str, flaws: Sequence[Flaw], request_id: str, headers: dict[str, str]
+    meaning: ProblemType, detail: str, flaws: Sequence[FieldError], request_id: str, headers: dict[str, str]
 ) -> JSONResponse:
     body: dict[str, object] = {
         "type": problem_type(meaning.slug),

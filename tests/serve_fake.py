@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from dynrefer.model.errors import ModelNotFoundError
-from dynrefer.service.server.server import leave, listen, serve
+from dynrefer.service.server.server import exit_process, listen, serve
 from dynrefer.service.settings import load_settings
 from tests.fakes import FakePredictor, slowly
 from tests.faults import FaultyPredictor
@@ -36,7 +36,7 @@ def main() -> None:
     code, sentence = serve(settings, listen(settings.host, settings.port), predictor)
     if sentence:
         print(f"dynrefer: {sentence}", file=sys.stderr)
-    leave(code)
+    exit_process(code)
 
 
 if __name__ == "__main__":

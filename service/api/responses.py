@@ -30,7 +30,7 @@ from dynrefer.service.api.schemas import (
     ViewOut,
     ViewsOut,
 )
-from dynrefer.service.engine.results import Described
+from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.inputs.parsing import region_id
 from dynrefer.service.observability.metrics import STAGES
 from dynrefer.service.settings import Settings
@@ -55,7 +55,7 @@ def queries(fields: DescribeFields, width: int, height: int) -> list[RegionQuery
 
 
 def answer(
-    request_id: str, model: str, regions: Sequence[RegionIn], described: Described, total_ms: float
+    request_id: str, model: str, regions: Sequence[RegionIn], described: DescribeResult, total_ms: float
 ) -> DescribeResponse:
     """The answer's schema. total_ms: since the request's first byte."""
     return DescribeResponse(

@@ -1,7 +1,7 @@
 """What the batcher says instead of an output, and what a run may say to the batcher."""
 
 
-class FullError(Exception):
+class QueueFull(Exception):
     """No room for the whole request. retry_after_s: when there should be, by the measured drain rate.
 
     reason: "queue_full", or "key_share" where this key alone has too much waiting.
@@ -13,17 +13,17 @@ class FullError(Exception):
         self.reason = reason
 
 
-class ClosedError(Exception):
+class BatcherClosed(Exception):
     """The batcher takes nothing any more or for now, or its thread has ended."""
 
 
-class ExpiredError(Exception):
+class DeadlineExceeded(Exception):
     """The request's deadline passed before its regions were run."""
 
 
-class UnwantedError(Exception):
+class Cancelled(Exception):
     """Raised by a run that was told to stop."""
 
 
-class EndError(Exception):
+class DeviceLost(Exception):
     """Raised by a run after which none can follow: the device is gone."""

@@ -1,7 +1,7 @@
 """A bounded queue of regions, batched across requests. It knows no torch and no HTTP.
 
 A request is admitted whole, before any work is spent on it (`admit`), hands in its regions once they are prepared
-(`Ticket.submit`) and gets one outcome per region. One thread, the device's, calls `serve`; everyone else may call
+(`Reservation.submit`) and gets one outcome per region. One thread, the device's, calls `serve`; everyone else may call
 from any thread. Whose regions come next is told in `turns.py`. A batch that fails is run again in halves, down to
 the regions that fail by themselves; they alone fail. Whatever happens, every future resolves.
 """
@@ -15,9 +15,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Generic, Self
 
-from dynrefer.service.engine.batch_errors import ClosedError, EndError, ExpiredError, FullError, UnwantedError
-from dynrefer.service.engine.fair_queue import Item, Job, Outcome, Output, Request, Turns
-from dynrefer.service.engine.throughput import Pace
+from dynrefer.service.engine.batch_errors import BatcherClosed, Cancelled, DeadlineExceeded, DeviceLost, QueueFull
+from dynrefer.service.engine.fair_queue import FairQueue, Item, Output, QueuedRequest, RegionResult, WorkItem
+from dynrefer.service.engine.throughput import ThroughputEstimator
 
 LONG_BATCH_S = 0.25  # image work waits so long for a batch to end
 IMAGE_SHARE = 0.25  # of a batch's time: so long it may hold up the next one
@@ -38,17 +38,17 @@ class Limits:
     key_regions: int = 0
 
 
-class Ticket(Generic[Item, Output]):
+class Reservation(Generic[Item, Output]):
     """An admitted request's hold on its room. A context manager: leaving gives back whatever is still waiting."""
 
-    def __init__(self, batcher: "Batcher[Item, Output]", request: Request[Item, Output]) -> None:
+    def __init__(self, batcher: "Batcher[Item, Output]", request: QueuedRequest[Item, Output]) -> None:
         self._batcher = batcher
         self._request = request
 
-    def submit(self, items: Sequence[Item]) -> Future[list[Outcome[Output]]]:
-        """Hand in the prepared regions, as many as were admitted. ClosedError: nothing is taken any more.
+    def submit(self, items: Sequence[Item]) -> Future[list[RegionResult[Output]]]:
+        """Hand in the prepared regions, as many as were admitted. BatcherClosed: nothing is taken any more.
 
-        The future fails with ClosedError or ExpiredError where the regions are not run.
+        The future fails with BatcherClosed or DeadlineExceeded where the regions are not run.
         """
         self._batcher.enqueue(self._request, items)
         return self._request.future
@@ -74,14 +74,14 @@ class Batcher(Generic[Item, Output]):
         self._crowding = crowding
         self._cost = cost
         self._changed = threading.Condition()
-        self._turns: Turns[Item, Output] = Turns()
+        self._turns: FairQueue[Item, Output] = FairQueue()
         self._announced = 0  # regions admitted, still being prepared
         self._queued = 0  # handed in, not yet taken
         self._of_key: Counter[str | None] = Counter()  # both, by key
-        self._running: list[Job[Item, Output]] = []
+        self._running: list[WorkItem[Item, Output]] = []
         self._closed = self._suspended = self._ended = False
         self._batches = 0
-        self._pace = Pace(limits.batch_regions)
+        self._pace = ThroughputEstimator(limits.batch_regions)
         self._beat = 0.0  # when the running batch last gave a sign of life
         self._began = self._ended_at = 0.0  # of the newest batch
 
@@ -100,18 +100,18 @@ class Batcher(Generic[Item, Output]):
         """For how long the running batch has given no sign of life; 0 when none runs."""
         return time.monotonic() - self._beat if self._running else 0.0
 
-    def await_gap(self) -> None:
+    def wait_for_idle_device(self) -> None:
         """Return when no batch runs, or at once where one has been running for long: for image work that has no
         cores of its own. Two threads of one product that lose a core to it wait for each other."""
         with self._changed:
             while self._running and (left := self._began + LONG_BATCH_S - time.monotonic()) > 0:
                 self._changed.wait(left)
 
-    def admit(self, regions: int, key: str | None = None, deadline: float = math.inf) -> Ticket[Item, Output]:
-        """Room for a whole request or none. deadline: on the monotonic clock. Raises FullError or ClosedError."""
+    def admit(self, regions: int, key: str | None = None, deadline: float = math.inf) -> Reservation[Item, Output]:
+        """Room for a whole request or none. deadline: on the monotonic clock. Raises QueueFull or BatcherClosed."""
         with self._changed:
             if self._closed or self._ended or self._suspended:
-                raise ClosedError
+                raise BatcherClosed
             self._refuse_excess(self.waiting + regions - self._limits.queue_regions, 1, "queue_full")
             if self._limits.key_regions:
                 excess = self._of_key[key] + regions - self._limits.key_regions
@@ -119,16 +119,16 @@ class Batcher(Generic[Item, Output]):
                 self._refuse_excess(excess, max(1, self._turns.num_keys), "key_share")
             self._announced += regions
             self._of_key[key] += regions
-            return Ticket(self, Request(regions, key, deadline))
+            return Reservation(self, QueuedRequest(regions, key, deadline))
 
-    def enqueue(self, request: Request[Item, Output], items: Sequence[Item]) -> None:
-        """See `Ticket.submit`."""
+    def enqueue(self, request: QueuedRequest[Item, Output], items: Sequence[Item]) -> None:
+        """See `Reservation.submit`."""
         if len(items) != request.regions:
             raise ValueError(f"{request.regions} regions were admitted, {len(items)} handed in")
-        jobs = [Job(item, self._cost(item), index, request) for index, item in enumerate(items)]
+        jobs = [WorkItem(item, self._cost(item), index, request) for index, item in enumerate(items)]
         with self._changed:
             if self._ended or self._suspended:
-                raise ClosedError
+                raise BatcherClosed
             self._announced -= request.announced
             request.announced = 0
             request.submitted_at = time.monotonic()
@@ -137,7 +137,7 @@ class Batcher(Generic[Item, Output]):
             self._queued += len(jobs)
             self._changed.notify_all()
 
-    def withdraw(self, request: Request[Item, Output]) -> None:
+    def withdraw(self, request: QueuedRequest[Item, Output]) -> None:
         """Take out what the device has not begun; what runs is stopped once nobody else waits for it either."""
         with self._changed:
             request.given_up = True
@@ -167,9 +167,9 @@ class Batcher(Generic[Item, Output]):
             self._suspended = False
 
     def serve(self, run: Run[Item, Output]) -> None:
-        """The loop of the one device thread, until `close` and an empty queue. Raises EndError if `run` does.
+        """The loop of the one device thread, until `close` and an empty queue. Raises DeviceLost if `run` does.
 
-        However it ends, everything still waiting fails with ClosedError: no future is left hanging.
+        However it ends, everything still waiting fails with BatcherClosed: no future is left hanging.
         """
         try:
             while batch := self._next_batch():
@@ -184,12 +184,12 @@ class Batcher(Generic[Item, Output]):
                 self._fail_all()
                 self._running = []
 
-    def _next_batch(self) -> list[Job[Item, Output]]:
+    def _next_batch(self) -> list[WorkItem[Item, Output]]:
         """The next batch, as soon as there is one; empty when the batcher is closed and has run dry."""
         with self._changed:
             while True:
                 if self._turns:
-                    self._await_company()
+                    self._wait_for_batch()
                     self._expire()
                     if self._turns:
                         self._beat = self._began = time.monotonic()
@@ -200,7 +200,7 @@ class Batcher(Generic[Item, Output]):
                 else:
                     self._changed.wait()
 
-    def _await_company(self) -> None:
+    def _wait_for_batch(self) -> None:
         """Wait only for regions that are announced already: a lone request is never held up.
 
         On shared cores whoever was announced during a batch has a turn behind it, also where the next one is full.
@@ -219,10 +219,10 @@ class Batcher(Generic[Item, Output]):
         now = time.monotonic()
         for request in [each for each in self._turns if now >= each.deadline]:
             self._remove(request)
-            request.fail(ExpiredError())
+            request.fail(DeadlineExceeded())
 
-    def _take(self) -> list[Job[Item, Output]]:
-        batch: list[Job[Item, Output]] = []
+    def _take(self) -> list[WorkItem[Item, Output]]:
+        batch: list[WorkItem[Item, Output]] = []
         views = 0
         while self._turns and len(batch) < self._pace.cap:
             if batch and views + self._turns.next_cost() > self._limits.batch_views:
@@ -233,7 +233,7 @@ class Batcher(Generic[Item, Output]):
         self._queued -= len(batch)
         return batch
 
-    def _run_apart(self, run: Run[Item, Output], jobs: list[Job[Item, Output]]) -> bool:
+    def _run_apart(self, run: Run[Item, Output], jobs: list[WorkItem[Item, Output]]) -> bool:
         """Run the jobs together; where that fails, in halves, until the failing ones stand alone.
 
         Whether all went well in the end. If so, and crowding was the trouble, later batches are smaller.
@@ -243,12 +243,12 @@ class Batcher(Generic[Item, Output]):
         error: Exception | None = None
         try:
             outputs = self._run_together(run, jobs)
-        except EndError:
+        except DeviceLost:
             raise
         except Exception as raised:
             # The border of the device thread: whatever a model raises belongs to these regions, and the loop lives.
             error = raised
-        if error is None or isinstance(error, UnwantedError) or len(jobs) == 1:
+        if error is None or isinstance(error, Cancelled) or len(jobs) == 1:
             self._resolve(jobs, outputs, error, began)
             return error is None
         crowded = isinstance(error, self._crowding)
@@ -260,13 +260,13 @@ class Batcher(Generic[Item, Output]):
                 self._pace.lower_cap(half)
         return all(well)
 
-    def _run_together(self, run: Run[Item, Output], jobs: Sequence[Job[Item, Output]]) -> Sequence[Output]:
+    def _run_together(self, run: Run[Item, Output], jobs: Sequence[WorkItem[Item, Output]]) -> Sequence[Output]:
         def should_stop() -> bool:
             self._beat = now = time.monotonic()
             return not any(job.request.wanted(now) for job in jobs)
 
         if should_stop():
-            raise UnwantedError
+            raise Cancelled
         began = time.monotonic()
         outputs = run([job.item for job in jobs], should_stop)
         if len(outputs) != len(jobs):
@@ -277,7 +277,7 @@ class Batcher(Generic[Item, Output]):
 
     def _resolve(
         self,
-        jobs: Sequence[Job[Item, Output]],
+        jobs: Sequence[WorkItem[Item, Output]],
         outputs: Sequence[Output | None],
         error: Exception | None,
         began: float,
@@ -286,9 +286,9 @@ class Batcher(Generic[Item, Output]):
             self._batches += 1
             for job, output in zip(jobs, outputs, strict=True):
                 queue_ms = (began - job.request.submitted_at) * 1e3
-                job.request.record(job.index, Outcome(output, error, queue_ms, self._batches))
+                job.request.record(job.index, RegionResult(output, error, queue_ms, self._batches))
 
-    def _remove(self, request: Request[Item, Output]) -> None:
+    def _remove(self, request: QueuedRequest[Item, Output]) -> None:
         if request.waiting:
             self._turns.remove(request)
             self._queued -= len(request.waiting)
@@ -298,8 +298,8 @@ class Batcher(Generic[Item, Output]):
     def _fail_all(self) -> None:
         for request in [*self._turns, *(job.request for job in self._running)]:
             self._remove(request)
-            request.fail(ClosedError())
+            request.fail(BatcherClosed())
 
     def _refuse_excess(self, excess: int, shares: int, reason: str) -> None:
         if excess > 0:
-            raise FullError(self._pace.seconds_for(excess * shares), reason)
+            raise QueueFull(self._pace.seconds_for(excess * shares), reason)

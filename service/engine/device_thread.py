@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dynrefer.model import ModelCard, RegionDescription, RegionQuery
 from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError, StoppedError
-from dynrefer.service.engine.batch_errors import EndError, UnwantedError
+from dynrefer.service.engine.batch_errors import Cancelled, DeviceLost
 from dynrefer.service.engine.batcher import Batcher
 from dynrefer.service.observability.metrics import Metrics
 
@@ -134,7 +134,7 @@ class Device:
             self._served = True
         except ModelError as error:
             self.failure = error
-        except EndError as error:
+        except DeviceLost as error:
             logger.error("the device is lost: %s", error)
         finally:
             self.lost = not self._served
@@ -172,9 +172,9 @@ class Device:
         try:
             return predictor.run(items, should_stop)
         except StoppedError:
-            raise UnwantedError from None
+            raise Cancelled from None
         except DeviceLostError as error:
-            raise EndError(str(error)) from error
+            raise DeviceLost(str(error)) from error
         except DeviceMemoryError:
             self._metrics.device_oom.inc()
             logger.warning("no memory for a batch of %d region(s)", len(items))
@@ -183,7 +183,7 @@ class Device:
             raise
 
     def _await_memory(self, predictor: Predictor) -> None:
-        """After a region that does not fit even alone: go on once the smallest one fits. Raises EndError."""
+        """After a region that does not fit even alone: go on once the smallest one fits. Raises DeviceLost."""
         until = time.monotonic() + self._grace_s
         while not self._sample_fits(predictor):
             if not self.starved:
@@ -191,7 +191,7 @@ class Device:
                 self.starved = True
                 self._batcher.suspend()
             if time.monotonic() >= until:
-                raise EndError("it has had no memory left for the whole grace time.")
+                raise DeviceLost("it has had no memory left for the whole grace time.")
             time.sleep(min(WATCH_EVERY_S, self._grace_s / 4))
         if self.starved:
             logger.info("the device has memory again")

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 from dynrefer.model import ModelCard
 from dynrefer.model.errors import DeviceMemoryError, ModelError
-from dynrefer.service.engine.batch_errors import ClosedError, ExpiredError, FullError
+from dynrefer.service.engine.batch_errors import BatcherClosed, DeadlineExceeded, QueueFull
 from dynrefer.service.engine.batcher import Batcher, Limits
 from dynrefer.service.engine.device_thread import Device, Predictor, PreparedRegion
 from dynrefer.service.engine.image_work import Ask, Decode, ImageWorkers
-from dynrefer.service.engine.results import Described, finish_regions, total_stages
+from dynrefer.service.engine.results import DescribeResult, finish_regions, total_stages
 from dynrefer.service.errors import DeadlineError, QueueFullError, UnavailableError
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.settings import Settings
@@ -144,7 +144,7 @@ class Engine:
             pass
 
     async def describe(
-        self, regions: int, decode: Decode, ask: Ask, write: Callable[[Described], Result], caller: Caller
+        self, regions: int, decode: Decode, ask: Ask, write: Callable[[DescribeResult], Result], caller: Caller
     ) -> Result:
         """Describe the regions of one image; cancelling it takes its regions out of the queue.
 
@@ -165,12 +165,12 @@ class Engine:
         """The batcher's refusals in the service's words."""
         try:
             yield
-        except FullError as error:
+        except QueueFull as error:
             self._metrics.rejected.labels(error.reason).inc()
             raise QueueFullError(REFUSALS[error.reason], error.retry_after_s) from None
-        except ClosedError:
+        except BatcherClosed:
             raise self._unavailable() from None
-        except ExpiredError:
+        except DeadlineExceeded:
             raise DeadlineError("The deadline passed while the request was queued.") from None
 
     async def _describe(
@@ -179,7 +179,7 @@ class Engine:
         regions: int,
         decode: Decode,
         ask: Ask,
-        write: Callable[[Described], Result],
+        write: Callable[[DescribeResult], Result],
         caller: Caller,
     ) -> Result:
         with self._batcher.admit(regions, caller.key, caller.deadline) as ticket:
@@ -191,7 +191,7 @@ class Engine:
             found = finish_regions(predictor, source.prepared, outcomes)
             timings_ms = {"decode": source.decode_ms, **total_stages(found, outcomes)}
             self._metrics.observe_stages(timings_ms)
-            described = Described(
+            described = DescribeResult(
                 source.width,
                 source.height,
                 found,

@@ -16,7 +16,7 @@ Output = TypeVar("Output")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[Output]):
+class RegionResult(Generic[Output]):
     """What became of one region: output or error. batch: a number that the regions of one run share."""
 
     output: Output | None
@@ -26,16 +26,16 @@ class Outcome(Generic[Output]):
 
 
 @dataclass(slots=True)
-class Job(Generic[Item, Output]):
+class WorkItem(Generic[Item, Output]):
     """One region of a request. cost: the views that it takes in a batch."""
 
     item: Item
     cost: int
     index: int
-    request: "Request[Item, Output]"
+    request: "QueuedRequest[Item, Output]"
 
 
-class Request(Generic[Item, Output]):
+class QueuedRequest(Generic[Item, Output]):
     """One admitted request. deadline: on the monotonic clock; past it nothing more is run for the request.
 
     announced: regions that are admitted but not handed in yet. waiting: those that the device has not taken.
@@ -45,11 +45,11 @@ class Request(Generic[Item, Output]):
         self.regions = self.announced = self.missing = regions
         self.key = key
         self.deadline = deadline
-        self.waiting: deque[Job[Item, Output]] = deque()
+        self.waiting: deque[WorkItem[Item, Output]] = deque()
         self.submitted_at = 0.0
         self.given_up = False
-        self.outcomes: list[Outcome[Output] | None] = [None] * regions
-        self.future: Future[list[Outcome[Output]]] = Future()
+        self.outcomes: list[RegionResult[Output] | None] = [None] * regions
+        self.future: Future[list[RegionResult[Output]]] = Future()
         # Running from the start: whoever awaits it may give up, but cannot cancel what the device thread will set.
         self.future.set_running_or_notify_cancel()
 
@@ -62,7 +62,7 @@ class Request(Generic[Item, Output]):
         if not self.future.done():
             self.future.set_exception(error)
 
-    def record(self, index: int, outcome: Outcome[Output]) -> None:
+    def record(self, index: int, outcome: RegionResult[Output]) -> None:
         """Note one region's outcome; the last one resolves the request."""
         self.outcomes[index] = outcome
         self.missing -= 1
@@ -70,16 +70,16 @@ class Request(Generic[Item, Output]):
             self.future.set_result([each for each in self.outcomes if each is not None])
 
 
-class Turns(Generic[Item, Output]):
+class FairQueue(Generic[Item, Output]):
     """Requests with waiting regions. The first key's first request is next."""
 
     def __init__(self) -> None:
-        self._keys: dict[str | None, deque[Request[Item, Output]]] = {}
+        self._keys: dict[str | None, deque[QueuedRequest[Item, Output]]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._keys)
 
-    def __iter__(self) -> Iterator[Request[Item, Output]]:
+    def __iter__(self) -> Iterator[QueuedRequest[Item, Output]]:
         for requests in self._keys.values():
             yield from requests
 
@@ -88,11 +88,11 @@ class Turns(Generic[Item, Output]):
         """How many keys have something waiting."""
         return len(self._keys)
 
-    def add(self, request: Request[Item, Output]) -> None:
+    def add(self, request: QueuedRequest[Item, Output]) -> None:
         """Behind the other requests of its key; a key that had nothing waiting comes last."""
         self._keys.setdefault(request.key, deque()).append(request)
 
-    def remove(self, request: Request[Item, Output]) -> None:
+    def remove(self, request: QueuedRequest[Item, Output]) -> None:
         """Take it out, wherever it stands."""
         requests = self._keys[request.key]
         requests.remove(request)
@@ -103,14 +103,14 @@ class Turns(Generic[Item, Output]):
         """What the next region costs."""
         return next(iter(self)).waiting[0].cost
 
-    def take(self) -> Job[Item, Output]:
+    def take(self) -> WorkItem[Item, Output]:
         """The next region; its request and its key then wait until all others had theirs."""
         key = next(iter(self._keys))
         requests = self._keys.pop(key)
         request = requests.popleft()
-        job = request.waiting.popleft()
+        item = request.waiting.popleft()
         if request.waiting:
             requests.append(request)
         if requests:
             self._keys[key] = requests
-        return job
+        return item

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from dynrefer.model import RegionQuery
-from dynrefer.service.engine.batch_errors import ClosedError
+from dynrefer.service.engine.batch_errors import BatcherClosed
 from dynrefer.service.engine.batcher import Batcher
 from dynrefer.service.engine.device_thread import Pixels, Predictor, PreparedRegion
 from dynrefer.service.observability.metrics import Metrics
@@ -60,7 +60,7 @@ class ImageWorkers:
         """Decode an image and prepare its regions; cancelling it stops the work at the end of a slice.
 
         regions: how many queries `ask` gives for (width, height). Raises what `decode` and `ask` do, QueryError, and
-        ClosedError where the workers stopped before they were done.
+        BatcherClosed where the workers stopped before they were done.
         """
         source = Source()
         steps = self._steps(source, predictor, regions, decode, ask)
@@ -73,15 +73,15 @@ class ImageWorkers:
         return source
 
     async def _run(self, steps: Iterator[None], seconds: float) -> bool:
-        """`_work` in the pool. Raises ClosedError once that has stopped."""
+        """`_work` in the pool. Raises BatcherClosed once that has stopped."""
         if self._stopped:
-            raise ClosedError
+            raise BatcherClosed
         return await asyncio.get_running_loop().run_in_executor(self._pool, partial(self._work, steps, seconds))
 
     def _work(self, steps: Iterator[None], seconds: float) -> bool:
         """Take steps for so long, one at least. Whether that was all."""
         if self._batcher.shares_cores:
-            self._batcher.await_gap()
+            self._batcher.wait_for_idle_device()
         until = time.monotonic() + seconds
         return all(time.monotonic() < until for _ in steps)
 

@@ -8,10 +8,10 @@ from typing import Any
 
 from dynrefer.model import RegionDescription
 from dynrefer.model.errors import DeviceMemoryError, OutputError, QueryError
-from dynrefer.service.engine.batch_errors import UnwantedError
+from dynrefer.service.engine.batch_errors import Cancelled
 from dynrefer.service.engine.device_thread import Predictor, PreparedRegion
-from dynrefer.service.engine.fair_queue import Outcome
-from dynrefer.service.errors import DeadlineError, Flaw, RegionFailedError, UnavailableError
+from dynrefer.service.engine.fair_queue import RegionResult
+from dynrefer.service.errors import DeadlineError, FieldError, RegionFailedError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ BATCH_STAGES = ("vision", "heads", "caption")
 
 
 @dataclass(frozen=True, slots=True)
-class Described:
+class DescribeResult:
     """A request's answer, before it has a schema. Sizes in pixels, times in milliseconds.
 
     queue_ms, batches: per region. timings_ms: decode, views, queue, vision, heads, caption of the request as a whole.
@@ -38,7 +38,7 @@ class Described:
 
 
 def finish_regions(
-    predictor: Predictor, prepared: Sequence[PreparedRegion], outcomes: Sequence[Outcome[Any]]
+    predictor: Predictor, prepared: Sequence[PreparedRegion], outcomes: Sequence[RegionResult[Any]]
 ) -> tuple[RegionDescription, ...]:
     """The regions' records. CPU work.
 
@@ -83,18 +83,18 @@ def _as_one(failures: Mapping[int, Exception]) -> Exception:
         if isinstance(error, QueryError):
             error.index = index
             return error
-        if isinstance(error, UnwantedError):  # somebody does wait: then it was stopped at its deadline
+        if isinstance(error, Cancelled):  # somebody does wait: then it was stopped at its deadline
             return DeadlineError("The deadline passed while the regions were being described.")
     starved = [index for index, error in failures.items() if isinstance(error, DeviceMemoryError)]
     if len(starved) == len(failures):
         detail = "The device has not enough memory for this region."
-        return UnavailableError(detail, flaws=[Flaw(f"/regions/{index}", detail) for index in starved])
+        return UnavailableError(detail, flaws=[FieldError(f"/regions/{index}", detail) for index in starved])
     logger.error("%d region(s) failed", len(failures), exc_info=next(iter(failures.values())))
     detail = "The model failed on this region."
-    return RegionFailedError(detail, [Flaw(f"/regions/{index}", detail) for index in failures])
+    return RegionFailedError(detail, [FieldError(f"/regions/{index}", detail) for index in failures])
 
 
-def total_stages(regions: Sequence[RegionDescription], outcomes: Sequence[Outcome[Any]]) -> dict[str, float]:
+def total_stages(regions: Sequence[RegionDescription], outcomes: Sequence[RegionResult[Any]]) -> dict[str, float]:
     """Stage times of the request. Regions of one batch ran side by side, batches one after another."""
     totals = {
         "views": sum(region.timings_ms.get("views", 0.0) for region in regions),

@@ -6,7 +6,7 @@ SMOOTHING = 0.2
 PATIENCE = 100
 
 
-class Pace:
+class ThroughputEstimator:
     """cap: the most regions that a batch may hold now; never above `limit`."""
 
     def __init__(self, limit: int) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from dynrefer.model import DAMAGE, rgb_pixels
+from dynrefer.model import IMAGE_DECODE_ERRORS, rgb_pixels
 from dynrefer.service.errors import ImageTooLargeError, InvalidRequestError, UnsupportedMediaError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
@@ -49,7 +49,7 @@ def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
             image.load()
             turned = image.transpose(UPRIGHT[turn]) if (turn := _orientation(image)) in UPRIGHT else image
             return np.ascontiguousarray(rgb_pixels(turned))
-        except DAMAGE:  # none of their text reaches a client
+        except IMAGE_DECODE_ERRORS:  # none of their text reaches a client
             raise _damaged() from None
 
 
@@ -64,7 +64,7 @@ def _open(data: bytes) -> Image.Image:
         raise UnsupportedMediaError(
             "The image is not one of the accepted formats: JPEG, PNG, WebP, BMP, GIF."
         ) from None
-    except DAMAGE:
+    except IMAGE_DECODE_ERRORS:
         raise _damaged() from None
 
 
@@ -76,5 +76,5 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, else 1. Damaged metadata does not make a good picture a bad one."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
-    except DAMAGE:
+    except IMAGE_DECODE_ERRORS:
         return 1

@@ -17,13 +17,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from dynrefer.service.api.schemas import DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
-from dynrefer.service.errors import Flaw, InvalidRequestError, UnsupportedMediaError
+from dynrefer.service.errors import FieldError, InvalidRequestError, UnsupportedMediaError
 from dynrefer.service.inputs.multipart import split_form
 from dynrefer.service.settings import Settings
 
 Fields = TypeVar("Fields", bound=DescribeFields)
 
-MAX_FLAWS = 20
+MAX_FIELD_ERRORS = 20
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 # Pydantic's kinds of complaint, in our words.
@@ -43,7 +43,7 @@ SENTENCES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Intake:
+class ParsedRequest:
     """A parsed request. image: the file's bytes, not yet looked at; empty where `url` tells where they are."""
 
     fields: DescribeFields
@@ -64,8 +64,8 @@ def media_type(content_type: str) -> str:
     return content_type.split(";", 1)[0].strip().lower()
 
 
-def read_request(body: bytes, content_type: str, settings: Settings) -> Intake:
-    """Either form -> Intake. CPU work. Raises InvalidRequestError with the pointers of every flaw."""
+def read_request(body: bytes, content_type: str, settings: Settings) -> ParsedRequest:
+    """Either form -> ParsedRequest. CPU work. Raises InvalidRequestError with the pointers of every flaw."""
     if media_type(content_type) == "multipart/form-data":
         url = None
         image, text = split_form(body, content_type)
@@ -80,7 +80,7 @@ def read_request(body: bytes, content_type: str, settings: Settings) -> Intake:
         request = _validate(DescribeRequest, document)
         fields, image, url = request, *_image_of(request.image)
     _check_limits(fields, settings)
-    return Intake(fields, image, url)
+    return ParsedRequest(fields, image, url)
 
 
 def parse_json(body: bytes, max_values: int) -> Any:
@@ -142,26 +142,26 @@ def _validate(schema: type[Fields], document: Any) -> Fields:
     try:
         return schema.model_validate(document)
     except ValidationError as error:
-        _refuse([_flaw(each) for each in error.errors(include_url=False)[:MAX_FLAWS]])
+        _refuse([_flaw(each) for each in error.errors(include_url=False)[:MAX_FIELD_ERRORS]])
 
 
-def _refuse(flaws: Sequence[Flaw]) -> NoReturn:
+def _refuse(flaws: Sequence[FieldError]) -> NoReturn:
     """All flaws at once; the summary is the flaw where there is one."""
     summary = flaws[0].detail if len(flaws) == 1 else f"The request has {len(flaws)} flaws."
     raise InvalidRequestError(summary, flaws)
 
 
-def _flaw(error: ErrorDetails) -> Flaw:
+def _flaw(error: ErrorDetails) -> FieldError:
     location = error["loc"]
     pointer = "".join(f"/{_escaped(part)}" for part in location)
     kind = error["type"]
     if kind == "refused":
-        return Flaw(pointer, str(error["ctx"]["detail"]))
+        return FieldError(pointer, str(error["ctx"]["detail"]))
     if kind == "extra_forbidden":
-        return Flaw(pointer, _unknown_field(location))
+        return FieldError(pointer, _unknown_field(location))
     if kind == "literal_error":
-        return Flaw(pointer, f"The value must be one of {error['ctx']['expected']}.")
-    return Flaw(pointer, SENTENCES.get(kind, "This value is not valid."))
+        return FieldError(pointer, f"The value must be one of {error['ctx']['expected']}.")
+    return FieldError(pointer, SENTENCES.get(kind, "This value is not valid."))
 
 
 def _unknown_field(location: Sequence[int | str]) -> str:
@@ -181,28 +181,30 @@ def _check_limits(fields: DescribeFields, settings: Settings) -> None:
         detail = f"{len(fields.regions)} regions were given; at most {settings.max_regions} are accepted."
         raise InvalidRequestError.at("/regions", detail)
     if fields.top_k > settings.max_top_k:
-        flaws.append(Flaw("/top_k", f"top_k is at most {settings.max_top_k}."))
+        flaws.append(FieldError("/top_k", f"top_k is at most {settings.max_top_k}."))
     controls = fields.controls or []
     if len(controls) > settings.max_controls:
-        flaws.append(Flaw("/controls", f"At most {settings.max_controls} control words are accepted."))
+        flaws.append(FieldError("/controls", f"At most {settings.max_controls} control words are accepted."))
     for index, word in enumerate(controls[: settings.max_controls]):
         if len(word) > settings.max_control_chars or not word.strip():
             detail = f"A control word has 1 to {settings.max_control_chars} characters, not only spaces."
-            flaws.append(Flaw(f"/controls/{index}", detail))
+            flaws.append(FieldError(f"/controls/{index}", detail))
     flaws.extend(_check_ids(fields.regions, settings.max_id_chars))
     if flaws:
-        _refuse(flaws[:MAX_FLAWS])
+        _refuse(flaws[:MAX_FIELD_ERRORS])
 
 
-def _check_ids(regions: Sequence[RegionIn], max_chars: int) -> list[Flaw]:
+def _check_ids(regions: Sequence[RegionIn], max_chars: int) -> list[FieldError]:
     """A missing id is the region's index and may collide with a given one; the later region is at fault."""
     flaws, seen = [], set()
     for index, region in enumerate(regions):
         name = region_id(region, index)
         if len(name) > max_chars:
-            flaws.append(Flaw(f"/regions/{index}/id", f"An id has at most {max_chars} characters."))
+            flaws.append(FieldError(f"/regions/{index}/id", f"An id has at most {max_chars} characters."))
         elif name in seen:
-            flaws.append(Flaw(f"/regions/{index}/id", f"The id '{_printable(name)}' is taken by an earlier region."))
+            flaws.append(
+                FieldError(f"/regions/{index}/id", f"The id '{_printable(name)}' is taken by an earlier region.")
+            )
         seen.add(name)
     return flaws
 

@@ -9,7 +9,7 @@ from typing import Any
 from opentelemetry import trace
 from starlette.middleware import Middleware
 
-from dynrefer.service.engine.results import BATCH_STAGES, Described
+from dynrefer.service.engine.results import BATCH_STAGES, DescribeResult
 from dynrefer.service.settings import Settings, SettingsError
 
 # How long an export, or the last one at the end of the process, may take.
@@ -56,7 +56,7 @@ def configured_traces(settings: Settings) -> Traces:
     return Traces(provider.get_tracer("dynrefer"), (Middleware(OpenTelemetryMiddleware, **options),), close)
 
 
-def record_stages(tracer: trace.Tracer, described: Described) -> None:
+def record_stages(tracer: trace.Tracer, described: DescribeResult) -> None:
     """Spans for decode, views, and for every batch queue, vision, heads and caption, under the current span."""
     at = _span(tracer, "decode", described.began_ns, described.timings_ms["decode"])
     _span(tracer, "views", at, described.timings_ms["views"])

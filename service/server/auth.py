@@ -21,7 +21,7 @@ OPEN_PATHS = frozenset({"/livez", "/readyz"})
 KEY_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64})\s+sha256:(?P<digest>[0-9a-f]{64})")
 
 
-class KeyGuard:
+class ApiKeyMiddleware:
     """ASGI middleware. keys: name -> digest; every one is compared, each in constant time.
 
     Sets `scope["state"]["key"]`: the name of the key that was given, or None where none is configured.

@@ -9,24 +9,24 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
-from dynrefer.service.errors import PROBLEM_JSON, TABLE, HttpMeaning, UnavailableError, problem_type
+from dynrefer.service.errors import PROBLEM_JSON, TABLE, ProblemType, UnavailableError, problem_type
 
-BAD_REQUEST = HttpMeaning(400, "bad-request", "The bytes are no HTTP request")
-TIMED_OUT = HttpMeaning(408, "request-timeout", "The request's headers did not come in time")
+BAD_REQUEST = ProblemType(400, "bad-request", "The bytes are no HTTP request")
+TIMED_OUT = ProblemType(408, "request-timeout", "The request's headers did not come in time")
 ENDING = TABLE[UnavailableError]
 
 
 class GuardedProtocol(H11Protocol):
     """A connection. header_timeout_s: from its opening, or the first byte of a later request, to the last header."""
 
-    header_timeout_s: float  # set by `guarded`
+    header_timeout_s: float  # set by `protocol_class`
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._header_timer: asyncio.TimerHandle | None = None
 
     @property
-    def asked(self) -> bool:
+    def response_pending(self) -> bool:
         """Whether a request's headers are in and its answer is still owed."""
         return self.cycle is not None and not self.cycle.response_complete
 
@@ -37,10 +37,10 @@ class GuardedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """A later byte does not push the limit out: that is how a slow client would live for ever."""
-        if self._header_timer is None and not self.asked:
+        if self._header_timer is None and not self.response_pending:
             self._await_headers()
         super().data_received(data)
-        if self.asked:
+        if self.response_pending:
             self._stop_waiting()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -52,7 +52,7 @@ class GuardedProtocol(H11Protocol):
         """An idle connection is closed by the keep-alive limit; one that has begun to ask again, by ours."""
         self._stop_waiting()
         super().on_response_complete()
-        if not self.asked and self.conn.trailing_data[0]:
+        if not self.response_pending and self.conn.trailing_data[0]:
             self._await_headers()
 
     def send_400_response(self, msg: str) -> None:
@@ -60,7 +60,7 @@ class GuardedProtocol(H11Protocol):
         self._refuse(BAD_REQUEST)
 
     def shutdown(self) -> None:
-        """The process is about to end. Who has connected, and has not asked yet or only in part, is told so."""
+        """The process is about to end. A client whose request has not arrived, or only in part, is answered with 503."""
         if self._header_timer is not None and not self.transport.is_closing():
             self._refuse(ENDING)
         else:
@@ -75,10 +75,10 @@ class GuardedProtocol(H11Protocol):
             self._header_timer = None
 
     def _give_up(self) -> None:
-        if not self.asked and not self.transport.is_closing():
+        if not self.response_pending and not self.transport.is_closing():
             self._refuse(TIMED_OUT)
 
-    def _refuse(self, meaning: HttpMeaning) -> None:
+    def _refuse(self, meaning: ProblemType) -> None:
         """Answer without the application, which never saw a request, and close."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()  # an answer was begun: nothing may be said in the middle of it
@@ -111,6 +111,6 @@ class GuardedProtocol(H11Protocol):
         self.transport.close()
 
 
-def guarded(header_timeout_s: float) -> type[GuardedProtocol]:
+def protocol_class(header_timeout_s: float) -> type[GuardedProtocol]:
     """The protocol class that uvicorn is to use."""
     return type("Protocol", (GuardedProtocol,), {"header_timeout_s": header_timeout_s})

@@ -20,11 +20,11 @@ from dynrefer.service.server.auth import OPEN_PATHS
 
 logger = logging.getLogger("service.access")
 
-SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 UNMATCHED = "unmatched"
 
 
-class RequestRecord:
+class RequestLogMiddleware:
     """ASGI middleware. Sets `scope["state"]`: request_id, began (perf_counter seconds), timings_ms and key.
 
     closing: whether answers are to end their connections.
@@ -94,7 +94,7 @@ class RequestRecord:
 
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if SANE_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+    return given if REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
 
 
 def _server_timing(timings_ms: Mapping[str, float], began: float) -> str:

@@ -19,7 +19,7 @@ from dynrefer.service.app import create_app
 from dynrefer.service.engine.device_thread import Predictor
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.observability import logs
-from dynrefer.service.server.connections import GuardedProtocol, guarded
+from dynrefer.service.server.connections import GuardedProtocol, protocol_class
 from dynrefer.service.settings import Settings, SettingsError
 
 STOPPED, CUT_OFF, NOT_LOADED, DEVICE_LOST = 0, 1, 2, 3  # exit codes
@@ -61,7 +61,7 @@ class DrainingServer(uvicorn.Server):
     def _owes(self, lingering: bool) -> bool:
         """Whether an answer is owed, or for a while: may be, on any connection."""
         connections = [each for each in self.server_state.connections if isinstance(each, GuardedProtocol)]
-        return any(lingering or each.asked for each in connections)
+        return any(lingering or each.response_pending for each in connections)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -90,7 +90,7 @@ def serve(settings: Settings, listener: socket.socket, predictor: Predictor | No
     engine: Engine = app.state.engine
     config = uvicorn.Config(
         app,
-        http=guarded(settings.header_timeout_s),
+        http=protocol_class(settings.header_timeout_s),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -143,7 +143,7 @@ def _allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def leave(code: int) -> NoReturn:
+def exit_process(code: int) -> NoReturn:
     """End the process, also where a thread is stuck in work that nothing can interrupt."""
     until = time.monotonic() + LINGER_S
     for thread in threading.enumerate():

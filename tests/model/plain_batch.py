@@ -10,20 +10,20 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from dynrefer.model.batch import Pass
+from dynrefer.model.batch import RegionInput
 from dynrefer.model.loading import LoadedModel
-from dynrefer.model.postprocessing import CaptionFinding, Findings, control_words
+from dynrefer.model.postprocessing import GeneratedCaption, RawOutputs, control_words
 from dynrefer.model.types import Task
 from tests.model.networks.generation.plain_generate import plain_generate
 
 
 @torch.no_grad()
 @patch("dynrefer.model.networks.kernels.onednn.AVAILABLE", False)
-def plain_passes(loaded: LoadedModel, passes: Sequence[Pass]) -> list[Findings]:
-    """Findings per pass, whatever its tasks: all of them for every pass."""
+def reference_batch(loaded: LoadedModel, inputs: Sequence[RegionInput]) -> list[RawOutputs]:
+    """RawOutputs per pass, whatever its tasks: all of them for every pass."""
     network, texts = loaded.network, loaded.texts
-    images = torch.from_numpy(np.stack([each.views.images for each in passes])).to(loaded.device)
-    boxes = torch.from_numpy(np.stack([each.views.boxes for each in passes])).to(loaded.device)
+    images = torch.from_numpy(np.stack([each.views.images for each in inputs])).to(loaded.device)
+    boxes = torch.from_numpy(np.stack([each.views.boxes for each in inputs])).to(loaded.device)
     output = network(images, boxes, texts.tags, texts.attributes)
     categories = network.region_text_decoder(output.representation, texts.categories).float().cpu().numpy()
     tags = output.tag_logits.float().cpu().numpy()
@@ -31,23 +31,23 @@ def plain_passes(loaded: LoadedModel, passes: Sequence[Pass]) -> list[Findings]:
     owner = torch.tensor(loaded.vocabulary.attribute_owner)
     count = len(loaded.vocabulary.attributes)
     attributes = torch.stack([prompts[:, owner == index].amax(1) for index in range(count)], dim=1).numpy()
-    captioned = [row for row, each in enumerate(passes) if Task.CAPTION in each.tasks]
-    captions = _captions(loaded, output.representation, passes, captioned, tags)
-    return [Findings(tags[i], attributes[i], categories[i], captions.get(i)) for i in range(len(passes))]
+    captioned = [row for row, each in enumerate(inputs) if Task.CAPTION in each.tasks]
+    captions = _captions(loaded, output.representation, inputs, captioned, tags)
+    return [RawOutputs(tags[i], attributes[i], categories[i], captions.get(i)) for i in range(len(inputs))]
 
 
 def _captions(
-    loaded: LoadedModel, region: torch.Tensor, passes: Sequence[Pass], rows: list[int], tags: np.ndarray
-) -> dict[int, CaptionFinding]:
+    loaded: LoadedModel, region: torch.Tensor, inputs: Sequence[RegionInput], rows: list[int], tags: np.ndarray
+) -> dict[int, GeneratedCaption]:
     if not rows:
         return {}
-    words = [control_words(loaded, tags[row], passes[row].controls) for row in rows]
+    words = [control_words(loaded, tags[row], inputs[row].controls) for row in rows]
     limit = loaded.network.config.max_control_tokens
     ids = loaded.language_tokenizer(words, padding=True, truncation=True, max_length=limit, return_tensors="pt")
     ids = ids.to(loaded.device)
     found = plain_generate(loaded.network.language, region[rows], ids.input_ids, ids.attention_mask)
     columns = (found.tokens.tolist(), found.score.tolist(), found.logprob_sum.tolist(), found.length.tolist())
     return {
-        row: CaptionFinding(tuple(tokens), score, total, length)
+        row: GeneratedCaption(tuple(tokens), score, total, length)
         for row, tokens, score, total, length in zip(rows, *columns, strict=True)
     }

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from dynrefer.model.batch import Memory, Pass, run_passes
+from dynrefer.model.batch import FeatureCache, RegionInput, run_batch
 from dynrefer.model.cache import CacheStats
 from dynrefer.model.images import upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model
 from dynrefer.model.networks.dynrefer.vision import VisionFeatures
-from dynrefer.model.postprocessing import Findings
+from dynrefer.model.postprocessing import RawOutputs
 from dynrefer.model.predictor import DynRefer
 from dynrefer.model.types import RegionQuery, Task
-from tests.model.plain_batch import plain_passes
+from tests.model.plain_batch import reference_batch
 from tests.repository import DOCS
 
 SCENE = DOCS / "scene.png"
@@ -31,25 +31,25 @@ def loaded() -> LoadedModel:
 
 
 @pytest.fixture(scope="module")
-def passes(loaded: LoadedModel) -> list[Pass]:
+def inputs(loaded: LoadedModel) -> list[RegionInput]:
     """Three regions: all tasks, all tasks with views that share t = 1, and each task alone; from two requests."""
     image, model = upright_pixels(SCENE), DynRefer(loaded)
     queries = [RegionQuery(box) for box in BOXES]
     queries += [RegionQuery(box, views=(0.0, 0.5, 1.0), controls=("street",)) for box in BOXES]
     regions = list(model.prepare(image, queries))
     regions += model.prepare(image.copy(), [RegionQuery(BOXES[0], (task,)) for task in Task])
-    return [each for region in regions for each in region.passes]
+    return [each for region in regions for each in region.inputs]
 
 
 @pytest.fixture(scope="module")
-def expected(loaded: LoadedModel, passes: list[Pass]) -> list[Findings]:
+def expected(loaded: LoadedModel, inputs: list[RegionInput]) -> list[RawOutputs]:
     """Each pass alone, the plain way."""
-    return [plain_passes(loaded, [each])[0] for each in passes]
+    return [reference_batch(loaded, [each])[0] for each in inputs]
 
 
-def check(found: Sequence[Findings], plain: Sequence[Findings], passes: Sequence[Pass]) -> None:
+def check(found: Sequence[RawOutputs], plain: Sequence[RawOutputs], inputs: Sequence[RegionInput]) -> None:
     """What was asked for, and the tags that a caption needs, as in the plain way; nothing else."""
-    for ours, theirs, each in zip(found, plain, passes, strict=True):
+    for ours, theirs, each in zip(found, plain, inputs, strict=True):
         for task, field in FIELDS.items():
             mine, other = getattr(ours, field), getattr(theirs, field)
             needed = task in each.tasks or (task is Task.TAGS and Task.CAPTION in each.tasks)
@@ -69,25 +69,27 @@ def _words(tokens: Sequence[int]) -> list[int]:
     return [token for token in tokens if token]
 
 
-def test_alone_as_the_plain_way(loaded: LoadedModel, passes: list[Pass], expected: list[Findings]) -> None:
-    for each, plain in zip(passes, expected, strict=True):
-        check(run_passes(loaded, [each], Memory(0)).findings, [plain], [each])
+def test_alone_as_the_plain_way(loaded: LoadedModel, inputs: list[RegionInput], expected: list[RawOutputs]) -> None:
+    for each, plain in zip(inputs, expected, strict=True):
+        check(run_batch(loaded, [each], FeatureCache(0)).findings, [plain], [each])
 
 
-def test_in_any_company(loaded: LoadedModel, passes: list[Pass], expected: list[Findings]) -> None:
+def test_in_any_company(loaded: LoadedModel, inputs: list[RegionInput], expected: list[RawOutputs]) -> None:
     rng = np.random.default_rng(0)
-    for size in (2, 4, len(passes)):
-        for order in (list(range(size)), rng.permutation(len(passes))[:size].tolist(), [0] * size):
-            some = [passes[i] for i in order]
-            check(run_passes(loaded, some, Memory(0)).findings, [expected[i] for i in order], some)
+    for size in (2, 4, len(inputs)):
+        for order in (list(range(size)), rng.permutation(len(inputs))[:size].tolist(), [0] * size):
+            some = [inputs[i] for i in order]
+            check(run_batch(loaded, some, FeatureCache(0)).findings, [expected[i] for i in order], some)
 
 
-def test_remembered_answers_are_the_same(loaded: LoadedModel, passes: list[Pass], expected: list[Findings]) -> None:
+def test_remembered_answers_are_the_same(
+    loaded: LoadedModel, inputs: list[RegionInput], expected: list[RawOutputs]
+) -> None:
     for capacity in (0, 1, 200_000, ROOM):
-        memory = Memory(capacity)
-        for order in (range(0, 6), range(4, len(passes)), range(len(passes))):
-            some = [passes[i] for i in order]
-            check(run_passes(loaded, some, memory).findings, [expected[i] for i in order], some)
+        memory = FeatureCache(capacity)
+        for order in (range(0, 6), range(4, len(inputs)), range(len(inputs))):
+            some = [inputs[i] for i in order]
+            check(run_batch(loaded, some, memory).findings, [expected[i] for i in order], some)
         for kind in (memory.views, memory.regions):
             assert kind.stats.bytes <= kind.capacity
 
@@ -118,9 +120,9 @@ def counted(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> Counted:
 
 
 def test_the_whole_image_is_encoded_once_for_all_regions(
-    loaded: LoadedModel, passes: list[Pass], counted: Counted
+    loaded: LoadedModel, inputs: list[RegionInput], counted: Counted
 ) -> None:
-    run_passes(loaded, passes[3:6], Memory(0))
+    run_batch(loaded, inputs[3:6], FeatureCache(0))
     assert counted.views == 3 * 2 + 1 and counted.regions == 3
 
 
@@ -178,8 +180,8 @@ def test_one_pixel_or_another_box_is_another_region(loaded: LoadedModel, counted
         assert counted.regions == 1
 
 
-def test_times_of_the_stages_add_up(loaded: LoadedModel, passes: list[Pass]) -> None:
-    result = run_passes(loaded, passes, Memory(0))
+def test_times_of_the_stages_add_up(loaded: LoadedModel, inputs: list[RegionInput]) -> None:
+    result = run_batch(loaded, inputs, FeatureCache(0))
     assert set(result.timings_ms) == {"vision", "heads", "caption"}
     assert sum(result.timings_ms.values()) == pytest.approx(sum(result.parts_ms.values()))
     assert all(spent > 0 for spent in result.parts_ms.values())

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from dynrefer.model.batch import Memory, Pass, run_passes
+from dynrefer.model.batch import FeatureCache, RegionInput, run_batch
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.networks.kernels.onednn import AVAILABLE, OneDnnLinear, use_onednn
-from dynrefer.model.postprocessing import Findings
+from dynrefer.model.postprocessing import RawOutputs
 from dynrefer.model.types import ALL_TASKS
-from dynrefer.workbench.profiling.workload import Workload, random_model, random_passes
+from dynrefer.workbench.profiling.workload import Workload, random_inputs, random_model
 from tests.model.networks.conftest import perturbed, small_config
-from tests.model.plain_batch import plain_passes
+from tests.model.plain_batch import reference_batch
 
 WORK = Workload(tags=12, prompts=12, attributes=3, categories=5, tokens=4)
 ON_A_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -40,30 +40,30 @@ def case(request: pytest.FixtureRequest) -> tuple[LoadedModel, float]:
     return loaded, tolerance
 
 
-def some_passes(loaded: LoadedModel) -> list[Pass]:
+def some_passes(loaded: LoadedModel) -> list[RegionInput]:
     """Three regions that share no view, then one whose first two views are those of the first."""
-    passes = random_passes(loaded.network.config, 3, ALL_TASKS)
+    inputs = random_inputs(loaded.network.config, 3, ALL_TASKS)
     shared = replace(
-        passes[2].views,
-        images=np.concatenate([passes[0].views.images[:2], passes[2].views.images[2:]]),
-        digests=(*passes[0].views.digests[:2], *passes[2].views.digests[2:]),
+        inputs[2].views,
+        images=np.concatenate([inputs[0].views.images[:2], inputs[2].views.images[2:]]),
+        digests=(*inputs[0].views.digests[:2], *inputs[2].views.digests[2:]),
     )
-    return [*passes, replace(passes[2], views=shared)]
+    return [*inputs, replace(inputs[2], views=shared)]
 
 
-def logits(found: Findings) -> np.ndarray:
+def logits(found: RawOutputs) -> np.ndarray:
     assert found.tags is not None and found.attributes is not None and found.categories is not None
     return np.concatenate([found.tags, found.attributes, found.categories])
 
 
 def test_in_a_batch_as_the_plain_way(case: tuple[LoadedModel, float]) -> None:
     loaded, tolerance = case
-    passes = some_passes(loaded)
-    plain = [plain_passes(loaded, [each])[0] for each in passes]
+    inputs = some_passes(loaded)
+    plain = [reference_batch(loaded, [each])[0] for each in inputs]
     assert any(isinstance(module, OneDnnLinear) for module in loaded.network.modules()) == AVAILABLE
-    memory = Memory(1 << 20)
+    memory = FeatureCache(1 << 20)
     for order in ([0, 1, 2], [3, 0], [2], [1, 1, 3]):
-        found = run_passes(loaded, [passes[i] for i in order], memory).findings
+        found = run_batch(loaded, [inputs[i] for i in order], memory).findings
         for ours, theirs in zip(found, (plain[i] for i in order), strict=True):
             spread = logits(theirs).std()
             assert spread > 0 and np.abs(logits(ours) - logits(theirs)).max() <= tolerance * spread
@@ -75,10 +75,10 @@ def test_in_a_batch_as_the_plain_way(case: tuple[LoadedModel, float]) -> None:
 
 def test_the_same_alone_and_in_company(case: tuple[LoadedModel, float]) -> None:
     loaded, _ = case
-    passes = some_passes(loaded)
-    alone = [run_passes(loaded, [each], Memory(0)).findings[0] for each in passes]
+    inputs = some_passes(loaded)
+    alone = [run_batch(loaded, [each], FeatureCache(0)).findings[0] for each in inputs]
     for order in ([0, 1], [3, 0, 2], [2, 1, 0, 3]):
-        found = run_passes(loaded, [passes[i] for i in order], Memory(0)).findings
+        found = run_batch(loaded, [inputs[i] for i in order], FeatureCache(0)).findings
         for ours, own in zip(found, (alone[i] for i in order), strict=True):
             assert ours.caption is not None and own.caption is not None
             if loaded.dtype is torch.float32 and loaded.device.type == "cpu":

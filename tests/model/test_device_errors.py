@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dynrefer.model.device_errors import guarded
+from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError
 
 
@@ -28,21 +28,21 @@ def raising(error: Exception) -> object:
 )
 def test_trouble_of_the_device(error: Exception, kind: type[ModelError]) -> None:
     with pytest.raises(kind) as raised:
-        guarded(raising(error))  # type: ignore[arg-type]
+        translate_device_errors(raising(error))  # type: ignore[arg-type]
     assert raised.value.__context__ is None  # it would hold the batch's tensors
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("no memory"), FileNotFoundError("x")])
 def test_other_errors_pass(error: Exception) -> None:
     with pytest.raises(type(error)) as raised:
-        guarded(raising(error))  # type: ignore[arg-type]
+        translate_device_errors(raising(error))  # type: ignore[arg-type]
     assert raised.value is error
 
 
 def test_the_real_allocator_is_understood() -> None:
     with pytest.raises(DeviceMemoryError):
-        guarded(lambda: torch.empty(1 << 60, dtype=torch.uint8))
+        translate_device_errors(lambda: torch.empty(1 << 60, dtype=torch.uint8))
 
 
 def test_what_works_is_passed_through() -> None:
-    assert guarded(lambda: 3) == 3
+    assert translate_device_errors(lambda: 3) == 3

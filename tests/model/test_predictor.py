@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dynrefer.model import BoxError, DynRefer, QueryError, RegionDescription, RegionQuery, Task, ViewPolicy, ViewsError
-from dynrefer.model.batch import BatchResult, Memory, Pass, run_passes
+from dynrefer.model.batch import BatchResult, FeatureCache, RegionInput, run_batch
 from dynrefer.model.errors import DeviceMemoryError, OutputError, StoppedError
 from dynrefer.model.images import upright_pixels
 from dynrefer.model.loading import LoadedModel
@@ -133,7 +133,7 @@ def test_a_bad_box_names_its_query(model: DynRefer, image: NDArray[np.uint8], bo
 def test_regions_are_prepared_as_they_are_asked_for(model: DynRefer, image: NDArray[np.uint8]) -> None:
     steps = model.prepare_each(image, [RegionQuery(BOXES[0]), RegionQuery(BOXES[1]), RegionQuery((5, 5, 5, 9))])
     for expected in model.prepare(image, [RegionQuery(box) for box in BOXES[:2]]):
-        (found,), (one,) = next(steps).passes, expected.passes
+        (found,), (one,) = next(steps).inputs, expected.inputs
         assert found.plan == one.plan and (found.views.images == one.views.images).all()
     with pytest.raises(BoxError) as caught:
         next(steps)
@@ -188,14 +188,14 @@ def test_a_batch_without_room_gets_what_is_remembered(
     expected = model.finish(second[0], model.run(second)[0])
     held: list[int] = []
 
-    def run_or_fail(loaded: LoadedModel, passes: Sequence[Pass], memory: Memory, stop: None) -> BatchResult:
+    def run_or_fail(loaded: LoadedModel, inputs: Sequence[RegionInput], cache: FeatureCache, stop: None) -> BatchResult:
         held.append(sum(stats.bytes for stats in remembering.cache_stats.values()))
         if held[-1] or needs == "more than there is":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return run_passes(loaded, passes, memory, stop)
+        return run_batch(loaded, inputs, memory, stop)
 
     remembering.run(first)
-    monkeypatch.setattr("dynrefer.model.predictor.run_passes", run_or_fail)
+    monkeypatch.setattr("dynrefer.model.predictor.run_batch", run_or_fail)
     if needs == "what is remembered":
         same(model.finish(second[0], remembering.run(second)[0]), expected, 0)
         assert [bool(each) for each in held] == [True, False] and remembering.cache_stats["regions"].entries == 1

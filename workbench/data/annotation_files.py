@@ -13,7 +13,7 @@ from dynrefer.workbench.training.errors import AnnotationError
 
 
 @dataclass(frozen=True)
-class Said:
+class CaptionLine:
     """One line of the captions file, unchecked."""
 
     caption: Any
@@ -40,7 +40,7 @@ def read_document(path: Path) -> dict[str, Any]:
     return document
 
 
-def named_samples(document: Mapping[str, Any], captions: Path | None) -> Iterator[tuple[str, Any, Said | None]]:
+def named_samples(document: Mapping[str, Any], captions: Path | None) -> Iterator[tuple[str, Any, CaptionLine | None]]:
     """Name, annotation and caption; with a captions file one sample for each of its lines. No name comes twice."""
     annotations = document["annotations"]
     if captions is None:
@@ -53,12 +53,12 @@ def named_samples(document: Mapping[str, Any], captions: Path | None) -> Iterato
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
-            yield where, None, Said(None, None)
+            yield where, None, CaptionLine(None, None)
             continue
         entry = entry if isinstance(entry, dict) else {}
         identifier = entry.get("annotation_id")
         found = known.get(identifier) if isinstance(identifier, int | str) else None
-        yield f"{where} (annotation {_shown(identifier)})", found, Said(entry.get("caption"), entry.get("tags"))
+        yield f"{where} (annotation {_shown(identifier)})", found, CaptionLine(entry.get("caption"), entry.get("tags"))
 
 
 def _lines(path: Path) -> list[tuple[int, str]]:

@@ -25,7 +25,7 @@ class BadSample:
 
 
 @dataclass
-class Tally:
+class BadSampleReport:
     """The bad samples of one annotation file. total: all of its samples, bad ones too."""
 
     source: str
@@ -64,7 +64,7 @@ class Tally:
         return "\n".join([*lines, *(f"  {name}: {reason}" for name, reason in self.found.items())])
 
 
-def share(tallies: Sequence[Tally]) -> None:
+def share(tallies: Sequence[BadSampleReport]) -> None:
     """Tell all processes of the bad samples that any has met, so that all stop together."""
     from accelerate.utils import gather_object
 
@@ -74,7 +74,7 @@ def share(tallies: Sequence[Tally]) -> None:
         tally.check()
 
 
-def save(tallies: Sequence[Tally], path: Path) -> None:
+def save(tallies: Sequence[BadSampleReport], path: Path) -> None:
     """Write all of them as a JSON list, whole or not at all; makes the folder. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     document = [tally.as_json() for tally in tallies]
@@ -82,12 +82,12 @@ def save(tallies: Sequence[Tally], path: Path) -> None:
 
 
 @contextlib.contextmanager
-def named_in(path: Path) -> Iterator[list[Tally]]:
+def named_in(path: Path) -> Iterator[list[BadSampleReport]]:
     """The tallies that are put into the list are written to `path` if one of them ends the run; its sentence says so.
 
     Raises `TooManyBadSamplesError`.
     """
-    tallies: list[Tally] = []
+    tallies: list[BadSampleReport] = []
     try:
         yield tallies
     except TooManyBadSamplesError as error:

@@ -29,8 +29,8 @@ from dynrefer.model.geometry import (
 )
 from dynrefer.model.types import Corners
 from dynrefer.model.vocabulary import Vocabulary
-from dynrefer.workbench.data.annotation_files import Said, named_samples, read_document
-from dynrefer.workbench.data.bad_samples import BadSample, Tally
+from dynrefer.workbench.data.annotation_files import CaptionLine, named_samples, read_document
+from dynrefer.workbench.data.bad_samples import BadSample, BadSampleReport
 from dynrefer.workbench.data.captions import VocabularyWords, clean_caption
 from dynrefer.workbench.data.region_table import MOST_SIDE, Region, RegionTable
 from dynrefer.workbench.training.errors import AnnotationError, SampleError
@@ -53,7 +53,7 @@ class _Picture:
     size: ImageSize | None
 
 
-def read_regions(source: AnnotationSource, vocabulary: Vocabulary) -> tuple[RegionTable, Tally]:
+def read_regions(source: AnnotationSource, vocabulary: Vocabulary) -> tuple[RegionTable, BadSampleReport]:
     """All readable samples of a file, and the tally of those that are not.
 
     The tally is not judged yet. Raises `AnnotationError` if the file as a whole is not what it should be.
@@ -66,7 +66,7 @@ def read_regions(source: AnnotationSource, vocabulary: Vocabulary) -> tuple[Regi
             regions.append(reader.region(name, annotation, said))
         except SampleError as error:
             bad.append(BadSample(name, str(error)))
-    tally = Tally(str(source.file), len(regions) + len(bad))
+    tally = BadSampleReport(str(source.file), len(regions) + len(bad))
     tally.add(bad)
     if not tally.total:
         raise AnnotationError(f"{source.file} holds no annotation to train on.")
@@ -94,7 +94,7 @@ class _Reader:
             if isinstance(category.get("id"), int | str)
         }
 
-    def region(self, name: str, annotation: Any, said: Said | None) -> Region:
+    def region(self, name: str, annotation: Any, said: CaptionLine | None) -> Region:
         """Raises `SampleError`."""
         if not isinstance(annotation, dict):
             raise SampleError(
@@ -135,7 +135,7 @@ class _Reader:
             what = "segmentation" if segmentation else "bbox"
             raise SampleError(f"its {what} is missing or malformed") from error
 
-    def _tags(self, annotation: Mapping[str, Any], caption: str, said: Said | None) -> tuple[int, ...]:
+    def _tags(self, annotation: Mapping[str, Any], caption: str, said: CaptionLine | None) -> tuple[int, ...]:
         """The union of both sets of indices; without them what names and words tell."""
         parsed = _member(_member(annotation, "extra_info"), "parser_result")
         if "tag_set1" in parsed or "tag_set2" in parsed:

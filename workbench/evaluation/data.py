@@ -17,7 +17,7 @@ from dynrefer.model.types import Task, ViewPolicy
 from dynrefer.workbench.data.labelled import LabelledData, captioned, with_attributes, with_categories
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.errors import DataError
-from dynrefer.workbench.evaluation.inference import Question, RegionPredictor, ask, check_names
+from dynrefer.workbench.evaluation.inference import QuerySpec, RegionPredictor, check_names, run_queries
 from dynrefer.workbench.evaluation.metrics.attribute_map import attribute_figures
 from dynrefer.workbench.evaluation.metrics.caption_scores import caption_figures
 from dynrefer.workbench.evaluation.metrics.coco_map import coco_map
@@ -86,8 +86,10 @@ def predict(
     regions.check_images()
     if task in regions.names:
         check_names(predictor, {task: regions.names[task]}, regions.source)
-    questions = [Question((task,), ViewPolicy.IMAGE_PRIOR if image_prior else ViewPolicy.TASK_PRIOR)]
-    (answers,) = ask(predictor, regions, questions, benchmark.value, batch_regions=batch_regions, readers=readers)
+    specs = [QuerySpec((task,), ViewPolicy.IMAGE_PRIOR if image_prior else ViewPolicy.TASK_PRIOR)]
+    (answers,) = run_queries(
+        predictor, regions, questions, benchmark.value, batch_regions=batch_regions, readers=readers
+    )
     return predictions_from(regions, answers)
 
 

@@ -1,6 +1,6 @@
 """Putting questions to a predictor about many regions of many images, at the speed of its batches.
 
-What is asked about (drawn scenes, a data file) is a `Regions`; how is a `Question`; what comes back are `Answers`.
+What is asked about (drawn scenes, a data file) is a `Regions`; how is a `QuerySpec`; what comes back are `Answers`.
 Letters: R regions, N labels of a task.
 """
 
@@ -87,7 +87,7 @@ class Regions(Protocol):
 
 
 @dataclass(frozen=True)
-class Question:
+class QuerySpec:
     """What is asked about every region. views: the same t values for all, a policy, or a function of the region."""
 
     tasks: tuple[Task, ...]
@@ -143,10 +143,10 @@ class Answers:
             self.logprobs.append(found.caption.logprob_mean)
 
 
-def ask(
+def run_queries(
     predictor: RegionPredictor,
     regions: Regions,
-    questions: Sequence[Question],
+    questions: Sequence[QuerySpec],
     title: str,
     *,
     batch_regions: int = BATCH_REGIONS,
@@ -170,7 +170,7 @@ def ask(
 
 
 def _prepared(
-    predictor: RegionPredictor, regions: Regions, questions: Sequence[Question], readers: int
+    predictor: RegionPredictor, regions: Regions, questions: Sequence[QuerySpec], readers: int
 ) -> Iterator[Any]:
     """Prepared regions in order, a few pictures ahead of who takes them."""
 

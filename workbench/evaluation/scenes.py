@@ -15,7 +15,7 @@ from typing import Any
 from dynrefer.model.types import Task, ViewPolicy
 from dynrefer.workbench.evaluation.cost import core_ms_per_region, megabytes
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
-from dynrefer.workbench.evaluation.inference import RECOGNITION, Answers, Question, RegionPredictor, ask
+from dynrefer.workbench.evaluation.inference import RECOGNITION, Answers, QuerySpec, RegionPredictor, run_queries
 from dynrefer.workbench.evaluation.metrics.calibration import recognition_calibration_errors
 from dynrefer.workbench.evaluation.metrics.curves import Curves, precision_recall, reliability
 from dynrefer.workbench.evaluation.metrics.recognition import top_hits
@@ -62,7 +62,7 @@ def measure(
     check_vocabulary(predictor, world)
     sprites = SpritePack.load()
     main = RegionSet.draw(world, sprites, "test", scenes_seed=scenes_seed, regions=regions)
-    found, captions, alone = ask(predictor, main, _questions(predictor), "test")
+    found, captions, alone = run_queries(predictor, main, _questions(predictor), "test")
     thresholds = predictor.card.thresholds
     threshold, attribute_threshold = thresholds["tags"], thresholds.get("attributes")
     figures = scene_figures(main, found, threshold) | scene_figures(main, captions, threshold)
@@ -122,18 +122,18 @@ def _curves(regions: RegionSet, found: Answers) -> Curves:
     )
 
 
-def _questions(predictor: RegionPredictor) -> list[Question]:
+def _questions(predictor: RegionPredictor) -> list[QuerySpec]:
     """Labels, captions, and captions with t = 0 for every view: without any context."""
     return [
-        Question(RECOGNITION, ViewPolicy.IMAGE_PRIOR),
-        Question((Task.CAPTION,), ViewPolicy.TASK_PRIOR),
-        Question((Task.CAPTION,), (0.0,) * predictor.card.num_views),
+        QuerySpec(RECOGNITION, ViewPolicy.IMAGE_PRIOR),
+        QuerySpec((Task.CAPTION,), ViewPolicy.TASK_PRIOR),
+        QuerySpec((Task.CAPTION,), (0.0,) * predictor.card.num_views),
     ]
 
 
 def _class(predictor: RegionPredictor, regions: RegionSet, split: Split) -> Estimate:
-    question = Question((Task.CATEGORIES,), ViewPolicy.IMAGE_PRIOR)
-    (found,) = ask(predictor, regions, [question], split)
+    question = QuerySpec((Task.CATEGORIES,), ViewPolicy.IMAGE_PRIOR)
+    (found,) = run_queries(predictor, regions, [question], split)
     return share(top_hits(found.scores[Task.CATEGORIES], regions.categories))
 
 

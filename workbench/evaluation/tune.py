@@ -21,7 +21,7 @@ import numpy as np
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.types import Task, ViewPolicy
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
-from dynrefer.workbench.evaluation.inference import RECOGNITION, Answers, Question, RegionPredictor, ask
+from dynrefer.workbench.evaluation.inference import RECOGNITION, Answers, QuerySpec, RegionPredictor, run_queries
 from dynrefer.workbench.evaluation.metrics.attribute_map import average_precisions, mean_average_precision
 from dynrefer.workbench.evaluation.metrics.calibration import fit_sigmoid, fit_softmax, logits_of
 from dynrefer.workbench.evaluation.metrics.caption_scores import cider_scores
@@ -78,9 +78,9 @@ def tune(
 def _tune_recognition(
     predictor: RegionPredictor, drawn: RegionSet, choices: tuple[Views, ...]
 ) -> tuple[dict[str, Any], dict[str, dict[Views, float]]]:
-    questions = [Question(RECOGNITION, views) for views in choices]
-    questions.append(Question(RECOGNITION, ViewPolicy.IMAGE_PRIOR))
-    *by_choice, by_image = ask(predictor, drawn, questions, "labels")
+    questions = [QuerySpec(RECOGNITION, views) for views in choices]
+    questions.append(QuerySpec(RECOGNITION, ViewPolicy.IMAGE_PRIOR))
+    *by_choice, by_image = run_queries(predictor, drawn, questions, "labels")
     each = [recognition_quality(drawn, found) for found in by_choice]
     quality = {task: dict(zip(choices, [values[task] for values in each], strict=True)) for task in RECOGNITION}
     best = {task: by_choice[choices.index(_best(quality[task]))] for task in RECOGNITION}
@@ -116,7 +116,7 @@ def recognition_quality(drawn: RegionSet, found: Answers) -> dict[Task, float]:
 
 def _caption_quality(predictor: RegionPredictor, drawn: RegionSet, choices: tuple[Views, ...]) -> dict[Views, float]:
     references = [obj.captions for obj in drawn.objects]
-    found = ask(predictor, drawn, [Question((Task.CAPTION,), views) for views in choices], "captions")
+    found = run_queries(predictor, drawn, [QuerySpec((Task.CAPTION,), views) for views in choices], "captions")
     means = [float(cider_scores(each.captions, references).mean()) for each in found]
     return dict(zip(choices, means, strict=True))
 

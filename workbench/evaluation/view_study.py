@@ -13,7 +13,7 @@ from dynrefer.model.types import ALL_TASKS, Task
 from dynrefer.workbench.data.labelled import LabelledData
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
-from dynrefer.workbench.evaluation.inference import Answers, Question, RegionPredictor, Regions, ask
+from dynrefer.workbench.evaluation.inference import Answers, QuerySpec, RegionPredictor, Regions, run_queries
 from dynrefer.workbench.evaluation.metrics.attribute_map import attribute_figures
 from dynrefer.workbench.evaluation.metrics.caption_scores import cider_scores
 from dynrefer.workbench.evaluation.metrics.recognition import top_hits
@@ -132,23 +132,23 @@ def study_views(
     A model that fuses V views sees fewer by repetition and more by several passes (`policies.arrangements`).
     """
     slots = predictor.card.num_views
-    asked: list[Question] = []
+    asked: list[QuerySpec] = []
 
-    def add(question: Question) -> int:
+    def add(question: QuerySpec) -> int:
         asked.append(question)
         return len(asked) - 1
 
     # t -> the one question; (policy, count) -> groups of questions whose answers are fused
-    over_t = {t: add(Question(subject.tasks, arrangements((0.0, t) if t else (0.0,), slots)[0])) for t in STEPS}
+    over_t = {t: add(QuerySpec(subject.tasks, arrangements((0.0, t) if t else (0.0,), slots)[0])) for t in STEPS}
     groups: dict[tuple[str, int], list[list[int]]] = {}
     for policy in Policy:
         for count in range(2, most_views + 1):
             wanted = [(task,) for task in subject.tasks] if policy is Policy.TASK_PRIOR else [subject.tasks]
             groups[policy.value, count] = [
-                [add(Question(tasks, each)) for each in passes(choose(policy, count, tasks[0]), count, slots)]
+                [add(QuerySpec(tasks, each)) for each in passes(choose(policy, count, tasks[0]), count, slots)]
                 for tasks in wanted
             ]
-    answers = ask(predictor, subject.regions, asked, "views", batch_regions=batch_regions, readers=readers)
+    answers = run_queries(predictor, subject.regions, asked, "views", batch_regions=batch_regions, readers=readers)
     figures = {t: subject.figures(answers[place]) for t, place in over_t.items()}
     policies: dict[str, dict[int, Figures]] = {ONE_VIEW: {1: figures[0.0]}}
     for (name, count), places_of in groups.items():

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynrefer.model.postprocessing import Findings
+from dynrefer.model.postprocessing import RawOutputs
 from dynrefer.model.predictor import DynRefer
 from dynrefer.model.types import RegionQuery
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
@@ -54,7 +54,7 @@ def measure_company(regions: int, dtype: str = "float32") -> tuple[dict[str, Any
     return report, "\n".join(lines)
 
 
-def _numbers(findings: Sequence[Findings]) -> NDArray[np.float64]:
+def _numbers(findings: Sequence[RawOutputs]) -> NDArray[np.float64]:
     """Everything that the network found, in a row; a caption as its ids and its scores."""
     parts: list[NDArray[np.float64]] = []
     for found in findings:

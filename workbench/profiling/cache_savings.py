@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from dynrefer.model.batch import Memory, run_passes
+from dynrefer.model.batch import FeatureCache, run_batch
 from dynrefer.model.types import Task
 from dynrefer.workbench.profiling.machine import provenance, wait_for
 from dynrefer.workbench.profiling.report_tables import heading
-from dynrefer.workbench.profiling.workload import Workload, random_config, random_model, random_passes
+from dynrefer.workbench.profiling.workload import Workload, random_config, random_inputs, random_model
 
 ROOM = 1 << 30
 
@@ -19,19 +19,19 @@ def measure_repeats(preset: str, device: torch.device, repeats: int) -> tuple[di
     """Tags of one region never seen, then categories and attributes of the same views: report and table."""
     work = Workload()
     loaded = random_model(random_config(preset, work), work, device, torch.float32)
-    asked = {task: random_passes(loaded.network.config, 1, (task,)) for task in (Task.CATEGORIES, Task.ATTRIBUTES)}
+    asked = {task: random_inputs(loaded.network.config, 1, (task,)) for task in (Task.CATEGORIES, Task.ATTRIBUTES)}
     times: dict[Task, list[tuple[float, float]]] = {task: [] for task in asked}
 
-    def seconds(task: Task, memory: Memory) -> float:
+    def seconds(task: Task, memory: FeatureCache) -> float:
         wait_for(device)
         started = time.perf_counter()
-        run_passes(loaded, asked[task], memory)
+        run_batch(loaded, asked[task], memory)
         wait_for(device)
         return time.perf_counter() - started
 
     for number in range(repeats + 1):
         for task, pairs in times.items():
-            memory = Memory(ROOM)
+            memory = FeatureCache(ROOM)
             first = seconds(task, memory)
             again = seconds(task, memory)
             if number:  # the first round warms up

@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from dynrefer.model.batch import BatchResult, Memory, Pass, run_passes
+from dynrefer.model.batch import BatchResult, FeatureCache, RegionInput, run_batch
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.types import ALL_TASKS, Task
 from dynrefer.workbench.profiling.machine import copy_gb_s, gemm_gflops, onednn_gflops, provenance, wait_for
 from dynrefer.workbench.profiling.operation_counts import Ceilings, count_costs, floor_seconds
-from dynrefer.workbench.profiling.workload import Workload, random_config, random_model, random_passes
+from dynrefer.workbench.profiling.workload import Workload, random_config, random_inputs, random_model
 
-Reference = Callable[[LoadedModel, Sequence[Pass]], object]
+Reference = Callable[[LoadedModel, Sequence[RegionInput]], object]
 # Seconds of the official code on an idle machine with two cores and a product rate of 197 GFLOP/s: medium preset,
 # float32, all four outputs, by regions (measured once, given with the task of this project).
 OFFICIAL_SECONDS, OFFICIAL_GFLOPS = {1: 1.68, 8: 8.74, 32: 35.3}, 197.0
@@ -63,9 +63,9 @@ def measure_model(plan: Plan, reference: Reference | None, tell: Callable[[str],
         loaded = random_model(random_config(plan.preset, plan.work), plan.work, plan.device, DTYPES[name])
         for regions in plan.regions:
             for tasks in plan.tasks:
-                passes = random_passes(loaded.network.config, regions, _tasks(tasks))
-                times, row = _Times(), _row(plan, name, regions, tasks, passes)
-                for result in _repeat(plan, loaded, passes, reference, times, dtypes):
+                inputs = random_inputs(loaded.network.config, regions, _tasks(tasks))
+                times, row = _Times(), _row(plan, name, regions, tasks, inputs)
+                for result in _repeat(plan, loaded, inputs, reference, times, dtypes):
                     row["tokens"] = _tokens(result)
                 rows.append(row | _medians(times, regions, plan.device))
                 measured.append(times)
@@ -90,20 +90,20 @@ def measure_model(plan: Plan, reference: Reference | None, tell: Callable[[str],
 def _repeat(
     plan: Plan,
     loaded: LoadedModel,
-    passes: list[Pass],
+    inputs: list[RegionInput],
     reference: Reference | None,
     times: _Times,
     dtypes: Sequence[str],
 ) -> Iterator[BatchResult]:
-    memory = Memory(0)
-    yield run_passes(loaded, passes, memory)
+    memory = FeatureCache(0)
+    yield run_batch(loaded, inputs, memory)
     for _ in range(plan.repeats):
         before = _rates(plan, dtypes)
         wait_for(plan.device)
         if plan.device.type == "cuda":  # the matrices of the rates are not the model's
             torch.cuda.reset_peak_memory_stats(plan.device)
         started, worked = time.perf_counter(), time.process_time()
-        result = run_passes(loaded, passes, memory)
+        result = run_batch(loaded, inputs, memory)
         wait_for(plan.device)
         times.seconds.append(time.perf_counter() - started)
         times.processor.append(time.process_time() - worked)
@@ -114,7 +114,7 @@ def _repeat(
         times.rates.append({name: (before[name] + after[name]) / 2 for name in before})
         if reference is not None:
             started = time.perf_counter()
-            reference(loaded, passes)
+            reference(loaded, inputs)
             times.reference.append(time.perf_counter() - started)
         yield result
 
@@ -126,7 +126,7 @@ def _rates(plan: Plan, dtypes: Sequence[str]) -> dict[str, float]:
     return rates | ({ONEDNN: max(rates["float32"], other)} if other else {})
 
 
-def _row(plan: Plan, dtype: str, regions: int, tasks: str, passes: list[Pass]) -> dict[str, Any]:
+def _row(plan: Plan, dtype: str, regions: int, tasks: str, inputs: list[RegionInput]) -> dict[str, Any]:
     work = plan.work
     return {
         "preset": plan.preset,
@@ -134,7 +134,7 @@ def _row(plan: Plan, dtype: str, regions: int, tasks: str, passes: list[Pass]) -
         "dtype": dtype,
         "tasks": tasks,
         "beams": work.beams,
-        "views_encoded": sum(len(each.views.images) for each in passes),
+        "views_encoded": sum(len(each.views.images) for each in inputs),
         "texts": [work.tags, work.prompts, work.categories],
     }
 

@@ -13,7 +13,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import CharDelimiterSplit
 from transformers import PreTrainedTokenizerFast
 
-from dynrefer.model.batch import Pass
+from dynrefer.model.batch import RegionInput
 from dynrefer.model.cache import view_digest
 from dynrefer.model.crops import ViewBatch
 from dynrefer.model.loading import LoadedModel
@@ -79,7 +79,7 @@ def random_model(config: DynReferConfig, work: Workload, device: torch.device, d
     return LoadedModel(network, vocabulary, TextEmbeddings(*texts), tokenizer, device, dtype, math.e, 0.0)
 
 
-def random_passes(config: DynReferConfig, regions: int, tasks: tuple[Task, ...]) -> list[Pass]:
+def random_inputs(config: DynReferConfig, regions: int, tasks: tuple[Task, ...]) -> list[RegionInput]:
     """R regions, no two views of which are the same."""
     rng = np.random.default_rng(2)
     size, views = config.view_size, config.num_views
@@ -90,7 +90,7 @@ def random_passes(config: DynReferConfig, regions: int, tasks: tuple[Task, ...])
         low = rng.integers(0, size // 2, (views, 2))
         high = low + rng.integers(size // 8, size // 2, (views, 2))
         boxes = np.concatenate([low, high], axis=1).astype(np.float32)
-        passes.append(Pass(plan, tasks, ViewBatch(images, boxes, tuple(map(view_digest, images))), CONTROLS))
+        passes.append(RegionInput(plan, tasks, ViewBatch(images, boxes, tuple(map(view_digest, images))), CONTROLS))
     return passes
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dynrefer.model.convert.weight_files import open_weights, write_shards
 from dynrefer.workbench.training.errors import TrainingError
-from dynrefer.workbench.training.initial_model import Start, load_start
+from dynrefer.workbench.training.initial_model import InitialModel, load_start
 from dynrefer.workbench.training.lora import add_lora, merge_lora
 from dynrefer.workbench.training.run_settings import TrainingSettings
 
@@ -30,7 +30,7 @@ class Finished:
     losses: Mapping[str, float]
 
 
-def export_run(start: Start, trained: Mapping[str, Tensor], finished: Finished, out: Path) -> Path:
+def export_run(start: InitialModel, trained: Mapping[str, Tensor], finished: Finished, out: Path) -> Path:
     """Write `out`, whole or not at all: what was trained as float32, all else bit for bit as in the start.
 
     trained: name in the network -> tensor, LoRA's matrices among them; they are merged. Calibration is left out, for it
@@ -69,7 +69,7 @@ def _write_weights(directory: Path, trained: Mapping[str, Tensor], folder: Path)
     return write_shards(folder, stored, assemble)
 
 
-def _write_companions(start: Start, finished: Finished, revision: str, folder: Path) -> None:
+def _write_companions(start: InitialModel, finished: Finished, revision: str, folder: Path) -> None:
     config = start.network.config
     before = f"{config.name}, revision {config.revision}"
     config.trained_on = (

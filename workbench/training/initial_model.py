@@ -30,7 +30,7 @@ _TOWERS = {"vision": "vision.", "language": "language.model."}
 
 
 @dataclass(frozen=True)
-class Start:
+class InitialModel:
     """directory: of the model. network: float32 on the CPU, all frozen. texts: embeddings of `vocabulary`."""
 
     directory: Path
@@ -41,7 +41,7 @@ class Start:
     language_tokenizer: Any
 
 
-def load_start(init: str, vocabulary_file: Path | None = None, preset_name: str | None = None) -> Start:
+def load_start(init: str, vocabulary_file: Path | None = None, preset_name: str | None = None) -> InitialModel:
     """Load "embedded" or a model directory for training; errors as in `dynrefer.model.loading.load_model`.
 
     vocabulary_file: another vocabulary.json; its texts go through the model's own text tower. preset_name: what the
@@ -60,7 +60,7 @@ def load_start(init: str, vocabulary_file: Path | None = None, preset_name: str 
         texts = embed_vocabulary(loaded.network, tokenizer, vocabulary)
     if not vocabulary.tags:
         raise SettingError("the vocabulary has no tags, and the tag decoder learns from them; give --vocabulary.")
-    return Start(directory, loaded.network, vocabulary, texts, tokenizer, loaded.language_tokenizer)
+    return InitialModel(directory, loaded.network, vocabulary, texts, tokenizer, loaded.language_tokenizer)
 
 
 def _check_preset(name: str, config: DynReferConfig, init: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from dynrefer.workbench.data.bad_samples import Tally
+from dynrefer.workbench.data.bad_samples import BadSampleReport
 from dynrefer.workbench.training.errors import TrainingError
 from dynrefer.workbench.training.samples import TrainingBatch, Unreadable
 
@@ -17,7 +17,7 @@ _MOST_WORKERS = 8
 
 
 def feed(
-    dataset: Dataset[TrainingBatch | Unreadable], numbers: range, tally: Tally, workers: int
+    dataset: Dataset[TrainingBatch | Unreadable], numbers: range, tally: BadSampleReport, workers: int
 ) -> Iterator[TrainingBatch]:
     """The batches of these numbers, in order, read by `workers` processes (0: by this one).
 

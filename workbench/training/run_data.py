@@ -9,11 +9,11 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from dynrefer.model.vocabulary import VOCABULARY_FILE
-from dynrefer.workbench.data.bad_samples import Tally
+from dynrefer.workbench.data.bad_samples import BadSampleReport
 from dynrefer.workbench.data.captions import PartOfSpeech, PhraseFinder, VocabularyWords
 from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
 from dynrefer.workbench.training.errors import SettingError
-from dynrefer.workbench.training.initial_model import Start
+from dynrefer.workbench.training.initial_model import InitialModel
 from dynrefer.workbench.training.run_settings import TrainingSettings
 from dynrefer.workbench.training.samples import EpochBatches, FixedBatches, Position, RegionSamples, SampleOptions
 
@@ -34,12 +34,12 @@ class TrainingData:
     steps_per_epoch: int
     val: FixedBatches | None
     val_batches: int
-    tallies: tuple[Tally, ...]
+    tallies: tuple[BadSampleReport, ...]
     digests: dict[str, str]
 
 
 def read_data(
-    settings: TrainingSettings, start: Start, accelerator: Accelerator, tallies: list[Tally]
+    settings: TrainingSettings, start: InitialModel, accelerator: Accelerator, tallies: list[BadSampleReport]
 ) -> TrainingData:  # fmt: skip
     """Read what the settings name; the bad samples of each file go to the end of `tallies` before they are judged.
 
@@ -71,7 +71,12 @@ def read_data(
 
 
 def _samples(
-    settings: TrainingSettings, start: Start, finder: PhraseFinder, tallies: list[Tally], *, validation: bool
+    settings: TrainingSettings,
+    start: InitialModel,
+    finder: PhraseFinder,
+    tallies: list[BadSampleReport],
+    *,
+    validation: bool,
 ) -> RegionSamples:
     config, vocabulary = start.network.config, start.vocabulary
     file, images, captions = settings.train, settings.images, settings.captions
@@ -93,7 +98,7 @@ def _samples(
     return RegionSamples(regions, tokenizers, finder, vocabulary.tags, options)
 
 
-def _finder(settings: TrainingSettings, start: Start) -> PhraseFinder:
+def _finder(settings: TrainingSettings, start: InitialModel) -> PhraseFinder:
     return VocabularyWords(start.vocabulary) if settings.controls == "vocabulary" else PartOfSpeech()
 
 
@@ -105,7 +110,7 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _start_digest(start: Start) -> str:
+def _start_digest(start: InitialModel) -> str:
     """Of the revision, which is a digest of all weights wherever `dynrefer` wrote them, and, for what others wrote, of
     the beginning of each file of weights; and of the words. Gigabytes are not read."""
     digest = hashlib.sha256(start.network.config.revision.encode())

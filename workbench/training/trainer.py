@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from dynrefer.workbench.data.bad_samples import Tally, named_in, save, share
+from dynrefer.workbench.data.bad_samples import BadSampleReport, named_in, save, share
 from dynrefer.workbench.training.checkpoint import Checkpoints, trained_weights
 from dynrefer.workbench.training.distributed import (
     average_single_numbers,
@@ -30,7 +30,7 @@ from dynrefer.workbench.training.distributed import (
 )
 from dynrefer.workbench.training.errors import TrainingError
 from dynrefer.workbench.training.export import Finished, export_run
-from dynrefer.workbench.training.initial_model import Start, load_start, prepare_parts, train_vision
+from dynrefer.workbench.training.initial_model import InitialModel, load_start, prepare_parts, train_vision
 from dynrefer.workbench.training.loader import feed, worker_count
 from dynrefer.workbench.training.objective import TERMS, TrainingObjective, mean_tokens
 from dynrefer.workbench.training.run_data import TrainingData, read_data
@@ -48,7 +48,7 @@ class Result:
 
     model: Path
     losses: dict[str, float]
-    tallies: tuple[Tally, ...]
+    tallies: tuple[BadSampleReport, ...]
 
 
 def train_on(settings: TrainingSettings, out: Path) -> Result | None:
@@ -72,7 +72,7 @@ class _Run:
     """The parts of one run, and its steps."""
 
     def __init__(
-        self, settings: TrainingSettings, out: Path, accelerator: Accelerator, start: Start, data: TrainingData
+        self, settings: TrainingSettings, out: Path, accelerator: Accelerator, start: InitialModel, data: TrainingData
     ) -> None:  # fmt: skip
         self.settings, self.out, self.accelerator, self.start, self.data = settings, out, accelerator, start, data
         self.directory = RunDirectory(out, writes=accelerator.is_main_process)

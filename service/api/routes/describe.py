@@ -15,11 +15,11 @@ from dynrefer.service.api.openapi import DESCRIBE_EXTRA, PROBLEMS, pick
 from dynrefer.service.api.responses import answer, queries
 from dynrefer.service.api.schemas import DescribeResponse
 from dynrefer.service.engine.engine import Caller, Engine
-from dynrefer.service.engine.results import Described
+from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import DeadlineError, InvalidRequestError
 from dynrefer.service.inputs import decoding as images
 from dynrefer.service.inputs.bodies import read_body
-from dynrefer.service.inputs.parsing import Intake, check_headers, read_request
+from dynrefer.service.inputs.parsing import ParsedRequest, check_headers, read_request
 from dynrefer.service.inputs.url_fetch import Fetcher
 from dynrefer.service.observability.traces import record_stages
 from dynrefer.service.settings import Settings
@@ -75,7 +75,7 @@ async def _answer(request: Request, body: bytes, engine: Engine, settings: Setti
     image = intake.image if intake.url is None else await _fetched(request, intake.url)
     began, request_id, regions = request.state.began, request.state.request_id, intake.fields.regions
 
-    def write(described: Described) -> tuple[Described, bytes]:
+    def write(described: DescribeResult) -> tuple[DescribeResult, bytes]:
         total_ms = (time.perf_counter() - began) * 1e3
         document = answer(request_id, engine.card.name, regions, described, total_ms)
         return described, document.model_dump_json(exclude_none=True).encode()
@@ -97,7 +97,7 @@ async def _fetched(request: Request, url: str) -> bytes:
     return await fetcher.fetch(url)
 
 
-async def _parse(body: bytes, content_type: str, engine: Engine, settings: Settings) -> Intake:
+async def _parse(body: bytes, content_type: str, engine: Engine, settings: Settings) -> ParsedRequest:
     parse = partial(read_request, body, content_type, settings)
     return parse() if len(body) <= INLINE_BYTES else await engine.parse(parse)
 

@@ -8,9 +8,9 @@ from concurrent.futures import Future
 
 import pytest
 
-from dynrefer.service.engine.batch_errors import ClosedError, EndError, ExpiredError, FullError
-from dynrefer.service.engine.batcher import Batcher, Limits, Ticket
-from dynrefer.service.engine.fair_queue import Outcome
+from dynrefer.service.engine.batch_errors import BatcherClosed, DeadlineExceeded, DeviceLost, QueueFull
+from dynrefer.service.engine.batcher import Batcher, Limits, Reservation
+from dynrefer.service.engine.fair_queue import RegionResult
 from dynrefer.service.engine.throughput import PATIENCE
 
 WAIT_S = 10
@@ -40,7 +40,7 @@ class Bench:
     def _serve(self) -> None:
         try:
             self.batcher.serve(self._run)
-        except EndError as error:
+        except DeviceLost as error:
             self.ends.append(type(error))
 
     def _run(self, items: Sequence[int], should_stop: Callable[[], bool]) -> Sequence[int]:
@@ -52,7 +52,7 @@ class Bench:
 
     def ask(
         self, *items: int, key: str | None = None, deadline: float = math.inf
-    ) -> tuple[Ticket[int, int], Future[list[Outcome[int]]]]:
+    ) -> tuple[Reservation[int, int], Future[list[RegionResult[int]]]]:
         ticket = self.batcher.admit(len(items), key, deadline)
         return ticket, ticket.submit(items)
 
@@ -81,7 +81,7 @@ def bench() -> Iterator[Callable[..., Bench]]:
         assert not each.thread.is_alive()
 
 
-def outputs(future: Future[list[Outcome[int]]]) -> list[int | None]:
+def outputs(future: Future[list[RegionResult[int]]]) -> list[int | None]:
     return [outcome.output for outcome in future.result(WAIT_S)]
 
 
@@ -117,7 +117,7 @@ def test_admission_is_whole_or_not_at_all(bench: Callable[..., Bench]) -> None:
     one = bench(queue_regions=3)
     one.occupy()
     first = one.batcher.admit(2)  # counted from admission on, not from submission
-    with pytest.raises(FullError) as refused:
+    with pytest.raises(QueueFull) as refused:
         one.batcher.admit(2)
     assert refused.value.retry_after_s > 0
     assert one.batcher.waiting == 2
@@ -186,11 +186,11 @@ def test_the_end_of_the_thread_fails_everything(bench: Callable[..., Bench]) -> 
     announced = one.batcher.admit(1)
     one.open(1)
     for future in (running, queued):
-        with pytest.raises(ClosedError):
+        with pytest.raises(BatcherClosed):
             future.result(WAIT_S)
-    with pytest.raises(ClosedError):
+    with pytest.raises(BatcherClosed):
         announced.submit([30])
-    with pytest.raises(ClosedError):
+    with pytest.raises(BatcherClosed):
         one.batcher.admit(1)
     with ticket, announced:
         pass
@@ -203,7 +203,7 @@ def test_closing_finishes_what_was_admitted(bench: Callable[..., Bench]) -> None
     _, queued = one.ask(10)
     announced = one.batcher.admit(1)
     one.batcher.close()
-    with pytest.raises(ClosedError):
+    with pytest.raises(BatcherClosed):
         one.batcher.admit(1)
     one.open()
     assert outputs(queued) == [20]
@@ -254,10 +254,10 @@ def test_a_key_has_its_share_of_the_queue(bench: Callable[..., Bench]) -> None:
     one = bench(queue_regions=10, key_regions=4)
     one.occupy()
     ticket, _ = one.ask(10, 20, 30, key="a")
-    with pytest.raises(FullError) as refused:
+    with pytest.raises(QueueFull) as refused:
         one.batcher.admit(2, "a")
     assert refused.value.reason == "key_share"
-    with one.batcher.admit(1, "a"), one.batcher.admit(4, "b"), pytest.raises(FullError) as refused:
+    with one.batcher.admit(1, "a"), one.batcher.admit(4, "b"), pytest.raises(QueueFull) as refused:
         one.batcher.admit(3, "c")
     assert refused.value.reason == "queue_full"
     with ticket:
@@ -271,7 +271,7 @@ def test_retry_after_follows_the_measured_rate(bench: Callable[..., Bench]) -> N
     one.open()
     one.act = lambda items: time.sleep(0.2) or items  # type: ignore[func-returns-value]
     outputs(one.ask(*range(4))[1])
-    with one.batcher.admit(100), pytest.raises(FullError) as refused:
+    with one.batcher.admit(100), pytest.raises(QueueFull) as refused:
         one.batcher.admit(40)
     assert 1.0 < refused.value.retry_after_s < 10.0  # 40 regions at somewhat less than 20 a second
 
@@ -337,7 +337,7 @@ def test_what_waits_beyond_its_deadline_is_not_run(bench: Callable[..., Bench]) 
     _, early = one.ask(20)
     time.sleep(0.02)
     one.open()
-    with pytest.raises(ExpiredError):
+    with pytest.raises(DeadlineExceeded):
         late.result(WAIT_S)
     assert outputs(early) == [40]
     assert one.batches[1:] == [[20]]
@@ -362,17 +362,17 @@ def test_a_run_after_which_none_can_follow_ends_the_loop(bench: Callable[..., Be
     one = bench(batch_regions=1)
 
     def end(items: Sequence[int]) -> Sequence[int]:
-        raise EndError
+        raise DeviceLost
 
     one.act = end
     _, running = one.ask(10)
     _, queued = one.ask(20)
     one.open()
     for future in (running, queued):
-        with pytest.raises(ClosedError):
+        with pytest.raises(BatcherClosed):
             future.result(WAIT_S)
     one.thread.join(WAIT_S)
-    assert one.ends == [EndError]
+    assert one.ends == [DeviceLost]
 
 
 def test_suspending_fails_what_there_is_and_resuming_takes_more(bench: Callable[..., Bench]) -> None:
@@ -384,11 +384,11 @@ def test_suspending_fails_what_there_is_and_resuming_takes_more(bench: Callable[
     assert one.batcher.silent_s > 0
     one.batcher.suspend()
     for future in (running, queued):
-        with pytest.raises(ClosedError):
+        with pytest.raises(BatcherClosed):
             future.result(WAIT_S)
-    with pytest.raises(ClosedError):
+    with pytest.raises(BatcherClosed):
         one.batcher.admit(1)
-    with announced, pytest.raises(ClosedError):
+    with announced, pytest.raises(BatcherClosed):
         announced.submit([30])
     assert one.batcher.waiting == 0
     one.batcher.resume()

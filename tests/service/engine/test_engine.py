@@ -11,8 +11,8 @@ import pytest
 
 from dynrefer.model import Corners, RegionQuery
 from dynrefer.service.engine.engine import Caller, Engine, Phase
-from dynrefer.service.engine.fair_queue import Outcome
-from dynrefer.service.engine.results import Described, total_stages
+from dynrefer.service.engine.fair_queue import RegionResult
+from dynrefer.service.engine.results import DescribeResult, total_stages
 from dynrefer.service.errors import UnavailableError
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.settings import Settings
@@ -28,7 +28,7 @@ async def ready(engine: Engine) -> None:
         await asyncio.sleep(0.002)
 
 
-async def describe(engine: Engine, *sides: float) -> Described:
+async def describe(engine: Engine, *sides: float) -> DescribeResult:
     """Ask for one region per side."""
     queries = [RegionQuery(box=(0.0, 0.0, side, side)) for side in sides]
     caller = Caller(None, time.monotonic() + 60)
@@ -42,7 +42,7 @@ def test_stages_of_a_request() -> None:
     prepared = list(predictor.prepare_each(IMAGE, [RegionQuery(box=(0, 0, 8, 8))] * 3))
     region = predictor.finish(prepared[0], 0.0)
     slow = replace(region, timings_ms={"views": 1.0, "vision": 5.0})
-    outcomes = [Outcome(0.0, None, queue_ms, batch) for queue_ms, batch in ((1.0, 7), (2.0, 7), (9.0, 8))]
+    outcomes = [RegionResult(0.0, None, queue_ms, batch) for queue_ms, batch in ((1.0, 7), (2.0, 7), (9.0, 8))]
     # The first two shared a batch, so they went through it at the same time; the third came after them.
     assert total_stages([region, slow, slow], outcomes) == {
         "views": 2.5, "queue": 9.0, "vision": 10.0, "heads": 1.0, "caption": 3.0,

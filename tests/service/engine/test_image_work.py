@@ -12,11 +12,11 @@ import pytest
 from dynrefer.model import RegionQuery
 from dynrefer.model.errors import BoxError
 from dynrefer.service.engine import image_work as workers
-from dynrefer.service.engine.batch_errors import ClosedError
+from dynrefer.service.engine.batch_errors import BatcherClosed
 from dynrefer.service.engine.batcher import Batcher, Limits
 from dynrefer.service.engine.engine import Caller, Engine
 from dynrefer.service.engine.image_work import WHOLE_REGIONS, ImageWorkers
-from dynrefer.service.engine.results import Described
+from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.settings import Settings
 from tests.fakes import FakePredictor, FakeRegion
@@ -72,7 +72,7 @@ async def started(**settings: Any) -> tuple[Engine, FakePredictor]:
 async def describe(engine: Engine, count: int) -> int:
     """Ask for so many regions; gives how many were answered."""
 
-    def write(described: Described) -> int:
+    def write(described: DescribeResult) -> int:
         return len(described.regions)
 
     caller = Caller(None, time.monotonic() + 60)
@@ -125,7 +125,7 @@ def test_a_stop_between_slices_closes_the_request() -> None:
         await held.reach((LARGE, 2))
         pool.stop()
         held.gates[LARGE, 2].set()
-        with pytest.raises(ClosedError):
+        with pytest.raises(BatcherClosed):
             await asyncio.wait_for(asked, WAIT_S)
 
     asyncio.run(scene())
@@ -178,7 +178,7 @@ def test_every_slice_waits_for_its_gap_between_batches(
     async def scene() -> None:
         pool, batcher = made(1)
         batcher.shares_cores = True
-        monkeypatch.setattr(batcher, "await_gap", lambda: waited.append(threading.current_thread().name))
+        monkeypatch.setattr(batcher, "wait_for_idle_device", lambda: waited.append(threading.current_thread().name))
         source = await pool.prepare(FakePredictor(), regions, lambda: IMAGE, lambda width, height: queries(regions))
         found = [region.query for region in source.prepared if isinstance(region, FakeRegion)]
         assert found == queries(regions)

@@ -11,7 +11,7 @@ import pytest
 
 from dynrefer.model.vocabulary import Attribute, Vocabulary
 from dynrefer.workbench.data import bad_samples
-from dynrefer.workbench.data.bad_samples import Tally
+from dynrefer.workbench.data.bad_samples import BadSampleReport
 from dynrefer.workbench.data.region_table import Region, RegionTable
 from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
 from dynrefer.workbench.training.errors import AnnotationError, TooManyBadSamplesError
@@ -39,7 +39,7 @@ RLE = {"size": [4, 5], "counts": [5, 2, 2, 2, 9]}  # rows 1 and 2 of columns 1 a
 
 def read(
     tmp_path: Path, document: object, captions: list[Any] | None = None, box_format: str = "xywh", root: bool = True
-) -> tuple[RegionTable, Tally]:
+) -> tuple[RegionTable, BadSampleReport]:
     file, lines = tmp_path / "train.json", tmp_path / "captions.jsonl"
     file.write_text(document if isinstance(document, str) else json.dumps(document))
     if captions is not None:

@@ -8,7 +8,7 @@ import pytest
 from dynrefer.model.types import Task, ViewPolicy
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
 from dynrefer.workbench.evaluation.errors import DataError
-from dynrefer.workbench.evaluation.inference import BATCH_REGIONS, RECOGNITION, Question, ask
+from dynrefer.workbench.evaluation.inference import BATCH_REGIONS, RECOGNITION, QuerySpec, run_queries
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World
 from tests.workbench.evaluation.oracle import IMAGE_PRIOR, Oracle
@@ -42,7 +42,7 @@ def test_truth_in_the_worlds_order(world: World, sprites: SpritePack) -> None:
 
 def test_every_score_is_kept(world: World, sprites: SpritePack, oracle: Oracle) -> None:
     drawn = RegionSet.draw(world, sprites, "test", scenes_seed=0, regions=150)
-    (found,) = ask(oracle, drawn, [Question(RECOGNITION, ViewPolicy.IMAGE_PRIOR)], "")
+    (found,) = run_queries(oracle, drawn, [QuerySpec(RECOGNITION, ViewPolicy.IMAGE_PRIOR)], "")
     assert (found.scores[Task.TAGS] == np.where(drawn.tags, 0.9, 0.1)).all()
     assert found.scores[Task.ATTRIBUTES].shape == drawn.attributes.shape
     assert (found.scores[Task.CATEGORIES].argmax(axis=1) == drawn.categories).all()
@@ -57,11 +57,11 @@ def test_questions_asked_together_are_kept_apart(world: World, sprites: SpritePa
     drawn = RegionSet.draw(world, sprites, "test", scenes_seed=0, regions=40)
     oracle.knows = lambda obj, task, views: views != (0.0, 0.0, 0.0)
     questions = [
-        Question((Task.CAPTION,), ViewPolicy.TASK_PRIOR),
-        Question((Task.CATEGORIES,), (0.0, 0.2, 0.3)),
-        Question((Task.CAPTION,), (0.0, 0.0, 0.0)),
+        QuerySpec((Task.CAPTION,), ViewPolicy.TASK_PRIOR),
+        QuerySpec((Task.CATEGORIES,), (0.0, 0.2, 0.3)),
+        QuerySpec((Task.CAPTION,), (0.0, 0.0, 0.0)),
     ]
-    captions, classes, alone = ask(oracle, drawn, questions, "")
+    captions, classes, alone = run_queries(oracle, drawn, questions, "")
     assert [query.views for query in oracle.asked[:3]] == [None, (0.0, 0.2, 0.3), (0.0, 0.0, 0.0)]
     assert captions.captions == [obj.captions[0] for obj in drawn.objects]
     assert (classes.scores[Task.CATEGORIES].argmax(axis=1) == drawn.categories).all()

@@ -7,7 +7,7 @@ import pytest
 from dynrefer.model import DynRefer
 from dynrefer.model.types import RegionQuery, Task, ViewPolicy
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary, world_names
-from dynrefer.workbench.evaluation.inference import RECOGNITION, Question, ask
+from dynrefer.workbench.evaluation.inference import RECOGNITION, QuerySpec, run_queries
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World
 
@@ -16,10 +16,10 @@ def test_asking_for_a_part_with_the_image_prior_is_asking_for_everything(world: 
     predictor = DynRefer.load("embedded", device="cpu")
     check_vocabulary(predictor, world)
     drawn = RegionSet.draw(world, SpritePack.load(), "test", scenes_seed=9, regions=8)
-    together, captions = ask(
+    together, captions = run_queries(
         predictor,
         drawn,
-        [Question(RECOGNITION, ViewPolicy.IMAGE_PRIOR), Question((Task.CAPTION,), ViewPolicy.TASK_PRIOR)],
+        [QuerySpec(RECOGNITION, ViewPolicy.IMAGE_PRIOR), QuerySpec((Task.CAPTION,), ViewPolicy.TASK_PRIOR)],
         "",
     )
     names, row = world_names(world), 0

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from dynrefer.model.batch import Memory, run_passes
+from dynrefer.model.batch import FeatureCache, run_batch
 from dynrefer.model.errors import ModelError
 from dynrefer.model.networks.dynrefer.config import preset
 from dynrefer.model.types import ALL_TASKS
@@ -20,8 +20,8 @@ from dynrefer.workbench.profiling.model_speed import ONEDNN, Plan, measure_model
 from dynrefer.workbench.profiling.operation_counts import Ceilings, Cost, count_costs, floor_seconds
 from dynrefer.workbench.profiling.report_tables import model_table
 from dynrefer.workbench.profiling.startup import measure_start
-from dynrefer.workbench.profiling.workload import Workload, random_config, random_model, random_passes
-from tests.model.plain_batch import plain_passes
+from dynrefer.workbench.profiling.workload import Workload, random_config, random_inputs, random_model
+from tests.model.plain_batch import reference_batch
 from tests.repository import ROOT
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def report() -> dict[str, Any]:
     torch.set_num_threads(1)
     plan = Plan("embedded", (1, 2), ("float32", "bfloat16"), ("all", "tags"), CPU, 1, SMALL)
     lines: list[str] = []
-    found = measure_model(plan, plain_passes, lines.append)
+    found = measure_model(plan, reference_batch, lines.append)
     assert len(lines) == 8
     return found
 
@@ -69,8 +69,8 @@ def test_the_table_has_a_line_per_row_and_names_the_largest_gaps(report: dict[st
 def test_the_random_model_answers_as_the_plain_way_does() -> None:
     """The same network and regions that are timed; captions of exactly the tokens asked for."""
     loaded = random_model(random_config("embedded", SMALL), SMALL, CPU, torch.float32)
-    passes = random_passes(loaded.network.config, 3, ALL_TASKS)
-    found, plain = run_passes(loaded, passes, Memory(0)).findings, plain_passes(loaded, passes)
+    passes = random_inputs(loaded.network.config, 3, ALL_TASKS)
+    found, plain = run_batch(loaded, passes, FeatureCache(0)).findings, reference_batch(loaded, passes)
     for ours, theirs in zip(found, plain, strict=True):
         assert ours.caption is not None and theirs.caption is not None
         assert ours.caption.tokens == theirs.caption.tokens and ours.caption.length == 3
@@ -130,7 +130,7 @@ def test_mistakes_are_one_line(arguments: tuple[str, ...], words: str) -> None:
 
 def test_every_workload_has_control_words_enough() -> None:
     loaded = random_model(random_config("embedded", SMALL), SMALL, CPU, torch.float32)
-    (one,) = random_passes(loaded.network.config, 1, ALL_TASKS)
+    (one,) = random_inputs(loaded.network.config, 1, ALL_TASKS)
     limit = loaded.network.config.max_control_tokens
     ids = loaded.language_tokenizer([",".join(one.controls)], truncation=True, max_length=limit).input_ids[0]
     assert len(ids) == limit and math.prod(ids) > 0

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from accelerate.state import AcceleratorState
 
-from dynrefer.workbench.data.bad_samples import Tally, named_in, save
+from dynrefer.workbench.data.bad_samples import BadSampleReport, named_in, save
 from dynrefer.workbench.training.errors import TooManyBadSamplesError
 from dynrefer.workbench.training.run_directory import RunDirectory
 from dynrefer.workbench.training.run_settings import resumed_settings
@@ -106,11 +106,11 @@ def test_too_many_bad_annotations_are_all_in_the_file(drawn: Path, tiny_model: P
 
 
 def test_a_tally_of_nothing() -> None:
-    Tally("train.json", 0).check()
+    BadSampleReport("train.json", 0).check()
 
 
 def test_the_report_is_written_whole(tmp_path: Path) -> None:
-    tallies = [Tally("/train.json", 100, {"annotation 1": "no caption"}), Tally("/val.json", 3)]
+    tallies = [BadSampleReport("/train.json", 100, {"annotation 1": "no caption"}), BadSampleReport("/val.json", 3)]
     save(tallies, tmp_path / "run" / "bad.json")
     assert json.loads((tmp_path / "run" / "bad.json").read_text()) == [
         {"source": "/train.json", "samples": 100, "bad": {"annotation 1": "no caption"}},
@@ -122,18 +122,22 @@ def test_the_report_is_written_whole(tmp_path: Path) -> None:
 def test_a_report_that_cannot_be_written_is_told_too(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(TooManyBadSamplesError) as caught, named_in(tmp_path / "file" / "bad.json") as tallies:
-        tallies.append(Tally("train.json", 1, {"annotation 1": "no caption"}))
+        tallies.append(BadSampleReport("train.json", 1, {"annotation 1": "no caption"}))
         tallies[0].check()
     assert str(caught.value).endswith(f"no caption; {tmp_path / 'file' / 'bad.json'} cannot be written: File exists.")
 
 
 @pytest.mark.parametrize(
     ("kept", "restored"),
-    [(Tally("val.json", 100), True), (Tally("other.json", 100), False), (Tally("val.json", 101), False)],
+    [
+        (BadSampleReport("val.json", 100), True),
+        (BadSampleReport("other.json", 100), False),
+        (BadSampleReport("val.json", 101), False),
+    ],
     ids=["the same", "another file", "a changed file"],
 )
-def test_a_tally_is_restored_for_the_same_file(kept: Tally, restored: bool) -> None:
+def test_a_tally_is_restored_for_the_same_file(kept: BadSampleReport, restored: bool) -> None:
     kept.found["annotation 1"] = "no caption"
-    tally = Tally(str(Path("val.json").absolute()), 100, {"annotation 2": "no box"})
+    tally = BadSampleReport(str(Path("val.json").absolute()), 100, {"annotation 2": "no box"})
     tally.restore(json.loads(json.dumps(kept.as_json())))
     assert list(tally.found) == ["annotation 2", *(["annotation 1"] if restored else [])]
