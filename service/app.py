@@ -10,10 +10,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from dynrefer.model.errors import QueryError
 from dynrefer.service.api import openapi
+from dynrefer.service.api.problems import answer_problem
 from dynrefer.service.api.routes import describe, operations
 from dynrefer.service.engine.device_thread import Predictor
 from dynrefer.service.engine.engine import Engine, Phase
-from dynrefer.service.errors import ServiceError, answer_problem
+from dynrefer.service.errors import ServiceError
 from dynrefer.service.inputs import decoding as images
 from dynrefer.service.inputs.bodies import Buffer
 from dynrefer.service.inputs.url_fetch import Fetcher

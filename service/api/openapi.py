@@ -7,20 +7,17 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from dynrefer.service.api.problems import PROBLEM_JSON, TABLE, Problem, problem_type
 from dynrefer.service.api.schemas import DescribeFields, DescribeRequest
 from dynrefer.service.errors import (
-    PROBLEM_JSON,
-    TABLE,
     BodyTooLargeError,
     DeadlineError,
     InvalidRequestError,
-    Problem,
     QueueFullError,
     RegionFailedError,
     UnauthorizedError,
     UnavailableError,
     UnsupportedMediaError,
-    problem_type,
 )
 from dynrefer.service.server.auth import OPEN_PATHS
 

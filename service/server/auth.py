@@ -14,7 +14,8 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dynrefer.service.errors import UnauthorizedError, problem_response
+from dynrefer.service.api.problems import problem_response
+from dynrefer.service.errors import UnauthorizedError
 from dynrefer.service.settings import Settings, SettingsError
 
 OPEN_PATHS = frozenset({"/livez", "/readyz"})

@@ -9,7 +9,8 @@ from typing import Any
 import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
-from dynrefer.service.errors import PROBLEM_JSON, TABLE, ProblemType, UnavailableError, problem_type
+from dynrefer.service.api.problems import PROBLEM_JSON, TABLE, ProblemType, problem_type
+from dynrefer.service.errors import UnavailableError
 
 BAD_REQUEST = ProblemType(400, "bad-request", "The bytes are no HTTP request")
 TIMED_OUT = ProblemType(408, "request-timeout", "The request's headers did not come in time")
@@ -60,7 +61,7 @@ class GuardedProtocol(H11Protocol):
         self._refuse(BAD_REQUEST)
 
     def shutdown(self) -> None:
-        """The process is about to end. A client whose request has not arrived, or only in part, is answered with 503."""
+        """The process is about to end. Who has not sent a whole request by then is answered 503."""
         if self._header_timer is not None and not self.transport.is_closing():
             self._refuse(ENDING)
         else:

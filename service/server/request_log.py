@@ -14,7 +14,8 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dynrefer.service.errors import UnavailableError, problem_response
+from dynrefer.service.api.problems import problem_response
+from dynrefer.service.errors import UnavailableError
 from dynrefer.service.observability.metrics import Metrics, outcome_of
 from dynrefer.service.server.auth import OPEN_PATHS
 

@@ -192,7 +192,7 @@ def test_a_batch_without_room_gets_what_is_remembered(
         held.append(sum(stats.bytes for stats in remembering.cache_stats.values()))
         if held[-1] or needs == "more than there is":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
-        return run_batch(loaded, inputs, memory, stop)
+        return run_batch(loaded, inputs, cache, stop)
 
     remembering.run(first)
     monkeypatch.setattr("dynrefer.model.predictor.run_batch", run_or_fail)

@@ -87,9 +87,7 @@ def predict(
     if task in regions.names:
         check_names(predictor, {task: regions.names[task]}, regions.source)
     specs = [QuerySpec((task,), ViewPolicy.IMAGE_PRIOR if image_prior else ViewPolicy.TASK_PRIOR)]
-    (answers,) = run_queries(
-        predictor, regions, questions, benchmark.value, batch_regions=batch_regions, readers=readers
-    )
+    (answers,) = run_queries(predictor, regions, specs, benchmark.value, batch_regions=batch_regions, readers=readers)
     return predictions_from(regions, answers)
 
 

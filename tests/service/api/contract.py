@@ -12,10 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.repository import ROOT
 from tests.service.server.test_process import running
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 
 
 def ask(examples: int, seed: int) -> subprocess.CompletedProcess[str]:

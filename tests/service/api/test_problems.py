@@ -7,7 +7,8 @@ from starlette.exceptions import HTTPException
 
 from dynrefer.model import BoxError, ConfigError, ViewsError
 from dynrefer.service import errors
-from dynrefer.service.errors import TABLE, InvalidRequestError, QueueFullError, ServiceError, problem_response
+from dynrefer.service.api.problems import TABLE, problem_response
+from dynrefer.service.errors import InvalidRequestError, QueueFullError, ServiceError
 
 
 def leaves(kind: type[Exception]) -> list[type[Exception]]:
