@@ -60,9 +60,8 @@ def ask(program: list[str]) -> dict[str, Any]:
 
 def margins() -> dict[str, list[float]]:
     """Image -> by how much each region's caption beat the next one in the search, with the views of the image."""
-    from dynrefer.model.networks.dynrefer import language
-
     from dynrefer.model import DynRefer
+    from dynrefer.model.networks.dynrefer import language
     from tests.recorded.exchanges import IMAGES
 
     second_best: list[float] = []
