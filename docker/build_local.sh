@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the image where no image registry is reached, only Debian's packages and a Python package index: the base
-# image is made here with debootstrap, the image with buildah. Needs root on Debian; installs the tools it needs.
+# Builds the image without an image registry, from Debian's packages and a Python package index alone: the base image
+# is made with debootstrap, the image with buildah. Needs root on Debian and python3; installs the tools it needs.
 #   docker/build_local.sh NAME [buildah build's options ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,31 +17,30 @@ for tool in buildah podman runc debootstrap; do
     fi
 done
 
-# Local folders that pip is told to look into; the build must see them under the same names.
-folders=()
-for folder in $(pip config list 2>/dev/null | sed -n "s/^[^=]*find-links='\(.*\)'$/\1/p") ${PIP_FIND_LINKS:-}; do
-    [[ -d $folder && " ${folders[*]} " != *" $folder:"* ]] && folders+=(--volume "$folder:$folder:ro")
-done
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
 if ! buildah images --quiet "$base" >/dev/null 2>&1; then
-    work=$(mktemp -d)
     scratch=$work/root
-    trap 'rm -rf "$work"' EXIT
     echo "Making the base image $base (a few minutes)"
     debootstrap --variant=minbase --include=python3,python3-venv,python3-pip,ca-certificates bookworm "$scratch" >"$work/log" \
         || { tail "$work/log"; exit 1; }
     ln -s python3 "$scratch/usr/bin/python"
     rm -f "$scratch"/usr/lib/python3*/EXTERNALLY-MANAGED "$scratch"/var/cache/apt/archives/*.deb
-    # How this machine reaches its package index; folders that the build will not see are left out.
+    # The certificates that this machine trusts: a package index may be reached through a proxy with its own.
     cp /etc/ssl/certs/ca-certificates.crt "$scratch/etc/ssl/certs/ca-certificates.crt"
-    pip config list | sed -n "/file:/d; s/^global\.\([a-z-]*\)='\(.*\)'$/\1 = \2/p" | { echo "[global]"; cat; } >"$scratch/etc/pip.conf"
     container=$(buildah from scratch)
     buildah add --quiet "$container" "$scratch" / >/dev/null
     buildah config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin --cmd python "$container"
     buildah commit --quiet --format docker "$container" "$base" >/dev/null
     buildah rm "$container" >/dev/null
+    rm -rf "$scratch"
 fi
 
-# docker's format, because the other one has no HEALTHCHECK.
+# How this machine reaches its package index: mounted while the image is built, so that none of it stays inside.
+"${PYTHON:-python3}" docker/pip_settings.py "$work/pip.conf" >"$work/mounts"
+mapfile -t mounts <"$work/mounts"
+
+# Docker's format, because OCI's has no HEALTHCHECK.
 buildah build --format docker --isolation chroot --network host --layers --build-arg "BASE=$base" \
-    "${folders[@]}" --tag "$name" "$@" .
+    "${mounts[@]/#/--volume=}" --tag "$name" "$@" .
