@@ -8,11 +8,11 @@ ARG VARIANT=cpu
 FROM ${BASE} AS build
 ARG VARIANT
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore UV_NO_CACHE=1
-# Without pip of its own: what runs needs none.
+# Without pip: the running service does not need it.
 RUN python -m venv --without-pip /opt/dynrefer
 WORKDIR /src
-# What changes least comes first. The CPU build of torch is had from whatever index pip is set up with, or else from
-# PyTorch's own, whose address uv knows; the default build, for CUDA, is locked with its libraries.
+# What changes least comes first. The CPU build of torch comes from the index that pip is configured with, or else from
+# PyTorch's own, whose address uv knows; the default build, for CUDA, is locked together with its libraries.
 COPY docker/requirements-${VARIANT}.txt ./
 RUN pip --python /opt/dynrefer/bin/python install --no-deps -r requirements-${VARIANT}.txt \
     || { [ "${VARIANT}" = cpu ] && pip install --target /opt/uv uv==0.13.9 \
@@ -20,19 +20,20 @@ RUN pip --python /opt/dynrefer/bin/python install --no-deps -r requirements-${VA
 COPY docker/requirements.txt ./
 RUN pip --python /opt/dynrefer/bin/python install --no-deps --require-hashes -r requirements.txt
 COPY pyproject.toml README.md LICENSE NOTICE ./
+# Without the workbench (training and evaluation): its link in dynrefer/ dangles here, and setuptools passes over it.
 COPY dynrefer dynrefer
 COPY model model
 COPY service service
 RUN pip --python /opt/dynrefer/bin/python install --no-deps --no-build-isolation . \
     && pip --python /opt/dynrefer/bin/python check
-# torch's own tests and its headers and tools for C++; the one program that it wants at its import stays.
+# torch's tests, C++ headers and C++ tools; torch_shm_manager stays, because importing torch looks for it.
 RUN rm -rf /opt/dynrefer/lib/python3*/site-packages/torch/test /opt/dynrefer/lib/python3*/site-packages/torch/include \
     && find /opt/dynrefer/lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
 
 FROM ${BASE} AS tools
 RUN python -m venv /opt/tools && /opt/tools/bin/pip install --no-cache-dir cyclonedx-bom==7.5.0 pip-licenses==5.5.5
 
-# What is inside, by name, version and licence: Python's packages and the base's.
+# The inventory: name, version and licence of every Python package, and the Debian packages of the base.
 FROM build AS inventory
 COPY --from=tools /opt/tools /opt/tools
 WORKDIR /inventory
@@ -49,12 +50,12 @@ LABEL org.opencontainers.image.title="dynrefer" \
     org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin dynrefer \
     && install --directory --owner=dynrefer --group=dynrefer /models
-# Images of Python come without what it compiles, and here it could not write that down.
+# Python images ship the standard library without bytecode, and a read-only root file system could not store it.
 RUN python -m compileall -q -x '/(tests?|lib2to3|site-packages|dist-packages)/' \
         "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY --from=inventory /inventory /usr/share/doc/dynrefer
 COPY --from=build /opt/dynrefer /opt/dynrefer
-# The variants are named as the devices: where the GPU is missing, the CUDA one says so instead of being slow.
+# A variant has the name of its device: without a GPU the CUDA variant refuses to start instead of being slow.
 ENV PATH=/opt/dynrefer/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 \
     DYNREFER_HOST=0.0.0.0 DYNREFER_PORT=8000 DYNREFER_MODEL=embedded \
