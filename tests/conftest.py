@@ -13,18 +13,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--goldens",
         metavar="DIR",
         type=Path,
-        default=None,
-        help="recorded outputs of the official code (default: ../shared/goldens beside the repository)",
+        default=ROOT / "tests" / "goldens",
+        help="recorded outputs of the official code (default: tests/goldens, which lacks the photographs)",
     )
+
+
+def goldens_folder(config: pytest.Config) -> Path:
+    """The folder that `--goldens` names."""
+    folder: Path = config.getoption("--goldens")
+    if not (folder / "tiny_config.json").is_file():
+        raise pytest.UsageError(f"--goldens {folder} is not a folder of recorded outputs")
+    return folder
 
 
 @pytest.fixture(scope="session")
 def goldens(pytestconfig: pytest.Config) -> Path:
-    """The folder of recorded outputs; the test is skipped where the default one is absent."""
-    given: Path | None = pytestconfig.getoption("--goldens")
-    folder = given or ROOT.parent / "shared" / "goldens"
-    if folder.is_dir():
-        return folder
-    if given is not None:
-        raise pytest.UsageError(f"--goldens {given} is not a folder")
-    pytest.skip("no goldens: put them at ../shared/goldens or give --goldens DIR")
+    """The folder of recorded outputs."""
+    return goldens_folder(pytestconfig)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -19,8 +18,19 @@ from dynrefer.model.convert.plan import plan_conversion
 from dynrefer.model.convert.weight_files import open_weights
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
 from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.dynrefer.vision import VisionFeatures
+from tests.conftest import goldens_folder
+from tests.goldens_reader import features_of, has_photographs, read_tensors
+from tests.parity import reference
 
 torch.set_num_threads(1)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Whatever needs pixels is compared on images of ours, and on the official photographs where they are."""
+    if "source" in metafunc.fixturenames:
+        complete = has_photographs(goldens_folder(metafunc.config))
+        metafunc.parametrize("source", ["reference", *(["official"] if complete else [])], scope="session")
 
 
 def network_from(state_file: Path, config: DynReferConfig) -> DynReferModel:
@@ -44,8 +54,8 @@ class Goldens:
         return json.loads((self.folder / name).read_text(encoding="utf-8"))
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """A safetensors file."""
-        return load_file(self.folder / name)
+        """A file of tensors, named without its ending."""
+        return read_tensors(self.folder, name)
 
     @cached_property
     def config(self) -> DynReferConfig:
@@ -60,12 +70,12 @@ class Goldens:
     @cached_property
     def embeddings(self) -> dict[str, Tensor]:
         """text_encoder.safetensors."""
-        return self.tensors("text_encoder.safetensors")
+        return self.tensors("text_encoder")
 
     @cached_property
     def intermediates(self) -> dict[str, Tensor]:
-        """intermediates.safetensors."""
-        return self.tensors("intermediates.safetensors")
+        """intermediates."""
+        return self.tensors("intermediates")
 
     @cached_property
     def generation(self) -> dict[str, Any]:
@@ -73,10 +83,41 @@ class Goldens:
         return self.json("generation.json")  # type: ignore[no-any-return]
 
     @cached_property
-    def images(self) -> Tensor:
-        """(R, V, 3, S, S) uint8."""
+    def features(self) -> VisionFeatures:
+        """What the official vision tower made of the views, (R * V, C, H, W), region-major."""
+        return features_of(self.intermediates["vit_ln_vision"])
+
+    @cached_property
+    def processor(self) -> reference.Processor:
+        """The official processor's settings."""
+        record = self.json("processor.json")
+        return reference.Processor(record["mean"], record["std"], record["image_size"])
+
+    def views(self, source: str) -> "Views":
+        """The official views, or those that the reference cuts out of our own images."""
+        return self.official_views if source == "official" else self.reference_views
+
+    @cached_property
+    def official_views(self) -> "Views":
+        """Of the complete folder alone."""
         with np.load(self.folder / "region_images_u8.npz") as file:
-            return torch.from_numpy(file["images"])
+            images = torch.from_numpy(file["images"])
+        return Views(images, self.intermediates["boxes"], self.intermediates["vit_ln_vision"])
+
+    @cached_property
+    def reference_views(self) -> "Views":
+        """As many views of each region of ours as the recorded network takes."""
+        runs = [
+            record[f"num_views_{self.config.num_views}"]
+            for image in reference.processor_record(self.processor)
+            for record in image["boxes"]
+        ]
+        images = torch.from_numpy(np.stack([run["images"] for run in runs]))
+        boxes = torch.tensor([run["in_view_boxes"] for run in runs])
+        heads = self.json("tiny_config.json")["cfg"]["vit"]["num_heads"]
+        settings = self.processor.mean, self.processor.std
+        state = self.tensors(self.state_file.stem)
+        return Views(images, boxes, reference.vision_tokens(images.flatten(0, 1), state, heads, *settings))
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -104,10 +145,28 @@ class Goldens:
         return batch["input_ids"], batch["attention_mask"]
 
 
+@dataclass
+class Views:
+    """What the vision tower is given, and what it has to give.
+
+    images: (R, V, 3, S, S) uint8. boxes: (R, V, 4) float32, the region in each view. tokens: (R * V, 1 + P, C).
+    """
+
+    images: Tensor
+    boxes: Tensor
+    tokens: Tensor
+
+
 @pytest.fixture(scope="session")
 def recorded(goldens: Path) -> Goldens:
     """The recorded numbers."""
     return Goldens(goldens)
+
+
+@pytest.fixture(scope="session")
+def views(recorded: Goldens, source: str) -> Views:
+    """Views with their tokens: of our own images by the reference, and the official ones where they are."""
+    return recorded.views(source)
 
 
 @pytest.fixture(scope="session")

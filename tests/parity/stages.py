@@ -1,4 +1,7 @@
-"""The stages of our network, under the names that the official code's outputs were recorded with."""
+"""The stages of our network, under the names that the official code's outputs were recorded with.
+
+The vision tower starts from images; whatever follows starts from the recorded output of the official tower.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -7,7 +10,7 @@ from torch import Tensor
 
 from dynrefer.model.networks.dynrefer.decoders import synonym_maximum
 from dynrefer.model.networks.dynrefer.model import DynReferModel
-from tests.parity.conftest import Goldens
+from tests.parity.conftest import Goldens, Views
 
 Outputs = Mapping[str, Tensor]
 
@@ -19,17 +22,15 @@ def view_major(values: Tensor) -> Tensor:
     return values.transpose(0, 1).flatten(0, 1)
 
 
-def vision(network: DynReferModel, recorded: Goldens) -> Outputs:
-    """Vision tower and RoIAlign."""
-    features = network.encode(recorded.images.flatten(0, 1))
-    assert features.cls is not None
-    tokens = torch.cat((features.cls[:, None], features.map.flatten(2).transpose(1, 2)), dim=1)
-    boxes = recorded.intermediates["boxes"].flatten(0, 1)
-    return {"vit_ln_vision": tokens, "roi_feats": network.pool(features, boxes)}
+def vision(network: DynReferModel, views: Views) -> Tensor:
+    """The vision tower's tokens, (R * V, 1 + P, C), class token first."""
+    found = network.encode(views.images.flatten(0, 1))
+    assert found.cls is not None
+    return torch.cat((found.cls[:, None], found.map.flatten(2).transpose(1, 2)), dim=1)
 
 
 def region(network: DynReferModel, recorded: Goldens) -> Outputs:
-    """Alignment, fusion and Q-Former, caught on their way through `represent`."""
+    """RoIAlign, alignment, fusion and Q-Former, caught on their way through `represent`."""
     theirs, caught = recorded.intermediates, dict[str, Tensor]()
 
     def catch(name: str) -> Callable[..., None]:
@@ -47,11 +48,12 @@ def region(network: DynReferModel, recorded: Goldens) -> Outputs:
         network.fusion.reduce.register_forward_pre_hook(lambda _module, inputs: caught.update(fusion_in=inputs[0])),
         *(layer.register_forward_hook(catch(f"qformer_layer{i}_out")) for i, layer in enumerate(layers)),
     ]
-    features = network.encode(recorded.images.flatten(0, 1))
-    caught["qformer_out"] = network.represent(features, theirs["boxes"])
+    caught["roi_feats"] = network.pool(recorded.features, theirs["boxes"].flatten(0, 1))
+    caught["qformer_out"] = network.represent(recorded.features, theirs["boxes"])
     for hook in hooks:
         hook.remove()
-    split = (recorded.images.shape[0], recorded.images.shape[1] - 1)
+    regions, views = theirs["boxes"].shape[:2]
+    split = (regions, views - 1)
     offset_mask = view_major(caught.pop("offset_mask").unflatten(0, split)).flatten(1, 2)
     few = len(theirs["cvem_offset_mask_first4"]), len(theirs["cvem_mlp_in_first2"])
     caught["cvem_offset_mask_first4"] = offset_mask[: few[0]]
@@ -63,7 +65,7 @@ def region(network: DynReferModel, recorded: Goldens) -> Outputs:
 
 def representation(network: DynReferModel, recorded: Goldens) -> Tensor:
     """(R, Q, C) of all regions."""
-    return network.represent(network.encode(recorded.images.flatten(0, 1)), recorded.intermediates["boxes"])
+    return network.represent(recorded.features, recorded.intermediates["boxes"])
 
 
 def recognition(network: DynReferModel, recorded: Goldens) -> Outputs:
@@ -111,4 +113,4 @@ def text(network: DynReferModel, recorded: Goldens) -> Outputs:
 
 
 Stage = Callable[[DynReferModel, Goldens], Outputs]
-STAGES: tuple[Stage, ...] = (vision, region, recognition, language)
+STAGES: tuple[Stage, ...] = (region, recognition, language)

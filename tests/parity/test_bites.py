@@ -8,19 +8,16 @@ import torch
 
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from tests.parity import stages
-from tests.parity.conftest import Goldens, relative_error
+from tests.parity.conftest import Goldens, Views, relative_error
 from tests.parity.stages import LOGITS, TIGHT
 
+OF_THE_TOWER = (
+    "embeddings.patch_embedding.weight",
+    "encoder.layers.0.self_attn.qkv.weight",
+    "encoder.layers.0.mlp.fc1.weight",
+    "post_layernorm.weight",
+)
 CASES = [
-    *(
-        (stages.vision, TIGHT, f"vision.tower.{name}")
-        for name in (
-            "embeddings.patch_embedding.weight",
-            "encoder.layers.0.self_attn.qkv.weight",
-            "encoder.layers.0.mlp.fc1.weight",
-            "post_layernorm.weight",
-        )
-    ),
     *((stages.region, TIGHT, f"align.{name}.weight") for name in ("pair", "offset_mask", "value", "output")),
     *((stages.region, TIGHT, f"fusion.{name}.weight") for name in ("reduce", "project")),
     (stages.region, TIGHT, "query_tokens"),
@@ -68,6 +65,15 @@ def largest_error(stage: stages.Stage, network: DynReferModel, recorded: Goldens
     """Over everything that the stage's comparison looks at."""
     theirs = {**recorded.intermediates, **recorded.embeddings}
     return max(relative_error(ours, theirs[name]) for name, ours in stage(network, recorded).items())
+
+
+@pytest.mark.parametrize("name", OF_THE_TOWER)
+def test_changed_weight_of_the_tower_is_noticed(name: str, network: DynReferModel, views: Views) -> None:
+    before = relative_error(stages.vision(network, views), views.tokens)
+    with changed(network, f"vision.tower.{name}"):
+        after = relative_error(stages.vision(network, views), views.tokens)
+    assert before <= TIGHT < after
+    print(f"\n{name}: error {before:.1e} becomes {after:.1e}, {TIGHT:.0e} allowed")
 
 
 @pytest.mark.parametrize(("stage", "tolerance", "name"), CASES, ids=[name for *_, name in CASES])

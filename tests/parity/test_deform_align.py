@@ -1,4 +1,4 @@
-"""dcnv4.safetensors and dcnv4_cases.json: the deformable operator alone, and its gradient."""
+"""dcnv4 and dcnv4_cases.json: the deformable operator alone, and its gradient."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def sampling_of(case: dict[str, Any]) -> Sampling:
 
 def cases(recorded: Goldens) -> list[tuple[str, Sampling, dict[str, Tensor]]]:
     """(name, settings, tensors in float32) of every forward case."""
-    tensors = recorded.tensors("dcnv4.safetensors")
+    tensors = recorded.tensors("dcnv4")
     found = []
     for name, case in recorded.json("dcnv4_cases.json").items():
         own = {key.partition(".")[2]: value.float() for key, value in tensors.items() if key.startswith(f"{name}.")}
@@ -50,13 +50,13 @@ def test_all_cases(recorded: Goldens, compare: Comparison) -> None:
 
 
 def test_every_recorded_tensor_is_compared(recorded: Goldens) -> None:
-    names = {key.partition(".")[0] for key in recorded.tensors("dcnv4.safetensors")}
+    names = {key.partition(".")[0] for key in recorded.tensors("dcnv4")}
     assert names == {*recorded.json("dcnv4_cases.json"), "grad"}
 
 
 def test_gradient(recorded: Goldens, compare: Comparison) -> None:
     """The gradient case has no settings of its own: groups follow from the width of its offset map."""
-    tensors = recorded.tensors("dcnv4.safetensors")
+    tensors = recorded.tensors("dcnv4")
     value = tensors["grad.x"].clone().requires_grad_()
     offset_mask = tensors["grad.offset_mask"].clone().requires_grad_()
     groups = next(n for n in range(1, 65) if Sampling(groups=n).channels == offset_mask.shape[-1])

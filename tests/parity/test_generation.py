@@ -146,8 +146,9 @@ def test_regions_in_chunks(network: DynReferModel, recorded: Goldens, compare: C
     captions, scores = list[str](), list[float]()
     for start in range(0, len(sources), size):
         some = torch.tensor(sources[start : start + size])
-        features = network.encode(recorded.images[some].flatten(0, 1))
-        region = network.represent(features, recorded.intermediates["boxes"][some])
+        boxes = recorded.intermediates["boxes"]
+        views = (some[:, None] * boxes.shape[1] + torch.arange(boxes.shape[1])).flatten()
+        region = network.represent(recorded.features.take(views), boxes[some])
         ids, mask = recorded.controls([run["control_words"][source] for source in some.tolist()])
         ours = network.language.generate(region, ids, mask, **settings(run))
         captions += recorded.tokenizer.batch_decode(ours.tokens, skip_special_tokens=True)

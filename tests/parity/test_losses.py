@@ -46,10 +46,9 @@ def compute(network: DynReferModel, recorded: Goldens, losses: dict[str, Any], w
     ids = torch.tensor(losses["target_ids"])
     padding = network.language.model.config.pad_token_id
     control_ids, control_mask = recorded.controls(words)
-    features = network.encode(recorded.images.flatten(0, 1))
     return dynrefer_losses(
         network,
-        network.represent(features, recorded.intermediates["boxes"]),
+        network.represent(recorded.features, recorded.intermediates["boxes"]),
         tag_embeddings=recorded.embeddings["clip_embeds"],
         tag_targets=tag_targets(losses),
         caption_embeddings=network.embed_texts(captions),

@@ -1,13 +1,13 @@
-"""Views against the official code: boxes, crops, hash bits, searched views and view pixels.
+"""Views: boxes, crops, hash bits, searched views and view pixels.
 
-Covers every field of processor.json, processor_phash.npz, edge_cases.json and region_images_u8.npz, and
-`boxes` of intermediates.safetensors. Sizes are read from the files. Exact unless said otherwise.
+Each test compares with the reference on images of our own, and with the official code where its photographs are
+(`--goldens DIR` with the complete folder): then every field of processor.json, processor_phash.npz, edge_cases.json and
+region_images_u8.npz, and `boxes` of the intermediates. Exact unless said otherwise.
 """
 
 import hashlib
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors.numpy import load_file
 
 from dynrefer.model.crops import ViewBatch, cut_views
 from dynrefer.model.errors import BoxError
@@ -25,6 +24,7 @@ from dynrefer.model.geometry import (
     Box,
     box_from_polygons,
     box_from_rle,
+    boxes_in_views,
     boxes_towards,
     integer_crops,
     rle_runs,
@@ -32,6 +32,8 @@ from dynrefer.model.geometry import (
 from dynrefer.model.networks.dynrefer.vision import normalise
 from dynrefer.model.types import Corners, ViewPlan
 from dynrefer.model.views import GreyImage, plan_views
+from tests.parity import reference
+from tests.parity.conftest import Goldens, Views
 
 LEAST_MARGIN = 1e-5  # of |coefficient - mean| / largest |coefficient|: closer calls are rounding
 STATISTIC_TOLERANCE = 1e-6  # relative; the recorded statistics are sums in another order
@@ -85,25 +87,36 @@ def clipped(boxes: Any, grey: GreyImage) -> NDArray[np.float32]:
 
 
 @pytest.fixture(scope="module")
-def processor(goldens: Path) -> dict[str, Any]:
-    """processor.json."""
-    record: dict[str, Any] = json.loads((goldens / "processor.json").read_text())
+def processor(recorded: Goldens, source: str) -> dict[str, Any]:
+    """processor.json, with the reference's record of our own images in place of the photographs' where it is asked."""
+    record: dict[str, Any] = recorded.json("processor.json")
+    if source == "reference":
+        record["cases"] = reference.processor_record(recorded.processor)
     return record
 
 
 @pytest.fixture(scope="module")
-def hashes(goldens: Path) -> dict[str, NDArray[Any]]:
-    """processor_phash.npz."""
-    with np.load(goldens / "processor_phash.npz") as arrays:
-        return dict(arrays)
+def hashes(recorded: Goldens, source: str, processor: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """processor_phash.npz, or the same of the reference."""
+    if source == "official":
+        with np.load(recorded.folder / "processor_phash.npz") as arrays:
+            return dict(arrays)
+    boxes = [record for image in processor["cases"] for record in image["boxes"]]
+    return {f"{record['key']}_{name}": each for record in boxes for name, each in record["hashes"].items()}
 
 
 @pytest.fixture(scope="module")
-def cases(goldens: Path, processor: dict[str, Any]) -> list[Case]:
+def read(recorded: Goldens, source: str) -> Callable[[str], NDArray[np.uint8]]:
+    """Reads an image by its name."""
+    return reference.read_image if source == "reference" else lambda name: read_photo(recorded.folder / "photos" / name)
+
+
+@pytest.fixture(scope="module")
+def cases(processor: dict[str, Any], read: Callable[[str], NDArray[np.uint8]]) -> list[Case]:
     """Every recorded box of processor.json."""
     found = []
     for photo in processor["cases"]:
-        image = read_photo(goldens / "photos" / photo["file"])
+        image = read(photo["file"])
         grey = GreyImage(image)
         for record in photo["boxes"]:
             found.append(Case(f"{photo['file']}:{record['name']}", image, grey, record))
@@ -127,12 +140,17 @@ def planned(case: Case, num_views: int, view_size: int) -> tuple[ViewPlan, ViewB
     return plan, cut_views(case.image, plan, view_size)
 
 
-def test_photos_are_the_recorded_ones(goldens: Path, processor: dict[str, Any]) -> None:
+def test_images_are_the_recorded_ones(
+    recorded: Goldens, source: str, processor: dict[str, Any], read: Callable[[str], NDArray[np.uint8]]
+) -> None:
     for photo in processor["cases"]:
-        path = goldens / "photos" / photo["file"]
-        assert hashlib.sha256(path.read_bytes()).hexdigest() == photo["sha256"]
-        height, width = read_photo(path).shape[:2]
-        assert [width, height] == photo["size_wh"]
+        height, width = read(photo["file"]).shape[:2]
+        if source == "official":
+            data = (recorded.folder / "photos" / photo["file"]).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == photo["sha256"]
+            assert [width, height] == photo["size_wh"]
+        else:
+            assert all([width, height] == record["size_wh"] for record in photo["boxes"])
 
 
 def test_boxes_of_polygons_and_masks(cases: list[Case], processor: dict[str, Any]) -> None:
@@ -269,33 +287,44 @@ def test_view_pixels(cases: list[Case], processor: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def region_batches(goldens: Path, cases: list[Case]) -> list[ViewBatch]:
-    """Our views of the regions that the network's goldens use, in their order."""
-    with np.load(goldens / "region_images_u8.npz") as arrays:
-        _, num_views, _, view_size, _ = arrays["images"].shape
-    names = json.loads((goldens / "generation.json").read_text())["regions"]
+def region_batches(recorded: Goldens, source: str, cases: list[Case], views: Views) -> list[ViewBatch]:
+    """Our views of the regions that the network's goldens use, in their order; of our own images, of all regions."""
+    names = recorded.generation["regions"] if source == "official" else [case.name for case in cases]
     by_name = {case.name: case for case in cases}
-    return [planned(by_name[name], num_views, view_size)[1] for name in names]
+    return [planned(by_name[name], views.boxes.shape[1], views.images.shape[-1])[1] for name in names]
 
 
-def test_region_images_and_boxes(goldens: Path, region_batches: list[ViewBatch]) -> None:
-    with np.load(goldens / "region_images_u8.npz") as arrays:
-        recorded = arrays["images"].astype(np.int16)
+def test_region_images_and_boxes(region_batches: list[ViewBatch], views: Views) -> None:
     images = np.stack([batch.images for batch in region_batches])
     boxes = np.stack([batch.boxes for batch in region_batches])
-    recorded_boxes = load_file(goldens / "intermediates.safetensors")["boxes"].reshape(boxes.shape)
+    recorded, recorded_boxes = views.images.numpy().astype(np.int16), views.boxes.numpy()
+    assert images.shape == recorded.shape and boxes.dtype == recorded_boxes.dtype
     pixel, corner = np.abs(images - recorded).max(), np.abs(boxes - recorded_boxes).max()
     print(f"{len(images)} regions: largest error {pixel} of a byte, {corner:g} of a box in its view")
-    assert images.shape == recorded.shape and boxes.dtype == recorded_boxes.dtype
     assert pixel == 0 and corner == 0
 
 
-def test_edge_cases(goldens: Path, processor: dict[str, Any]) -> None:
-    record = json.loads((goldens / "edge_cases.json").read_text())
-    image = read_photo(goldens / "photos" / record["image"])
+@pytest.fixture(scope="module")
+def edge_cases(recorded: Goldens, source: str) -> dict[str, Any]:
+    """edge_cases.json; where the official code gave views, the reference's of an image of the same size instead."""
+    record: dict[str, Any] = recorded.json("edge_cases.json")
+    if source == "reference":
+        record["image"] = reference.ENLARGED
+        image = reference.read_image(reference.ENLARGED)
+        record["cases"] = [
+            edge if "raises" in edge else edge | recorded.processor.edge_case(image, edge["seg"], edge["num_views"])
+            for edge in record["cases"]
+        ]
+    return record
+
+
+def test_edge_cases(
+    edge_cases: dict[str, Any], processor: dict[str, Any], read: Callable[[str], NDArray[np.uint8]]
+) -> None:
+    image = read(edge_cases["image"])
     grey = GreyImage(image)
     largest = 0.0
-    for edge in record["cases"]:
+    for edge in edge_cases["cases"]:
         if "seg" not in edge:  # the official model fails with one view; ours gives the region alone
             assert "raises" in edge
             assert len(plan_views(grey, Box(0, 0, *grey.size), num_views=1).views) == 1
@@ -310,7 +339,7 @@ def test_edge_cases(goldens: Path, processor: dict[str, Any]) -> None:
         views = normalised(batch.images, processor).astype(np.float64)
         errors = np.abs(views.sum(axis=(1, 2, 3)) - edge["sums"]) / np.abs(views).sum(axis=(1, 2, 3))
         largest = max(largest, errors.max())
-    print(f"{len(record['cases'])} edge cases: largest relative error of a sum {largest:.2g}")
+    print(f"{len(edge_cases['cases'])} edge cases: largest relative error of a sum {largest:.2g}")
     assert largest < STATISTIC_TOLERANCE
 
 
@@ -328,7 +357,7 @@ def assert_clipped_or_refused(grey: GreyImage, edge: dict[str, Any]) -> None:
 
 
 def test_the_comparison_bites(cases: list[Case], processor: dict[str, Any], hashes: dict[str, NDArray[Any]]) -> None:
-    """A photo darker in a quarter of the region is told apart, and so is a crop one pixel off."""
+    """An image darker in a quarter of the region is told apart, and so is a crop one pixel off."""
     case = cases[0]
     x1, y1, x2, y2 = case.region.crop(case.grey.size)
     touched = case.image.copy()
@@ -345,6 +374,18 @@ def test_the_comparison_bites(cases: list[Case], processor: dict[str, Any], hash
         error = np.abs(grey.low_frequencies(places) - hashes[f"{key}_dct8"]).max()
         assert error > COEFFICIENT_TOLERANCE * np.abs(hashes[f"{key}_dct8"]).max()
     assert bit_faults(hashes[f"{key}_dct8"], hashes[f"{key}_bits"], other.grey.hash_bits(crops))[0] > 0
-    shifted = Box(*case.region.corners[:2], case.region.x2 - 1, case.region.y2).clip(case.grey.size)
-    batch = cut_views(case.image, plan_views(case.grey, shifted, num_views=num_views), view_size)
-    assert batch.boxes.tolist() != run["in_view_boxes"]
+
+
+def test_a_box_that_is_a_little_off_is_told_apart(cases: list[Case], processor: dict[str, Any]) -> None:
+    """In a view of a wide crop one pixel of the image can be less than truncation hides; `visible` pixels never are."""
+    for case in cases:
+        num_views, run = max(case.runs())
+        assert num_views > 1
+        recorded = np.array(run["integer_crop_boxes"])
+        assert boxes_in_views(recorded, processor["image_size"]).tolist() == run["in_view_boxes"]
+        visible = int(np.ceil((recorded[:, 2] - recorded[:, 0]).max() / processor["image_size"]))
+        wider = recorded + np.array([0, 0, visible, 0]) * (np.arange(num_views) == 0)[:, None]
+        boxes = boxes_in_views(wider, processor["image_size"])
+        assert np.all(boxes[1:, 2] > np.array(run["in_view_boxes"])[1:, 2]), case.name
+        moved = Box(case.region.x1, case.region.y1, case.region.x2 - 1, case.region.y2)
+        assert list(moved.crop(case.grey.size)) != run["integer_crop_boxes"][0], case.name

@@ -22,6 +22,8 @@ from dynrefer.model.convert.weight_files import open_directory, open_weights, wr
 from dynrefer.model.errors import ConfigError, ConversionError, ModelError
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
+from tests.goldens_reader import attribute_prompts, features_of, prompt_rows, read_tensors
+from tests.parity.reference import vision_tokens
 
 torch.set_num_threads(1)
 
@@ -111,10 +113,8 @@ def write_official(goldens: Path, folder: Path) -> Path:
     configs.mkdir(parents=True)
     (configs / "ram_tag_list.txt").write_text("\n".join(texts["tag_list"]) + "\n", encoding="utf-8")
     (configs / "coco.json").write_text(json.dumps(texts["ov_classes"]), encoding="utf-8")
-    attributes, start = [], 0
-    for index, name in enumerate(texts["attribute_names"]):
-        prompts = texts["attribute_texts"][start : start + texts["att_len_synonyms"][index]]
-        start += len(prompts)
+    attributes = []
+    for index, (name, prompts) in enumerate(zip(texts["attribute_names"], attribute_prompts(texts), strict=True)):
         template = "has" if any("  has " in prompt for prompt in prompts) else "is"
         attributes.append({"id": index, "name": name, "type": name.split(":")[0], "is_has_att": template})
     (configs / "ovad2000.json").write_text(json.dumps({"attributes": attributes, "images": []}), encoding="utf-8")
@@ -156,7 +156,7 @@ def conversion(sources: Sources, tmp_path_factory: pytest.TempPathFactory) -> Co
 def test_converted_model_gives_the_recorded_outputs(conversion: Conversion, goldens: Path) -> None:
     network = DynReferModel.from_pretrained(conversion.out).eval()
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
-    state, theirs = official_state(goldens), load_file(goldens / "intermediates.safetensors")
+    state, theirs = official_state(goldens), read_tensors(goldens, "intermediates")
     for name, official in (
         ("language.model.lm_head.weight", "t5_model.lm_head.weight"),
         ("language.model.decoder.embed_tokens.weight", "t5_model.shared.weight"),
@@ -165,23 +165,32 @@ def test_converted_model_gives_the_recorded_outputs(conversion: Conversion, gold
         assert torch.equal(network.state_dict()[name], state[official].float()), name
     texts = TextEmbeddings.load(conversion.out)
     texts.check(Vocabulary.load(conversion.out), texts.tags.shape[1])
-    images = images_of(goldens)
     with torch.no_grad():
-        output = network(images, theirs["boxes"], texts.tags, texts.attributes)
-    for ours, name in (
-        (output.representation, "qformer_out"),
-        (output.tag_logits, "tag_logits"),
-        (output.region_text_logits, "attr_syn_logits"),
+        region = network.represent(features_of(theirs["vit_ln_vision"]), theirs["boxes"])
+        tags = network.tag_decoder(region, texts.tags)
+        attributes = network.region_text_decoder(region, texts.attributes)
+    rows = prompt_rows(json.loads((goldens / "text_lists.json").read_text(encoding="utf-8")))
+    for ours, recorded in (
+        (region, theirs["qformer_out"]),
+        (tags, theirs["tag_logits"]),
+        (attributes, theirs["attr_syn_logits"][:, rows]),
     ):
-        assert torch.allclose(ours, theirs[name], rtol=1e-4, atol=1e-4), name
+        assert torch.allclose(ours, recorded, rtol=1e-4, atol=1e-4)
 
 
-def images_of(goldens: Path) -> Tensor:
-    """(R, V, 3, S, S) uint8."""
-    import numpy as np
-
-    with np.load(goldens / "region_images_u8.npz") as file:
-        return torch.from_numpy(file["images"])
+def test_converted_vision_tower_is_the_official_one(conversion: Conversion, goldens: Path) -> None:
+    """On random images, by the official arithmetic; `tests/parity` holds that to the recorded numbers."""
+    network = DynReferModel.from_pretrained(conversion.out).eval()
+    config, size = network.config, network.config.view_size
+    images = torch.randint(0, 256, (3, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    heads = config.vision_config.num_attention_heads
+    expected = vision_tokens(images, official_state(goldens), heads, config.image_mean, config.image_std)
+    with torch.no_grad():
+        found = network.encode(images)
+    theirs = features_of(expected)
+    assert found.cls is not None and theirs.cls is not None
+    assert torch.allclose(found.map, theirs.map, rtol=1e-4, atol=1e-4)
+    assert torch.allclose(found.cls, theirs.cls, rtol=1e-4, atol=1e-4)
 
 
 def test_caption_of_the_converted_model(conversion: Conversion, goldens: Path) -> None:
@@ -190,9 +199,9 @@ def test_caption_of_the_converted_model(conversion: Conversion, goldens: Path) -
     run = json.loads((goldens / "generation.json").read_text())["runs"]["C_official_yaml"]
     limit = network.config.max_control_tokens
     words = tokenizer(run["control_words"], padding=True, truncation=True, max_length=limit, return_tensors="pt")
-    boxes = load_file(goldens / "intermediates.safetensors")["boxes"]
+    theirs = read_tensors(goldens, "intermediates")
     with torch.no_grad():
-        region = network.represent(network.encode(images_of(goldens).flatten(0, 1)), boxes)
+        region = network.represent(features_of(theirs["vit_ln_vision"]), theirs["boxes"])
         ours = network.language.generate(region, words["input_ids"], words["attention_mask"])
     assert tokenizer.batch_decode(ours.tokens, skip_special_tokens=True) == run["captions"]
 
@@ -205,7 +214,7 @@ def test_directory_holds_what_a_model_needs(conversion: Conversion, goldens: Pat
     assert list(vocabulary.attribute_prompts) == texts["attribute_texts"]
     assert list(vocabulary.categories) == texts["ov_classes"]
     recorded = load_file(goldens / "text_encoder.safetensors")
-    assert torch.allclose(TextEmbeddings.load(out).attributes, recorded["att_embeds"], atol=1e-5)
+    assert torch.allclose(TextEmbeddings.load(out).attributes, recorded["att_embeds"][prompt_rows(texts)], atol=1e-5)
     config = json.loads((out / "config.json").read_text())
     assert config["revision"] == conversion.revision
     assert config["generation"]["repetition_penalty"] == 1.5
