@@ -11,11 +11,14 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dynrefer import service  # noqa: F401  first of all: it sets how the threads of torch and NumPy wait
+from dynrefer import model
 from dynrefer.model import RegionQuery
-from dynrefer.model.images import Pixels, upright_pixels
+from dynrefer.service import set_thread_environment
+
+if TYPE_CHECKING:
+    from dynrefer.model.images import Pixels
 
 SCENE = str(Path(__file__).parents[1] / "docs" / "images" / "scene.png")
 BATCH, PER_REQUEST = 16, 8
@@ -94,13 +97,14 @@ class Loop:
             self._model.finish(region, output)
         return ran
 
-    def _asked(self, count: int) -> tuple[Pixels, list[RegionQuery]]:
+    def _asked(self, count: int) -> "tuple[Pixels, list[RegionQuery]]":
         """A picture, decoded anew, and regions of it."""
-        pixels = upright_pixels(SCENE)
+        pixels = model.upright_pixels(SCENE)
         height, width = pixels.shape[:2]
         boxes = random_boxes(count, self._rng)
         return pixels, [RegionQuery((a * width, b * height, c * width, d * height)) for a, b, c, d in boxes]
 
 
 if __name__ == "__main__":
+    set_thread_environment()  # neither NumPy nor torch is loaded yet
     print(json.dumps(asdict(Loop().measure(float(sys.argv[1])))))

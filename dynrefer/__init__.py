@@ -4,7 +4,8 @@
     DynRefer.load("embedded").describe(image, [(64, 256, 384, 384)])
 
 `dynrefer.model` is the network and its predictor, `dynrefer.service` the HTTP service. In a checkout both are links to
-the folders at the top of the repository. Importing this loads no torch; the first use of `DynRefer` does.
+the folders at the top of the repository. Importing this loads neither NumPy nor torch; the first use of `DynRefer`
+does.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,6 @@ from dynrefer.model import (
     ALL_TASKS,
     AttributeLabel,
     BoxError,
-    BoxFormat,
     Caption,
     ConfigError,
     ConversionError,
@@ -33,11 +33,10 @@ from dynrefer.model import (
     ViewPolicy,
     ViewsError,
     WeightsError,
-    corners_from,
 )
 
 if TYPE_CHECKING:
-    from dynrefer.model import DynRefer
+    from dynrefer.model import BoxFormat, DynRefer, corners_from
 
 __all__ = [
     "ALL_TASKS",
@@ -69,9 +68,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name != "DynRefer":
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from dynrefer import model
 
-    globals()[name] = model.DynRefer  # the next look-up finds it
-    return model.DynRefer
+    value = globals()[name] = getattr(model, name)  # the next look-up finds it
+    return value

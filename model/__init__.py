@@ -3,9 +3,10 @@
     from dynrefer import DynRefer
     DynRefer.load("embedded").describe(image, [(64, 256, 384, 384)])
 
-Importing this module is cheap: torch is loaded when `DynRefer` is first touched.
+Importing this module is cheap: NumPy, Pillow and torch are loaded by the first use of a name that needs them.
 """
 
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from dynrefer.model.errors import (
@@ -20,8 +21,6 @@ from dynrefer.model.errors import (
     WeightsError,
 )
 from dynrefer.model.gc_pause import gc_paused
-from dynrefer.model.geometry import BoxFormat, corners_from
-from dynrefer.model.images import IMAGE_DECODE_ERRORS, rgb_pixels, upright_pixels
 from dynrefer.model.types import (
     ALL_TASKS,
     AttributeLabel,
@@ -39,6 +38,8 @@ from dynrefer.model.types import (
 )
 
 if TYPE_CHECKING:
+    from dynrefer.model.geometry import BoxFormat, corners_from
+    from dynrefer.model.images import IMAGE_DECODE_ERRORS, rgb_pixels, upright_pixels
     from dynrefer.model.predictor import DynRefer
 
 __all__ = [
@@ -74,9 +75,16 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "DynRefer":
+    """Import the names above that need more than the standard library when they are first used."""
+    home: ModuleType
+    if name in ("BoxFormat", "corners_from"):
+        from dynrefer.model import geometry as home
+    elif name in ("IMAGE_DECODE_ERRORS", "rgb_pixels", "upright_pixels"):
+        from dynrefer.model import images as home
+    elif name == "DynRefer":
         with gc_paused():
-            from dynrefer.model.predictor import DynRefer
-        globals()[name] = DynRefer  # the next look finds it
-        return DynRefer
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+            from dynrefer.model import predictor as home
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(home, name)  # the next look-up finds it
+    return value

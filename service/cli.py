@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from dynrefer.model.errors import ModelError
+from dynrefer.service import set_thread_environment
 from dynrefer.service.settings import PREFIX, Settings, SettingsError, flag_names, load_settings
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def _add_workbench() -> None:
 
 def main() -> None:
     """The console script: every expected error ends in one line."""
+    set_thread_environment()  # before any command imports NumPy or torch
     _add_workbench()
     try:
         code = app(args=sys.argv[1:] or ["--help"], prog_name="dynrefer", standalone_mode=False)
