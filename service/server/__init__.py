@@ -1,1 +1,1 @@
-"""The process: uvicorn and its drain, connections, keys, the log of requests."""
+"""The process: uvicorn and its drain, connections, API keys, the request log."""

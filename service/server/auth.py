@@ -1,7 +1,8 @@
-"""Keys: none configured means open; else every route but the probes wants `Authorization: Bearer KEY`.
+"""API keys: with none configured the service is open; else every route but the probes requires
+`Authorization: Bearer KEY`.
 
-A key made by `dynrefer key` is 256 random bits, so that a plain digest of it can be kept in a file: nobody guesses it
-back, and no slow hash is needed on every request.
+A key made by `dynrefer key` is 256 random bits, so that its plain SHA-256 digest can be kept in a file: it cannot be
+found by guessing, and no slow hash is needed on every request.
 """
 
 import hashlib
@@ -23,7 +24,7 @@ KEY_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64})\s+sha256:(?P<digest>[0-9a
 
 
 class ApiKeyMiddleware:
-    """ASGI middleware. keys: name -> digest; every one is compared, each in constant time.
+    """ASGI middleware. keys: name -> digest; every one is compared, in constant time.
 
     Sets `scope["state"]["key"]`: the name of the key that was given, or None where none is configured.
     """
@@ -47,14 +48,14 @@ class ApiKeyMiddleware:
 
     def _name_of(self, key: str) -> str | None:
         digest = _digest(key)
-        # A list, not a generator: stopping at the first match would tell how far it came.
+        # A list, not a generator: stopping at the first match would reveal, by its time, which key it is.
         names = [name for name, known in self._keys.items() if hmac.compare_digest(digest, known)]
         return names[0] if names else None
 
 
 def configured_keys(settings: Settings) -> dict[str, bytes]:
-    """Name -> digest of every key in the settings and in their file. Raises SettingsError for a file that is no such
-    file; its lines are never shown, because they may hold a key by mistake."""
+    """Name -> digest of every key in the settings and in their file. Raises SettingsError for a file that cannot be
+    read as one of keys; its lines are never shown, because they may hold a key by mistake."""
     keys = {f"setting-{number}": _digest(key.get_secret_value()) for number, key in enumerate(settings.api_keys, 1)}
     if settings.api_keys_file is not None:
         from_file = _read_keys(settings.api_keys_file)
@@ -81,7 +82,7 @@ def _read_keys(path: Path) -> dict[str, bytes]:
 
 
 def new_key(name: str) -> tuple[str, str]:
-    """(the key, for its holder alone; its line for the file)."""
+    """(the key, to be shown to its holder alone; its line for the keys file)."""
     key = secrets.token_urlsafe(32)
     return key, f"{name} sha256:{_digest(key).hex()}"
 

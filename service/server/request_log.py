@@ -1,6 +1,6 @@
-"""The outermost layer: gives every request its id, its times and its line in metrics and log.
+"""The outermost middleware: gives every request its id, its times, its line in the log and its counts in the metrics.
 
-Errors that nothing else caught end here, with a trace in the log and a plain problem document for the client.
+Errors that nothing else caught end here, with a traceback in the log and a problem document for the client.
 """
 
 import asyncio
@@ -16,19 +16,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dynrefer.service.api.problems import problem_response
 from dynrefer.service.errors import UnavailableError
+from dynrefer.service.observability.logs import bind_request_id
 from dynrefer.service.observability.metrics import Metrics, outcome_of
 from dynrefer.service.server.auth import OPEN_PATHS
 
 logger = logging.getLogger("service.access")
 
-REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")  # an X-Request-Id that is used as it is
 UNMATCHED = "unmatched"
 
 
 class RequestLogMiddleware:
     """ASGI middleware. Sets `scope["state"]`: request_id, began (perf_counter seconds), timings_ms and key.
 
-    closing: whether answers are to end their connections.
+    closing: whether responses are to end their connections.
     """
 
     def __init__(self, app: ASGIApp, metrics: Metrics, closing: Callable[[], bool]) -> None:
@@ -37,13 +38,18 @@ class RequestLogMiddleware:
         self._closing = closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request, whatever happens inside."""
+        """Answer the request, whatever happens inside; every line that is logged meanwhile carries its id."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        request_id = _request_id(Headers(scope=scope))
+        with bind_request_id(request_id):
+            await self._answer(scope, receive, send, request_id)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         began = time.perf_counter()
         state = scope.setdefault("state", {})
-        state.update(request_id=_request_id(Headers(scope=scope)), began=began, timings_ms={}, key=None)
+        state.update(request_id=request_id, began=began, timings_ms={}, key=None)
         status = 0
 
         async def send_recorded(message: Message) -> None:
@@ -51,7 +57,7 @@ class RequestLogMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = state["request_id"]
+                headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Server-Timing"] = _server_timing(state["timings_ms"], began)
                 if self._closing():
@@ -61,22 +67,23 @@ class RequestLogMiddleware:
         try:
             await self.app(scope, receive, send_recorded)
         except asyncio.CancelledError:
-            # Nothing but the end of the grace time cancels a request from outside; it still gets its answer.
+            # Only the end of the grace time cancels a request from outside; it still gets a response.
             if status:
                 raise
             error = UnavailableError("The service is shutting down.")
-            await problem_response(error, state["request_id"])(scope, receive, send_recorded)
+            await problem_response(error, request_id)(scope, receive, send_recorded)
         except Exception as error:
-            # The border of the application: whatever went wrong, the client gets an answer and the log the
-            # trace.
-            logger.exception("request %s failed", state["request_id"])
+            # The outer boundary of the application: whatever was raised, the client gets a response, the log a
+            # traceback.
+            logger.exception("request %s failed", request_id)
             if not status:
-                await problem_response(error, state["request_id"])(scope, receive, send_recorded)
+                await problem_response(error, request_id)(scope, receive, send_recorded)
         finally:
-            self._note(scope, status, time.perf_counter() - began)
+            self._record(scope, status, time.perf_counter() - began)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        route = _template(scope)
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+        """The request's line in the log and its counts in the metrics. status: 0 where no response was begun."""
+        route = _route_template(scope)
         self._metrics.requests.labels(route, outcome_of(status)).inc()
         self._metrics.request_seconds.labels(route).observe(seconds)
         fields: dict[str, Any] = {
@@ -88,14 +95,19 @@ class RequestLogMiddleware:
         }
         if scope["state"]["key"] is not None:
             fields["key"] = scope["state"]["key"]  # the key's name
-        # Probes come every few seconds for ever; who wants to see them asks for the level.
+        # Probes come every few seconds without end: they are logged at the level debug alone.
         level = logging.DEBUG if route in OPEN_PATHS else logging.INFO
         logger.log(level, "%s %s %d", fields["method"], route, status, extra={"fields": fields})
 
 
+def new_request_id() -> str:
+    """An id for a request that brought none of its own."""
+    return f"req_{secrets.token_hex(8)}"
+
+
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if REQUEST_ID.fullmatch(given) else f"req_{secrets.token_hex(8)}"
+    return given if REQUEST_ID.fullmatch(given) else new_request_id()
 
 
 def _server_timing(timings_ms: Mapping[str, float], began: float) -> str:
@@ -103,6 +115,6 @@ def _server_timing(timings_ms: Mapping[str, float], began: float) -> str:
     return ", ".join(f"{stage};dur={value:.3f}" for stage, value in stages.items())
 
 
-def _template(scope: Scope) -> str:
-    """The route's template, never the path: paths are the client's to choose, label values must be few."""
+def _route_template(scope: Scope) -> str:
+    """The route's template, never the path: clients choose paths, but label values must be few."""
     return getattr(scope.get("route"), "path", UNMATCHED)

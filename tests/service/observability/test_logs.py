@@ -1,10 +1,22 @@
-"""Log lines: one JSON object each, or text with the fields that matter."""
+"""Log lines: one JSON object each, or text with the fields that matter; and every line of a request carries its id."""
 
+import asyncio
+import contextlib
+import contextvars
+import io
 import json
 import logging
 import sys
+import threading
+import warnings
+from collections.abc import Iterator
 
-from dynrefer.service.observability.logs import JsonFormatter, TextFormatter
+import pytest
+
+from dynrefer.service.observability import logs
+from dynrefer.service.observability.logs import JsonFormatter, RequestIdFilter, TextFormatter, bind_request_id
+from dynrefer.service.settings import Settings
+from tests.service.conftest import Asker, in_base64, one_region, picture
 
 
 def record(**fields: object) -> logging.LogRecord:
@@ -29,3 +41,90 @@ def test_json_is_one_line() -> None:
 def test_text_shows_times_and_ids() -> None:
     line = TextFormatter().format(record(request_id="req_1", duration_ms=1.5, status=200))
     assert line.endswith("INFO GET /livez duration_ms=1.5 request_id=req_1")
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """What the root logger's handler writes, as JSON, with the filter that `configure` installs."""
+    written = io.StringIO()
+    handler = logging.StreamHandler(written)
+    handler.setFormatter(JsonFormatter())
+    handler.addFilter(RequestIdFilter())
+    root = logging.getLogger()
+    root.addHandler(handler)
+    yield written
+    root.removeHandler(handler)
+
+
+def entries(lines: io.StringIO) -> list[dict[str, object]]:
+    return [json.loads(line) for line in lines.getvalue().splitlines()]
+
+
+def test_a_line_carries_the_id_that_is_bound_where_it_is_logged(lines: io.StringIO) -> None:
+    logger = logging.getLogger("dynrefer.somewhere")
+    with bind_request_id("req_1"):
+        logger.error("one")
+        with bind_request_id("req_2"):
+            logger.error("two")
+        logger.error("one again")
+    logger.error("none")
+    assert [entry.get("request_id") for entry in entries(lines)] == ["req_1", "req_2", "req_1", None]
+
+
+def test_text_shows_the_id_too() -> None:
+    made = record()
+    with bind_request_id("req_1"):
+        RequestIdFilter().filter(made)
+    assert TextFormatter().format(made).endswith("INFO GET /livez request_id=req_1")
+
+
+def test_tasks_inherit_the_id_and_threads_take_it_in_a_copied_context(lines: io.StringIO) -> None:
+    logger = logging.getLogger("dynrefer.somewhere")
+
+    async def log() -> None:
+        logger.error("in a task")
+
+    async def scene() -> None:
+        with bind_request_id("req_1"):
+            await asyncio.create_task(log())
+            copied = threading.Thread(target=contextvars.copy_context().run, args=(logger.error, "in a thread"))
+            copied.start()
+            copied.join()
+
+    asyncio.run(scene())
+    assert [entry["request_id"] for entry in entries(lines)] == ["req_1", "req_1"]
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_what_configure_installs_shows_the_id(
+    log_format: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, level = logging.getLogger(), logging.getLogger().level
+    monkeypatch.setattr(root, "handlers", [])
+    try:
+        logs.configure(Settings.model_validate({"log_format": log_format}))
+        with bind_request_id("req_1"):
+            logging.getLogger("dynrefer.somewhere").error("trouble")
+            warnings.warn("Corrupt EXIF data", stacklevel=1)
+    finally:
+        root.setLevel(level)
+        logging.captureWarnings(False)
+    shown = [line for line in capsys.readouterr().err.splitlines() if "trouble" in line or "UserWarning" in line]
+    assert len(shown) == 2 and all("req_1" in line for line in shown)
+
+
+def named(lines: io.StringIO, logger: str) -> list[dict[str, object]]:
+    return [entry for entry in entries(lines) if entry["logger"] == logger]
+
+
+def test_the_access_line_and_the_trace_of_an_unforeseen_error_carry_the_id(
+    ask: Asker, lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("secret")
+
+    monkeypatch.setattr(ask.predictor, "prepare_each", fail)
+    with contextlib.suppress(KeyError):
+        ask.raw(json.dumps({"image": {"base64": in_base64(picture())}, **one_region()}).encode(), x_request_id="mine")
+    failed = next(entry for entry in entries(lines) if "trace" in entry)
+    assert failed["request_id"] == "mine" and "secret" in str(failed["trace"])
