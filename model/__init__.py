@@ -13,10 +13,14 @@ from dynrefer.model.errors import (
     BoxError,
     ConfigError,
     ConversionError,
+    DamagedImageError,
     DeviceError,
+    ImageError,
+    ImageTooLargeError,
     ModelError,
     ModelNotFoundError,
     QueryError,
+    UnsupportedImageError,
     ViewsError,
     WeightsError,
 )
@@ -39,12 +43,11 @@ from dynrefer.model.types import (
 
 if TYPE_CHECKING:
     from dynrefer.model.geometry import BoxFormat, corners_from
-    from dynrefer.model.images import IMAGE_DECODE_ERRORS, rgb_pixels, upright_pixels
+    from dynrefer.model.images import decode_image, upright_pixels
     from dynrefer.model.predictor import DynRefer
 
 __all__ = [
     "ALL_TASKS",
-    "IMAGE_DECODE_ERRORS",
     "AttributeLabel",
     "BoxError",
     "BoxFormat",
@@ -52,8 +55,11 @@ __all__ = [
     "ConfigError",
     "ConversionError",
     "Corners",
+    "DamagedImageError",
     "DeviceError",
     "DynRefer",
+    "ImageError",
+    "ImageTooLargeError",
     "Label",
     "ModelCard",
     "ModelError",
@@ -62,6 +68,7 @@ __all__ = [
     "RegionDescription",
     "RegionQuery",
     "Task",
+    "UnsupportedImageError",
     "View",
     "ViewCandidate",
     "ViewPlan",
@@ -69,7 +76,7 @@ __all__ = [
     "ViewsError",
     "WeightsError",
     "corners_from",
-    "rgb_pixels",
+    "decode_image",
     "upright_pixels",
 ]
 
@@ -79,7 +86,7 @@ def __getattr__(name: str) -> Any:
     home: ModuleType
     if name in ("BoxFormat", "corners_from"):
         from dynrefer.model import geometry as home
-    elif name in ("IMAGE_DECODE_ERRORS", "rgb_pixels", "upright_pixels"):
+    elif name in ("decode_image", "upright_pixels"):
         from dynrefer.model import images as home
     elif name == "DynRefer":
         with gc_paused():

@@ -9,14 +9,18 @@
     │   ├── DeviceMemoryError  the device has no room for what it was asked
     │   └── DeviceLostError    the device answers nothing any more
     ├── OutputError            the network gave NaN or infinity for a region
-    ├── PictureError           an annotated picture that is missing, damaged or of another size than listed
+    ├── ImageError             an image that cannot be used
+    │   ├── ImageTooLargeError     more pixels than the caller allows
+    │   ├── UnsupportedImageError  not a file of an accepted format
+    │   ├── DamagedImageError      a file of an accepted format that is damaged or cut short
+    │   └── AnnotatedImageError    an annotated image that is missing, damaged or of another size than listed
     ├── StoppedError           a batch that was given up because nobody waits for it
     └── QueryError             a region query that cannot be answered
         ├── BoxError           a box that is empty, inverted, not finite or outside the image
         └── ViewsError         explicit views that the model cannot take
 
 The messages are one sentence that names the thing at fault and the fix; they may be shown to a client
-(`QueryError`) or to the person who starts the service (the others). Nothing here knows HTTP.
+(`QueryError`, `ImageError`) or to the person who starts the service (the others). Nothing here knows HTTP.
 """
 
 
@@ -56,8 +60,24 @@ class OutputError(ModelError):
     """The network gave NaN or infinity for a region."""
 
 
-class PictureError(ModelError):
-    """An annotated picture that is missing, damaged or of another size than listed; a clause without its full stop."""
+class ImageError(ModelError):
+    """An image that cannot be used."""
+
+
+class ImageTooLargeError(ImageError):
+    """More pixels (width x height) than the caller allows."""
+
+
+class UnsupportedImageError(ImageError):
+    """Not a file of an accepted format."""
+
+
+class DamagedImageError(ImageError):
+    """A file of an accepted format that is damaged or cut short."""
+
+
+class AnnotatedImageError(ImageError):
+    """An annotated image that is missing, damaged or of another size than listed; a clause without its full stop."""
 
 
 class StoppedError(ModelError):

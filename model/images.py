@@ -1,5 +1,10 @@
-"""Pictures of any mode -> upright RGB, the same for every door: HTTP, the command line, Python. No torch."""
+"""Images of any mode -> upright RGB, the same for HTTP, the command line and Python. No torch.
 
+`decode_image` is for bytes from strangers: a few formats, within limits, and errors whose text may be shown.
+`upright_pixels` is for what a program already trusts, `annotated_pixels` for the files that annotations list.
+"""
+
+import io
 import struct
 import zlib
 from pathlib import Path
@@ -8,13 +13,34 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from dynrefer.model.errors import PictureError, QueryError
+from dynrefer.model.errors import (
+    AnnotatedImageError,
+    DamagedImageError,
+    ImageTooLargeError,
+    QueryError,
+    UnsupportedImageError,
+)
 from dynrefer.model.geometry import ImageSize
 
 Pixels = NDArray[np.uint8]
 
-# What Pillow's readers are seen to raise for a damaged file.
-IMAGE_DECODE_ERRORS = (
+# What `decode_image` accepts, by Pillow's names, and how such files begin; WebP's signature is in two parts.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
+
+ORIENTATION = 0x0112  # EXIF tag
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# What Pillow's readers have been seen to raise for damaged files.
+_DECODE_ERRORS = (
     OSError,
     SyntaxError,
     ValueError,
@@ -29,8 +55,56 @@ IMAGE_DECODE_ERRORS = (
 )
 
 
+def decode_image(data: bytes, max_pixels: int) -> Pixels:
+    """(H, W, 3) uint8 RGB, upright, C-contiguous, from an image file's bytes; CPU work.
+
+    Only FORMATS are tried. The size in the header is checked before anything is decoded. The first frame is used,
+    the EXIF orientation applied, alpha composited over white; colour profile and other metadata are dropped.
+
+    Raises `ImageTooLargeError` for more than max_pixels (width x height), `UnsupportedImageError` for bytes that are
+    none of FORMATS, and `DamagedImageError` for one of them that is damaged or cut short.
+    """
+    with _open(data) as image:
+        width, height = image.size
+        if width * height > max_pixels:
+            raise ImageTooLargeError(f"The image has {width} x {height} pixels; at most {max_pixels} are accepted.")
+        try:
+            image.load()
+            turned = image.transpose(UPRIGHT[turn]) if (turn := _orientation(image)) in UPRIGHT else image
+            return np.ascontiguousarray(rgb_pixels(turned))
+        except _DECODE_ERRORS:  # their text is not for clients
+            raise _damaged() from None
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the warning where filters make it an error
+        raise ImageTooLargeError("The image has too many pixels.") from None
+    except UnidentifiedImageError:
+        if data.startswith(SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+            raise _damaged() from None
+        raise UnsupportedImageError(
+            "The image is not one of the accepted formats: JPEG, PNG, WebP, BMP, GIF."
+        ) from None
+    except _DECODE_ERRORS:
+        raise _damaged() from None
+
+
+def _damaged() -> DamagedImageError:
+    return DamagedImageError("The image is damaged or cut short.")
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where the metadata is damaged: the pixels may still be good."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except _DECODE_ERRORS:
+        return 1
+
+
 def upright_pixels(image: str | Path | Image.Image | Pixels) -> Pixels:
-    """(H, W, 3) uint8 RGB, EXIF orientation applied. For trusted input: a service has limits of its own.
+    """(H, W, 3) uint8 RGB, EXIF orientation applied. For trusted input: there are no limits.
 
     Raises `QueryError` for an array that is not (H, W, 3) uint8, and Pillow's errors for a file it cannot read.
     """
@@ -45,10 +119,10 @@ def upright_pixels(image: str | Path | Image.Image | Pixels) -> Pixels:
 
 
 def annotated_pixels(path: Path, listed: ImageSize | None) -> Pixels:
-    """(H, W, 3) uint8 RGB in the frame of a picture's annotations; listed: the (width, height) that they say it has.
+    """(H, W, 3) uint8 RGB in the frame of the image's annotations; listed: the (width, height) that they state.
 
-    Upright, unless only the picture as it is stored has the listed size: then the annotations were made on that.
-    Raises `PictureError`: no such file, one that cannot be read, or one of another size.
+    Upright, unless only the image as stored has the listed size: then it was annotated as stored.
+    Raises `AnnotatedImageError`: no such file, one that cannot be read, or one of another size.
     """
     try:
         with Image.open(path) as opened:
@@ -57,14 +131,14 @@ def annotated_pixels(path: Path, listed: ImageSize | None) -> Pixels:
                 return upright
             stored = rgb_pixels(opened)
     except FileNotFoundError as error:
-        raise PictureError(f"there is no picture {path}") from error
+        raise AnnotatedImageError(f"there is no image {path}") from error
     except UnidentifiedImageError as error:
-        raise PictureError(f"{path} is not a picture") from error
-    except IMAGE_DECODE_ERRORS as error:
-        raise PictureError(f"the picture {path} cannot be read: {str(error).strip().rstrip('.')}") from error
+        raise AnnotatedImageError(f"{path} is not an image") from error
+    except _DECODE_ERRORS as error:
+        raise AnnotatedImageError(f"the image {path} cannot be read: {str(error).strip().rstrip('.')}") from error
     if listed == _size(stored):
         return stored
-    raise PictureError("{} is {} x {} pixels, but listed as {} x {}".format(path, *_size(upright), *listed))
+    raise AnnotatedImageError("{} is {} x {} pixels, but listed as {} x {}".format(path, *_size(upright), *listed))
 
 
 def _size(pixels: Pixels) -> ImageSize:
@@ -72,10 +146,9 @@ def _size(pixels: Pixels) -> ImageSize:
 
 
 def rgb_pixels(image: Image.Image) -> Pixels:
-    """Any mode that Pillow's readers give -> (H, W, 3) uint8; what is transparent lies on white."""
+    """(H, W, 3) uint8 RGB from any mode that Pillow's readers give; transparency is composited over white."""
     if image.mode.startswith("I"):
-        # 16-bit grey. Pillow's own conversion clips at 255; the high byte is what its 16-bit colour reader
-        # keeps.
+        # 16-bit grey. Pillow's own conversion clips at 255; the high byte is what its 16-bit colour reader keeps.
         grey = (np.asarray(image).clip(0, 65_535) >> 8).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.has_transparency_data:

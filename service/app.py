@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from dynrefer.model.errors import QueryError
+from dynrefer.model.errors import ImageError, QueryError
 from dynrefer.service.api import openapi
 from dynrefer.service.api.problems import answer_problem
 from dynrefer.service.api.routes import describe, operations
@@ -63,6 +63,7 @@ def create_app(
         exception_handlers={
             ServiceError: answer_problem,
             QueryError: answer_problem,
+            ImageError: answer_problem,
             HTTPException: answer_problem,
         },
     )

@@ -230,7 +230,7 @@ def _read_tasks(names: list[str] | None) -> "tuple[Task, ...] | None":
 
 def _read_image(path: Path) -> "NDArray[np.uint8]":
     """The upright image, read as the service reads it: same formats, same refusals."""
-    from dynrefer.service.errors import ServiceError
+    from dynrefer.model.errors import ImageError
     from dynrefer.service.inputs import decoding as images
 
     try:
@@ -240,8 +240,8 @@ def _read_image(path: Path) -> "NDArray[np.uint8]":
     images.forbid_bombs()
     try:
         return images.decode(data, Settings.model_fields["max_image_pixels"].default)
-    except ServiceError as error:
-        fail(f"{path}: {error.detail}")
+    except ImageError as error:
+        fail(f"{path}: {error}")
 
 
 def _refuse_unwritable(path: Path) -> None:

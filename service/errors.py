@@ -3,16 +3,15 @@
     ServiceError
     ├── InvalidRequestError     a field that cannot be honoured, with its JSON pointer      422
     ├── BodyTooLargeError       more bytes than max_body_bytes                              413
-    ├── ImageTooLargeError      more pixels than max_image_pixels                           413
-    ├── UnsupportedMediaError   content type, content encoding or image format              415
+    ├── UnsupportedMediaError   content type or content encoding                            415
     ├── UnauthorizedError       no key, or one that is not known                            401
     ├── QueueFullError          no room for the whole request                               429
     ├── UnavailableError        not ready, draining, or the device is lost                  503
     ├── DeadlineError           the request's deadline passed                               504
     └── RegionFailedError       the model failed on this region                             500
 
-`dynrefer.model.errors.QueryError` is a 422 as well. Every message is one sentence of ours: no trace, path or
-library's text.
+`QueryError` and `ImageError` of `dynrefer.model.errors` are in the same table. Every message is one sentence of ours:
+no trace, path or library's text.
 """
 
 import math
@@ -53,12 +52,8 @@ class BodyTooLargeError(ServiceError):
     """The body has more bytes than the settings allow."""
 
 
-class ImageTooLargeError(ServiceError):
-    """The image has more pixels than the settings allow."""
-
-
 class UnsupportedMediaError(ServiceError):
-    """A content type, content encoding or image format that is not accepted."""
+    """A content type or content encoding that is not accepted."""
 
 
 class UnauthorizedError(ServiceError):

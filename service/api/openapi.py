@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that FastAPI cannot derive: two request forms, and problem documents."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: the two request forms and the problem documents."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,11 +7,12 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from dynrefer.service.api.problems import PROBLEM_JSON, TABLE, Problem, problem_type
+from dynrefer.service.api.problems import PROBLEM_JSON, TABLE, Problem, problem_document
 from dynrefer.service.api.schemas import DescribeFields, DescribeRequest
 from dynrefer.service.errors import (
     BodyTooLargeError,
     DeadlineError,
+    FieldError,
     InvalidRequestError,
     QueueFullError,
     RegionFailedError,
@@ -20,29 +21,25 @@ from dynrefer.service.errors import (
     UnsupportedMediaError,
 )
 from dynrefer.service.server.auth import OPEN_PATHS
+from dynrefer.service.server.request_log import REQUEST_ID
 
-# The version of the contract, not of the package.
+# The version of the HTTP contract, not of the package.
 API_VERSION = "1.0.0"
 TITLE = "DynRefer"
 DESCRIPTION = (
     "Describes image regions: post an image and boxes, get captions, tags, attributes and categories with "
-    "scores and with the nested views that were looked at. Every error is a problem document (RFC 9457)."
+    "scores and with the nested views that the model looked at. Every error is a problem document (RFC 9457)."
 )
 _REFERENCES = "#/components/schemas/{model}"
 
 
 def _problem(kind: type[Exception], description: str, *headers: str) -> dict[str, Any]:
-    meaning = TABLE[kind]
-    example = {
-        "type": problem_type(meaning.slug),
-        "title": meaning.title,
-        "status": meaning.status,
-        "detail": description + ".",
-        "instance": "urn:request:req_9f1c2ab04de84f6b",
-    }
-    if meaning.status == 422:
-        flaw = {"pointer": "/regions/0/box", "detail": "The box lies wholly outside the image."}
-        example |= {"detail": flaw["detail"], "errors": [flaw]}
+    problem = TABLE[kind]
+    detail, field_errors = description + ".", []
+    if problem.status == 422:
+        detail = "The box lies wholly outside the image."
+        field_errors = [FieldError("/regions/0/box", detail)]
+    example = problem_document(problem, detail, "req_9f1c2ab04de84f6b", field_errors)
     schema = {"$ref": _REFERENCES.format(model="Problem")}
     entry: dict[str, Any] = {
         "description": description,
@@ -64,13 +61,13 @@ PROBLEMS: Mapping[int, dict[str, Any]] = {
     504: _problem(DeadlineError, "The deadline passed"),
 }
 
-# What FastAPI cannot see in the route's signature: its headers and its two forms of body.
+# What the route's signature does not show: its headers and its two forms of body.
 DESCRIBE_EXTRA: dict[str, Any] = {
     "parameters": [
         {
             "name": "X-Request-Id",
             "in": "header",
-            "description": "taken over as the answer's id if it is 1 to 64 letters, digits, dots, - or _",
+            "description": f"used as the answer's id if it matches `{REQUEST_ID.pattern}`; otherwise one is made",
             "schema": {"type": "string"},
         },
         {
@@ -102,14 +99,14 @@ DESCRIBE_EXTRA: dict[str, Any] = {
 
 
 def pick(problems: Mapping[int, dict[str, Any]], *statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The problem answers that a route may give."""
+    """The problem responses that a route may give."""
     return {status: problems[status] for status in statuses}
 
 
 def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
-    """The whole document; the schemas that only our own parsing uses are added to FastAPI's.
+    """The whole document: FastAPI's, and the schemas that only `inputs/parsing.py` uses.
 
-    with_keys: whether every route but the probes wants a key.
+    with_keys: whether every route but the probes requires a key.
     """
     found = get_openapi(title=TITLE, version=API_VERSION, description=DESCRIPTION, routes=app.routes)
     _, extra = models_json_schema(

@@ -1,6 +1,6 @@
-"""The ONE table from error to HTTP, and problem documents (RFC 9457) made from it.
+"""The ONE table from error to HTTP, and the problem documents (RFC 9457) made from it.
 
-A message is one sentence of ours: no trace, path or library's text.
+A client reads one sentence of ours: no traceback, no path, no text of a library.
 """
 
 from collections.abc import Sequence
@@ -12,12 +12,17 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from dynrefer.model.errors import ModelError, QueryError
+from dynrefer.model.errors import (
+    DamagedImageError,
+    ImageTooLargeError,
+    ModelError,
+    QueryError,
+    UnsupportedImageError,
+)
 from dynrefer.service.errors import (
     BodyTooLargeError,
     DeadlineError,
     FieldError,
-    ImageTooLargeError,
     InvalidRequestError,
     QueueFullError,
     RegionFailedError,
@@ -33,19 +38,21 @@ PROBLEM_JSON = "application/problem+json"
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """How one kind of error is told over HTTP. slug: the last part of the problem's type."""
+    """How one kind of error is reported over HTTP. slug: the last part of the problem's type."""
 
     status: int
     slug: str
     title: str
 
 
-# The one table. An error is looked up by its class, then by its bases.
+# An error is looked up by its class, then by its bases.
 TABLE: dict[type[Exception], ProblemType] = {
     InvalidRequestError: ProblemType(422, "invalid-request", "The request is not valid"),
     QueryError: ProblemType(422, "invalid-request", "The request is not valid"),
+    DamagedImageError: ProblemType(422, "invalid-request", "The request is not valid"),
     BodyTooLargeError: ProblemType(413, "body-too-large", "The request body is too large"),
     ImageTooLargeError: ProblemType(413, "image-too-large", "The image has too many pixels"),
+    UnsupportedImageError: ProblemType(415, "unsupported-media", "The media type is not supported"),
     UnsupportedMediaError: ProblemType(415, "unsupported-media", "The media type is not supported"),
     UnauthorizedError: ProblemType(401, "unauthorized", "A valid key is required"),
     QueueFullError: ProblemType(429, "queue-full", "The service is at its limit"),
@@ -55,10 +62,12 @@ TABLE: dict[type[Exception], ProblemType] = {
     ModelError: ProblemType(500, "internal", "The service failed"),
     Exception: ProblemType(500, "internal", "The service failed"),
 }
+# The model's errors whose message is meant for clients.
+_ABOUT_THE_REQUEST = (QueryError, ImageTooLargeError, UnsupportedImageError, DamagedImageError)
 
 
 class FlawItem(BaseModel):
-    """One thing wrong with the request."""  # its name stands in the OpenAPI document
+    """One thing wrong with the request."""  # the class's name is part of the OpenAPI document
 
     pointer: str = Field(description="JSON pointer (RFC 6901) into the request; empty for the whole document")
     detail: str
@@ -76,35 +85,53 @@ class Problem(BaseModel):
 
 
 def problem_type_of(error: Exception) -> ProblemType:
-    """The table's row for an error: its own class first, then its bases."""
+    """The table's row for an error."""
     return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
 
 
 def problem_response(error: Exception, request_id: str) -> JSONResponse:
-    """The problem document of any error. What is not ours tells the client nothing but its request id."""
+    """The problem document of any error. Of an unforeseen one the client learns nothing but its request id."""
     if isinstance(error, HTTPException):
         return _routing_problem(error, request_id)
-    meaning = problem_type_of(error)
     detail = "Something went wrong on our side; the log has this request's id."
-    flaws: Sequence[FieldError] = ()
+    field_errors: Sequence[FieldError] = ()
     headers: dict[str, str] = {}
     if isinstance(error, ServiceError):
-        detail, flaws, headers = error.detail, error.flaws, dict(error.headers)
-    elif isinstance(error, QueryError):
+        detail, field_errors, headers = error.detail, error.flaws, dict(error.headers)
+    elif isinstance(error, _ABOUT_THE_REQUEST):
         detail = str(error)
-        flaws = [FieldError(query_pointer(error), detail)]
+        pointer = model_error_pointer(error)
+        field_errors = () if pointer is None else [FieldError(pointer, detail)]
     if isinstance(error, RetryLaterError):
         headers["Retry-After"] = str(error.retry_after_s)
-    return _document(meaning, detail, flaws, request_id, headers)
+    return _response(problem_type_of(error), detail, field_errors, request_id, headers)
 
 
-def problem_type(slug: str) -> str:
-    """The stable name of a kind of problem."""
-    return f"urn:problem-type:dynrefer:{slug}"
+def problem_document(
+    problem: ProblemType, detail: str, request_id: str, field_errors: Sequence[FieldError] = ()
+) -> dict[str, object]:
+    """The members of `Problem`; `errors` only where there are any."""
+    document: dict[str, object] = {
+        "type": f"urn:problem-type:dynrefer:{problem.slug}",
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        "instance": f"urn:request:{request_id}",
+    }
+    if field_errors:
+        document["errors"] = [{"pointer": each.pointer, "detail": each.detail} for each in field_errors]
+    return document
 
 
-def query_pointer(error: QueryError) -> str:
-    """Where in the request a query error lies: a box belongs to its region, all else to the whole request."""
+def model_error_pointer(error: ModelError) -> str | None:
+    """Where in the request an error of the model's lies: a box belongs to its region, other fields to the request.
+
+    None where the status alone says it: an image that is too large or of another format.
+    """
+    if isinstance(error, DamagedImageError):
+        return "/image"
+    if not isinstance(error, QueryError):
+        return None
     if error.field == "box" and error.index is not None:
         return f"/regions/{error.index}/box"
     return f"/{error.field}" if error.field else ""
@@ -114,26 +141,18 @@ def _routing_problem(error: HTTPException, request_id: str) -> JSONResponse:
     """404, 405 and whatever else the framework itself refuses."""
     phrase = HTTPStatus(error.status_code).phrase
     details = {404: "There is nothing at this path.", 405: "This path does not take this method."}
-    meaning = ProblemType(error.status_code, phrase.lower().replace(" ", "-"), phrase)
+    problem = ProblemType(error.status_code, phrase.lower().replace(" ", "-"), phrase)
     detail = details.get(error.status_code, phrase + ".")
-    return _document(meaning, detail, (), request_id, dict(error.headers or {}))
+    return _response(problem, detail, (), request_id, dict(error.headers or {}))
 
 
-def _document(
-    meaning: ProblemType, detail: str, flaws: Sequence[FieldError], request_id: str, headers: dict[str, str]
+def _response(
+    problem: ProblemType, detail: str, field_errors: Sequence[FieldError], request_id: str, headers: dict[str, str]
 ) -> JSONResponse:
-    body: dict[str, object] = {
-        "type": problem_type(meaning.slug),
-        "title": meaning.title,
-        "status": meaning.status,
-        "detail": detail,
-        "instance": f"urn:request:{request_id}",
-    }
-    if flaws:
-        body["errors"] = [{"pointer": flaw.pointer, "detail": flaw.detail} for flaw in flaws]
-    return JSONResponse(body, meaning.status, headers, media_type=PROBLEM_JSON)
+    document = problem_document(problem, detail, request_id, field_errors)
+    return JSONResponse(document, problem.status, headers, media_type=PROBLEM_JSON)
 
 
 async def answer_problem(request: Request, error: Exception) -> JSONResponse:
-    """Exception handler for everything in the table and for the framework's own refusals."""
+    """Exception handler of everything in the table and of the framework's own refusals."""
     return problem_response(error, request.state.request_id)

@@ -1,24 +1,24 @@
-"""HTTP/1.1 connections, stricter than uvicorn's own: headers must come in time, and what cannot be parsed gets a
-problem document like every other mistake."""
+"""HTTP/1.1 connections, stricter than uvicorn's own: headers must arrive in time, and what cannot be parsed gets a
+problem document like every other error."""
 
 import asyncio
 import json
-import secrets
 from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import STATUS_PHRASES, H11Protocol
 
-from dynrefer.service.api.problems import PROBLEM_JSON, TABLE, ProblemType, problem_type
+from dynrefer.service.api.problems import PROBLEM_JSON, TABLE, ProblemType, problem_document
 from dynrefer.service.errors import UnavailableError
+from dynrefer.service.server.request_log import new_request_id
 
 BAD_REQUEST = ProblemType(400, "bad-request", "The bytes are no HTTP request")
 TIMED_OUT = ProblemType(408, "request-timeout", "The request's headers did not come in time")
-ENDING = TABLE[UnavailableError]
+SHUTTING_DOWN = TABLE[UnavailableError]
 
 
 class GuardedProtocol(H11Protocol):
-    """A connection. header_timeout_s: from its opening, or the first byte of a later request, to the last header."""
+    """A connection. header_timeout_s: from its opening, or a later request's first byte, to the end of the headers."""
 
     header_timeout_s: float  # set by `protocol_class`
 
@@ -28,16 +28,16 @@ class GuardedProtocol(H11Protocol):
 
     @property
     def response_pending(self) -> bool:
-        """Whether a request's headers are in and its answer is still owed."""
+        """Whether a request's headers have arrived and its response is not complete."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Opened: its first request is awaited from now on."""
+        """Opened: the time for its first request's headers begins."""
         super().connection_made(transport)
         self._await_headers()
 
     def data_received(self, data: bytes) -> None:
-        """A later byte does not push the limit out: that is how a slow client would live for ever."""
+        """A later byte does not extend the limit: otherwise a slow client could hold a connection without end."""
         if self._header_timer is None and not self.response_pending:
             self._await_headers()
         super().data_received(data)
@@ -50,20 +50,20 @@ class GuardedProtocol(H11Protocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        """An idle connection is closed by the keep-alive limit; one that has begun to ask again, by ours."""
+        """An idle connection is closed by the keep-alive limit; one on which the next request has begun, by ours."""
         self._stop_waiting()
         super().on_response_complete()
         if not self.response_pending and self.conn.trailing_data[0]:
             self._await_headers()
 
     def send_400_response(self, msg: str) -> None:
-        """What h11 cannot parse."""
+        """Called for what h11 cannot parse."""
         self._refuse(BAD_REQUEST)
 
     def shutdown(self) -> None:
-        """The process is about to end. Who has not sent a whole request by then is answered 503."""
+        """The process is about to end. A client that has not sent its whole headers by then gets a 503."""
         if self._header_timer is not None and not self.transport.is_closing():
-            self._refuse(ENDING)
+            self._refuse(SHUTTING_DOWN)
         else:
             super().shutdown()
 
@@ -79,20 +79,13 @@ class GuardedProtocol(H11Protocol):
         if not self.response_pending and not self.transport.is_closing():
             self._refuse(TIMED_OUT)
 
-    def _refuse(self, meaning: ProblemType) -> None:
-        """Answer without the application, which never saw a request, and close."""
+    def _refuse(self, problem: ProblemType) -> None:
+        """Respond without the application, which never saw a request, and close."""
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-            self.transport.close()  # an answer was begun: nothing may be said in the middle of it
+            self.transport.close()  # a response has begun: nothing may be written into it
             return
-        request_id = f"req_{secrets.token_hex(8)}"
-        problem = {
-            "type": problem_type(meaning.slug),
-            "title": meaning.title,
-            "status": meaning.status,
-            "detail": meaning.title + ".",
-            "instance": f"urn:request:{request_id}",
-        }
-        body = json.dumps(problem).encode("ascii")
+        request_id = new_request_id()
+        body = json.dumps(problem_document(problem, problem.title + ".", request_id)).encode("ascii")
         headers = [
             (b"content-type", PROBLEM_JSON.encode("ascii")),
             (b"content-length", str(len(body)).encode("ascii")),
@@ -100,9 +93,9 @@ class GuardedProtocol(H11Protocol):
             (b"server-timing", b"total;dur=0.000"),
             (b"connection", b"close"),
         ]
-        if meaning is ENDING:
+        if problem is SHUTTING_DOWN:
             headers.append((b"retry-after", b"1"))
-        status, reason = meaning.status, STATUS_PHRASES[meaning.status]
+        status, reason = problem.status, STATUS_PHRASES[problem.status]
         for event in (
             h11.Response(status_code=status, headers=headers, reason=reason),
             h11.Data(data=body),
@@ -113,5 +106,5 @@ class GuardedProtocol(H11Protocol):
 
 
 def protocol_class(header_timeout_s: float) -> type[GuardedProtocol]:
-    """The protocol class that uvicorn is to use."""
+    """The connection class for uvicorn, with its limit: uvicorn makes the instances."""
     return type("Protocol", (GuardedProtocol,), {"header_timeout_s": header_timeout_s})

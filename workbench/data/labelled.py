@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from dynrefer.model.errors import PictureError
+from dynrefer.model.errors import AnnotatedImageError
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.images import annotated_pixels
 from dynrefer.model.types import Corners, Task
@@ -171,5 +171,5 @@ def with_categories(data: LabelledData) -> LabelledData:
 def _read_pixels(path: Path, listed: ImageSize | None) -> NDArray[np.uint8]:
     try:
         return annotated_pixels(path, listed)
-    except PictureError as error:
+    except AnnotatedImageError as error:
         raise DataError(f"{error}.") from error

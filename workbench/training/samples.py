@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dynrefer.model.crops import ViewBatch, cut_views
-from dynrefer.model.errors import PictureError, QueryError
+from dynrefer.model.errors import AnnotatedImageError, QueryError
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import Pixels, annotated_pixels
 from dynrefer.model.networks.dynrefer.language import IGNORED
@@ -163,7 +163,7 @@ def read_picture(region: Region) -> Pixels:
     """(H, W, 3) uint8 in the frame of the annotations. Raises `SampleError` where `annotated_pixels` fails."""
     try:
         return annotated_pixels(Path(region.picture), region.listed_size)
-    except PictureError as error:
+    except AnnotatedImageError as error:
         raise SampleError(str(error)) from error
 
 

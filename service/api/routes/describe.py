@@ -51,8 +51,8 @@ async def describe(
 
     The image comes in Base64 inside a JSON object, or as the file part `image` of a multipart form whose part
     `request` is the same object without `image`. What the task does not ask for is absent from the answer.
-    The header `X-Request-Timeout` (seconds) may shorten the deadline; `X-Request-Id` is taken over if it is
-    sane.
+    The header `X-Request-Timeout` (seconds) may shorten the deadline; `X-Request-Id` is the answer's id if it
+    matches `[A-Za-z0-9._-]{1,64}`.
     """
     # Both before the body is read: what will be refused anyway need not be uploaded.
     check_headers(request.headers.get("content-type", ""), request.headers.get("content-encoding", ""))

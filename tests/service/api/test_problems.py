@@ -5,7 +5,15 @@ import json
 import pytest
 from starlette.exceptions import HTTPException
 
-from dynrefer.model import BoxError, ConfigError, ViewsError
+from dynrefer.model import (
+    BoxError,
+    ConfigError,
+    DamagedImageError,
+    ImageTooLargeError,
+    UnsupportedImageError,
+    ViewsError,
+)
+from dynrefer.model.errors import AnnotatedImageError
 from dynrefer.service import errors
 from dynrefer.service.api.problems import TABLE, problem_response
 from dynrefer.service.errors import InvalidRequestError, QueueFullError, ServiceError
@@ -28,6 +36,7 @@ def test_every_error_has_its_own_row() -> None:
         (BoxError("The box is empty."), 422, "/regions/3/box"),
         (ViewsError("Three views."), 422, "/views"),
         (InvalidRequestError.at("/task", "No."), 422, "/task"),
+        (DamagedImageError("The image is damaged."), 422, "/image"),
     ],
 )
 def test_pointers(error: Exception, status: int, pointer: str) -> None:
@@ -37,7 +46,24 @@ def test_pointers(error: Exception, status: int, pointer: str) -> None:
     assert [flaw["pointer"] for flaw in json.loads(bytes(response.body))["errors"]] == [pointer]
 
 
-@pytest.mark.parametrize("error", [KeyError("/etc/passwd"), ConfigError("/etc/passwd"), MemoryError("/etc")])
+@pytest.mark.parametrize(
+    ("error", "status", "slug"),
+    [
+        (ImageTooLargeError("The image has 9 x 9 pixels."), 413, "image-too-large"),
+        (UnsupportedImageError("The image is a text."), 415, "unsupported-media"),
+    ],
+)
+def test_images_that_are_refused_by_their_status_alone(error: Exception, status: int, slug: str) -> None:
+    response = problem_response(error, "req_1")
+    problem = json.loads(bytes(response.body))
+    assert (response.status_code, problem["detail"]) == (status, str(error))
+    assert problem["type"] == f"urn:problem-type:dynrefer:{slug}" and "errors" not in problem
+
+
+@pytest.mark.parametrize(
+    "error",
+    [KeyError("/etc/passwd"), ConfigError("/etc/passwd"), MemoryError("/etc"), AnnotatedImageError("no image /etc")],
+)
 def test_what_is_not_for_clients_is_not_told(error: Exception) -> None:
     response = problem_response(error, "req_1")
     assert response.status_code == 500 and b"/etc" not in response.body
