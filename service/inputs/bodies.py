@@ -1,4 +1,4 @@
-"""Reading request bodies: each within its own limit, and all that are held at a time within another."""
+"""Reading request bodies: each is limited, and so is the memory of all that are held at a time."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -10,9 +10,9 @@ from dynrefer.service.errors import BodyTooLargeError, QueueFullError
 
 
 class Buffer:
-    """The bytes of bodies that the process may hold at a time. Touched by the event loop alone.
+    """The bytes of bodies that the process may hold at a time. Used by the event loop's thread alone.
 
-    on_full: called for each request that finds no room.
+    on_full: called for each request that does not fit.
     """
 
     def __init__(self, max_bytes: int, on_full: Callable[[], None] = lambda: None) -> None:
@@ -21,7 +21,7 @@ class Buffer:
         self.held_bytes = 0
 
     def lease(self) -> "Lease":
-        """A part of the buffer for one request; a context manager that gives it back."""
+        """One request's share of the buffer; a context manager that gives it back."""
         return Lease(self)
 
 
@@ -33,7 +33,7 @@ class Lease:
         self._bytes = 0
 
     def add(self, length: int) -> None:
-        """Raises QueueFullError where the buffer has no room for so many bytes more."""
+        """Take so many bytes more. Raises QueueFullError where the buffer has no room for them."""
         if self._buffer.held_bytes + length > self._buffer.max_bytes:
             self._buffer.on_full()
             raise QueueFullError("The service is receiving as many bytes as it can hold; try again later.")
@@ -50,15 +50,15 @@ class Lease:
 
 
 async def read_body(request: Request, max_bytes: int, lease: Lease) -> bytes:
-    """The whole body. Raises BodyTooLargeError as soon as it is known to be too large, and QueueFullError."""
-    refusal = BodyTooLargeError(f"The body is larger than {max_bytes} bytes.")
+    """The whole body. Raises BodyTooLargeError as soon as it is known to be too large, or QueueFullError."""
+    too_large = BodyTooLargeError(f"The body is larger than {max_bytes} bytes.")
     declared = request.headers.get("content-length", "")
     if declared.isascii() and declared.isdigit() and int(declared[:20]) > max_bytes:
-        raise refusal
+        raise too_large
     body = bytearray()
     async for chunk in request.stream():
         lease.add(len(chunk))
         body += chunk
         if len(body) > max_bytes:
-            raise refusal
+            raise too_large
     return bytes(body)

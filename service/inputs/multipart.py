@@ -1,6 +1,6 @@
 """A multipart form's bytes -> the parts `image` and `request`.
 
-The body is in memory already, within max_body_bytes, so nothing is spooled to disk: the service runs on a
+The body is in memory already, within max_body_bytes, so that nothing is spooled to disk: the service runs on a
 read-only file system.
 """
 
@@ -13,7 +13,7 @@ PARTS = ("image", "request")
 
 
 class _Collector:
-    """Gathers the parts as the parser meets them."""
+    """The parser's callbacks: collects the parts."""
 
     def __init__(self) -> None:
         self.parts: dict[str, bytearray] = {}
@@ -44,7 +44,7 @@ class _Collector:
         if name not in PARTS:
             raise InvalidRequestError.at("", "A multipart form has the parts 'image' and 'request' and no others.")
         if name in self.parts:
-            raise InvalidRequestError.at(_pointer(name), f"The part '{name}' stands twice in the form.")
+            raise InvalidRequestError.at(_pointer(name), f"The form has the part '{name}' twice.")
         self._current = self.parts[name] = bytearray()
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -55,11 +55,11 @@ class _Collector:
 
 
 def split_form(body: bytes, content_type: str) -> tuple[bytes, bytes]:
-    """(image, request) of a form. Raises InvalidRequestError for a form that is broken or lacks a part."""
+    """The form's (image, request). Raises InvalidRequestError for a form that is malformed or lacks a part."""
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary")
     if not boundary:
-        raise InvalidRequestError.at("", "The Content-Type of a multipart form must name its boundary.")
+        raise InvalidRequestError.at("", "The Content-Type of a multipart form must state its boundary.")
     collector = _Collector()
     try:
         parser = MultipartParser(
@@ -87,5 +87,5 @@ def split_form(body: bytes, content_type: str) -> tuple[bytes, bytes]:
 
 
 def _pointer(part: str) -> str:
-    """Pointers lead into the request document, in which only the image has a place of its own."""
+    """JSON pointers lead into the request document, in which only the image has a place of its own."""
     return "/image" if part == "image" else ""

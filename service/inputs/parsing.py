@@ -1,8 +1,7 @@
-"""A request's bytes -> the contract's records. Strict where JSON parsers are lenient; every refusal names
-its field.
+"""A request's bytes -> validated records. Strict where JSON parsers are lenient; every error points at its field.
 
-Two forms with one meaning: a JSON object that carries the image in Base64, and a multipart form with the
-parts `image` and `request`. Size limits are checked before anything is parsed.
+There are two forms with one meaning: a JSON object that carries the image in Base64 or its URL, and a multipart form
+with the parts `image` and `request`. Limits on sizes are checked before anything is parsed.
 """
 
 import binascii
@@ -26,7 +25,7 @@ Fields = TypeVar("Fields", bound=DescribeFields)
 MAX_FIELD_ERRORS = 20
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
-# Pydantic's kinds of complaint, in our words.
+# Pydantic's error types, in our words.
 SENTENCES = {
     "missing": "This field is required.",
     "list_type": "A list is expected.",
@@ -44,7 +43,7 @@ SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """A parsed request. image: the file's bytes, not yet looked at; empty where `url` tells where they are."""
+    """A parsed request. image: the file's bytes, not decoded yet; empty where `url` is given instead."""
 
     fields: DescribeFields
     image: bytes
@@ -52,7 +51,7 @@ class ParsedRequest:
 
 
 def check_headers(content_type: str, content_encoding: str) -> None:
-    """Refuse what could not be read anyway, before the body is. Raises UnsupportedMediaError."""
+    """Reject, before the body is read, what could not be parsed. Raises UnsupportedMediaError."""
     if content_encoding.strip().lower() not in ("", "identity"):
         raise UnsupportedMediaError("A compressed body is not accepted; send it without Content-Encoding.")
     if media_type(content_type) not in ("application/json", "multipart/form-data"):
@@ -65,7 +64,7 @@ def media_type(content_type: str) -> str:
 
 
 def read_request(body: bytes, content_type: str, settings: Settings) -> ParsedRequest:
-    """Either form -> ParsedRequest. CPU work. Raises InvalidRequestError with the pointers of every flaw."""
+    """Either form -> ParsedRequest. CPU work. Raises InvalidRequestError with a pointer for every error."""
     if media_type(content_type) == "multipart/form-data":
         url = None
         image, text = split_form(body, content_type)
@@ -76,7 +75,7 @@ def read_request(body: bytes, content_type: str, settings: Settings) -> ParsedRe
     else:
         document = parse_json(body, settings.max_json_values)
         if not settings.image_url_hosts:
-            _refuse_image_url(document)
+            _reject_image_url(document)
         request = _validate(DescribeRequest, document)
         fields, image, url = request, *_image_of(request.image)
     _check_limits(fields, settings)
@@ -84,9 +83,10 @@ def read_request(body: bytes, content_type: str, settings: Settings) -> ParsedRe
 
 
 def parse_json(body: bytes, max_values: int) -> Any:
-    """Strict JSON: UTF-8, no key twice, no lone surrogate, bounded depth and number of values.
+    """Strict JSON: UTF-8, no duplicate keys, no lone surrogates, limited depth and number of values.
 
-    NaN, Infinity and 1e400 pass as floats here: the schema refuses them where they stand, with their pointer.
+    NaN, Infinity and 1e400 are accepted as floats here: the schema rejects them, with a pointer to where they are.
+    Raises InvalidRequestError.
     """
     if body.count(b",") + body.count(b"[") + body.count(b"{") > max_values:
         raise InvalidRequestError.at("", f"The JSON holds more than {max_values} values.")
@@ -108,19 +108,19 @@ def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) < len(pairs):
         seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidRequestError.at("", f"The key '{_printable(twice)}' stands twice in one object.")
+        duplicate = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise InvalidRequestError.at("", f"The key '{_printable(duplicate)}' occurs twice in one object.")
     return members
 
 
-def _refuse_image_url(document: Any) -> None:
+def _reject_image_url(document: Any) -> None:
     image = document.get("image") if isinstance(document, dict) else None
     if isinstance(image, dict) and "url" in image:
         raise InvalidRequestError.at("/image/url", "This server does not support 'url'; send 'base64'.")
 
 
 def _image_of(image: ImageIn) -> tuple[bytes, str | None]:
-    """(bytes, None) or (nothing, URL)."""
+    """(bytes, None) or (b"", URL)."""
     if image.base64 is not None and image.url is not None:
         raise InvalidRequestError.at("/image", "Give either 'base64' or 'url', not both.")
     if image.base64 is not None:
@@ -142,16 +142,16 @@ def _validate(schema: type[Fields], document: Any) -> Fields:
     try:
         return schema.model_validate(document)
     except ValidationError as error:
-        _refuse([_flaw(each) for each in error.errors(include_url=False)[:MAX_FIELD_ERRORS]])
+        _reject([_field_error(each) for each in error.errors(include_url=False)[:MAX_FIELD_ERRORS]])
 
 
-def _refuse(flaws: Sequence[FieldError]) -> NoReturn:
-    """All flaws at once; the summary is the flaw where there is one."""
-    summary = flaws[0].detail if len(flaws) == 1 else f"The request has {len(flaws)} flaws."
-    raise InvalidRequestError(summary, flaws)
+def _reject(errors: Sequence[FieldError]) -> NoReturn:
+    """All errors at once; a single one is the summary too."""
+    summary = errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors."
+    raise InvalidRequestError(summary, errors)
 
 
-def _flaw(error: ErrorDetails) -> FieldError:
+def _field_error(error: ErrorDetails) -> FieldError:
     location = error["loc"]
     pointer = "".join(f"/{_escaped(part)}" for part in location)
     kind = error["type"]
@@ -165,7 +165,7 @@ def _flaw(error: ErrorDetails) -> FieldError:
 
 
 def _unknown_field(location: Sequence[int | str]) -> str:
-    """Names the field and the nearest one that exists at that place."""
+    """Names the field and, if one is similar, a field that exists at that place."""
     places: Mapping[str, type] = {"regions": RegionIn, "image": ImageIn, "thresholds": Thresholds}
     schema = places.get(str(location[0]), DescribeRequest) if len(location) > 1 else DescribeRequest
     name = str(location[-1])
@@ -175,42 +175,42 @@ def _unknown_field(location: Sequence[int | str]) -> str:
 
 
 def _check_limits(fields: DescribeFields, settings: Settings) -> None:
-    """The limits that the settings choose, and ids that collide."""
-    flaws = []
+    """The limits that the settings choose, and duplicate ids."""
+    errors = []
     if len(fields.regions) > settings.max_regions:
         detail = f"{len(fields.regions)} regions were given; at most {settings.max_regions} are accepted."
         raise InvalidRequestError.at("/regions", detail)
     if fields.top_k > settings.max_top_k:
-        flaws.append(FieldError("/top_k", f"top_k is at most {settings.max_top_k}."))
+        errors.append(FieldError("/top_k", f"top_k is at most {settings.max_top_k}."))
     controls = fields.controls or []
     if len(controls) > settings.max_controls:
-        flaws.append(FieldError("/controls", f"At most {settings.max_controls} control words are accepted."))
+        errors.append(FieldError("/controls", f"At most {settings.max_controls} control words are accepted."))
     for index, word in enumerate(controls[: settings.max_controls]):
         if len(word) > settings.max_control_chars or not word.strip():
             detail = f"A control word has 1 to {settings.max_control_chars} characters, not only spaces."
-            flaws.append(FieldError(f"/controls/{index}", detail))
-    flaws.extend(_check_ids(fields.regions, settings.max_id_chars))
-    if flaws:
-        _refuse(flaws[:MAX_FIELD_ERRORS])
+            errors.append(FieldError(f"/controls/{index}", detail))
+    errors.extend(_check_ids(fields.regions, settings.max_id_chars))
+    if errors:
+        _reject(errors[:MAX_FIELD_ERRORS])
 
 
 def _check_ids(regions: Sequence[RegionIn], max_chars: int) -> list[FieldError]:
-    """A missing id is the region's index and may collide with a given one; the later region is at fault."""
-    flaws, seen = [], set()
+    """A missing id is the region's index and may equal a given one; the error is the later region's."""
+    errors, seen = [], set()
     for index, region in enumerate(regions):
         name = region_id(region, index)
         if len(name) > max_chars:
-            flaws.append(FieldError(f"/regions/{index}/id", f"An id has at most {max_chars} characters."))
+            errors.append(FieldError(f"/regions/{index}/id", f"An id has at most {max_chars} characters."))
         elif name in seen:
-            flaws.append(
+            errors.append(
                 FieldError(f"/regions/{index}/id", f"The id '{_printable(name)}' is taken by an earlier region.")
             )
         seen.add(name)
-    return flaws
+    return errors
 
 
 def region_id(region: RegionIn, index: int) -> str:
-    """The id that the answer carries."""
+    """The region's id in the response: the given one, else its index."""
     return str(index) if region.id is None else region.id
 
 
@@ -219,5 +219,5 @@ def _escaped(part: int | str) -> str:
 
 
 def _printable(text: str) -> str:
-    """A client's text, short and encodable, for use in our sentences."""
+    """A client's text, shortened and encodable, for use in an error message."""
     return text[:64].encode("utf-8", "replace").decode("utf-8")

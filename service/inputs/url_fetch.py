@@ -1,9 +1,9 @@
-"""Image URLs: off unless the settings name hosts; then https from these hosts alone, at addresses of the public
-internet alone.
+"""Image URLs, guarded against server-side request forgery (SSRF). Off unless the settings name hosts; then only https
+URLs of these hosts are fetched, and only from addresses on the public internet.
 
-A name is resolved once; every address that it has is checked, and the checked address is the one that is dialled, so
-that a second look-up cannot lead elsewhere. A redirect is a new URL and is checked like the first. Bytes and time are
-bounded.
+A name is resolved once; every address that it has is checked, and the connection goes to the checked address, so that
+a second look-up cannot lead elsewhere (DNS rebinding). A redirect is a new URL and is checked like the first. Bytes
+and time are limited.
 """
 
 import asyncio
@@ -20,13 +20,13 @@ from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError
 
 POINTER = "/image/url"
 MAX_REDIRECTS = 3
-MAX_FETCHES = 8  # at a time
+MAX_FETCHES = 8  # at the same time
 REDIRECTS = (301, 302, 303, 307, 308)
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 FAILURES = (
-    OSError,  # the resolver's and TLS's too
+    OSError,  # also of the resolver and of TLS
     UnicodeError,
     httpcore2.NetworkError,
     httpcore2.TimeoutException,
@@ -40,7 +40,7 @@ Dial = Callable[[str, int, float | None], Awaitable[httpcore2.AsyncNetworkStream
 
 
 class _ForbiddenError(Exception):
-    """An address that is not on the public internet."""
+    """A host with an address that is not on the public internet."""
 
 
 async def resolve(host: str, port: int) -> list[str]:
@@ -55,21 +55,21 @@ async def dial(address: str, port: int, timeout_s: float | None) -> httpcore2.As
 
 
 def is_public(text: str) -> bool:
-    """Whether an address is globally routable, also where it hides an IPv4 address inside an IPv6 one."""
+    """Whether an address is globally routable, and so is any IPv4 address that an IPv6 one embeds."""
     try:
         address = ipaddress.ip_address(text)
     except ValueError:  # with a zone: link-local
         return False
-    hidden: list[IpAddress | None] = []
+    embedded: list[IpAddress | None] = []
     if isinstance(address, ipaddress.IPv6Address):
-        hidden = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+        embedded = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
         if address in NAT64:
-            hidden.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return all(each.is_global and not each.is_multicast for each in [address, *hidden] if each is not None)
+            embedded.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return all(each.is_global and not each.is_multicast for each in [address, *embedded] if each is not None)
 
 
 class _CheckedBackend(httpcore2.AsyncNetworkBackend):
-    """Dials checked addresses only."""
+    """Connects to checked addresses only."""
 
     def __init__(self, resolve: Resolve, dial: Dial) -> None:
         self._resolve, self._dial = resolve, dial
@@ -90,7 +90,7 @@ class _CheckedBackend(httpcore2.AsyncNetworkBackend):
 
 
 class Fetcher:
-    """hosts: those that a URL may name. max_bytes, timeout_s: of one image, redirects included."""
+    """Fetches images. hosts: those that a URL may name. max_bytes, timeout_s: of one image, redirects included."""
 
     def __init__(
         self,
@@ -109,19 +109,19 @@ class Fetcher:
         self._room = asyncio.Semaphore(MAX_FETCHES)
 
     async def fetch(self, url: str) -> bytes:
-        """The bytes behind a URL. Raises InvalidRequestError at /image/url, BodyTooLargeError."""
+        """The file at a URL. Raises InvalidRequestError at /image/url, BodyTooLargeError."""
         try:
             async with asyncio.timeout(self._timeout_s), self._room:
                 return await self._follow(url)
         except TimeoutError:
-            raise _refused(f"The image could not be fetched within {self._timeout_s:g} seconds.") from None
+            raise _rejected(f"The image could not be fetched within {self._timeout_s:g} seconds.") from None
         except _ForbiddenError:
-            raise _refused("The host has an address that is not on the public internet.") from None
+            raise _rejected("The host has an address that is not on the public internet.") from None
         except FAILURES:
-            raise _refused("The image could not be fetched from this URL.") from None
+            raise _rejected("The image could not be fetched from this URL.") from None
 
     async def _follow(self, url: str) -> bytes:
-        # A pool per image: nothing of one client's connection serves another's.
+        # A pool per image: clients share no connection.
         async with httpcore2.AsyncConnectionPool(
             ssl_context=self._ssl_context, network_backend=self._backend, max_keepalive_connections=0
         ) as pool:
@@ -129,10 +129,10 @@ class Fetcher:
                 found, url = await self._get(pool, self._checked(url))
                 if found is not None:
                     return found
-        raise _refused(f"The URL redirects more than {MAX_REDIRECTS} times.")
+        raise _rejected(f"The URL redirects more than {MAX_REDIRECTS} times.")
 
     async def _get(self, pool: httpcore2.AsyncConnectionPool, parts: SplitResult) -> tuple[bytes | None, str]:
-        """(the body, "") or (None, where to look instead)."""
+        """(the body, "") or (None, the URL of a redirect)."""
         headers = [
             ("Host", parts.netloc),
             ("Accept", "image/*"),
@@ -141,13 +141,13 @@ class Fetcher:
         ]
         limits = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)}
         async with pool.stream("GET", parts.geturl(), headers=headers, extensions=limits) as response:
-            told = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
-            if response.status in REDIRECTS and "location" in told:
-                return None, urljoin(parts.geturl(), told["location"])
+            received = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+            if response.status in REDIRECTS and "location" in received:
+                return None, urljoin(parts.geturl(), received["location"])
             if response.status != 200:
-                raise _refused(f"The URL's server answered with status {response.status}.")
-            if told.get("content-encoding", "identity") != "identity":
-                raise _refused("The URL's server sent a compressed body.")
+                raise _rejected(f"The URL's server answered with status {response.status}.")
+            if received.get("content-encoding", "identity") != "identity":
+                raise _rejected("The URL's server sent a compressed body.")
             body = bytearray()
             async for chunk in response.aiter_stream():
                 body += chunk
@@ -157,20 +157,20 @@ class Fetcher:
 
     def _checked(self, url: str) -> SplitResult:
         if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-            raise _refused("The URL holds characters that no URL holds; encode them as %XX.")
+            raise _rejected("The URL contains characters that are not allowed in URLs; encode them as %XX.")
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError:
-            raise _refused("This is not a URL.") from None
+            raise _rejected("This is not a URL.") from None
         if parts.scheme != "https":
-            raise _refused("Only https URLs are fetched.")
+            raise _rejected("Only https URLs are fetched.")
         if parts.username is not None or parts.password is not None or port not in (None, 443):
-            raise _refused("A URL with a user or another port than 443 is not fetched.")
+            raise _rejected("A URL with a user or another port than 443 is not fetched.")
         if parts.hostname not in self._hosts:
-            raise _refused("This server does not fetch from this host.")
+            raise _rejected("This server does not fetch from this host.")
         return parts._replace(fragment="")
 
 
-def _refused(detail: str) -> InvalidRequestError:
+def _rejected(detail: str) -> InvalidRequestError:
     return InvalidRequestError.at(POINTER, detail)

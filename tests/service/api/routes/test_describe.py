@@ -192,7 +192,7 @@ def test_all_flaws_come_at_once(ask: Asker) -> None:
         (b'{"id": "\\ud800"}', "UTF-8"),
         (b"[" * 20_000, "nested too deeply"),
         (b'{"a":' * 20_000, "nested too deeply"),
-        (b'{"task": null, "task": null}', "'task' stands twice"),
+        (b'{"task": null, "task": null}', "'task' occurs twice"),
         (b"[" + b"1," * 200_000 + b"1]", "values"),
         (b"[]", "object"),
         (b"null", "object"),
