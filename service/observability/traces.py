@@ -1,5 +1,5 @@
-"""Traces, where an OTLP endpoint is configured: a span per request by the official instrumentation, and below it the
-stages that the request went through."""
+"""Traces, if an OTLP endpoint is configured: one span per request by OpenTelemetry's own instrumentation, with a span
+below it for each stage."""
 
 import threading
 from collections.abc import Callable
@@ -12,14 +12,14 @@ from starlette.middleware import Middleware
 from dynrefer.service.engine.results import BATCH_STAGES, DescribeResult
 from dynrefer.service.settings import Settings, SettingsError
 
-# How long an export, or the last one at the end of the process, may take.
+# Time limit of an export, and of the last one when the process ends.
 EXPORT_S = 2
 UNTRACED = "livez,readyz,metrics"
 
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """middleware: none where traces are off. close: sends what is left, within EXPORT_S."""
+    """middleware: empty if traces are off. close: exports what is left, within EXPORT_S."""
 
     tracer: trace.Tracer
     middleware: tuple[Middleware, ...] = ()
@@ -27,7 +27,7 @@ class Traces:
 
 
 def configured_traces(settings: Settings) -> Traces:
-    """Raises SettingsError where traces are asked for and their packages are not installed."""
+    """Traces as the settings want them. Raises SettingsError if the packages for them are not installed."""
     if not settings.otlp_endpoint:
         return Traces(trace.NoOpTracer())
     try:
@@ -37,7 +37,9 @@ def configured_traces(settings: Settings) -> Traces:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        raise SettingsError("otlp_endpoint needs packages that are missing: pip install 'dynrefer[trace]'.") from None
+        raise SettingsError(
+            "otlp_endpoint needs packages that are not installed: pip install 'dynrefer[trace]'."
+        ) from None
     provider = TracerProvider(resource=Resource.create({"service.name": "dynrefer"}), shutdown_on_exit=False)
     endpoint = settings.otlp_endpoint.rstrip("/") + "/v1/traces"
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_S)))
@@ -48,7 +50,7 @@ def configured_traces(settings: Settings) -> Traces:
     }
 
     def close() -> None:
-        # In a thread of its own: a collector that does not answer must not hold up the end of the process.
+        # In a thread of its own: a collector that does not respond must not delay the end of the process.
         last = threading.Thread(target=provider.shutdown, daemon=True)
         last.start()
         last.join(EXPORT_S)
@@ -71,7 +73,7 @@ def record_stages(tracer: trace.Tracer, described: DescribeResult) -> None:
 
 
 def _span(tracer: trace.Tracer, name: str, start_ns: int, spent_ms: float) -> int:
-    """A span that is over already; gives its end, in nanoseconds since 1970."""
+    """A span that has already ended. Returns its end, in nanoseconds since 1970."""
     end_ns = start_ns + int(spent_ms * 1e6)
     tracer.start_span(name, start_time=start_ns).end(end_ns)
     return end_ns

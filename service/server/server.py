@@ -1,4 +1,4 @@
-"""Runs the application under uvicorn: signals, drain, and how the process ends."""
+"""Runs the application under uvicorn: signals, graceful shutdown, and the exit of the process."""
 
 import asyncio
 import contextlib
@@ -26,49 +26,49 @@ STOPPED, CUT_OFF, NOT_LOADED, DEVICE_LOST = 0, 1, 2, 3  # exit codes
 
 BACKLOG = 2_048  # connections that wait to be accepted
 OPEN_FILES = 65_536
-# How long a drain waits for connections on which a request may be under way that has not reached us yet.
+# How long a drain waits on connections whose request may be on its way but has not arrived yet.
 LINGER_S = 1.0
 
 
 class DrainingServer(uvicorn.Server):
-    """The first signal makes the service unready at once and lets it finish; the second one ends it."""
+    """The first signal makes the service unready at once and lets admitted requests finish; a second one ends it."""
 
     def __init__(self, config: uvicorn.Config, engine: Engine) -> None:
         super().__init__(config)
         self._engine = engine
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Unlike uvicorn's own, does not raise the signal again in the end: a clean stop exits with 0."""
+        """Unlike uvicorn's own, does not raise the signal again at the end: a clean stop exits with 0."""
         self.force_exit = self.should_exit
         self.should_exit = True
         self._engine.begin_drain()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Go on accepting, and answering 503, until nothing is owed to anybody; then uvicorn's own shutdown.
+        """Keep accepting connections, and respond 503, until no response is pending; then uvicorn's own shutdown.
 
         Closing at once, as uvicorn does, would cut off connections whose request is still on its way.
         """
-        self._engine.begin_drain()  # no signal has come where the device was lost
+        self._engine.begin_drain()  # not done yet where the device was lost, without a signal
         began = time.monotonic()
         grace_s = self.config.timeout_graceful_shutdown or 0
-        while not self.force_exit and self._owes(time.monotonic() - began < LINGER_S):
+        while not self.force_exit and self._responses_pending(time.monotonic() - began < LINGER_S):
             if time.monotonic() - began >= grace_s:
                 break
             await asyncio.sleep(0.02)
         self.config.timeout_graceful_shutdown = max(0, round(grace_s - (time.monotonic() - began)))
         await super().shutdown(sockets)
 
-    def _owes(self, lingering: bool) -> bool:
-        """Whether an answer is owed, or for a while: may be, on any connection."""
+    def _responses_pending(self, lingering: bool) -> bool:
+        """Whether any connection awaits a response. lingering: count every open connection, as it may be about to."""
         connections = [each for each in self.server_state.connections if isinstance(each, GuardedProtocol)]
         return any(lingering or each.response_pending for each in connections)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening TCP socket. Raises OSError where the address cannot be had."""
+    """A listening TCP socket. Raises OSError where the address is not available."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is spelled out: asyncio switches Nagle's algorithm off only where it is. Without that, the
-    # body of an answer may wait 40 ms for the acknowledgement of its headers.
+    # The protocol is explicit because asyncio disables Nagle's algorithm only then. With it, a response's body may
+    # wait 40 ms for the acknowledgement of its headers.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -81,9 +81,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(settings: Settings, listener: socket.socket, predictor: Predictor | None = None) -> tuple[int, str]:
-    """Serve until a signal comes or the device is given up. Gives exit code and a sentence, if any.
+    """Serve until a signal comes or the device is given up. Returns the exit code and why, "" for a clean stop.
 
-    Raises SettingsError for a setting that shows to be wrong only now.
+    Raises SettingsError for a setting that turns out to be wrong only now.
     """
     logs.configure(settings)
     app = create_app(settings, predictor, on_loss=lambda: setattr(server, "should_exit", True))
@@ -108,12 +108,12 @@ def serve(settings: Settings, listener: socket.socket, predictor: Predictor | No
         return NOT_LOADED, str(engine.failure)
     if engine.lost:
         return DEVICE_LOST, "the device is lost; see the log."
-    return (CUT_OFF, "ended at once by a second signal.") if server.force_exit else (STOPPED, "")
+    return (CUT_OFF, "stopped at once by a second signal.") if server.force_exit else (STOPPED, "")
 
 
 @contextlib.contextmanager
 def _metrics_port(settings: Settings, registry: CollectorRegistry) -> Iterator[None]:
-    """Serve the metrics on a port of their own, where one is set."""
+    """Serve the metrics on a port of their own, if the settings name one."""
     if settings.metrics_port is None:
         yield
         return
@@ -136,7 +136,7 @@ def _address(listener: socket.socket) -> str:
 
 
 def _allow_many_connections() -> None:
-    """As many open files as we want and the system allows: each connection of a slow client is one."""
+    """Raise the limit on open files to OPEN_FILES, or as far as the system allows: every connection is one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -144,12 +144,12 @@ def _allow_many_connections() -> None:
 
 
 def exit_process(code: int) -> NoReturn:
-    """End the process, also where a thread is stuck in work that nothing can interrupt."""
+    """End the process, even if a thread is stuck in work that cannot be interrupted."""
     until = time.monotonic() + LINGER_S
     for thread in threading.enumerate():
         if thread.name.startswith(("device", "worker", "clerk")):
             thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():
                 sys.stderr.flush()
-                os._exit(code)  # an ordinary end would wait for it
+                os._exit(code)  # a normal exit would wait for it
     raise SystemExit(code)
