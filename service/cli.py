@@ -1,8 +1,9 @@
-"""`dynrefer`: the commands. Each one imports what it needs when it runs, so that `--help` loads no torch.
+"""`dynrefer`: the commands. Each imports what it needs when it runs, so that `--help` loads neither NumPy nor torch.
 
-A mistake of the person at the keyboard is one line on standard error and exit code 2, never a traceback.
+A usage error is one line on standard error and exit code 2, never a traceback.
 """
 
+import importlib.util
 import inspect
 import json
 import os
@@ -14,18 +15,20 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from dynrefer.model.errors import ModelError
+from dynrefer.model.errors import ImageError, ModelError
+from dynrefer.model.types import ALL_TASKS, Corners, Task
 from dynrefer.service import set_thread_environment
 from dynrefer.service.settings import PREFIX, Settings, SettingsError, flag_names, load_settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from PIL.Image import Image as PictureType
+    from PIL.Image import Image as PilImage
 
-    from dynrefer.model import Corners, Task
+EXIT_USAGE = 2  # exit code: an argument, a setting or a file cannot be used
 
-EXIT_USAGE = 2  # exit code: something that was typed, named or found on this machine cannot be honoured
+# The workbench's commands, and the extra of the installation that brings what each of them needs.
+WORKBENCH_EXTRAS = {"train": "train", "evaluate": "evaluate", "bench": "train"}
 
 app = typer.Typer(
     name="dynrefer",
@@ -38,49 +41,71 @@ app = typer.Typer(
 Boxes = Annotated[list[str], typer.Option("--box", help="x1,y1,x2,y2 in pixels of the upright image; repeatable.")]
 Tasks = Annotated[
     list[str] | None,
-    typer.Option("--task", help="caption, tags, attributes or categories; repeatable. Default: all."),
+    typer.Option("--task", help=f"{', '.join(ALL_TASKS[:-1])} or {ALL_TASKS[-1]}; repeatable. Default: all."),
 ]
 ModelName = Annotated[str, typer.Option("--model", help="Name or directory of the model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-Picture = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, BMP or GIF.")]
+ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, BMP or GIF.")]
 
 
 def fail(sentence: str, code: int = EXIT_USAGE) -> NoReturn:
-    """End the command with one line."""
+    """End the command with one line on standard error."""
     print(f"dynrefer: {sentence}", file=sys.stderr)
     raise SystemExit(code)
 
 
-def _add_workbench() -> None:
-    """The commands that stand beside the service; their modules import typer alone until they run."""
+def _add_other_commands() -> None:
+    """The model's command, and the workbench's where it is installed: a container image, for one, is without it."""
     from dynrefer.model.convert.command import convert_command
+
+    app.command("convert")(convert_command)
+    if importlib.util.find_spec("dynrefer.workbench") is None:
+        for name in WORKBENCH_EXTRAS:
+            _add_missing_command(name)
+        return
     from dynrefer.workbench.evaluation.command import evaluate_command
     from dynrefer.workbench.profiling.command import bench
     from dynrefer.workbench.training.command import train_command
 
-    app.command("convert")(convert_command)
     app.command("train")(train_command)
     app.command("evaluate")(evaluate_command)
     app.add_typer(bench, name="bench")
 
 
+def _add_missing_command(name: str) -> None:
+    """A hidden command that takes any arguments and says what to install."""
+
+    def say_what_to_install() -> None:
+        extra = WORKBENCH_EXTRAS[name]
+        fail(f"`dynrefer {name}` is not part of this installation; pip install 'dynrefer[{extra}]' adds it.")
+
+    any_arguments = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(name, hidden=True, add_help_option=False, context_settings=any_arguments)(say_what_to_install)
+
+
 def main() -> None:
     """The console script: every expected error ends in one line."""
     set_thread_environment()  # before any command imports NumPy or torch
-    _add_workbench()
+    _add_other_commands()
+    arguments = sys.argv[1:] or ["--help"]
     try:
-        code = app(args=sys.argv[1:] or ["--help"], prog_name="dynrefer", standalone_mode=False)
+        code = app(args=arguments, prog_name="dynrefer", standalone_mode=False)
     except typer.TyperException as error:
         fail(error.format_message())
     except ModelError as error:
         fail(str(error))
+    except ModuleNotFoundError as error:
+        extra = WORKBENCH_EXTRAS.get(arguments[0])
+        if extra is None or error.name is None or error.name.startswith("dynrefer"):
+            raise
+        fail(f"`dynrefer {arguments[0]}` needs the package {error.name}: pip install 'dynrefer[{extra}]' adds it.")
     except (KeyboardInterrupt, typer.Abort):
         raise SystemExit(130) from None
     raise SystemExit(code or 0)
 
 
 def _serve(**flags: str | None) -> None:
-    """Serve the model over HTTP. Every flag has an environment twin, DYNREFER_<NAME>."""
+    """Serve the model over HTTP. Every flag can be set as an environment variable too, DYNREFER_<NAME>; a flag wins."""
     try:
         settings = load_settings({name: value for name, value in flags.items() if value is not None})
     except SettingsError as error:
@@ -104,17 +129,17 @@ def _serve(**flags: str | None) -> None:
 
 
 def _reason(error: OSError) -> str:
-    """Why the operating system refused, in its words but without its numbers."""
+    """Why the operating system refused, in its words but without error numbers."""
     return "unknown address" if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0).lower()
 
 
 def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give the command one text option per setting: names and meanings stand in `Settings` alone."""
+    """Give the command one text option per setting: `Settings` is the only place of their names and descriptions."""
     parameters, annotations = [], {}
     for name in flag_names():
         field = Settings.model_fields[name]
         default = "none" if field.default in (None, (), "") else field.default
-        help_text = f"{field.description}. [default: {default}; {PREFIX}{name.upper()}]"
+        help_text = f"{field.description} [default: {default}; {PREFIX}{name.upper()}]"
         annotation = Annotated[
             str | None,
             typer.Option("--" + name.replace("_", "-"), help=help_text, metavar="VALUE", show_default=False),
@@ -130,28 +155,30 @@ app.command("serve")(_with_flags(_serve))
 
 
 @app.command()
-def key(name: Annotated[str, typer.Argument(help="Who will hold the key: letters, digits, dots, - and _.")]) -> None:
-    """Make a key: its line for the keys file on standard output, the key itself on standard error."""
+def key(
+    name: Annotated[str, typer.Argument(help="Its user: 1 to 64 letters, digits, dots, - and _.")],
+) -> None:
+    """Make an API key: its line for the keys file goes to standard output, the key itself to standard error."""
     from dynrefer.service.server.auth import KEY_LINE, new_key
 
     secret, line = new_key(name)
     if not KEY_LINE.fullmatch(line):
-        fail(f"{name!r} is no name for a key: 1 to 64 letters, digits, dots, - and _ are taken.")
+        fail(f"{name!r} is not a valid name for a key: use 1 to 64 letters, digits, dots, - and _.")
     print(line)
     print(f"The key, shown only here: {secret}", file=sys.stderr)
 
 
 @app.command()
 def describe(
-    image: Picture,
+    image: ImageFile,
     box: Boxes,
     task: Tasks = None,
     model: ModelName = "embedded",
     device: Device = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as the service answers.")] = False,
-    draw: Annotated[Path | None, typer.Option(help="Draw boxes and captions into this picture.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as in the service's responses.")] = False,
+    draw: Annotated[Path | None, typer.Option(help="Write the image with boxes and captions to this file.")] = None,
 ) -> None:
-    """Describe regions of an image, without a server."""
+    """Describe regions of an image without a server."""
     tasks, corners, pixels = _read_tasks(task), _read_boxes(box), _read_image(image)
     if draw:
         _refuse_unwritable(draw)
@@ -170,21 +197,21 @@ def describe(
 
         from dynrefer.model.drawing import draw_descriptions
 
-        said = [_in_brief(each.model_dump(exclude_none=True)) for each in answers]
+        texts = [_in_brief(each.model_dump(exclude_none=True)) for each in answers]
         boxes = [each.box for each in found]
-        _save(draw_descriptions(Image.fromarray(pixels), list(zip(boxes, said, strict=True))), draw)
+        _save(draw_descriptions(Image.fromarray(pixels), list(zip(boxes, texts, strict=True))), draw)
 
 
 @app.command()
 def views(
-    image: Picture,
+    image: ImageFile,
     box: Boxes,
-    draw: Annotated[Path, typer.Option(help="The picture to write.")],
-    task: Annotated[str | None, typer.Option(help="The task whose views to draw. Default: the picture's.")] = None,
+    draw: Annotated[Path, typer.Option(help="The image file to write.")],
+    task: Annotated[str | None, typer.Option(help="Draw this task's views. Default: the image's.")] = None,
     model: ModelName = "embedded",
     device: Device = "auto",
 ) -> None:
-    """Draw the nested views that the model looks at, side by side with t, distance and gain."""
+    """Draw the nested views that the model looks at, side by side, with t, hash distance and gain."""
     tasks, corners, pixels = _read_tasks([task] if task else None), _read_boxes(box), _read_image(image)
     _refuse_unwritable(draw)
     from PIL import Image
@@ -205,7 +232,7 @@ def views(
     _save(sheet, draw)
 
 
-def _read_boxes(texts: list[str]) -> "list[Corners]":
+def _read_boxes(texts: list[str]) -> list[Corners]:
     boxes: list[Corners] = []
     for text in texts:
         try:
@@ -216,54 +243,50 @@ def _read_boxes(texts: list[str]) -> "list[Corners]":
     return boxes
 
 
-def _read_tasks(names: list[str] | None) -> "tuple[Task, ...] | None":
-    from dynrefer.model import Task
-
+def _read_tasks(names: list[str] | None) -> tuple[Task, ...] | None:
     if not names:
         return None
-    known = [task.value for task in Task]
     for name in names:
-        if name not in known:
-            fail(f"--task {name} is unknown; the tasks are {', '.join(known)}.")
+        if name not in ALL_TASKS:
+            fail(f"--task {name} is unknown; the tasks are {', '.join(ALL_TASKS)}.")
     return tuple(dict.fromkeys(Task(name) for name in names))
 
 
 def _read_image(path: Path) -> "NDArray[np.uint8]":
-    """The upright image, read as the service reads it: same formats, same refusals."""
-    from dynrefer.model.errors import ImageError
-    from dynrefer.service.inputs import decoding as images
+    """The upright image, (H, W, 3) uint8 RGB, read as the service reads it: the same formats, limits and errors."""
+    from dynrefer.service.inputs import decoding
 
     try:
         data = path.read_bytes()
     except OSError as error:
         fail(f"cannot read {path}: {_reason(error)}.")
-    images.forbid_bombs()
+    decoding.forbid_bombs()
     try:
-        return images.decode(data, Settings.model_fields["max_image_pixels"].default)
+        return decoding.decode(data, Settings.model_fields["max_image_pixels"].default)
     except ImageError as error:
         fail(f"{path}: {error}")
 
 
 def _refuse_unwritable(path: Path) -> None:
-    """Before the model is loaded, not after."""
+    """Called before the model is loaded: a command fails early or not at all."""
     from PIL import Image
 
     if path.suffix.lower() not in Image.registered_extensions():
-        fail(f"cannot write {path}: the ending must be one of a picture, such as .png.")
+        fail(f"cannot write {path}: the ending must be that of an image format, such as .png.")
     target = path if path.exists() else path.parent
     if path.is_dir() or not target.exists() or not os.access(target, os.W_OK):
-        fail(f"cannot write {path}: no such folder, or no right to write there.")
+        fail(f"cannot write {path}: no such folder, or no permission to write there.")
 
 
-def _save(picture: "PictureType", path: Path) -> None:
+def _save(image: "PilImage", path: Path) -> None:
     try:
-        picture.save(path)
+        image.save(path)
     except OSError as error:
         fail(f"cannot write {path}: {_reason(error) if error.errno else 'not in this format'}.")
 
 
 def _in_brief(region: dict[str, Any]) -> str:
-    """The caption and the three best names of each kind, for a drawing."""
+    """The caption and the three best names of each task, for a drawing."""
     lines = [region["caption"]["text"]] if "caption" in region else []
     for task in ("categories", "tags", "attributes"):
         if region.get(task):

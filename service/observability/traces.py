@@ -37,9 +37,8 @@ def configured_traces(settings: Settings) -> Traces:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError:
-        raise SettingsError(
-            "otlp_endpoint needs packages that are not installed: pip install 'dynrefer[trace]'."
-        ) from None
+        needed = "otlp_endpoint needs packages that are not installed: pip install 'dynrefer[trace]'."
+        raise SettingsError(needed) from None
     provider = TracerProvider(resource=Resource.create({"service.name": "dynrefer"}), shutdown_on_exit=False)
     endpoint = settings.otlp_endpoint.rstrip("/") + "/v1/traces"
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint, timeout=EXPORT_S)))

@@ -1,4 +1,4 @@
-"""The command line: help without torch, and one clear sentence for every mistake."""
+"""The command line: help without torch, and one clear sentence for every usage error."""
 
 import os
 import socket
@@ -16,6 +16,17 @@ def dynrefer(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environment}, timeout=60)
 
 
+def without(*modules: str) -> str:
+    """Code that runs the command as if these modules were not installed; its arguments follow."""
+    return (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({modules!r}))\n"
+        "from dynrefer.service.cli import main\n"
+        "sys.argv[0] = 'dynrefer'\n"
+        "main()"
+    )
+
+
 def refused(*arguments: str, **environment: str) -> str:
     done = dynrefer(*arguments, **environment)
     assert done.returncode == 2, done.stderr
@@ -29,7 +40,7 @@ def test_help_loads_no_torch() -> None:
         "from dynrefer.service.cli import main\n"
         "try: main()\n"
         "except SystemExit as end: assert end.code == 0\n"
-        "assert 'torch' not in sys.modules and 'fastapi' not in sys.modules"
+        "assert not {'torch', 'numpy', 'PIL', 'fastapi'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "serve" in done.stdout and "describe" in done.stdout and "views" in done.stdout
@@ -40,7 +51,7 @@ def test_serve_lists_every_setting() -> None:
     assert "--max-body-bytes" in text and "DYNREFER_PORT" in text and "--api-keys " not in text
 
 
-def test_mistakes_in_settings() -> None:
+def test_invalid_settings() -> None:
     assert "--portt" in refused("serve", "--portt", "1")
     assert "--port 'x'" in refused("serve", "--port", "x")
     assert "DYNREFER_MAX_BODY_BYTES" in refused("serve", DYNREFER_MAX_BODY="1")
@@ -52,8 +63,51 @@ def test_port_taken() -> None:
         assert f"cannot listen on 127.0.0.1 port {port}" in refused("serve", "--port", str(port))
 
 
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [(["train"], "train"), (["evaluate", "--data", "x"], "evaluate"), (["bench", "model", "--help"], "train")],
+)
+def test_commands_of_the_workbench_where_it_is_not_installed(command: list[str], extra: str) -> None:
+    code = without("dynrefer.workbench")
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    sentence = f"`dynrefer {command[0]}` is not part of this installation; pip install 'dynrefer[{extra}]' adds it."
+    assert done.stderr == f"dynrefer: {sentence}\n"
+
+
+def test_without_the_workbench_help_lists_what_there_is() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", without("dynrefer.workbench"), "--help"], capture_output=True, text=True, check=True
+    )
+    listed = [line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line.strip()]
+    assert listed == ["serve", "key", "describe", "views", "convert"]
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "extra"),
+    [
+        (["evaluate", "--scenes-seed", "1"], "sklearn", "evaluate"),
+        (["train", "--out", "{folder}/out"], "sklearn", "evaluate"),  # chooses thresholds in the end
+        (
+            ["train", "--out", "{folder}/out", "--train", "{folder}/a.json", "--images", "{folder}"],
+            "tensorboard",
+            "train",
+        ),
+        (["bench", "model"], "tqdm", "train"),
+    ],
+)
+def test_a_package_that_is_not_installed(command: list[str], module: str, extra: str, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    arguments = [each.format(folder=tmp_path) for each in command]
+    done = subprocess.run(
+        [sys.executable, "-c", without(module), *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
+    assert module in done.stderr and f"pip install 'dynrefer[{extra}]'" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["describe", "views"])
-def test_mistakes_in_pictures_and_boxes(command: str, tmp_path: Path) -> None:
+def test_invalid_images_boxes_and_files(command: str, tmp_path: Path) -> None:
     good, text = tmp_path / "a.png", tmp_path / "a.txt"
     good.write_bytes(picture())
     text.write_text("hello")

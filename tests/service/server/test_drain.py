@@ -95,7 +95,7 @@ def test_a_second_signal_ends_it_at_once(signals: Sequence[signal.Signals]) -> N
             server.process.send_signal(signals[0])
             await_line(server, "/readyz", "shutting down")
             assert server.end(signals[1]) == 1
-        assert server.last_line() == "dynrefer: ended at once by a second signal.\n"
+        assert server.last_line() == "dynrefer: stopped at once by a second signal.\n"
 
 
 def test_an_idle_service_ends_soon() -> None:
