@@ -1,8 +1,10 @@
-"""The service's settings: one frozen record from flags and DYNREFER_* variables, checked once, before
-anything starts.
+"""The service's settings: one frozen record from flags and DYNREFER_* variables, validated once, at start-up.
 
-Every field has an environment twin (DYNREFER_MAX_BODY_BYTES) and, keys apart, a flag (--max-body-bytes). A
-flag wins over the environment. Units stand in the names. Nothing here is read at import.
+Every field has an environment variable (DYNREFER_MAX_BODY_BYTES) and, except for the keys, a flag (--max-body-bytes). A
+flag takes precedence. Names carry their units. Nothing is read at import.
+
+The descriptions say how to choose a value. They are the help of `dynrefer serve` and the table in docs/operations.md,
+which `python -m tests.service.update_settings_table` writes.
 """
 
 import difflib
@@ -20,104 +22,205 @@ PREFIX = "DYNREFER_"
 Positive = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode]
 
-# A name with a dot and a last part that is no number: an address in any notation is none.
+# A name with a dot whose last part is not a number, so that no IP address in any notation matches.
 HOST_NAME = re.compile(
     r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 )
 
 
 class SettingsError(Exception):
-    """A setting that cannot be honoured; one sentence that names it as the person gave it."""
+    """A setting that cannot be used; one sentence that names it as the user gave it."""
 
 
 class Settings(BaseSettings):
-    """Everything about the service that may be chosen from outside."""
+    """Everything about the service that can be chosen from outside."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
 
-    model: str = Field(default="embedded", min_length=1, description="name or directory of the model")
-    device: str = Field(default="auto", min_length=1, description="auto, cpu, cuda or cuda:N")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="auto, float32 or bfloat16")
-    cache_bytes: int = Field(default=0, ge=0, description="device memory for views and regions seen before; 0 is off")
-    host: str = Field(default="127.0.0.1", min_length=1, description="address to listen on")
-    port: int = Field(default=8000, ge=0, le=65_535, description="port to listen on; 0 takes a free one")
+    model: str = Field(
+        default="embedded",
+        min_length=1,
+        description="The model: embedded, the small one that ships, or a directory that convert or train wrote.",
+    )
+    device: str = Field(
+        default="auto",
+        min_length=1,
+        description="auto, cpu, cuda or cuda:N; auto is the first GPU if there is one. Name the device where falling "
+        "back to the CPU would be worse than not starting.",
+    )
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="auto, float32 or bfloat16; auto is bfloat16 on a GPU and float32 on a CPU. bfloat16 halves the "
+        "memory of the weights.",
+    )
+    cache_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Device memory for the features of views and regions seen before; 0 is off. Turn it on if clients "
+        "ask more than once about the same image.",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on; 0.0.0.0 for every interface, as in a container.",
+    )
+    port: int = Field(default=8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one and prints it.")
 
-    max_body_bytes: int = Field(default=33_554_432, ge=1_024, description="largest request body")
-    # Pillow itself warns from 89,478,485 pixels on, so a higher limit here could not be honoured.
-    max_image_pixels: int = Field(default=50_000_000, ge=1, le=89_000_000, description="largest image, width x height")
-    max_json_values: Positive = Field(default=100_000, description="most values in a request's JSON")
-    max_regions: Positive = Field(default=64, description="most regions in a request")
-    max_top_k: Positive = Field(default=1_000, description="largest top_k")
-    max_controls: Positive = Field(default=16, description="most control words in a request")
-    max_control_chars: Positive = Field(default=64, description="longest control word, in characters")
-    max_id_chars: Positive = Field(default=128, description="longest region id, in characters")
+    max_body_bytes: int = Field(
+        default=33_554_432,
+        ge=1_024,
+        description="Largest request body. Base64 makes an image a third larger.",
+    )
+    # Pillow itself warns from 89,478,485 pixels on, so that a higher limit could not be kept.
+    max_image_pixels: int = Field(
+        default=50_000_000,
+        ge=1,
+        le=89_000_000,
+        description="Largest image, width x height, checked before it is decoded. Decoded, a pixel takes 3 to 4 bytes.",
+    )
+    max_json_values: Positive = Field(
+        default=100_000, description="Most values in a request's JSON; far above any real request."
+    )
+    max_regions: Positive = Field(
+        default=64,
+        description="Most regions in a request. At most max_queue_regions: a request is admitted whole.",
+    )
+    max_top_k: Positive = Field(default=1_000, description="Largest top_k; bounds the size of a response.")
+    max_controls: Positive = Field(default=16, description="Most control words in a request.")
+    max_control_chars: Positive = Field(default=64, description="Longest control word, in characters.")
+    max_id_chars: Positive = Field(default=128, description="Longest region id, in characters.")
 
     max_buffered_bytes: int = Field(
-        default=536_870_912, ge=1_024, description="most bytes of bodies that are held at a time, all requests together"
+        default=536_870_912,
+        ge=1_024,
+        description="Most bytes of bodies held at the same time, over all requests; beyond it the answer is 429. "
+        "Choose it by the memory of the machine.",
     )
-    max_queue_regions: Positive = Field(default=256, description="most regions that wait for the device")
+    max_queue_regions: Positive = Field(
+        default=256,
+        description="Most regions that wait for the device; beyond it the answer is 429. About as many as the device "
+        "describes within request_timeout_s.",
+    )
     max_key_regions: int = Field(
         default=0,
         ge=0,
-        description="most regions of one key that wait; 0: half of the queue if there are several keys, else all of it",
+        description="Most waiting regions of one API key. 0: half of the queue if there are several keys, else all.",
     )
-    max_batch_regions: Positive = Field(default=16, description="most regions in one batch")
-    max_batch_views: Positive = Field(default=48, description="most views in one batch")
+    max_batch_regions: Positive = Field(
+        default=16,
+        description="Most regions in a batch. Raise it on a GPU until throughput stops growing; lower it for a large "
+        "model on a CPU.",
+    )
+    max_batch_views: Positive = Field(
+        default=48, description="Most views in a batch; three per region of a model with three views."
+    )
     batch_wait_ms: float = Field(
         default=2.0,
         ge=0,
         le=1_000,
         allow_inf_nan=False,
-        description="longest wait of a batch for announced regions",
+        description="Longest wait of a batch for regions whose images are still being prepared; a lone request never "
+        "waits. Raise it if batches stay small under load.",
     )
-    worker_threads: int = Field(default=2, ge=1, le=256, description="threads for image work")
+    worker_threads: int = Field(
+        default=2,
+        ge=1,
+        le=256,
+        description="Threads that decode images and cut views. On a GPU as many as there are cores; on a CPU few, for "
+        "the model runs there too.",
+    )
 
     request_timeout_s: float = Field(
-        default=60.0, gt=0, le=3_600, allow_inf_nan=False, description="deadline of a request"
+        default=60.0,
+        gt=0,
+        le=3_600,
+        allow_inf_nan=False,
+        description="Deadline of a request, beyond which the answer is 504; clients may ask for a shorter one with "
+        "X-Request-Timeout.",
     )
     header_timeout_s: float = Field(
-        default=10.0, gt=0, le=3_600, allow_inf_nan=False, description="longest wait for a request's first headers"
+        default=10.0,
+        gt=0,
+        le=3_600,
+        allow_inf_nan=False,
+        description="Time for a request's headers to arrive; guards against slow clients that hold connections.",
     )
     device_stall_s: float = Field(
         default=120.0,
         gt=0,
         le=86_400,
         allow_inf_nan=False,
-        description="silence of the device after which it is held to be stuck and nothing is admitted",
+        description="Time without a heartbeat after which the device is considered stuck and the service unready. "
+        "Above the longest stage of a batch.",
     )
     device_grace_s: float = Field(
         default=10.0,
         ge=0,
         le=86_400,
         allow_inf_nan=False,
-        description="how long the process outlives a device that is stuck, starved or lost",
+        description="How long the process stays up, unready, with a device that is stuck, out of memory or lost. Long "
+        "enough for a load balancer to notice.",
     )
-    shutdown_grace_s: int = Field(default=30, ge=0, le=3_600, description="time to finish admitted requests on SIGTERM")
-    keep_alive_s: Positive = Field(default=30, description="how long an idle connection is kept")
+    shutdown_grace_s: int = Field(
+        default=30,
+        ge=0,
+        le=3_600,
+        description="Time for admitted requests to finish after SIGTERM. Shorter than the supervisor waits before it "
+        "kills the process.",
+    )
+    keep_alive_s: Positive = Field(
+        default=30,
+        description="How long an idle connection is kept. Longer than a proxy in front keeps it, so that the proxy "
+        "closes first.",
+    )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="debug, info, warning or error"
+        default="info", description="debug, info, warning or error; debug logs probes too."
     )
-    log_format: Literal["text", "json"] = Field(default="text", description="text or json, one line per event")
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(default=(), description="keys, separated by commas")
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="text to read, or json, one object per line, to collect."
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="API keys, separated by commas. No keys: the service is open. Prefer api_keys_file, which holds no "
+        "key that could be stolen.",
+    )
     api_keys_file: Path | None = Field(
-        default=None, description="file of hashed keys, one NAME sha256:HEX a line; `dynrefer key` makes them"
+        default=None,
+        description="File of hashed API keys, one NAME sha256:HEX per line; `dynrefer key NAME >> FILE` adds one.",
     )
-    cors_origins: Texts = Field(default=(), description="origins whose pages may call; separated by commas, * for any")
-    metrics_host: str = Field(default="127.0.0.1", min_length=1, description="address of the metrics' own port")
+    cors_origins: Texts = Field(
+        default=(),
+        description="Origins whose web pages may call the service, separated by commas; * for any, none for no CORS "
+        "headers.",
+    )
+    metrics_host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address of the separate metrics port; used with metrics_port."
+    )
     metrics_port: int | None = Field(
-        default=None, ge=0, le=65_535, description="a port of their own for the metrics, without keys"
+        default=None,
+        ge=0,
+        le=65_535,
+        description="Separate port for /metrics, which needs no key there and is gone from the main port. Set it where "
+        "the scraper has no key.",
     )
     image_url_hosts: Texts = Field(
-        default=(), description="hosts that image URLs may name, separated by commas; none: no image URLs"
+        default=(),
+        description="Hosts whose images may be given as URLs, separated by commas; none: no image URLs. Name "
+        "only hosts that you trust.",
     )
     image_url_timeout_s: float = Field(
-        default=10.0, gt=0, le=3_600, allow_inf_nan=False, description="longest fetch of an image URL"
+        default=10.0,
+        gt=0,
+        le=3_600,
+        allow_inf_nan=False,
+        description="Time limit for fetching an image, redirects included. Well below request_timeout_s.",
     )
     otlp_endpoint: str = Field(
         default="",
         pattern=r"^(https?://\S+)?$",
-        description="where traces go, e.g. http://collector:4318; none: no traces",
+        description="OpenTelemetry collector for traces, such as http://collector:4318; none: no traces. Needs "
+        "pip install 'dynrefer[trace]'.",
     )
 
     @field_validator("api_keys", "cors_origins", "image_url_hosts", mode="before")
@@ -132,7 +235,7 @@ class Settings(BaseSettings):
     def _only_names(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         for host in hosts:
             if not HOST_NAME.fullmatch(host):
-                raise ValueError(f"{host!r} is no host name, such as images.example.org.")
+                raise ValueError(f"{host!r} is not a host name, such as images.example.org.")
         return tuple(host.lower() for host in hosts)
 
     @model_validator(mode="after")
@@ -150,42 +253,42 @@ class Settings(BaseSettings):
 
     @property
     def key_regions(self) -> int:
-        """The bound on one key's waiting regions; 0: none."""
+        """Most waiting regions of one key; 0: no limit."""
         several = len(self.api_keys) > 1 or self.api_keys_file is not None
         return self.max_key_regions or (max(self.max_regions, self.max_queue_regions // 2) if several else 0)
 
 
 def flag_names() -> tuple[str, ...]:
-    """Fields that have a flag: not the keys, because every user of a machine can read its command lines."""
+    """Fields that have a flag: all but the keys, because every user of a machine can read its command lines."""
     return tuple(name for name in Settings.model_fields if name != "api_keys")
 
 
 def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
     """Settings from the given flags (field name -> text as typed) over the environment over the defaults.
 
-    Raises SettingsError for an unknown DYNREFER_* variable or any value that is refused.
+    Raises SettingsError for an unknown DYNREFER_* variable or an invalid value.
     """
     given: Mapping[str, Any] = flags or {}
-    _refuse_unknown_variables()
+    _reject_unknown_variables()
     try:
         return Settings(**given)
     except ValidationError as error:
         raise SettingsError(_sentence(error, given)) from None
 
 
-def _refuse_unknown_variables() -> None:
+def _reject_unknown_variables() -> None:
     known = [name.upper() for name in Settings.model_fields]
     for name in os.environ:
         given = name.upper()
         if given.startswith(PREFIX) and given.removeprefix(PREFIX) not in known:
-            # Without the prefix: it would make all names look alike.
+            # Compared without the prefix, which would make all names similar.
             nearest = difflib.get_close_matches(given.removeprefix(PREFIX), known, n=1)
             hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else "."
             raise SettingsError(f"unknown setting {name}{hint}")
 
 
 def _sentence(error: ValidationError, flags: Mapping[str, Any]) -> str:
-    """The first complaint, under the name that the person used. Secret values are never shown."""
+    """The first error, under the name that the user gave. Secret values are never shown."""
     first = error.errors(include_url=False)[0]
     message = first["msg"].removeprefix("Value error, ")
     if not first["loc"]:
@@ -193,4 +296,4 @@ def _sentence(error: ValidationError, flags: Mapping[str, Any]) -> str:
     field = str(first["loc"][0])
     name = "--" + field.replace("_", "-") if field in flags else PREFIX + field.upper()
     shown = "" if field == "api_keys" else f" {first['input']!r}"
-    return f"{name}{shown} is refused: {message[:1].lower()}{message[1:]}"
+    return f"{name}{shown} is invalid: {message[:1].lower()}{message[1:]}"
