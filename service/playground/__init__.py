@@ -1,4 +1,4 @@
-"""The pages: the playground at / and the OpenAPI page at /docs. Everything they need is in this folder."""
+"""The pages: the playground at / and the API's documentation (Swagger UI) at /docs, with all that they load."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from starlette.staticfiles import StaticFiles
 
 HERE = Path(__file__).parent
 
-# Nothing from elsewhere, no inline script. Swagger's page draws its icons from data: addresses.
+# Nothing is loaded from other hosts, and no inline script is run. Swagger UI's icons are data: URLs.
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
@@ -19,7 +19,7 @@ HEADERS = {
 
 
 def mount_pages(app: FastAPI) -> None:
-    """Add both pages and the folder of their scripts and styles."""
+    """Add both pages and the folder with their scripts and styles."""
 
     @app.get("/", include_in_schema=False)
     async def playground() -> FileResponse:

@@ -1,6 +1,6 @@
-// The playground: a picture, boxes drawn by mouse, one request, the answer drawn and shown as JSON.
+// The playground: an image, boxes drawn with the mouse, one request, the response drawn and shown as JSON.
 const COLOURS = ["#ff7a59", "#2f9e8f", "#6c5ce7", "#e0a100", "#d6336c", "#1c7ed6", "#5c940d", "#9c36b5"];
-const SMALLEST_BOX = 4; // pixels of the image; anything smaller is a slip of the mouse
+const SMALLEST_BOX = 4; // pixels of the image; a smaller one is taken for an accidental click
 
 const byId = (id) => document.getElementById(id);
 const canvas = byId("canvas");
@@ -21,15 +21,15 @@ function say(text, bad = false) {
   byId("status").classList.toggle("bad", bad);
 }
 
-// --- picture and boxes -------------------------------------------------------------------------------------------
+// --- image and boxes ----------------------------------------------------------------------------------------------
 
 async function open(file) {
   if (!file) return;
   try {
-    // Browsers apply EXIF orientation here, as the service does: both speak of the upright image.
+    // Browsers apply the EXIF orientation here, as the service does: both mean the upright image.
     state.bitmap = await createImageBitmap(file);
   } catch {
-    say("This file is not a picture that the browser can show.", true);
+    say("The browser cannot show this file as an image.", true);
     return;
   }
   state.file = file;
@@ -68,7 +68,7 @@ function strokeBox([x1, y1, x2, y2], stroke, width, dash = []) {
 
 function paint() {
   if (!state.bitmap) return;
-  const unit = Math.max(canvas.width, canvas.height) / 400; // so that lines look alike on small and large pictures
+  const unit = Math.max(canvas.width, canvas.height) / 400; // so that lines look the same on small and large images
   context.setLineDash([]);
   context.drawImage(state.bitmap, 0, 0);
   if (byId("show-views").checked && state.answer) {
@@ -132,9 +132,9 @@ canvas.addEventListener("pointerdown", (event) => {
   canvas.addEventListener("pointerup", finish, { once: true });
 });
 
-// --- asking and showing ------------------------------------------------------------------------------------------
+// --- request and response ----------------------------------------------------------------------------------------
 
-function question() {
+function requestFields() {
   const form = new FormData(byId("form"));
   const words = byId("controls").value.split(",").map((word) => word.trim()).filter(Boolean);
   return {
@@ -148,24 +148,24 @@ function question() {
 async function ask(event) {
   event.preventDefault();
   byId("go").disabled = true;
-  say("Looking …");
+  say("Describing …");
   const body = new FormData();
   body.append("image", state.file);
-  body.append("request", new Blob([JSON.stringify(question())], { type: "application/json" }));
+  body.append("request", new Blob([JSON.stringify(requestFields())], { type: "application/json" }));
   try {
     const response = await fetch("/v1/describe", { method: "POST", body });
     const answer = await response.json();
     if (response.ok) show(answer);
-    else say([answer.detail, ...(answer.errors ?? []).map((flaw) => `${flaw.pointer} ${flaw.detail}`)].join(" · "), true);
+    else say([answer.detail, ...(answer.errors ?? []).map((each) => `${each.pointer} ${each.detail}`)].join(" · "), true);
   } catch {
-    say("The service did not answer.", true);
+    say("The service did not respond.", true);
   }
   byId("go").disabled = !state.boxes.length;
 }
 
 function show(answer) {
   state.answer = answer;
-  say(`Answered in ${answer.timings_ms.total.toFixed(0)} ms.`);
+  say(`Described in ${answer.timings_ms.total.toFixed(0)} ms.`);
   byId("results").replaceChildren(...answer.regions.map(card));
   byId("json").textContent = JSON.stringify(answer, null, 2);
   byId("raw").hidden = false;
@@ -208,7 +208,7 @@ async function introduce() {
   byId("card").replaceChildren(
     element("strong", `${model.name} · ${millions} M parameters · ${model.device}`),
     element("p", `Trained on: ${model.trained_on}`),
-    element("p", `Meant for: ${model.intended_use}`),
+    element("p", `Intended use: ${model.intended_use}`),
   );
   if (!state.answer) say("");
 }
