@@ -1,5 +1,5 @@
-"""A predictor that misbehaves on demand: the box of a region tells how. A box that ends at y = 47 asks for the fault
-whose number is its x1."""
+"""A predictor that fails on demand: a region's box chooses how. A box with y2 = 47 triggers the fault whose number is
+its x1."""
 
 import threading
 import time
@@ -9,27 +9,27 @@ from enum import IntEnum
 from dynrefer.model.errors import BoxError, DeviceLostError, DeviceMemoryError, StoppedError
 from tests.fakes import FakePredictor, FakeRegion
 
-MARK = 47.0  # a box's y2
+MARK = 47.0  # y2 of a box that triggers a fault
 STEP_S = 0.005
 
 
 class Fault(IntEnum):
     """What a region does to the batch that it is in."""
 
-    POISON = 1  # the batch fails
+    POISON = 1  # the batch raises an error
     TOO_BIG = 2  # no batch with it fits the device
     CROWD = 3  # no batch with it fits unless it is alone
     STARVE = 4  # from now on nothing fits
-    HANG = 5  # the batch gives no sign of life for `hang_s`
-    SLOW = 6  # the batch takes `slow_s`, but asks whether it should stop
-    NAN = 7  # its output is no number
-    QUERY = 8  # the device finds that it cannot be answered
+    HANG = 5  # the batch gives no heartbeat for `hang_s`
+    SLOW = 6  # the batch takes `slow_s`, but checks whether it should stop
+    NAN = 7  # the region's output is NaN
+    QUERY = 8  # the run finds that the query is invalid
     DEATH = 9  # the device thread ends
-    LOST = 10  # the device is gone
+    LOST = 10  # the device is lost
 
 
 def box_of(fault: Fault) -> list[float]:
-    """A box that asks for a fault."""
+    """A box that triggers a fault."""
     return [float(fault), 40.0, 60.0, MARK]
 
 
@@ -41,13 +41,13 @@ class FaultyPredictor(FakePredictor):
     starving: bool = False
 
     def run(self, regions: Sequence[FakeRegion], should_stop: Callable[[], bool] = lambda: False) -> list[float]:
-        """As the fake one, after whatever the regions ask for."""
+        """As the fake one, after whatever faults the regions trigger."""
         faults = {Fault(int(region.box[0])) for region in regions if region.box[3] == MARK}
         self.starving = self.starving or Fault.STARVE in faults
         if self.starving or Fault.TOO_BIG in faults or (Fault.CROWD in faults and len(regions) > 1):
             raise DeviceMemoryError("no memory")
         if Fault.POISON in faults:
-            raise ValueError("a secret of the model's")
+            raise ValueError("an internal of the model's, a secret")
         if Fault.QUERY in faults:
             raise BoxError("The model cannot look at this box.")
         if Fault.DEATH in faults:

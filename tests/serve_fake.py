@@ -1,4 +1,4 @@
-"""`python -m tests.serve_fake`: a real server process around the faulty fake predictor; settings come from DYNREFER_*.
+"""`python -m tests.serve_fake`: a real server process around the fake predictor with faults; settings from DYNREFER_*.
 
 FAKE_RUN_SECONDS: how long each batch takes. FAKE_HANG_SECONDS, FAKE_SLOW_SECONDS: how long those faults take.
 FAKE_BROKEN_LOAD: loading fails.
@@ -17,10 +17,10 @@ from tests.faults import FaultyPredictor
 
 
 class UnloadablePredictor(FakePredictor):
-    """Fails in the warm-up, as a missing model does while it is loaded."""
+    """Fails in the warm-up, as a missing model does when it is loaded."""
 
     def prepare_each(self, image: object, queries: object) -> Iterator[Any]:
-        """Never gets as far."""
+        """Always fails."""
         raise ModelNotFoundError("the model directory 'nowhere' does not exist")
 
 

@@ -1,4 +1,4 @@
-"""Bytes -> upright RGB: every mode, orientation, limits, and damage."""
+"""Image files' bytes -> upright RGB: every mode, orientation, limits, and damage."""
 
 import contextlib
 import io
@@ -26,7 +26,7 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def ramp(mode: str = "RGB") -> Image.Image:
-    """A picture in which no two corners are alike."""
+    """An image in which no two corners are alike."""
     rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH]
     pixels = np.stack([rows * 4, columns * 3, np.full_like(rows, 90)], axis=-1).astype(np.uint8)
     return Image.fromarray(pixels).convert(mode)
@@ -77,7 +77,7 @@ def png(width: int, height: int, rows: bytes, depth: int = 8, colour: int = 2, *
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_alpha_is_laid_over_white(kind: str) -> None:
+def test_alpha_is_composited_over_white(kind: str) -> None:
     image = Image.new("RGBA", (3, 1))
     image.putdata([(255, 0, 0, 255), (255, 0, 0, 0), (0, 0, 0, 128)])
     options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
@@ -162,12 +162,12 @@ def test_damage_never_surprises(kind: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"<svg xmlns='a'/>", b"%PDF-1.7", b"\0" * 100])
-def test_other_formats_are_refused(data: bytes) -> None:
+def test_other_formats_are_unsupported(data: bytes) -> None:
     with pytest.raises(UnsupportedImageError):
         decode_image(data, LIMIT)
 
 
 @pytest.mark.parametrize("kind", ["TIFF", "ICO", "PPM", "TGA", "PDF"])
-def test_formats_that_pillow_knows_are_refused_too(kind: str) -> None:
+def test_other_formats_that_pillow_reads_are_unsupported_too(kind: str) -> None:
     with pytest.raises(UnsupportedImageError):
         decode_image(encoded(ramp(), kind), LIMIT)

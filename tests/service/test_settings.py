@@ -23,7 +23,7 @@ def test_every_field_has_a_description() -> None:
 def test_the_table_of_settings_is_that_of_the_code() -> None:
     text = OPERATIONS.read_text(encoding="utf-8")
     assert [name for name in Settings.model_fields if f"`{name}`" not in text] == []
-    assert with_table(text) == text, "write it anew: python -m tests.service.update_settings_table"
+    assert with_table(text) == text, "rewrite it: python -m tests.service.update_settings_table"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""`python -m tests.service.update_settings_table` writes the table of settings in docs/operations.md anew."""
+"""`python -m tests.service.update_settings_table` rewrites the table of settings in docs/operations.md."""
 
 from dynrefer.service.settings import Settings
 from tests.repository import ROOT

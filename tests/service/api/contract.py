@@ -1,8 +1,8 @@
-"""`python -m tests.service.api.contract --examples N` has schemathesis ask a running service whatever its OpenAPI
-document allows, and whatever it forbids; all checks are on.
+"""`python -m tests.service.api.contract --examples N` has schemathesis send a running service requests that its OpenAPI
+document allows, and requests that it forbids; all checks are on.
 
-The service is a real process around the fake predictor, with a key, so that the check of keys has something to check.
-Ends with schemathesis' own exit code; prints how many requests were made.
+The service is a real process around the fake predictor, with an API key, so that the check of authentication applies.
+Exits with schemathesis' own exit code; prints how many requests were made.
 """
 
 import argparse
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 
 
 def ask(examples: int, seed: int) -> subprocess.CompletedProcess[str]:
-    """Start a service, have it asked, stop it."""
+    """Start a service, run schemathesis against it, stop it."""
     with running("tests.serve_fake", DYNREFER_API_KEYS="sesame", DYNREFER_LOG_LEVEL="error") as server:
         server.await_ready()
         command = [
@@ -29,7 +29,7 @@ def ask(examples: int, seed: int) -> subprocess.CompletedProcess[str]:
         ]
         hooks = str(HERE / "schemathesis_hooks.py")
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "SCHEMATHESIS_HOOKS": hooks}
-        with tempfile.TemporaryDirectory() as folder:  # it leaves what it has found where it runs
+        with tempfile.TemporaryDirectory() as folder:  # schemathesis leaves its findings in the working directory
             done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         assert server.end() == 0
         return done

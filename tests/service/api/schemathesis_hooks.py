@@ -1,5 +1,5 @@
-"""Real pictures for schemathesis: no schema can say which texts are pictures in Base64, so that without this hardly any
-request would get beyond its image."""
+"""Real images for schemathesis: no schema can say which strings are images in Base64, so that without this hook hardly
+any request would get past its image."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from pydantic import ValidationError
 from dynrefer.service.api.schemas import DescribeRequest
 from tests.service.conftest import HEIGHT, WIDTH, in_base64, picture
 
-PICTURES = [in_base64(picture(kind)) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF")]
+IMAGES = [in_base64(picture(kind)) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF")]
 
 
 @schemathesis.hook
 def map_body(context: schemathesis.HookContext, body: Any) -> Any:
-    """A good picture, and boxes within it, in every second request that the schema allows; the others as they are."""
+    """A valid image, and boxes within it, in every second request that the schema allows; the others unchanged."""
     try:
         fields = DescribeRequest.model_validate(body)
     except ValidationError:
@@ -22,5 +22,5 @@ def map_body(context: schemathesis.HookContext, body: Any) -> Any:
     if fields.image.url is not None or len(str(body)) % 2:
         return body
     boxes = [{**each, "box": [index % WIDTH, 0, WIDTH, HEIGHT]} for index, each in enumerate(body["regions"])]
-    kind = len(boxes) % len(PICTURES)
-    return {**body, "image": {"base64": PICTURES[kind]}, "regions": boxes, "box_format": "xyxy", "normalized": False}
+    kind = len(boxes) % len(IMAGES)
+    return {**body, "image": {"base64": IMAGES[kind]}, "regions": boxes, "box_format": "xyxy", "normalized": False}

@@ -1,4 +1,4 @@
-"""Schemathesis in a small dose and with a fixed seed; `python -m tests.service.api.contract` takes the large one."""
+"""A short run of schemathesis with a fixed seed; `python -m tests.service.api.contract` is the long one."""
 
 import re
 

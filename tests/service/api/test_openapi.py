@@ -1,4 +1,4 @@
-"""The OpenAPI document is a committed snapshot, so that no change of the contract goes unseen."""
+"""The OpenAPI document is a committed snapshot, so that no change of the contract goes unnoticed."""
 
 import json
 
@@ -14,17 +14,17 @@ def test_snapshot() -> None:
     )
 
 
-def test_the_service_gives_the_document(ask: Asker) -> None:
+def test_the_service_serves_the_document(ask: Asker) -> None:
     assert ask.client.get("/openapi.json").json() == current()
 
 
 @pytest.mark.parametrize("status", ["401", "413", "415", "422", "429", "500", "503", "504"])
-def test_every_refusal_is_declared(status: str) -> None:
+def test_every_error_status_is_declared(status: str) -> None:
     answer = current()["paths"]["/v1/describe"]["post"]["responses"][status]
     assert list(answer["content"]) == ["application/problem+json"]
 
 
-def test_references_lead_somewhere() -> None:
+def test_references_resolve() -> None:
     text = json.dumps(current())
     schemas = current()["components"]["schemas"]
     names = {part.split('"')[0] for part in text.split('"#/components/schemas/')[1:]}

@@ -1,4 +1,4 @@
-"""The one table: every error of ours has its row, and nothing else tells a client anything."""
+"""The table from errors to HTTP: every error of the service has its row, and no other error reveals anything."""
 
 import json
 
@@ -53,7 +53,7 @@ def test_pointers(error: Exception, status: int, pointer: str) -> None:
         (UnsupportedImageError("The image is a text."), 415, "unsupported-media"),
     ],
 )
-def test_images_that_are_refused_by_their_status_alone(error: Exception, status: int, slug: str) -> None:
+def test_image_errors_without_a_pointer(error: Exception, status: int, slug: str) -> None:
     response = problem_response(error, "req_1")
     problem = json.loads(bytes(response.body))
     assert (response.status_code, problem["detail"]) == (status, str(error))
@@ -64,7 +64,7 @@ def test_images_that_are_refused_by_their_status_alone(error: Exception, status:
     "error",
     [KeyError("/etc/passwd"), ConfigError("/etc/passwd"), MemoryError("/etc"), AnnotatedImageError("no image /etc")],
 )
-def test_what_is_not_for_clients_is_not_told(error: Exception) -> None:
+def test_what_is_not_for_clients_is_not_revealed(error: Exception) -> None:
     response = problem_response(error, "req_1")
     assert response.status_code == 500 and b"/etc" not in response.body
 
@@ -74,6 +74,6 @@ def test_retry_after_is_whole_seconds(seconds: float, header: str) -> None:
     assert problem_response(QueueFullError("Full.", seconds), "req_1").headers["retry-after"] == header
 
 
-def test_refusals_of_the_framework() -> None:
+def test_errors_of_the_framework() -> None:
     response = problem_response(HTTPException(405, headers={"Allow": "POST"}), "req_1")
     assert response.status_code == 405 and response.headers["allow"] == "POST"

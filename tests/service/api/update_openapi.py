@@ -1,4 +1,4 @@
-"""`python -m tests.service.api.update_openapi` writes the OpenAPI snapshot anew."""
+"""`python -m tests.service.api.update_openapi` rewrites the OpenAPI snapshot."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ SNAPSHOT = Path(__file__).with_name("openapi.json")
 
 
 def current() -> dict[str, Any]:
-    """The document that the service gives now."""
+    """The document that the service serves now."""
     return create_app(Settings(), FakePredictor()).openapi()
 
 

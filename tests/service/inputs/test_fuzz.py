@@ -1,4 +1,4 @@
-"""Damaged pictures and requests in a small dose; `python -m benchmarks.fuzz` sends the large one."""
+"""A short run of damaged images and requests; `python -m benchmarks.fuzz` is the long one."""
 
 import itertools
 
@@ -6,12 +6,12 @@ from benchmarks.corpus import damaged_bodies, damaged_pictures
 from benchmarks.fuzz import send, service
 
 
-def test_damage_is_answered_with_2xx_or_4xx() -> None:
+def test_damaged_requests_get_2xx_or_4xx() -> None:
     samples = itertools.chain(damaged_pictures(2, 300), damaged_bodies(2, 300))
     with service() as (process, address):
         findings = send(address, process.pid, samples, every=100, keep=None)
         assert findings.bad == [] and sum(findings.answers.values()) == 600
-        assert findings.answers[200] > 30 and findings.answers[422] > 30  # some were still pictures
+        assert findings.answers[200] > 30 and findings.answers[422] > 30  # some were still images
         assert process.poll() is None
 
 

@@ -1,4 +1,4 @@
-"""Traces, received by a collector of our own."""
+"""Traces, received by a collector in the test."""
 
 import gzip
 import sys
@@ -68,7 +68,7 @@ def test_stages_are_spans_of_the_request(collector: Collector) -> None:
         await_ready(client)
         assert client.post("/v1/describe", json=body, headers={"traceparent": PARENT}).status_code == 200
         client.get("/livez")
-    # The end of the application has sent what was left.
+    # The application's shutdown has exported what was left.
     by_name = {span.name: span for span in collector.spans}
     assert set(by_name) == {"POST /v1/describe", "decode", "views", "queue", "vision", "heads", "caption"}
     root = by_name.pop("POST /v1/describe")
@@ -79,7 +79,7 @@ def test_stages_are_spans_of_the_request(collector: Collector) -> None:
     assert by_name["vision"].end_time_unix_nano == by_name["heads"].start_time_unix_nano
 
 
-def test_a_collector_that_is_away_holds_nobody_up() -> None:
+def test_an_unreachable_collector_delays_nothing() -> None:
     with TestClient(create_app(Settings(otlp_endpoint="http://127.0.0.1:9"), FakePredictor())) as client:
         await_ready(client)
         body = {"image": {"base64": in_base64(picture())}, **one_region()}
@@ -88,7 +88,7 @@ def test_a_collector_that_is_away_holds_nobody_up() -> None:
     assert time.monotonic() - began < 30
 
 
-def test_traces_without_their_packages_stop_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_traces_without_their_packages_abort_start_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(SettingsError, match="otlp_endpoint needs packages"):
         create_app(Settings(otlp_endpoint="http://127.0.0.1:9"), FakePredictor())

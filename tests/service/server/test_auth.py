@@ -1,4 +1,4 @@
-"""Keys: every route but the probes refuses without one."""
+"""API keys: every route but the probes responds 401 without a valid one."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ KEYS = {"api_keys": "first,second"}
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/metrics", "/v1/models", "/nothing"])
-def test_routes_want_a_key(opened: Opener, path: str) -> None:
+def test_routes_require_a_key(opened: Opener, path: str) -> None:
     response = opened(**KEYS).client.get(path)
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
@@ -44,7 +44,7 @@ def test_probes_are_open(opened: Opener) -> None:
     assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
 
 
-def test_keys_outside_of_ascii_are_wrong_not_a_crash(opened: Opener) -> None:
+def test_keys_outside_of_ascii_are_invalid_not_a_crash(opened: Opener) -> None:
     client = opened(**KEYS).client
     assert client.get("/v1/models", headers=[(b"authorization", "Bearer é".encode())]).status_code == 401
 
@@ -62,7 +62,7 @@ def test_keys_from_a_file_are_hashed_there(opened: Opener, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("text", ["secret-key\n", "a sha256:00\n", "", "# nobody\n", "é", "{0}\n{0}\n"])
-def test_a_file_that_is_no_file_of_keys(tmp_path: Path, text: str) -> None:
+def test_an_invalid_keys_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "keys"
     path.write_text(text.format(new_key("alice")[1]))
     with pytest.raises(SettingsError) as refused:
@@ -70,7 +70,7 @@ def test_a_file_that_is_no_file_of_keys(tmp_path: Path, text: str) -> None:
     assert str(path) in str(refused.value) and "secret-key" not in str(refused.value)
 
 
-def test_the_log_names_the_key_but_does_not_tell_it(
+def test_the_log_has_the_keys_name_but_never_the_key(
     opened: Opener, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     key, line = new_key("alice")
@@ -83,7 +83,7 @@ def test_the_log_names_the_key_but_does_not_tell_it(
     assert not any(key in JsonFormatter().format(record) for record in caplog.records)
 
 
-def test_the_document_shows_that_a_key_is_wanted(opened: Opener) -> None:
+def test_the_openapi_document_says_that_a_key_is_required(opened: Opener) -> None:
     ask = opened(**KEYS)
     document = ask.client.get("/openapi.json", headers={"authorization": "Bearer first"}).json()
     assert document["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}

@@ -1,4 +1,4 @@
-"""Connections, byte by byte: what is no HTTP gets a problem document too, and nothing false hangs or harms."""
+"""Connections, byte by byte: what is not HTTP gets a problem document too, and no malformed request hangs or harms."""
 
 import contextlib
 import json
@@ -17,7 +17,7 @@ BODY = WHOLE.partition(b"\r\n\r\n")[2]
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """With room for two bodies at a time."""
+    """With room for two bodies at the same time."""
     size = str(len(BODY) + 1_000)
     limits = {"DYNREFER_MAX_BODY_BYTES": size, "DYNREFER_MAX_BUFFERED_BYTES": str(2 * int(size))}
     with running("tests.serve_fake", DYNREFER_HEADER_TIMEOUT_S="1", **limits) as server:
@@ -27,7 +27,7 @@ def server() -> Iterator[Server]:
 
 
 def exchange(server: Server, data: bytes) -> list[tuple[int, dict[bytes, bytes], bytes]]:
-    """Everything that comes back until the connection ends: (status, headers, body) of each answer."""
+    """Everything that arrives until the connection closes: (status, headers, body) of each response."""
     with server.connect() as connection:
         connection.sendall(data)
         rest = b""
@@ -62,7 +62,7 @@ def with_headers(*lines: bytes) -> bytes:
         (b"", 408),
     ],
 )
-def test_what_is_no_request_is_a_problem(server: Server, data: bytes, status: int) -> None:
+def test_what_is_not_a_request_gets_a_problem_document(server: Server, data: bytes, status: int) -> None:
     answers = exchange(server, data)
     assert len(answers) == 1
     found, headers, body = answers[0]
@@ -73,12 +73,12 @@ def test_what_is_no_request_is_a_problem(server: Server, data: bytes, status: in
     assert problem["status"] == found and problem["instance"].endswith(headers[b"x-request-id"].decode())
 
 
-def test_a_length_that_is_too_small_spoils_the_rest_alone(server: Server) -> None:
+def test_a_length_that_is_too_small_only_spoils_the_rest(server: Server) -> None:
     first, second = exchange(server, with_headers(b"Content-Length: %d" % (len(BODY) - 9)) + BODY)
     assert (first[0], second[0]) == (422, 408)  # nine bytes are no headers, and none come
 
 
-def test_a_huge_header_harms_nobody(server: Server) -> None:
+def test_a_huge_header_does_no_harm(server: Server) -> None:
     with contextlib.suppress(ConnectionError):  # the connection may be closed before all of it is sent
         ((status, _, _),) = exchange(server, with_headers(b"X: " + b"a" * 5_000_000, b"Connection: close"))
         assert status == 400
@@ -91,13 +91,13 @@ def test_a_length_that_is_too_large_meets_the_deadline(server: Server) -> None:
     assert status == 504
 
 
-def test_a_chunked_body_is_as_good_as_another(server: Server) -> None:
+def test_a_chunked_body_is_accepted(server: Server) -> None:
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (BODY[:100], BODY[100:])) + b"0\r\n\r\n"
     ((status, _, _),) = exchange(server, with_headers(b"Transfer-Encoding: chunked", b"Connection: close") + chunks)
     assert status == 200
 
 
-def test_bodies_are_bounded_together(server: Server) -> None:
+def test_the_bodies_held_at_the_same_time_are_limited(server: Server) -> None:
     slow = [server.connect() for _ in range(2)]
     for connection in slow:
         connection.sendall(with_headers(b"Content-Length: %d" % (len(BODY) + 1_000)) + BODY + b" " * 999)

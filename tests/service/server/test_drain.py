@@ -1,4 +1,4 @@
-"""Real server processes at their end: SIGTERM loses nobody, a second one ends it, and so does the grace time."""
+"""Shutdown of real server processes: SIGTERM loses no request; a second one, or the end of the grace time, ends it."""
 
 import signal
 import socket
@@ -18,7 +18,7 @@ SLOW = {**DOCUMENT, "regions": [{"box": box_of(Fault.SLOW)}]}
 
 
 def whole_answer(connection: socket.socket) -> tuple[int, bytes]:
-    """(status, head) of the one answer on a connection that ends after it; the body must be whole too."""
+    """(status, head) of the only response on a connection that closes after it; the body must be complete too."""
     data = b""
     while received := connection.recv(65_536):
         data += received
@@ -35,7 +35,7 @@ def await_line(server: Server, path: str, part: str) -> None:
         time.sleep(0.01)
 
 
-def test_sigterm_under_load_loses_nobody() -> None:
+def test_sigterm_under_load_loses_no_request() -> None:
     limits: dict[str, Any] = {"DYNREFER_MAX_QUEUE_REGIONS": "64", "DYNREFER_MAX_BATCH_REGIONS": "4"}
     with running("tests.serve_fake", FAKE_RUN_SECONDS="0.05", **limits) as server:
         server.await_ready()

@@ -1,5 +1,5 @@
-"""Real server processes under trouble: every request gets an answer, the guilty one alone gets an error, and a
-process that cannot serve any more says so and ends."""
+"""Faults in real server processes: every request gets a response, only the failing one an error, and a process that can
+no longer serve reports not ready and exits."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ def question(*boxes: Sequence[float]) -> dict[str, Any]:
 
 
 def without_times(answer: dict[str, Any]) -> dict[str, Any]:
-    """What must not depend on company."""
+    """What must not depend on the rest of the batch."""
     regions = [{name: value for name, value in each.items() if name != "timings_ms"} for each in answer["regions"]]
     return {**answer, "regions": regions, "timings_ms": None, "id": None}
 
@@ -45,7 +45,7 @@ def await_metric(server: Server, name: str, value: float) -> None:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    """One that survives its faults."""
+    """A server for the faults that it survives."""
     with running("tests.serve_fake", DYNREFER_MAX_BATCH_REGIONS="8") as server:
         server.await_ready()
         yield server
@@ -54,7 +54,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def clean(server: Server) -> dict[str, Any]:
-    """The answer of a request that nothing disturbs."""
+    """The response to a request that no fault affects."""
     status, answer = server.describe(question(GOOD))
     assert status == 200
     return without_times(answer)
@@ -62,7 +62,7 @@ def clean(server: Server) -> dict[str, Any]:
 
 @contextmanager
 def occupied(server: Server) -> Iterator[None]:
-    """Meanwhile the device is busy, so that what is asked gathers in the queue."""
+    """Meanwhile the device is busy, so that requests gather in the queue."""
     batches = metric(server, "dynrefer_batch_regions_count")
     with server.send(question(box_of(Fault.SLOW))):
         await_metric(server, "dynrefer_batch_regions_count", batches + 1)
@@ -70,7 +70,7 @@ def occupied(server: Server) -> Iterator[None]:
 
 
 def in_one_batch(server: Server, *questions: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-    """Ask them all so that they share a batch."""
+    """Send them all so that they share a batch."""
     regions = sum(len(each["regions"]) for each in questions)
     with ThreadPoolExecutor(len(questions)) as pool:
         with occupied(server):
@@ -85,7 +85,7 @@ def test_one_bad_region_fails_alone(server: Server, clean: dict[str, Any], fault
     status, problem = answers.pop(3)
     assert [without_times(answer) for _, answer in answers] == [clean] * 6
     assert status == {Fault.QUERY: 422, Fault.TOO_BIG: 503}.get(fault, 500)
-    assert [flaw["pointer"] for flaw in problem["errors"]] == ["/regions/1/box" if status == 422 else "/regions/1"]
+    assert [each["pointer"] for each in problem["errors"]] == ["/regions/1/box" if status == 422 else "/regions/1"]
     assert "secret" not in json.dumps(problem)
     assert server.get("/readyz")[0] == 200
 
@@ -107,7 +107,7 @@ def test_the_deadline_ends_the_work_too(server: Server, clean: dict[str, Any]) -
     assert time.monotonic() - began < 30  # the slow batch would have taken a minute
 
 
-def test_a_client_that_hangs_up_ends_its_work(server: Server, clean: dict[str, Any]) -> None:
+def test_a_client_that_disconnects_ends_its_work(server: Server, clean: dict[str, Any]) -> None:
     began = time.monotonic()
     with occupied(server):
         pass
@@ -216,7 +216,7 @@ def test_a_device_without_any_memory_is_noticed_and_ends_the_process() -> None:
         assert server.process.wait(PATIENCE_S) == 3
 
 
-def test_many_slow_clients_stop_nobody() -> None:
+def test_many_slow_clients_do_not_block_others() -> None:
     with running("tests.serve_fake", DYNREFER_HEADER_TIMEOUT_S="2") as server:
         server.await_ready()
         slow = [server.connect() for _ in range(200)]

@@ -1,4 +1,4 @@
-"""Real server processes: start, answer, drain on SIGTERM, and end with the right code."""
+"""Real server processes: they start, respond, drain on SIGTERM, and exit with the right code."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.service.conftest import in_base64, one_region, picture
 
-PATIENCE_S = 120  # a loaded machine may take long to import torch
+PATIENCE_S = 120  # a busy machine may take long to import torch
 
 
 class Server:
@@ -31,7 +31,7 @@ class Server:
             env={**os.environ, "DYNREFER_PORT": "0", **environment},
         )
         self.lines: list[str] = []
-        self.retry_after: list[int] = []  # what the refusals named, in seconds
+        self.retry_after: list[int] = []  # seconds, from the headers of errors
         self.address = self._read_address()
         self._reader = threading.Thread(target=self._read_rest, daemon=True)
         self._reader.start()
@@ -73,7 +73,7 @@ class Server:
         return socket.create_connection((host, int(port)), timeout=PATIENCE_S)
 
     def send(self, document: dict[str, Any]) -> socket.socket:
-        """A connection on which a request was sent and its answer not awaited."""
+        """A connection on which a request has been sent; the response has not been read."""
         connection = self.connect()
         connection.sendall(request_bytes(document))
         return connection
@@ -85,7 +85,7 @@ class Server:
             time.sleep(0.02)
 
     def last_line(self) -> str:
-        """What the process said last; once it has ended."""
+        """The last line on standard error; call it once the process has ended."""
         self._reader.join(PATIENCE_S)
         return self.lines[-1]
 
@@ -114,14 +114,14 @@ def running(module: str, *arguments: str, **environment: str) -> Iterator[Server
             server.process.wait()
 
 
-QUESTION = {"image": {"base64": in_base64(picture())}, **one_region()}
+REQUEST = {"image": {"base64": in_base64(picture())}, **one_region()}
 
 
 def test_starts_answers_and_stops() -> None:
     for by in (signal.SIGTERM, signal.SIGINT):
         with running("tests.serve_fake", DYNREFER_LOG_FORMAT="json") as server:
             server.await_ready()
-            status, answer = server.describe(QUESTION)
+            status, answer = server.describe(REQUEST)
             assert status == 200 and answer["model"] == "fake"
             assert server.end(by) == 0
             logged = [json.loads(line) for line in server.lines if line.startswith("{")]
@@ -133,7 +133,7 @@ def test_sigterm_lets_a_running_request_finish() -> None:
     with running("tests.serve_fake", FAKE_RUN_SECONDS="0.5") as server:
         server.await_ready()
         answers: list[tuple[int, dict[str, Any]]] = []
-        asked = threading.Thread(target=lambda: answers.append(server.describe(QUESTION)))
+        asked = threading.Thread(target=lambda: answers.append(server.describe(REQUEST)))
         asked.start()
         while b"dynrefer_image_pixels_count 1.0" not in server.get("/metrics")[1]:
             time.sleep(0.01)

@@ -1,4 +1,4 @@
-"""How the process listens and takes signals."""
+"""How the process listens and handles signals."""
 
 import signal
 import socket
@@ -13,18 +13,18 @@ from dynrefer.service.settings import Settings
 from tests.fakes import FakePredictor
 
 
-def test_answers_are_not_held_back_by_the_kernel() -> None:
+def test_responses_are_not_delayed_by_nagles_algorithm() -> None:
     # asyncio sets TCP_NODELAY on accepted connections only where the listening socket names its protocol.
     with listen("127.0.0.1", 0) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 
-def test_a_taken_port_is_an_error() -> None:
+def test_a_port_in_use_is_an_error() -> None:
     with listen("127.0.0.1", 0) as listener, pytest.raises(OSError, match="in use"):
         listen("127.0.0.1", listener.getsockname()[1])
 
 
-def test_the_first_signal_drains_and_the_second_ends() -> None:
+def test_the_first_signal_drains_and_the_second_stops() -> None:
     engine = Engine(Settings(), FakePredictor, Metrics())
     server = DrainingServer(uvicorn.Config(lambda: None), engine)
     server.handle_exit(signal.SIGTERM, None)

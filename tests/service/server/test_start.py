@@ -1,4 +1,4 @@
-"""Starts that cannot succeed: one clear line, the right exit code, no traceback."""
+"""Start-up that fails: one clear line, the right exit code, no traceback."""
 
 import json
 import resource
@@ -19,7 +19,7 @@ NO_MEMORY_BYTES = 1_200_000_000  # of address space: enough for torch itself, or
 
 
 def refused(*arguments: str, code: int = 2, limit_bytes: int | None = None) -> str:
-    """What `dynrefer serve` says when it does not start, port line apart."""
+    """The error line of a `dynrefer serve` that does not start; the line with the address does not count."""
 
     def limit() -> None:
         if limit_bytes:
@@ -70,7 +70,7 @@ def test_no_model_directory(tmp_path: Path) -> None:
     assert "there is no model directory" in refused("--model", str(tmp_path / "none"))
 
 
-def test_settings_that_show_to_be_wrong_only_now(tmp_path: Path) -> None:
+def test_settings_that_turn_out_to_be_invalid_during_start_up(tmp_path: Path) -> None:
     assert "cannot be read" in refused("--api-keys-file", str(tmp_path / "none"))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
