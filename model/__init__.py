@@ -6,7 +6,7 @@
 Importing this module is cheap: NumPy, Pillow and torch are loaded by the first use of a name that needs them.
 """
 
-from types import ModuleType
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from dynrefer.model.errors import (
@@ -81,17 +81,20 @@ __all__ = [
 ]
 
 
+# Names that need NumPy, Pillow or torch, with the module that each is imported from at its first use.
+_LAZY = {
+    "BoxFormat": "geometry",
+    "DynRefer": "predictor",
+    "corners_from": "geometry",
+    "decode_image": "images",
+    "upright_pixels": "images",
+}
+
+
 def __getattr__(name: str) -> Any:
-    """Import the names above that need more than the standard library when they are first used."""
-    home: ModuleType
-    if name in ("BoxFormat", "corners_from"):
-        from dynrefer.model import geometry as home
-    elif name in ("decode_image", "upright_pixels"):
-        from dynrefer.model import images as home
-    elif name == "DynRefer":
-        with gc_paused():
-            from dynrefer.model import predictor as home
-    else:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(home, name)  # the next look-up finds it
+    with gc_paused():  # importing torch makes many objects, hardly any of them garbage
+        module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
+    value = globals()[name] = getattr(module, name)  # the next look-up finds it
     return value

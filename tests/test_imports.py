@@ -1,6 +1,7 @@
 """The direction of imports that ARCHITECTURE.md draws, and what importing a package must not bring in."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -124,3 +125,11 @@ print(*sys.modules)
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     loaded = done.stdout.split()
     assert not [name for name in loaded if under(name, *BESIDE_THE_PREDICTOR)]
+
+
+@pytest.mark.parametrize("package", ["dynrefer", "dynrefer.model"])
+def test_every_public_name_is_found_at_its_first_use(package: str) -> None:
+    """Also those that the package imports only then, so that importing it loads no NumPy."""
+    code = f"import sys, {package}; assert 'numpy' not in sys.modules; from {package} import *; print(*vars())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert set(importlib.import_module(package).__all__) <= set(done.stdout.split())
