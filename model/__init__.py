@@ -43,14 +43,16 @@ from dynrefer.model.types import (
 
 if TYPE_CHECKING:
     from dynrefer.model.geometry import BoxFormat, corners_from
-    from dynrefer.model.images import decode_image, upright_pixels
+    from dynrefer.model.images import Pixels, decode_image, upright_pixels
     from dynrefer.model.predictor import DynRefer
+    from dynrefer.model.protocol import CacheCounts, Predictor, PreparedRegion
 
 __all__ = [
     "ALL_TASKS",
     "AttributeLabel",
     "BoxError",
     "BoxFormat",
+    "CacheCounts",
     "Caption",
     "ConfigError",
     "ConversionError",
@@ -64,6 +66,9 @@ __all__ = [
     "ModelCard",
     "ModelError",
     "ModelNotFoundError",
+    "Pixels",
+    "Predictor",
+    "PreparedRegion",
     "QueryError",
     "RegionDescription",
     "RegionQuery",
@@ -77,6 +82,7 @@ __all__ = [
     "WeightsError",
     "corners_from",
     "decode_image",
+    "gc_paused",
     "upright_pixels",
 ]
 
@@ -84,7 +90,11 @@ __all__ = [
 # Names that need NumPy, Pillow or torch, with the module that each is imported from at its first use.
 _LAZY = {
     "BoxFormat": "geometry",
+    "CacheCounts": "protocol",
     "DynRefer": "predictor",
+    "Pixels": "images",
+    "Predictor": "protocol",
+    "PreparedRegion": "protocol",
     "corners_from": "geometry",
     "decode_image": "images",
     "upright_pixels": "images",
