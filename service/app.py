@@ -2,20 +2,22 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from dynrefer.model.errors import ImageError, QueryError
+from dynrefer.model import ImageError, Predictor, QueryError
 from dynrefer.service.api import openapi
 from dynrefer.service.api.problems import answer_problem
 from dynrefer.service.api.routes import describe, operations
-from dynrefer.service.engine.device_thread import Predictor
-from dynrefer.service.engine.engine import Engine, Phase
+from dynrefer.service.engine.device_thread import DeviceThread
+from dynrefer.service.engine.engine import Engine
+from dynrefer.service.engine.executor import Phase
 from dynrefer.service.errors import ServiceError
-from dynrefer.service.inputs import decoding as images
+from dynrefer.service.inputs import decoding
 from dynrefer.service.inputs.bodies import Buffer
 from dynrefer.service.inputs.url_fetch import Fetcher
 from dynrefer.service.observability.metrics import Metrics
@@ -27,21 +29,21 @@ from dynrefer.service.settings import Settings
 
 
 def create_app(
-    settings: Settings, predictor: Predictor | None = None, on_loss: Callable[[], None] = lambda: None
+    settings: Settings, predictor: Predictor[Any, Any] | None = None, on_loss: Callable[[], None] = lambda: None
 ) -> FastAPI:
-    """The service as an ASGI application. Raises SettingsError for a keys file that is none.
-
-    on_loss: called in a thread once the device is given up or the model could not be loaded.
+    """The service as an ASGI application. Raises SettingsError for an invalid keys file.
 
     predictor: given by tests; else the model of the settings is loaded in the background once the application
-    starts, and /readyz is 503 until it is warm. The engine stands at `app.state.engine`.
+    starts, and /readyz is 503 until it is warmed up. The engine is at `app.state.engine`.
+    on_loss: called in a thread once the device is given up or the model could not be loaded.
     """
     metrics, keys, traces = Metrics(), configured_keys(settings), configured_traces(settings)
-    engine = Engine(settings, _loader(settings, predictor), metrics)
+    executor = DeviceThread(settings, _loader(settings, predictor), metrics)
+    engine = Engine(executor, settings.worker_threads, metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        images.forbid_bombs()
+        decoding.forbid_bombs()
         engine.start(on_loss)
         yield
         await engine.stop(settings.shutdown_grace_s)
@@ -52,8 +54,7 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
-        # Outermost first. The framework's own handler of unforeseen errors stands outside of these and never
-        # acts.
+        # Outermost first. The framework's own handler of unexpected errors is outside of these and never reached.
         middleware=[
             Middleware(RequestLogMiddleware, metrics=metrics, closing=lambda: engine.phase is Phase.DRAINING),
             *traces.middleware,
@@ -77,13 +78,13 @@ def create_app(
     if settings.metrics_port is None:
         app.include_router(operations.metrics_router)
     mount_pages(app)
-    # FastAPI's own way to another document: its method is replaced.
+    # FastAPI's documented way to another OpenAPI document: its method is replaced.
     app.openapi = lambda: openapi.document(app, with_keys=bool(keys))  # type: ignore[method-assign]
     return app
 
 
 def _cross_origin(settings: Settings) -> list[Middleware]:
-    """Outside of the keys: a browser asks without one whether it may ask."""
+    """Outside of the keys: a browser's preflight request carries none."""
     if not settings.cors_origins:
         return []
     return [
@@ -103,11 +104,11 @@ def _fetcher(settings: Settings) -> Fetcher | None:
     return Fetcher(settings.image_url_hosts, settings.max_body_bytes, settings.image_url_timeout_s)
 
 
-def _loader(settings: Settings, predictor: Predictor | None) -> Callable[[], Predictor]:
+def _loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callable[[], Predictor[Any, Any]]:
     if predictor is not None:
         return lambda: predictor
 
-    def load() -> Predictor:
+    def load() -> Predictor[Any, Any]:
         from dynrefer.model import DynRefer  # brings in torch; called in the device thread
 
         return DynRefer.load(

@@ -1,13 +1,13 @@
-"""The errors that the service raises on purpose. How each is told over HTTP stands in `api/problems.py`.
+"""The errors that the service raises on purpose. `api/problems.py` maps each to a status and a problem type.
 
     ServiceError
     ├── InvalidRequestError     a field that cannot be honoured, with its JSON pointer      422
     ├── BodyTooLargeError       more bytes than max_body_bytes                              413
     ├── UnsupportedMediaError   content type or content encoding                            415
-    ├── UnauthorizedError       no key, or one that is not known                            401
+    ├── UnauthorizedError       no API key, or an unknown one                            401
     ├── QueueFullError          no room for the whole request                               429
     ├── UnavailableError        not ready, draining, or the device is lost                  503
-    ├── DeadlineError           the request's deadline passed                               504
+    ├── DeadlineExceeded        the request's deadline passed                               504
     └── RegionFailedError       the model failed on this region                             500
 
 `QueryError` and `ImageError` of `dynrefer.model.errors` are in the same table. Every message is one sentence of ours:
@@ -29,14 +29,17 @@ class FieldError:
 
 
 class ServiceError(Exception):
-    """Base of every error that the service raises on purpose. detail: one sentence for the client."""
+    """Base of every error that the service raises on purpose.
+
+    detail: one sentence for the client. fields: what exactly is wrong, where fields of the request are to blame.
+    """
 
     headers: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, detail: str, flaws: Sequence[FieldError] = ()) -> None:
+    def __init__(self, detail: str, fields: Sequence[FieldError] = ()) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.flaws = tuple(flaws)
+        self.fields = tuple(fields)
 
 
 class InvalidRequestError(ServiceError):
@@ -44,7 +47,7 @@ class InvalidRequestError(ServiceError):
 
     @classmethod
     def at(cls, pointer: str, detail: str) -> "InvalidRequestError":
-        """One flaw, which is also the summary."""
+        """One field, whose error is also the summary."""
         return cls(detail, [FieldError(pointer, detail)])
 
 
@@ -57,7 +60,7 @@ class UnsupportedMediaError(ServiceError):
 
 
 class UnauthorizedError(ServiceError):
-    """No key, or one that is not known."""
+    """No API key, or an unknown one."""
 
     headers = {"WWW-Authenticate": "Bearer"}
 
@@ -65,20 +68,24 @@ class UnauthorizedError(ServiceError):
 class RetryLaterError(ServiceError):
     """A refusal that is worth another try. retry_after_s: whole seconds, at least 1."""
 
-    def __init__(self, detail: str, retry_after_s: float = 1.0, flaws: Sequence[FieldError] = ()) -> None:
-        super().__init__(detail, flaws)
+    def __init__(self, detail: str, retry_after_s: float = 1.0, fields: Sequence[FieldError] = ()) -> None:
+        super().__init__(detail, fields)
         self.retry_after_s = max(1, math.ceil(retry_after_s))
 
 
 class QueueFullError(RetryLaterError):
-    """The queue has no room for the whole request."""
+    """There is no room for the whole request. reason: what is full, as a label of the metric dynrefer_rejected."""
+
+    def __init__(self, detail: str, retry_after_s: float = 1.0, reason: str = "") -> None:
+        super().__init__(detail, retry_after_s)
+        self.reason = reason
 
 
 class UnavailableError(RetryLaterError):
-    """Not ready, draining, or the device is lost."""
+    """The service is not ready, draining, or without its device."""
 
 
-class DeadlineError(ServiceError):
+class DeadlineExceeded(ServiceError):
     """The request's deadline passed."""
 
 

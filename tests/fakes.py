@@ -1,9 +1,11 @@
-"""A predictor without weights or torch, for tests of the HTTP contract: its words follow from the box."""
+"""A predictor without weights or torch, whose words follow from the box, and an engine around it: for tests of the
+service."""
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,11 @@ from dynrefer.model import (
 )
 from dynrefer.model.cache import CacheStats
 from dynrefer.model.errors import BoxError, QueryError, ViewsError
+from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.device_thread import DeviceThread
+from dynrefer.service.engine.engine import Engine
+from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.settings import Settings
 
 PRIORS: Mapping[Task, tuple[float, ...]] = {
     Task.CAPTION: (0.0, 0.4, 1.0),
@@ -172,6 +179,17 @@ def _attributes(region: FakeRegion) -> tuple[AttributeLabel, ...]:
         AttributeLabel(label.name, kind, value, label.score, label.probability)
         for label, (kind, value) in zip(labels, parts, strict=True)
     )
+
+
+def local_engine(load: Callable[[], FakePredictor], **settings: Any) -> Engine:
+    """An engine around a device thread of this process, wired as the application does it."""
+    chosen, metrics = Settings(**settings), Metrics()
+    return Engine(DeviceThread(chosen, load, metrics), chosen.worker_threads, metrics)
+
+
+def context_of(caller: str | None = None, timeout_s: float = 60.0) -> RequestContext:
+    """The context of a request that has just come."""
+    return RequestContext("req_1", caller, timeout_s, time.monotonic() + timeout_s, time.perf_counter())
 
 
 def slowly(seconds: float) -> Callable[[Sequence[Corners]], None]:

@@ -1,13 +1,20 @@
 """What every route may ask for, as named types. Coroutines, because the framework runs plain functions in a thread."""
 
+import re
+import time
 from typing import Annotated
 
 from fastapi import Depends, Request
+from opentelemetry.context import get_current
 
+from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
+from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.inputs.bodies import Buffer
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.settings import Settings
+
+TIMEOUT_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
 
 
 async def _engine(request: Request) -> Engine:
@@ -34,3 +41,25 @@ CurrentBuffer = Annotated[Buffer, Depends(_buffer)]
 CurrentEngine = Annotated[Engine, Depends(_engine)]
 CurrentMetrics = Annotated[Metrics, Depends(_metrics)]
 CurrentSettings = Annotated[Settings, Depends(_settings)]
+
+
+def request_context(request: Request, settings: Settings) -> RequestContext:
+    """The request's context; its deadline counts from now. Raises InvalidRequestError for a malformed header."""
+    timeout_s = _timeout_s(request.headers.get("x-request-timeout"), settings.request_timeout_s)
+    return RequestContext(
+        id=request.state.request_id,
+        caller=request.state.key,
+        timeout_s=timeout_s,
+        deadline=time.monotonic() + timeout_s,
+        began=request.state.began,
+        trace=get_current(),
+    )
+
+
+def _timeout_s(header: str | None, longest_s: float) -> float:
+    """The setting, which the header X-Request-Timeout may only shorten."""
+    if header is None:
+        return longest_s
+    if not TIMEOUT_SECONDS.fullmatch(header.strip()) or float(header) == 0:
+        raise InvalidRequestError("The header X-Request-Timeout is a positive number of seconds.")
+    return min(float(header), longest_s)

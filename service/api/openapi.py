@@ -11,7 +11,7 @@ from dynrefer.service.api.problems import PROBLEM_JSON, TABLE, Problem, problem_
 from dynrefer.service.api.schemas import DescribeFields, DescribeRequest
 from dynrefer.service.errors import (
     BodyTooLargeError,
-    DeadlineError,
+    DeadlineExceeded,
     FieldError,
     InvalidRequestError,
     QueueFullError,
@@ -58,7 +58,7 @@ PROBLEMS: Mapping[int, dict[str, Any]] = {
     429: _problem(QueueFullError, "The queue has no room for the whole request", "Retry-After"),
     500: _problem(RegionFailedError, "The model failed; `errors` points at the regions"),
     503: _problem(UnavailableError, "Not ready, shutting down, or the device is lost", "Retry-After"),
-    504: _problem(DeadlineError, "The deadline passed"),
+    504: _problem(DeadlineExceeded, "The deadline passed"),
 }
 
 # What the route's signature does not show: its headers and its two forms of body.

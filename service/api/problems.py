@@ -21,7 +21,7 @@ from dynrefer.model.errors import (
 )
 from dynrefer.service.errors import (
     BodyTooLargeError,
-    DeadlineError,
+    DeadlineExceeded,
     FieldError,
     InvalidRequestError,
     QueueFullError,
@@ -57,7 +57,7 @@ TABLE: dict[type[Exception], ProblemType] = {
     UnauthorizedError: ProblemType(401, "unauthorized", "A valid key is required"),
     QueueFullError: ProblemType(429, "queue-full", "The service is at its limit"),
     UnavailableError: ProblemType(503, "unavailable", "The service is not available"),
-    DeadlineError: ProblemType(504, "deadline-passed", "The deadline passed"),
+    DeadlineExceeded: ProblemType(504, "deadline-passed", "The deadline passed"),
     RegionFailedError: ProblemType(500, "region-failed", "A region could not be described"),
     ModelError: ProblemType(500, "internal", "The service failed"),
     Exception: ProblemType(500, "internal", "The service failed"),
@@ -97,7 +97,7 @@ def problem_response(error: Exception, request_id: str) -> JSONResponse:
     field_errors: Sequence[FieldError] = ()
     headers: dict[str, str] = {}
     if isinstance(error, ServiceError):
-        detail, field_errors, headers = error.detail, error.flaws, dict(error.headers)
+        detail, field_errors, headers = error.detail, error.fields, dict(error.headers)
     elif isinstance(error, _ABOUT_THE_REQUEST):
         detail = str(error)
         pointer = model_error_pointer(error)

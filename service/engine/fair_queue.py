@@ -1,116 +1,122 @@
-"""Admitted requests and whose turn it is. Nothing here locks: the batcher does.
+"""The waiting items and whose turn it is. Nothing here locks: the batcher does.
 
-Keys take turns, and within a key its requests do, one region each. So neither a large request nor a busy key can
-hold up a small one: whoever waits is served within one round.
+Kinds of work take turns, one batch each. Within a kind keys take turns, and within a key its requests, one item each.
+So neither a large request nor a busy key can hold up a small one: whoever waits is served within one round.
 """
 
-import math
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Sequence
+from typing import Generic
 
-Item = TypeVar("Item")
-Output = TypeVar("Output")
-
-
-@dataclass(frozen=True, slots=True)
-class RegionResult(Generic[Output]):
-    """What became of one region: output or error. batch: a number that the regions of one run share."""
-
-    output: Output | None
-    error: Exception | None
-    queue_ms: float
-    batch: int
-
-
-@dataclass(slots=True)
-class WorkItem(Generic[Item, Output]):
-    """One region of a request. cost: the views that it takes in a batch."""
-
-    item: Item
-    cost: int
-    index: int
-    request: "QueuedRequest[Item, Output]"
-
-
-class QueuedRequest(Generic[Item, Output]):
-    """One admitted request. deadline: on the monotonic clock; past it nothing more is run for the request.
-
-    announced: regions that are admitted but not handed in yet. waiting: those that the device has not taken.
-    """
-
-    def __init__(self, regions: int, key: str | None = None, deadline: float = math.inf) -> None:
-        self.regions = self.announced = self.missing = regions
-        self.key = key
-        self.deadline = deadline
-        self.waiting: deque[WorkItem[Item, Output]] = deque()
-        self.submitted_at = 0.0
-        self.given_up = False
-        self.outcomes: list[RegionResult[Output] | None] = [None] * regions
-        self.future: Future[list[RegionResult[Output]]] = Future()
-        # Running from the start: whoever awaits it may give up, but cannot cancel what the device thread will set.
-        self.future.set_running_or_notify_cancel()
-
-    def wanted(self, now: float) -> bool:
-        """Whether anybody still waits for it."""
-        return not self.given_up and now < self.deadline and not self.future.done()
-
-    def fail(self, error: Exception) -> None:
-        """Resolve it with an error, unless it is resolved already."""
-        if not self.future.done():
-            self.future.set_exception(error)
-
-    def record(self, index: int, outcome: RegionResult[Output]) -> None:
-        """Note one region's outcome; the last one resolves the request."""
-        self.outcomes[index] = outcome
-        self.missing -= 1
-        if self.missing == 0 and not self.future.done():
-            self.future.set_result([each for each in self.outcomes if each is not None])
+from dynrefer.service.engine.reservations import Item, Kind, Output, QueuedRequest, WorkItem
 
 
 class FairQueue(Generic[Item, Output]):
-    """Requests with waiting regions. The first key's first request is next."""
+    """The waiting items of all kinds."""
 
     def __init__(self) -> None:
-        self._keys: dict[str | None, deque[QueuedRequest[Item, Output]]] = {}
+        self._kinds: OrderedDict[Kind, _Turns[Item, Output]] = OrderedDict()
 
     def __bool__(self) -> bool:
-        return bool(self._keys)
+        return bool(self._kinds)
 
-    def __iter__(self) -> Iterator[QueuedRequest[Item, Output]]:
-        for requests in self._keys.values():
-            yield from requests
+    @property
+    def requests(self) -> Iterator[QueuedRequest[Item, Output]]:
+        """Every request that has something waiting; one that waits with several kinds comes several times."""
+        for turns in self._kinds.values():
+            yield from turns.requests
 
     @property
     def num_keys(self) -> int:
         """How many keys have something waiting."""
-        return len(self._keys)
+        return len({request.key for request in self.requests})
 
-    def add(self, request: QueuedRequest[Item, Output]) -> None:
-        """Behind the other requests of its key; a key that had nothing waiting comes last."""
-        self._keys.setdefault(request.key, deque()).append(request)
+    @property
+    def next_size(self) -> int:
+        """How many items wait of the kind whose turn is next; 0 where nothing waits."""
+        return self._next.size if self._kinds else 0
 
-    def remove(self, request: QueuedRequest[Item, Output]) -> None:
-        """Take it out, wherever it stands."""
-        requests = self._keys[request.key]
-        requests.remove(request)
+    @property
+    def next_submitted_at(self) -> float:
+        """When the item that waits longest, of the kind whose turn is next, was submitted."""
+        return self._next.submitted_at
+
+    def add(self, items: Sequence[WorkItem[Item, Output]]) -> None:
+        """Behind the other requests of their key; a key that had nothing waiting comes last."""
+        for item in items:
+            self._kinds.setdefault(item.part.kind, _Turns()).add(item)
+
+    def remove(self, request: QueuedRequest[Item, Output]) -> int:
+        """Take out all that the request has waiting; how many items it was."""
+        removed = sum(turns.remove(request) for turns in self._kinds.values())
+        for kind in [kind for kind, turns in self._kinds.items() if not turns.size]:
+            del self._kinds[kind]
+        return removed
+
+    def take(self, most_items: int, most_cost: int) -> list[WorkItem[Item, Output]]:
+        """The next batch: items of one kind, at least one, within both bounds from the second on."""
+        kind, turns = self._kinds.popitem(last=False)
+        batch = [turns.take()]
+        cost = batch[0].cost
+        while turns.size and len(batch) < most_items and cost + turns.next_cost <= most_cost:
+            batch.append(turns.take())
+            cost += batch[-1].cost
+        if turns.size:
+            self._kinds[kind] = turns
+        return batch
+
+    @property
+    def _next(self) -> "_Turns[Item, Output]":
+        return next(iter(self._kinds.values()))
+
+
+class _Turns(Generic[Item, Output]):
+    """The waiting items of one kind. The first key's first request is next. size: how many items there are."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._keys: OrderedDict[str | None, OrderedDict[QueuedRequest[Item, Output], deque[WorkItem[Item, Output]]]] = (
+            OrderedDict()
+        )
+
+    @property
+    def requests(self) -> Iterator[QueuedRequest[Item, Output]]:
+        for requests in self._keys.values():
+            yield from requests
+
+    @property
+    def submitted_at(self) -> float:
+        """Of the item that waits longest."""
+        return min(items[0].part.submitted_at for requests in self._keys.values() for items in requests.values())
+
+    @property
+    def next_cost(self) -> int:
+        requests = next(iter(self._keys.values()))
+        return next(iter(requests.values()))[0].cost
+
+    def add(self, item: WorkItem[Item, Output]) -> None:
+        request = item.part.request
+        self._keys.setdefault(request.key, OrderedDict()).setdefault(request, deque()).append(item)
+        self.size += 1
+
+    def remove(self, request: QueuedRequest[Item, Output]) -> int:
+        requests = self._keys.get(request.key)
+        if requests is None or request not in requests:
+            return 0
+        removed = len(requests.pop(request))
         if not requests:
             del self._keys[request.key]
-
-    def next_cost(self) -> int:
-        """What the next region costs."""
-        return next(iter(self)).waiting[0].cost
+        self.size -= removed
+        return removed
 
     def take(self) -> WorkItem[Item, Output]:
-        """The next region; its request and its key then wait until all others had theirs."""
-        key = next(iter(self._keys))
-        requests = self._keys.pop(key)
-        request = requests.popleft()
-        item = request.waiting.popleft()
-        if request.waiting:
-            requests.append(request)
+        """The next item; its request and its key then wait until all others had theirs."""
+        key, requests = self._keys.popitem(last=False)
+        request, items = requests.popitem(last=False)
+        item = items.popleft()
+        if items:
+            requests[request] = items
         if requests:
             self._keys[key] = requests
+        self.size -= 1
         return item

@@ -1,33 +1,44 @@
-"""Image work: pictures are decoded and their regions prepared in a few threads that a service's requests share.
+"""Image work: images are decoded and their regions prepared in a few threads that all requests share.
 
-A request of few regions is one task of the pool. A larger one is cut into slices, each a task of its own that goes
-behind whoever waits, so that no small request waits for the whole of one of 200 regions.
+A request of few regions is one task of the pool. A larger one is cut into slices, each a task of its own that queues
+behind the other requests, so that no small request waits for the whole of one of 200 regions.
 """
 
 import asyncio
+import contextvars
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Generic
 
-from dynrefer.model import RegionQuery
-from dynrefer.service.engine.batch_errors import BatcherClosed
-from dynrefer.service.engine.batcher import Batcher
-from dynrefer.service.engine.device_thread import Pixels, Predictor, PreparedRegion
+from dynrefer.model import Pixels, Predictor, RegionQuery
+from dynrefer.service.engine.executor import Output, Region
+from dynrefer.service.engine.reservations import ExecutorClosed
 from dynrefer.service.observability.metrics import Metrics
 
-Decode = Callable[[], Pixels]
-Ask = Callable[[int, int], list[RegionQuery]]
+WHOLE_REGIONS = 8  # a request of so few is prepared without interruption
+SLICE_S = 0.05  # of a larger one, before the other requests have their turn
 
-WHOLE_REGIONS = 8  # a request of so few is prepared in one go
-SLICE_S = 0.05  # of a larger one, before the others have their turn
+
+@dataclass(frozen=True, slots=True)
+class DescribeInput:
+    """An encoded image and the regions to describe on it, before any work is spent on them.
+
+    decode: () -> (H, W, 3) uint8 RGB, upright. queries: (width, height) of that image, in pixels -> `num_regions`
+    queries. Both are CPU work and may raise whatever is to be answered. Give functions of a module, or partials of
+    them, so that the whole can be pickled and the work be done in another process.
+    """
+
+    num_regions: int
+    decode: Callable[[], Pixels]
+    queries: Callable[[int, int], Sequence[RegionQuery]]
 
 
 @dataclass(slots=True)
-class Source:
+class PreparedImage(Generic[Region]):
     """A decoded image's size in pixels and its regions, ready for the device.
 
     began_ns: when its decoding began, in nanoseconds since 1970.
@@ -37,17 +48,17 @@ class Source:
     height: int = 0
     began_ns: int = 0
     decode_ms: float = 0.0
-    prepared: list[PreparedRegion] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
 
 
 class ImageWorkers:
-    """threads: how many work. batcher: tells, where batches run on the same cores, when none does."""
+    """threads: how many work. wait_for_idle_cores: called in such a thread before each task of the pool."""
 
-    def __init__(self, threads: int, batcher: Batcher[PreparedRegion, Any], metrics: Metrics) -> None:
+    def __init__(self, threads: int, wait_for_idle_cores: Callable[[], None], metrics: Metrics) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="worker")
-        self._batcher = batcher
+        self._wait_for_idle_cores = wait_for_idle_cores
         self._metrics = metrics
-        # Between two slices a request holds its decoded image: no more of those than are being worked at anyway.
+        # Between two slices a request holds its decoded image: no more of those than there are threads.
         self._sliced = asyncio.Semaphore(threads)
         self._stopped = False
 
@@ -56,43 +67,45 @@ class ImageWorkers:
         self._stopped = True
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def prepare(self, predictor: Predictor, regions: int, decode: Decode, ask: Ask) -> Source:
+    async def prepare(self, predictor: Predictor[Region, Output], request: DescribeInput) -> PreparedImage[Region]:
         """Decode an image and prepare its regions; cancelling it stops the work at the end of a slice.
 
-        regions: how many queries `ask` gives for (width, height). Raises what `decode` and `ask` do, QueryError, and
-        BatcherClosed where the workers stopped before they were done.
+        Raises what `decode` and `queries` raise, QueryError, and ExecutorClosed where the workers were stopped before
+        the end.
         """
-        source = Source()
-        steps = self._steps(source, predictor, regions, decode, ask)
-        if regions <= WHOLE_REGIONS:
+        image: PreparedImage[Region] = PreparedImage()
+        steps = self._steps(image, predictor, request)
+        if request.num_regions <= WHOLE_REGIONS:
             await self._run(steps, math.inf)
-            return source
+            return image
         async with self._sliced:
             while not await self._run(steps, SLICE_S):
                 pass
-        return source
+        return image
 
     async def _run(self, steps: Iterator[None], seconds: float) -> bool:
-        """`_work` in the pool. Raises BatcherClosed once that has stopped."""
+        """`_work` in the pool. Raises ExecutorClosed once that is stopped."""
         if self._stopped:
-            raise BatcherClosed
-        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(self._work, steps, seconds))
+            raise ExecutorClosed
+        work = partial(contextvars.copy_context().run, self._work, steps, seconds)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _work(self, steps: Iterator[None], seconds: float) -> bool:
-        """Take steps for so long, one at least. Whether that was all."""
-        if self._batcher.shares_cores:
-            self._batcher.wait_for_idle_device()
+        """Take steps for so long, at least one. Whether that was all."""
+        self._wait_for_idle_cores()
         until = time.monotonic() + seconds
         return all(time.monotonic() < until for _ in steps)
 
-    def _steps(self, source: Source, predictor: Predictor, regions: int, decode: Decode, ask: Ask) -> Iterator[None]:
-        """The work on one image, for one thread at a time; it may rest wherever this yields."""
-        began, source.began_ns = time.perf_counter(), time.time_ns()
-        pixels = decode()
-        source.decode_ms = (time.perf_counter() - began) * 1e3
-        source.height, source.width = pixels.shape[:2]
-        self._metrics.image_pixels.observe(source.height * source.width)
-        prepared = predictor.prepare_each(pixels, ask(source.width, source.height))
-        for _ in range(regions):
+    def _steps(
+        self, image: PreparedImage[Region], predictor: Predictor[Region, Output], request: DescribeInput
+    ) -> Iterator[None]:
+        """The work on one image, in one thread at a time; it may be interrupted wherever this yields."""
+        began, image.began_ns = time.perf_counter(), time.time_ns()
+        pixels = request.decode()
+        image.decode_ms = (time.perf_counter() - began) * 1e3
+        image.height, image.width = pixels.shape[:2]
+        self._metrics.image_pixels.observe(image.height * image.width)
+        prepared = predictor.prepare_each(pixels, request.queries(image.width, image.height))
+        for _ in range(request.num_regions):
             yield
-            source.prepared.append(next(prepared))
+            image.regions.append(next(prepared))

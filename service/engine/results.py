@@ -1,17 +1,17 @@
-"""What came off the device -> a request's answer, or one error that points at each region at fault."""
+"""What came off the device -> a request's result, or one error that points at each failing region."""
 
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import cast
 
-from dynrefer.model import RegionDescription
-from dynrefer.model.errors import DeviceMemoryError, OutputError, QueryError
-from dynrefer.service.engine.batch_errors import Cancelled
-from dynrefer.service.engine.device_thread import Predictor, PreparedRegion
-from dynrefer.service.engine.fair_queue import RegionResult
-from dynrefer.service.errors import DeadlineError, FieldError, RegionFailedError, UnavailableError
+from dynrefer.model import Predictor, RegionDescription
+from dynrefer.model.errors import DeviceMemoryError, OutputError, QueryError, StoppedError
+from dynrefer.service.engine.executor import Output, Region
+from dynrefer.service.engine.image_work import PreparedImage
+from dynrefer.service.engine.reservations import RegionResult
+from dynrefer.service.errors import DeadlineExceeded, FieldError, RegionFailedError, UnavailableError
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ BATCH_STAGES = ("vision", "heads", "caption")
 
 @dataclass(frozen=True, slots=True)
 class DescribeResult:
-    """A request's answer, before it has a schema. Sizes in pixels, times in milliseconds.
+    """A request's result, before it has a schema. Sizes in pixels, times in milliseconds.
 
     queue_ms, batches: per region. timings_ms: decode, views, queue, vision, heads, caption of the request as a whole.
     began_ns, submitted_ns: when its image was begun and its regions were queued, in nanoseconds since 1970.
@@ -37,22 +37,42 @@ class DescribeResult:
     submitted_ns: int
 
 
+def finish_request(
+    predictor: Predictor[Region, Output],
+    image: PreparedImage[Region],
+    results: Sequence[RegionResult[Output]],
+    submitted_ns: int,
+) -> DescribeResult:
+    """The records of a request's regions. CPU work. Raises as `finish_regions` does."""
+    regions = finish_regions(predictor, image.regions, results)
+    return DescribeResult(
+        image.width,
+        image.height,
+        regions,
+        queue_ms=tuple(result.queue_ms for result in results),
+        batches=tuple(result.batch for result in results),
+        timings_ms={"decode": image.decode_ms, **total_stages(regions, results)},
+        began_ns=image.began_ns,
+        submitted_ns=submitted_ns,
+    )
+
+
 def finish_regions(
-    predictor: Predictor, prepared: Sequence[PreparedRegion], outcomes: Sequence[RegionResult[Any]]
+    predictor: Predictor[Region, Output], prepared: Sequence[Region], results: Sequence[RegionResult[Output]]
 ) -> tuple[RegionDescription, ...]:
     """The regions' records. CPU work.
 
-    Raises, for the regions at fault: QueryError, DeadlineError, UnavailableError (too large for the device's memory),
-    RegionFailedError.
+    Raises, for the failing regions: QueryError, DeadlineExceeded, UnavailableError (too large for the device's
+    memory), RegionFailedError.
     """
     found: list[RegionDescription] = []
     failures: dict[int, Exception] = {}
-    for index, (region, outcome) in enumerate(zip(prepared, outcomes, strict=True)):
-        if outcome.error is not None:
-            failures[index] = outcome.error
+    for index, (region, result) in enumerate(zip(prepared, results, strict=True)):
+        if result.error is not None:
+            failures[index] = result.error
             continue
         try:
-            found.append(_checked(predictor.finish(region, outcome.output)))
+            found.append(_checked(predictor.finish(region, cast("Output", result.output))))
         except Exception as error:
             # The border of the model: whatever it raises belongs to this region.
             failures[index] = error
@@ -63,12 +83,12 @@ def finish_regions(
 
 def _checked(region: RegionDescription) -> RegionDescription:
     """Raises OutputError where a score is NaN or infinite: JSON has no such numbers, and no client expects them."""
-    if not all(map(math.isfinite, _outputs(region))):
+    if not all(map(math.isfinite, _scores(region))):
         raise OutputError("a score is NaN or infinite.")
     return region
 
 
-def _outputs(region: RegionDescription) -> Iterator[float]:
+def _scores(region: RegionDescription) -> Iterator[float]:
     """Every number that came out of the network."""
     if region.caption is not None:
         yield from (region.caption.score, region.caption.logprob_sum, region.caption.logprob_mean)
@@ -83,28 +103,28 @@ def _as_one(failures: Mapping[int, Exception]) -> Exception:
         if isinstance(error, QueryError):
             error.index = index
             return error
-        if isinstance(error, Cancelled):  # somebody does wait: then it was stopped at its deadline
-            return DeadlineError("The deadline passed while the regions were being described.")
-    starved = [index for index, error in failures.items() if isinstance(error, DeviceMemoryError)]
-    if len(starved) == len(failures):
+        if isinstance(error, StoppedError):  # somebody does wait: then it was stopped at its deadline
+            return DeadlineExceeded("The deadline passed while the regions were being described.")
+    out_of_memory = [index for index, error in failures.items() if isinstance(error, DeviceMemoryError)]
+    if len(out_of_memory) == len(failures):
         detail = "The device has not enough memory for this region."
-        return UnavailableError(detail, flaws=[FieldError(f"/regions/{index}", detail) for index in starved])
+        return UnavailableError(detail, fields=[FieldError(f"/regions/{index}", detail) for index in out_of_memory])
     logger.error("%d region(s) failed", len(failures), exc_info=next(iter(failures.values())))
     detail = "The model failed on this region."
     return RegionFailedError(detail, [FieldError(f"/regions/{index}", detail) for index in failures])
 
 
-def total_stages(regions: Sequence[RegionDescription], outcomes: Sequence[RegionResult[Any]]) -> dict[str, float]:
+def total_stages(regions: Sequence[RegionDescription], results: Sequence[RegionResult[Output]]) -> dict[str, float]:
     """Stage times of the request. Regions of one batch ran side by side, batches one after another."""
     totals = {
         "views": sum(region.timings_ms.get("views", 0.0) for region in regions),
-        "queue": max(outcome.queue_ms for outcome in outcomes),
+        "queue": max(result.queue_ms for result in results),
     }
     for stage in BATCH_STAGES:
         per_batch: dict[int, float] = {}
-        for region, outcome in zip(regions, outcomes, strict=True):
+        for region, result in zip(regions, results, strict=True):
             if stage in region.timings_ms:
-                per_batch[outcome.batch] = max(per_batch.get(outcome.batch, 0.0), region.timings_ms[stage])
+                per_batch[result.batch] = max(per_batch.get(result.batch, 0.0), region.timings_ms[stage])
         if per_batch:
             totals[stage] = sum(per_batch.values())
     return totals

@@ -1,9 +1,7 @@
 """What the device has been seen to manage: regions per second, and how many of them at once. Nothing here locks."""
 
-# The weight of the newest batch in the running drain rate.
-SMOOTHING = 0.2
-# So many full batches in a row without trouble, and a lowered cap is doubled again.
-PATIENCE = 100
+SMOOTHING = 0.2  # weight of the newest batch in the running rate
+PATIENCE = 100  # so many full batches in a row without a failure, and a lowered cap is doubled again
 
 
 class ThroughputEstimator:
@@ -15,7 +13,7 @@ class ThroughputEstimator:
         self._regions_per_s = 0.0
 
     def ran(self, regions: int, seconds: float) -> None:
-        """A batch of so many regions went well and took so long."""
+        """A batch of so many regions succeeded and took so long."""
         rate = regions / max(seconds, 1e-6)
         first = self._regions_per_s == 0.0
         self._regions_per_s = rate if first else self._regions_per_s + SMOOTHING * (rate - self._regions_per_s)
@@ -25,7 +23,7 @@ class ThroughputEstimator:
                 self.cap, self._full_batches = min(self.cap * 2, self._limit), 0
 
     def lower_cap(self, regions: int) -> None:
-        """Hold no batch larger than so many regions, until things have gone well for a while."""
+        """Allow no batch larger than so many regions, until PATIENCE full ones have succeeded."""
         self.cap, self._full_batches = max(1, min(regions, self.cap)), 0
 
     def seconds_for(self, regions: int) -> float:

@@ -4,9 +4,11 @@ below it for each stage."""
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from starlette.middleware import Middleware
 
 from dynrefer.service.engine.results import BATCH_STAGES, DescribeResult
@@ -57,22 +59,23 @@ def configured_traces(settings: Settings) -> Traces:
     return Traces(provider.get_tracer("dynrefer"), (Middleware(OpenTelemetryMiddleware, **options),), close)
 
 
-def record_stages(tracer: trace.Tracer, described: DescribeResult) -> None:
-    """Spans for decode, views, and for every batch queue, vision, heads and caption, under the current span."""
-    at = _span(tracer, "decode", described.began_ns, described.timings_ms["decode"])
-    _span(tracer, "views", at, described.timings_ms["views"])
+def record_stages(tracer: trace.Tracer, described: DescribeResult, parent: Context | None) -> None:
+    """Spans for decode, views, and for every batch queue, vision, heads and caption, under the parent's span."""
+    span = partial(_span, tracer, parent)
+    at = span("decode", described.began_ns, described.timings_ms["decode"])
+    span("views", at, described.timings_ms["views"])
     batches: dict[int, int] = {}
     for index, batch in enumerate(described.batches):
         batches.setdefault(batch, index)
     for index in batches.values():
-        at = _span(tracer, "queue", described.submitted_ns, described.queue_ms[index])
+        at = span("queue", described.submitted_ns, described.queue_ms[index])
         for stage in BATCH_STAGES:
             if stage in described.regions[index].timings_ms:
-                at = _span(tracer, stage, at, described.regions[index].timings_ms[stage])
+                at = span(stage, at, described.regions[index].timings_ms[stage])
 
 
-def _span(tracer: trace.Tracer, name: str, start_ns: int, spent_ms: float) -> int:
+def _span(tracer: trace.Tracer, parent: Context | None, name: str, start_ns: int, spent_ms: float) -> int:
     """A span that has already ended. Returns its end, in nanoseconds since 1970."""
     end_ns = start_ns + int(spent_ms * 1e6)
-    tracer.start_span(name, start_time=start_ns).end(end_ns)
+    tracer.start_span(name, context=parent, start_time=start_ns).end(end_ns)
     return end_ns

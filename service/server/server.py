@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Iterator
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import uvicorn
 from prometheus_client import CollectorRegistry, start_http_server
 
+from dynrefer.model import Predictor
 from dynrefer.service.app import create_app
-from dynrefer.service.engine.device_thread import Predictor
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.observability import logs
 from dynrefer.service.server.connections import GuardedProtocol, protocol_class
@@ -80,7 +80,7 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(settings: Settings, listener: socket.socket, predictor: Predictor | None = None) -> tuple[int, str]:
+def serve(settings: Settings, listener: socket.socket, predictor: Predictor[Any, Any] | None = None) -> tuple[int, str]:
     """Serve until a signal comes or the device is given up. Returns the exit code and why, "" for a clean stop.
 
     Raises SettingsError for a setting that turns out to be wrong only now.
@@ -147,7 +147,7 @@ def exit_process(code: int) -> NoReturn:
     """End the process, even if a thread is stuck in work that cannot be interrupted."""
     until = time.monotonic() + LINGER_S
     for thread in threading.enumerate():
-        if thread.name.startswith(("device", "worker", "clerk")):
+        if thread.name.startswith(("device", "worker", "cpu")):
             thread.join(max(0.0, until - time.monotonic()))
             if thread.is_alive():
                 sys.stderr.flush()

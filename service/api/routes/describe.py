@@ -1,23 +1,24 @@
-"""POST /v1/describe: the route that the service is for."""
+"""POST /v1/describe."""
 
 import asyncio
-import re
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
+from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings, request_context
 from dynrefer.service.api.openapi import DESCRIBE_EXTRA, PROBLEMS, pick
 from dynrefer.service.api.responses import answer, queries
-from dynrefer.service.api.schemas import DescribeResponse
-from dynrefer.service.engine.engine import Caller, Engine
+from dynrefer.service.api.schemas import DescribeFields, DescribeResponse, RegionIn
+from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.engine import Engine
+from dynrefer.service.engine.image_work import DescribeInput
 from dynrefer.service.engine.results import DescribeResult
-from dynrefer.service.errors import DeadlineError, InvalidRequestError
-from dynrefer.service.inputs import decoding as images
+from dynrefer.service.errors import DeadlineExceeded
+from dynrefer.service.inputs import decoding
 from dynrefer.service.inputs.bodies import read_body
 from dynrefer.service.inputs.parsing import ParsedRequest, check_headers, read_request
 from dynrefer.service.inputs.url_fetch import Fetcher
@@ -30,8 +31,7 @@ Result = TypeVar("Result")
 
 # Parsing a body of this size costs less than a hop to a worker thread and back.
 INLINE_BYTES = 131_072
-TIMEOUT_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
-# Nobody reads it; it keeps the record of requests right (nginx's "client closed request").
+# Nobody reads it; it is for the request log and the metrics (nginx's "client closed request").
 CLIENT_CLOSED_REQUEST = 499
 
 
@@ -56,40 +56,46 @@ async def describe(
     """
     # Both before the body is read: what will be refused anyway need not be uploaded.
     check_headers(request.headers.get("content-type", ""), request.headers.get("content-encoding", ""))
-    timeout_s = _timeout_s(request.headers.get("x-request-timeout"), settings.request_timeout_s)
-    caller = Caller(request.state.key, time.monotonic() + timeout_s)
+    context = request_context(request, settings)
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(context.timeout_s):
             with buffer.lease() as lease:
                 body = await read_body(request, settings.max_body_bytes, lease)
-                engine.check_room(caller)
-                return await _unless_disconnected(request, _answer(request, body, engine, settings, caller))
+                engine.check_room(context)
+                return await _unless_disconnected(request, _answer(request, body, engine, settings, context))
     except TimeoutError:
-        raise DeadlineError(f"The answer was not ready within {timeout_s:g} seconds.") from None
+        raise DeadlineExceeded(f"The answer was not ready within {context.timeout_s:g} seconds.") from None
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
 
 
-async def _answer(request: Request, body: bytes, engine: Engine, settings: Settings, caller: Caller) -> Response:
-    intake = await _parse(body, request.headers["content-type"], engine, settings)
-    image = intake.image if intake.url is None else await _fetched(request, intake.url)
-    began, request_id, regions = request.state.began, request.state.request_id, intake.fields.regions
-
-    def write(described: DescribeResult) -> tuple[DescribeResult, bytes]:
-        total_ms = (time.perf_counter() - began) * 1e3
-        document = answer(request_id, engine.card.name, regions, described, total_ms)
-        return described, document.model_dump_json(exclude_none=True).encode()
-
-    described, written = await engine.describe(
-        regions=len(regions),
-        decode=partial(images.decode, image, settings.max_image_pixels),
-        ask=partial(queries, intake.fields),
-        write=write,
-        caller=caller,
-    )
-    request.state.timings_ms = described.timings_ms
-    record_stages(request.app.state.tracer, described)
+async def _answer(
+    request: Request, body: bytes, engine: Engine, settings: Settings, context: RequestContext
+) -> Response:
+    parsed = await _parse(body, request.headers["content-type"], engine, settings)
+    image = parsed.image if parsed.url is None else await _fetched(request, parsed.url)
+    result = await engine.describe(describe_input(parsed.fields, image, settings.max_image_pixels), context)
+    write = partial(write_response, context, engine.card.name, parsed.fields.regions, result)
+    written = await engine.run_in_cpu_pool(write)
+    request.state.timings_ms = result.timings_ms
+    record_stages(request.app.state.tracer, result, context.trace)
     return Response(written, media_type="application/json")
+
+
+def describe_input(fields: DescribeFields, image: bytes, max_pixels: int) -> DescribeInput:
+    """What the engine is to describe: nothing is decoded yet."""
+    return DescribeInput(
+        num_regions=len(fields.regions),
+        decode=partial(decoding.decode, image, max_pixels),
+        queries=partial(queries, fields),
+    )
+
+
+def write_response(context: RequestContext, model: str, regions: Sequence[RegionIn], result: DescribeResult) -> bytes:
+    """The response's JSON. CPU work."""
+    total_ms = (time.perf_counter() - context.began) * 1e3
+    document = answer(context.id, model, regions, result, total_ms)
+    return document.model_dump_json(exclude_none=True).encode()
 
 
 async def _fetched(request: Request, url: str) -> bytes:
@@ -99,20 +105,11 @@ async def _fetched(request: Request, url: str) -> bytes:
 
 async def _parse(body: bytes, content_type: str, engine: Engine, settings: Settings) -> ParsedRequest:
     parse = partial(read_request, body, content_type, settings)
-    return parse() if len(body) <= INLINE_BYTES else await engine.parse(parse)
-
-
-def _timeout_s(header: str | None, longest_s: float) -> float:
-    """The request's deadline: the setting, which the header may only shorten."""
-    if header is None:
-        return longest_s
-    if not TIMEOUT_SECONDS.fullmatch(header.strip()) or float(header) == 0:
-        raise InvalidRequestError("The header X-Request-Timeout is a positive number of seconds.")
-    return min(float(header), longest_s)
+    return parse() if len(body) <= INLINE_BYTES else await engine.run_in_cpu_pool(parse)
 
 
 async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Run the work, but give it up when the client hangs up. Raises ClientDisconnect then."""
+    """Run the work, but cancel it when the client disconnects. Raises ClientDisconnect then."""
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_disconnection(request))
     try:

@@ -7,11 +7,11 @@ from dynrefer.service.api.dependencies import CurrentEngine, CurrentMetrics, Cur
 from dynrefer.service.api.openapi import PROBLEMS, pick
 from dynrefer.service.api.responses import model_answer
 from dynrefer.service.api.schemas import ModelList, Status
-from dynrefer.service.engine.engine import Phase
+from dynrefer.service.engine.executor import Phase
 from dynrefer.service.errors import UnavailableError
 
 router = APIRouter(tags=["operations"])
-metrics_router = APIRouter(tags=["operations"])  # by itself: the metrics may have a port of their own
+metrics_router = APIRouter(tags=["operations"])  # a router of its own: the metrics may have their own port
 
 
 @router.get("/livez", summary="Is the process alive?")
@@ -22,7 +22,7 @@ async def livez() -> Status:
 
 @router.get("/readyz", summary="Can the service describe regions?", responses=pick(PROBLEMS, 503))
 async def readyz(engine: CurrentEngine) -> Status:
-    """200 when the model is loaded and warm, its thread alive, and nothing shuts down. Needs no key."""
+    """200 when the model is loaded and warmed up, its device answers and nothing shuts down. Needs no key."""
     if engine.phase is not Phase.READY:
         raise UnavailableError(f"The service is {engine.phase.value}.")
     return Status(status="ready")

@@ -1,22 +1,27 @@
 """The engine's arithmetic and its end; what it does for requests is tested through the application."""
 
 import asyncio
+import subprocess
+import sys
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from dynrefer.model import Corners, RegionQuery
-from dynrefer.service.engine.engine import Caller, Engine, Phase
-from dynrefer.service.engine.fair_queue import RegionResult
+from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.batcher import Batcher, Limits
+from dynrefer.service.engine.engine import Engine
+from dynrefer.service.engine.executor import Phase
+from dynrefer.service.engine.image_work import DescribeInput
+from dynrefer.service.engine.reservations import Kind, RegionResult, Reservation, WorkKind
 from dynrefer.service.engine.results import DescribeResult, total_stages
-from dynrefer.service.errors import UnavailableError
+from dynrefer.service.errors import DeadlineExceeded, UnavailableError
 from dynrefer.service.observability.metrics import Metrics
-from dynrefer.service.settings import Settings
-from tests.fakes import FakePredictor
+from tests.fakes import FakePredictor, FakeRegion, context_of, local_engine
 
 IMAGE = np.zeros((48, 64, 3), dtype=np.uint8)
 
@@ -31,10 +36,123 @@ async def ready(engine: Engine) -> None:
 async def describe(engine: Engine, *sides: float) -> DescribeResult:
     """Ask for one region per side."""
     queries = [RegionQuery(box=(0.0, 0.0, side, side)) for side in sides]
-    caller = Caller(None, time.monotonic() + 60)
-    return await engine.describe(
-        len(queries), lambda: IMAGE, lambda width, height: queries, lambda described: described, caller
-    )
+    asked = DescribeInput(len(queries), lambda: IMAGE, lambda width, height: queries)
+    return await engine.describe(asked, context_of())
+
+
+def test_importing_the_engine_loads_neither_the_web_framework_nor_torch() -> None:
+    code = "import sys, dynrefer.service.engine.engine, dynrefer.service.engine.device_thread; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"fastapi", "starlette", "torch", "transformers"} & set(done.stdout.split())
+
+
+class ToyExecutor:
+    """An executor without a device: its one batch runs in the thread that calls `serve`. phase: set by the test."""
+
+    def __init__(self) -> None:
+        self.phase = Phase.LOADING
+        self.failure = None
+        self.lost = False
+        self.predictor: FakePredictor | None = None
+        self.callers: list[str | None] = []
+        self.closed = False
+        self._batcher: Batcher[FakeRegion, float] = Batcher(Limits(10, 4, 100, 0.0), lambda region: region.num_views)
+
+    def start(self, on_loss: Callable[[], None]) -> None:
+        self.predictor = FakePredictor()
+        self.phase = Phase.READY
+        threading.Thread(target=self._batcher.serve, args=(self._run,), daemon=True).start()
+
+    def close(self) -> None:
+        self.closed = True
+        self._batcher.close()
+
+    def reserve(self, regions: int, context: RequestContext) -> Reservation[FakeRegion, float]:
+        self.callers.append(context.caller)
+        return self._batcher.reserve(regions, context.caller, context.deadline)
+
+    def wait_for_idle_cores(self) -> None:
+        pass
+
+    def _run(self, kind: Kind, regions: Sequence[FakeRegion], should_stop: Callable[[], bool]) -> list[float]:
+        assert kind is WorkKind.DESCRIBE and self.predictor is not None
+        return self.predictor.run(regions, should_stop)
+
+
+def test_any_executor_will_do() -> None:
+    async def scene() -> None:
+        executor = ToyExecutor()
+        engine = Engine(executor, 1, Metrics())
+        with pytest.raises(UnavailableError, match="loading its model"):
+            await describe(engine, 5)
+        await ready(engine)
+        assert engine.card.name == "fake"
+        engine.check_room(context_of("somebody"))
+        assert [region.box[2] for region in (await describe(engine, 5, 6)).regions] == [5, 6]
+        assert executor.callers == ["somebody", None]
+        executor.phase = Phase.STUCK
+        with pytest.raises(UnavailableError, match="to answer again"):
+            engine.check_room(context_of())
+        await engine.stop(grace_s=10)
+        assert executor.closed and engine.phase is Phase.DRAINING
+
+    asyncio.run(scene())
+
+
+def test_a_deadline_that_passes_in_the_queue_is_the_services_error() -> None:
+    async def scene() -> None:
+        engine = local_engine(FakePredictor)
+        await ready(engine)
+        asked = DescribeInput(1, lambda: IMAGE, lambda width, height: [RegionQuery(box=(0.0, 0.0, 5.0, 5.0))])
+        with pytest.raises(DeadlineExceeded, match="while the request was queued"):
+            await engine.describe(asked, context_of(timeout_s=-1.0))
+        await engine.stop(grace_s=10)
+
+    asyncio.run(scene())
+
+
+def test_stopping_waits_for_responses_that_are_being_written() -> None:
+    gate, began = threading.Event(), threading.Event()
+
+    def write() -> str:
+        began.set()
+        gate.wait(10)
+        return "written"
+
+    async def scene() -> None:
+        engine = local_engine(FakePredictor)
+        await ready(engine)
+        writing = [asyncio.create_task(engine.run_in_cpu_pool(write)) for _ in range(2)]
+        await asyncio.to_thread(began.wait, 10)
+        stopping = asyncio.create_task(engine.stop(grace_s=10))
+        await asyncio.sleep(0.05)
+        assert not stopping.done()
+        gate.set()
+        assert await asyncio.gather(*writing) == ["written", "written"]
+        await stopping
+
+    asyncio.run(scene())
+
+
+def test_threads_know_the_context_of_the_request_they_work_for() -> None:
+    request: ContextVar[str] = ContextVar("request")
+    seen: list[str] = []
+
+    async def ask(engine: Engine, name: str) -> None:
+        request.set(name)
+        await describe(engine, 5)
+        assert await engine.run_in_cpu_pool(request.get) == name
+
+    async def scene() -> None:
+        predictor = FakePredictor()
+        engine = local_engine(lambda: predictor, worker_threads=1)
+        await ready(engine)
+        predictor.prepare_hook = lambda query: seen.append(request.get())
+        await asyncio.gather(ask(engine, "one"), ask(engine, "two"))
+        assert sorted(seen) == ["one", "two"]
+        await engine.stop(grace_s=10)
+
+    asyncio.run(scene())
 
 
 def test_stages_of_a_request() -> None:
@@ -62,7 +180,7 @@ def test_a_machine_that_cannot_load_the_model_is_one_sentence(error: Exception, 
 
     async def scene() -> None:
         lost = threading.Event()
-        engine = Engine(Settings(), load, Metrics())
+        engine = local_engine(load)
         engine.start(lost.set)
         assert await asyncio.to_thread(lost.wait, 10)
         assert str(engine.failure) == f"the model cannot be loaded on this machine: {sentence}."
@@ -79,7 +197,7 @@ def test_stopping_finishes_what_was_admitted_and_takes_nothing_new() -> None:
 
     async def scene() -> None:
         predictor = FakePredictor()
-        engine = Engine(Settings(max_batch_regions=1), lambda: predictor, Metrics())
+        engine = local_engine(lambda: predictor, max_batch_regions=1)
         await ready(engine)
         predictor.run_hook = hold
         asked = asyncio.create_task(describe(engine, 5, 6, 7))
@@ -106,7 +224,7 @@ def test_cancelling_gives_the_room_back() -> None:
 
     async def scene() -> None:
         predictor = FakePredictor()
-        engine = Engine(Settings(max_batch_regions=1), lambda: predictor, Metrics())
+        engine = local_engine(lambda: predictor, max_batch_regions=1)
         await ready(engine)
         predictor.run_hook = hold
         asked = asyncio.create_task(describe(engine, 5, 6, 7))
@@ -114,7 +232,7 @@ def test_cancelling_gives_the_room_back() -> None:
         asked.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asked
-        assert engine._batcher.waiting == 0
+        assert engine._executor._batcher.waiting == 0
         gate.set()
         assert len((await describe(engine, 8)).regions) == 1
         await engine.stop(grace_s=10)

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,15 +10,12 @@ import pytest
 
 from dynrefer.model import RegionQuery
 from dynrefer.model.errors import BoxError
-from dynrefer.service.engine import image_work as workers
-from dynrefer.service.engine.batch_errors import BatcherClosed
-from dynrefer.service.engine.batcher import Batcher, Limits
-from dynrefer.service.engine.engine import Caller, Engine
-from dynrefer.service.engine.image_work import WHOLE_REGIONS, ImageWorkers
-from dynrefer.service.engine.results import DescribeResult
+from dynrefer.service.engine import image_work
+from dynrefer.service.engine.engine import Engine
+from dynrefer.service.engine.image_work import WHOLE_REGIONS, DescribeInput, ImageWorkers
+from dynrefer.service.engine.reservations import ExecutorClosed
 from dynrefer.service.observability.metrics import Metrics
-from dynrefer.service.settings import Settings
-from tests.fakes import FakePredictor, FakeRegion
+from tests.fakes import FakePredictor, FakeRegion, context_of, local_engine
 from tests.service.engine.test_engine import ready
 
 WAIT_S = 10
@@ -30,7 +26,7 @@ LARGE, SMALL = 200, 1
 @pytest.fixture(autouse=True)
 def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """One step of a large request is a slice."""
-    monkeypatch.setattr(workers, "SLICE_S", 0.0)
+    monkeypatch.setattr(image_work, "SLICE_S", 0.0)
 
 
 def queries(count: int) -> list[RegionQuery]:
@@ -64,19 +60,19 @@ class Held:
 
 async def started(**settings: Any) -> tuple[Engine, FakePredictor]:
     predictor = FakePredictor()
-    engine = Engine(Settings(**settings), lambda: predictor, Metrics())
+    engine = local_engine(lambda: predictor, **settings)
     await ready(engine)
     return engine, predictor
 
 
+def asked(count: int, decode: Callable[[], Any] = lambda: IMAGE) -> DescribeInput:
+    """So many regions of an image."""
+    return DescribeInput(count, decode, lambda width, height: queries(count))
+
+
 async def describe(engine: Engine, count: int) -> int:
     """Ask for so many regions; gives how many were answered."""
-
-    def write(described: DescribeResult) -> int:
-        return len(described.regions)
-
-    caller = Caller(None, time.monotonic() + 60)
-    return await engine.describe(count, lambda: IMAGE, lambda width, height: queries(count), write, caller)
+    return len((await engine.describe(asked(count), context_of())).regions)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -119,14 +115,14 @@ def test_nothing_more_is_prepared_for_a_request_that_was_given_up() -> None:
 
 def test_a_stop_between_slices_closes_the_request() -> None:
     async def scene() -> None:
-        pool, _ = made(1)
+        pool = made(1)
         predictor = FakePredictor(prepare_hook=(held := Held((LARGE, 2))))
-        asked = asyncio.create_task(pool.prepare(predictor, LARGE, Decodes(), lambda width, height: queries(LARGE)))
+        preparing = asyncio.create_task(pool.prepare(predictor, asked(LARGE)))
         await held.reach((LARGE, 2))
         pool.stop()
         held.gates[LARGE, 2].set()
-        with pytest.raises(BatcherClosed):
-            await asyncio.wait_for(asked, WAIT_S)
+        with pytest.raises(ExecutorClosed):
+            await asyncio.wait_for(preparing, WAIT_S)
 
     asyncio.run(scene())
 
@@ -142,47 +138,39 @@ class Decodes:
         return IMAGE
 
 
-def made(threads: int) -> tuple[ImageWorkers, Batcher[Any, Any]]:
-    batcher: Batcher[Any, Any] = Batcher(Limits(1_000, 16, 48, 0.0), lambda region: 1)
-    return ImageWorkers(threads, batcher, Metrics()), batcher
+def made(threads: int, wait_for_idle_cores: Callable[[], None] = lambda: None) -> ImageWorkers:
+    return ImageWorkers(threads, wait_for_idle_cores, Metrics())
 
 
 def test_no_more_images_are_held_between_slices_than_there_are_threads() -> None:
     async def scene() -> None:
-        pool, _ = made(2)
+        pool = made(2)
         decode, predictor = Decodes(), FakePredictor(prepare_hook=(held := Held((LARGE, 1))))
-        asked = [
-            asyncio.create_task(pool.prepare(predictor, LARGE, decode, lambda width, height: queries(LARGE)))
-            for _ in range(5)
-        ]
+        preparing = [asyncio.create_task(pool.prepare(predictor, asked(LARGE, decode))) for _ in range(5)]
         await held.reach((LARGE, 1))
         async with asyncio.timeout(60):
             while held.seen.count((LARGE, 1)) < 2:
                 await asyncio.sleep(0.002)
         assert decode.count == 2
         held.gates[LARGE, 1].set()
-        sources = await asyncio.gather(*asked)
-        assert decode.count == 5 and all(len(each.prepared) == LARGE for each in sources)
+        images = await asyncio.gather(*preparing)
+        assert decode.count == 5 and all(len(each.regions) == LARGE for each in images)
         pool.stop()
 
     asyncio.run(scene())
 
 
 @pytest.mark.parametrize(("regions", "gaps"), [(1, 1), (WHOLE_REGIONS, 1), (WHOLE_REGIONS + 1, WHOLE_REGIONS + 2)])
-def test_every_slice_waits_for_its_gap_between_batches(
-    regions: int, gaps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_slice_waits_for_idle_cores(regions: int, gaps: int) -> None:
     """Few regions are one slice, decoding included; more are, here, one of decoding and one per region."""
     waited: list[str] = []
 
     async def scene() -> None:
-        pool, batcher = made(1)
-        batcher.shares_cores = True
-        monkeypatch.setattr(batcher, "wait_for_idle_device", lambda: waited.append(threading.current_thread().name))
-        source = await pool.prepare(FakePredictor(), regions, lambda: IMAGE, lambda width, height: queries(regions))
-        found = [region.query for region in source.prepared if isinstance(region, FakeRegion)]
+        pool = made(1, lambda: waited.append(threading.current_thread().name))
+        image = await pool.prepare(FakePredictor(), asked(regions))
+        found = [region.query for region in image.regions if isinstance(region, FakeRegion)]
         assert found == queries(regions)
-        assert (source.width, source.height) == (512, 512)
+        assert (image.width, image.height) == (512, 512)
         pool.stop()
 
     asyncio.run(scene())
@@ -202,10 +190,10 @@ def fails(at: int) -> Callable[[RegionQuery], None]:
 @pytest.mark.parametrize(("regions", "at"), [(3, 2), (LARGE, 0), (LARGE, 137)])
 def test_a_query_at_fault_keeps_its_place_whatever_slice_it_was_in(regions: int, at: int) -> None:
     async def scene() -> None:
-        pool, _ = made(1)
+        pool = made(1)
         predictor = FakePredictor(prepare_hook=fails(at))
         with pytest.raises(BoxError) as caught:
-            await pool.prepare(predictor, regions, lambda: IMAGE, lambda width, height: queries(regions))
+            await pool.prepare(predictor, asked(regions))
         assert caught.value.index == at
         pool.stop()
 

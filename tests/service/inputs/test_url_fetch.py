@@ -88,7 +88,7 @@ def fetched(site: Site, url: str, **options: Any) -> bytes:
 def refused(site: Site, url: str, **options: Any) -> str:
     with pytest.raises(InvalidRequestError) as error:
         fetched(site, url, **options)
-    assert [flaw.pointer for flaw in error.value.flaws] == ["/image/url"]
+    assert [field.pointer for field in error.value.fields] == ["/image/url"]
     return error.value.detail
 
 

@@ -110,7 +110,7 @@ def test_one_key_cannot_fill_the_queue(opened: Opener) -> None:
         asked = [pool.submit(post, "first")]
         assert began.wait(30)
         asked += [pool.submit(post, "first") for _ in range(2)]
-        while ask.client.app.state.engine._batcher.waiting < 2:  # type: ignore[attr-defined]
+        while ask.client.app.state.engine._executor._batcher.waiting < 2:  # type: ignore[attr-defined]
             time.sleep(0.005)
         assert post("first") == 429
         asked.append(pool.submit(post, "second"))

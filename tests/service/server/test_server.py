@@ -6,11 +6,9 @@ import socket
 import pytest
 import uvicorn
 
-from dynrefer.service.engine.engine import Engine, Phase
-from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.engine.executor import Phase
 from dynrefer.service.server.server import DrainingServer, listen
-from dynrefer.service.settings import Settings
-from tests.fakes import FakePredictor
+from tests.fakes import FakePredictor, local_engine
 
 
 def test_responses_are_not_delayed_by_nagles_algorithm() -> None:
@@ -25,7 +23,7 @@ def test_a_port_in_use_is_an_error() -> None:
 
 
 def test_the_first_signal_drains_and_the_second_stops() -> None:
-    engine = Engine(Settings(), FakePredictor, Metrics())
+    engine = local_engine(FakePredictor)
     server = DrainingServer(uvicorn.Config(lambda: None), engine)
     server.handle_exit(signal.SIGTERM, None)
     assert engine.phase is Phase.DRAINING

@@ -1,12 +1,15 @@
 """POST /v1/describe, as api.md has it: both forms, every field, every refusal."""
 
 import json
+import pickle
 import threading
 import time
 from typing import Any
 
 import pytest
 
+from dynrefer.service.api.routes.describe import describe_input
+from dynrefer.service.api.schemas import DescribeFields
 from tests.fakes import FakePredictor, slowly
 from tests.service.conftest import HEIGHT, WIDTH, Asker, Opener, flaws, in_base64, one_region, picture
 
@@ -312,6 +315,16 @@ def test_request_id(ask: Asker) -> None:
     assert odd.headers["x-request-id"].startswith("req_")
     answer = ask.json()
     assert answer.json()["id"] == answer.headers["x-request-id"]
+
+
+def test_image_work_can_be_done_in_another_process() -> None:
+    boxes = {"regions": [{"box": [0.25, 0.25, 0.5, 0.5]}], "box_format": "xywh", "normalized": True}
+    fields = DescribeFields.model_validate({**boxes, "task": "tags"})
+    asked = pickle.loads(pickle.dumps(describe_input(fields, picture(), max_pixels=10_000)))
+    pixels = asked.decode()
+    assert pixels.shape == (HEIGHT, WIDTH, 3) and asked.num_regions == 1
+    (query,) = asked.queries(WIDTH, HEIGHT)
+    assert query.box == (16, 12, 48, 36) and [task.value for task in query.tasks] == ["tags"]
 
 
 def test_queue_full_is_told_before_any_work(opened: Opener) -> None:

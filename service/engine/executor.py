@@ -1,0 +1,60 @@
+"""The seam between the engine and whatever runs prepared work: by default the device thread of this process.
+
+An executor owns the model and the queue in front of it. Another one may run the work in other processes or on other
+machines; the engine sees no difference.
+"""
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Protocol, TypeVar
+
+from dynrefer.model import Predictor, PreparedRegion
+from dynrefer.model.errors import ModelError
+from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.reservations import Reservation
+
+Region = TypeVar("Region", bound=PreparedRegion)
+Output = TypeVar("Output")
+
+
+class Phase(Enum):
+    """Where an executor, or the engine as a whole, is in its life. The values complete "The service is ..."."""
+
+    LOADING = "loading its model"
+    READY = "ready"
+    STARVED = "waiting for its device to have memory again"
+    STUCK = "waiting for its device to answer again"
+    DRAINING = "shutting down"  # the engine's alone
+    LOST = "without its device"
+
+
+class Executor(Protocol[Region, Output]):
+    """Runs prepared regions. Region, Output: as in its predictor."""
+
+    @property
+    def phase(self) -> Phase:
+        """READY means loaded, warmed up and able to run."""
+
+    @property
+    def failure(self) -> ModelError | None:
+        """Why the model could not be loaded."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether the device ended without having been asked to, or was given up."""
+
+    @property
+    def predictor(self) -> Predictor[Region, Output] | None:
+        """Prepares regions for this executor and finishes its outputs; None until it is loaded and warmed up."""
+
+    def start(self, on_loss: Callable[[], None]) -> None:
+        """Begin loading. on_loss: called once, in any thread, when the device is given up or could not be had."""
+
+    def close(self) -> None:
+        """Admit nothing more; end once what is admitted has run."""
+
+    def reserve(self, regions: int, context: RequestContext) -> Reservation[Region, Output]:
+        """Room for at most so many regions of one request. Raises QueueFullError or ExecutorClosed."""
+
+    def wait_for_idle_cores(self) -> None:
+        """Called in a thread before image work: return once it does not take the cores from a running batch."""

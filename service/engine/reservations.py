@@ -1,0 +1,129 @@
+"""A request's place in the queue: room for at most N items of work, handed in in one part or several.
+
+A request is admitted whole, before any work is spent on it. What it submits comes back as one future per part; what it
+does not use it gives back. Nothing here locks: the batcher does.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+if TYPE_CHECKING:
+    from dynrefer.service.engine.batcher import Batcher
+
+Item = TypeVar("Item")
+Output = TypeVar("Output")
+
+# A batch holds items of one kind only; any hashable value names a kind.
+Kind = Hashable
+
+
+class WorkKind(Enum):
+    """The kinds of work that the service has."""
+
+    DESCRIBE = "describe regions"
+
+
+class ExecutorClosed(Exception):
+    """Nothing is taken for now or any more, or the device was lost before this was run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegionResult(Generic[Output]):
+    """What became of one item: output or error.
+
+    queue_ms: from its submission to the start of its run. batch: a number that the items of one run share.
+    """
+
+    output: Output | None
+    error: Exception | None
+    queue_ms: float
+    batch: int
+
+
+class QueuedRequest(Generic[Item, Output]):
+    """One admitted request.
+
+    unused: items that are reserved and not handed in yet. deadline: on the monotonic clock; past it nothing more is
+    run for the request. withdrawn: nobody waits for it any more.
+    """
+
+    def __init__(self, reserved: int, key: str | None = None, deadline: float = math.inf) -> None:
+        self.unused = reserved
+        self.key = key
+        self.deadline = deadline
+        self.withdrawn = False
+        self.parts: list[Part[Item, Output]] = []
+
+    def fail(self, error: Exception) -> None:
+        """Resolve every part with an error that is not resolved already."""
+        for part in self.parts:
+            if not part.future.done():
+                part.future.set_exception(error)
+
+
+class Part(Generic[Item, Output]):
+    """Items of one kind that a request has handed in together, and the future of their results, in order."""
+
+    def __init__(self, request: QueuedRequest[Item, Output], kind: Kind, size: int, submitted_at: float) -> None:
+        self.request = request
+        self.kind = kind
+        self.submitted_at = submitted_at  # on the monotonic clock
+        self._results: list[RegionResult[Output] | None] = [None] * size
+        self._missing = size
+        self.future: Future[list[RegionResult[Output]]] = Future()
+        # Running from the start: whoever awaits it may give up, but cannot cancel what the device thread will set.
+        self.future.set_running_or_notify_cancel()
+        if not size:
+            self.future.set_result([])
+
+    def wanted(self, now: float) -> bool:
+        """Whether anybody still waits for it."""
+        return not self.request.withdrawn and now < self.request.deadline and not self.future.done()
+
+    def record(self, index: int, result: RegionResult[Output]) -> None:
+        """Note one item's result; the last one resolves the future."""
+        self._results[index] = result
+        self._missing -= 1
+        if self._missing == 0 and not self.future.done():
+            self.future.set_result([each for each in self._results if each is not None])
+
+
+@dataclass(slots=True)
+class WorkItem(Generic[Item, Output]):
+    """One item of a part. cost: the views that it takes in a batch."""
+
+    item: Item
+    cost: int
+    index: int
+    part: Part[Item, Output]
+
+
+class Reservation(Generic[Item, Output]):
+    """An admitted request's hold on its room. A context manager: leaving withdraws whatever has not been run."""
+
+    def __init__(self, batcher: "Batcher[Item, Output]", request: QueuedRequest[Item, Output]) -> None:
+        self._batcher = batcher
+        self._request = request
+
+    def submit(self, items: Sequence[Item], kind: Kind = WorkKind.DESCRIBE) -> Future[list[RegionResult[Output]]]:
+        """Hand in the next part; its results come in the order of `items`.
+
+        Raises ValueError for more items than are left of the reservation, ExecutorClosed where nothing is taken any
+        more. The future fails with ExecutorClosed or DeadlineExceeded where the items are not run, and with
+        StoppedError once the reservation is left.
+        """
+        return self._batcher.enqueue(self._request, items, kind)
+
+    def give_back(self) -> None:
+        """Hand nothing more in: the unused room is others' from now on. What was handed in goes on."""
+        self._batcher.give_back(self._request)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._batcher.withdraw(self._request)
