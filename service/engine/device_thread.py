@@ -20,8 +20,8 @@ from dynrefer.model import Predictor, RegionQuery, gc_paused
 from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.batcher import Batcher, Limits
-from dynrefer.service.engine.executor import Output, Phase, Region
-from dynrefer.service.engine.reservations import Kind, Reservation
+from dynrefer.service.engine.executor import Phase, Region
+from dynrefer.service.engine.reservations import Kind, Output, Reservation
 from dynrefer.service.engine.watchdog import WATCH_EVERY_S, Watchdog
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.settings import Settings

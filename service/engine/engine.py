@@ -17,9 +17,9 @@ from typing import Any, TypeVar
 from dynrefer.model import ModelCard, Predictor
 from dynrefer.model.errors import ModelError
 from dynrefer.service.context import RequestContext
-from dynrefer.service.engine.executor import Executor, Output, Phase, Region
+from dynrefer.service.engine.executor import Executor, Phase, Region
 from dynrefer.service.engine.image_work import DescribeInput, ImageWorkers
-from dynrefer.service.engine.reservations import ExecutorClosed, WorkKind
+from dynrefer.service.engine.reservations import ExecutorClosed, Output, WorkKind
 from dynrefer.service.engine.results import DescribeResult, finish_request
 from dynrefer.service.errors import QueueFullError, UnavailableError
 from dynrefer.service.observability.metrics import Metrics

@@ -11,10 +11,9 @@ from typing import Protocol, TypeVar
 from dynrefer.model import Predictor, PreparedRegion
 from dynrefer.model.errors import ModelError
 from dynrefer.service.context import RequestContext
-from dynrefer.service.engine.reservations import Reservation
+from dynrefer.service.engine.reservations import Output, Reservation
 
 Region = TypeVar("Region", bound=PreparedRegion)
-Output = TypeVar("Output")
 
 
 class Phase(Enum):

@@ -29,7 +29,7 @@ class FairQueue(Generic[Item, Output]):
     @property
     def num_keys(self) -> int:
         """How many keys have something waiting."""
-        return len({request.key for request in self.requests})
+        return len({key for turns in self._kinds.values() for key in turns.keys})
 
     @property
     def next_size(self) -> int:
@@ -75,48 +75,48 @@ class _Turns(Generic[Item, Output]):
 
     def __init__(self) -> None:
         self.size = 0
-        self._keys: OrderedDict[str | None, OrderedDict[QueuedRequest[Item, Output], deque[WorkItem[Item, Output]]]] = (
+        self.keys: OrderedDict[str | None, OrderedDict[QueuedRequest[Item, Output], deque[WorkItem[Item, Output]]]] = (
             OrderedDict()
         )
 
     @property
     def requests(self) -> Iterator[QueuedRequest[Item, Output]]:
-        for requests in self._keys.values():
+        for requests in self.keys.values():
             yield from requests
 
     @property
     def submitted_at(self) -> float:
         """Of the item that waits longest."""
-        return min(items[0].part.submitted_at for requests in self._keys.values() for items in requests.values())
+        return min(items[0].part.submitted_at for requests in self.keys.values() for items in requests.values())
 
     @property
     def next_cost(self) -> int:
-        requests = next(iter(self._keys.values()))
+        requests = next(iter(self.keys.values()))
         return next(iter(requests.values()))[0].cost
 
     def add(self, item: WorkItem[Item, Output]) -> None:
         request = item.part.request
-        self._keys.setdefault(request.key, OrderedDict()).setdefault(request, deque()).append(item)
+        self.keys.setdefault(request.key, OrderedDict()).setdefault(request, deque()).append(item)
         self.size += 1
 
     def remove(self, request: QueuedRequest[Item, Output]) -> int:
-        requests = self._keys.get(request.key)
+        requests = self.keys.get(request.key)
         if requests is None or request not in requests:
             return 0
         removed = len(requests.pop(request))
         if not requests:
-            del self._keys[request.key]
+            del self.keys[request.key]
         self.size -= removed
         return removed
 
     def take(self) -> WorkItem[Item, Output]:
         """The next item; its request and its key then wait until all others had theirs."""
-        key, requests = self._keys.popitem(last=False)
+        key, requests = self.keys.popitem(last=False)
         request, items = requests.popitem(last=False)
         item = items.popleft()
         if items:
             requests[request] = items
         if requests:
-            self._keys[key] = requests
+            self.keys[key] = requests
         self.size -= 1
         return item

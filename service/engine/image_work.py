@@ -15,8 +15,8 @@ from functools import partial
 from typing import Generic
 
 from dynrefer.model import Pixels, Predictor, RegionQuery
-from dynrefer.service.engine.executor import Output, Region
-from dynrefer.service.engine.reservations import ExecutorClosed
+from dynrefer.service.engine.executor import Region
+from dynrefer.service.engine.reservations import ExecutorClosed, Output
 from dynrefer.service.observability.metrics import Metrics
 
 WHOLE_REGIONS = 8  # a request of so few is prepared without interruption

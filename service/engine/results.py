@@ -8,9 +8,9 @@ from typing import cast
 
 from dynrefer.model import Predictor, RegionDescription
 from dynrefer.model.errors import DeviceMemoryError, OutputError, QueryError, StoppedError
-from dynrefer.service.engine.executor import Output, Region
+from dynrefer.service.engine.executor import Region
 from dynrefer.service.engine.image_work import PreparedImage
-from dynrefer.service.engine.reservations import RegionResult
+from dynrefer.service.engine.reservations import Output, RegionResult
 from dynrefer.service.errors import DeadlineExceeded, FieldError, RegionFailedError, UnavailableError
 
 logger = logging.getLogger(__name__)

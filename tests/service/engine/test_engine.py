@@ -1,4 +1,4 @@
-"""The engine's arithmetic and its end; what it does for requests is tested through the application."""
+"""The engine's seams and its end; what it does for requests is tested through the application."""
 
 import asyncio
 import subprocess
@@ -6,7 +6,6 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,8 +16,8 @@ from dynrefer.service.engine.batcher import Batcher, Limits
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.executor import Phase
 from dynrefer.service.engine.image_work import DescribeInput
-from dynrefer.service.engine.reservations import Kind, RegionResult, Reservation, WorkKind
-from dynrefer.service.engine.results import DescribeResult, total_stages
+from dynrefer.service.engine.reservations import Kind, Reservation, WorkKind
+from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import DeadlineExceeded, UnavailableError
 from dynrefer.service.observability.metrics import Metrics
 from tests.fakes import FakePredictor, FakeRegion, context_of, local_engine
@@ -151,39 +150,6 @@ def test_threads_know_the_context_of_the_request_they_work_for() -> None:
         await asyncio.gather(ask(engine, "one"), ask(engine, "two"))
         assert sorted(seen) == ["one", "two"]
         await engine.stop(grace_s=10)
-
-    asyncio.run(scene())
-
-
-def test_stages_of_a_request() -> None:
-    predictor = FakePredictor()
-    prepared = list(predictor.prepare_each(IMAGE, [RegionQuery(box=(0, 0, 8, 8))] * 3))
-    region = predictor.finish(prepared[0], 0.0)
-    slow = replace(region, timings_ms={"views": 1.0, "vision": 5.0})
-    outcomes = [RegionResult(0.0, None, queue_ms, batch) for queue_ms, batch in ((1.0, 7), (2.0, 7), (9.0, 8))]
-    # The first two shared a batch, so they went through it at the same time; the third came after them.
-    assert total_stages([region, slow, slow], outcomes) == {
-        "views": 2.5, "queue": 9.0, "vision": 10.0, "heads": 1.0, "caption": 3.0,
-    }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("error", "sentence"),
-    [
-        (MemoryError(), "there is not enough memory"),
-        (ImportError("libtorch.so: failed to map segment\nand more"), "libtorch.so: failed to map segment"),
-    ],
-)
-def test_a_machine_that_cannot_load_the_model_is_one_sentence(error: Exception, sentence: str) -> None:
-    def load() -> FakePredictor:
-        raise error
-
-    async def scene() -> None:
-        lost = threading.Event()
-        engine = local_engine(load)
-        engine.start(lost.set)
-        assert await asyncio.to_thread(lost.wait, 10)
-        assert str(engine.failure) == f"the model cannot be loaded on this machine: {sentence}."
 
     asyncio.run(scene())
 

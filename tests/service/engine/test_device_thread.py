@@ -1,0 +1,133 @@
+"""The device thread: how it begins, what it does about want of memory, and how it ends."""
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from dynrefer.model import Corners, RegionQuery
+from dynrefer.model.errors import DeviceLostError, DeviceMemoryError
+from dynrefer.service.engine import device_thread
+from dynrefer.service.engine.device_thread import DeviceThread
+from dynrefer.service.engine.executor import Phase
+from dynrefer.service.engine.reservations import ExecutorClosed
+from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.settings import Settings
+from tests.fakes import FakePredictor, context_of, local_engine
+from tests.service.engine.conftest import WAIT_S
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (ImportError("libtorch.so: failed to map segment\nand more"), "libtorch.so: failed to map segment"),
+    ],
+)
+def test_a_machine_that_cannot_load_the_model_is_one_sentence(error: Exception, sentence: str) -> None:
+    def load() -> FakePredictor:
+        raise error
+
+    async def scene() -> None:
+        lost = threading.Event()
+        engine = local_engine(load)
+        engine.start(lost.set)
+        assert await asyncio.to_thread(lost.wait, 10)
+        assert str(engine.failure) == f"the model cannot be loaded on this machine: {sentence}."
+
+    asyncio.run(scene())
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is looked for without rest."""
+    monkeypatch.setattr(device_thread, "WATCH_EVERY_S", 0.01)
+
+
+def started(
+    predictor: FakePredictor, on_loss: Callable[[], None] = lambda: None, grace_s: float = 0.2
+) -> DeviceThread[object, float]:
+    """A device thread that is ready."""
+    device = DeviceThread(Settings(device_grace_s=grace_s), lambda: predictor, Metrics())
+    device.start(on_loss)
+    await_phase(device, Phase.READY)
+    return device
+
+
+def await_phase(device: DeviceThread[object, float], phase: Phase) -> None:
+    until = time.monotonic() + WAIT_S
+    while device.phase is not phase:
+        assert time.monotonic() < until, device.phase
+        time.sleep(0.002)
+
+
+def run_one(device: DeviceThread[object, float]) -> Exception | None:
+    """The error of one region that is run alone, if any."""
+    with device.reserve(1, context_of()) as reservation:
+        (result,) = reservation.submit(device._sample).result(WAIT_S)
+        return result.error
+
+
+def test_nothing_is_collected_while_it_loads_and_what_is_loaded_is_never_looked_at_again() -> None:
+    collecting: list[bool] = []
+
+    def note(query: RegionQuery) -> None:
+        collecting.append(gc.isenabled())
+
+    gc.unfreeze()
+    device = started(FakePredictor(prepare_hook=note))
+    assert collecting == [False] and gc.isenabled() and gc.get_freeze_count() > 0
+    gc.unfreeze()
+    device.close()
+
+
+def test_a_device_without_memory_takes_nothing_until_it_has_some_again() -> None:
+    predictor, full = FakePredictor(), threading.Event()
+    device = started(predictor, grace_s=WAIT_S)
+
+    def refuse(boxes: Sequence[Corners]) -> None:
+        if full.is_set():
+            raise DeviceMemoryError
+
+    predictor.run_hook = refuse
+    full.set()
+    with pytest.raises(ExecutorClosed):
+        run_one(device)
+    assert device.phase is Phase.STARVED
+    with pytest.raises(ExecutorClosed):
+        device.reserve(1, context_of())
+    full.clear()
+    await_phase(device, Phase.READY)
+    assert run_one(device) is None
+    device.close()
+
+
+@pytest.mark.parametrize("error", [DeviceMemoryError, DeviceLostError])
+def test_a_device_that_gets_no_memory_back_is_lost(error: type[Exception]) -> None:
+    """Whether the smallest region does not fit until the grace time is over, or shows that the device is gone."""
+    predictor, lost = FakePredictor(), threading.Event()
+    device = started(predictor, lost.set)
+    runs = 0
+
+    def refuse(boxes: Sequence[Corners]) -> None:
+        nonlocal runs
+        runs += 1
+        raise DeviceMemoryError if runs == 1 else error
+
+    predictor.run_hook = refuse
+    with pytest.raises(ExecutorClosed):
+        run_one(device)
+    assert lost.wait(WAIT_S)
+    assert device.lost and device.phase is Phase.LOST and device.failure is None
+
+
+def test_closing_ends_it_without_loss() -> None:
+    lost = threading.Event()
+    device = started(FakePredictor(), lost.set)
+    device.close()
+    device._watcher.join(WAIT_S)
+    assert not device._watcher.is_alive() and not device.lost and not lost.is_set()
+    assert device.phase is Phase.LOST  # it runs nothing any more

@@ -1,0 +1,157 @@
+"""A request's room in the queue: admission, parts, giving back, withdrawing."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from dynrefer.model.errors import StoppedError
+from dynrefer.service.engine.reservations import WorkKind
+from dynrefer.service.errors import DeadlineExceeded, QueueFullError
+from tests.service.engine.conftest import WAIT_S, Bench, outputs
+
+
+def test_admission_is_whole_or_not_at_all(bench: Callable[..., Bench]) -> None:
+    one = bench(queue_regions=3)
+    one.occupy()
+    first = one.batcher.reserve(2)  # counted from admission on, not from submission
+    with pytest.raises(QueueFullError) as refused:
+        one.batcher.reserve(2)
+    assert refused.value.retry_after_s > 0
+    assert one.batcher.waiting == 2
+    with one.batcher.reserve(1):
+        with first:
+            pass
+        assert one.batcher.waiting == 1
+    assert one.batcher.waiting == 0
+
+
+def test_withdrawing_takes_out_what_has_not_begun(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    one.occupy()
+    reservation, _ = one.ask(10, 20)
+    _, other = one.ask(30)
+    with reservation:
+        pass
+    assert one.batcher.waiting == 1
+    one.open()
+    assert outputs(other) == [60]
+    assert one.batches == [[0], [30]]
+
+
+def test_withdrawing_while_it_runs_harms_nobody(bench: Callable[..., Bench]) -> None:
+    one = bench(batch_regions=1)
+    reservation, _ = one.ask(10, 20)
+    assert one.running.acquire(timeout=WAIT_S)
+    with reservation:
+        pass
+    one.open()
+    _, other = one.ask(30)
+    assert outputs(other) == [60]
+    assert one.batches == [[10], [30]]
+
+
+def test_no_more_is_handed_in_than_was_reserved(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    one.occupy()
+    with one.batcher.reserve(2) as reservation:
+        with pytest.raises(ValueError, match="3 regions were handed in where 2 were reserved"):
+            reservation.submit([10, 20, 30])
+        reservation.submit([10])
+        with pytest.raises(ValueError, match="2 regions were handed in where 1 were reserved"):
+            reservation.submit([20, 30])
+        assert one.batcher.waiting == 2
+    with pytest.raises(ValueError, match="1 regions were handed in where 0 were reserved"):
+        reservation.submit([20])
+
+
+def test_a_reservation_is_used_in_parts(bench: Callable[..., Bench]) -> None:
+    one = bench(queue_regions=6)
+    one.open()
+    with one.batcher.reserve(5) as reservation:
+        assert outputs(reservation.submit([10])) == [20]
+        first, second = reservation.submit([20, 30]), reservation.submit([])
+        assert outputs(first) == [40, 60] and outputs(second) == []
+        assert one.batcher.waiting == 2  # the rest is still this request's
+        with pytest.raises(QueueFullError):
+            one.batcher.reserve(5)
+        assert outputs(reservation.submit([40, 50])) == [80, 100]
+    assert one.batcher.waiting == 0
+
+
+def test_what_is_not_used_is_given_back(bench: Callable[..., Bench]) -> None:
+    one = bench(queue_regions=5, key_regions=4)
+    one.occupy()
+    with one.batcher.reserve(4, "a") as reservation:
+        part = reservation.submit([10], WorkKind.DESCRIBE)
+        reservation.give_back()
+        assert one.batcher.waiting == 1
+        with one.batcher.reserve(3, "a"), pytest.raises(QueueFullError):
+            one.batcher.reserve(1, "a")
+        with pytest.raises(ValueError, match="1 regions were handed in where 0 were reserved"):
+            reservation.submit([20])
+        one.open()
+        assert outputs(part) == [20]
+    assert one.batcher.waiting == 0
+    with one.batcher.reserve(4, "a"):
+        pass
+
+
+def test_leaving_with_parts_in_flight_takes_all_of_them_out(bench: Callable[..., Bench]) -> None:
+    one = bench(batch_regions=1)
+    with one.batcher.reserve(4) as reservation:
+        running, queued = reservation.submit([10]), reservation.submit([20, 30])
+        assert one.running.acquire(timeout=WAIT_S)
+        assert not one.should_stop()
+    assert one.should_stop() and one.batcher.waiting == 0
+    for part in (running, queued):
+        with pytest.raises(StoppedError):
+            part.result(WAIT_S)
+    one.open()
+    assert outputs(one.ask(40)[1]) == [80]
+    assert one.batches == [[10], [40]]
+
+
+def test_a_deadline_is_its_requests_whatever_part_it_was_handed_in_with(bench: Callable[..., Bench]) -> None:
+    one = bench()
+    late = one.batcher.reserve(3, deadline=time.monotonic() + 0.5)
+    in_time = late.submit([10])
+    assert one.running.acquire(timeout=WAIT_S)
+    one.open(1)
+    assert outputs(in_time) == [20]
+    one.occupy()
+    first, second = late.submit([20]), late.submit([30])
+    _, other = one.ask(40)
+    time.sleep(0.6)
+    one.open()
+    for part in (first, second):
+        with pytest.raises(DeadlineExceeded):
+            part.result(WAIT_S)
+    assert outputs(other) == [80]
+    assert one.batches == [[10], [0], [40]]
+
+
+def test_a_key_has_its_share_of_the_queue(bench: Callable[..., Bench]) -> None:
+    one = bench(queue_regions=10, key_regions=4)
+    one.occupy()
+    reservation, _ = one.ask(10, 20, 30, key="a")
+    with pytest.raises(QueueFullError) as refused:
+        one.batcher.reserve(2, "a")
+    assert refused.value.reason == "key_share"
+    with one.batcher.reserve(1, "a"), one.batcher.reserve(4, "b"), pytest.raises(QueueFullError) as refused:
+        one.batcher.reserve(3, "c")
+    assert refused.value.reason == "queue_full"
+    with reservation:
+        pass  # what is given back may be asked for again
+    with one.batcher.reserve(4, "a"):
+        pass
+
+
+def test_retry_after_follows_the_measured_rate(bench: Callable[..., Bench]) -> None:
+    one = bench(queue_regions=100, batch_regions=4)
+    one.open()
+    one.act = lambda items: time.sleep(0.2) or items  # type: ignore[func-returns-value]
+    outputs(one.ask(*range(4))[1])
+    with one.batcher.reserve(100), pytest.raises(QueueFullError) as refused:
+        one.batcher.reserve(40)
+    assert 1.0 < refused.value.retry_after_s < 10.0  # 40 regions at somewhat less than 20 a second
