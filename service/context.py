@@ -9,7 +9,7 @@ if TYPE_CHECKING:  # importing the engine loads no tracing
 
 @dataclass(frozen=True, slots=True)
 class RequestContext:
-    """One request's identity and limits: a value, made once per request and handed down, into threads too.
+    """One request's identity and limits: a value, made once per request and passed down, into threads too.
 
     id: the X-Request-Id. caller: the name of the API key, None where none is configured.
     timeout_s: the seconds that the request may take. deadline: when they are over, on the monotonic clock.

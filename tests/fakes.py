@@ -89,11 +89,11 @@ class FakePredictor:
 
     @property
     def cache_stats(self) -> Mapping[str, CacheStats]:
-        """Made up, but told apart."""
+        """Made-up counts, all different."""
         return {"views": CacheStats(hits=3, misses=4), "regions": CacheStats(hits=1, misses=2)}
 
     def prepare_each(self, image: NDArray[np.uint8], queries: Sequence[RegionQuery]) -> Iterator[FakeRegion]:
-        """Refuses what the real one refuses."""
+        """Raises what the real one raises."""
         self.queries.extend(queries)
         for index, query in enumerate(queries):
             self.prepare_threads.add(threading.current_thread().name)

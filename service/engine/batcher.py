@@ -1,6 +1,6 @@
 """A bounded queue of work items, batched across requests. It knows neither torch nor HTTP.
 
-A request reserves room for all of its items before any work is spent on it (`reserve`), hands them in once they are
+A request reserves room for all of its items before any work is spent on it (`reserve`), submits them once they are
 prepared (`Reservation.submit`) and gets one result per item. One thread, the device's, calls `serve`; everything else
 may be called from any thread. `fair_queue.py` decides which items come next, `failure_isolation.py` what happens to a
 batch that fails. Whatever happens, every future resolves.
@@ -73,8 +73,8 @@ class Batcher(Generic[Item, Output]):
         self._cost = cost
         self._changed = threading.Condition()
         self._queue: FairQueue[Item, Output] = FairQueue()
-        self._reserved = 0  # items that are admitted and not handed in yet
-        self._queued = 0  # items that are handed in and not taken yet
+        self._reserved = 0  # items that are reserved and not submitted yet
+        self._queued = 0  # items that are submitted and not taken yet
         self._of_key: Counter[str | None] = Counter()  # both, by key
         self._running: list[WorkItem[Item, Output]] = []
         self._closed = self._suspended = self._ended = False
@@ -85,7 +85,7 @@ class Batcher(Generic[Item, Output]):
 
     @property
     def waiting(self) -> int:
-        """Items that are admitted and that the device has not taken yet."""
+        """Items that are reserved or submitted and that the device has not taken yet."""
         return self._reserved + self._queued
 
     @property
@@ -134,7 +134,7 @@ class Batcher(Generic[Item, Output]):
             if self._ended or self._suspended:
                 raise ExecutorClosed
             if len(items) > request.unused:
-                raise ValueError(f"{len(items)} regions were handed in where {request.unused} were reserved")
+                raise ValueError(f"{len(items)} regions were submitted where {request.unused} were reserved")
             part = Part(request, kind, len(items), time.monotonic())
             request.parts.append(part)
             request.unused -= len(items)

@@ -1,7 +1,7 @@
-"""A request's place in the queue: room for at most N items of work, handed in in one part or several.
+"""A request's place in the queue: room for at most N items of work, submitted in one part or several.
 
-A request is admitted whole, before any work is spent on it. What it submits comes back as one future per part; what it
-does not use it gives back. Nothing here locks: the batcher does.
+A request is admitted as a whole, before any work is spent on it. Each part that it submits has one future; room that
+it does not use it gives back. Nothing here locks: the batcher does.
 """
 
 import math
@@ -28,7 +28,7 @@ class WorkKind(Enum):
 
 
 class ExecutorClosed(Exception):
-    """Nothing is taken for now or any more, or the device was lost before this was run."""
+    """The executor takes no work now or any more, or lost its device before this was run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class RegionResult(Generic[Output]):
 class QueuedRequest(Generic[Item, Output]):
     """One admitted request.
 
-    unused: items that are reserved and not handed in yet. deadline: on the monotonic clock; past it nothing more is
+    unused: items that are reserved and not submitted yet. deadline: on the monotonic clock; past it nothing more is
     run for the request. withdrawn: nobody waits for it any more.
     """
 
@@ -59,14 +59,14 @@ class QueuedRequest(Generic[Item, Output]):
         self.parts: list[Part[Item, Output]] = []
 
     def fail(self, error: Exception) -> None:
-        """Resolve every part with an error that is not resolved already."""
+        """Resolve with an error every part that is not resolved yet."""
         for part in self.parts:
             if not part.future.done():
                 part.future.set_exception(error)
 
 
 class Part(Generic[Item, Output]):
-    """Items of one kind that a request has handed in together, and the future of their results, in order."""
+    """Items of one kind that a request submitted together, and the future of their results, in order."""
 
     def __init__(self, request: QueuedRequest[Item, Output], kind: Kind, size: int, submitted_at: float) -> None:
         self.request = request
@@ -75,7 +75,7 @@ class Part(Generic[Item, Output]):
         self._results: list[RegionResult[Output] | None] = [None] * size
         self._missing = size
         self.future: Future[list[RegionResult[Output]]] = Future()
-        # Running from the start: whoever awaits it may give up, but cannot cancel what the device thread will set.
+        # Running from the start: whoever awaits it cannot cancel what the device thread will set.
         self.future.set_running_or_notify_cancel()
         if not size:
             self.future.set_result([])
@@ -103,14 +103,14 @@ class WorkItem(Generic[Item, Output]):
 
 
 class Reservation(Generic[Item, Output]):
-    """An admitted request's hold on its room. A context manager: leaving withdraws whatever has not been run."""
+    """The room of an admitted request. A context manager: leaving it withdraws whatever has not been run."""
 
     def __init__(self, batcher: "Batcher[Item, Output]", request: QueuedRequest[Item, Output]) -> None:
         self._batcher = batcher
         self._request = request
 
     def submit(self, items: Sequence[Item], kind: Kind = WorkKind.DESCRIBE) -> Future[list[RegionResult[Output]]]:
-        """Hand in the next part; its results come in the order of `items`.
+        """Submit the next part; its results come in the order of `items`.
 
         Raises ValueError for more items than are left of the reservation, ExecutorClosed where nothing is taken any
         more. The future fails with ExecutorClosed or DeadlineExceeded where the items are not run, and with
@@ -119,7 +119,7 @@ class Reservation(Generic[Item, Output]):
         return self._batcher.enqueue(self._request, items, kind)
 
     def give_back(self) -> None:
-        """Hand nothing more in: the unused room is others' from now on. What was handed in goes on."""
+        """Give the unused room to other requests; nothing more can be submitted. What was submitted goes on."""
         self._batcher.give_back(self._request)
 
     def __enter__(self) -> Self:

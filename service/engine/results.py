@@ -1,4 +1,4 @@
-"""What came off the device -> a request's result, or one error that points at each failing region."""
+"""Outputs of the device -> a request's result, or one error that points at each failing region."""
 
 import logging
 import math

@@ -82,11 +82,11 @@ def test_closing_finishes_what_was_admitted(bench: Callable[..., Bench]) -> None
     assert not one.thread.is_alive() and one.batcher.waiting == 0
 
 
-def test_a_batch_waits_for_reserved_company_alone(bench: Callable[..., Bench]) -> None:
+def test_a_batch_waits_only_for_regions_that_are_reserved(bench: Callable[..., Bench]) -> None:
     one = bench(batch_wait_s=WAIT_S)
     one.open()
     _, lone = one.ask(10)
-    assert outputs(lone) == [20]  # though the wait is long: nobody else was reserved
+    assert outputs(lone) == [20]  # though the wait is long: nothing else was reserved
     reserved = one.batcher.reserve(1)
     _, first = one.ask(20)
     reserved.submit([30])
@@ -118,7 +118,7 @@ def test_image_work_waits_for_a_batch_only_where_it_would_take_its_cores(bench: 
     assert time.monotonic() - began >= LONG_BATCH_S  # so long, but no longer
 
 
-def test_a_failing_batch_is_split_down_to_the_guilty(bench: Callable[..., Bench]) -> None:
+def test_a_failing_batch_is_split_until_the_failing_region_is_alone(bench: Callable[..., Bench]) -> None:
     one = bench(batch_regions=8)
 
     def fail(items: Sequence[int]) -> Sequence[int]:
@@ -138,16 +138,16 @@ def test_a_failing_batch_is_split_down_to_the_guilty(bench: Callable[..., Bench]
     assert len(one.batches) - 1 <= 2 * 3 + 1  # two runs per halving
 
 
-def test_crowding_lowers_the_cap_until_things_go_well(bench: Callable[..., Bench]) -> None:
+def test_running_out_of_memory_lowers_the_cap_until_batches_succeed(bench: Callable[..., Bench]) -> None:
     one = bench(batch_regions=8, queue_regions=10_000)
 
-    def crowd(items: Sequence[int]) -> Sequence[int]:
+    def too_many(items: Sequence[int]) -> Sequence[int]:
         if len(items) > 2:
             raise DeviceMemoryError
         return items
 
     one.open(10_000)
-    one.act = crowd
+    one.act = too_many
     outputs(one.ask(*range(8))[1])
     assert one.batcher.cap == 2
     outputs(one.ask(*range(2 * PATIENCE))[1])
@@ -185,12 +185,12 @@ def test_what_waits_beyond_its_deadline_is_not_run(bench: Callable[..., Bench]) 
     assert one.batches[1:] == [[20]]
 
 
-def test_a_run_is_told_to_stop_once_nobody_waits(bench: Callable[..., Bench]) -> None:
+def test_a_run_should_stop_once_nobody_waits(bench: Callable[..., Bench]) -> None:
     one = bench()
     one.occupy()
     (first, _), (second, _) = one.ask(10), one.ask(20)
     one.open(1)
-    assert one.running.acquire(timeout=WAIT_S)  # both are in the batch that now stands at the gate
+    assert one.running.acquire(timeout=WAIT_S)  # both are in the batch that is now at the gate
     assert not one.should_stop()
     with first:
         pass
@@ -200,7 +200,7 @@ def test_a_run_is_told_to_stop_once_nobody_waits(bench: Callable[..., Bench]) ->
     assert one.should_stop()
 
 
-def test_a_run_after_which_none_can_follow_ends_the_loop(bench: Callable[..., Bench]) -> None:
+def test_a_lost_device_ends_the_loop(bench: Callable[..., Bench]) -> None:
     one = bench(batch_regions=1)
 
     def end(items: Sequence[int]) -> Sequence[int]:
@@ -217,7 +217,7 @@ def test_a_run_after_which_none_can_follow_ends_the_loop(bench: Callable[..., Be
     assert one.ends == [DeviceLostError]
 
 
-def test_suspending_fails_what_there_is_and_resuming_takes_more(bench: Callable[..., Bench]) -> None:
+def test_suspending_fails_everything_and_resuming_admits_again(bench: Callable[..., Bench]) -> None:
     one = bench(batch_regions=1)
     _, running = one.ask(10)
     assert one.running.acquire(timeout=WAIT_S)

@@ -1,4 +1,4 @@
-"""The device thread: how it begins, what it does about want of memory, and how it ends."""
+"""The device thread: how it begins, what it does without memory, and how it ends."""
 
 import asyncio
 import gc

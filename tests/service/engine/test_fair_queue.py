@@ -78,7 +78,7 @@ def test_a_kind_that_waits_alone_in_its_key_is_not_starved(bench: Callable[..., 
     assert one.batches[2] == [1]
 
 
-def test_one_request_may_hand_in_several_kinds(bench: Callable[..., Bench]) -> None:
+def test_one_request_may_submit_several_kinds(bench: Callable[..., Bench]) -> None:
     one = bench()
     one.occupy()
     with one.batcher.reserve(4) as reservation:
@@ -92,7 +92,7 @@ def test_one_request_may_hand_in_several_kinds(bench: Callable[..., Bench]) -> N
 def test_failures_caps_and_deadlines_are_the_same_for_every_kind(bench: Callable[..., Bench]) -> None:
     one = bench(batch_regions=4)
 
-    def crowd(items: Sequence[int]) -> Sequence[int]:
+    def fail_or_run_out_of_memory(items: Sequence[int]) -> Sequence[int]:
         if 10 in items:
             raise ValueError
         if len(items) > 2:
@@ -100,7 +100,7 @@ def test_failures_caps_and_deadlines_are_the_same_for_every_kind(bench: Callable
         return items
 
     one.occupy()
-    one.act = crowd
+    one.act = fail_or_run_out_of_memory
     _, found = one.ask(10, 20, kind=FIND)
     _, late = one.ask(30, kind=FIND, deadline=time.monotonic() - 1)
     _, counted = one.ask(40, 50, 60, 70, kind=COUNT)
@@ -109,5 +109,5 @@ def test_failures_caps_and_deadlines_are_the_same_for_every_kind(bench: Callable
     with pytest.raises(DeadlineExceeded):
         late.result(WAIT_S)
     assert outputs(counted) == [40, 50, 60, 70]
-    assert one.batcher.cap == 2  # a bound of the device's, whichever kind met it
+    assert one.batcher.cap == 2  # one bound for the device, whichever kind reached it
     assert one.batches[1:] == [[10, 20], [10], [20], [40, 50, 60, 70], [40, 50], [60, 70]]

@@ -1,4 +1,4 @@
-"""Image work takes turns. Nothing here waits for a clock: whoever prepares is held by an event."""
+"""Image work takes turns. Nothing here waits for a clock: preparation is held up by events."""
 
 import asyncio
 import threading
@@ -30,7 +30,7 @@ def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def queries(count: int) -> list[RegionQuery]:
-    """Boxes that tell, by the one side, whose they are, by the other, which."""
+    """Boxes whose width says which request they are of, and whose height says which region."""
     return [RegionQuery(box=(0.0, 0.0, float(count), index + 1.0)) for index in range(count)]
 
 
@@ -71,7 +71,7 @@ def asked(count: int, decode: Callable[[], Any] = lambda: IMAGE) -> DescribeInpu
 
 
 async def describe(engine: Engine, count: int) -> int:
-    """Ask for so many regions; gives how many were answered."""
+    """Have so many regions described; how many were."""
     return len((await engine.describe(asked(count), context_of())).regions)
 
 
@@ -85,7 +85,7 @@ def test_one_region_is_answered_while_200_are_being_prepared(threads: int) -> No
         large = [asyncio.create_task(describe(engine, LARGE)) for _ in range(threads)]
         await held.reach(first)
         small = asyncio.create_task(describe(engine, SMALL))
-        await asyncio.sleep(0)  # it stands behind the slice that is being worked at
+        await asyncio.sleep(0)  # it queues behind the slice that is being worked on
         held.gates[first].set()
         assert await asyncio.wait_for(small, WAIT_S) == SMALL
         assert not any(each.done() for each in large)  # the last region of each waits for this
@@ -188,7 +188,7 @@ def fails(at: int) -> Callable[[RegionQuery], None]:
 
 
 @pytest.mark.parametrize(("regions", "at"), [(3, 2), (LARGE, 0), (LARGE, 137)])
-def test_a_query_at_fault_keeps_its_place_whatever_slice_it_was_in(regions: int, at: int) -> None:
+def test_a_failing_query_keeps_its_index_whatever_slice_it_was_in(regions: int, at: int) -> None:
     async def scene() -> None:
         pool = made(1)
         predictor = FakePredictor(prepare_hook=fails(at))

@@ -1,4 +1,4 @@
-"""POST /v1/describe, as api.md has it: both forms, every field, every refusal."""
+"""POST /v1/describe: both forms, every field, every refusal."""
 
 import json
 import pickle
@@ -181,7 +181,7 @@ def test_refused_fields(ask: Asker, fields: dict[str, Any], pointer: str, part: 
     assert part in flaws(response)[pointer]
 
 
-def test_all_flaws_come_at_once(ask: Asker) -> None:
+def test_all_field_errors_come_at_once(ask: Asker) -> None:
     found = flaws(ask.json(task="poem", explain=True, regions=[{"box": [1]}]))
     assert set(found) == {"/task", "/explain", "/regions/0/box"}
 
@@ -327,7 +327,7 @@ def test_image_work_can_be_done_in_another_process() -> None:
     assert query.box == (16, 12, 48, 36) and [task.value for task in query.tasks] == ["tags"]
 
 
-def test_queue_full_is_told_before_any_work(opened: Opener) -> None:
+def test_a_full_queue_is_reported_before_any_work(opened: Opener) -> None:
     gate = threading.Event()
     predictor = FakePredictor()
     ask = opened(predictor, max_regions=2, max_queue_regions=2, max_batch_regions=1)
