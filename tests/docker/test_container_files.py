@@ -1,5 +1,5 @@
 """Dockerfile, compose files, dashboard and locks, without building anything: they agree with each other and with the
-service. `make image-test` builds and runs the image.
+service. `make image-test` builds the image and runs it.
 """
 
 import http.server
@@ -50,7 +50,7 @@ def expressions() -> list[str]:
 
 
 @pytest.mark.parametrize("variant", ["cpu", "cuda"])
-def test_image_sets_what_the_service_understands(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_sets_settings_that_exist(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in environment_of_image(variant).items():
         if name.startswith(PREFIX):
             monkeypatch.setenv(name, value)
@@ -82,6 +82,13 @@ def test_context_holds_what_is_copied() -> None:
             assert any(Path(path).match(pattern) for pattern in allowed), f"{path} is not in the build's context"
 
 
+def test_context_leaves_the_workbench_out() -> None:
+    ignore = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert ignore[0] == "*" and not [line for line in ignore if "workbench" in line]
+    folders = re.findall(r"^COPY (?!--from|docker/)(\w+) \1$", DOCKERFILE, re.MULTILINE)
+    assert folders == ["dynrefer", "model", "service"]
+
+
 class Probe(http.server.BaseHTTPRequestHandler):
     """Answers /readyz with `status`."""
 
@@ -109,7 +116,7 @@ def answering(status: int) -> Iterator[int]:
 
 
 @pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
-def test_healthcheck_asks_whether_the_service_is_ready(status: int, healthy: bool) -> None:
+def test_healthcheck_requests_readyz(status: int, healthy: bool) -> None:
     (command,) = re.findall(r"^HEALTHCHECK .*\\\n\s*CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
     program, *arguments = json.loads(command)
     assert program == "python"
@@ -168,7 +175,7 @@ def test_lock_is_split_by_what_only_cuda_needs() -> None:
 # Compose
 
 
-def test_compose_gives_the_service_no_rights() -> None:
+def test_compose_drops_all_privileges() -> None:
     service = COMPOSE["services"]["dynrefer"]
     assert service["read_only"] and service["cap_drop"] == ["ALL"] and service["tmpfs"] == ["/tmp"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -210,7 +217,7 @@ def test_gpu_file_changes_variant_and_device_only() -> None:
     assert device["capabilities"] == ["gpu"]
 
 
-def test_prometheus_asks_the_service() -> None:
+def test_prometheus_scrapes_the_service() -> None:
     document = yaml.safe_load((DOCKER / "prometheus.yml").read_text(encoding="utf-8"))
     (job,) = document["scrape_configs"]
     port = environment_of_image("cpu")["DYNREFER_PORT"]
@@ -232,9 +239,9 @@ def exported() -> set[str]:
     return names
 
 
-def test_dashboard_asks_for_what_is_exported() -> None:
-    asked = {name for each in expressions() for name in re.findall(r"\b((?:dynrefer|process)_[a-z_]+|up)\b", each)}
-    assert asked - exported() == set()
+def test_dashboard_queries_metrics_that_are_exported() -> None:
+    queried = {name for each in expressions() for name in re.findall(r"\b((?:dynrefer|process)_[a-z_]+|up)\b", each)}
+    assert queried - exported() == set()
 
 
 def test_dashboard_knows_the_outcomes_and_stages() -> None:
