@@ -21,16 +21,17 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 IMAGE = os.environ.get("IMAGE", "dynrefer")
-# runc with plain control groups and no journal: what a machine without systemd offers.
+# runc with cgroupfs and an event file: podman's defaults need systemd.
 ENGINE = shlex.split(os.environ.get("ENGINE", "podman --runtime runc --cgroup-manager cgroupfs --events-backend file"))
 HARDENED = (
     *("--read-only", "--tmpfs", "/tmp", "--cap-drop=all", "--security-opt=no-new-privileges", "--memory=2g"),
     *("--ulimit", "nofile=8192:8192", "--ulimit", "nproc=8192:8192"),
 )
-PATIENCE_S = 180
-GRACE_S = 60
-SIZE_LIMIT = 2_000_000_000
+START_TIMEOUT_S = 180
+STOP_TIMEOUT_S = 60
+SIZE_LIMIT_BYTES = 2_000_000_000
 
 
 def engine(*arguments: str, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -63,25 +64,31 @@ class Container:
     def healthy(self) -> bool:
         return engine("healthcheck", "run", self.name, check=False).returncode == 0
 
-    def await_ready(self) -> float:
-        """Seconds from the start of the container to its first 200 on /readyz, asked from wherever it can be."""
-        until = self.started + PATIENCE_S
+    def wait_until_ready(self) -> float:
+        """Seconds from the container's start to the first 200 of /readyz, asked for from inside if it has no port."""
+        deadline = self.started + START_TIMEOUT_S
+        next_look = self.started
         while not (self.get("/readyz")[0] == 200 if self.port else self.healthy()):
-            assert time.monotonic() < until, engine("logs", self.name).stderr
+            if (now := time.monotonic()) > next_look:
+                assert now < deadline and self.state("Running") == "true", engine("logs", self.name).stderr
+                next_look = now + 1
             time.sleep(0.05)
         return time.monotonic() - self.started
 
+    def state(self, field: str) -> str:
+        return engine("inspect", "--format", f"{{{{.State.{field}}}}}", self.name).stdout.strip()
+
     def stop(self) -> int:
         """The exit code after SIGTERM."""
-        engine("stop", "--time", str(GRACE_S), self.name)
-        return int(engine("inspect", "--format", "{{.State.ExitCode}}", self.name).stdout)
+        engine("stop", "--time", str(STOP_TIMEOUT_S), self.name)
+        return int(self.state("ExitCode"))
 
 
 @contextmanager
 def running(*options: str) -> Iterator[Container]:
     container = Container(*options)
     try:
-        container.await_ready()
+        container.wait_until_ready()
         yield container
     finally:
         engine("rm", "--force", "--volumes", container.name)
@@ -100,13 +107,10 @@ def readme_request() -> str:
     return found.group()
 
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def refused(*options: str) -> tuple[int, list[str]]:
-    """Exit code and the service's lines on standard error, of a start that must not succeed."""
-    done = engine("run", "--rm", *HARDENED, *options, IMAGE, check=False, timeout=PATIENCE_S)
-    # podman itself complains there where no systemd runs its timers.
+def refused(*options: str, command: tuple[str, ...] = ()) -> tuple[int, list[str]]:
+    """Exit code and the lines on standard error of a command that must fail; without one the image's own, `serve`."""
+    done = engine("run", "--rm", *HARDENED, *options, IMAGE, *command, check=False, timeout=START_TIMEOUT_S)
+    # podman itself writes such lines where no systemd runs its timers.
     return done.returncode, [line for line in done.stderr.splitlines() if not line.startswith("time=")]
 
 
@@ -114,19 +118,19 @@ def test_image_is_small(capsys: pytest.CaptureFixture[str]) -> None:
     size = int(engine("image", "inspect", "--format", "{{.Size}}", IMAGE).stdout)
     with capsys.disabled():
         print(f"\nimage size: {size / 1e6:,.0f} MB")
-    assert size < SIZE_LIMIT
+    assert size < SIZE_LIMIT_BYTES
 
 
 def test_becomes_ready_and_healthy(capsys: pytest.CaptureFixture[str]) -> None:
     container = Container("--publish", "127.0.0.1::8000")
     try:
         early = container.healthy()
-        seconds = container.await_ready()
+        seconds = container.wait_until_ready()
         with capsys.disabled():
             print(f"\ntime to ready: {seconds:.1f} s")
         assert not early
         assert container.healthy()
-        assert engine("inspect", "--format", "{{.State.Health.Status}}", container.name).stdout.strip() == "healthy"
+        assert container.state("Health.Status") == "healthy"
         assert container.stop() == 0
     finally:
         engine("rm", "--force", "--volumes", container.name)
@@ -140,7 +144,7 @@ def test_answers_the_readme_through_a_published_port(served: Container) -> None:
     assert region["caption"]["text"] and region["tags"] and region["attributes"] and region["categories"]
 
 
-def test_runs_without_rights(served: Container) -> None:
+def test_runs_without_privileges(served: Container) -> None:
     status = dict(
         line.split(":\t", 1) for line in served.inside("cat", "/proc/1/status").stdout.splitlines() if "\t" in line
     )
@@ -169,8 +173,25 @@ def test_holds_no_build_tools(served: Container) -> None:
     assert not served.inside("sh", "-c", "ls -d /root/.cache/* /src /opt/uv 2>/dev/null; true").stdout
 
 
+def test_holds_no_settings_of_the_machine_that_built_it(served: Container) -> None:
+    """docker/build_local.sh mounts pip's settings for the build; an empty file may be left where one was mounted."""
+    assert not served.inside("sh", "-c", "cat /etc/pip.conf 2>/dev/null; true").stdout
+
+
+def test_leaves_the_workbench_out(served: Container) -> None:
+    code = "import importlib.util as u; print(u.find_spec('dynrefer.workbench'))"
+    assert served.inside("/opt/dynrefer/bin/python", "-c", code).stdout.strip() == "None"
+
+
+@pytest.mark.parametrize(("command", "extra"), [("train", "train"), ("evaluate", "evaluate")])
+def test_says_how_to_get_the_workbench(command: str, extra: str) -> None:
+    code, lines = refused(command=(command,))
+    assert (code, len(lines)) == (2, 1)
+    assert f"dynrefer[{extra}]" in lines[0]
+
+
 def test_nothing_is_compiled_at_the_start(served: Container) -> None:
-    """Python could not write down what it compiles: the file system is read-only."""
+    """Python could not store the bytecode: the file system is read-only."""
     code = (
         "import os, sys, torch, transformers, dynrefer.model.predictor, dynrefer.service.server.server;"
         "kept = {name: getattr(module, '__cached__', None) for name, module in list(sys.modules.items())};"
@@ -197,13 +218,13 @@ def test_documentation_page_names_no_other_host(served: Container) -> None:
 
 
 def test_answers_without_a_network() -> None:
-    picture = base64.b64encode((ROOT / "docs/images/scene.png").read_bytes()).decode()
-    document = {"image": {"base64": picture}, "regions": [{"id": "top", "box": [41, 2, 117, 82]}], "top_k": 2}
+    scene = base64.b64encode((ROOT / "docs/images/scene.png").read_bytes()).decode()
+    document = {"image": {"base64": scene}, "regions": [{"id": "top", "box": [41, 2, 117, 82]}], "top_k": 2}
     code = (
         "import sys, urllib.request as u\n"
         "json = {'content-type': 'application/json'}\n"
-        "asked = u.Request('http://127.0.0.1:8000/v1/describe', sys.stdin.buffer.read(), json)\n"
-        "print(u.urlopen(asked).read().decode())"
+        "request = u.Request('http://127.0.0.1:8000/v1/describe', sys.stdin.buffer.read(), json)\n"
+        "print(u.urlopen(request).read().decode())"
     )
     with running("--network", "none") as container:
         answer = json.loads(container.inside("python", "-c", code, input=json.dumps(document)).stdout)
@@ -218,22 +239,22 @@ def test_stop_waits_for_the_request_in_flight() -> None:
     }
     answers: list[dict[str, Any]] = []
 
-    def ask(port: int) -> None:
+    def post(port: int) -> None:
         headers = {"content-type": "application/json"}
         url = f"http://127.0.0.1:{port}/v1/describe"
         with urllib.request.urlopen(urllib.request.Request(url, json.dumps(document).encode(), headers)) as response:
             answers.append(json.loads(response.read()))
 
     with running("--publish", "127.0.0.1::8000") as container:
-        asking = threading.Thread(target=ask, args=(container.port,))
-        asking.start()
-        until = time.monotonic() + PATIENCE_S
+        client = threading.Thread(target=post, args=(container.port,))
+        client.start()
+        deadline = time.monotonic() + START_TIMEOUT_S
         while not re.search(r"^dynrefer_queue_regions [1-9]", container.get("/metrics")[1], re.MULTILINE):
-            assert time.monotonic() < until and asking.is_alive()
+            assert time.monotonic() < deadline and client.is_alive()
             time.sleep(0.02)
         assert not answers  # it is in flight when the signal comes
         code = container.stop()
-        asking.join(PATIENCE_S)
+        client.join(START_TIMEOUT_S)
         assert code == 0
         assert len(answers[0]["regions"]) == len(document["regions"])
 
@@ -241,7 +262,7 @@ def test_stop_waits_for_the_request_in_flight() -> None:
 def test_refuses_a_bad_setting() -> None:
     code, lines = refused("--env", "DYNREFER_PORT=eighty")
     assert (code, len(lines)) == (2, 1)
-    assert "DYNREFER_PORT 'eighty' is refused" in lines[0]
+    assert "DYNREFER_PORT 'eighty' is invalid" in lines[0]
 
 
 def test_refuses_an_unknown_setting() -> None:
