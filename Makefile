@@ -1,11 +1,11 @@
-# Each target sets up what it needs: Python >= 3.11 with venv, make and a package index are enough.
+# Each target installs what it needs, given Python >= 3.11 with venv, make and a package index.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.txt
 ARGS ?=
 ART_CACHE ?= .cache/art
-# Of the container: which one (cpu or cuda), and the name it gets.
+# The container image: its variant (cpu or cuda) and its name.
 VARIANT ?= cpu
 IMAGE ?= localhost/dynrefer:$(VARIANT)
 
@@ -13,7 +13,7 @@ IMAGE ?= localhost/dynrefer:$(VARIANT)
 export GOMP_SPINCOUNT ?= 10000
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help serve test check format bench art image image-test sbom lock clean contract fuzz soak audit
+.PHONY: help serve test check format package bench art image image-test sbom lock clean contract fuzz soak audit
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -50,6 +50,9 @@ format: $(VENV)/.dev ## rewrite the code in the agreed format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+package: $(VENV)/.dev ## build wheel and sdist into dist, install each outside the checkout and describe an image with it
+	$(BIN)/python -m tests.packaging.installed
+
 bench: $(VENV)/.dev ## time the model, its views and its start on this machine, about twelve minutes; writes benchmarks/results
 	$(BIN)/python -m benchmarks.quick
 
@@ -57,9 +60,9 @@ art: $(VENV)/.dev ## install the artwork packages (needs npm), for a new sprite 
 	$(BIN)/python -m dynrefer.workbench.scenes.artwork install --cache $(ART_CACHE)
 
 image: ## build the container image with buildah, without an image registry (needs root on Debian; VARIANT=cuda)
-	docker/build_local.sh $(IMAGE) --build-arg VARIANT=$(VARIANT)
+	PYTHON=$(PYTHON) docker/build_local.sh $(IMAGE) --build-arg VARIANT=$(VARIANT)
 
-image-test: $(VENV)/.dev image ## build the image, then run it as in production and check it
+image-test: $(VENV)/.dev image ## build the image, then test it in containers set up as in production
 	IMAGE=$(IMAGE) $(BIN)/python -m pytest docker/test_image.py $(ARGS)
 
 sbom: image ## copy the bill of materials (CycloneDX) and the licence report out of the image, into build/inventory
@@ -67,7 +70,7 @@ sbom: image ## copy the bill of materials (CycloneDX) and the licence report out
 	container=$$(buildah from $(IMAGE)) && cp -r "$$(buildah mount $$container)"/usr/share/doc/dynrefer/. build/inventory/; buildah rm $$container >/dev/null
 	@ls -l build/inventory
 
-lock: $(VENV)/.dev ## resolve the image's Python packages anew, with hashes
+lock: $(VENV)/.dev ## resolve the versions and hashes of the image's Python packages again
 	$(BIN)/python docker/lock.py
 
 contract: $(VENV)/.dev ## have schemathesis ask the running service at length
@@ -84,5 +87,5 @@ audit: $(VENV)/.dev ## known vulnerabilities of the versions that requirements.t
 	@$(PIP) pip-audit
 	$(BIN)/pip-audit --requirement requirements.txt --no-deps --disable-pip
 
-clean: ## remove the environment and the caches
-	rm -rf $(VENV) .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+clean: ## remove the environment, the caches and what was built
+	rm -rf $(VENV) .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
