@@ -1,9 +1,9 @@
-"""Write the lock files of the images: `make lock`, after a change of pyproject.toml or requirements.txt.
+"""Write the lock files of the images: `make lock`, after pyproject.toml or requirements.txt has changed.
 
 `uv pip compile` resolves what the service needs in production, for Linux and the images' Python, with the versions of
-requirements.txt and the hash of every file. The result is split, because the CPU build of torch lies on an index
-of its own: requirements.txt (everything but torch) and requirements-cuda.txt (torch's default build and the CUDA
-libraries and compilers that only it needs). requirements-cpu.txt names the same version's CPU build.
+requirements.txt and the hash of every file. The result is split, because the CPU build of torch is on a separate index:
+requirements.txt has everything but torch, requirements-cuda.txt torch's default build and the CUDA libraries and
+compilers that only it needs. requirements-cpu.txt names the CPU build of the same version.
 """
 
 import re
@@ -14,7 +14,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-EXTRA = "trace"  # off until an endpoint is set, but there
+EXTRA = "trace"  # installed, but off until an endpoint is set
 PYTHON = "3.11"
 PLATFORM = "x86_64-manylinux_2_28"
 ONLY_WITH_CUDA = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
@@ -22,7 +22,7 @@ HEAD = "# Written by `make lock` (docker/lock.py); do not edit.\n"
 
 
 def resolve() -> str:
-    """The whole lock, as uv writes it, without comments. Ends the program when uv does not find one."""
+    """The whole lock, as uv writes it, without comments. Exits with an error if uv finds no solution."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "lock.txt"
         done = subprocess.run(
@@ -36,7 +36,7 @@ def resolve() -> str:
             check=False,
         )
         if done.returncode:
-            raise SystemExit("uv found no lock; see above.")
+            raise SystemExit("uv found no solution; see its message above.")
         return out.read_text(encoding="utf-8")
 
 
@@ -47,7 +47,7 @@ def split(lock: str) -> tuple[str, str, str]:
     shared = [entry for entry in entries if entry not in cuda]
     torch = next(entry for entry in cuda if entry.startswith("torch=="))
     version = torch.split("==")[1].split()[0]
-    # Three equals signs: "==" would also take a build with a local version, such as +cpu.
+    # Three equals signs: "==" would also match a build with a local version, such as +cpu.
     default = [entry.replace("torch==", "torch===", 1) if entry is torch else entry for entry in cuda]
     return HEAD + "".join(shared), HEAD + "".join(default), f"{HEAD}torch=={version}+cpu\n"
 

@@ -1,4 +1,4 @@
-"""The built image, run as in production: `make image-test` (not part of CI, which has no container engine).
+"""The built image in containers set up as in production: `make image-test` (not in CI, which has no container engine).
 
 Environment: IMAGE, the image to test. ENGINE, the command that runs containers, with its general options.
 """
