@@ -100,11 +100,13 @@ def served() -> Iterator[Container]:
         yield container
 
 
-def readme_request() -> str:
-    """The first curl command of the README."""
-    found = re.search(r"^curl -s http://127\.0\.0\.1:8000/v1/describe.*?'$", README, re.MULTILINE | re.DOTALL)
+def readme_exchange() -> tuple[str, dict[str, Any]]:
+    """The first curl command of the README, and the region in the answer below it."""
+    request = r"^(curl -s http://127\.0\.0\.1:8000/v1/describe.*?')$"
+    found = re.search(request + r".*?^```json\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     assert found
-    return found.group()
+    (region,) = json.loads(found[2].replace("{...}", "{}"))["regions"]
+    return found[1], region
 
 
 def refused(*options: str, command: tuple[str, ...] = ()) -> tuple[int, list[str]]:
@@ -137,11 +139,13 @@ def test_becomes_ready_and_healthy(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_answers_the_readme_through_a_published_port(served: Container) -> None:
-    command = readme_request().replace("127.0.0.1:8000", f"127.0.0.1:{served.port}")
+    request, expected = readme_exchange()
+    command = request.replace("127.0.0.1:8000", f"127.0.0.1:{served.port}")
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
     (region,) = json.loads(done.stdout)["regions"]
-    assert region["id"] == "top"
-    assert region["caption"]["text"] and region["tags"] and region["attributes"] and region["categories"]
+    assert region.keys() == expected.keys()
+    assert [region[name] for name in ("id", "box")] == [expected[name] for name in ("id", "box")]
+    assert region["caption"]["text"] == expected["caption"]["text"]
 
 
 def test_runs_without_privileges(served: Container) -> None:
@@ -228,7 +232,9 @@ def test_answers_without_a_network() -> None:
     )
     with running("--network", "none") as container:
         answer = json.loads(container.inside("python", "-c", code, input=json.dumps(document)).stdout)
-        assert answer["regions"][0]["caption"]["text"]
+        (region,) = answer["regions"]
+        assert region["id"] == "top"
+        assert region["caption"]["text"] and region["tags"] and region["attributes"] and region["categories"]
         assert container.stop() == 0
 
 
