@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from dynrefer.service import cli
 from dynrefer.workbench.data.annotations import read_data
 from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
 from dynrefer.workbench.evaluation.command import evaluate_command
-from dynrefer.workbench.evaluation.metrics.java import has_java
+from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.scenes.world import World
+from tests.system_programs import needs_java
 from tests.workbench.evaluation.drawn_data import coco_file, draw_regions
 from tests.workbench.evaluation.oracle import PRIORS, Oracle
 
@@ -28,11 +30,26 @@ app = typer.Typer()
 app.command()(evaluate_command)
 
 
+@pytest.fixture(scope="module")
+def drawn(world: World) -> RegionSet:
+    """Drawn once; nothing changes it."""
+    return draw_regions(world, 40)
+
+
+@pytest.fixture(scope="module")
+def drawn_folder(drawn: RegionSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data set that every test gets a copy of."""
+    return coco_file(drawn, tmp_path_factory.mktemp("drawn")).parent
+
+
 @pytest.fixture
-def data(world: World, oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data(drawn: RegionSet, drawn_folder: Path, oracle: Oracle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A data set of drawn scenes that the oracle knows, loaded in the model's place."""
     monkeypatch.setattr(DynRefer, "load", lambda model, device: oracle)
-    return coco_file(draw_regions(world, 40), tmp_path)
+    for scene in drawn.scenes:
+        oracle.show(scene)
+    shutil.copytree(drawn_folder, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "data.json"
 
 
 def _run(data: Path, task: str, *more: str) -> Result:
@@ -161,15 +178,12 @@ def test_captions(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert 20 <= found["regions"] < 40
 
 
+@needs_java
 def test_captions_and_dense_captions_with_java(data: Path, tmp_path: Path) -> None:
     truth = json.loads(data.read_text())
     boxes = [{"image_id": each["image_id"], "bbox": each["bbox"], "score": 0.5} for each in truth["annotations"]]
     (tmp_path / "boxes.json").write_text(json.dumps(boxes))
     more = ("--proposals", str(tmp_path / "boxes.json"), "--out", str(tmp_path / "out"))
-    if not has_java():
-        with pytest.raises(ModelError, match="dense-captions.* needs Java"):
-            _run(data, "dense-captions", *more)
-        return
     dense = json.loads(_run(data, "dense-captions", *more).stdout)
     assert dense["map"] == dense["boxes_alone_map"] == 1.0 and len(dense["by_threshold"]) == 30
     assert dense["proposals"] == "boxes.json"

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from dynrefer.workbench.evaluation.errors import MissingJavaError
-from dynrefer.workbench.evaluation.metrics.java import has_java, ptb_tokens
+from dynrefer.workbench.evaluation.metrics import java
+from dynrefer.workbench.evaluation.metrics.java import ptb_tokens
 from dynrefer.workbench.evaluation.metrics.treebank import tokenise
+from tests.system_programs import needs_java
 
 # text -> words, written by `python -m tests.workbench.evaluation.metrics.record_treebank`, which asks the Java program.
 RECORDED: dict[str, str] = json.loads((Path(__file__).parent / "treebank.json").read_text(encoding="utf-8"))
@@ -29,10 +31,13 @@ def test_as_the_original_splits_them() -> None:
     assert not wrong
 
 
+@needs_java
 def test_the_record_is_what_java_says() -> None:
     texts = [text for text in RECORDED if text]
-    if has_java():
-        assert dict(zip(texts, ptb_tokens(texts), strict=True)) == {text: RECORDED[text] for text in texts}
-    else:
-        with pytest.raises(MissingJavaError, match="default-jre-headless"):
-            ptb_tokens(texts)
+    assert dict(zip(texts, ptb_tokens(texts), strict=True)) == {text: RECORDED[text] for text in texts}
+
+
+def test_without_java_the_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(java.shutil, "which", lambda name: None)
+    with pytest.raises(MissingJavaError, match="default-jre-headless"):
+        ptb_tokens(["a dog"])
