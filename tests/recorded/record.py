@@ -7,7 +7,9 @@
 """
 
 import argparse
+import base64
 import contextlib
+import io
 import json
 import os
 import re
@@ -18,7 +20,9 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from tests.recorded.exchanges import BOXES, RECORD, commands, exchanges, log_keys, metric_names, request_of
+from PIL import Image
+
+from tests.recorded.exchanges import RECORD, TASKS, commands, described, exchanges, log_keys, metric_names
 
 _WORDS = re.compile(r"Listening on (http://\S+)")
 
@@ -59,10 +63,9 @@ def ask(program: list[str]) -> dict[str, Any]:
 
 
 def margins() -> dict[str, list[float]]:
-    """Image -> by how much each region's caption beat the next one in the search, with the views of the image."""
+    """Name of a request -> by how much each region's caption beat the next one in the search."""
     from dynrefer.model import DynRefer
     from dynrefer.model.networks.dynrefer import language
-    from tests.recorded.exchanges import IMAGES
 
     second_best: list[float] = []
     search = language.search
@@ -77,10 +80,15 @@ def margins() -> dict[str, list[float]]:
     language.search = both
     predictor = DynRefer.load("embedded", device="cpu")
     found = {}
-    for name in sorted(BOXES):
-        second_best.clear()
-        predictor.describe(IMAGES / name, [tuple(region["box"]) for region in request_of(name)["regions"]])
-        found[name] = list(second_best)
+    for name, document in described():
+        tasks = document.get("task", TASKS)
+        if "caption" in tasks:
+            second_best.clear()
+            image = Image.open(io.BytesIO(base64.b64decode(document["image"]["base64"])))
+            boxes = [tuple(region["box"]) for region in document["regions"]]
+            more = {key: document[key] for key in ("task", "views", "controls") if key in document}
+            predictor.describe(image, boxes, **more)
+            found[name] = list(second_best)
     language.search = search
     return found
 
