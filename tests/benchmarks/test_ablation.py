@@ -54,6 +54,7 @@ def test_the_region_keeps_its_place_where_it_is_no_view_itself(pool: list[Scene]
     assert views[0].shape == (3, 64, 64) and boxes[0] == pytest.approx(np.array(scene.objects[0].box) * scale, abs=1.0)
 
 
+@pytest.mark.training
 def test_a_run_of_two_steps(world: World, pool: list[Scene]) -> None:
     loaded = load_model("embedded", device="cpu", dtype="float32")
     tokenizer = AutoTokenizer.from_pretrained(EMBEDDED / "text_tokenizer")

@@ -51,12 +51,14 @@ def test_serve_lists_every_setting() -> None:
     assert "--max-body-bytes" in text and "DYNREFER_PORT" in text and "--api-keys " not in text
 
 
+@pytest.mark.slow
 def test_invalid_settings() -> None:
     assert "--portt" in refused("serve", "--portt", "1")
     assert "--port 'x'" in refused("serve", "--port", "x")
     assert "DYNREFER_MAX_BODY_BYTES" in refused("serve", DYNREFER_MAX_BODY="1")
 
 
+@pytest.mark.server
 def test_port_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -106,6 +108,7 @@ def test_a_package_that_is_not_installed(command: list[str], module: str, extra:
     assert module in done.stderr and f"pip install 'dynrefer[{extra}]'" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["describe", "views"])
 def test_invalid_images_boxes_and_files(command: str, tmp_path: Path) -> None:
     good, text = tmp_path / "a.png", tmp_path / "a.txt"

@@ -17,6 +17,8 @@ from tests.repository import DOCS
 from tests.service.conftest import in_base64, picture
 from tests.service.server.test_process import Server, request_bytes, running
 
+pytestmark = pytest.mark.server
+
 REGIONS = [{"id": "left", "box": [4, 4, 30, 40]}, {"box": [-4, 0, 60, 48]}]
 
 

@@ -2,7 +2,11 @@
 
 import re
 
+import pytest
+
 from tests.service.api.contract import ask
+
+pytestmark = pytest.mark.server
 
 
 def test_the_service_keeps_its_contract() -> None:

@@ -15,6 +15,8 @@ from tests.faults import Fault, box_of
 from tests.service.conftest import in_base64, picture
 from tests.service.server.test_process import PATIENCE_S, Server, running
 
+pytestmark = pytest.mark.server
+
 IMAGE = {"base64": in_base64(picture())}
 GOOD = [4.0, 4.0, 40.0, 40.0]
 

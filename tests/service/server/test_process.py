@@ -15,7 +15,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
+
 from tests.service.conftest import in_base64, one_region, picture
+
+pytestmark = pytest.mark.server
 
 PATIENCE_S = 120  # a busy machine may take long to import torch
 

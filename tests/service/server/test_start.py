@@ -14,6 +14,8 @@ import pytest
 from dynrefer import model
 from tests.service.server.test_process import PATIENCE_S, running
 
+pytestmark = pytest.mark.server
+
 EMBEDDED = Path(model.__file__).parent / "embedded"
 NO_MEMORY_BYTES = 1_200_000_000  # of address space: enough for torch itself, or for little more
 

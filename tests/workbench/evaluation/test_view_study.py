@@ -29,6 +29,7 @@ def _needs_context(obj: object, task: Task, views: tuple[float, ...]) -> bool:
     return task is not Task.CATEGORIES or max(views) <= 0.5
 
 
+@pytest.mark.slow
 def test_quality_over_t_and_policies(world: World, oracle: Oracle, tmp_path: Path) -> None:
     oracle.knows = _needs_context
     study = study_views(oracle, SceneSubject(draw_regions(world), 0.5), batch_regions=16, readers=2)

@@ -38,6 +38,7 @@ def report() -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_the_report_says_what_was_measured(report: dict[str, Any]) -> None:
     assert json.loads(json.dumps(report)) == report
     assert set(report["gemm_gflops"]) == {"float32", "bfloat16", ONEDNN} and report["copy_gb_s"] > 0
@@ -56,6 +57,7 @@ def test_the_report_says_what_was_measured(report: dict[str, Any]) -> None:
     assert set(report["rows"][1]["floor_stages"]) == {"encode", "represent", "tags"}
 
 
+@pytest.mark.slow
 def test_the_table_has_a_line_per_row_and_names_the_largest_gaps(report: dict[str, Any]) -> None:
     lines = model_table(report).splitlines()
     assert report["commit"] in lines[0] and len(lines) == 5 + 2 * len(report["rows"])
@@ -84,6 +86,7 @@ def test_a_repeated_question_needs_no_vision() -> None:
     assert all(row["ratio"] > 1 for row in report["rows"]) and "ratio" in table
 
 
+@pytest.mark.slow
 def test_vision_of_the_full_model_is_counted_as_by_hand() -> None:
     """39 blocks of width 1408 on 257 tokens, two operations per multiplication and addition."""
     config = preset("flan-t5-xl").vision_config
@@ -95,6 +98,7 @@ def test_vision_of_the_full_model_is_counted_as_by_hand() -> None:
     assert counted.operations == pytest.approx(1.56e12, rel=0.01)
 
 
+@pytest.mark.slow
 def test_texts_cost_in_proportion_and_regions_too() -> None:
     one = count_costs("embedded", SMALL, 1, torch.float32)
     two = count_costs("embedded", SMALL, 2, torch.float32)
@@ -112,6 +116,7 @@ def test_the_floor_is_the_slower_of_products_and_bytes() -> None:
     assert floor_seconds("qformer", Cost(1000.0, 1.0), ceilings) == 100.0  # float32 whatever the rest is
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -136,6 +141,7 @@ def test_every_workload_has_control_words_enough() -> None:
     assert len(ids) == limit and math.prod(ids) > 0
 
 
+@pytest.mark.slow
 def test_company_changes_no_number_by_more_than_rounding() -> None:
     found, table = measure_company(6)
     assert [row["batch"] for row in found["rows"]] == [2, 3, 5, 8, 16, 32]
@@ -143,6 +149,7 @@ def test_company_changes_no_number_by_more_than_rounding() -> None:
     assert len(table.splitlines()) == 4 + len(found["rows"])
 
 
+@pytest.mark.server
 def test_a_start_is_measured_from_the_process_to_readiness() -> None:
     report, table = measure_start("embedded", 1)
     assert report["ready_seconds"] > report["reading_weights_seconds"] > 0
@@ -150,6 +157,7 @@ def test_a_start_is_measured_from_the_process_to_readiness() -> None:
     assert "start to ready" in table
 
 
+@pytest.mark.server
 def test_a_service_that_does_not_start_is_not_measured() -> None:
     with pytest.raises(ModelError, match="code 2.*there is no model directory '/nowhere'"):
         measure_start("/nowhere", 1)

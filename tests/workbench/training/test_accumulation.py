@@ -18,6 +18,8 @@ from dynrefer.workbench.training.objective import mean_tokens
 from dynrefer.workbench.training.trainer import train_on
 from tests.workbench.training.conftest import tiny_settings
 
+pytestmark = pytest.mark.training
+
 Gradients = Callable[..., list[Tensor]]
 
 

@@ -18,6 +18,8 @@ from dynrefer.workbench.training.trainer import train_on
 from tests.workbench.training.conftest import tiny_settings
 from tests.workbench.training.test_command import invoke, refused
 
+pytestmark = pytest.mark.training
+
 
 def spoilt(drawn: Path, folder: Path, copies: int, gone: int) -> Path:
     """The drawn data set `copies` times over, with one more picture that is no picture and `gone` regions on it."""

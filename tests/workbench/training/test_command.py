@@ -15,6 +15,8 @@ from dynrefer.model.loading import EMBEDDED
 from dynrefer.workbench.training import command
 from dynrefer.workbench.training.embedded import recipe as train
 
+pytestmark = pytest.mark.training
+
 app = typer.Typer()
 app.command()(command.train_command)
 

@@ -14,6 +14,8 @@ from dynrefer.workbench.training.lora import add_lora, merge_lora
 from dynrefer.workbench.training.run_settings import TrainingSettings
 from tests.workbench.training.conftest import write_tiny_model
 
+pytestmark = pytest.mark.training
+
 
 def logits(network: DynReferModel) -> Tensor:
     """Teacher-forced, of two regions."""

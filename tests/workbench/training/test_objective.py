@@ -30,6 +30,8 @@ from dynrefer.workbench.training.objective import (
 from dynrefer.workbench.training.run_settings import TrainingSettings
 from dynrefer.workbench.training.samples import TrainingBatch
 
+pytestmark = pytest.mark.training
+
 REGIONS = 6  # in both processes together
 CPU = torch.device("cpu")
 

@@ -23,6 +23,8 @@ from dynrefer.workbench.training.samples import TrainingBatch
 from dynrefer.workbench.training.trainer import train_on
 from tests.workbench.training.conftest import command, environment, tiny_settings
 
+pytestmark = pytest.mark.training
+
 PATIENCE = 240  # seconds for the first checkpoints of a process on a busy machine
 RECIPE: dict[str, Any] = {
     **{"batch_size": 2, "accumulate": 2, "learning_rate": 1e-3, "clip_norm": 1.0, "workers": 0},

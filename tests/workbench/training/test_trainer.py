@@ -22,6 +22,8 @@ from dynrefer.workbench.training.trainer import Result, train_on
 from tests.workbench.training.conftest import tiny_settings, write_tiny_model
 from tests.workbench.training.test_objective import free_port
 
+pytestmark = pytest.mark.training
+
 
 def log_of(run: Path, group: str = "train") -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
