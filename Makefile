@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.txt
 ARGS ?=
 ART_CACHE ?= .cache/art
+FAST := not slow and not server and not training and not system
+LOWEST ?= .venv-lowest
 # The container image: its variant (cpu or cuda) and its name.
 VARIANT ?= cpu
 IMAGE ?= localhost/dynrefer:$(VARIANT)
@@ -13,7 +15,7 @@ IMAGE ?= localhost/dynrefer:$(VARIANT)
 export GOMP_SPINCOUNT ?= 10000
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help serve test check format package bench art image image-test sbom lock clean contract fuzz soak audit
+.PHONY: help serve test test-fast test-lowest check format package bench art image image-test sbom lock clean contract fuzz soak audit
 
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -32,11 +34,28 @@ $(VENV)/.dev: pyproject.toml requirements.txt | $(BIN)/python
 	@$(PIP) --editable '.[dev,train,evaluate]'
 	@touch $@ $(VENV)/.serve
 
+# torch stays the one of requirements.txt: an older build for this machine cannot be had everywhere.
+$(LOWEST)/.dev: pyproject.toml $(VENV)/.dev
+	@echo "Installing the lowest versions (torch included: this takes a minute or a few)"
+	@$(PYTHON) -m venv $(LOWEST)
+	@grep '^torch==' requirements.txt > $(LOWEST)/torch.txt
+	@$(BIN)/uv pip compile --quiet --resolution lowest-direct --override $(LOWEST)/torch.txt --no-header --no-annotate \
+		--extra dev --extra train --extra evaluate pyproject.toml --output-file $(LOWEST)/lowest.txt
+	@$(LOWEST)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $(LOWEST)/lowest.txt \
+		--editable '.[dev,train,evaluate]'
+	@touch $@
+
 serve: $(VENV)/.serve ## run the service with the embedded model on http://127.0.0.1:8000
 	$(BIN)/dynrefer serve $(ARGS)
 
-test: $(VENV)/.dev ## run the tests
+test: $(VENV)/.dev ## run all tests, up to nine minutes on two cores
 	$(BIN)/python -m pytest $(ARGS)
+
+test-fast: $(VENV)/.dev ## run the tests that need neither training nor many processes, under two minutes
+	$(BIN)/python -m pytest -m "$(FAST)" $(ARGS)
+
+test-lowest: $(LOWEST)/.dev ## run the fast tests with the lowest versions that pyproject.toml allows, in an environment of its own
+	$(LOWEST)/bin/python -m pytest -m "$(FAST)" $(ARGS)
 
 check: $(VENV)/.dev ## lint, format, types, direction of imports, container files
 	$(BIN)/ruff check .
@@ -88,4 +107,4 @@ audit: $(VENV)/.dev ## known vulnerabilities of the versions that requirements.t
 	$(BIN)/pip-audit --requirement requirements.txt --no-deps --disable-pip
 
 clean: ## remove the environment, the caches and what was built
-	rm -rf $(VENV) .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) .cache build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
