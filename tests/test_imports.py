@@ -141,6 +141,7 @@ def test_importing_brings_in_no_torch_and_nothing_that_trains(package: str) -> N
     ]
 
 
+@pytest.mark.slow
 def test_a_module_of_the_users_own_does_not_stand_in_for_ours(tmp_path: Path) -> None:
     """A `model.py` beside a notebook is nobody's business but the notebook's."""
     for name in PARTS:

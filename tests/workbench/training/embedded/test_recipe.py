@@ -40,6 +40,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return module
 
 
+@pytest.mark.training
 def test_a_run_that_was_cut_off_gives_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = train_embedded(tmp_path / "whole", recipe=RECIPE, processes=1)
     model = DynRefer.load(whole, device="cpu")
