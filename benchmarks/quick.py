@@ -1,7 +1,7 @@
 """`make bench`: the quick set, about twelve minutes on two idle cores. Writes results/*.json and prints tables.
 
 Compare rows of one run, not runs: the machine is shared. `python -m benchmarks.quick NAME ...` runs a part of the set:
-counts, model, plain, attention, embedded, repeats, views, start, agreement, company.
+counts, model, plain, attention, embedded, repeats, views, start, agreement, batch_invariance.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from benchmarks.machine import ROOT, gemm_gflops, median_seconds, provenance
 from dynrefer.model import DynRefer, RegionQuery, Task
 from dynrefer.model.images import upright_pixels
 from dynrefer.workbench.profiling.attention import measure_attention
-from dynrefer.workbench.profiling.batch_invariance import measure_company
+from dynrefer.workbench.profiling.batch_invariance import measure_batch_invariance
 from dynrefer.workbench.profiling.cache_savings import measure_repeats
 from dynrefer.workbench.profiling.dtype_agreement import measure_agreement
 from dynrefer.workbench.profiling.model_speed import DTYPES, Plan, measure_model
@@ -80,9 +80,9 @@ def agreement() -> Report:
     return measure_agreement(600)
 
 
-def company() -> Report:
+def batch_invariance() -> Report:
     """A region alone and in batches, embedded model."""
-    return measure_company(200)
+    return measure_batch_invariance(200)
 
 
 def embedded() -> Report:
@@ -130,7 +130,7 @@ def _embedded_row(predictor: DynRefer, image: Any, queries: list[RegionQuery]) -
 
 SET: dict[str, Callable[[], Report]] = {
     each.__name__: each
-    for each in (counts, model, plain, attention, embedded, repeats, views, start, agreement, company)
+    for each in (counts, model, plain, attention, embedded, repeats, views, start, agreement, batch_invariance)
 }
 
 

@@ -1,7 +1,7 @@
-"""Whether a region's answer depends on the company that it has in its batch: the embedded model, to the last bit.
+"""Batch invariance of the embedded model: a region's numbers should not depend on what else is in its batch.
 
-A matrix product may round a row differently where it has other rows beside it. Every region is described alone, then in
-batches of several sizes, each time with other regions, and the network's own numbers are compared.
+A matrix product may round a row differently when other rows stand beside it. Every region is described alone, then in
+batches of several sizes, each time with other regions, and the raw outputs of the network are compared bit by bit.
 """
 
 from collections.abc import Sequence
@@ -19,53 +19,55 @@ from dynrefer.workbench.profiling.report_tables import heading
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World
 
-SEED = 4
-SIZES = (2, 3, 5, 8, 16, 32)
+SCENES_SEED = 4
+BATCH_SIZES = (2, 3, 5, 8, 16, 32)
 
 
-def measure_company(regions: int, dtype: str = "float32") -> tuple[dict[str, Any], str]:
-    """Per size of the batch: regions with any other number than alone, and the largest difference. Report and table."""
+def measure_batch_invariance(regions: int, dtype: str = "float32") -> tuple[dict[str, Any], str]:
+    """Per batch size: how many regions have any number that differs from the region alone ("other"), and the largest
+    absolute difference. Returns the report and its table."""
     model = DynRefer.load("embedded", device="cpu", dtype=dtype, cache_bytes=0)
-    drawn = RegionSet.draw(World.load(), SpritePack.load(), "test", scenes_seed=SEED, regions=regions)
+    drawn = RegionSet.draw(World.load(), SpritePack.load(), "test", scenes_seed=SCENES_SEED, regions=regions)
     prepared = [
         each
         for scene in drawn.scenes
-        for each in model.prepare(scene.image, [RegionQuery(found.box) for found in scene.objects])
+        for each in model.prepare(scene.image, [RegionQuery(obj.box) for obj in scene.objects])
     ]
     alone = [_numbers(model.run([each])[0].findings) for each in prepared]
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(SCENES_SEED)
     rows = []
-    for size in SIZES:
+    for size in BATCH_SIZES:
         order = rng.permutation(len(prepared)).tolist()
-        other, largest = 0, 0.0
+        different, largest = 0, 0.0
         for start in range(0, len(order), size):
             batch = order[start : start + size]
             outputs = model.run([prepared[index] for index in batch])
             for index, output in zip(batch, outputs, strict=True):
                 numbers = _numbers(output.findings)
-                other += numbers.tobytes() != alone[index].tobytes()
-                largest = max(largest, _distance(numbers, alone[index]))
-        rows.append({"batch": size, "regions": len(order), "other": other, "largest_difference": largest})
+                different += numbers.tobytes() != alone[index].tobytes()
+                largest = max(largest, _largest_difference(numbers, alone[index]))
+        rows.append({"batch": size, "regions": len(order), "other": different, "largest_difference": largest})
     report = {**provenance(), "revision": model.card.revision, "dtype": dtype, "rows": rows}
-    lines = [heading(report), "", "| regions in a batch | regions | other numbers than alone | largest difference |"]
+    lines = [heading(report), "", "| batch size | regions | differ from alone | largest difference |"]
     lines.append("|---|---|---|---|")
     for row in rows:
         lines.append(f"| {row['batch']} | {row['regions']} | {row['other']} | {row['largest_difference']:.2g} |")
     return report, "\n".join(lines)
 
 
-def _numbers(findings: Sequence[RawOutputs]) -> NDArray[np.float64]:
-    """Everything that the network found, in a row; a caption as its ids and its scores."""
+def _numbers(outputs: Sequence[RawOutputs]) -> NDArray[np.float64]:
+    """All raw outputs of a region in one row: logits, and of a caption its token ids and scores."""
     parts: list[NDArray[np.float64]] = []
-    for found in findings:
-        for logits in (found.tags, found.attributes, found.categories):
+    for raw in outputs:
+        for logits in (raw.tags, raw.attributes, raw.categories):
             parts.append(np.asarray([] if logits is None else logits, dtype=np.float64))
-        if found.caption is not None:
-            # Without what pads the shorter ones of a batch.
-            ids = found.caption.tokens[: found.caption.length + 1]
-            parts.append(np.array([*ids, found.caption.score, found.caption.logprob_sum], dtype=np.float64))
+        if raw.caption is not None:
+            # Without the padding that the longest caption of a batch brings.
+            ids = raw.caption.tokens[: raw.caption.length + 1]
+            parts.append(np.array([*ids, raw.caption.score, raw.caption.logprob_sum], dtype=np.float64))
     return np.concatenate(parts)
 
 
-def _distance(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+def _largest_difference(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Infinite where the lengths differ, that is, where the captions do."""
     return float(np.abs(one - other).max(initial=0.0)) if one.shape == other.shape else float("inf")

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from dynrefer.model.batch import FeatureCache, run_batch
 from dynrefer.model.errors import ModelError
 from dynrefer.model.networks.dynrefer.config import preset
 from dynrefer.model.types import ALL_TASKS
-from dynrefer.workbench.profiling.batch_invariance import measure_company
+from dynrefer.workbench.profiling.batch_invariance import measure_batch_invariance
 from dynrefer.workbench.profiling.cache_savings import measure_repeats
+from dynrefer.workbench.profiling.command import bench
 from dynrefer.workbench.profiling.machine import _command
 from dynrefer.workbench.profiling.model_speed import ONEDNN, Plan, measure_model
 from dynrefer.workbench.profiling.operation_counts import Ceilings, Cost, count_costs, floor_seconds
@@ -142,11 +144,20 @@ def test_every_workload_has_control_words_enough() -> None:
 
 
 @pytest.mark.slow
-def test_company_changes_no_number_by_more_than_rounding() -> None:
-    found, table = measure_company(6)
+def test_other_regions_in_the_batch_change_no_number_by_more_than_rounding() -> None:
+    found, table = measure_batch_invariance(6)
     assert [row["batch"] for row in found["rows"]] == [2, 3, 5, 8, 16, 32]
     assert all(row["regions"] >= 6 and row["largest_difference"] < 1e-4 for row in found["rows"])
     assert len(table.splitlines()) == 4 + len(found["rows"])
+
+
+def test_the_command_answers_to_its_first_name_too() -> None:
+    names = {command.name: command for command in bench.registered_commands}
+    new, old = names["batch-invariance"], names["company"]
+    assert old.hidden and not new.hidden and old.callback is new.callback
+    runner = CliRunner()
+    assert "--regions" in runner.invoke(bench, ["company", "--help"]).stdout
+    assert "company" not in runner.invoke(bench, ["--help"]).stdout
 
 
 @pytest.mark.server
