@@ -4,7 +4,6 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.txt
 ARGS ?=
-ART_CACHE ?= .cache/art
 FAST := not slow and not server and not training and not system
 LOWEST ?= .venv-lowest
 # The container image: its variant (cpu or cuda) and its name.
@@ -75,8 +74,8 @@ package: $(VENV)/.dev ## build wheel and sdist into dist, install each outside t
 bench: $(VENV)/.dev ## time the model, its views and its start on this machine, about twelve minutes; writes benchmarks/results
 	$(BIN)/python -m benchmarks.quick
 
-art: $(VENV)/.dev ## install the artwork packages (needs npm), for a new sprite pack and the style never trained on
-	$(BIN)/python -m dynrefer.workbench.scenes.artwork install --cache $(ART_CACHE)
+art: $(VENV)/.dev ## install the artwork packages (needs npm) where dynrefer evaluate looks for them: DYNREFER_ART_CACHE, else ~/.cache/dynrefer/art
+	$(BIN)/python -m dynrefer.workbench.scenes.artwork install
 
 image: ## build the container image with buildah, without an image registry (needs root on Debian; VARIANT=cuda)
 	PYTHON=$(PYTHON) docker/build_local.sh $(IMAGE) --build-arg VARIANT=$(VARIANT)

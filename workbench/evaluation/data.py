@@ -109,10 +109,12 @@ def measure_benchmark(benchmark: Benchmark, data: LabelledData, predictions: Seq
 
 def _captions(data: LabelledData, predictions: Sequence[Prediction]) -> Outcome:
     found = caption_figures(captions_for(data, predictions), [region.captions for region in data.regions])
+    figures = plain_figures({"meteor": found.meteor, "cider": found.cider}) | {"tokenizer": found.tokenizer}
     if found.meteor.value is None:
-        print(f"meteor is null: {NO_JAVA.format('METEOR')}", file=sys.stderr)
-    figures = plain_figures({"meteor": found.meteor, "cider": found.cider})
-    return Outcome({**figures, "tokenizer": found.tokenizer}, Curves())
+        sentence = NO_JAVA.format("METEOR")
+        print(f"meteor is null: {sentence}", file=sys.stderr)
+        figures["notes"] = {"meteor": sentence.rstrip(".")}
+    return Outcome(figures, Curves())
 
 
 def _dense_captions(data: LabelledData, predictions: Sequence[Prediction]) -> Outcome:

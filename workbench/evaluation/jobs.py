@@ -33,7 +33,7 @@ from dynrefer.workbench.evaluation.view_study import (
     ViewStudy,
     study_views,
 )
-from dynrefer.workbench.scenes.artwork import SpritePack, default_cache
+from dynrefer.workbench.scenes.artwork import SpritePack, art_folder
 from dynrefer.workbench.scenes.world import World
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _measure_scenes(options: Options) -> tuple[Result, str]:
         options.load(),
         World.load(),
         scenes_seed=options.scenes_seed,
-        art_cache=default_cache(),
+        art_cache=art_folder(),
         regions=options.regions or MAIN_REGIONS,
         directory=_directory(options),
     )

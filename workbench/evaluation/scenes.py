@@ -22,7 +22,7 @@ from dynrefer.workbench.evaluation.metrics.recognition import top_hits
 from dynrefer.workbench.evaluation.metrics.scene_metrics import attribute_f1, neighbour_named, scene_figures
 from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate, share
 from dynrefer.workbench.evaluation.report.tables import plain_figures, plain_values
-from dynrefer.workbench.scenes.artwork import SpritePack, unseen_style_sprites
+from dynrefer.workbench.scenes.artwork import SpritePack, unseen_style_packages, unseen_style_sprites
 from dynrefer.workbench.scenes.scene import Split
 from dynrefer.workbench.scenes.world import World
 
@@ -71,14 +71,18 @@ def measure(
     figures["neighbour_named"] = neighbour_named(world, captions.captions)
     if attribute_threshold is not None:
         figures["attribute_f1"] = attribute_f1(main, found.scores[Task.ATTRIBUTES], attribute_threshold)
-    counts = {"test": len(main)}
+    counts, notes = {"test": len(main)}, {}
     for split in SIDES:
-        pack = _unseen_style(world, art_cache) if split == "unseen_style" else sprites
+        pack = unseen_style_sprites(world, art_cache) if split == "unseen_style" else sprites
         figures[f"class_{split}"], counts[split] = Estimate(), 0
         if pack is not None:
             size = round(SIDE_SHARE * regions)
             side = RegionSet.draw(world, pack, split, scenes_seed=scenes_seed, regions=size)
             figures[f"class_{split}"], counts[split] = _class(predictor, side, split), len(side)
+        else:
+            notes[f"class_{split}"] = (
+                f"{', '.join(unseen_style_packages(world))} is not installed; `make art` installs it"
+            )
     if directory is not None:
         figures["megabytes"] = megabytes(directory)
     figures["core_ms_per_region"] = core_ms_per_region(predictor, main)
@@ -96,7 +100,9 @@ def measure(
         "scenes_seed": scenes_seed,
         "seconds": round(time.perf_counter() - started, 1),
     }
-    return Measured(result, _curves(main, found))
+    for name, sentence in notes.items():
+        print(f"{name} is null: {sentence} in {art_cache}", file=sys.stderr)
+    return Measured(result | ({"notes": notes} if notes else {}), _curves(main, found))
 
 
 def _ratio(one: Estimate, other: Estimate) -> Estimate:
@@ -135,12 +141,3 @@ def _class(predictor: RegionPredictor, regions: RegionSet, split: Split) -> Esti
     question = QuerySpec((Task.CATEGORIES,), ViewPolicy.IMAGE_PRIOR)
     (found,) = run_queries(predictor, regions, [question], split)
     return share(top_hits(found.scores[Task.CATEGORIES], regions.categories))
-
-
-def _unseen_style(world: World, art_cache: Path) -> SpritePack | None:
-    sprites = unseen_style_sprites(world, art_cache)
-    if sprites is None:
-        packages = ", ".join(art.package for art in world.art if not art.shipped)
-        message = f"class_unseen_style is null: {packages} is not in {art_cache}; `make art` installs it"
-        print(message, file=sys.stderr)
-    return sprites

@@ -1,10 +1,10 @@
-"""Icon artwork: the npm packages it comes from, its rendering, and the pack of sprites that ships.
+"""Icon artwork: the npm packages that it comes from, its rendering, and the pack of sprites that ships.
 
-    python -m dynrefer.workbench.scenes.artwork install [--cache DIR]     npm-installs the pinned packages
-    python -m dynrefer.workbench.scenes.artwork pack [--cache DIR]        renders the shipped styles into sprites.zip,
-    prints its SHA-256
+    python -m dynrefer.workbench.scenes.artwork install   # npm-installs the pinned packages into the artwork folder
+    python -m dynrefer.workbench.scenes.artwork pack      # renders the shipped styles into sprites.zip
 
-A sprite id is "style/icon". Licences and authors are in `world.json` and NOTICE.
+The artwork folder is `art_folder()`; both commands take another with --cache DIR. A sprite id is "style/icon". Licences
+and authors are in `world.json` and NOTICE.
 """
 
 from __future__ import annotations
@@ -25,11 +25,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from dynrefer.model.errors import ModelError
 from dynrefer.workbench.scenes.world import HERE, World
 
 SPRITE_SIDE = 96  # pixels, the longest side of a sprite
 PACK_FILE = HERE / "sprites.zip"
+ART_FOLDER_VARIABLE = "DYNREFER_ART_CACHE"
 _EDGE = 24  # alpha, of 255, from which a pixel belongs to the sprite
+
+
+class SpritesError(ModelError):
+    """The pack of sprites is missing or damaged; names the file and the fix."""
 
 
 class SpritePack(Mapping[str, NDArray[np.uint8]]):
@@ -40,13 +46,20 @@ class SpritePack(Mapping[str, NDArray[np.uint8]]):
 
     @classmethod
     def load(cls, path: Path | None = None) -> SpritePack:
-        """Read a pack (the committed `sprites.zip` by default); OSError or zipfile.BadZipFile where it
-        cannot be read."""
+        """Read a pack, by default the `sprites.zip` that ships. Raises `SpritesError` where it cannot be read."""
+        file = path or PACK_FILE
         images: dict[str, NDArray[np.uint8]] = {}
-        with zipfile.ZipFile(path or PACK_FILE) as archive:
-            for name in archive.namelist():
-                with Image.open(io.BytesIO(archive.read(name))) as image:
-                    images[name.removesuffix(".webp")] = np.asarray(image.convert("RGBA"))
+        try:
+            with zipfile.ZipFile(file) as archive:
+                for name in archive.namelist():
+                    with Image.open(io.BytesIO(archive.read(name))) as image:
+                        images[name.removesuffix(".webp")] = np.asarray(image.convert("RGBA"))
+        except (OSError, zipfile.BadZipFile) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or "it is damaged"
+            raise SpritesError(
+                f"the sprites that scenes are drawn with cannot be read from {file}: {reason}; reinstall dynrefer, or "
+                "restore the file from its sources."
+            ) from error
         return cls(images)
 
     def __getitem__(self, sprite: str) -> NDArray[np.uint8]:
@@ -65,15 +78,20 @@ class SpritePack(Mapping[str, NDArray[np.uint8]]):
         return self is other
 
 
-def default_cache() -> Path:
-    """Where `install` puts the packages unless told otherwise: DYNREFER_ART_CACHE, or a folder in the user's
-    cache."""
-    chosen = os.environ.get("DYNREFER_ART_CACHE")
+def art_folder() -> Path:
+    """Where artwork packages are installed and looked for: DYNREFER_ART_CACHE, else a folder in the user's cache.
+
+    `make art` and `dynrefer evaluate` both ask here.
+    """
+    chosen = os.environ.get(ART_FOLDER_VARIABLE)
     return Path(chosen) if chosen else Path.home() / ".cache" / "dynrefer" / "art"
 
 
 def install(world: World, cache: Path) -> None:
-    """npm-install the pinned packages of every style below `cache`; CalledProcessError where npm fails."""
+    """npm-install the pinned packages of every style into `cache`.
+
+    Raises FileNotFoundError without npm, CalledProcessError where npm fails.
+    """
     cache.mkdir(parents=True, exist_ok=True)
     packages = [f"{art.package}@{art.version}" for art in world.art]
     subprocess.run(["npm", "install", "--no-audit", "--no-fund", "--prefix", str(cache), *packages], check=True)
@@ -87,9 +105,9 @@ def _icon_set(cache: Path, package: str) -> dict[str, Any]:
 
 
 def render(world: World, cache: Path, sprite: str) -> NDArray[np.uint8]:
-    """Draw one icon: (h, w, 4) uint8 RGBA, cropped to its alpha. KeyError if it is unknown, OSError if not
-    installed."""
-    import resvg_py  # of the train extra: who only uses the pack needs no renderer
+    """Draw one icon: (h, w, 4) uint8 RGBA, cropped to its alpha. Raises KeyError if it is unknown, OSError if its
+    package is not installed in `cache`."""
+    import resvg_py  # of the train extra: users of the pack need no renderer
 
     style, icon = sprite.split("/")
     package = next(art.package for art in world.art if art.style == style)
@@ -111,8 +129,7 @@ def render(world: World, cache: Path, sprite: str) -> NDArray[np.uint8]:
 
 
 def alpha_box(image: Image.Image) -> tuple[int, int, int, int]:
-    """xyxy, pixels: the tight box of an RGBA image's visible part; the whole image where nothing is
-    visible."""
+    """The tight box of an RGBA image's visible part, xyxy pixels; the whole image where nothing is visible."""
     visible = image.getchannel("A").point(_EDGE_TABLE)
     return visible.getbbox() or (0, 0, *image.size)
 
@@ -131,24 +148,34 @@ def write_pack(world: World, cache: Path, path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def unseen_style_packages(world: World) -> tuple[str, ...]:
+    """The npm packages of the evaluation-only style."""
+    return tuple(art.package for art in world.art if not art.shipped)
+
+
 def unseen_style_sprites(world: World, cache: Path) -> SpritePack | None:
-    """The sprites of the evaluation-only style, drawn from `cache`; None where that style is not installed
-    there."""
-    unshipped = [art for art in world.art if not art.shipped]
-    if any(not (cache / "node_modules" / art.package / "icons.json").is_file() for art in unshipped):
+    """The sprites of the evaluation-only style, drawn from `cache`; None where that style is not installed there."""
+    packages = unseen_style_packages(world)
+    if any(not (cache / "node_modules" / package / "icons.json").is_file() for package in packages):
         return None
     return SpritePack({s: render(world, cache, s) for c in world.categories for s in c.unseen_sprites})
 
 
 def main(arguments: Iterable[str] | None = None) -> None:
-    """The command line: see the head of the file."""
+    """The command; the head of this file names its two actions."""
     parser = argparse.ArgumentParser(description="Install or render the icon artwork.")
     parser.add_argument("action", choices=["install", "pack"])
-    parser.add_argument("--cache", type=Path, default=default_cache())
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=art_folder(),
+        help=f"artwork folder [default: {ART_FOLDER_VARIABLE}, now %(default)s]",
+    )
     options = parser.parse_args(None if arguments is None else list(arguments))
     world = World.load()
     if options.action == "install":
         install(world, options.cache)
+        print(f"artwork installed in {options.cache}")
     else:
         print(write_pack(world, options.cache, PACK_FILE))
 

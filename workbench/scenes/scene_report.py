@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from dynrefer.workbench.scenes.artwork import SpritePack, default_cache, unseen_style_sprites
+from dynrefer.workbench.scenes.artwork import SpritePack, art_folder, unseen_style_sprites
 from dynrefer.workbench.scenes.scene import SPLITS, Scene, Split, draw_scene
 from dynrefer.workbench.scenes.world import World
 
@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, metavar="PNG")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--split", choices=SPLITS, default="train")
-    parser.add_argument("--cache", type=Path, default=default_cache())
+    parser.add_argument("--cache", type=Path, default=art_folder())
     options = parser.parse_args()
     split: Split = options.split
     world = World.load()

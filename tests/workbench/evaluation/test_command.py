@@ -16,12 +16,14 @@ from dynrefer.model.errors import ConfigError
 from dynrefer.workbench.evaluation import jobs
 from dynrefer.workbench.evaluation.command import evaluate_command
 from dynrefer.workbench.evaluation.metrics.curves import Curves
+from dynrefer.workbench.evaluation.report.tables import markdown_table
 from dynrefer.workbench.evaluation.scenes import Measured
 from dynrefer.workbench.evaluation.tune import Tuning
 
 app = typer.Typer()
 app.command()(evaluate_command)
 
+IMPORTING = ("jobs", "data", "metrics.caption_scores")  # from the command to pycocoevalcap
 RESULT = {
     "class": 0.8,
     "class_unseen_style": None,
@@ -64,6 +66,17 @@ def test_a_table_for_people(calls: list[dict[str, Any]]) -> None:
     ]
 
 
+def test_what_was_not_measured_is_said_in_words(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = {**RESULT, "notes": {"class_unseen_style": "the style is not installed; `make art` installs it"}}
+    monkeypatch.setattr(jobs, "measure", lambda *given, **options: Measured(noted, Curves()))
+    lines = CliRunner().invoke(app, []).stdout.splitlines()
+    assert "class_unseen_style  not measured: the style is not installed; `make art` installs it" in lines
+    assert not any(line.startswith("notes") for line in lines)
+    page = markdown_table(noted)
+    assert "| class_unseen_style | not measured: the style is not installed; `make art` installs it |  |" in page
+    assert json.loads(CliRunner().invoke(app, ["--json"]).stdout) == noted
+
+
 SAVED = ["--data", "x", "--task", "captions", "--predictions", "y"]
 
 
@@ -89,8 +102,10 @@ def test_mistakes_stop_before_any_work(arguments: list[str], calls: list[dict[st
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith(("dynrefer.workbench.evaluation.", "pycocoevalcap"))]:
-        monkeypatch.delitem(sys.modules, name)
+    # Only what fails to import is taken out, so that the other modules are the same before and after.
+    for name in list(sys.modules):
+        if name.startswith("pycocoevalcap") or name.removeprefix("dynrefer.workbench.evaluation.") in IMPORTING:
+            monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pycocoevalcap", None)
     result = CliRunner().invoke(app, ["--json"])
     assert isinstance(result.exception, ConfigError)

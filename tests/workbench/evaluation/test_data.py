@@ -175,6 +175,7 @@ def test_captions(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = json.loads(ran.stdout)
     assert "meteor is null: METEOR needs Java" in ran.stderr
     assert found["meteor"] is None and found["cider"] > 3 and found["tokenizer"] == "ours"
+    assert found["notes"]["meteor"].startswith("METEOR needs Java")
     assert 20 <= found["regions"] < 40
 
 

@@ -26,6 +26,8 @@ def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.Captu
     shares = [name for name in HEADLINE if name not in ("cider", "class_unseen_style")]
     assert {result[name] for name in shares} == {1.0} and result["class_heldout_sprites"] == 1.0
     assert result["class_unseen_style"] is None
+    sentence = "@iconify-json/openmoji is not installed; `make art` installs it"
+    assert result["notes"] == {"class_unseen_style": sentence}
     assert result["cider"] == result["cider_t0"] > 3.0  # the other wordings are references too
     others = {
         "cider_t0",
@@ -52,7 +54,7 @@ def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.Captu
     assert found.curves.reliability["tags"].error == pytest.approx(result["calibration_error"]["tags"], abs=1e-4)
     assert found.curves.precision_recall["categories"].precision.min() == 1.0
     captured = capsys.readouterr()
-    assert captured.out == "" and "class_unseen_style is null" in captured.err
+    assert captured.out == "" and f"class_unseen_style is null: {sentence} in {ELSEWHERE}" in captured.err
 
 
 def test_each_figure_sees_its_own_task_and_views(world: World, oracle: Oracle) -> None:

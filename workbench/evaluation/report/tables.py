@@ -10,6 +10,7 @@ import numpy as np
 from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
 
 _ERRORS = "standard_errors"
+_NOTES = "notes"  # name of a metric -> why it was not measured
 _MOST_ON_A_LINE = 8
 
 
@@ -37,7 +38,7 @@ def text_table(result: Mapping[str, Any]) -> str:
     for name, error in result.get(_ERRORS, {}).items():
         value = result[name]
         spread = "" if error is None else f"  ± {error:.3f}"
-        lines.append(f"{name:<{width}}  " + ("not measured" if value is None else f"{value:7.3f}{spread}"))
+        lines.append(f"{name:<{width}}  " + (_not_measured(result, name) if value is None else f"{value:7.3f}{spread}"))
     lines += [f"{name:<{width}}  {_line(value)}" for name, value in _rest(result).items()]
     return "\n".join(lines)
 
@@ -47,7 +48,7 @@ def markdown_table(result: Mapping[str, Any]) -> str:
     lines = ["| measure | value | standard error |", "|---|---|---|"]
     for name, error in result.get(_ERRORS, {}).items():
         value = result[name]
-        shown = "not measured" if value is None else f"{value:.4f}"
+        shown = _not_measured(result, name) if value is None else f"{value:.4f}"
         lines.append(f"| {name} | {shown} | {'' if error is None else f'{error:.4f}'} |")
     lines += ["", *(f"- {name}: {_line(value)}" for name, value in _rest(result).items())]
     return "\n".join(lines) + "\n"
@@ -69,9 +70,14 @@ def _cell(figure: Estimate) -> str:
     return f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")
 
 
+def _not_measured(result: Mapping[str, Any], name: str) -> str:
+    reason = result.get(_NOTES, {}).get(name)
+    return f"not measured: {reason}" if reason else "not measured"
+
+
 def _rest(result: Mapping[str, Any]) -> dict[str, Any]:
     errors = result.get(_ERRORS, {})
-    return {name: value for name, value in result.items() if name not in errors and name != _ERRORS}
+    return {name: value for name, value in result.items() if name not in (*errors, _ERRORS, _NOTES)}
 
 
 def _line(value: object) -> str:
