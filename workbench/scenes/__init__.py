@@ -1,1 +1,1 @@
-"""The drawn world: what exists in it, its artwork, and scenes of which everything is known."""
+"""The drawn world: its vocabulary, its artwork, and synthetic scenes with complete ground truth."""

@@ -1,5 +1,4 @@
-"""The backgrounds of the drawn scenes: a texture looked up in a colour ramp, lit unevenly, with some
-clutter."""
+"""Backgrounds of the drawn scenes: a texture mapped through a colour ramp, unevenly lit, with some clutter."""
 
 from __future__ import annotations
 
@@ -10,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-_SIDE = 448  # pixels of a cached texture; scenes take a random part of it
+_SIDE = 448  # pixels, of a cached texture; scenes use a random part of it
 _VARIANTS = 3
 
 Texture = NDArray[np.uint8]
 
-# Ramp from the texture's dark end to its bright end, RGB 0-255; None: any colour.
+# Colour ramp from dark to bright, RGB 0-255; None: any colour.
 _RAMPS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]] | None] = {
     "grass": ((38, 82, 22), (128, 178, 70)),
     "sand": ((190, 152, 96), (240, 214, 160)),
@@ -31,7 +30,7 @@ _RAMPS: dict[str, tuple[tuple[int, int, int], tuple[int, int, int]] | None] = {
 
 
 def draw_background(scene: str, width: int, height: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(height, width, 3) uint8 RGB: a random rendering of `scene`; KeyError for an unknown one."""
+    """A random rendering of `scene`, (height, width, 3) uint8 RGB. Raises KeyError for an unknown scene."""
     texture = _textures(scene)[int(rng.integers(_VARIANTS))]
     top, left = (int(rng.integers(_SIDE - extent + 1)) for extent in (height, width))
     index = texture[top : top + height, left : left + width].astype(np.int16)
@@ -46,7 +45,7 @@ def draw_background(scene: str, width: int, height: int, rng: np.random.Generato
 
 
 def _ramp(scene: str, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """(256, 3) uint8: the scene's ramp with its colours, contrast and brightness jittered."""
+    """The scene's ramp, (256, 3) uint8, with jittered colour, contrast and brightness."""
     ends = _RAMPS[scene]
     if ends is None:
         base = rng.uniform(70, 250, 3)
@@ -61,7 +60,7 @@ def _ramp(scene: str, rng: np.random.Generator) -> NDArray[np.uint8]:
 
 
 def _clutter(scene: str, image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Small things that belong to the scene and are no object of it: stars, pebbles, flowers, foam, knots."""
+    """Draw small things that are part of the background and not objects: stars, pebbles, flowers, foam, knots."""
     spots = {"night": 30, "grass": 9, "sand": 8, "snow": 7, "water": 6, "sky": 0, "wooden floor": 3}.get(scene, 0)
     if not spots:
         return image
@@ -79,7 +78,7 @@ def _clutter(scene: str, image: NDArray[np.uint8], rng: np.random.Generator) -> 
     return np.array(canvas)
 
 
-# Colour, width and height in pixels of a scene's spots.
+# Scene -> colour, width and height in pixels of its spots.
 _SPOTS: dict[str, tuple[tuple[int, int, int], float, float]] = {
     "night": ((228, 226, 196), 1.6, 1.6),
     "grass": ((222, 220, 120), 2.6, 2.6),
@@ -92,7 +91,7 @@ _SPOTS: dict[str, tuple[tuple[int, int, int], float, float]] = {
 
 @lru_cache(maxsize=16)
 def _textures(scene: str) -> tuple[Texture, ...]:
-    """The cached textures of a scene, (448, 448) uint8 each; the same in every process."""
+    """The textures of a scene, (448, 448) uint8 each, cached; the same in every process."""
     makers: dict[str, Callable[[np.random.Generator], NDArray[np.float32]]] = {
         "grass": lambda rng: 0.45 * _noise(rng, 5, 12) + 0.35 * _noise(rng, 2, 5) + 0.2 * _noise(rng, 60, 60),
         "sand": lambda rng: 0.4 * _noise(rng, 2, 2) + 0.3 * _ripples(rng, 26) + 0.3 * _noise(rng, 70, 40),
@@ -111,7 +110,7 @@ def _textures(scene: str) -> tuple[Texture, ...]:
 
 
 def _noise(rng: np.random.Generator, wide: float, tall: float) -> NDArray[np.float32]:
-    """(448, 448) float32 in [0, 1]: smooth noise whose grain is about `wide` x `tall` pixels."""
+    """Smooth noise, (448, 448) float32 in [0, 1], with a grain of about `wide` x `tall` pixels."""
     cells = (max(2, round(_SIDE / wide)), max(2, round(_SIDE / tall)))
     coarse = rng.random((cells[1], cells[0]), dtype=np.float32)
     smooth = Image.fromarray(coarse).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
@@ -144,8 +143,7 @@ def _planks(rng: np.random.Generator) -> NDArray[np.float32]:
 
 
 def _buildings(rng: np.random.Generator) -> NDArray[np.float32]:
-    """House fronts with rows of windows, side by side and one above another, so that any part of it shows
-    some."""
+    """House fronts with rows of windows, dense enough that every part of the texture shows some."""
     canvas = Image.new("L", (_SIDE, _SIDE), 225)
     draw = ImageDraw.Draw(canvas)
     x = 0

@@ -1,5 +1,4 @@
-"""The fixed rule that names the colour and the tone of drawn pixels, and the pigments that objects are
-recoloured with."""
+"""Fixed rules that name the colour and the tone of drawn pixels, and the colours that objects are painted with."""
 
 from __future__ import annotations
 
@@ -10,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "gray")
-_NONE = len(COLOURS)  # a pixel that lies between the names
-DOMINANT_SHARE = 0.5  # of an object's pixels that must bear one name
+_NONE = len(COLOURS)  # a pixel whose colour lies between the names
+DOMINANT_FRACTION = 0.5  # of an object's pixels that must have the same colour name
 
-# Hue in degrees, saturation and value: the ranges that a pigment is drawn from.
+# Ranges of hue in degrees, saturation and value that a shade is drawn from.
 _PIGMENTS = {
     "red": ((-6, 5), (0.82, 0.97), (0.72, 0.95)),
     "orange": ((23, 32), (0.85, 0.98), (0.92, 1.0)),
@@ -30,26 +29,24 @@ _PIGMENTS = {
 
 
 def pigment(colour: str, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random shade of `colour`: (3,) float32 RGB in [0, 1]."""
+    """A random shade of `colour`, (3,) float32 RGB in [0, 1]."""
     hue, saturation, value = (rng.uniform(*bounds) for bounds in _PIGMENTS[colour])
     return np.array(colorsys.hsv_to_rgb(hue / 360 % 1.0, saturation, value), dtype=np.float32)
 
 
 def measure_colour(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str | None:
-    """The name that at least half of the masked pixels bear, or None. rgb: (h, w, 3) uint8; mask: (h, w)
-    bool."""
+    """The colour name of at least half of the masked pixels, or None. rgb: (h, w, 3) uint8; mask: (h, w) bool."""
     pixels = (rgb[mask] >> 3).astype(np.int32)
     if not len(pixels):
         return None
     names = _name_table()[(pixels[:, 0] << 10) | (pixels[:, 1] << 5) | pixels[:, 2]]
     counts = np.bincount(names, minlength=_NONE + 1)[:_NONE]
     best = int(counts.argmax())
-    return COLOURS[best] if counts[best] >= DOMINANT_SHARE * len(pixels) else None
+    return COLOURS[best] if counts[best] >= DOMINANT_FRACTION * len(pixels) else None
 
 
 def measure_tone(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str | None:
-    """dark, medium or bright by the mean of the masked pixels' brightest channel, None in the gaps between
-    them."""
+    """Dark, medium or bright, from the mean of the masked pixels' brightest channel; None in the gaps between them."""
     pixels = rgb[mask]
     if not len(pixels):
         return None
@@ -63,8 +60,7 @@ def measure_tone(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str | None:
 
 @lru_cache(maxsize=1)
 def _name_table() -> NDArray[np.uint8]:
-    """(32768,) uint8: the index in COLOURS of every colour of five bits a channel, `_NONE` between the
-    names."""
+    """Index in COLOURS of every colour with 5 bits per channel, (32768,) uint8; `_NONE` between the names."""
     table = np.empty(32768, dtype=np.uint8)
     for code in range(32768):
         red, green, blue = ((code >> shift & 31) / 31 for shift in (10, 5, 0))

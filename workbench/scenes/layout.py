@@ -1,10 +1,8 @@
-"""Where the objects of a scene go, so that each one has exactly one relation, to its nearest neighbour.
+"""Placement of a scene's objects, so that each has exactly one relation, to its nearest neighbour.
 
-The picture is cut into cells; each cell takes a unit: a pair, or a chain of three where the number of
-objects is odd. Within a unit the
-objects lie closer together than any two units, so an object's nearest neighbour (the smallest gap between
-boxes) is in its unit.
-Only pairs whose relation is "in front of" / "behind" overlap.
+The image is cut into cells. Each cell holds a group: a pair, or a chain of three if the number of objects is odd. The
+objects of a group lie closer together than any two groups, so an object's nearest neighbour (the smallest gap between
+boxes) is in its own group. Only pairs whose relation is "in front of" / "behind" overlap.
 """
 
 from __future__ import annotations
@@ -17,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-MIN_EXTENT, MAX_EXTENT = 0.08, 0.5  # of the picture's side
-MIN_VISIBLE = 0.62  # of a covered object's own area
+MIN_EXTENT, MAX_EXTENT = 0.08, 0.5  # relative to the image's side
+MIN_VISIBLE = 0.62  # of a covered object's area
 _MIN_COVERED = 0.07
-_OVERLAP_SHARE = 0.42  # of the pairs; chains never overlap, so more than a third
+_OVERLAP_PROBABILITY = 0.42  # of a pair; more than a third, because chains never overlap
 
 Kind = Literal["across", "down", "overlap"]
 Cell = tuple[float, float, float, float]  # x, y, width, height, pixels
@@ -28,8 +26,8 @@ Cell = tuple[float, float, float, float]  # x, y, width, height, pixels
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one object: its corner and size in whole pixels, its relation to object `neighbour`, and
-    its layer (0: drawn first)."""
+    """The place of one object: top left corner and size in pixels, relation to object `neighbour`, and layer (0 is
+    drawn first)."""
 
     x: int
     y: int
@@ -41,38 +39,38 @@ class Slot:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """Size in pixels and the padding, in pixels, on either side of a line between two cells."""
+class Canvas:
+    """The image's size in pixels."""
 
     width: int
     height: int
 
     @property
     def padding(self) -> float:
-        """Half of the least gap between two units."""
+        """Pixels on either side of the line between two cells: half of the least gap between two groups."""
         return max(5.0, 0.04 * min(self.width, self.height))
 
     def extent(self, width: float, height: float) -> float:
-        """The larger of the two shares that a box takes of the picture's sides."""
+        """The larger of a box's width and height, each relative to the image's."""
         return max(width / self.width, height / self.height)
 
 
-def arrange(images: Sequence[Image.Image], picture: Picture, rng: np.random.Generator) -> list[Slot] | None:
-    """Slots for `images` (RGBA, in pose, any size), in their order; None where this try did not fit."""
+def arrange(images: Sequence[Image.Image], canvas: Canvas, rng: np.random.Generator) -> list[Slot] | None:
+    """One slot per image (posed RGBA, any size), in order; None if this attempt did not fit."""
     count = len(images)
     groups = [2] * (count // 2 - count % 2) + [3] * (count % 2)
     rng.shuffle(groups)
-    cells = _cut((0.0, 0.0, float(picture.width), float(picture.height)), len(groups), picture.padding, rng)
+    cells = _cut((0.0, 0.0, float(canvas.width), float(canvas.height)), len(groups), canvas.padding, rng)
     slots: list[Slot] = []
     for size, cell in zip(groups, cells, strict=True):
         members = list(range(len(slots), len(slots) + size))
-        sizes = [_wanted_size(images[i], picture, rng) for i in members]
+        sizes = [_wanted_size(images[i], canvas, rng) for i in members]
         kind = _kind(size, cell, rng)
         if kind == "overlap":
-            unit = _overlapping([images[i] for i in members], sizes, cell, picture, members[0], rng)
+            unit = _overlapping([images[i] for i in members], sizes, cell, canvas, members[0], rng)
         else:
-            unit = _chained(sizes, cell, picture, members[0], kind == "down", rng)
-        if unit is None or any(picture.extent(s.width, s.height) < MIN_EXTENT for s in unit):
+            unit = _chained(sizes, cell, canvas, members[0], kind == "down", rng)
+        if unit is None or any(canvas.extent(s.width, s.height) < MIN_EXTENT for s in unit):
             return None
         slots.extend(unit)
     return slots
@@ -83,47 +81,47 @@ def _kind(size: int, cell: Cell, rng: np.random.Generator) -> Kind:
         wide = cell[2] / (cell[2] + cell[3])
         return "across" if rng.random() < 0.5 + 1.2 * (wide - 0.5) else "down"
     choice = rng.random()
-    if choice < _OVERLAP_SHARE:
+    if choice < _OVERLAP_PROBABILITY:
         return "overlap"
-    return "across" if choice < _OVERLAP_SHARE + (1 - _OVERLAP_SHARE) / 2 else "down"
+    return "across" if choice < _OVERLAP_PROBABILITY + (1 - _OVERLAP_PROBABILITY) / 2 else "down"
 
 
 def _cut(cell: Cell, count: int, padding: float, rng: np.random.Generator) -> list[Cell]:
-    """Cut a cell into `count` by lines, each with the padding on both of its sides."""
+    """Cut a cell into `count` cells by lines with padding on both sides."""
     if count == 1:
         return [cell]
     x, y, width, height = cell
     first = count // 2 if rng.random() < 0.5 else count - count // 2
-    share = first / count * rng.uniform(0.85, 1.15)
+    fraction = first / count * rng.uniform(0.85, 1.15)
     if rng.random() < width**3 / (width**3 + height**3):
-        line = width * share
+        line = width * fraction
         one, two = (x, y, line - padding, height), (x + line + padding, y, width - line - padding, height)
     else:
-        line = height * share
+        line = height * fraction
         one, two = (x, y, width, line - padding), (x, y + line + padding, width, height - line - padding)
     return _cut(one, first, padding, rng) + _cut(two, count - first, padding, rng)
 
 
-def _wanted_size(image: Image.Image, picture: Picture, rng: np.random.Generator) -> tuple[float, float]:
-    """A (width, height) in pixels that is clearly small, medium or large; cells may shrink it later."""
+def _wanted_size(image: Image.Image, canvas: Canvas, rng: np.random.Generator) -> tuple[float, float]:
+    """A (width, height) in pixels that is clearly small, medium or large; a cell may shrink it later."""
     low, high = ((0.1, 0.155), (0.2, 0.27), (0.34, MAX_EXTENT))[int(rng.choice(3, p=(0.15, 0.25, 0.6)))]
-    scale = rng.uniform(low, high) / picture.extent(*image.size)
+    scale = rng.uniform(low, high) / canvas.extent(*image.size)
     return image.width * scale, image.height * scale
 
 
 def _chained(
     sizes: Sequence[tuple[float, float]],
     cell: Cell,
-    picture: Picture,
+    canvas: Canvas,
     start: int,
     down: bool,
     rng: np.random.Generator,
 ) -> list[Slot] | None:
-    """Two or three objects in a row (or, `down`, in a column) with a clear dominant direction."""
+    """Two or three objects in a row, or in a column if `down`, with a clear dominant direction."""
     x, y, long, short = cell if not down else (cell[1], cell[0], cell[3], cell[2])
     lengths = np.array([size[down] for size in sizes])
     breadths = np.array([size[not down] for size in sizes])
-    gaps = np.sort(rng.uniform(0, 1.5, len(sizes) - 1)) * picture.padding
+    gaps = np.sort(rng.uniform(0, 1.5, len(sizes) - 1)) * canvas.padding
     if len(gaps) == 2:  # the chain's middle object must have one nearest neighbour, not two
         gaps[1] = max(gaps[1], gaps[0] + 3)
     near_first = bool(rng.random() < 0.5)
@@ -157,7 +155,7 @@ def _partner(index: int, count: int, near_first: bool) -> int:
 def _drift(
     centres: NDArray[np.float64], broad: NDArray[np.int_], low: float, room: float, rng: np.random.Generator
 ) -> list[int]:
-    """Positions across the chain: at most .3 of the step along it, so that the direction stays clear."""
+    """Offsets across the chain: at most 0.3 of the step along it, so that the direction stays clear."""
     slack = room - float(broad.max())
     middle = low + float(broad.max()) / 2 + rng.uniform(0, 1) * slack
     out = []
@@ -173,12 +171,11 @@ def _overlapping(
     images: Sequence[Image.Image],
     sizes: Sequence[tuple[float, float]],
     cell: Cell,
-    picture: Picture,
+    canvas: Canvas,
     start: int,
     rng: np.random.Generator,
 ) -> list[Slot] | None:
-    """A pair of which one covers a visible part of the other; the first or the second, by chance, is in
-    front."""
+    """A pair, one of which, at random, partly covers the other."""
     x, y, width, height = cell
     reach = np.array(sizes).sum(axis=0) * 0.88
     widest = np.array(sizes).max(axis=0)
@@ -206,8 +203,7 @@ def _overlapping(
 def _cover(
     images: Sequence[Image.Image], sizes: Sequence[tuple[int, int]], front: int, rng: np.random.Generator
 ) -> tuple[int, int] | None:
-    """The second object's corner relative to the first's, for an overlap that is clear but leaves most to be
-    seen."""
+    """Offset of the second object's corner from the first's, such that the overlap is clear but most stays visible."""
     coarse = 3  # masks are compared at a third of their size
     masks = [_mask(image, size, coarse) for image, size in zip(images, sizes, strict=True)]
     back = masks[1 - front]
@@ -230,7 +226,7 @@ def _mask(image: Image.Image, size: tuple[int, int], coarse: int) -> NDArray[np.
 
 
 def _shared(one: NDArray[np.bool_], two: NDArray[np.bool_], offset: NDArray[np.int_]) -> int:
-    """Pixels that both masks hold when the second's corner lies at `offset` (x, y) of the first's."""
+    """Number of pixels in both masks if the second's corner lies at `offset` (x, y) from the first's."""
     x, y = int(offset[0]), int(offset[1])
     left, top = max(0, x), max(0, y)
     right, bottom = min(one.shape[1], x + two.shape[1]), min(one.shape[0], y + two.shape[0])

@@ -1,4 +1,4 @@
-"""How one object gets its looks: pose, recolouring, darkening, pattern and transparency of a sprite."""
+"""Appearance of one object: pose, recolouring, darkening, pattern and transparency of its sprite."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 @dataclass(frozen=True)
 class Posed:
-    """A sprite in its pose: RGBA image cropped tight, and the pose's name (None where poses cannot be told
-    apart)."""
+    """A posed sprite: RGBA image, tightly cropped, and the name of the pose (None if its poses look alike)."""
 
     image: Image.Image
     pose: str | None
@@ -27,9 +26,10 @@ class Posed:
 
 @dataclass(frozen=True)
 class Look:
-    """What is done to a sprite's pixels. tint: a colour's name, None for natural. gain: below 1 darkens.
-    opacity in (0, 1].
-    outlined: a dark line along its rim, as some styles of drawing have it.
+    """How a sprite's pixels are changed.
+
+    tint: a colour name, or None to keep its colours. gain: below 1 darkens, above 1 brightens. opacity: in (0, 1].
+    outlined: with a dark line along its rim, as in some art styles.
     """
 
     tint: str | None
@@ -40,7 +40,7 @@ class Look:
 
 
 def pose_sprite(sprite: NDArray[np.uint8], posed: bool, rng: np.random.Generator) -> Posed:
-    """Mirror and turn a sprite, (h, w, 4) uint8. The angles of the three poses lie far apart."""
+    """Mirror and rotate a sprite, (h, w, 4) uint8. The angles of the three poses are far apart."""
     image = Image.fromarray(sprite)
     if rng.random() < 0.5:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -60,7 +60,7 @@ def pose_sprite(sprite: NDArray[np.uint8], posed: bool, rng: np.random.Generator
 
 
 def paint(image: Image.Image, size: tuple[int, int], look: Look, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """The object at its final size: (h, w, 4) uint8 RGBA; size is (w, h) in pixels."""
+    """The object at its final size, (h, w, 4) uint8 RGBA; size: (w, h) in pixels."""
     pixels = np.array(image.resize(size, Image.Resampling.BILINEAR, reducing_gap=2.0))
     rgb = pixels[..., :3].astype(np.float32)
     if look.tint is not None:
@@ -82,8 +82,7 @@ def paint(image: Image.Image, size: tuple[int, int], look: Look, rng: np.random.
 def _tinted(
     rgb: NDArray[np.float32], alpha: NDArray[np.uint8], colour: NDArray[np.float32], rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Repaint in `colour`, keeping the sprite's light and shade around its own mean and a trace of its
-    hues."""
+    """Repaint in `colour`, keeping the sprite's shading around its own mean and a trace of its hues."""
     luma = rgb @ _LUMA / 255
     solid = alpha > 127
     relief = luma - (float(luma[solid].mean()) if solid.any() else 0.5)
@@ -95,14 +94,14 @@ def _tinted(
 
 
 def _rim(alpha: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(h, w) bool: the visible pixels along the edge, one or two pixels deep by the object's size."""
+    """The visible pixels along the edge, (h, w) bool; one or two pixels deep, by the object's size."""
     width = 3 if max(alpha.shape) < 56 else 5
     inner = np.asarray(Image.fromarray(np.pad(alpha, 2)).filter(ImageFilter.MinFilter(width)))[2:-2, 2:-2]
     return (alpha > 90) & (inner < 90)
 
 
 def _patterned(rgb: NDArray[np.float32], pattern: Pattern, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Stripes or dots over the object, darker than it or, on a dark object, lighter."""
+    """Draw stripes or dots over the object: darker, or lighter if the object is dark."""
     height, width = rgb.shape[:2]
     period = max(5.0, max(height, width) / float(rng.uniform(4, 7)))
     angle = float(rng.uniform(0, np.pi))

@@ -1,5 +1,4 @@
-"""Synthetic scenes: icon artwork on drawn backgrounds, with boxes, names, attributes, relations and captions
-known exactly.
+"""Synthetic scenes: icon artwork on drawn backgrounds, with exact boxes, names, attributes, relations and captions.
 
 A scene is a pure function of (world, sprites, seed, split).
 """
@@ -18,7 +17,7 @@ from dynrefer.workbench.scenes import scene_captions
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.backgrounds import draw_background
 from dynrefer.workbench.scenes.colours import measure_colour, measure_tone
-from dynrefer.workbench.scenes.layout import Picture, Slot, arrange
+from dynrefer.workbench.scenes.layout import Canvas, Slot, arrange
 from dynrefer.workbench.scenes.painting import Look, Posed, paint, pose_sprite
 from dynrefer.workbench.scenes.world import Category, SceneKind, World
 
@@ -26,8 +25,8 @@ Split = Literal["train", "test", "heldout_pairs", "heldout_sprites", "unseen_sty
 SPLITS: tuple[Split, ...] = get_args(Split)
 MIN_OBJECTS, MAX_OBJECTS = 3, 8
 MIN_SIDE, MAX_SIDE = 160, 320  # pixels
-_COUNT_SHARES = (0.19, 0.25, 0.18, 0.17, 0.11, 0.10)  # of scenes with 3, 4, ... 8 objects
-_TRIES = 6  # at a look that the split allows, before the whole scene is drawn anew
+_COUNT_PROBABILITIES = (0.19, 0.25, 0.18, 0.17, 0.11, 0.10)  # of 3, 4, ... 8 objects
+_ATTEMPTS = 6  # at a look that the split allows, before the whole scene is drawn again
 _EDGE = 24  # alpha, of 255, from which a pixel belongs to an object
 
 
@@ -35,7 +34,7 @@ _EDGE = 24  # alpha, of 255, from which a pixel belongs to an object
 class SceneObject:
     """One object of a scene.
 
-    box: xyxy, pixels of the scene's image, tight around the whole object, its covered part included.
+    box: xyxy, pixels of the scene's image, tight around the whole object including any covered part.
     attributes: type -> value, known ones only. relation: to the object of index `neighbour`, its nearest.
     heldout_pair, heldout_sprite: whether its (colour, category) or its sprite is withheld from training.
     """
@@ -55,7 +54,7 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """image: (H, W, 3) uint8 RGB. scene: the background's name. seed: what it was drawn from."""
+    """image: (H, W, 3) uint8 RGB. scene: the background's name. seed: the one it was drawn with."""
 
     image: NDArray[np.uint8]
     scene: str
@@ -65,16 +64,15 @@ class Scene:
 
 @dataclass(frozen=True)
 class _Cast:
-    """What a split draws from: the categories with their sprites, and the colours that each may be painted
-    in."""
+    """What a split draws from: categories with their sprites, and the colours that each category may have."""
 
     members: tuple[tuple[Category, tuple[str, ...]], ...]
     colours: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
-class _Actor:
-    """One object before it has a place."""
+class _PosedObject:
+    """One object before it is placed."""
 
     category: Category
     sprite: str
@@ -84,10 +82,9 @@ class _Actor:
 def draw_scene(world: World, sprites: SpritePack, seed: int, split: Split) -> Scene:
     """Draw the scene of `seed` in `split`. `sprites`: the shipped pack, or for "unseen_style" that style's.
 
-    train, test: training sprites and allowed colour x category pairs. heldout_pairs: every object is a
-    held-out pair.
-    heldout_sprites, unseen_style: every object's sprite is held out, or of the style that never ships.
-    Raises ValueError for a negative seed, an unknown split, or sprites that hold none of the split's.
+    train, test: no held-out sprites and no held-out colour x category pairs. heldout_pairs: every object is a held-out
+    pair. heldout_sprites, unseen_style: every object's sprite is held out, or of the evaluation-only style. Raises
+    ValueError for a negative seed, an unknown split, or sprites that include too few of the split's.
     """
     if seed < 0 or split not in SPLITS:
         raise ValueError(f"no scene of seed {seed} in split {split!r}: seeds are >= 0, splits are {', '.join(SPLITS)}")
@@ -124,35 +121,35 @@ def _cast(world: World, sprites: SpritePack, split: Split) -> _Cast:
 def _attempt(
     world: World, sprites: SpritePack, cast: _Cast, seed: int, split: Split, rng: np.random.Generator
 ) -> Scene | None:
-    count = MIN_OBJECTS + int(rng.choice(len(_COUNT_SHARES), p=_COUNT_SHARES))
+    count = MIN_OBJECTS + int(rng.choice(len(_COUNT_PROBABILITIES), p=_COUNT_PROBABILITIES))
     width, height = (int(np.clip(rng.normal(224, 36), MIN_SIDE, MAX_SIDE)) for _ in range(2))
-    actors = [_engage(cast, sprites, int(i), rng) for i in rng.choice(len(cast.members), count, replace=False)]
+    subjects = [_pose(cast, sprites, int(i), rng) for i in rng.choice(len(cast.members), count, replace=False)]
     slots = None
-    for _ in range(_TRIES):
-        slots = slots or arrange([a.posed.image for a in actors], Picture(width, height), rng)
+    for _ in range(_ATTEMPTS):
+        slots = slots or arrange([a.posed.image for a in subjects], Canvas(width, height), rng)
     if slots is None:
         return None
     kind = world.scene_kinds[int(rng.integers(len(world.scene_kinds)))]
     image = draw_background(kind.name, width, height, rng)
     objects: dict[int, SceneObject] = {}
     for index in sorted(range(count), key=lambda i: slots[i].layer):
-        drawn = _draw_object(world, cast, actors[index], slots[index], kind, image, split, rng)
+        drawn = _draw_object(world, cast, subjects[index], slots[index], kind, image, split, rng)
         if drawn is None:
             return None
         objects[index] = drawn
     return Scene(image, kind.name, tuple(objects[i] for i in range(count)), seed)
 
 
-def _engage(cast: _Cast, sprites: SpritePack, index: int, rng: np.random.Generator) -> _Actor:
+def _pose(cast: _Cast, sprites: SpritePack, index: int, rng: np.random.Generator) -> _PosedObject:
     category, names = cast.members[index]
     sprite = names[int(rng.integers(len(names)))]
-    return _Actor(category, sprite, pose_sprite(sprites[sprite], category.posed, rng))
+    return _PosedObject(category, sprite, pose_sprite(sprites[sprite], category.posed, rng))
 
 
 def _look(
     category: Category, colours: tuple[str, ...], must_tint: bool, overlapping: bool, rng: np.random.Generator
 ) -> Look:
-    """A random look. Objects that overlap stay opaque, so that what is in front stays clear."""
+    """A random look. Overlapping objects stay opaque, so that it is clear which is in front."""
     tint = colours[int(rng.integers(len(colours)))] if must_tint or rng.random() < 0.62 else None
     choice, light, veil, ink = rng.random(4)
     pattern: Literal["plain", "striped", "dotted"] = "plain"
@@ -170,20 +167,20 @@ def _look(
 def _draw_object(
     world: World,
     cast: _Cast,
-    actor: _Actor,
+    subject: _PosedObject,
     slot: Slot,
     kind: SceneKind,
     image: NDArray[np.uint8],
     split: Split,
     rng: np.random.Generator,
 ) -> SceneObject | None:
-    """Paint an object onto `image`; None where no look was found that the split allows."""
-    colours = cast.colours[actor.category.name]
+    """Paint an object onto `image`; None if no look was found that the split allows."""
+    colours = cast.colours[subject.category.name]
     window = image[slot.y : slot.y + slot.height, slot.x : slot.x + slot.width]
-    for attempt in range(_TRIES):
+    for attempt in range(_ATTEMPTS):
         must_tint = split == "heldout_pairs" or attempt > 1
-        look = _look(actor.category, colours, must_tint, slot.relation in ("in front of", "behind"), rng)
-        pixels = paint(actor.posed.image, (slot.width, slot.height), look, rng)
+        look = _look(subject.category, colours, must_tint, slot.relation in ("in front of", "behind"), rng)
+        pixels = paint(subject.posed.image, (slot.width, slot.height), look, rng)
         blend = pixels[..., 3:].astype(np.float32) / 255
         final = (window + blend * (pixels[..., :3] - window.astype(np.float32))).astype(np.uint8)
         body = pixels[..., 3] > 0.5 * 255 * look.opacity
@@ -195,26 +192,28 @@ def _draw_object(
         window[:] = final
         tone = measure_tone(final, body)
         box = _tight_box(pixels[..., 3] >= min(_EDGE, 60 * look.opacity), slot)
-        attributes = _attributes(actor, look, colour, tone, _size_word(box, image.shape))
-        return _describe(world, actor, attributes, slot, kind, box)
+        attributes = _attributes(subject, look, colour, tone, _size_word(box, image.shape))
+        return _describe(world, subject, attributes, slot, kind, box)
     return None
 
 
-def _attributes(actor: _Actor, look: Look, colour: str | None, tone: str | None, size: str | None) -> dict[str, str]:
-    """type -> value of what is known. A pattern of the artwork's own leaves the pattern unknown."""
+def _attributes(
+    subject: _PosedObject, look: Look, colour: str | None, tone: str | None, size: str | None
+) -> dict[str, str]:
+    """type -> value, known ones only. Artwork with a pattern of its own leaves the pattern unknown."""
     found = {
         "color": colour,
         "size": size,
-        "pose": actor.posed.pose,
+        "pose": subject.posed.pose,
         "tone": tone,
-        "pattern": None if actor.category.patterned else look.pattern,
+        "pattern": None if subject.category.patterned else look.pattern,
         "optical": "transparent" if look.opacity < 1 else "opaque",
     }
     return {kind: value for kind, value in found.items() if value is not None}
 
 
 def _size_word(box: tuple[float, float, float, float], shape: tuple[int, ...]) -> str | None:
-    """small, medium or large by the larger share of the picture's sides; None in the gaps between them."""
+    """Small, medium or large, from the larger of width and height relative to the image; None in the gaps."""
     extent = max((box[2] - box[0]) / shape[1], (box[3] - box[1]) / shape[0])
     if extent < 0.165:
         return "small"
@@ -233,17 +232,17 @@ def _tight_box(visible: NDArray[np.bool_], slot: Slot) -> tuple[float, float, fl
 
 def _describe(
     world: World,
-    actor: _Actor,
+    subject: _PosedObject,
     attributes: dict[str, str],
     slot: Slot,
     kind: SceneKind,
     box: tuple[float, float, float, float],
 ) -> SceneObject:
-    category = actor.category
+    category = subject.category
     return SceneObject(
         box=box,
         category=category.name,
-        sprite=actor.sprite,
+        sprite=subject.sprite,
         attributes=attributes,
         relation=slot.relation,
         neighbour=slot.neighbour,
@@ -251,5 +250,5 @@ def _describe(
         tags=scene_captions.tags(category, attributes, slot.relation, kind.name, world.neutral),
         captions=scene_captions.captions(category, attributes, slot.relation, kind),
         heldout_pair=(attributes.get("color"), category.name) in world.heldout_pairs,
-        heldout_sprite=actor.sprite in world.heldout_sprites,
+        heldout_sprite=subject.sprite in world.heldout_sprites,
     )

@@ -1,4 +1,4 @@
-"""The words for a drawn object: its reference captions and its tags."""
+"""Reference captions and tags of a drawn object."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from dynrefer.workbench.scenes.world import UNSAID, Category, SceneKind
 
 MAX_WORDS = 16
-# Types whose value is spoken as an adjective, in the order of speech; the droppable ones go first where a
-# caption gets too long.
+# Attribute types that become adjectives, in word order; the droppable ones are left out first in long captions.
 _SPOKEN = ("size", "pose", "optical", "tone", "color", "pattern")
 _DROPPABLE = ("tone", "optical", "pose", "pattern")
 
 
 def captions(category: Category, attributes: Mapping[str, str], relation: str, scene: SceneKind) -> tuple[str, ...]:
-    """Three wordings of the same facts: lower case, 6 to 16 words, the neighbour only ever "another
-    object"."""
+    """Three wordings of the same facts: lower case, 6 to 16 words; the neighbour is always "another object"."""
     words = _adjectives(attributes)
     fixed = len(f"{category.article} {category.name} to the {relation} another object {scene.phrase}".split())
     for kind in _DROPPABLE:
@@ -38,7 +36,7 @@ def tags(
     scene: str,
     neutral: Mapping[str, tuple[str, ...]],
 ) -> tuple[str, ...]:
-    """Category, supercategory, what is said of its state, scene and relation: members of `World.tags`."""
+    """Category, supercategory, attribute values, scene and relation; all are members of `World.tags`."""
     states = [v for kind, v in attributes.items() if v not in UNSAID and v not in neutral.get(kind, ())]
     return (category.name, category.supercategory, *states, scene, relation)
 

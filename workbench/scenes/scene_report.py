@@ -1,4 +1,4 @@
-"""What the drawn scenes are made of: proportions, counts and times, and a contact sheet to look at.
+"""Statistics of the drawn scenes, and a contact sheet of them.
 
 python -m dynrefer.workbench.scenes.scene_report --report 500 [--split train]
 python -m dynrefer.workbench.scenes.scene_report --sheet out.png [--seed N]
@@ -20,21 +20,21 @@ from dynrefer.workbench.scenes.world import World
 
 
 def report(scenes: Sequence[Scene], milliseconds: float) -> str:
-    """The distribution of `scenes` in lines of text; milliseconds: mean time of drawing one."""
+    """The distribution of `scenes` as text. milliseconds: mean time to draw one."""
     objects = [obj for scene in scenes for obj in scene.objects]
     lines = [f"{len(scenes)} scenes, {len(objects)} regions, {milliseconds:.2f} ms per scene"]
-    lines.append(_shares("objects per scene", Counter(str(len(scene.objects)) for scene in scenes)))
-    lines.append(_shares("relation", Counter(obj.relation for obj in objects)))
-    lines.append(_shares("scene", Counter(scene.scene for scene in scenes)))
+    lines.append(_proportions("objects per scene", Counter(str(len(scene.objects)) for scene in scenes)))
+    lines.append(_proportions("relation", Counter(obj.relation for obj in objects)))
+    lines.append(_proportions("scene", Counter(scene.scene for scene in scenes)))
     for kind in ("color", "size", "pose", "tone", "pattern", "optical"):
-        lines.append(_shares(kind, Counter(obj.attributes.get(kind, "unknown") for obj in objects)))
-    lines.append(_shares("words per caption", Counter(str(len(obj.captions[0].split())) for obj in objects)))
+        lines.append(_proportions(kind, Counter(obj.attributes.get(kind, "unknown") for obj in objects)))
+    lines.append(_proportions("words per caption", Counter(str(len(obj.captions[0].split())) for obj in objects)))
     categories = Counter(obj.category for obj in objects)
     lines.append(f"categories seen: {len(categories)}; rarest: {categories.most_common()[-1]}")
     return "\n".join(lines)
 
 
-def _shares(title: str, counts: Counter[str]) -> str:
+def _proportions(title: str, counts: Counter[str]) -> str:
     total = counts.total()
     return f"{title}: " + ", ".join(f"{name} {number / total:.3f}" for name, number in sorted(counts.items()))
 
@@ -59,7 +59,7 @@ def sheet(scenes: Sequence[Scene], columns: int = 3, scale: int = 2) -> Image.Im
 
 
 def main() -> None:
-    """The command line: see the head of this file."""
+    """The command; see the head of this file."""
     parser = argparse.ArgumentParser(description="Report on the drawn scenes, or draw a sheet of them.")
     parser.add_argument("--report", type=int, default=0, metavar="SCENES")
     parser.add_argument("--sheet", type=Path, metavar="PNG")

@@ -1,9 +1,8 @@
-"""The drawn world: what exists in it, what is withheld from training, and the words for all of it.
+"""The drawn world: its categories, attributes, relations and artwork, and what is held out from training.
 
-Everything is data in `world.json`; this module reads it into frozen records and checks it. `World.digest`
-names the world that a
-model was trained in and is measured in: it covers the file's bytes and, through the digest written in the
-file, the sprite pack.
+All of it is data in `world.json`, which this module reads into frozen records and checks. `World.digest` identifies the
+world that a model was trained and measured on: it covers the file's bytes and, through the digest in the file, the
+sprite pack.
 """
 
 from __future__ import annotations
@@ -22,17 +21,16 @@ HERE = Path(__file__).parent
 
 
 class WorldError(ValueError):
-    """`world.json` contradicts itself; the message names the entry."""
+    """`world.json` is inconsistent; the message names the entry."""
 
 
 @dataclass(frozen=True)
 class Category:
     """A kind of object.
 
-    article: "a", "a pair of" or "" (plurals); "a" stands for "an" too.
-    posed: whether upright, tilted and upside-down can be told apart (not so for balls or for tools drawn
-    diagonally).
-    patterned: whether its artwork bears a pattern of its own, so that "plain" would be wrong.
+    article: "a" (also for "an"), "a pair of", or "" for plurals.
+    posed: whether upright, tilted and upside-down look different (not for balls or tools drawn diagonally).
+    patterned: whether its artwork has a pattern of its own, so that "plain" would be wrong.
     sprites, unseen_sprites: sprite ids "style/icon" that ship, and those of the evaluation-only style.
     """
 
@@ -49,8 +47,7 @@ class Category:
 
 @dataclass(frozen=True)
 class Attribute:
-    """An attribute in the OVAD manner: name "type:value", and the words and the template ("is" or "has") of
-    its prompts."""
+    """An attribute as in OVAD: name "type:value", and the synonyms and the template ("is" or "has") of its prompts."""
 
     name: str
     type: str
@@ -59,13 +56,13 @@ class Attribute:
 
     @property
     def value(self) -> str:
-        """The part of the name behind the colon."""
+        """The part of the name after the colon."""
         return self.name.partition(":")[2]
 
 
 @dataclass(frozen=True)
 class ArtPackage:
-    """One style of artwork: an npm package, pinned, with the licence that it states."""
+    """One style of artwork: a pinned npm package with its stated licence."""
 
     style: str
     package: str
@@ -78,18 +75,18 @@ class ArtPackage:
 
 @dataclass(frozen=True)
 class SceneKind:
-    """A background: its name and the phrase (holding that name) that ends a caption."""
+    """A background: its name, and the phrase with that name that is used in captions."""
 
     name: str
     phrase: str
 
 
 class HasAttributes(Protocol):
-    """What `World.attribute_targets` reads: type -> value, known ones only."""
+    """An object with known attributes, for `World.attribute_targets`."""
 
     @property
     def attributes(self) -> Mapping[str, str]:
-        """type -> value of an object, without the types that are unknown."""
+        """type -> value, known ones only."""
         ...
 
 
@@ -97,8 +94,7 @@ class HasAttributes(Protocol):
 class World:
     """The world as data; compare worlds by `digest`.
 
-    neutral: type -> values that are known but named by no attribute (a medium size is neither small nor
-    large).
+    neutral: type -> values that are known but have no attribute (a medium size is neither small nor large).
     heldout_pairs: (colour, category name), never drawn in training. heldout_sprites: sprite ids, likewise.
     """
 
@@ -126,8 +122,7 @@ class World:
 
     @classmethod
     def load(cls, path: Path | None = None) -> World:
-        """Read and check `path` (the committed `world.json` by default); raises `WorldError`, naming the
-        entry."""
+        """Read and check `path`, by default the committed `world.json`. Raises `WorldError`, naming the entry."""
         raw = (path or HERE / "world.json").read_bytes()
         try:
             return _parse(json.loads(raw), hashlib.sha256(raw).hexdigest())
@@ -135,21 +130,20 @@ class World:
             raise WorldError(f"world.json: missing or unknown entry: {error}") from error
 
     def category(self, name: str) -> Category:
-        """The category called `name`; KeyError if there is none."""
+        """The category called `name`. Raises KeyError if there is none."""
         for category in self.categories:
             if category.name == name:
                 return category
         raise KeyError(name)
 
     def attribute_targets(self, obj: HasAttributes) -> NDArray[np.int8]:
-        """(A,) int8 in the order of `attributes`: 1 positive, 0 negative, -1 unknown (its type is not known
-        of `obj`)."""
+        """Targets in the order of `attributes`, (A,) int8: 1 positive, 0 negative, -1 where `obj` lacks the type."""
         known = obj.attributes
         targets = [int(known[a.type] == a.value) if a.type in known else -1 for a in self.attributes]
         return np.array(targets, dtype=np.int8)
 
 
-# Attribute values that go without saying: they are labels, but no tag and no word of a caption.
+# Default values: they are attribute labels, but neither tags nor words of a caption.
 UNSAID = frozenset({"upright", "plain", "opaque"})
 
 

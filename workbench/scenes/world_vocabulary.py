@@ -1,4 +1,4 @@
-"""The words of the drawn world: the vocabulary that the model answers with, and its two tokenizers."""
+"""The drawn world's vocabulary for the model, and the two tokenizers built from it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789-',.|"
 
 
 def world_vocabulary(world: World) -> Vocabulary:
-    """Tags, attributes and categories of the world, as the model's own vocabulary."""
+    """The world's tags, attributes and categories as the model's vocabulary."""
     attributes = tuple(
         Attribute(a.name, a.type, a.synonyms, "is" if a.template == "is" else "has") for a in world.attributes
     )
@@ -27,10 +27,11 @@ def world_vocabulary(world: World) -> Vocabulary:
 
 
 def build_tokenizers(world: World) -> tuple[Any, Any]:
-    """Text tower: CLIP's byte-pair encoding, which spells any word. Language model: T5's pieces, here one per word of
-    the world (short captions are fast captions) and single characters for all others.
+    """The tokenizers of the text tower and of the language model.
 
-    Both follow from the world's words alone, so they are the same on every machine.
+    Text tower: CLIP's byte-pair encoding, which can spell any word. Language model: T5 pieces, one per word of the
+    world (fewer tokens make captions faster) and single characters for anything else. Both depend only on the world's
+    words, so they are the same on every machine.
     """
     phrases = _phrases(world)
     words = sorted({word for phrase in phrases for word in phrase.split()} - {","})
@@ -42,7 +43,7 @@ def build_tokenizers(world: World) -> tuple[Any, Any]:
     merges = _byte_pair_merges(phrases, _VOCABULARY_SIZE - len(alphabet) - len(specials))
     tokens = [*specials, *alphabet, *(left + right for left, right in merges)]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys(tokens))}
-    text = CLIPTokenizer(vocab=vocabulary, merges=merges)  # type: ignore[arg-type]  # pairs are what it takes
+    text = CLIPTokenizer(vocab=vocabulary, merges=merges)  # type: ignore[arg-type]  # it takes pairs
     text.model_max_length = 32
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
     pieces += [("\u2581" + word, -4.0) for word in words] + [(word, -5.0) for word in words if len(word) > 1]
@@ -53,9 +54,9 @@ def build_tokenizers(world: World) -> tuple[Any, Any]:
 
 
 def _byte_pair_merges(phrases: list[str], count: int) -> list[tuple[str, str]]:
-    """Byte-pair encoding's merges, most frequent pair first, equal ones by name.
+    """The merges of byte-pair encoding, most frequent pair first, ties in alphabetical order.
 
-    The tokenizers library breaks ties by the order of a hash map, so it learns other merges each time.
+    The tokenizers library breaks ties by the order of a hash map, so its merges differ from run to run.
     """
     frequency = Counter(word for phrase in phrases for word in re.findall(r"[a-z]+|[0-9]|[^\sa-z0-9]+", phrase))
     split = {word: (*word[:-1], word[-1] + _END) for word in frequency}
@@ -84,7 +85,7 @@ def _merged(parts: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def _phrases(world: World) -> list[str]:
-    """Every phrase that a caption, a prompt or a list of control words is made of."""
+    """Every phrase that can occur in a caption, a prompt or a list of control words."""
     vocabulary = world_vocabulary(world)
     phrases = [*world.tags, *vocabulary.attribute_prompts, *vocabulary.category_prompts]
     for category in world.categories:
