@@ -23,9 +23,9 @@ from dynrefer.model.networks.dynrefer.decoders import synonym_maximum
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.types import ALL_TASKS, Task
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
-from dynrefer.workbench.evaluation.inference import Answers
+from dynrefer.workbench.evaluation.inference import QueryResults
 from dynrefer.workbench.evaluation.metrics.recognition import best_threshold
-from dynrefer.workbench.evaluation.metrics.scene_metrics import scene_figures
+from dynrefer.workbench.evaluation.metrics.scene_metrics import scene_metrics
 from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
 from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.scenes.world import World
@@ -110,9 +110,9 @@ def train_variant(variant: Variant, seed: int, length: Length, shared: Shared) -
 
 @torch.no_grad()
 def measure_variant(module: VariantTraining, variant: Variant, rule: ViewRule, shared: Shared) -> dict[str, Estimate]:
-    """Figures of `scene_figures`; tags at the threshold that serves them best, captions without control words."""
+    """Figures of `scene_metrics`; tags at the threshold that serves them best, captions without control words."""
     loaded, regions = shared.loaded, shared.regions
-    answers = Answers(ALL_TASKS, regions)
+    answers = QueryResults(ALL_TASKS, regions)
     names = regions.names
     first = 0
     for images, boxes in _looks(variant, rule, regions, module.model.config.view_size):
@@ -135,7 +135,7 @@ def measure_variant(module: VariantTraining, variant: Variant, rule: ViewRule, s
         answers.captions += _captions(module, region, loaded)
         first += len(region)
     threshold = best_threshold(answers.scores[Task.TAGS], regions.tags)[0]
-    return _trained_only(scene_figures(regions, answers, threshold), variant)
+    return _trained_only(scene_metrics(regions, answers, threshold), variant)
 
 
 def _looks(variant: Variant, rule: ViewRule, regions: RegionSet, view_size: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -1,1 +1,1 @@
-"""Measuring a model: metrics, drawn test scenes, and the choice of priors, thresholds, calibration."""
+"""Evaluation of a model: metrics on drawn scenes and on labelled data, view studies, and tuning."""

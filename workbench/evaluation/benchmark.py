@@ -1,4 +1,4 @@
-"""The names of the benchmarks on labelled data; a file of their own, so that the command line loads nothing else."""
+"""Names of the benchmarks on labelled data, in a file of their own so that the command line imports nothing else."""
 
 from enum import StrEnum
 

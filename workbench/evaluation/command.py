@@ -1,4 +1,4 @@
-"""`dynrefer evaluate`: the command line. Standard output holds the result alone, standard error all else."""
+"""The command line of `dynrefer evaluate`. Standard output holds only the result; everything else goes to stderr."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ViewsOf(StrEnum):
-    """Who chooses the views of labelled regions."""
+    """How the views of labelled regions are chosen."""
 
     TASK_PRIOR = "task-prior"
     IMAGE_PRIOR = "image-prior"
@@ -38,72 +38,74 @@ def evaluate_command(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="FILE", help="COCO-style annotations. Default: scenes drawn for the purpose."),
+        typer.Option("--data", metavar="FILE", help="COCO-style annotations to measure on. [default: drawn scenes]"),
     ] = None,
     images: Annotated[
-        Path | None, typer.Option("--images", metavar="DIR", help="Folder of the images of --data.")
+        Path | None, typer.Option("--images", metavar="DIR", help="Folder with the images of --data.")
     ] = None,
     captions: Annotated[
         Path | None,
-        typer.Option("--captions", metavar="FILE", help="JSONL with the captions of --data, for plain COCO."),
+        typer.Option("--captions", metavar="FILE", help="JSONL file with the reference captions of --data."),
     ] = None,
     box_format: Annotated[
         BoxFormat | None,
-        typer.Option("--box-format", help="Of bbox in --data. [default: xyxy beside extra_info, else xywh]"),
+        typer.Option("--box-format", help="Format of bbox in --data. [default: xyxy with extra_info, else xywh]"),
     ] = None,
     task: Annotated[Benchmark | None, typer.Option("--task", help="What to measure on --data.")] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option("--predictions", metavar="FILE", help="Measure these saved answers; no model is loaded."),
+        typer.Option("--predictions", metavar="FILE", help="Measure these saved predictions; no model is loaded."),
     ] = None,
     save_predictions: Annotated[
-        Path | None, typer.Option("--save-predictions", metavar="FILE", help="Keep the answers, one JSON per line.")
+        Path | None,
+        typer.Option("--save-predictions", metavar="FILE", help="Save the predictions, one JSON object per line."),
     ] = None,
     proposals: Annotated[
         Path | None,
-        typer.Option("--proposals", metavar="FILE", help="Boxes of a detector for dense-captions, a COCO result file."),
+        typer.Option("--proposals", metavar="FILE", help="Detected boxes for dense-captions: a COCO result file."),
     ] = None,
     views: Annotated[
         ViewsOf | None,
         typer.Option(
-            "--views", help="On --data: the task's views, or those of the image's own search. [default: task-prior]"
+            "--views", help="On --data: the task's views, or those of the perceptual-hash search. [default: task-prior]"
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Write JSON, a Markdown table and plots here.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Write the result here as JSON, Markdown and plots.")
     ] = None,
     sweep_views: Annotated[
-        bool, typer.Option("--sweep-views", help="Study views instead: quality over t, and policies, 1 to 4 views.")
+        bool,
+        typer.Option("--sweep-views", help="Study views instead: metrics over t, and policies with 1 to 4 views."),
     ] = False,
     scenes_seed: Annotated[
         int | None,
-        typer.Option("--scenes-seed", min=0, help="Which drawn scenes; none of them is ever trained on. [default: 0]"),
+        typer.Option(
+            "--scenes-seed", min=0, help="Seed of the drawn scenes, none of which is used in training. [default: 0]"
+        ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     regions: Annotated[
         int | None,
         typer.Option(
             "--regions",
             min=20,
-            help="About how many regions. [default: 2000; with --tune 1000, --sweep-views 500; of --data all]",
+            help="Approximate number of regions. [default: 2000; with --tune 1000, --sweep-views 500; --data all]",
         ),
     ] = None,
     batch_regions: Annotated[
         int | None,
-        typer.Option(
-            "--batch-regions", min=1, help="With --data or --sweep-views: regions per call of the model. [default: 64]"
-        ),
+        typer.Option("--batch-regions", min=1, help="With --data or --sweep-views: regions per batch. [default: 64]"),
     ] = None,
     tune: Annotated[
         Path | None,
         typer.Option(
             "--tune",
             metavar="OUT.json",
-            help="Choose task priors, thresholds and calibration on validation scenes instead.",
+            help="Tune task priors, thresholds and calibration on validation scenes instead; write them here.",
         ),
     ] = None,
     apply: Annotated[
-        bool, typer.Option("--apply", help="With --tune: write the choice into the model's config.json too.")
+        bool, typer.Option("--apply", help="With --tune: also write the result into the model's config.json.")
     ] = False,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N. [default: auto]")] = None,
 ) -> None:
@@ -127,11 +129,11 @@ def evaluate_command(
         "--tune": tune,
         "--apply": apply or None,
     }
-    _refuse_what_does_not_fit({name for name, value in given.items() if value is not None}, task)
+    _check_combination({name for name, value in given.items() if value is not None}, task)
     for path in (tune, save_predictions):
         if path is not None and not path.resolve().parent.is_dir():
             raise typer.BadParameter(f"cannot write {path}: no such folder.")
-    # Whatever a library prints must not get into the result.
+    # Nothing that a library prints may end up in the result.
     with contextlib.redirect_stdout(sys.stderr):
         try:
             from dynrefer.workbench.evaluation.inference import BATCH_REGIONS
@@ -163,36 +165,39 @@ def evaluate_command(
 
 
 _NEEDS = {
-    "--apply": ("--tune", "--apply writes what --tune OUT.json has chosen; give both."),
-    "--views": ("--data", "--views says how the regions of --data FILE are looked at; give both."),
+    "--apply": ("--tune", "--apply writes the result of --tune OUT.json into the model; give both."),
+    "--views": ("--data", "--views chooses the views for --data FILE; give both."),
     "--captions": ("--data", "--captions belong to the annotations in --data FILE; give both."),
-    "--box-format": ("--data", "--box-format is of the boxes in --data FILE; give both."),
-    "--images": ("--data", "--images is the folder of the images of --data; give both."),
-    "--task": ("--data", "--task says what to measure on --data FILE; give both."),
-    "--predictions": ("--data", "--predictions are compared with the truth in --data FILE; give both."),
-    "--save-predictions": ("--data", "--save-predictions keeps answers about --data FILE; give both."),
-    "--proposals": ("--data", "--proposals are boxes on the images of --data FILE; give both."),
+    "--box-format": ("--data", "--box-format describes the boxes in --data FILE; give both."),
+    "--images": ("--data", "--images is the folder with the images of --data FILE; give both."),
+    "--task": ("--data", "--task names what to measure on --data FILE; give both."),
+    "--predictions": ("--data", "--predictions are compared with the ground truth in --data FILE; give both."),
+    "--save-predictions": ("--data", "--save-predictions saves predictions for --data FILE; give both."),
+    "--proposals": ("--data", "--proposals are boxes in the images of --data FILE; give both."),
 }
 _EXCLUDES = {
-    ("--tune", "--data"): "--tune works on drawn scenes; leave --data out.",
-    ("--tune", "--sweep-views"): "--tune and --sweep-views are two jobs; give one.",
-    ("--tune", "--out"): "--tune writes its own file; leave --out out.",
-    ("--data", "--scenes-seed"): "--scenes-seed is for drawn scenes; leave it or --data out.",
-    ("--predictions", "--save-predictions"): "--predictions are saved already; leave --save-predictions out.",
-    ("--predictions", "--images"): "--predictions are measured without pictures; leave --images out.",
+    ("--tune", "--data"): "--tune uses drawn scenes; leave --data out.",
+    ("--tune", "--sweep-views"): "--tune and --sweep-views exclude each other; give one.",
+    ("--tune", "--out"): "--tune writes only its own file; leave --out out.",
+    ("--data", "--scenes-seed"): "--scenes-seed applies to drawn scenes only; leave it or --data out.",
+    ("--predictions", "--save-predictions"): "--predictions are already saved; leave --save-predictions out.",
+    ("--predictions", "--images"): "--predictions are measured without images; leave --images out.",
     ("--predictions", "--model"): "--predictions are measured without a model; leave --model out.",
     ("--predictions", "--device"): "--predictions are measured without a model; leave --device out.",
-    ("--predictions", "--views"): "--predictions have seen their views; leave --views out.",
+    ("--predictions", "--views"): "--predictions were made with their own views; leave --views out.",
     ("--predictions", "--batch-regions"): "--predictions are measured without a model; leave --batch-regions out.",
-    ("--predictions", "--proposals"): "--predictions hold their boxes; leave --proposals out.",
-    ("--sweep-views", "--views"): "--sweep-views tries all views; leave --views out.",
-    ("--sweep-views", "--predictions"): "--sweep-views asks the model anew for every choice; leave --predictions out.",
-    ("--sweep-views", "--save-predictions"): "--sweep-views keeps no predictions; leave --save-predictions out.",
-    ("--sweep-views", "--proposals"): "--sweep-views looks at labelled boxes; leave --proposals out.",
+    ("--predictions", "--proposals"): "--predictions contain their boxes; leave --proposals out.",
+    ("--sweep-views", "--views"): "--sweep-views compares all views; leave --views out.",
+    (
+        "--sweep-views",
+        "--predictions",
+    ): "--sweep-views runs the model for each choice of views; leave --predictions out.",
+    ("--sweep-views", "--save-predictions"): "--sweep-views saves no predictions; leave --save-predictions out.",
+    ("--sweep-views", "--proposals"): "--sweep-views uses the labelled boxes; leave --proposals out.",
 }
 
 
-def _refuse_what_does_not_fit(given: set[str], task: Benchmark | None) -> None:
+def _check_combination(given: set[str], task: Benchmark | None) -> None:
     for name, (needed, sentence) in _NEEDS.items():
         if name in given and needed not in given:
             raise typer.BadParameter(sentence)
@@ -200,14 +205,14 @@ def _refuse_what_does_not_fit(given: set[str], task: Benchmark | None) -> None:
         if given.issuperset(pair):
             raise typer.BadParameter(sentence)
     if "--data" in given and not given & {"--task", "--sweep-views"}:
-        raise typer.BadParameter(f"--data needs --task, one of {', '.join(Benchmark)}.")
+        raise typer.BadParameter(f"--data needs --task: one of {', '.join(Benchmark)}.")
     if "--batch-regions" in given and not given & {"--data", "--sweep-views"}:
-        raise typer.BadParameter("--batch-regions is for --data and --sweep-views; leave it out.")
+        raise typer.BadParameter("--batch-regions applies to --data and --sweep-views only; leave it out.")
     if "--captions" in given and task in (Benchmark.ATTRIBUTES, Benchmark.RECOGNITION):
-        raise typer.BadParameter(f"--task {task} needs no captions; leave --captions out.")
+        raise typer.BadParameter(f"--task {task} uses no captions; leave --captions out.")
     if "--proposals" in given and task is not Benchmark.DENSE_CAPTIONS:
-        raise typer.BadParameter("--proposals are for --task dense-captions alone.")
+        raise typer.BadParameter("--proposals apply to --task dense-captions only; leave them out.")
 
 
 def _missing(error: ModuleNotFoundError) -> ConfigError:
-    return ConfigError(f"evaluating needs the package {error.name}; pip install 'dynrefer[evaluate]'.")
+    return ConfigError(f"dynrefer evaluate needs the package {error.name}; pip install 'dynrefer[evaluate]'.")

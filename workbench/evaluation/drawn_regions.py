@@ -1,8 +1,8 @@
-"""Drawn test regions: which scenes, and what is true of them.
+"""Regions of drawn scenes with their ground truth.
 
-Seeds: training draws from the split "train" only, a random stream of its own; validation (for tuning) and
-test never share a scene, whatever their `scenes_seed` is.
-Letters: R regions, K categories, T tags, A attributes.
+Training, validation (for tuning) and test never share a scene: training draws from the split "train", which has a
+random stream of its own, and validation and test use disjoint seeds for every `scenes_seed`.
+Shapes: R = regions, K = categories, T = tags, A = attributes.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import Scene, SceneObject, Split, draw_scene
 from dynrefer.workbench.scenes.world import World
 
-_SCENES_PER_SEED = 10_000  # at most: the next seed's scenes begin behind them
-_FIRST_SEED = 10**12  # far beyond the seeds that a training counts through
+_SCENES_PER_SEED = 10_000  # at most; the scenes of the next `scenes_seed` follow
+_FIRST_SEED = 10**12  # far above any seed that training uses
 
 
 @dataclass(frozen=True)
 class RegionSet:
-    """The objects of some scenes, each a region with a known description; regions in the scenes' order."""
+    """The objects of some scenes, each a region with known ground truth; regions in the order of the scenes."""
 
     world: World
     scenes: tuple[Scene, ...]
@@ -44,14 +44,17 @@ class RegionSet:
         regions: int,
         validation: bool = False,
     ) -> RegionSet:
-        """Draw scenes of `split` until they hold `regions` regions; with `validation` other scenes."""
+        """Draw scenes of `split` until they hold `regions` regions or more; validation: draw the validation scenes.
+
+        Raises `ConfigError` for more regions than one seed's scenes hold.
+        """
         first = _FIRST_SEED + (2 * scenes_seed + validation) * _SCENES_PER_SEED
         scenes: list[Scene] = []
         drawn = 0
         with tqdm(total=regions, desc=f"draw {split}", unit="region", disable=None) as bar:
             while drawn < regions:
                 if len(scenes) == _SCENES_PER_SEED:
-                    raise ConfigError(f"{regions} regions are more than {_SCENES_PER_SEED} scenes hold.")
+                    raise ConfigError(f"{regions} regions are more than the {_SCENES_PER_SEED} scenes of a seed hold.")
                 scenes.append(draw_scene(world, sprites, first + len(scenes), split))
                 drawn += len(scenes[-1].objects)
                 bar.update(len(scenes[-1].objects))
@@ -73,7 +76,7 @@ class RegionSet:
 
     @cached_property
     def objects(self) -> tuple[SceneObject, ...]:
-        """What is true of the R regions."""
+        """The ground truth of the R regions."""
         return tuple(obj for scene in self.scenes for obj in scene.objects)
 
     @cached_property
@@ -84,7 +87,7 @@ class RegionSet:
 
     @cached_property
     def tags(self) -> NDArray[np.bool_]:
-        """(R, T), in the order of the world's tags."""
+        """(R, T) bool, in the order of the world's tags."""
         index = {tag: i for i, tag in enumerate(self.world.tags)}
         truth = np.zeros((len(self.objects), len(index)), dtype=np.bool_)
         for row, obj in enumerate(self.objects):
@@ -93,7 +96,7 @@ class RegionSet:
 
     @cached_property
     def attributes(self) -> NDArray[np.int8]:
-        """(R, A): 1, 0, or -1 where unknown, in the order of the world's attributes."""
+        """(R, A) int8: 1, 0, or -1 where unknown, in the order of the world's attributes."""
         return np.stack([self.world.attribute_targets(obj) for obj in self.objects])
 
 
@@ -102,7 +105,7 @@ def _image(scene: Scene) -> NDArray[np.uint8]:
 
 
 def world_names(world: World) -> dict[Task, tuple[str, ...]]:
-    """The names that a recognition task may answer with."""
+    """Recognition task -> its labels in the drawn world."""
     return {
         Task.TAGS: world.tags,
         Task.ATTRIBUTES: tuple(attribute.name for attribute in world.attributes),
@@ -111,5 +114,5 @@ def world_names(world: World) -> dict[Task, tuple[str, ...]]:
 
 
 def check_vocabulary(predictor: RegionPredictor, world: World) -> None:
-    """Raise `DataError` where the model cannot say what is true of the drawn world."""
+    """Raise `DataError` if the model's vocabulary lacks a label of the drawn world."""
     check_names(predictor, world_names(world), "the drawn world")

@@ -1,10 +1,10 @@
-"""What evaluation may complain of; the command line ends with one sentence and exit code 2."""
+"""Errors raised by evaluation; the command line ends with their one sentence and exit code 2."""
 
 from dynrefer.model.errors import ModelError
 
 
 class DataError(ModelError):
-    """Labelled data or predictions that cannot be measured: names the file, the line or the region, and the fix."""
+    """Labelled data or predictions that cannot be measured: the message names the file, the line or the region."""
 
 
 class MissingJavaError(ModelError):

@@ -1,7 +1,7 @@
-"""Putting questions to a predictor about many regions of many images, at the speed of its batches.
+"""Batched inference over many regions of many images.
 
-What is asked about (drawn scenes, a data file) is a `Regions`; how is a `QuerySpec`; what comes back are `Answers`.
-Letters: R regions, N labels of a task.
+`Regions` says which regions (drawn scenes, a data file), a `QuerySpec` which tasks with which views, and `run_queries`
+returns `QueryResults`. Shapes: R = regions, N = labels of a task.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Floats = NDArray[np.float64]
 
 
 class RegionPredictor(Protocol):
-    """The part of `model.DynRefer` that is measured."""
+    """The part of `model.DynRefer` that evaluation uses."""
 
     @property
     def card(self) -> ModelCard:
@@ -37,31 +37,31 @@ class RegionPredictor(Protocol):
         ...
 
     def plan_views(self, image_rgb_u8: NDArray[np.uint8], box: Corners) -> ViewPlan:
-        """The views of the image prior."""
+        """The views that the image prior chooses."""
         ...
 
     def prepare(self, image: NDArray[np.uint8], queries: Sequence[RegionQuery]) -> Sequence[Any]:
-        """Image and queries -> what `run` takes, one per query."""
+        """An image and queries -> the inputs of `run`, one per query."""
         ...
 
     def run(self, regions: Sequence[Any]) -> Sequence[Any]:
-        """The network; outputs in order."""
+        """Run the network; raw outputs in the order of `regions`."""
         ...
 
     def finish(self, region: Any, output: Any) -> RegionDescription:
-        """An output in words and scores."""
+        """A raw output -> texts and scores."""
         ...
 
 
-# The t values of one region, given its image (H, W, 3) uint8, its box and its row.
-Chooser = Callable[[RegionPredictor, NDArray[np.uint8], Corners, int], Views]
+# Chooses the t values of one region, given its image, (H, W, 3) uint8, its box, xyxy pixels, and its row in `Regions`.
+ViewChooser = Callable[[RegionPredictor, NDArray[np.uint8], Corners, int], Views]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image and the boxes asked about on it, xyxy pixels. load: reads it, (H, W, 3) uint8 upright RGB.
+    """An image and the boxes of its regions, xyxy pixels of the upright image.
 
-    name: what messages call it.
+    load: reads the image, (H, W, 3) uint8 RGB, upright. name: for messages.
     """
 
     load: Callable[[], NDArray[np.uint8]]
@@ -70,11 +70,11 @@ class Picture:
 
 
 class Regions(Protocol):
-    """R regions, picture by picture."""
+    """R regions, image by image."""
 
     @property
     def names(self) -> Mapping[Task, tuple[str, ...]]:
-        """The labels that are scored per recognition task, in the order of the columns."""
+        """Recognition task -> the labels that are scored, in the order of the columns."""
         ...
 
     def __len__(self) -> int:
@@ -82,23 +82,23 @@ class Regions(Protocol):
         ...
 
     def pictures(self) -> Iterable[Picture]:
-        """The images in order; their boxes in order are the R regions."""
+        """The images in order; their boxes, in order, are the R regions."""
         ...
 
 
 @dataclass(frozen=True)
 class QuerySpec:
-    """What is asked about every region. views: the same t values for all, a policy, or a function of the region."""
+    """One query for every region. views: the same t values for all, a policy, or a function of the region."""
 
     tasks: tuple[Task, ...]
-    views: Views | Literal[ViewPolicy.IMAGE_PRIOR, ViewPolicy.TASK_PRIOR] | Chooser
+    views: Views | Literal[ViewPolicy.IMAGE_PRIOR, ViewPolicy.TASK_PRIOR] | ViewChooser
 
     def query(self, predictor: RegionPredictor, image: NDArray[np.uint8], box: Corners, row: int) -> RegionQuery:
-        """The query for one region: every label of the tasks, however unlikely."""
+        """The query for one region; it returns every label of the tasks, whatever its score."""
         if self.views is ViewPolicy.TASK_PRIOR:
             views = None
         elif self.views is ViewPolicy.IMAGE_PRIOR:
-            # A query without tasks would get these views, but would pay for all four tasks.
+            # A query without tasks would use these views too, but would run all four tasks.
             views = tuple(view.t for view in predictor.plan_views(image, box).views)
         else:
             views = self.views if isinstance(self.views, tuple) else self.views(predictor, image, box, row)
@@ -111,16 +111,16 @@ class QuerySpec:
         )
 
 
-class Answers:
-    """What was said of R regions, row by row.
+class QueryResults:
+    """The outputs for R regions, one row per region.
 
-    scores, probabilities: task -> (R, N) float64 in the order of the regions' names; raw values, and calibrated
-    ones in [0, 1]. captions, caption_scores, logprobs: R texts, the scores that the model gives them, and the mean
-    log-probabilities of their tokens; none where captions were not asked for.
+    scores, probabilities: task -> (R, N) float64 in the order of the regions' names; raw scores, and calibrated
+    probabilities in [0, 1]. captions, caption_scores, logprobs: R texts, their scores, and the mean log-probability of
+    their tokens; empty if captions were not requested.
     """
 
     def __init__(self, tasks: Sequence[Task], regions: Regions) -> None:
-        """No row is filled yet."""
+        """Rows are empty until `add` fills them."""
         names = {task: known for task, known in regions.names.items() if task in tasks}
         self._column = {task: {name: i for i, name in enumerate(known)} for task, known in names.items()}
         self.scores = {task: np.full((len(regions), len(known)), -np.inf) for task, known in names.items()}
@@ -130,11 +130,11 @@ class Answers:
         self.logprobs: list[float] = []
 
     def add(self, row: int, found: RegionDescription) -> None:
-        """Fill a row; rows come in order."""
+        """Fill a row; rows must be added in order."""
         for task, columns in self._column.items():
             for label in getattr(found, task.value):
                 column = columns.get(label.name)
-                if column is not None:  # a model may know more words than are scored
+                if column is not None:  # a model may know more labels than are scored
                     self.scores[task][row, column] = label.score
                     self.probabilities[task][row, column] = label.probability
         if found.caption is not None:
@@ -146,39 +146,37 @@ class Answers:
 def run_queries(
     predictor: RegionPredictor,
     regions: Regions,
-    questions: Sequence[QuerySpec],
+    specs: Sequence[QuerySpec],
     title: str,
     *,
     batch_regions: int = BATCH_REGIONS,
     readers: int = 1,
-) -> list[Answers]:
-    """Put every question to every region, in batches that reach across images; the answers per question.
+) -> list[QueryResults]:
+    """Run every spec for every region, in batches that span images; returns one `QueryResults` per spec.
 
-    Questions that are asked together share their view encodings, above all t = 0. readers: threads that read images
-    and cut views while the network works.
+    Specs that run together share view encodings, above all that of t = 0. title: of the progress bar. readers: threads
+    that read images and cut views while the network runs. Raises `DataError` for a box that the model refuses.
     """
-    answers = [Answers(question.tasks, regions) for question in questions]
-    asked = 0
-    with tqdm(total=len(regions) * len(questions), desc=title, unit="answer", disable=None) as bar:
-        for batch in _batches(_prepared(predictor, regions, questions, readers), batch_regions):
+    results = [QueryResults(spec.tasks, regions) for spec in specs]
+    done = 0
+    with tqdm(total=len(regions) * len(specs), desc=title, unit="query", disable=None) as bar:
+        for batch in _batches(_prepared(predictor, regions, specs, readers), batch_regions):
             for region, output in zip(batch, predictor.run(batch), strict=True):
-                row, which = divmod(asked, len(questions))
-                answers[which].add(row, predictor.finish(region, output))
-                asked += 1
+                row, which = divmod(done, len(specs))
+                results[which].add(row, predictor.finish(region, output))
+                done += 1
             bar.update(len(batch))
-    return answers
+    return results
 
 
-def _prepared(
-    predictor: RegionPredictor, regions: Regions, questions: Sequence[QuerySpec], readers: int
-) -> Iterator[Any]:
-    """Prepared regions in order, a few pictures ahead of who takes them."""
+def _prepared(predictor: RegionPredictor, regions: Regions, specs: Sequence[QuerySpec], readers: int) -> Iterator[Any]:
+    """Prepared regions in order; a few images are prepared ahead of the network."""
 
     def prepare(picture: Picture, first: int) -> Sequence[Any]:
         image = picture.load()
         rows = enumerate(picture.boxes, first)
         try:
-            queries = [each.query(predictor, image, box, row) for row, box in rows for each in questions]
+            queries = [spec.query(predictor, image, box, row) for row, box in rows for spec in specs]
             return predictor.prepare(image, queries)
         except QueryError as error:
             raise DataError(f"{picture.name}: {error}") from error
@@ -194,7 +192,7 @@ def _prepared(
                     yield from ahead.popleft().result()
             while ahead:
                 yield from ahead.popleft().result()
-        finally:  # the first error is enough: the pictures behind it need not be read
+        finally:  # after an error the remaining images need not be read
             for future in ahead:
                 future.cancel()
 
@@ -206,7 +204,7 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def check_names(predictor: RegionPredictor, names: Mapping[Task, tuple[str, ...]], whose: str) -> None:
-    """Raise `DataError` where the model cannot say what is asked of it; whose: "the drawn world", "data.json"."""
+    """Raise `DataError` if the model's vocabulary lacks one of `names`. whose: "the drawn world", "data.json"."""
     for task, known in names.items():
         missing = sorted(set(known) - set(predictor.card.vocabulary[task.value]))
         if missing:

@@ -1,4 +1,4 @@
-"""The jobs of `dynrefer evaluate`, from its options to what is printed: drawn scenes, tuning, labelled data, views."""
+"""The four jobs of `dynrefer evaluate`, from options to printed result: drawn scenes, labelled data, views, tuning."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabul
 from dynrefer.workbench.evaluation.errors import DataError
 from dynrefer.workbench.evaluation.inference import BATCH_REGIONS, check_names
 from dynrefer.workbench.evaluation.predictions import Prediction, named_categories, read_predictions, write_predictions
-from dynrefer.workbench.evaluation.report.report import ready, write_result, write_study
+from dynrefer.workbench.evaluation.report.files import prepare_folder, write_result, write_study
 from dynrefer.workbench.evaluation.report.tables import text_table
 from dynrefer.workbench.evaluation.scenes import MAIN_REGIONS, measure
-from dynrefer.workbench.evaluation.tune import SWEEP_REGIONS, apply_tuning, tune
+from dynrefer.workbench.evaluation.tune import TUNING_REGIONS, apply_tuning, tune
 from dynrefer.workbench.evaluation.view_study import (
     STUDY_REGIONS,
     LabelledSubject,
@@ -44,8 +44,10 @@ Result = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Options:
-    """What was asked for on the command line; checked there. task: the name of a `Benchmark`. box_format: of a
-    `BoxFormat`, or None for the layout's own."""
+    """The command line's options; their combination is checked there.
+
+    task: value of a `Benchmark`. box_format: value of a `BoxFormat`, or None for the default of the file's layout.
+    """
 
     model: str = "embedded"
     device: str = "auto"
@@ -68,31 +70,31 @@ class Options:
 
     @property
     def readers(self) -> int:
-        """Threads that read images while the network works."""
+        """Number of threads that read images while the network runs."""
         return max(1, min(8, (os.cpu_count() or 1) // 2))
 
     def load(self, directory: Path | None = None) -> DynRefer:
-        """The model, or that in another directory. Saved predictions are measured without loading torch."""
+        """Load the model, or the one in `directory`. Imports torch, which saved predictions are measured without."""
         from dynrefer.model import DynRefer
 
         return DynRefer.load(directory or self.model, device=self.device)
 
     def labelled(self) -> LabelledData:
-        """What `data` holds."""
+        """Read the annotations in `data`."""
         assert self.data is not None
         box_format = BoxFormat(self.box_format) if self.box_format else None
         return read_data(self.data, self.images, box_format=box_format, captions=self.captions)
 
 
 def run(options: Options) -> tuple[Result, str]:
-    """Do the job; the result as plain data and as text. Raises `ModelError` for what cannot be honoured."""
+    """Run the job that the options name; returns the result as JSON-ready data and as text. Raises `ModelError`."""
     if options.out:
-        ready(options.out)
+        prepare_folder(options.out)
     job: Callable[[Options], tuple[Result, str]] = _measure_scenes
     if options.tune:
         job = _tune
     elif options.sweep_views:
-        job = _study
+        job = _study_views
     elif options.data:
         job = _measure_data
     return job(options)
@@ -108,7 +110,7 @@ def _measure_scenes(options: Options) -> tuple[Result, str]:
         directory=_directory(options),
     )
     if options.out:
-        _say_written(write_result(options.out, "scenes", found.result, found.curves))
+        _report_written(write_result(options.out, "scenes", found.result, found.curves))
     return found.result, text_table(found.result)
 
 
@@ -119,7 +121,7 @@ def _tune(options: Options) -> tuple[Result, str]:
         directory,
         options.load,
         scenes_seed=options.scenes_seed,
-        regions=options.regions or SWEEP_REGIONS,
+        regions=options.regions or TUNING_REGIONS,
     )
     options.tune.write_text(json.dumps(tuning.fragment, indent=2) + "\n")
     if options.apply:
@@ -135,25 +137,25 @@ def _directory(options: Options) -> Path:
 def _measure_data(options: Options) -> tuple[Result, str]:
     assert options.task is not None
     benchmark = Benchmark(options.task)
-    labelled = _some(labelled_for(benchmark, options.labelled()), options)
+    labelled = _sampled(labelled_for(benchmark, options.labelled()), options)
     check_measurable(benchmark, labelled)
     if options.predictions:
-        predictions = _chosen(read_predictions(options.predictions), labelled, options)
+        predictions = _of_sample(read_predictions(options.predictions), labelled, options)
         labelled = labelled.competing(named_categories(predictions))
         about: dict[str, Any] = {"predictions": options.predictions.name}
     else:
-        labelled, predictions, about = _ask(benchmark, labelled, options)
+        labelled, predictions, about = _predict(benchmark, labelled, options)
     found = measure_benchmark(benchmark, labelled, predictions)
     result = {**found.result, **about}
     if options.out:
-        _say_written(write_result(options.out, benchmark.value, result, found.curves))
+        _report_written(write_result(options.out, benchmark.value, result, found.curves))
     return result, text_table(result)
 
 
-def _ask(
+def _predict(
     benchmark: Benchmark, labelled: LabelledData, options: Options
 ) -> tuple[LabelledData, list[Prediction], dict[str, Any]]:
-    """The data as they are measured, the model's answers, and what the result says of them."""
+    """Run the model: the data with all competing categories, its predictions, and what the result says about them."""
     about: dict[str, Any] = {}
     boxes = None
     if options.proposals:
@@ -170,7 +172,7 @@ def _ask(
         batch_regions=options.batch_regions,
         readers=options.readers,
     )
-    if boxes:  # a detector's boxes have no labels
+    if boxes:  # detected boxes have no annotation
         predictions = [each.model_copy(update={"region": None}) for each in predictions]
     about |= {
         "model": model.card.name,
@@ -182,9 +184,9 @@ def _ask(
     return labelled, predictions, about
 
 
-def _study(options: Options) -> tuple[Result, str]:
+def _study_views(options: Options) -> tuple[Result, str]:
     model = options.load()
-    subjects = _scenes(options, model) if options.data is None else _labelled(options, model)
+    subjects = _drawn_subjects(options, model) if options.data is None else _labelled_subjects(options, model)
     studies: list[ViewStudy] = [
         study_views(model, subject, batch_regions=options.batch_regions, readers=options.readers)
         for subject in subjects
@@ -201,11 +203,11 @@ def _study(options: Options) -> tuple[Result, str]:
         **({"scenes_seed": options.scenes_seed} if options.data is None else {"data": options.data.name}),
     }
     if options.out:
-        _say_written(write_study(options.out, "views", result, study))
+        _report_written(write_study(options.out, "views", result, study))
     return result, study.markdown()
 
 
-def _scenes(options: Options, model: DynRefer) -> list[Subject]:
+def _drawn_subjects(options: Options, model: DynRefer) -> list[Subject]:
     world = World.load()
     check_vocabulary(model, world)
     regions = RegionSet.draw(
@@ -214,8 +216,8 @@ def _scenes(options: Options, model: DynRefer) -> list[Subject]:
     return [SceneSubject(regions, model.card.thresholds["tags"])]
 
 
-def _labelled(options: Options, model: DynRefer) -> list[Subject]:
-    """The benchmark that was asked for, else all that the data know the truth of."""
+def _labelled_subjects(options: Options, model: DynRefer) -> list[Subject]:
+    """The chosen benchmark, or without --task every benchmark that the data have ground truth for."""
     data = options.labelled().competing(model.card.vocabulary[Task.CATEGORIES])
     if options.task:
         return [_subject(Benchmark(options.task), data, options, model)]
@@ -226,16 +228,16 @@ def _labelled(options: Options, model: DynRefer) -> list[Subject]:
         except DataError as error:
             print(f"not studied: {error}", file=sys.stderr)
     if not subjects:
-        raise DataError(f"{data.source} holds neither captions nor attributes nor categories to judge by.")
+        raise DataError(f"{data.source} holds neither captions nor attributes nor categories to measure.")
     return subjects
 
 
 def _subject(benchmark: Benchmark, data: LabelledData, options: Options, model: DynRefer) -> Subject:
     limited = replace(options, regions=options.regions or STUDY_REGIONS)
-    regions = _some(labelled_for(benchmark, data), limited)
+    regions = _sampled(labelled_for(benchmark, data), limited)
     regions.check_images()
     task = TASK_OF[benchmark]
-    check_names(model, {asked: names for asked, names in regions.names.items() if asked is task}, regions.source)
+    check_names(model, {known: names for known, names in regions.names.items() if known is task}, regions.source)
     return LabelledSubject(benchmark, regions, (task,))
 
 
@@ -243,16 +245,16 @@ def _name(subject: Subject) -> str:
     return subject.benchmark.value if isinstance(subject, LabelledSubject) else "test"
 
 
-def _some(data: LabelledData, options: Options) -> LabelledData:
+def _sampled(data: LabelledData, options: Options) -> LabelledData:
     return data.sample(options.regions) if options.regions else data
 
 
-def _chosen(predictions: list[Prediction], data: LabelledData, options: Options) -> list[Prediction]:
-    """Those on the images that `--regions` left; all of them without it, so that a stranger's are noticed."""
+def _of_sample(predictions: list[Prediction], data: LabelledData, options: Options) -> list[Prediction]:
+    """Predictions for the sampled images, and those for unknown images, which measuring then refuses."""
     if options.regions is None:
         return predictions
     return [each for each in predictions if each.image in data.by_image or each.image not in data.images]
 
 
-def _say_written(paths: list[Path]) -> None:
+def _report_written(paths: list[Path]) -> None:
     print("written: " + ", ".join(str(path) for path in paths), file=sys.stderr)

@@ -1,8 +1,8 @@
-"""Which views a region is looked at with, by how many and by what rule; and how a model that fuses V views sees n.
+"""View policies: rules that choose n views of a region; and how a model that fuses V views is run with n.
 
-The rules (paper, sections 3.4 and 4.3): "fixed" spreads the views evenly from the region to the whole image, "random"
-draws them, "image prior" takes the best of the perceptual-hash search, "task prior" those that the model's
-configuration names for the task, then the paper's.
+The policies (paper, sections 3.4 and 4.3): "fixed" spreads the views evenly from the region to the whole image,
+"random" draws them, "image prior" takes the best of the perceptual-hash search, "task prior" those that the model's
+configuration names for the task, followed by the paper's.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from dynrefer.model.geometry import Box
 from dynrefer.model.types import Corners, Task
 from dynrefer.model.views import STEPS, GreyImage, greedy_picks, search_candidates
-from dynrefer.workbench.evaluation.inference import Answers, Chooser, RegionPredictor, Regions, Views
+from dynrefer.workbench.evaluation.inference import QueryResults, RegionPredictor, Regions, ViewChooser, Views
 
 MOST_VIEWS = 4
-# Beyond what a configuration names: the paper's curves for two views, figure 4.
+# Where more views are needed than the configuration names: the best in the paper's curves for two views, figure 4.
 _NEXT_BEST = {Task.CAPTION: (0.4, 0.5, 0.3, 0.2), Task.TAGS: (0.4, 0.5, 0.3, 0.2)}
 _NEXT_BEST_NEAR = (0.1, 0.2, 0.3, 0.4)
 
@@ -34,8 +34,8 @@ class Policy(StrEnum):
     TASK_PRIOR = "task prior"
 
 
-def choose(policy: Policy, count: int, task: Task | None = None) -> Chooser:
-    """The function that gives a region its `count` t values, the first 0; task: for the task prior only."""
+def choose(policy: Policy, count: int, task: Task | None = None) -> ViewChooser:
+    """The function that returns a region's `count` t values, the first of them 0. task: for the task prior only."""
 
     def fixed(predictor: RegionPredictor, image: NDArray[np.uint8], box: Corners, row: int) -> Views:
         return (0.0, *(round(step / (count - 1), 1) for step in range(1, count)))
@@ -60,30 +60,30 @@ def choose(policy: Policy, count: int, task: Task | None = None) -> Chooser:
         Policy.IMAGE_PRIOR: image_prior,
         Policy.TASK_PRIOR: task_prior,
     }
-    return rules[policy] if count > 1 else alone
+    return rules[policy] if count > 1 else region_only
 
 
-def alone(predictor: RegionPredictor, image: NDArray[np.uint8], box: Corners, row: int) -> Views:
-    """The region itself and nothing else: one view."""
+def region_only(predictor: RegionPredictor, image: NDArray[np.uint8], box: Corners, row: int) -> Views:
+    """One view: the region itself, t = 0."""
     return (0.0,)
 
 
 def arrangements(views: Views, slots: int) -> tuple[Views, ...]:
-    """How a model with so many slots is shown the views, in one pass or several.
+    """The views of each pass of a model that fuses `slots` views.
 
-    Fewer views than slots: the last is repeated. More: every set of the others that fits beside t = 0 is a pass, and
-    `fused` joins their answers.
+    With fewer views than slots the last is repeated. With more, t = 0 and each combination of slots - 1 others make a
+    pass; `fuse_results` joins them.
     """
     if len(views) <= slots:
         return ((*views, *views[-1:] * (slots - len(views))),)
     return tuple((views[0], *rest) for rest in itertools.combinations(views[1:], slots - 1))
 
 
-def passes(chooser: Chooser, count: int, slots: int) -> list[Chooser]:
-    """The passes of `arrangements` for every region, each a `Chooser` of so many t values as the model has slots."""
+def passes(chooser: ViewChooser, count: int, slots: int) -> list[ViewChooser]:
+    """One `ViewChooser` per pass of `arrangements`; each returns `slots` t values."""
     known: dict[int, tuple[Views, ...]] = {}
 
-    def arranged(place: int) -> Chooser:
+    def arranged(place: int) -> ViewChooser:
         def view(predictor: RegionPredictor, image: NDArray[np.uint8], box: Corners, row: int) -> Views:
             if row not in known:
                 known[row] = arrangements(chooser(predictor, image, box, row), slots)
@@ -94,18 +94,18 @@ def passes(chooser: Chooser, count: int, slots: int) -> list[Chooser]:
     return [arranged(place) for place in range(len(arrangements((0.0,) * count, slots)))]
 
 
-def fused(passed: Sequence[Answers], regions: Regions) -> Answers:
-    """One answer of several passes: the mean of the scores, and the caption whose words were likeliest."""
+def fuse_results(passed: Sequence[QueryResults], regions: Regions) -> QueryResults:
+    """Join several passes: mean scores and probabilities, and the caption with the highest mean log-probability."""
     first = passed[0]
     if len(passed) == 1:
         return first
-    answers = Answers(tuple(first.scores), regions)
+    joined = QueryResults(tuple(first.scores), regions)
     for task in first.scores:
-        answers.scores[task] = np.mean([each.scores[task] for each in passed], axis=0)
-        answers.probabilities[task] = np.mean([each.probabilities[task] for each in passed], axis=0)
+        joined.scores[task] = np.mean([each.scores[task] for each in passed], axis=0)
+        joined.probabilities[task] = np.mean([each.probabilities[task] for each in passed], axis=0)
     for row in range(len(first.captions)):
         best = max(passed, key=lambda each: each.logprobs[row])
-        answers.captions.append(best.captions[row])
-        answers.caption_scores.append(best.caption_scores[row])
-        answers.logprobs.append(best.logprobs[row])
-    return answers
+        joined.captions.append(best.captions[row])
+        joined.caption_scores.append(best.caption_scores[row])
+        joined.logprobs.append(best.logprobs[row])
+    return joined

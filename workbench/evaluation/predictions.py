@@ -1,9 +1,9 @@
-"""Saved answers: one JSON object per line, so that a run can be measured again, or elsewhere, without the model.
+"""Saved predictions, one JSON object per line, so that a run can be measured again without the model.
 
-A line names its region as the data do, and then holds what the service answers about a region:
+A line names its region by the annotation's id and holds what the service answers about a region:
 {"region": 7, "image": 1, "box": [10, 20, 60, 80], "caption": {"text": "a red dog", "score": 0.4},
 "attributes": [{"name": "color:red", "score": 0.9, "probability": 0.8}], "categories": [...]}
-`score` beside `box` is the detector's. `probability` may be missing; then there is no calibration plot.
+`score` beside `box` is the detector's. `probability` is optional; without it there is no calibration plot.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from dynrefer.model.types import Task
 from dynrefer.workbench.data.json_files import read_lines, valid
 from dynrefer.workbench.data.labelled import Id, LabelledData, LabelledRegion
 from dynrefer.workbench.evaluation.errors import DataError
-from dynrefer.workbench.evaluation.inference import Answers
+from dynrefer.workbench.evaluation.inference import QueryResults
 
 
 class SavedLabel(BaseModel):
-    """One attribute or category: `score` as the model ranks it, `probability` calibrated."""
+    """One attribute or category: `score` ranks it, `probability` is calibrated."""
 
     name: str
     score: float
@@ -33,14 +33,14 @@ class SavedLabel(BaseModel):
 
 
 class SavedCaption(BaseModel):
-    """A caption; `score`, as the model gives it, orders dense captions whose boxes have none."""
+    """A caption. `score`: the model's; ranks dense captions whose boxes have no score."""
 
     text: str
     score: float | None = None
 
 
 class Prediction(BaseModel):
-    """One line. region: the annotation's id; may be missing for dense captions, whose boxes are a detector's."""
+    """One line. region: the annotation's id; optional for dense captions, whose boxes may be a detector's."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -55,12 +55,12 @@ class Prediction(BaseModel):
     @field_validator("caption", mode="before")
     @classmethod
     def _plain_text(cls, value: object) -> object:
-        """A caption may be its text alone."""
+        """A caption may be a plain string."""
         return {"text": value} if isinstance(value, str) else value
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """The lines of a file. Raises `DataError`: no such file, none in it, or a line that is not a prediction."""
+    """Read a file. Raises `DataError` for a missing or empty file, and for a line that is not a prediction."""
     found = [valid(Prediction, raw, where) for where, raw in read_lines(path)]
     if not found:
         raise DataError(f"{path} holds no predictions; it needs one JSON object per line.")
@@ -68,7 +68,7 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
-    """Write the file whole or not at all. Raises `DataError` where it cannot be written."""
+    """Write the file atomically. Raises `DataError` if it cannot be written."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
@@ -81,21 +81,21 @@ def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
 
 @dataclass(frozen=True)
 class DenseCaption:
-    """A described box of a detector; score orders them, higher first."""
+    """A box with its caption; boxes are ranked by score, highest first."""
 
     region: LabelledRegion
     score: float
     text: str
 
 
-def predictions_from(data: LabelledData, answers: Answers) -> list[Prediction]:
-    """What was just answered about the regions of `data`, ready to be saved."""
+def predictions_from(data: LabelledData, results: QueryResults) -> list[Prediction]:
+    """The results of `run_queries` for the regions of `data`, ready to be saved."""
     found = []
     for row, region in enumerate(data.regions):
-        labels = {task.value: _saved_labels(data, answers, task, row) for task in answers.scores}
+        labels = {task.value: _saved_labels(data, results, task, row) for task in results.scores}
         caption = None
-        if answers.captions:
-            caption = SavedCaption(text=answers.captions[row], score=answers.caption_scores[row])
+        if results.captions:
+            caption = SavedCaption(text=results.captions[row], score=results.caption_scores[row])
         found.append(
             Prediction(
                 region=region.id, image=region.image, box=region.box, score=region.score, caption=caption, **labels
@@ -104,43 +104,43 @@ def predictions_from(data: LabelledData, answers: Answers) -> list[Prediction]:
     return found
 
 
-def _saved_labels(data: LabelledData, answers: Answers, task: Task, row: int) -> list[SavedLabel]:
-    rows = zip(data.names[task], answers.scores[task][row], answers.probabilities[task][row], strict=True)
+def _saved_labels(data: LabelledData, results: QueryResults, task: Task, row: int) -> list[SavedLabel]:
+    rows = zip(data.names[task], results.scores[task][row], results.probabilities[task][row], strict=True)
     return [SavedLabel(name=name, score=float(s), probability=round(float(p), 6)) for name, s, p in rows]
 
 
 def named_categories(predictions: Sequence[Prediction]) -> list[str]:
-    """Every category that the predictions score, in the order in which they are first met."""
+    """Every category that the predictions score, in order of first appearance."""
     return list(dict.fromkeys(label.name for each in predictions for label in each.categories or ()))
 
 
 def captions_for(data: LabelledData, predictions: Sequence[Prediction]) -> list[str]:
-    """A caption per region of `data`. Raises `DataError` where a prediction is missing or has none."""
-    return [_having(each, each.caption, "caption").text for each in _aligned(data, predictions)]
+    """One caption per region of `data`. Raises `DataError` for a prediction that is missing or has no caption."""
+    return [_required(each, each.caption, "caption").text for each in _aligned(data, predictions)]
 
 
-def answers_for(data: LabelledData, predictions: Sequence[Prediction], task: Task) -> Answers:
+def results_for(data: LabelledData, predictions: Sequence[Prediction], task: Task) -> QueryResults:
     """Scores and probabilities of attributes or categories per region of `data`.
 
-    Probabilities are NaN where a prediction has none. Raises `DataError` where a prediction or a label is missing.
+    Probabilities are NaN where a prediction has none. Raises `DataError` for a missing prediction or label.
     """
-    answers = Answers((task,), data)
+    results = QueryResults((task,), data)
     names = data.names[task]
     for row, each in enumerate(_aligned(data, predictions)):
-        labels = {label.name: label for label in _having(each, getattr(each, task.value), task.value)}
+        labels = {label.name: label for label in _required(each, getattr(each, task.value), task.value)}
         for column, name in enumerate(names):
             if name not in labels:
                 raise DataError(
                     f"the prediction for region {each.region!r} has no score for {name!r} among its {task.value}."
                 )
-            answers.scores[task][row, column] = labels[name].score
+            results.scores[task][row, column] = labels[name].score
             probability = labels[name].probability
-            answers.probabilities[task][row, column] = np.nan if probability is None else probability
-    return answers
+            results.probabilities[task][row, column] = np.nan if probability is None else probability
+    return results
 
 
 def dense_captions_for(data: LabelledData, predictions: Sequence[Prediction]) -> list[DenseCaption]:
-    """Described boxes; the box may come from the prediction or, by its region's id, from `data`. Raises `DataError`."""
+    """Boxes with captions. A box comes from the prediction or, by its region's id, from `data`. Raises `DataError`."""
     return list(_dense(data, predictions))
 
 
@@ -154,7 +154,7 @@ def _dense(data: LabelledData, predictions: Sequence[Prediction]) -> Iterator[De
             box = known[each.region].box
         if box is None:
             raise DataError(f"prediction {place} has no box.")
-        caption = _having(each, each.caption, "caption")
+        caption = _required(each, each.caption, "caption")
         score = each.score if each.score is not None else caption.score
         if score is None:
             raise DataError(f"prediction {place} has no score; dense captions are ranked by it.")
@@ -187,7 +187,7 @@ def _of_region(region: LabelledRegion, by_region: Mapping[Id, Prediction], sourc
     raise DataError(f"there is no prediction for region {region.id!r} of {source}.")
 
 
-def _having(each: Prediction, value: Any, what: str) -> Any:
+def _required(each: Prediction, value: Any, what: str) -> Any:
     if value is None:
         raise DataError(
             f"the prediction for region {each.region!r} of image {each.image!r} has no {what}; was it saved with "

@@ -1,7 +1,7 @@
-"""Choosing what training leaves open: the views per task, the thresholds, the calibration.
+"""Tuning after training: the views per task, the thresholds and the calibration.
 
-Done on validation scenes (never those of a measurement), the recognition tasks first: captions take up the
-tags above the threshold, so their views are compared with the chosen one in force. Paper: figure 4.
+Uses validation scenes, never test scenes. Recognition is tuned first: captions are conditioned on the tags above the
+threshold, so their views are compared with the tuned threshold in place. Paper: figure 4.
 """
 
 from __future__ import annotations
@@ -21,15 +21,19 @@ import numpy as np
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.types import Task, ViewPolicy
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
-from dynrefer.workbench.evaluation.inference import RECOGNITION, Answers, QuerySpec, RegionPredictor, run_queries
-from dynrefer.workbench.evaluation.metrics.attribute_map import average_precisions, mean_average_precision
+from dynrefer.workbench.evaluation.inference import RECOGNITION, QueryResults, QuerySpec, RegionPredictor, run_queries
 from dynrefer.workbench.evaluation.metrics.calibration import fit_sigmoid, fit_softmax, logits_of
 from dynrefer.workbench.evaluation.metrics.caption_scores import cider_scores
-from dynrefer.workbench.evaluation.metrics.recognition import best_threshold, top_hits
+from dynrefer.workbench.evaluation.metrics.recognition import (
+    average_precisions,
+    best_threshold,
+    mean_average_precision,
+    top_hits,
+)
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World
 
-SWEEP_REGIONS = 1_000
+TUNING_REGIONS = 1_000
 STEPS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 TUNED_KEYS = ("task_priors", "thresholds", "calibration")
 
@@ -39,10 +43,10 @@ Load = Callable[[Path], RegionPredictor]
 
 @dataclass(frozen=True)
 class Tuning:
-    """What was chosen, and by which figures.
+    """The result of tuning.
 
-    fragment: what goes into config.json, under `TUNED_KEYS`. quality: task -> views ("0, 0.1, 0.4") ->
-    accuracy of categories, mAP of attributes, best F1 of tags, CIDEr-D of captions.
+    fragment: for config.json, under `TUNED_KEYS`. quality: task -> views ("0, 0.1, 0.4") -> accuracy of categories,
+    mAP of attributes, best F1 of tags, CIDEr-D of captions.
     """
 
     fragment: Mapping[str, Any]
@@ -50,17 +54,17 @@ class Tuning:
 
 
 def view_choices(num_views: int, steps: Views = STEPS) -> tuple[Views, ...]:
-    """List t = 0 with every set of the other steps, nearest first: training showed them in any order."""
+    """t = 0 with every combination of `num_views` - 1 steps, in ascending order; training uses every order."""
     return tuple((0.0, *rest) for rest in itertools.combinations(steps, num_views - 1))
 
 
 def tune(
-    directory: Path, load: Load, *, scenes_seed: int, regions: int = SWEEP_REGIONS, steps: Views = STEPS
+    directory: Path, load: Load, *, scenes_seed: int, regions: int = TUNING_REGIONS, steps: Views = STEPS
 ) -> Tuning:
-    """Choose priors, thresholds and calibration for the model in `directory`; nothing in it is changed.
+    """Tune priors, thresholds and calibration for the model in `directory`, which is left unchanged.
 
-    load: reads a model directory. regions: how many (at least) are seen with every choice of views.
-    Raises `ModelError` as `load` does, `DataError` where the model lacks words of the drawn world.
+    load: loads a model directory. regions: least number of regions that every choice of views is tried on.
+    Raises `ModelError` as `load` does, `DataError` if the model lacks labels of the drawn world.
     """
     predictor, world = load(directory), World.load()
     check_vocabulary(predictor, world)
@@ -78,13 +82,13 @@ def tune(
 def _tune_recognition(
     predictor: RegionPredictor, drawn: RegionSet, choices: tuple[Views, ...]
 ) -> tuple[dict[str, Any], dict[str, dict[Views, float]]]:
-    questions = [QuerySpec(RECOGNITION, views) for views in choices]
-    questions.append(QuerySpec(RECOGNITION, ViewPolicy.IMAGE_PRIOR))
-    *by_choice, by_image = run_queries(predictor, drawn, questions, "labels")
+    specs = [QuerySpec(RECOGNITION, views) for views in choices]
+    specs.append(QuerySpec(RECOGNITION, ViewPolicy.IMAGE_PRIOR))
+    *by_choice, by_image = run_queries(predictor, drawn, specs, "labels")
     each = [recognition_quality(drawn, found) for found in by_choice]
     quality = {task: dict(zip(choices, [values[task] for values in each], strict=True)) for task in RECOGNITION}
     best = {task: by_choice[choices.index(_best(quality[task]))] for task in RECOGNITION}
-    # One threshold and one calibration serve both policies, so they are fitted on both.
+    # Both view policies share one threshold and one calibration, so these are fitted on both.
     pooled = {task: np.concatenate([best[task].scores[task], by_image.scores[task]]) for task in RECOGNITION}
     tags, attributes = np.tile(drawn.tags, (2, 1)), np.tile(drawn.attributes, (2, 1))
     known = attributes >= 0
@@ -104,8 +108,8 @@ def _tune_recognition(
     return fragment, {task.value: quality[task] for task in RECOGNITION}
 
 
-def recognition_quality(drawn: RegionSet, found: Answers) -> dict[Task, float]:
-    """What a choice of views is judged by: micro F1 at its best threshold, mAP, and accuracy."""
+def recognition_quality(drawn: RegionSet, found: QueryResults) -> dict[Task, float]:
+    """What choices of views are compared by: micro F1 at its best threshold, mAP, and accuracy."""
     precisions = average_precisions(found.scores[Task.ATTRIBUTES], drawn.attributes)
     return {
         Task.TAGS: best_threshold(found.scores[Task.TAGS], drawn.tags)[1],
@@ -122,7 +126,7 @@ def _caption_quality(predictor: RegionPredictor, drawn: RegionSet, choices: tupl
 
 
 def _best(quality: Mapping[Views, float]) -> Views:
-    """The first of the best."""
+    """The best choice; the first of them on a tie."""
     return max(quality, key=lambda views: quality[views])
 
 
@@ -132,7 +136,7 @@ def _name(views: Views) -> str:
 
 @contextlib.contextmanager
 def tuned_copy(directory: Path, fragment: Mapping[str, Any]) -> Iterator[Path]:
-    """A model directory for the while, with `fragment` in its config.json, all else linked to `directory`."""
+    """A temporary model directory with `fragment` in its config.json and all other files linked to `directory`."""
     with tempfile.TemporaryDirectory() as name:
         copy = Path(name)
         for entry in directory.iterdir():
@@ -144,9 +148,9 @@ def tuned_copy(directory: Path, fragment: Mapping[str, Any]) -> Iterator[Path]:
 
 
 def apply_tuning(directory: Path, fragment: Mapping[str, Any]) -> None:
-    """Write a fragment of `tune` into the config.json of a model directory, whole or not at all.
+    """Merge a fragment of `tune` into the config.json of a model directory, atomically.
 
-    Entries of other tasks stay. Raises `ConfigError` for a key that is not one of `TUNED_KEYS`.
+    Entries of other tasks are kept. Raises `ConfigError` for a key that is not one of `TUNED_KEYS`.
     """
     unknown = sorted(set(fragment) - set(TUNED_KEYS))
     if unknown:

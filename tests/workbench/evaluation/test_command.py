@@ -17,7 +17,7 @@ from dynrefer.workbench.evaluation import jobs
 from dynrefer.workbench.evaluation.command import evaluate_command
 from dynrefer.workbench.evaluation.metrics.curves import Curves
 from dynrefer.workbench.evaluation.report.tables import markdown_table
-from dynrefer.workbench.evaluation.scenes import Measured
+from dynrefer.workbench.evaluation.scenes import SceneResult
 from dynrefer.workbench.evaluation.tune import Tuning
 
 app = typer.Typer()
@@ -38,10 +38,10 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the command asked of `measure`, which prints where it should not."""
     seen: list[dict[str, Any]] = []
 
-    def measured(predictor: object, world: object, **options: Any) -> Measured:
+    def measured(predictor: object, world: object, **options: Any) -> SceneResult:
         print("chatter of a library")
         seen.append(options)
-        return Measured(RESULT, Curves())
+        return SceneResult(RESULT, Curves())
 
     monkeypatch.setattr(DynRefer, "load", lambda model, device: model)
     monkeypatch.setattr(jobs, "measure", measured)
@@ -68,7 +68,7 @@ def test_a_table_for_people(calls: list[dict[str, Any]]) -> None:
 
 def test_what_was_not_measured_is_said_in_words(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     noted = {**RESULT, "notes": {"class_unseen_style": "the style is not installed; `make art` installs it"}}
-    monkeypatch.setattr(jobs, "measure", lambda *given, **options: Measured(noted, Curves()))
+    monkeypatch.setattr(jobs, "measure", lambda *given, **options: SceneResult(noted, Curves()))
     lines = CliRunner().invoke(app, []).stdout.splitlines()
     assert "class_unseen_style  not measured: the style is not installed; `make art` installs it" in lines
     assert not any(line.startswith("notes") for line in lines)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dynrefer.model.types import Task
-from dynrefer.workbench.evaluation.inference import Answers
-from dynrefer.workbench.evaluation.policies import Policy, alone, arrangements, choose, fused, passes
+from dynrefer.workbench.evaluation.inference import QueryResults
+from dynrefer.workbench.evaluation.policies import Policy, arrangements, choose, fuse_results, passes, region_only
 from dynrefer.workbench.scenes.world import World
 from tests.workbench.evaluation.drawn_data import draw_regions
 from tests.workbench.evaluation.oracle import PRIORS, Oracle
@@ -27,7 +27,7 @@ def test_what_each_policy_chooses(oracle: Oracle) -> None:
     assert searched[0] == 0 and len(searched) == 4 and views(Policy.IMAGE_PRIOR, 2) == searched[:2]
     assert views(Policy.TASK_PRIOR, 3, Task.CAPTION) == PRIORS["caption"]
     assert views(Policy.TASK_PRIOR, 4, Task.ATTRIBUTES) == (*PRIORS["attributes"], 0.2)  # the paper's next
-    assert views(Policy.TASK_PRIOR, 1) == alone(oracle, IMAGE, BOX, 0) == (0.0,)
+    assert views(Policy.TASK_PRIOR, 1) == region_only(oracle, IMAGE, BOX, 0) == (0.0,)
 
 
 @pytest.mark.parametrize(
@@ -53,12 +53,12 @@ def test_passes_are_the_arrangements_of_each_region(oracle: Oracle) -> None:
 
 def test_fusing_takes_mean_scores_and_the_likeliest_caption(world: World) -> None:
     regions = draw_regions(world, 4)
-    first, second = (Answers((Task.CATEGORIES,), regions) for _ in range(2))
+    first, second = (QueryResults((Task.CATEGORIES,), regions) for _ in range(2))
     first.scores[Task.CATEGORIES][:], second.scores[Task.CATEGORIES][:] = 1.0, 2.0
     first.captions, second.captions = ["x"] * len(regions), ["y"] * len(regions)
     first.logprobs, second.logprobs = [-1.0, -1.0] * 9, [-2.0, -0.5] * 9
     first.caption_scores, second.caption_scores = [0.5, 0.5] * 9, [0.25, 0.25] * 9
-    both = fused([first, second], regions)
+    both = fuse_results([first, second], regions)
     assert (both.scores[Task.CATEGORIES] == 1.5).all() and both.captions[:2] == ["x", "y"]
     assert both.caption_scores[:2] == [0.5, 0.25]
-    assert fused([first], regions) is first
+    assert fuse_results([first], regions) is first

@@ -11,14 +11,14 @@ import pytest
 from dynrefer.model.types import Caption, RegionDescription, Task
 from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
 from dynrefer.workbench.evaluation.errors import DataError
-from dynrefer.workbench.evaluation.inference import Answers
+from dynrefer.workbench.evaluation.inference import QueryResults
 from dynrefer.workbench.evaluation.predictions import (
-    answers_for,
     captions_for,
     dense_captions_for,
     named_categories,
     predictions_from,
     read_predictions,
+    results_for,
     write_predictions,
 )
 
@@ -51,7 +51,7 @@ def _file(folder: Path, *lines: object) -> Path:
 def test_they_are_matched_by_region_in_any_order(tmp_path: Path) -> None:
     found = read_predictions(_file(tmp_path, SECOND, "", FIRST))
     assert captions_for(DATA, found) == ["a dog", "a cat"]
-    answers = answers_for(DATA, found, Task.CATEGORIES)
+    answers = results_for(DATA, found, Task.CATEGORIES)
     assert answers.scores[Task.CATEGORIES].tolist() == [[1.0, 2.5], [1.0, 2.5]]
     assert np.isnan(answers.probabilities[Task.CATEGORIES][:, 0]).all()
     assert answers.probabilities[Task.CATEGORIES][0, 1] == 0.75
@@ -66,7 +66,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_a_saved_caption_has_the_score_that_the_service_gives_it() -> None:
-    answers = Answers((Task.CAPTION,), DATA)
+    answers = QueryResults((Task.CAPTION,), DATA)
     for row in range(2):
         caption = Caption("a dog", score=0.25, logprob_sum=-3.0, logprob_mean=-0.5)
         answers.add(row, RegionDescription((0, 0, 9, 9), False, None, {}, caption=caption))
@@ -121,6 +121,6 @@ def test_mistakes_are_named(tmp_path: Path, lines: tuple[object, ...], sentence:
 def test_a_missing_label_is_named(tmp_path: Path) -> None:
     lines = [{**each, "categories": LABELS[:1]} for each in (FIRST, SECOND)]
     with pytest.raises(DataError, match="no score for 'dog' among its categories"):
-        answers_for(DATA, read_predictions(_file(tmp_path, *lines)), Task.CATEGORIES)
+        results_for(DATA, read_predictions(_file(tmp_path, *lines)), Task.CATEGORIES)
     with pytest.raises(DataError, match="cannot read"):
         read_predictions(tmp_path / "none.jsonl")

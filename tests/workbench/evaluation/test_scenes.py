@@ -11,7 +11,7 @@ import pytest
 from dynrefer.model.types import Task
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.evaluation.metrics.scene_metrics import attribute_f1, neighbour_named
-from dynrefer.workbench.evaluation.scenes import HEADLINE, measure
+from dynrefer.workbench.evaluation.scenes import HEADLINE_METRICS, measure
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World
 from tests.workbench.evaluation.oracle import Oracle
@@ -22,8 +22,8 @@ ELSEWHERE = Path("no such folder")
 def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.CaptureFixture[str]) -> None:
     found = measure(oracle, world, scenes_seed=3, art_cache=ELSEWHERE, regions=100)
     result = found.result
-    assert list(result)[: len(HEADLINE)] == list(HEADLINE)
-    shares = [name for name in HEADLINE if name not in ("cider", "class_unseen_style")]
+    assert list(result)[: len(HEADLINE_METRICS)] == list(HEADLINE_METRICS)
+    shares = [name for name in HEADLINE_METRICS if name not in ("cider", "class_unseen_style")]
     assert {result[name] for name in shares} == {1.0} and result["class_heldout_sprites"] == 1.0
     assert result["class_unseen_style"] is None
     sentence = "@iconify-json/openmoji is not installed; `make art` installs it"
@@ -37,7 +37,7 @@ def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.Captu
         "attribute_f1",
         "core_ms_per_region",
     }
-    assert result["standard_errors"].keys() == {*HEADLINE, *others}
+    assert result["standard_errors"].keys() == {*HEADLINE_METRICS, *others}
     assert (result["cider_gain"], result["neighbour_named"], result["attribute_f1"]) == (1.0, 0.0, 1.0)
     assert result["core_ms_per_region"] > 0
     assert result["standard_errors"]["class"] == 0.0 and result["standard_errors"]["class_unseen_style"] is None
@@ -49,8 +49,8 @@ def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.Captu
     assert result["world_digest"] == world.digest and result["seconds"] > 0
     json.dumps(result, allow_nan=False)
     # Every score is .9 or .1, and right: the bins promise that and keep 1 and 0; the curves are perfect.
-    assert found.curves.reliability["tags"].promised == pytest.approx([0.1, 0.9])
-    assert found.curves.reliability["tags"].true.tolist() == [0.0, 1.0]
+    assert found.curves.reliability["tags"].predicted == pytest.approx([0.1, 0.9])
+    assert found.curves.reliability["tags"].observed.tolist() == [0.0, 1.0]
     assert found.curves.reliability["tags"].error == pytest.approx(result["calibration_error"]["tags"], abs=1e-4)
     assert found.curves.precision_recall["categories"].precision.min() == 1.0
     captured = capsys.readouterr()

@@ -15,7 +15,7 @@ from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.data import labelled_for
 from dynrefer.workbench.evaluation.errors import DataError
 from dynrefer.workbench.evaluation.metrics.curves import Curves, precision_recall, reliability
-from dynrefer.workbench.evaluation.report.report import ready, write_result, write_study
+from dynrefer.workbench.evaluation.report.files import prepare_folder, write_result, write_study
 from dynrefer.workbench.evaluation.view_study import ONE_VIEW, LabelledSubject, SceneSubject, study_views
 from dynrefer.workbench.scenes.world import World
 from tests.workbench.evaluation.drawn_data import coco_file, draw_regions
@@ -45,7 +45,7 @@ def test_quality_over_t_and_policies(world: World, oracle: Oracle, tmp_path: Pat
     assert study.policies["fixed"][2]["class"].value == 0.0 and study.policies["fixed"][2]["relation"].value == 1.0
     assert study.policies["task prior"][3].keys() == study.over_t[0.0].keys()
     plain = {**study.plain(), "model": "oracle"}
-    paths = write_study(ready(tmp_path / "new"), "views", plain, study)
+    paths = write_study(prepare_folder(tmp_path / "new"), "views", plain, study)
     assert json.loads(paths[0].read_text())["over_t"]["0.4"]["relation"]["value"] == 1.0
     assert "| task prior, 4 views |" in paths[1].read_text() and "| 0, 0.4 |" in paths[1].read_text()
     for path in paths[2:]:
@@ -67,7 +67,7 @@ def test_labelled_data(
     oracle.knows = _needs_context
     data = labelled_for(benchmark, read_data(coco_file(draw_regions(world, 20), tmp_path)))
     study = study_views(oracle, LabelledSubject(benchmark, data, (task,)), batch_regions=16, readers=2, most_views=3)
-    assert {name for figures in study.over_t.values() for name in figures} == {figure}
+    assert {name for metrics in study.over_t.values() for name in metrics} == {figure}
     near, far = study.over_t[0.0][figure].value, study.over_t[1.0][figure].value
     assert near is not None and far is not None
     assert (near < far) if task is Task.CAPTION else (near == 1.0 and far == (0.0 if figure == "class" else 1.0))
@@ -85,11 +85,11 @@ def test_a_report_draws_the_curves_that_there_are(tmp_path: Path) -> None:
     assert len(write_result(tmp_path, "y", result, Curves())) == 2
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot write into --out"):
-        ready(tmp_path / "file")
+        prepare_folder(tmp_path / "file")
 
 
 def test_reliability_by_hand() -> None:
     # One bin holds .1 and .1, half right; one .9 and .9, all right: gaps .4 and .1, equally heavy.
     bins = reliability(np.array([0.1, 0.1, 0.9, 0.9]), np.array([True, False, True, True]))
-    assert bins.promised == pytest.approx([0.1, 0.9]) and bins.true.tolist() == [0.5, 1.0]
+    assert bins.predicted == pytest.approx([0.1, 0.9]) and bins.observed.tolist() == [0.5, 1.0]
     assert bins.error == pytest.approx(0.25) and bins.count.tolist() == [2, 2]

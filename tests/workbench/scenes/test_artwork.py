@@ -56,9 +56,9 @@ def test_evaluate_looks_where_make_art_installs(chosen: bool, tmp_path: Path, mo
 
     asked: list[Path] = []
 
-    def measure(*given: object, art_cache: Path, **options: object) -> scenes.Measured:
+    def measure(*given: object, art_cache: Path, **options: object) -> scenes.SceneResult:
         asked.append(art_cache)
-        return scenes.Measured({}, scenes.Curves())
+        return scenes.SceneResult({}, scenes.Curves())
 
     monkeypatch.setattr(jobs, "measure", measure)
     monkeypatch.setattr(jobs, "text_table", lambda result: "")

@@ -1,1 +1,1 @@
-"""What answers are worth: one file per metric."""
+"""The metrics, each in the file that it is named after, and their standard errors."""

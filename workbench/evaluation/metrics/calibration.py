@@ -1,7 +1,7 @@
-"""Probabilities that mean what they say: fitting a scale and a bias of the logits, and measuring the result.
+"""Calibration of probabilities: fitting a scale and a bias of the logits, and the expected calibration error.
 
-Sources: Platt scaling for yes-or-no labels; temperature scaling for one-of-many, and the expected calibration
-error with bins of equal width, Guo et al., arXiv 1706.04599.
+Methods: Platt scaling for binary labels; temperature scaling for one of many; the expected calibration error with bins
+of equal width (Guo et al., arXiv 1706.04599). Shapes: R = regions, K = categories, T = tags, A = attributes.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from sklearn.linear_model import LogisticRegression
 from dynrefer.model.types import Task
 
 BINS = 15
-_LEAST = 1e-7  # a float32 sigmoid can be exactly 0 or 1; its logit cannot
+_EPSILON = 1e-7  # a float32 sigmoid can be exactly 0 or 1, where the logit is infinite
 
 
 def logits_of(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Scores in [0, 1] -> the logits whose sigmoids they are."""
-    logits: NDArray[np.float64] = inverse_sigmoid(np.clip(scores, _LEAST, 1 - _LEAST))
+    """Scores in [0, 1] -> logits, clipped so that they are finite."""
+    logits: NDArray[np.float64] = inverse_sigmoid(np.clip(scores, _EPSILON, 1 - _EPSILON))
     return logits
 
 
 def fit_sigmoid(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[str, float]:
-    """{"scale", "bias"} of sigmoid(scale * logit + bias), by likelihood; inputs (N,), both kinds present."""
-    # The raw logits may span less than one unit: standardised, they are a fair start for the solver.
+    """{"scale", "bias"} of sigmoid(scale * logit + bias), by maximum likelihood; inputs (N,), both classes present."""
+    # Raw logits may span less than one unit; standardised ones suit the solver.
     centre, spread = float(logits.mean()), float(logits.std()) or 1.0
     fitted = LogisticRegression(C=1e6).fit(((logits - centre) / spread)[:, None], truth)
     scale = float(fitted.coef_[0, 0]) / spread
@@ -37,7 +37,7 @@ def fit_sigmoid(logits: NDArray[np.float64], truth: NDArray[np.bool_]) -> dict[s
 
 
 def fit_softmax(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, float]:
-    """{"scale", "bias": 0} of softmax(scale * logits), by likelihood; logits: (R, K), truth: (R,)."""
+    """{"scale", "bias": 0} of softmax(scale * logits), by maximum likelihood; logits: (R, K), truth: (R,)."""
     rows = np.arange(len(truth))
 
     def loss(log_scale: float) -> float:
@@ -48,15 +48,15 @@ def fit_softmax(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[s
 
 
 def calibration_error(
-    probabilities: NDArray[np.float64], right: NDArray[np.bool_], bins: int = BINS, first: int = 0
+    probabilities: NDArray[np.float64], correct: NDArray[np.bool_], bins: int = BINS, first: int = 0
 ) -> float | None:
-    """Expected calibration error: the mean gap between probability and share of right ones; both (N,).
+    """Expected calibration error: the mean gap between predicted probability and observed frequency; inputs (N,).
 
-    Bins of equal width over [0, 1], weighted by how many fall into them. first: the bins before it are left out; None
-    where nothing is left.
+    Bins of equal width over [0, 1], weighted by their counts. first: bins before it are left out; None if no value is
+    left.
     """
     place = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(place, probabilities - right, minlength=bins)[first:]
+    gaps = np.bincount(place, probabilities - correct, minlength=bins)[first:]
     count = int((place >= first).sum())
     return float(np.abs(gaps).sum() / count) if count else None
 
@@ -68,10 +68,10 @@ def recognition_calibration_errors(
     attributes: NDArray[np.int8],
     first: int = 0,
 ) -> dict[str, float | None]:
-    """Expected calibration error per task: of every tag, every known attribute, and the best category alone.
+    """Expected calibration error per task: over all tags, all known attributes, and the best category of each region.
 
-    first: the bins before it are left out. Most tags and attributes are rightly held to be all but impossible: with
-    them in the mean an error is small whatever the rest is worth.
+    first: bins before it are left out. Most tags and attributes rightly have a probability near 0 and make the error
+    small whatever the others are.
     probabilities: task -> (R, T | A | K). categories: (R,). tags: (R, T). attributes: (R, A), -1 unknown.
     """
     known = attributes >= 0

@@ -1,4 +1,4 @@
-"""Captions: CIDEr-D and METEOR of region captions, and the relation that a drawn scene's caption states."""
+"""Captions: CIDEr-D and METEOR, and the relation that a caption of a drawn scene states."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def own_tokens(texts: Sequence[str]) -> list[str]:
 def cider_scores(
     captions: Sequence[str], references: Sequence[Sequence[str]], tokenizer: Tokenizer = own_tokens
 ) -> NDArray[np.float64]:
-    """CIDEr-D per caption, (R,), from 0 to 10; document frequencies are those of all `references`.
+    """CIDEr-D per caption, (R,), in [0, 10]; document frequencies are taken over all `references`.
 
-    Source: Vedantam et al., arXiv 1411.5726; computed by pycocoevalcap. The published figures are 100 times the mean.
+    Source: Vedantam et al., arXiv 1411.5726, by pycocoevalcap. Published values are 100 times the mean.
     """
     if len(captions) != len(references):
         raise ValueError(f"{len(captions)} captions but {len(references)} sets of references")
@@ -39,39 +39,39 @@ def cider_scores(
 
 
 @dataclass(frozen=True)
-class CaptionFigures:
-    """cider: 0 to 10. meteor: 0 to 1; of nothing where there is no Java. tokenizer: who split the words for CIDEr-D."""
+class CaptionMetrics:
+    """cider: in [0, 10]. meteor: in [0, 1], not measured without Java. tokenizer: the one used for CIDEr-D."""
 
     cider: Estimate
     meteor: Estimate
     tokenizer: str
 
 
-def caption_figures(captions: Sequence[str], references: Sequence[Sequence[str]]) -> CaptionFigures:
-    """As published where Java is found: both figures on Penn Treebank words; else CIDEr-D alone, on words of ours."""
+def caption_metrics(captions: Sequence[str], references: Sequence[Sequence[str]]) -> CaptionMetrics:
+    """With Java both metrics on Penn Treebank tokens, as published; without, CIDEr-D alone, on our own tokens."""
     if not has_java():
-        return CaptionFigures(mean(cider_scores(captions, references)), Estimate(), "ours")
+        return CaptionMetrics(mean(cider_scores(captions, references)), Estimate(), "ours")
     cider = cider_scores(captions, references, ptb_tokens)
     texts = iter(ptb_tokens([*captions, *(text for texts in references for text in texts)]))
     found = [next(texts) for _ in captions]
-    together, each = meteor_scores(found, [[next(texts) for _ in known] for known in references])
-    return CaptionFigures(mean(cider), Estimate(together, mean_error(each)), "Penn Treebank")
+    corpus, each = meteor_scores(found, [[next(texts) for _ in known] for known in references])
+    return CaptionMetrics(mean(cider), Estimate(corpus, mean_error(each)), "Penn Treebank")
 
 
 def any_of(phrases: Sequence[str]) -> re.Pattern[str]:
-    """Finds whole phrases; where one holds another, the longer is what is said."""
+    """A pattern that matches any of the phrases as whole words, the longest first."""
     longest_first = sorted(phrases, key=len, reverse=True)
     return re.compile(r"\b(?:" + "|".join(re.escape(phrase) for phrase in longest_first) + r")\b")
 
 
 def stated_relation(caption: str, relations: Sequence[str]) -> str | None:
-    """The member of `relations` that a caption states; None for none, and for two that differ."""
+    """The member of `relations` that a caption states; None if it states none, or two different ones."""
     stated = set(any_of(relations).findall(tokenise(caption)))
     return stated.pop() if len(stated) == 1 else None
 
 
 def relation_hits(captions: Sequence[str], truth: Sequence[str], relations: Sequence[str]) -> NDArray[np.bool_]:
-    """(R,): whether a caption states the true relation."""
+    """Whether each caption states the true relation, (R,)."""
     pairs = zip(captions, truth, strict=True)
     hits = [stated_relation(caption, relations) == relation for caption, relation in pairs]
     return np.array(hits, dtype=np.bool_)

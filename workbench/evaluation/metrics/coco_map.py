@@ -1,8 +1,7 @@
-"""Recognition with given boxes: accuracy, and COCO's mean average precision.
+"""COCO's mean average precision of recognition with given boxes.
 
-The box of every object is given, the model names it. The released code hands each true box, with the best category
-and its raw score, to COCO's own evaluation: overlaps are all 1, so what is measured is the order of the scores per
-category, at most 100 boxes of an image counting.
+As in the released code, each true box goes to COCO's evaluation with the model's best category and its raw score. All
+overlaps are 1, so this measures the ranking of the scores per category, with at most 100 boxes per image.
 """
 
 from __future__ import annotations
@@ -23,9 +22,9 @@ Floats = NDArray[np.float64]
 
 
 def coco_map(data: LabelledData, scores: Floats) -> tuple[float, dict[str, float], Curve]:
-    """COCO's AP of naming the regions of `data`, each with its best category; scores: (R, K), raw.
+    """COCO's AP for the regions of `data`, each with its best category; scores: (R, K), raw.
 
-    Returns the mean over the categories that occur, the average precision of each, and the mean precision over recall.
+    Returns the mean over the categories that occur, the average precision of each, and the mean precision-recall curve.
     """
     images = {image: place for place, image in enumerate(data.by_image, 1)}
     ids = list(data.categories.values())
@@ -61,8 +60,8 @@ def coco_map(data: LabelledData, scores: Floats) -> tuple[float, dict[str, float
 
 
 def _precision(truth: list[dict[str, Any]], found: list[dict[str, Any]], images: list[int], ids: list[int]) -> Floats:
-    """COCO's precision over recall per category, the mean over its ten overlaps, all areas, 100 boxes an image."""
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints as it goes
+    """Precision, (recalls, K), the mean over COCO's ten overlaps; all areas, at most 100 boxes per image."""
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
         coco = COCO()
         coco.dataset = {
             "info": {},
@@ -76,9 +75,8 @@ def _precision(truth: list[dict[str, Any]], found: list[dict[str, Any]], images:
         measured.params.areaRng, measured.params.areaRngLbl = measured.params.areaRng[:1], ["all"]
         measured.evaluate()
         measured.accumulate()
-    precision: Floats = measured.eval["precision"][:, :, :, 0, -1].mean(
-        axis=0
-    )  # (overlaps, recalls, K) -> (recalls, K)
+    by_overlap = measured.eval["precision"][:, :, :, 0, -1]  # (overlaps, recalls, K)
+    precision: Floats = by_overlap.mean(axis=0)
     return precision
 
 

@@ -1,4 +1,4 @@
-"""The two curves that a report draws: precision over recall, and how often a promised probability comes true."""
+"""The two curves of a report: precision over recall, and the reliability diagram of calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -23,34 +23,34 @@ class Curve:
     precision: Floats
 
     def thinned(self, points: int = 200) -> Curve:
-        """At most so many points, the first and the last among them: enough for a picture."""
+        """At most `points` points, including the first and the last: enough for a plot."""
         kept = np.unique(np.linspace(0, len(self.recall) - 1, min(points, len(self.recall))).round().astype(np.int64))
         return Curve(self.recall[kept], self.precision[kept])
 
 
 @dataclass(frozen=True)
 class Reliability:
-    """Per non-empty bin of probability: the mean that was promised, the share that came true, and how many, (B,)."""
+    """Per non-empty bin, each (B,): mean predicted probability, observed frequency, and number of values."""
 
-    promised: Floats
-    true: Floats
+    predicted: Floats
+    observed: Floats
     count: NDArray[np.int64]
 
     @property
     def error(self) -> float:
-        """Expected calibration error: the mean gap, weighted by how many."""
-        return float(np.average(np.abs(self.promised - self.true), weights=self.count))
+        """Expected calibration error: the mean gap, weighted by count."""
+        return float(np.average(np.abs(self.predicted - self.observed), weights=self.count))
 
 
 @dataclass(frozen=True)
 class Curves:
-    """What a report draws: name -> curve."""
+    """The curves of a report: name -> curve."""
 
     precision_recall: Mapping[str, Curve] = field(default_factory=dict)
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
 
     def plain(self) -> dict[str, Any]:
-        """Lists of rounded numbers, ready for JSON; curves thinned."""
+        """Lists of rounded numbers, JSON-ready; precision-recall curves are thinned."""
         thinned = {name: curve.thinned() for name, curve in self.precision_recall.items()}
         return {
             "precision_recall": {
@@ -59,8 +59,8 @@ class Curves:
             },
             "reliability": {
                 name: {
-                    "promised": _rounded(bins.promised),
-                    "true": _rounded(bins.true),
+                    "promised": _rounded(bins.predicted),
+                    "true": _rounded(bins.observed),
                     "count": bins.count.tolist(),
                 }
                 for name, bins in self.reliability.items()
@@ -73,18 +73,18 @@ def _rounded(values: Floats) -> list[float]:
 
 
 def precision_recall(scores: Floats, truth: NDArray[np.bool_]) -> Curve:
-    """Of (N,) scores of all labels together; nothing where none is true."""
+    """From the scores and the truth of all labels together, both (N,); an empty curve if none is true."""
     if not truth.any():
         return Curve(np.zeros(0), np.zeros(0))
     precision, recall, _ = precision_recall_curve(truth, scores)
     return Curve(recall[::-1], precision[::-1])
 
 
-def reliability(probabilities: Floats, right: NDArray[np.bool_], bins: int = BINS) -> Reliability:
+def reliability(probabilities: Floats, correct: NDArray[np.bool_], bins: int = BINS) -> Reliability:
     """Bins of equal width over [0, 1], as in `calibration.calibration_error`; both inputs (N,)."""
     place = np.minimum((probabilities * bins).astype(np.int64), bins - 1)
     count = np.bincount(place, minlength=bins)
     kept = count > 0
-    promised = np.bincount(place, probabilities, minlength=bins)[kept] / count[kept]
-    true = np.bincount(place, right, minlength=bins)[kept] / count[kept]
-    return Reliability(promised, true, count[kept])
+    predicted = np.bincount(place, probabilities, minlength=bins)[kept] / count[kept]
+    observed = np.bincount(place, correct, minlength=bins)[kept] / count[kept]
+    return Reliability(predicted, observed, count[kept])

@@ -1,12 +1,13 @@
-"""Dense captions: mean average precision over thresholds of overlap and of caption quality.
+"""Dense captioning: mean average precision over thresholds of IoU and of METEOR.
 
-The measure of DenseCap (Johnson et al., arXiv 1511.07571, section 4.3) as the released code of DynRefer computes it:
-true boxes that overlap by 0.7 or more are merged into one box with several references; a described box, best score
-first, claims the merged box that it overlaps most, once; it is right at a pair of thresholds if it claimed its box,
-overlaps it by the one and its METEOR is above the other; the average precision is that of the highest precision at or
-beyond 100 recalls 0, .01, ..., .99; the figure is the mean over 5 x 6 pairs.
+The metric of DenseCap (Johnson et al., arXiv 1511.07571, section 4.3) as the released code of DynRefer computes it.
+True boxes with an IoU of 0.7 or more are merged into one box with several references. Predicted boxes, best score
+first, are matched to the merged box that they overlap most; each merged box is matched once. A prediction is correct at
+a pair of thresholds if it was matched, its IoU reaches the one and its METEOR exceeds the other. Average precision
+interpolates: the highest precision at or beyond each of the recalls 0, .01, ..., .99. The metric is the mean over the
+5 x 6 pairs.
 
-Letters: G true boxes, M merged ones, D described boxes.
+Shapes: G = true boxes, M = merged boxes, D = predicted boxes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
 from dynrefer.workbench.evaluation.predictions import DenseCaption
 
 Floats = NDArray[np.float64]
-# Captions and their references -> a figure for all, and one per caption: `java.meteor_scores`.
+# Captions and their references -> the score of the corpus, and one score per caption: `java.meteor_scores`.
 Scorer = Callable[[Sequence[str], Sequence[Sequence[str]]], tuple[float, Floats]]
 
 OVERLAPS = (0.3, 0.4, 0.5, 0.6, 0.7)
@@ -33,9 +34,9 @@ RECALLS = np.arange(100) / 100
 
 
 @dataclass(frozen=True)
-class DenseFigures:
-    """mean: over the 30 pairs. boxes_alone: over the overlaps, whatever the captions say. by_pair: (overlap, METEOR)
-    -> average precision. curves: precision over recall per overlap, at the middle METEOR threshold."""
+class DenseCaptionMetrics:
+    """mean: over the 30 pairs. boxes_alone: over the overlaps, ignoring captions. by_pair: (IoU, METEOR) -> average
+    precision. curves: precision over recall per IoU threshold, at the middle METEOR threshold."""
 
     mean: float
     boxes_alone: float
@@ -49,38 +50,40 @@ class DenseFigures:
 
 
 @dataclass(frozen=True)
-class _Claims:
-    """Of D described boxes, best first: overlap with the box that each is compared with, whether it claimed it, and
-    its METEOR. truths: how many merged boxes there are."""
+class _Matches:
+    """For D predicted boxes, best first: IoU with the merged box that each overlaps most, whether it was matched to it,
+    and METEOR against its references. truths: M."""
 
     overlap: Floats
-    claimed: NDArray[np.bool_]
+    matched: NDArray[np.bool_]
     meteor: Floats
     truths: int
 
 
-def dense_figures(truth: Sequence[LabelledRegion], found: Sequence[DenseCaption], scorer: Scorer) -> DenseFigures:
-    """Measure described boxes against labelled ones, image by image.
+def dense_caption_metrics(
+    truth: Sequence[LabelledRegion], found: Sequence[DenseCaption], scorer: Scorer
+) -> DenseCaptionMetrics:
+    """Compare predicted boxes with labelled ones, image by image.
 
-    An image without labelled boxes is left out, as in the released code; one without described boxes counts as missed,
-    where the released code leaves it out.
+    An image without labelled boxes is left out, as in the released code. One without predictions counts as missed; the
+    released code leaves it out.
     """
-    claims = _claims(truth, found, scorer)
+    matches = _match(truth, found, scorer)
     by_pair = {}
     curves = {}
     for overlap in OVERLAPS:
         for meteor in METEORS:
-            curve = _curve(claims, overlap, meteor)
+            curve = _curve(matches, overlap, meteor)
             by_pair[overlap, meteor] = _average_precision(curve)
             if meteor == METEORS[len(METEORS) // 2]:
                 curves[f"overlap {overlap:g}, METEOR {meteor:g}"] = curve
-    alone = [_average_precision(_curve(claims, overlap, -1.0)) for overlap in OVERLAPS]
-    return DenseFigures(float(np.mean(list(by_pair.values()))), float(np.mean(alone)), by_pair, curves)
+    alone = [_average_precision(_curve(matches, overlap, -1.0)) for overlap in OVERLAPS]
+    return DenseCaptionMetrics(float(np.mean(list(by_pair.values()))), float(np.mean(alone)), by_pair, curves)
 
 
-def _claims(truth: Sequence[LabelledRegion], found: Sequence[DenseCaption], scorer: Scorer) -> _Claims:
+def _match(truth: Sequence[LabelledRegion], found: Sequence[DenseCaption], scorer: Scorer) -> _Matches:
     true_of, found_of = _by_image(truth), _dense_by_image(found)
-    rows: list[tuple[float, float, bool, str, Sequence[str]]] = []  # score, overlap, claimed, caption, references
+    rows: list[tuple[float, float, bool, str, Sequence[str]]] = []  # score, overlap, matched, caption, references
     truths = 0
     for image, regions in true_of.items():
         boxes, references = merged_boxes(
@@ -95,13 +98,13 @@ def _claims(truth: Sequence[LabelledRegion], found: Sequence[DenseCaption], scor
         for each, row in zip(described, overlaps, strict=True):
             best = int(row.argmax())
             touches = bool(row[best] > 0)
-            claimed = touches and best not in used
-            used |= {best} if claimed else set()
-            rows.append((each.score, float(row[best]), claimed, each.text, references[best] if touches else ()))
+            matched = touches and best not in used
+            used |= {best} if matched else set()
+            rows.append((each.score, float(row[best]), matched, each.text, references[best] if touches else ()))
     rows.sort(key=lambda row: -row[0])
     _, meteor = scorer([row[3] for row in rows], [row[4] for row in rows])
     overlap = np.array([row[1] for row in rows])
-    return _Claims(overlap, np.array([row[2] for row in rows], dtype=np.bool_), meteor, truths)
+    return _Matches(overlap, np.array([row[2] for row in rows], dtype=np.bool_), meteor, truths)
 
 
 def _by_image(regions: Sequence[LabelledRegion]) -> dict[Id, list[LabelledRegion]]:
@@ -119,9 +122,9 @@ def _dense_by_image(captions: Sequence[DenseCaption]) -> dict[Id, list[DenseCapt
 
 
 def merged_boxes(boxes: Floats, captions: Sequence[Sequence[str]]) -> tuple[Floats, list[tuple[str, ...]]]:
-    """Boxes that overlap by `MERGE_OVERLAP` or more as one: (G, 4) -> their means (M, 4), all their captions.
+    """Merge boxes with an IoU of `MERGE_OVERLAP` or more: (G, 4) -> their means, (M, 4), and all their captions.
 
-    The box with most such neighbours gathers them first, and so on among those that are left.
+    Greedy: the box with the most such neighbours is merged with them first, and so on among the rest.
     """
     near = box_overlaps(boxes, boxes) >= MERGE_OVERLAP
     left = np.ones(len(boxes), dtype=np.bool_)
@@ -145,13 +148,13 @@ def box_overlaps(first: Floats, second: Floats) -> Floats:
     return overlaps
 
 
-def _curve(claims: _Claims, overlap: float, meteor: float) -> Curve:
-    right = claims.claimed & (claims.overlap >= overlap) & (claims.meteor > meteor)
+def _curve(matches: _Matches, overlap: float, meteor: float) -> Curve:
+    right = matches.matched & (matches.overlap >= overlap) & (matches.meteor > meteor)
     hits = np.cumsum(right)
-    return Curve(recall=hits / claims.truths, precision=hits / np.arange(1, len(right) + 1))
+    return Curve(recall=hits / matches.truths, precision=hits / np.arange(1, len(right) + 1))
 
 
 def _average_precision(curve: Curve) -> float:
-    """The mean over `RECALLS` of the highest precision at or beyond each."""
+    """Interpolated: the mean over `RECALLS` of the highest precision at or beyond each."""
     best_beyond = np.append(np.maximum.accumulate(curve.precision[::-1])[::-1], 0.0)
     return float(best_beyond[np.searchsorted(curve.recall, RECALLS)].mean())

@@ -1,6 +1,6 @@
-"""The two Java programs of the usual caption evaluation: METEOR 1.5 and the Penn Treebank tokenizer.
+"""The two Java programs of COCO caption evaluation: METEOR 1.5 and the Penn Treebank tokenizer.
 
-Both come with pycocoevalcap; `java` itself comes from the system (Debian: default-jre-headless).
+Both ship with pycocoevalcap; `java` must be installed on the system (Debian: default-jre-headless).
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ _SEPARATOR = "|||"  # of METEOR's line protocol
 
 
 def has_java() -> bool:
-    """Whether `java` is found."""
+    """Whether `java` is on the PATH."""
     return shutil.which("java") is not None
 
 
 def need_java(what: str) -> None:
-    """Raise `MissingJavaError` where `java` is not found."""
+    """Raise `MissingJavaError`, naming what needs it, if `java` is not on the PATH."""
     if not has_java():
         raise MissingJavaError(NO_JAVA.format(what))
 
 
 def ptb_tokens(texts: Sequence[str]) -> list[str]:
-    """Texts as the Penn Treebank tokenizer splits them: lower case, single spaces, punctuation left out.
+    """Penn Treebank tokens of each text: lower case, joined by single spaces, without punctuation.
 
     Raises `MissingJavaError`.
     """
@@ -43,9 +43,9 @@ def ptb_tokens(texts: Sequence[str]) -> list[str]:
 def meteor_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) -> tuple[float, NDArray[np.float64]]:
     """METEOR 1.5 (English, exact, stem, synonym and paraphrase matches) of R captions.
 
-    Returns the figure of all together, whose statistics are added up before the formula, and one score per caption,
-    (R,), in [0, 1]. A caption without references scores 0 and does not count in the first. Starting takes seconds to
-    half a minute. Source: Denkowski and Lavie, 2014; the jar that pycocoevalcap runs. Raises `MissingJavaError`.
+    Returns the score of the corpus, whose statistics are summed before the formula, and one score per caption, (R,),
+    in [0, 1]. A caption without references scores 0 and is left out of the corpus. Start-up takes up to 30 s.
+    Source: Denkowski and Lavie, 2014; the jar of pycocoevalcap. Raises `MissingJavaError`; `DataError` if it fails.
     """
     need_java("METEOR")
     each = np.zeros(len(captions))
@@ -54,16 +54,16 @@ def meteor_scores(captions: Sequence[str], references: Sequence[Sequence[str]]) 
         return 0.0, each
     scorer = Meteor()
     try:
-        together, found = scorer.compute_score(
+        corpus, found = scorer.compute_score(
             {row: [_line(text) for text in references[row]] for row in rows},
             {row: [_line(captions[row])] for row in rows},
         )
-    except (ValueError, BrokenPipeError) as error:  # it printed no number, or is gone
+    except (ValueError, BrokenPipeError) as error:  # it printed no number, or has exited
         raise DataError("METEOR's Java program failed; it needs two gigabytes of memory.") from error
     each[rows] = found
-    return float(together), each
+    return float(corpus), each
 
 
 def _line(text: str) -> str:
-    """One line without the separator."""
+    """The text on one line, without the separator of METEOR's protocol."""
     return " ".join(text.replace(_SEPARATOR, " ").split())

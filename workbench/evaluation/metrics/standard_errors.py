@@ -1,4 +1,4 @@
-"""Standard errors over regions: how far a figure would move on other regions of the same world."""
+"""Estimates with standard errors over regions: analytic for proportions and means, bootstrapped for other metrics."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ RESAMPLES = 100
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with its standard error; None where it could not be measured."""
+    """A metric with its standard error; None where it was not measured."""
 
     value: float | None = None
     error: float | None = None
 
 
-def share(hits: NDArray[np.bool_]) -> Estimate:
-    """The share of (R,) hits."""
-    return Estimate(float(hits.mean()), share_error(hits))
+def proportion(hits: NDArray[np.bool_]) -> Estimate:
+    """The proportion of hits, (R,), with its binomial standard error."""
+    return Estimate(float(hits.mean()), proportion_error(hits))
 
 
 def mean(values: NDArray[np.float64]) -> Estimate:
-    """The mean of (R,) values."""
+    """The mean of values, (R,), with its standard error."""
     return Estimate(float(values.mean()), mean_error(values))
 
 
-def share_error(hits: NDArray[np.bool_]) -> float:
-    """Binomial standard error of a share, from (R,) hits."""
-    share = float(hits.mean())
-    return float(np.sqrt(share * (1 - share) / len(hits)))
+def proportion_error(hits: NDArray[np.bool_]) -> float:
+    """Binomial standard error of the proportion of hits, (R,)."""
+    rate = float(hits.mean())
+    return float(np.sqrt(rate * (1 - rate) / len(hits)))
 
 
 def mean_error(values: NDArray[np.float64]) -> float:
@@ -40,11 +40,11 @@ def mean_error(values: NDArray[np.float64]) -> float:
 
 
 def bootstrap_weights(regions: int, resamples: int = RESAMPLES) -> NDArray[np.int64]:
-    """How often each region is drawn in each resample (with replacement, always the same draws): (B, R)."""
+    """How often each region is drawn in each bootstrap resample, (B, R); the same draws every time."""
     return np.random.default_rng(0).multinomial(regions, np.full(regions, 1 / regions), size=resamples)
 
 
-def bootstrap_error(figures: NDArray[np.float64]) -> float:
-    """The spread of a figure over resamples, (B,), those left out in which it is undefined (NaN)."""
-    defined = figures[~np.isnan(figures)]
+def bootstrap_error(values: NDArray[np.float64]) -> float:
+    """Standard deviation of a metric over resamples, (B,), without those where it is undefined (NaN)."""
+    defined = values[~np.isnan(values)]
     return float(defined.std(ddof=1)) if len(defined) > 1 else float("nan")

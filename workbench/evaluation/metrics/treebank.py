@@ -1,16 +1,16 @@
-"""Captions -> words, as the Penn Treebank tokenizer of the usual caption evaluation splits them, without Java.
+"""The Penn Treebank tokenizer of COCO caption evaluation, without Java.
 
-The published figures lower-case a caption, split it with Stanford's PTBTokenizer and drop punctuation
-(pycocoevalcap). `tokenise` follows those rules for what captions are made of: contractions, possessives, hyphens,
-abbreviations, numbers, times, quotes, brackets. Chat signs, addresses and mark-up may come out otherwise; where
-Java is found, `dynrefer.workbench.evaluation.metrics.java.ptb_tokens` asks the original.
+Published metrics lower-case a caption, split it with Stanford's PTBTokenizer and drop punctuation (pycocoevalcap).
+`tokenise` follows those rules for what occurs in captions: contractions, possessives, hyphens, abbreviations, numbers,
+times, quotes, brackets. Emoticons, addresses and mark-up may be split differently. With Java installed,
+`metrics.java.ptb_tokens` runs the original.
 """
 
 from __future__ import annotations
 
 import re
 
-# What the usual evaluation leaves out after splitting. Brackets stay, as "-lrb-": it drops only upper-case ones.
+# What pycocoevalcap drops after splitting. Brackets stay, as "-lrb-": it drops only upper-case ones.
 _DROPPED = frozenset(["'", '"', "`", ".", "?", "!", ",", ":", ";", "-"])
 _RENAMED = {
     **{"(": "-lrb-", ")": "-rrb-", "[": "-lsb-", "]": "-rsb-", "{": "-lcb-", "}": "-rcb-"},
@@ -54,7 +54,7 @@ _TOKEN = re.compile(
 
 
 def tokenise(text: str) -> str:
-    """Lower-case words with single spaces between them; full stops, commas, quotes and the like are left out."""
+    """Lower-case tokens joined by single spaces, without punctuation."""
     words: list[str] = []
     for word in _TOKEN.findall(text.translate(_STRAIGHT)):
         lower = word.lower()

@@ -1,1 +1,1 @@
-"""What an evaluation writes: tables, JSON, Markdown and plots."""
+"""Reports of an evaluation: tables, JSON, Markdown and plots."""

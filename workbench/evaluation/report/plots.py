@@ -1,6 +1,6 @@
-"""The pictures of a report. Each function draws one and returns the figure, which `save` writes.
+"""The plots of a report. Each function returns a matplotlib figure, which `save` writes.
 
-Figures are made without pyplot: no global state, no display.
+Made without pyplot: no global state, no display.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from matplotlib.ticker import NullFormatter
 from dynrefer.workbench.evaluation.errors import DataError
 from dynrefer.workbench.evaluation.metrics.curves import Curve, Reliability
 from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
-from dynrefer.workbench.evaluation.view_study import ONE_VIEW, Figures, ViewStudy
+from dynrefer.workbench.evaluation.view_study import ONE_VIEW, Metrics, ViewStudy
 
-# Told apart by eyes of every kind, and in print by their markers (Okabe and Ito).
+# Safe for colour-blind readers (Okabe and Ito); in print the markers tell them apart.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 _TITLES = {
@@ -27,13 +27,13 @@ _TITLES = {
     "attribute_map": "attributes: mAP",
     "colour_map": "colours: mAP",
     "tag_f1": "tags: micro F1",
-    "relation": "caption: relation right",
+    "relation": "caption: relation correct",
     "cider": "caption: CIDEr-D",
 }
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write the picture; raises `DataError` where that is not possible."""
+    """Write the figure as PNG. Raises `DataError` if it cannot be written."""
     try:
         figure.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": None})
     except OSError as error:
@@ -41,7 +41,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def plot_precision_recall(curves: Mapping[str, Curve], title: str) -> Figure:
-    """One line per curve."""
+    """Precision over recall, one line per curve."""
     figure = Figure(figsize=(5, 4))
     axes = figure.add_subplot()
     for place, (name, curve) in enumerate(curves.items()):
@@ -52,10 +52,10 @@ def plot_precision_recall(curves: Mapping[str, Curve], title: str) -> Figure:
 
 
 def plot_reliability(bins: Mapping[str, Reliability], title: str) -> Figure:
-    """What was promised against what came true; below it how many answers each bin holds."""
+    """Reliability diagram: observed frequency over predicted probability; below it the number of values per bin."""
     figure = Figure(figsize=(5, 5.4))
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    upper.plot((0, 1), (0, 1), color="#999999", linestyle="--", linewidth=1, label="as promised")
+    upper.plot((0, 1), (0, 1), color="#999999", linestyle="--", linewidth=1, label="perfect calibration")
     for place, (name, each) in enumerate(bins.items()):
         look: dict[str, Any] = {
             "marker": _MARKERS[place % 7],
@@ -63,20 +63,22 @@ def plot_reliability(bins: Mapping[str, Reliability], title: str) -> Figure:
             "markersize": 4,
             "linewidth": 1.2,
         }
-        spread = np.sqrt(each.true * (1 - each.true) / each.count)
-        upper.errorbar(each.promised, each.true, spread, capsize=2, label=f"{name}, error {each.error:.3f}", **look)
-        lower.plot(each.promised, each.count, **look)
-    _frame(upper, title, "", "share that is true", unit_square=True)
+        spread = np.sqrt(each.observed * (1 - each.observed) / each.count)
+        upper.errorbar(
+            each.predicted, each.observed, spread, capsize=2, label=f"{name}, error {each.error:.3f}", **look
+        )
+        lower.plot(each.predicted, each.count, **look)
+    _frame(upper, title, "", "observed frequency", unit_square=True)
     upper.legend(loc="lower right", frameon=False, fontsize=8)
     lower.set_yscale("log")
     lower.set_ylim(bottom=0.8)
     lower.yaxis.set_minor_formatter(NullFormatter())
-    _frame(lower, "", "probability that was promised", "answers")
+    _frame(lower, "", "predicted probability", "values")
     return figure
 
 
 def plot_over_t(study: ViewStudy, title: str) -> Figure:
-    """One panel per figure: its value with a second view at t, with standard errors; dashed without one."""
+    """One panel per metric: its value with a second view at t, with standard errors; dashed: one view only."""
     names = _names(study.over_t.values())
     figure, panels = _panels(len(names), title)
     ts = list(study.over_t)
@@ -89,7 +91,7 @@ def plot_over_t(study: ViewStudy, title: str) -> Figure:
 
 
 def plot_policies(study: ViewStudy, title: str) -> Figure:
-    """One panel per figure: its value over the number of views, one line per policy."""
+    """One panel per metric: its value over the number of views, one line per policy."""
     names = _names(counts[count] for counts in study.policies.values() for count in counts)
     figure, panels = _panels(len(names), title)
     start = study.policies[ONE_VIEW][1]
@@ -107,11 +109,11 @@ def plot_policies(study: ViewStudy, title: str) -> Figure:
     return figure
 
 
-def _names(rows: Iterable[Figures]) -> list[str]:
-    """Of what was measured, each once."""
+def _names(rows: Iterable[Metrics]) -> list[str]:
+    """Names of the metrics that were measured, each once."""
     names: dict[str, None] = {}
-    for figures in rows:
-        names |= dict.fromkeys(name for name, figure in figures.items() if figure.value is not None)
+    for metrics in rows:
+        names |= dict.fromkeys(name for name, metric in metrics.items() if metric.value is not None)
     return list(names)
 
 
@@ -127,8 +129,8 @@ def _panels(count: int, title: str) -> tuple[Figure, list[Axes]]:
 
 
 def _line(axes: Axes, xs: Sequence[float], found: Sequence[Estimate], place: int, label: str) -> None:
-    values = [np.nan if figure.value is None else figure.value for figure in found]
-    errors = [0.0 if figure.error is None else figure.error for figure in found]
+    values = [np.nan if estimate.value is None else estimate.value for estimate in found]
+    errors = [0.0 if estimate.error is None else estimate.error for estimate in found]
     axes.errorbar(
         xs,
         values,

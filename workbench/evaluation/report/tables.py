@@ -1,4 +1,4 @@
-"""Figures as plain data and as tables, for JSON, for people and for a page."""
+"""Metrics as JSON-ready data, as a text table and as Markdown."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
 
 _ERRORS = "standard_errors"
 _NOTES = "notes"  # name of a metric -> why it was not measured
-_MOST_ON_A_LINE = 8
+_MAX_PER_LINE = 8
 
 
-def plain_value(value: float | None) -> float | None:
-    """Rounded; None for what a small sample left undefined, because JSON knows no NaN."""
+def json_value(value: float | None) -> float | None:
+    """Rounded to 4 digits; None for NaN, which JSON does not have."""
     return None if value is None or np.isnan(value) else round(float(value), 4)
 
 
-def plain_values(values: Mapping[str, float | None]) -> dict[str, float | None]:
-    """`plain_value` of each."""
-    return {name: plain_value(value) for name, value in values.items()}
+def json_values(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    """`json_value` of each."""
+    return {name: json_value(value) for name, value in values.items()}
 
 
-def plain_figures(figures: Mapping[str, Estimate]) -> dict[str, Any]:
-    """name -> value, and under "standard_errors" name -> error."""
-    values = plain_values({name: figure.value for name, figure in figures.items()})
-    errors = plain_values({name: figure.error for name, figure in figures.items()})
+def json_metrics(metrics: Mapping[str, Estimate]) -> dict[str, Any]:
+    """name -> value, and under "standard_errors" name -> standard error."""
+    values = json_values({name: metric.value for name, metric in metrics.items()})
+    errors = json_values({name: metric.error for name, metric in metrics.items()})
     return {**values, _ERRORS: errors}
 
 
 def text_table(result: Mapping[str, Any]) -> str:
-    """Figures with their standard errors in columns, what else there is below them."""
+    """Metrics with their standard errors in columns, then everything else, one entry per line."""
     width = max(len(name) for name in result)
     lines = []
     for name, error in result.get(_ERRORS, {}).items():
@@ -44,7 +44,7 @@ def text_table(result: Mapping[str, Any]) -> str:
 
 
 def markdown_table(result: Mapping[str, Any]) -> str:
-    """The same as a Markdown table, and the rest as a list below it."""
+    """Metrics with their standard errors as a Markdown table, everything else as a list below it."""
     lines = ["| measure | value | standard error |", "|---|---|---|"]
     for name, error in result.get(_ERRORS, {}).items():
         value = result[name]
@@ -63,8 +63,8 @@ def grid_table(rows: Mapping[str, Mapping[str, Estimate]], corner: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _cell(figure: Estimate) -> str:
-    value, error = plain_value(figure.value), plain_value(figure.error)
+def _cell(metric: Estimate) -> str:
+    value, error = json_value(metric.value), json_value(metric.error)
     if value is None:
         return ""
     return f"{value:.3f}" + ("" if error is None else f" ± {error:.3f}")
@@ -83,6 +83,6 @@ def _rest(result: Mapping[str, Any]) -> dict[str, Any]:
 def _line(value: object) -> str:
     if not isinstance(value, Mapping):
         return str(value)
-    if len(value) > _MOST_ON_A_LINE:
+    if len(value) > _MAX_PER_LINE:
         return f"{len(value)} values, in the JSON"
     return ", ".join(f"{name} {each}" for name, each in value.items())

@@ -14,7 +14,7 @@ from dynrefer.workbench.evaluation.metrics.dense_captions import (
     METEORS,
     OVERLAPS,
     box_overlaps,
-    dense_figures,
+    dense_caption_metrics,
     merged_boxes,
 )
 from dynrefer.workbench.evaluation.predictions import DenseCaption
@@ -50,9 +50,9 @@ def test_boxes_on_top_of_each_other_become_one_with_all_references() -> None:
 def test_perfect_captions_of_perfect_boxes() -> None:
     truth = [_truth(1, (0, 0, 10, 10), "a"), _truth(1, (50, 0, 60, 10), "b"), _truth(2, (0, 0, 10, 10), "c")]
     found = [_found(region.image, region.box, 0.5, "said 1.0") for region in truth]  # type: ignore[arg-type]
-    figures = dense_figures(truth, found, _scorer)
-    assert len(figures.by_pair) == len(OVERLAPS) * len(METEORS) == 30
-    assert figures.mean == figures.boxes_alone == 1.0
+    metrics = dense_caption_metrics(truth, found, _scorer)
+    assert len(metrics.by_pair) == len(OVERLAPS) * len(METEORS) == 30
+    assert metrics.mean == metrics.boxes_alone == 1.0
 
 
 def test_average_precision_by_hand() -> None:
@@ -65,18 +65,18 @@ def test_average_precision_by_hand() -> None:
         _found(1, (500, 0, 600, 1), 0.7, "said 0.9"),
         _found(1, (200, 0, 250, 1), 0.6, "said 0.12"),
     ]
-    figures = dense_figures(truth, found, _scorer)
+    metrics = dense_caption_metrics(truth, found, _scorer)
     # Precision 1 at recall 1/2, then 2/4 at recall 1: of the recalls 0 ... .99, 51 are up to .5 and 49 beyond.
     both, one = (51 * 1 + 49 * 0.5) / 100, 51 / 100
-    for (overlap, meteor), value in figures.by_pair.items():
+    for (overlap, meteor), value in metrics.by_pair.items():
         assert value == pytest.approx(both if overlap <= 0.5 and meteor < 0.12 else one), (overlap, meteor)
-    assert figures.mean == pytest.approx((9 * both + 21 * one) / 30)
-    assert figures.boxes_alone == pytest.approx((3 * both + 2 * one) / 5)
+    assert metrics.mean == pytest.approx((9 * both + 21 * one) / 30)
+    assert metrics.boxes_alone == pytest.approx((3 * both + 2 * one) / 5)
 
 
 def test_images_without_predictions_are_missed_and_images_without_truth_left_out() -> None:
     truth = [_truth(1, (0, 0, 10, 10), "a"), _truth(2, (0, 0, 10, 10), "b")]
     found = [_found(3, (0, 0, 10, 10), 0.9, "said 1.0"), _found(1, (0, 0, 10, 10), 0.5, "said 1.0")]
     # One right of two: precision 1 up to recall 1/2, nothing beyond.
-    assert dense_figures(truth, found, _scorer).mean == pytest.approx(0.51)
-    assert dense_figures(truth, found[:1], _scorer).mean == 0.0
+    assert dense_caption_metrics(truth, found, _scorer).mean == pytest.approx(0.51)
+    assert dense_caption_metrics(truth, found[:1], _scorer).mean == 0.0

@@ -7,7 +7,7 @@ import pytest
 from dynrefer.workbench.evaluation.errors import MissingJavaError
 from dynrefer.workbench.evaluation.metrics import caption_scores as captions
 from dynrefer.workbench.evaluation.metrics import java
-from dynrefer.workbench.evaluation.metrics.caption_scores import caption_figures, cider_scores
+from dynrefer.workbench.evaluation.metrics.caption_scores import caption_metrics, cider_scores
 from dynrefer.workbench.evaluation.metrics.java import meteor_scores
 from tests.system_programs import needs_java
 
@@ -28,7 +28,7 @@ def test_meteor_by_hand() -> None:
 def test_without_java_captions_have_cider_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(java.shutil, "which", lambda name: None)
     assert not captions.has_java()
-    found = caption_figures(CAPTIONS[:2], REFERENCES[:2])
+    found = caption_metrics(CAPTIONS[:2], REFERENCES[:2])
     assert found.meteor.value is None and found.tokenizer == "ours"
     assert found.cider.value == pytest.approx(cider_scores(CAPTIONS[:2], REFERENCES[:2]).mean())
     with pytest.raises(MissingJavaError, match="METEOR needs Java.*apt-get install default-jre-headless"):

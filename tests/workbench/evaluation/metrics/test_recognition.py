@@ -1,22 +1,19 @@
-"""Accuracy, tag F1 and its threshold, attribute mAP, standard errors: on cases worked out by hand."""
+"""Accuracy, tag F1 and its threshold, attribute mAP, on cases worked out by hand."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from dynrefer.workbench.evaluation.metrics.attribute_map import (
-    attribute_figures,
+from dynrefer.workbench.evaluation.metrics.recognition import (
+    attribute_metrics,
     average_precisions,
+    best_threshold,
     mean_average_precision,
+    micro_f1,
+    tag_counts,
+    top_hits,
     weighted_average_precisions,
-)
-from dynrefer.workbench.evaluation.metrics.recognition import best_threshold, micro_f1, tag_counts, top_hits
-from dynrefer.workbench.evaluation.metrics.standard_errors import (
-    bootstrap_error,
-    bootstrap_weights,
-    mean_error,
-    share_error,
 )
 
 
@@ -71,7 +68,7 @@ def test_attribute_figures_of_unequal_groups() -> None:
     targets = np.array([[1, 0, 0, 0, -1, 0, 0], [0, 1, 0, -1, 1, 1, 1], [0, 0, 1, 0, 0, -1, 0]], dtype=np.int8)
     # Average precisions: a 1, b 1/2, c 1/3, d none (no positive), e 1, f 1/2, g 1/2; g is in no group.
     groups = {"a": "head", "f": "head", "b": "medium", "c": "tail", "d": "tail", "e": "tail"}
-    found = attribute_figures(scores, targets, "abcdefg", groups)
+    found = attribute_metrics(scores, targets, "abcdefg", groups)
     values = {name: estimate.value for name, estimate in found.items()}
     assert values == pytest.approx(
         {
@@ -88,13 +85,6 @@ def test_average_precision_refuses_other_shapes() -> None:
         average_precisions(np.zeros((2, 3)), np.zeros((3, 2), dtype=np.int8))
 
 
-def test_errors_of_shares_and_means() -> None:
-    hits = np.array([True] * 75 + [False] * 25)
-    assert share_error(hits) == pytest.approx(np.sqrt(0.75 * 0.25 / 100))
-    assert mean_error(np.array([1.0, 3.0])) == pytest.approx(1.0)
-    assert mean_error(np.array([1.0])) == 0.0
-
-
 def test_weights_count_a_region_several_times() -> None:
     rng = np.random.default_rng(0)
     scores, targets = rng.random((60, 4)).round(1), rng.integers(-1, 2, (60, 4)).astype(np.int8)  # many equal scores
@@ -107,13 +97,3 @@ def test_weights_count_a_region_several_times() -> None:
         repeated = np.repeat(np.arange(60), weight)
         assert row == pytest.approx(average_precisions(scores[repeated], targets[repeated]), nan_ok=True)
     assert np.isnan(found[:, 3]).tolist() == [True, False, True, False, True]
-
-
-def test_bootstrap_agrees_with_the_binomial_and_repeats() -> None:
-    hits = np.random.default_rng(3).random(2_000) < 0.8
-    weights = bootstrap_weights(len(hits))
-    assert (weights.sum(axis=1) == len(hits)).all()
-    assert bootstrap_error(weights @ hits / len(hits)) == pytest.approx(share_error(hits), rel=0.25)
-    assert (weights == bootstrap_weights(len(hits))).all()
-    assert bootstrap_error(np.array([1.0, np.nan, 3.0])) == pytest.approx(np.sqrt(2))
-    assert np.isnan(bootstrap_error(np.array([np.nan, 1.0])))

@@ -1,4 +1,4 @@
-"""What a model costs whoever runs it: its size on disk, and the time of one core per region."""
+"""What a model costs to run: its size on disk, and processor time per region on one core."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ BATCH_REGIONS, ROUNDS = 32, 5
 
 
 def megabytes(directory: Path) -> Estimate:
-    """10 ** 6 bytes of all files of a model directory."""
+    """Size of all files in a model directory, in units of 10^6 bytes."""
     return Estimate(sum(path.stat().st_size for path in directory.rglob("*") if path.is_file()) / 1e6)
 
 
 def core_ms_per_region(predictor: RegionPredictor, regions: RegionSet) -> Estimate:
-    """Processor milliseconds of one region with all four outputs, in a batch of 32 on one core, from the image in
-    memory to the answer; the median of five batches. Nothing for a model that is not on a CPU."""
+    """Processor milliseconds per region with all four outputs, in a batch of 32 on one core, from decoded image
+    to result; the median of five batches. Not measured for a model that is not on a CPU."""
     if predictor.card.device != "cpu":
         return Estimate()
-    asked = list(islice(_one_by_one(regions), BATCH_REGIONS))
+    batch = list(islice(_one_by_one(regions), BATCH_REGIONS))
 
     def once() -> float:
         started = time.process_time()
-        prepared = [region for image, box in asked for region in predictor.prepare(image, [RegionQuery(box)])]
+        prepared = [region for image, box in batch for region in predictor.prepare(image, [RegionQuery(box)])]
         for region, output in zip(prepared, predictor.run(prepared), strict=True):
             predictor.finish(region, output)
         return (time.process_time() - started) * 1e3 / len(prepared)
@@ -46,7 +46,7 @@ def core_ms_per_region(predictor: RegionPredictor, regions: RegionSet) -> Estima
 
 
 def _one_by_one(regions: RegionSet) -> Iterator[tuple[NDArray[np.uint8], Corners]]:
-    """Every region as a request of its own."""
+    """Image and box of each region, so that each is prepared by itself."""
     for picture in regions.pictures():
         image = picture.load()
         for box in picture.boxes:

@@ -1,4 +1,4 @@
-"""What `--out DIR` writes: the result as JSON and as Markdown, and its pictures."""
+"""The files that `--out DIR` writes: the result as JSON and as Markdown, and its plots."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from dynrefer.workbench.evaluation.view_study import ViewStudy
 
 
 def write_result(out: Path, name: str, result: Mapping[str, Any], curves: Curves) -> list[Path]:
-    """NAME.json (curves included), NAME.md, and a picture of each kind of curve that there is; the paths written."""
+    """Write NAME.json (with curves), NAME.md and a plot per kind of curve; returns the paths. Raises `DataError`."""
     _write(out / f"{name}.json", json.dumps({**result, "curves": curves.plain()}, indent=1) + "\n")
-    pictures = {}
+    plots = {}
     if curves.precision_recall:
-        pictures["precision_recall"] = plot_precision_recall(curves.precision_recall, name)
+        plots["precision_recall"] = plot_precision_recall(curves.precision_recall, name)
     if curves.reliability:
-        pictures["calibration"] = plot_reliability(curves.reliability, name)
-    for kind, figure in pictures.items():
+        plots["calibration"] = plot_reliability(curves.reliability, name)
+    for kind, figure in plots.items():
         save(figure, out / f"{name}_{kind}.png")
-    links = "".join(f"\n![{kind.replace('_', ' and ')}]({name}_{kind}.png)\n" for kind in pictures)
+    links = "".join(f"\n![{kind.replace('_', ' and ')}]({name}_{kind}.png)\n" for kind in plots)
     _write(out / f"{name}.md", f"# {name}\n\n{markdown_table(result)}{links}")
-    return [out / f"{name}.json", out / f"{name}.md", *(out / f"{name}_{kind}.png" for kind in pictures)]
+    return [out / f"{name}.json", out / f"{name}.md", *(out / f"{name}_{kind}.png" for kind in plots)]
 
 
 def write_study(out: Path, name: str, result: Mapping[str, Any], study: ViewStudy) -> list[Path]:
-    """NAME.json, NAME.md, NAME_over_t.png and NAME_policies.png; the paths written."""
+    """Write NAME.json, NAME.md, NAME_over_t.png and NAME_policies.png; returns the paths. Raises `DataError`."""
     _write(out / f"{name}.json", json.dumps(result, indent=1) + "\n")
     save(plot_over_t(study, "quality over t"), out / f"{name}_over_t.png")
     save(plot_policies(study, "policies"), out / f"{name}_policies.png")
@@ -46,8 +46,8 @@ def write_study(out: Path, name: str, result: Mapping[str, Any], study: ViewStud
     return [out / f"{name}{ending}" for ending in (".json", ".md", "_over_t.png", "_policies.png")]
 
 
-def ready(out: Path) -> Path:
-    """The folder, made where it is missing; raises `DataError` before any work where that is not possible."""
+def prepare_folder(out: Path) -> Path:
+    """Create the folder if it is missing and check that it is writable, before any work. Raises `DataError`."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / ".writable").touch()
