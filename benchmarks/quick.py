@@ -23,8 +23,9 @@ from dynrefer.workbench.profiling.attention import measure_attention
 from dynrefer.workbench.profiling.batch_invariance import measure_batch_invariance
 from dynrefer.workbench.profiling.cache_savings import measure_repeats
 from dynrefer.workbench.profiling.dtype_agreement import measure_agreement
-from dynrefer.workbench.profiling.model_speed import DTYPES, Plan, measure_model
-from dynrefer.workbench.profiling.report_tables import count_presets, heading, model_table
+from dynrefer.workbench.profiling.machine import heading
+from dynrefer.workbench.profiling.model_speed import DTYPES, Plan, measure_model, model_table
+from dynrefer.workbench.profiling.operation_counts import count_presets
 from dynrefer.workbench.profiling.startup import measure_start
 from tests.model.plain_batch import reference_batch
 

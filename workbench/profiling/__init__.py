@@ -1,1 +1,1 @@
-"""What the model costs: counts of operations and bytes, the floor that follows from them, and measured seconds."""
+"""Profiling of the model: counted operations and bytes, the roofline bound they imply, and measured seconds."""

@@ -1,8 +1,7 @@
-"""Every attention of the network at its own sizes, by every kernel that the device has: is the one that torch picks the
-fastest?
+"""Every attention call of the network, by every kernel that the device has: does torch pick the fastest?
 
-The network runs once on tensors without data, where its calls of `scaled_dot_product_attention` are noted; then each
-is timed on random values in the same layout. The decoders of texts do without that function and are not in it.
+The network runs once on meta tensors while its calls of `scaled_dot_product_attention` are recorded; each is then timed
+on random values in the same memory layout. The recognition decoders do not use that function and are not included.
 """
 
 import math
@@ -20,8 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.generation.t5_stepper import T5Steps
-from dynrefer.workbench.profiling.machine import provenance, wait_for
-from dynrefer.workbench.profiling.report_tables import heading
+from dynrefer.workbench.profiling.machine import heading, provenance, synchronize
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_network
 
 META = torch.device("meta")
@@ -36,7 +34,7 @@ KERNELS = {
 
 @dataclass(frozen=True)
 class Layout:
-    """Of a tensor in its storage."""
+    """Shape, strides and dtype of a tensor."""
 
     shape: tuple[int, ...]
     stride: tuple[int, ...]
@@ -44,17 +42,17 @@ class Layout:
 
     @staticmethod
     def of(value: Tensor) -> "Layout":
-        """A tensor's."""
+        """The layout of a tensor."""
         return Layout(tuple(value.shape), value.stride(), value.dtype)
 
     def random(self, device: torch.device) -> Tensor:
-        """Values between -1 and 1."""
+        """A tensor of this layout, uniform in [-1, 1]."""
         return torch.empty_strided(self.shape, self.stride, dtype=self.dtype, device=device).uniform_(-1, 1)
 
 
 @dataclass(frozen=True)
 class Call:
-    """Query, key, value (R, heads, tokens, d), an additive mask or none, and what scores are multiplied by."""
+    """One call: query, key, value, (batch, heads, tokens, width); an additive mask or None; the scale of the scores."""
 
     query: Layout
     key: Layout
@@ -63,8 +61,8 @@ class Call:
     scale: float | None
 
 
-class _Notes(TorchFunctionMode):
-    """Counts the calls, by layout and scale, while it is entered."""
+class _CallRecorder(TorchFunctionMode):
+    """While entered, counts the calls by layout and scale."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,33 +82,33 @@ class _Notes(TorchFunctionMode):
 
 @torch.inference_mode()
 def attention_calls(network: DynReferModel, work: Workload, regions: int) -> dict[str, dict[Call, int]]:
-    """Part -> call -> how often it occurs in a batch; of a caption the last token's. network: on the meta device."""
+    """Part -> call -> its count in a batch; for captions only those of the last token. network: on the meta device."""
     config, language = network.config, network.language
     size, views = config.view_size, config.num_views
     found = {}
-    with _Notes() as notes:
+    with _CallRecorder() as recorder:
         features = network.encode(torch.empty(regions * views, 3, size, size, dtype=torch.uint8, device=META))
-    found["vision"] = notes.calls
-    with _Notes() as notes:
+    found["vision"] = recorder.calls
+    with _CallRecorder() as recorder:
         region = network.represent(features, torch.empty(regions, views, 4, device=META))
-    found["Q-Former"] = notes.calls
+    found["Q-Former"] = recorder.calls
     ids = torch.empty(regions, config.max_control_tokens, dtype=torch.int64, device=META)
     path = torch.zeros(regions, work.beams, work.tokens, dtype=torch.int64, device=META)
-    with _Notes() as notes:
+    with _CallRecorder() as recorder:
         embeddings, mask = language.prompt(region, ids, torch.ones_like(ids))
         steps = T5Steps(language.model, embeddings, mask, work.beams, work.tokens)
-    found["language encoder"] = notes.calls
+    found["language encoder"] = recorder.calls
     for step in range(work.tokens):
-        with _Notes() as notes:
+        with _CallRecorder() as recorder:
             steps.step(path[:, :, step], path[:, :, : step + 1])
-    found["a caption's last token"] = notes.calls
+    found["a caption's last token"] = recorder.calls
     return found
 
 
 def measure_attention(
     preset: str, regions: int, dtype: torch.dtype, device: torch.device, repeats: int
 ) -> tuple[dict[str, Any], str]:
-    """Medians in milliseconds of one call, all kernels in turn: report and table."""
+    """Median milliseconds per call, all kernels in turn. Returns the report and its table."""
     work = Workload()
     network = random_network(random_config(preset, work), META, dtype)
     rows = [
@@ -141,16 +139,16 @@ def _milliseconds(call: Call, device: torch.device, repeats: int) -> dict[str, f
     def attend() -> Tensor:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=call.scale)
 
-    ways: dict[str, Callable[[], Tensor]] = {PICKED: attend}
-    ways |= {name: _with_kernel(kernel, attend) for name, kernel in KERNELS.items()}
-    ways[EAGER] = lambda: _eager(query, key, value, mask, call.scale)
-    times: dict[str, list[float]] = {name: [] for name in _possible(ways)}
+    kernels: dict[str, Callable[[], Tensor]] = {PICKED: attend}
+    kernels |= {name: _with_kernel(kernel, attend) for name, kernel in KERNELS.items()}
+    kernels[EAGER] = lambda: _eager(query, key, value, mask, call.scale)
+    times: dict[str, list[float]] = {name: [] for name in _supported(kernels)}
     for _ in range(repeats):
         for name, found in times.items():
-            wait_for(device)
+            synchronize(device)
             started = time.perf_counter()
-            ways[name]()
-            wait_for(device)
+            kernels[name]()
+            synchronize(device)
             found.append((time.perf_counter() - started) * 1e3)
     return {name: round(statistics.median(found), 3) for name, found in times.items()}
 
@@ -163,18 +161,18 @@ def _with_kernel(kernel: SDPBackend, attend: Callable[[], Tensor]) -> Callable[[
     return only
 
 
-def _possible(ways: dict[str, Callable[[], Tensor]]) -> Iterator[str]:
-    """Those that this device has for this call; each has then run once."""
-    for name, way in ways.items():
+def _supported(kernels: dict[str, Callable[[], Tensor]]) -> Iterator[str]:
+    """The names of the kernels that can run this call on this device; each runs once, which warms it up."""
+    for name, kernel in kernels.items():
         try:
-            way()
-        except RuntimeError:  # torch's word for a kernel that does not fit
+            kernel()
+        except RuntimeError:  # what torch raises for a kernel that does not support the call
             continue
         yield name
 
 
 def _eager(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float | None) -> Tensor:
-    """Two products with a softmax between them, rounded to the dtype after each."""
+    """Two matrix products with a softmax between them, each rounded to the dtype."""
     scores = torch.matmul(query, key.transpose(2, 3)) * (1 / math.sqrt(query.shape[3]) if scale is None else scale)
     if mask is not None:
         scores = scores + mask

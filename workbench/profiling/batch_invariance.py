@@ -14,8 +14,7 @@ from dynrefer.model.postprocessing import RawOutputs
 from dynrefer.model.predictor import DynRefer
 from dynrefer.model.types import RegionQuery
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
-from dynrefer.workbench.profiling.machine import provenance
-from dynrefer.workbench.profiling.report_tables import heading
+from dynrefer.workbench.profiling.machine import heading, provenance
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World
 

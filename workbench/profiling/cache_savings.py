@@ -1,4 +1,4 @@
-"""What a cache saves: the first question about a region, and another one about the same views."""
+"""What the feature cache saves: a first task on a region, then another task on the same views."""
 
 import statistics
 import time
@@ -8,32 +8,31 @@ import torch
 
 from dynrefer.model.batch import FeatureCache, run_batch
 from dynrefer.model.types import Task
-from dynrefer.workbench.profiling.machine import provenance, wait_for
-from dynrefer.workbench.profiling.report_tables import heading
+from dynrefer.workbench.profiling.machine import heading, provenance, synchronize
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_inputs, random_model
 
-ROOM = 1 << 30
+CACHE_BYTES = 1 << 30
 
 
 def measure_repeats(preset: str, device: torch.device, repeats: int) -> tuple[dict[str, Any], str]:
-    """Tags of one region never seen, then categories and attributes of the same views: report and table."""
+    """Time each task on a new region, then again with its views in the cache. Returns the report and its table."""
     work = Workload()
     loaded = random_model(random_config(preset, work), work, device, torch.float32)
-    asked = {task: random_inputs(loaded.network.config, 1, (task,)) for task in (Task.CATEGORIES, Task.ATTRIBUTES)}
-    times: dict[Task, list[tuple[float, float]]] = {task: [] for task in asked}
+    inputs = {task: random_inputs(loaded.network.config, 1, (task,)) for task in (Task.CATEGORIES, Task.ATTRIBUTES)}
+    times: dict[Task, list[tuple[float, float]]] = {task: [] for task in inputs}
 
-    def seconds(task: Task, memory: FeatureCache) -> float:
-        wait_for(device)
+    def seconds(task: Task, cache: FeatureCache) -> float:
+        synchronize(device)
         started = time.perf_counter()
-        run_batch(loaded, asked[task], memory)
-        wait_for(device)
+        run_batch(loaded, inputs[task], cache)
+        synchronize(device)
         return time.perf_counter() - started
 
     for number in range(repeats + 1):
         for task, pairs in times.items():
-            memory = FeatureCache(ROOM)
-            first = seconds(task, memory)
-            again = seconds(task, memory)
+            cache = FeatureCache(CACHE_BYTES)
+            first = seconds(task, cache)
+            again = seconds(task, cache)
             if number:  # the first round warms up
                 pairs.append((first, again))
     report: dict[str, Any] = {**provenance(device), "preset": preset, "rows": []}

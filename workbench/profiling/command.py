@@ -1,4 +1,4 @@
-"""`dynrefer bench`: what the model costs on this machine. Importing this loads typer alone."""
+"""The command line of `dynrefer bench`: what the model costs on this machine. Importing this imports only typer."""
 
 import contextlib
 import json
@@ -13,14 +13,14 @@ import typer
 if TYPE_CHECKING:
     import torch
 
-bench = typer.Typer(help="Measure speed on this machine, with random weights or the embedded model.")
+bench = typer.Typer(help="Measure speed and numerical agreement on this machine.")
 
 SIZES, DTYPES = ("flan-t5-xl", "medium", "embedded"), ("float32", "bfloat16")
 TASKS = ("all", "caption", "tags", "attributes", "categories")
-Preset = Annotated[str, typer.Option("--preset", help="Sizes: flan-t5-xl, medium or embedded.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON here too.")]
-Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads on a CPU. [default: all cores]")]
+Preset = Annotated[str, typer.Option("--preset", help="Model size: flan-t5-xl, medium or embedded.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the JSON to this file.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. [default: all cores]")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 
 
@@ -29,16 +29,16 @@ def model_command(
     preset: Preset = "medium",
     regions: Annotated[str, typer.Option("--regions", help="Batch sizes, separated by commas.")] = "1,8,32",
     dtype: Annotated[list[str] | None, typer.Option("--dtype", help="float32 or bfloat16; repeatable.")] = None,
-    tasks: Annotated[str, typer.Option("--tasks", help="all and tasks, separated by commas.")] = ",".join(TASKS),
-    tokens: Annotated[int, typer.Option("--tokens", min=1, help="New tokens of every caption.")] = 20,
-    beams: Annotated[int, typer.Option("--beams", min=1, help="Beams of the caption's search.")] = 2,
+    tasks: Annotated[str, typer.Option("--tasks", help="all, or tasks, separated by commas.")] = ",".join(TASKS),
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="New tokens per caption.")] = 20,
+    beams: Annotated[int, typer.Option("--beams", min=1, help="Beams of the caption search.")] = 2,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs per row; the median counts.")] = 5,
     device: Device = "cpu",
     threads: Threads = None,
     as_json: AsJson = False,
     out: Out = None,
 ) -> None:
-    """Seconds by stage, regions per second and the machine's own limit; random weights, caches off."""
+    """Seconds by stage, regions per second and the roofline bound; random weights, caches off."""
     sizes = _sizes(regions)
     chosen = tuple(part.strip() for part in tasks.split(","))
     for each in chosen:
@@ -48,31 +48,31 @@ def model_command(
         _one_of(each, DTYPES, "--dtype")
     _one_of(preset, SIZES, "--preset")
     with contextlib.redirect_stdout(sys.stderr):
-        from dynrefer.workbench.profiling.model_speed import Plan, measure_model
+        from dynrefer.workbench.profiling.model_speed import Plan, measure_model, model_table
         from dynrefer.workbench.profiling.workload import Workload
 
         work = Workload(tokens=tokens, beams=beams)
-        plan = Plan(preset, sizes, dtypes, chosen, _set_up(device, threads), repeats, work)
+        plan = Plan(preset, sizes, dtypes, chosen, _device(device, threads), repeats, work)
         report = measure_model(plan, None, lambda line: print(line, file=sys.stderr))
-    _answer(report, _model_table(report), as_json, out)
+    _print_report(report, model_table(report), as_json, out)
 
 
 @bench.command("counts")
 def counts_command(
     regions: Annotated[int, typer.Option("--regions", min=1, help="Regions in the batch.")] = 1,
-    tokens: Annotated[int, typer.Option("--tokens", min=1, help="New tokens of every caption.")] = 20,
-    beams: Annotated[int, typer.Option("--beams", min=1, help="Beams of the caption's search.")] = 2,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="New tokens per caption.")] = 20,
+    beams: Annotated[int, typer.Option("--beams", min=1, help="Beams of the caption search.")] = 2,
     threads: Threads = None,
     as_json: AsJson = False,
     out: Out = None,
 ) -> None:
-    """Operations and bytes of every stage for the three presets, and the floor on this machine."""
+    """Operations and bytes of every stage of the three presets, and the roofline bound on this machine."""
     with contextlib.redirect_stdout(sys.stderr):
-        from dynrefer.workbench.profiling.report_tables import count_presets
+        from dynrefer.workbench.profiling.operation_counts import count_presets
 
-        _set_up("cpu", threads)
+        _device("cpu", threads)
         report, table = count_presets(regions, tokens, beams)
-    _answer(report, table, as_json, out)
+    _print_report(report, table, as_json, out)
 
 
 @bench.command("attention")
@@ -86,15 +86,15 @@ def attention_command(
     as_json: AsJson = False,
     out: Out = None,
 ) -> None:
-    """Every attention of the network by every kernel of the device: is torch's own choice the fastest?"""
+    """Every attention call of the network by every kernel of the device: does torch pick the fastest?"""
     _one_of(preset, SIZES, "--preset")
     _one_of(dtype, DTYPES, "--dtype")
     with contextlib.redirect_stdout(sys.stderr):
         from dynrefer.workbench.profiling.attention import measure_attention
         from dynrefer.workbench.profiling.model_speed import DTYPES as BY_NAME
 
-        report, table = measure_attention(preset, regions, BY_NAME[dtype], _set_up(device, threads), repeats)
-    _answer(report, table, as_json, out)
+        report, table = measure_attention(preset, regions, BY_NAME[dtype], _device(device, threads), repeats)
+    _print_report(report, table, as_json, out)
 
 
 @bench.command("repeats")
@@ -106,26 +106,26 @@ def repeats_command(
     as_json: AsJson = False,
     out: Out = None,
 ) -> None:
-    """A task asked about a region for the first time, and another task about the same views, with a cache."""
+    """What the feature cache saves: a first task on a region, then another task on the same views."""
     _one_of(preset, SIZES, "--preset")
     with contextlib.redirect_stdout(sys.stderr):
         from dynrefer.workbench.profiling.cache_savings import measure_repeats
 
-        report, table = measure_repeats(preset, _set_up(device, threads), repeats)
-    _answer(report, table, as_json, out)
+        report, table = measure_repeats(preset, _device(device, threads), repeats)
+    _print_report(report, table, as_json, out)
 
 
 @bench.command("views")
 def views_command(as_json: AsJson = False, out: Out = None) -> None:
-    """Hash search and crops of one region on one core: 640 x 480 and twelve megapixels."""
-    # A process of its own: numpy fixes its number of threads when it is first imported, which was long ago here.
+    """View search and crops of one region on one core, for images of 640 x 480 and 12 megapixels."""
+    # In a process of its own, because NumPy fixes its number of threads when it is imported.
     alone = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
     command = [sys.executable, "-m", "dynrefer.workbench.profiling.view_search"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | alone)
     report = json.loads(done.stdout)
     from dynrefer.workbench.profiling.view_search import views_table
 
-    _answer(report, views_table(report), as_json, out)
+    _print_report(report, views_table(report), as_json, out)
 
 
 @bench.command("start")
@@ -135,11 +135,11 @@ def start_command(
     as_json: AsJson = False,
     out: Out = None,
 ) -> None:
-    """From the start of `dynrefer serve` to ready, and where the time goes."""
+    """Time from the start of `dynrefer serve` to ready, and where it goes."""
     from dynrefer.workbench.profiling.startup import measure_start
 
     report, table = measure_start(model, repeats)
-    _answer(report, table, as_json, out)
+    _print_report(report, table, as_json, out)
 
 
 @bench.command("agreement")
@@ -148,12 +148,12 @@ def agreement_command(
     as_json: AsJson = False,
     out: Out = None,
 ) -> None:
-    """The embedded model in bfloat16 against float32: views, tags above the threshold, captions."""
+    """Agreement of the embedded model in bfloat16 with float32: views, tags above the threshold, captions."""
     with contextlib.redirect_stdout(sys.stderr):
         from dynrefer.workbench.profiling.dtype_agreement import measure_agreement
 
         report, table = measure_agreement(regions)
-    _answer(report, table, as_json, out)
+    _print_report(report, table, as_json, out)
 
 
 @bench.command("batch-invariance")
@@ -167,7 +167,7 @@ def batch_invariance_command(
         from dynrefer.workbench.profiling.batch_invariance import measure_batch_invariance
 
         report, table = measure_batch_invariance(regions)
-    _answer(report, table, as_json, out)
+    _print_report(report, table, as_json, out)
 
 
 bench.command("company", hidden=True)(batch_invariance_command)  # its name in the first releases
@@ -188,7 +188,7 @@ def _one_of(given: str, known: tuple[str, ...], option: str) -> None:
         raise typer.BadParameter(f"{option} {given!r} is not one of {', '.join(known)}.")
 
 
-def _set_up(device: str, threads: int | None) -> "torch.device":
+def _device(device: str, threads: int | None) -> "torch.device":
     import torch
 
     from dynrefer.model.loading import pick_device
@@ -198,14 +198,8 @@ def _set_up(device: str, threads: int | None) -> "torch.device":
     return pick_device(device)
 
 
-def _answer(report: dict[str, Any], table: str, as_json: bool, out: Path | None) -> None:
+def _print_report(report: dict[str, Any], table: str, as_json: bool, out: Path | None) -> None:
     text = json.dumps(report, indent=1)
     if out is not None:
         out.write_text(text + "\n", encoding="utf-8")
     print(text if as_json else table)
-
-
-def _model_table(report: dict[str, Any]) -> str:
-    from dynrefer.workbench.profiling.report_tables import model_table
-
-    return model_table(report)

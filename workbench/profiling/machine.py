@@ -1,4 +1,4 @@
-"""The machine and the code that a figure belongs to, and the ceilings measured in the same run."""
+"""Provenance of a measurement (machine, versions, commit), timing, and the machine's peak rates."""
 
 import platform
 import shlex
@@ -17,12 +17,12 @@ import transformers
 from dynrefer.model.networks.kernels.onednn import AVAILABLE, OneDnnLinear, linear
 
 ROOT = Path(__file__).resolve().parents[2]
-SIDE_CPU, SIDE_GPU = 1024, 8192  # of the square matrices whose product gives the rate
+SIDE_CPU, SIDE_GPU = 1024, 8192  # of the square matrices whose product is timed
 COPY_BYTES = 1 << 28
 
 
 def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Command, machine, versions, commit (with a mark if the tree has changes other than results), date."""
+    """Command, date, commit ("+changes" if files other than results differ from it), machine and versions."""
     device = torch.device(device)
     changes = _git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results")
     return {
@@ -38,10 +38,20 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
     }
 
 
+def heading(report: dict[str, Any]) -> str:
+    """A report's first line: command, machine, threads, commit, and the peak rates if the report has them."""
+    machine = f"{report['processor']}, {report['device']}, {report['threads']} threads"
+    line = f"`{report['command']}`, {machine}, commit {report['commit']}"
+    if "gemm_gflops" in report:
+        rates = ", ".join(f"{name} {rate:g}" for name, rate in report["gemm_gflops"].items())
+        line += f"; products {rates} GFLOP/s, copy {report['copy_gb_s']:g} GB/s"
+    return line
+
+
 def gemm_gflops(
     dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", side: int | None = None, repeats: int = 5
 ) -> float:
-    """Rate of a square matrix product, median, in GFLOP/s; of side 1024 on a CPU, 8192 on a GPU."""
+    """Median rate of a square matrix product, GFLOP/s; side 1024 on a CPU, 8192 on a GPU."""
     device = torch.device(device)
     side = side or (SIDE_CPU if device.type == "cpu" else SIDE_GPU)
     a, b = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
@@ -49,7 +59,7 @@ def gemm_gflops(
 
 
 def onednn_gflops(device: torch.device | str = "cpu", repeats: int = 5) -> float:
-    """The same in float32 by oneDNN, as the network's linear layers on a CPU; 0 where it is not to be had."""
+    """`gemm_gflops` in float32 by oneDNN, as in the network's linear layers on a CPU; 0 if oneDNN is not available."""
     if not AVAILABLE or torch.device(device).type != "cpu":
         return 0.0
     layer, rows = OneDnnLinear(SIDE_CPU, SIDE_CPU, bias=False), torch.randn(SIDE_CPU, SIDE_CPU)
@@ -58,7 +68,7 @@ def onednn_gflops(device: torch.device | str = "cpu", repeats: int = 5) -> float
 
 
 def copy_gb_s(device: torch.device | str = "cpu", repeats: int = 5) -> float:
-    """Bandwidth of copying 256 MiB to another place, read and write counted, median, in GB/s."""
+    """Median bandwidth of copying 256 MiB, reads and writes counted, GB/s."""
     device = torch.device(device)
     source = torch.zeros(COPY_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
@@ -66,31 +76,31 @@ def copy_gb_s(device: torch.device | str = "cpu", repeats: int = 5) -> float:
 
 
 def median_seconds(call: Callable[[], object], repeats: int = 5, device: torch.device | str = "cpu") -> float:
-    """Median time of `repeats` calls, after one that warms up; waits for the device."""
+    """Median time of `repeats` calls after a warm-up; waits for the device."""
     return statistics.median(every_seconds(call, repeats, torch.device(device)))
 
 
 def every_seconds(call: Callable[[], object], repeats: int, device: torch.device) -> list[float]:
-    """The time of each of `repeats` calls, after one that warms up."""
+    """The time of each of `repeats` calls after a warm-up, seconds; waits for the device."""
     call()
     times = []
     for _ in range(repeats):
-        wait_for(device)
+        synchronize(device)
         started = time.perf_counter()
         call()
-        wait_for(device)
+        synchronize(device)
         times.append(time.perf_counter() - started)
     return times
 
 
-def wait_for(device: torch.device) -> None:
-    """Until the device has done all that it was given."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished all its work; returns at once for a CPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def _command(typed: Sequence[str]) -> str:
-    """What was typed, without the folders and the interpreter's options; typed: interpreter and all."""
+    """The command as typed, without folders and the interpreter's options. typed: including the interpreter."""
     words = list(typed[1:])
     while words and words[0].startswith("-") and words[0] not in ("-m", "-c"):
         del words[: 2 if words[0] in ("-X", "-W") else 1]

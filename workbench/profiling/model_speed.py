@@ -1,8 +1,8 @@
-"""The model alone: seconds per batch and part, against the floor that the machine's own rates give.
+"""Speed of the model alone: seconds per batch and stage, against the roofline bound of the machine.
 
-Every repeat measures the machine's product rate before and after the model, and a plain reference in turn where one is
-given, and is held against the mean of its own two rates: the rate of a shared machine moves by a fifth within minutes.
-Medians; caches off.
+Every repeat measures the machine's matrix-product rate before and after the model, and is compared with the mean of the
+two, because the rate of a shared machine moves by a fifth within minutes. A reference implementation, if given, runs in
+turn with the model. Medians; caches off.
 """
 
 import statistics
@@ -16,13 +16,13 @@ import torch
 from dynrefer.model.batch import BatchResult, FeatureCache, RegionInput, run_batch
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.types import ALL_TASKS, Task
-from dynrefer.workbench.profiling.machine import copy_gb_s, gemm_gflops, onednn_gflops, provenance, wait_for
-from dynrefer.workbench.profiling.operation_counts import Ceilings, count_costs, floor_seconds
+from dynrefer.workbench.profiling.machine import copy_gb_s, gemm_gflops, heading, onednn_gflops, provenance, synchronize
+from dynrefer.workbench.profiling.operation_counts import Ceilings, count_costs, roofline_seconds
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_inputs, random_model
 
 Reference = Callable[[LoadedModel, Sequence[RegionInput]], object]
-# Seconds of the official code on an idle machine with two cores and a product rate of 197 GFLOP/s: medium preset,
-# float32, all four outputs, by regions (measured once, given with the task of this project).
+# Seconds of the official code on an idle machine with two cores and a matrix-product rate of 197 GFLOP/s, by number of
+# regions: medium preset, float32, all four outputs; measured once.
 OFFICIAL_SECONDS, OFFICIAL_GFLOPS = {1: 1.68, 8: 8.74, 32: 35.3}, 197.0
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 ONEDNN = "float32, oneDNN"
@@ -30,7 +30,7 @@ ONEDNN = "float32, oneDNN"
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure. tasks: "all" or a task. repeats: timed runs per row, after one that warms up."""
+    """What to measure. tasks: "all" or names of tasks. repeats: timed runs per row, after a warm-up."""
 
     preset: str
     regions: tuple[int, ...]
@@ -43,18 +43,18 @@ class Plan:
 
 @dataclass
 class _Times:
-    """Of one row's repeats. rates: by dtype, GFLOP/s."""
+    """The repeats of one row. rates: matrix products by dtype, GFLOP/s. processor: CPU seconds. parts: ms by stage."""
 
     rates: list[dict[str, float]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
     reference: list[float] = field(default_factory=list)
     parts: list[dict[str, float]] = field(default_factory=list)
-    peak_bytes: int = 0  # on a GPU, while a batch runs
+    peak_bytes: int = 0  # GPU memory while a batch runs
 
 
-def measure_model(plan: Plan, reference: Reference | None, tell: Callable[[str], None]) -> dict[str, Any]:
-    """The report, as JSON: rates, and one row per dtype, number of regions and tasks. tell: progress."""
+def measure_model(plan: Plan, reference: Reference | None, log: Callable[[str], None]) -> dict[str, Any]:
+    """The report, JSON-ready: rates, and one row per dtype, number of regions and tasks. log: takes progress lines."""
     dtypes = tuple(dict.fromkeys((*plan.dtypes, "float32")))
     copies = [copy_gb_s(plan.device)]
     rows: list[dict[str, Any]] = []
@@ -69,12 +69,12 @@ def measure_model(plan: Plan, reference: Reference | None, tell: Callable[[str],
                     row["tokens"] = _tokens(result)
                 rows.append(row | _medians(times, regions, plan.device))
                 measured.append(times)
-                tell(f"{name} {regions} {tasks}: {rows[-1]['seconds']:.3f} s")
+                log(f"{name} {regions} {tasks}: {rows[-1]['seconds']:.3f} s")
         del loaded
     copies.append(copy_gb_s(plan.device))
     copy = statistics.median(copies)
     for row, times in zip(rows, measured, strict=True):
-        _add_floor(row, plan, times, copy)
+        _add_roofline(row, plan, times, copy)
         _add_official(row, times)
     gemm = {
         name: statistics.median(one[name] for times in measured for one in times.rates) for name in (*dtypes, ONEDNN)
@@ -99,12 +99,12 @@ def _repeat(
     yield run_batch(loaded, inputs, memory)
     for _ in range(plan.repeats):
         before = _rates(plan, dtypes)
-        wait_for(plan.device)
-        if plan.device.type == "cuda":  # the matrices of the rates are not the model's
+        synchronize(plan.device)
+        if plan.device.type == "cuda":  # leaves out the matrices that the rates were measured with
             torch.cuda.reset_peak_memory_stats(plan.device)
         started, worked = time.perf_counter(), time.process_time()
         result = run_batch(loaded, inputs, memory)
-        wait_for(plan.device)
+        synchronize(plan.device)
         times.seconds.append(time.perf_counter() - started)
         times.processor.append(time.process_time() - worked)
         times.parts.append(result.parts_ms)
@@ -120,7 +120,7 @@ def _repeat(
 
 
 def _rates(plan: Plan, dtypes: Sequence[str]) -> dict[str, float]:
-    """By dtype; and in float32 what oneDNN reaches, which torch itself does not ask for this product."""
+    """By dtype; and oneDNN's rate in float32, which torch itself does not use for this product."""
     rates = {name: gemm_gflops(DTYPES[name], plan.device, repeats=3) for name in dtypes}
     other = onednn_gflops(plan.device, repeats=3)
     return rates | ({ONEDNN: max(rates["float32"], other)} if other else {})
@@ -157,30 +157,30 @@ def _medians(times: _Times, regions: int, device: torch.device) -> dict[str, Any
     return found
 
 
-def _add_floor(row: dict[str, Any], plan: Plan, times: _Times, copy: float) -> None:
-    """floor_seconds, efficiency = floor / measured, the floors of the stages, by the rates of each repeat; and the
-    efficiency where the rate in float32 is oneDNN's."""
+def _add_roofline(row: dict[str, Any], plan: Plan, times: _Times, copy: float) -> None:
+    """Add the roofline bounds of the batch and its stages ("floor_*"), efficiency = bound / measured seconds, both from
+    each repeat's own rates, and the efficiency if oneDNN's float32 rate is taken as the peak."""
     costs = count_costs(plan.preset, plan.work, row["regions"], DTYPES[row["dtype"]])
 
-    def floors_by(float32: str) -> list[dict[str, float]]:
+    def bounds_by(float32: str) -> list[dict[str, float]]:
         found = []
         for rates in times.rates:
             own = rates[float32 if row["dtype"] == "float32" else row["dtype"]]
             ceilings = Ceilings(own * 1e9, rates[float32] * 1e9, copy * 1e9)
-            stages = {part: floor_seconds(part, cost, ceilings) for part, cost in costs.items()}
+            stages = {part: roofline_seconds(part, cost, ceilings) for part, cost in costs.items()}
             stages["represent"] += stages.pop("qformer")
             found.append({part: stages[part] for part in row["stages"] if part in _needed(row["tasks"])})
         return found
 
-    floors = floors_by("float32")
-    totals = {"efficiency": [sum(each.values()) for each in floors]}
+    bounds = bounds_by("float32")
+    totals = {"efficiency": [sum(each.values()) for each in bounds]}
     if ONEDNN in times.rates[0]:
-        totals["efficiency_onednn"] = [sum(each.values()) for each in floors_by(ONEDNN)]
-    encode = [each["encode"] / parts["encode"] * 1e3 for each, parts in zip(floors, times.parts, strict=True)]
+        totals["efficiency_onednn"] = [sum(each.values()) for each in bounds_by(ONEDNN)]
+    encode = [each["encode"] / parts["encode"] * 1e3 for each, parts in zip(bounds, times.parts, strict=True)]
     row["gemm_gflops"] = {
         name: round(statistics.median(one[name] for one in times.rates), 1) for name in times.rates[0]
     }
-    row["floor_stages"] = {part: round(statistics.median(each[part] for each in floors), 4) for part in floors[0]}
+    row["floor_stages"] = {part: round(statistics.median(each[part] for each in bounds), 4) for part in bounds[0]}
     row["floor_seconds"] = round(statistics.median(totals["efficiency"]), 4)
     for name, some in totals.items():
         row[name] = round(statistics.median(a / b for a, b in zip(some, times.seconds, strict=True)), 3)
@@ -188,8 +188,8 @@ def _add_floor(row: dict[str, Any], plan: Plan, times: _Times, copy: float) -> N
 
 
 def _add_official(row: dict[str, Any], times: _Times) -> None:
-    """over_official: times the official code's regions per second for all outputs in float32, as the machine's product
-    rate in float32 scales it. rate_ratio: of the row's dtype to float32."""
+    """Add over_official, the speed-up over the official code (all outputs, float32, scaled by the machine's float32
+    rate), and rate_ratio, the matrix-product rate of the row's dtype over that of float32."""
     if row["preset"] != "medium" or row["regions"] not in OFFICIAL_SECONDS:
         return
     official = [OFFICIAL_SECONDS[row["regions"]] * OFFICIAL_GFLOPS / rates["float32"] for rates in times.rates]
@@ -199,7 +199,7 @@ def _add_official(row: dict[str, Any], times: _Times) -> None:
 
 
 def _needed(tasks: str) -> set[str]:
-    """Parts that a row's tasks need; a caption needs the tags."""
+    """The stages that a row's tasks need; captions need the tags."""
     named = {str(task) for task in _tasks(tasks)}
     return {"encode", "represent"} | named | ({"tags"} if "caption" in named else set())
 
@@ -209,8 +209,35 @@ def _tasks(name: str) -> tuple[Task, ...]:
 
 
 def _tokens(result: BatchResult) -> int | None:
-    """New tokens of the captions: all have the same number, or the workload is not what it says."""
+    """Number of new tokens per caption, which must be the same for all; None without captions."""
     lengths = {found.caption.length for found in result.findings if found.caption is not None}
     if len(lengths) > 1:
-        raise AssertionError(f"captions of different lengths: {sorted(lengths)}")
+        raise AssertionError(f"captions differ in length: {sorted(lengths)}")
     return lengths.pop() if lengths else None
+
+
+def model_table(report: dict[str, Any]) -> str:
+    """The report of `measure_model` as a Markdown table, with the largest gaps to the roofline below it."""
+    head = (
+        "| dtype | regions | tasks | s | regions/s | GFLOP/s | roofline s | efficiency | by oneDNN's rate | x official "
+        "| stages, s |"
+    )
+    lines = [heading(report), "", head, "|---|---|---|---|---|---|---|---|---|---|---|"]
+    for row in report["rows"]:
+        stages = ", ".join(f"{part} {seconds:.3f}" for part, seconds in row["stages"].items() if seconds >= 5e-4)
+        more = f"; {row['speedup']} x the reference path" if "speedup" in row else ""
+        lines.append(
+            f"| {row['dtype']} | {row['regions']} | {row['tasks']} | {row['seconds']:.3f} | {row['regions_per_s']:.2f} "
+            f"| {row['gemm_gflops'][row['dtype']]:.0f} | {row['floor_seconds']:.3f} | {row['efficiency']:.2f} "
+            f"| {row.get('efficiency_onednn', '')} "
+            f"| {row.get('over_official', '')} | {stages}{more} |"
+        )
+    return "\n".join([*lines, "", *map(_gaps, report["rows"])])
+
+
+def _gaps(row: dict[str, Any]) -> str:
+    """The two stages that lie farthest above their roofline bounds."""
+    above = {part: row["stages"][part] - bound for part, bound in row["floor_stages"].items()}
+    worst = sorted(above, key=lambda part: -above[part])[:2]
+    named = (f"{part} {row['stages'][part]:.3f} s over {row['floor_stages'][part]:.3f} s" for part in worst)
+    return f"{row['dtype']}, {row['regions']} regions, {row['tasks']}: largest gaps {', '.join(named)}"

@@ -1,23 +1,23 @@
-"""Operations and bytes of every part of a batch, and the least time that they take on a given machine.
+"""Operations and bytes of every stage of a batch, and the roofline bound on its time on a given machine.
 
-Operations are those of matrix products and convolutions, two per multiplication and addition, counted by torch while
-the network's own code runs on tensors without data. Bytes are the least that must move: weights once per use, what
-comes in and what goes out once; caption weights once per token.
-
-Letters: R regions, V views, S view side, T texts, Q queries, W control tokens, L caption tokens, B beams.
+Operations are those of matrix products and convolutions, two per multiply-add, counted by torch while the network's own
+code runs on meta tensors. Bytes are the least that must move: weights once per use, inputs and outputs once; for
+captions the weights once per token.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dynrefer.model.networks.dynrefer.config import PRESETS
 from dynrefer.model.networks.dynrefer.decoders import RecognitionDecoder
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.generation.t5_stepper import T5Steps
+from dynrefer.workbench.profiling.machine import copy_gb_s, gemm_gflops, heading, provenance
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_network
 
 Found = TypeVar("Found")
@@ -27,7 +27,7 @@ META = torch.device("meta")
 
 @dataclass(frozen=True)
 class Cost:
-    """operations: floating-point. bytes: read and written."""
+    """operations: floating-point operations. bytes: read and written."""
 
     operations: float
     bytes: float
@@ -35,22 +35,23 @@ class Cost:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """What the machine can do: products in FLOP/s in the model's dtype and in float32, copying in bytes/s."""
+    """Measured peaks of the machine: matrix products in the model's dtype and in float32, FLOP/s; copying, bytes/s."""
 
     product: float
     product_float32: float
     copy: float
 
 
-def floor_seconds(part: str, cost: Cost, ceilings: Ceilings) -> float:
-    """The least time of a part: its products at the measured rate, or its bytes at the measured bandwidth."""
+def roofline_seconds(part: str, cost: Cost, ceilings: Ceilings) -> float:
+    """The roofline bound of a part, seconds: its operations at the peak rate or its bytes at the peak bandwidth,
+    whichever takes longer."""
     rate = ceilings.product_float32 if part == "qformer" else ceilings.product
     return max(cost.operations / rate, cost.bytes / ceilings.copy)
 
 
 @torch.inference_mode()
 def count_costs(name: str, work: Workload, regions: int, dtype: torch.dtype) -> dict[str, Cost]:
-    """Of a batch of R regions that share no view, by part; the Q-Former, always float32, stands by itself."""
+    """Costs by part, of a batch of regions that share no view. The Q-Former, always float32, is a part of its own."""
     network = random_network(random_config(name, work), META, dtype)
     config = network.config
     size, views, item = config.view_size, config.num_views, dtype.itemsize
@@ -103,7 +104,7 @@ def _caption(network: DynReferModel, region: Tensor, work: Workload) -> Cost:
     decoder = language.model.decoder
     per_token = sum(_weights(block) for block in decoder.block) + language.model.lm_head.weight.nbytes
     logits = len(region) * work.beams * language.model.lm_head.out_features * language.model.lm_head.weight.itemsize
-    caches = steps.cross_bytes + steps.own_bytes / 2  # of its own past a token reads half on average
+    caches = steps.cross_bytes + steps.own_bytes / 2  # a token reads half of the self-attention cache on average
     return Cost(operations, _weights(language.model.encoder) + work.tokens * (per_token + caches + 2 * logits))
 
 
@@ -115,3 +116,40 @@ def _counted(call: Callable[[], Found]) -> tuple[float, Found]:
     with FlopCounterMode(display=False) as counter:
         found = call()
     return float(counter.get_total_flops()), found
+
+
+def count_presets(regions: int, tokens: int, beams: int) -> tuple[dict[str, Any], str]:
+    """Costs of all presets in float32, with roofline bounds from rates measured now: the report and its table."""
+    work = Workload(tokens=tokens, beams=beams)
+    gemm, copy = gemm_gflops(), copy_gb_s()
+    ceilings = Ceilings(gemm * 1e9, gemm * 1e9, copy * 1e9)
+    report: dict[str, Any] = {
+        **provenance(),
+        "gemm_gflops": {"float32": round(gemm, 1)},
+        "copy_gb_s": round(copy, 1),
+        "regions": regions,
+        "tokens": tokens,
+        "beams": beams,
+        "presets": {},
+    }
+    lines = [
+        heading(report),
+        "",
+        "| preset | stage | GFLOP | MB | roofline ms | bound by |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in PRESETS:
+        stages = {}
+        for part, cost in count_costs(name, work, regions, torch.float32).items():
+            least = roofline_seconds(part, cost, ceilings)
+            bound = "products" if cost.operations / ceilings.product >= cost.bytes / ceilings.copy else "bytes"
+            stages[part] = {
+                "gflop": round(cost.operations / 1e9, 3),
+                "mb": round(cost.bytes / 1e6, 1),
+                "floor_ms": round(least * 1e3, 2),
+                "bound": bound,
+            }
+            counted = f"{cost.operations / 1e9:.2f} | {cost.bytes / 1e6:.1f}"
+            lines.append(f"| {name} | {part} | {counted} | {least * 1e3:.2f} | {bound} |")
+        report["presets"][name] = stages
+    return report, "\n".join(lines)

@@ -1,8 +1,8 @@
-"""From the start of a process to a service that is ready, and where the time goes.
+"""From the start of a process to a ready service, and where the time goes.
 
-Two processes per round: `dynrefer serve` until it says in its log that it is ready, and /readyz says 200; and one that
-imports, loads and warms the model step by step. What the weights cost is the time to read their file once more, warm as
-it is then. /readyz is not asked before: answering would itself slow the loading.
+Two processes per round: `dynrefer serve` until its log says that it is ready and /readyz returns 200; and one that
+imports, loads and warms up the model step by step. The cost of the weights is the time to read their file again, from
+the page cache. /readyz is not polled before the log line, because answering would slow the loading.
 """
 
 import http.client
@@ -19,15 +19,14 @@ from typing import Any
 
 from dynrefer.model.errors import ModelError
 from dynrefer.model.loading import EMBEDDED
-from dynrefer.workbench.profiling.machine import provenance
-from dynrefer.workbench.profiling.report_tables import heading
+from dynrefer.workbench.profiling.machine import heading, provenance
 
-PATIENCE_S = 120.0
+TIMEOUT_S = 120.0
 POLL_S = 0.005
 READY = "ready: model"  # in a line of the service's log
-# Whatever this shell says, Python keeps what it compiles: a start on a warm disk is not the first one.
-KEEPING = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-TELLING = {"DYNREFER_LOG_LEVEL": "info", "DYNREFER_LOG_FORMAT": "text"}
+# Bytecode is kept whatever this shell says: a warm start is not the first one.
+ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+LOG_SETTINGS = {"DYNREFER_LOG_LEVEL": "info", "DYNREFER_LOG_FORMAT": "text"}
 STEPS = """
 import json, resource, sys, time
 began = time.perf_counter()
@@ -48,12 +47,13 @@ print(json.dumps({"import torch": torch_s - began, "import model": import_s - to
 
 
 def measure_start(model: str, repeats: int) -> tuple[dict[str, Any], str]:
-    """Medians in seconds: report and table. Raises ModelError, with the service's last word, if it does not start."""
+    """Medians in seconds: the report and its table. Raises `ModelError`, with the service's last log line, if that does
+    not start."""
     ready, steps = [], []
     for _ in range(repeats):
         ready.append(_seconds_to_ready(model))
         done = subprocess.run(
-            [sys.executable, "-c", STEPS, model], capture_output=True, text=True, check=True, env=KEEPING
+            [sys.executable, "-c", STEPS, model], capture_output=True, text=True, check=True, env=ENVIRONMENT
         )
         steps.append(json.loads(done.stdout))
     medians = {name: round(statistics.median(one[name] for one in steps), 3) for name in steps[0]}
@@ -68,8 +68,8 @@ def measure_start(model: str, repeats: int) -> tuple[dict[str, Any], str]:
         "steps": medians,
     }
     lines = [heading(report), "", "| | s |", "|---|---|", f"| start to ready | {seconds} |"]
-    lines += [f"| of it reading the weights | {reading} |"]
-    lines += [f"| alone: {name} | {value} |" for name, value in medians.items()]
+    lines += [f"| reading the weights, included above | {reading} |"]
+    lines += [f"| by itself: {name} | {value} |" for name, value in medians.items()]
     return report, "\n".join(lines)
 
 
@@ -91,15 +91,15 @@ def _seconds_to_ready(model: str) -> float:
     ]
     started = time.perf_counter()
     with subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=KEEPING | TELLING
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT | LOG_SETTINGS
     ) as process:
         assert process.stderr is not None
-        killer = threading.Timer(PATIENCE_S, process.kill)
+        killer = threading.Timer(TIMEOUT_S, process.kill)
         killer.start()
-        said = ""
+        line = ""
         try:
-            for said in process.stderr:
-                if READY in said:
+            for line in process.stderr:
+                if READY in line:
                     break
             while process.poll() is None:
                 if _ready(port):
@@ -108,9 +108,9 @@ def _seconds_to_ready(model: str) -> float:
         finally:
             killer.cancel()
             process.terminate()
-    if time.perf_counter() - started >= PATIENCE_S:
-        raise ModelError(f"the service was not ready after {PATIENCE_S:g} s; its last word was: {said.strip()}")
-    raise ModelError(f"the service ended with code {process.returncode} before it was ready: {said.strip()}")
+    if time.perf_counter() - started >= TIMEOUT_S:
+        raise ModelError(f"the service was not ready after {TIMEOUT_S:g} s; its last log line was: {line.strip()}")
+    raise ModelError(f"the service ended with code {process.returncode} before it was ready: {line.strip()}")
 
 
 def _ready(port: int) -> bool:

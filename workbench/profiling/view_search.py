@@ -1,4 +1,4 @@
-"""Hash search and crops of one region on one core, against Pillow's own crop and resize."""
+"""The view search (perceptual hashes) and the crops of one region on one core, against Pillow's own crop and resize."""
 
 import json
 import statistics
@@ -14,8 +14,7 @@ from PIL import Image
 from dynrefer.model.crops import cut_views
 from dynrefer.model.geometry import Box, boxes_towards, integer_crops
 from dynrefer.model.views import STEPS, GreyImage, plan_views
-from dynrefer.workbench.profiling.machine import provenance
-from dynrefer.workbench.profiling.report_tables import heading
+from dynrefer.workbench.profiling.machine import heading, provenance
 
 SIZES = ((640, 480), (4000, 3000))
 VIEW_SIZE = 224
@@ -23,14 +22,14 @@ ROUNDS = 15
 
 
 def measure_views() -> dict[str, Any]:
-    """Medians, every way in turn."""
+    """Median milliseconds, all measurements in turn. Uses one thread from here on."""
     torch.set_num_threads(1)
     return {**provenance(), "view_size": VIEW_SIZE, "rows": [_row(size) for size in SIZES]}
 
 
 def views_table(report: dict[str, Any]) -> str:
-    """For people."""
-    lines = [heading(report), "", "| image | 11 hashes, ms | with grey, ms | 3 crops, ms | Pillow's own, ms | ratio |"]
+    """The report as a Markdown table."""
+    lines = [heading(report), "", "| image | 11 hashes, ms | with greyscale, ms | 3 crops, ms | Pillow, ms | ratio |"]
     lines.append("|---|---|---|---|---|---|")
     for row in report["rows"]:
         lines.append(
@@ -67,7 +66,7 @@ def _row(size: tuple[int, int]) -> dict[str, Any]:
 
 
 def _in_turn(calls: Sequence[Callable[[], object]]) -> list[list[float]]:
-    """Milliseconds of this thread's processor time per call and round, after a round that warms up."""
+    """Processor milliseconds of this thread, per call and round, after a warm-up round."""
     times: list[list[float]] = [[] for _ in calls]
     for number in range(ROUNDS + 1):
         for call, found in zip(calls, times, strict=True):
@@ -79,7 +78,7 @@ def _in_turn(calls: Sequence[Callable[[], object]]) -> list[list[float]]:
 
 
 def _photo(size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Structure at several scales; (H, W, 3)."""
+    """An image with structure at several scales, (H, W, 3)."""
     y, x = np.mgrid[0 : size[1], 0 : size[0]].astype(np.float32)
     waves = [np.sin(x / (7 + 9 * c)) * 50 + np.cos((x + 2 * y) / (41 - 9 * c)) * 50 for c in range(3)]
     noise = np.random.default_rng(0).integers(0, 32, (size[1], size[0], 3))

@@ -1,7 +1,4 @@
-"""A model of a preset's sizes with random weights, and random regions to ask it about: the same work every time.
-
-Letters: R regions, V views, S view side in pixels, T texts, E text width.
-"""
+"""A reproducible workload: a model of a preset's sizes with random weights, and random regions as its input."""
 
 import math
 from dataclasses import dataclass
@@ -28,7 +25,7 @@ CONTROLS = tuple(f"w{number}" for number in range(64))  # more than `max_control
 
 @dataclass(frozen=True)
 class Workload:
-    """What every region is asked: texts per decoder; captions of exactly `tokens` new tokens by `beams` beams."""
+    """The work per region: texts per decoder; captions of exactly `tokens` new tokens with `beams` beams."""
 
     tags: int = 4585
     prompts: int = 474
@@ -39,22 +36,22 @@ class Workload:
 
 
 def random_config(name: str, work: Workload) -> DynReferConfig:
-    """The preset, with captions that may neither end before nor go on after the tokens of the workload."""
+    """The preset, with captions of exactly the workload's number of tokens."""
     generation = {
         **preset(name).generation,
         "num_beams": work.beams,
         "max_new_tokens": work.tokens,
         "min_length": work.tokens + 1,  # the start token counts
     }
-    # No tag is above this threshold: control words are the user's, and of the greatest length, whatever the weights.
+    # No tag exceeds this threshold, so the control words are the inputs' own, always of the greatest length.
     return preset(name, generation=generation, thresholds={"tags": 1.0})
 
 
 def random_network(config: DynReferConfig, device: torch.device, dtype: torch.dtype) -> DynReferModel:
-    """Random weights, made where and as they are used: a float32 model would be twice as large on the way."""
+    """Random weights, made on the device and in the dtype of their use, because converting needs more memory."""
     torch.manual_seed(0)
     with torch.device(device):
-        # transformers leaves this one untyped.
+        # untyped in transformers
         network: DynReferModel = DynReferModel._from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     network.qformer.float()  # as the released model has it, and as loading leaves it
     for kept in (network.query_tokens, network.region_text_temperature, network.region_text_bias):
@@ -66,7 +63,7 @@ def random_network(config: DynReferConfig, device: torch.device, dtype: torch.dt
 
 
 def random_model(config: DynReferConfig, work: Workload, device: torch.device, dtype: torch.dtype) -> LoadedModel:
-    """As `load_model` gives one, but random; config: usually of `random_config`."""
+    """A `LoadedModel` with random weights and texts. config: usually from `random_config`."""
     network, vocabulary = random_network(config, device, dtype), _vocabulary(work)
     use_onednn(network)
     generator = torch.Generator().manual_seed(1)
@@ -80,22 +77,22 @@ def random_model(config: DynReferConfig, work: Workload, device: torch.device, d
 
 
 def random_inputs(config: DynReferConfig, regions: int, tasks: tuple[Task, ...]) -> list[RegionInput]:
-    """R regions, no two views of which are the same."""
+    """`regions` inputs, no two of whose views are equal."""
     rng = np.random.default_rng(2)
     size, views = config.view_size, config.num_views
     plan = ViewPlan(tuple(View(0.0, (0.0, 0.0, 1.0, 1.0)) for _ in range(views)), ViewPolicy.FIXED)
-    passes = []
+    inputs = []
     for _ in range(regions):
         images = rng.integers(0, 256, (views, 3, size, size), dtype=np.uint8)
         low = rng.integers(0, size // 2, (views, 2))
         high = low + rng.integers(size // 8, size // 2, (views, 2))
         boxes = np.concatenate([low, high], axis=1).astype(np.float32)
-        passes.append(RegionInput(plan, tasks, ViewBatch(images, boxes, tuple(map(view_digest, images))), CONTROLS))
-    return passes
+        inputs.append(RegionInput(plan, tasks, ViewBatch(images, boxes, tuple(map(view_digest, images))), CONTROLS))
+    return inputs
 
 
 def _vocabulary(work: Workload) -> Vocabulary:
-    """Names that mean nothing; synonyms spread over the attributes, two prompts each."""
+    """Made-up names; the synonyms are spread over the attributes, with two prompts each."""
     synonyms = np.array_split(np.arange(work.prompts // 2), work.attributes)
     attributes = tuple(
         Attribute(f"kind:a{number}", "kind", tuple(f"s{each}" for each in some), "is")
@@ -109,9 +106,9 @@ def _vocabulary(work: Workload) -> Vocabulary:
 
 
 def _tokenizer(size: int) -> PreTrainedTokenizerFast:
-    """One token per control word; the rest is unknown."""
+    """One token per control word; anything else is unknown."""
     words = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {word: 3 + number for number, word in enumerate(CONTROLS)}
     assert len(words) <= size
-    plain = Tokenizer(WordLevel(words, unk_token="<unk>"))
-    plain.pre_tokenizer = CharDelimiterSplit(",")
-    return PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    words_only = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    words_only.pre_tokenizer = CharDelimiterSplit(",")
+    return PreTrainedTokenizerFast(tokenizer_object=words_only, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")

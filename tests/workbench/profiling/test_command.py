@@ -18,9 +18,8 @@ from dynrefer.workbench.profiling.batch_invariance import measure_batch_invarian
 from dynrefer.workbench.profiling.cache_savings import measure_repeats
 from dynrefer.workbench.profiling.command import bench
 from dynrefer.workbench.profiling.machine import _command
-from dynrefer.workbench.profiling.model_speed import ONEDNN, Plan, measure_model
-from dynrefer.workbench.profiling.operation_counts import Ceilings, Cost, count_costs, floor_seconds
-from dynrefer.workbench.profiling.report_tables import model_table
+from dynrefer.workbench.profiling.model_speed import ONEDNN, Plan, measure_model, model_table
+from dynrefer.workbench.profiling.operation_counts import Ceilings, Cost, count_costs, roofline_seconds
 from dynrefer.workbench.profiling.startup import measure_start
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_inputs, random_model
 from tests.model.plain_batch import reference_batch
@@ -70,7 +69,7 @@ def test_the_table_has_a_line_per_row_and_names_the_largest_gaps(report: dict[st
     )
 
 
-def test_the_random_model_answers_as_the_plain_way_does() -> None:
+def test_the_random_model_agrees_with_the_reference_path() -> None:
     """The same network and regions that are timed; captions of exactly the tokens asked for."""
     loaded = random_model(random_config("embedded", SMALL), SMALL, CPU, torch.float32)
     passes = random_inputs(loaded.network.config, 3, ALL_TASKS)
@@ -82,7 +81,7 @@ def test_the_random_model_answers_as_the_plain_way_does() -> None:
             assert torch.allclose(torch.tensor(getattr(ours, field)), torch.tensor(getattr(theirs, field)), atol=1e-5)
 
 
-def test_a_repeated_question_needs_no_vision() -> None:
+def test_a_second_task_on_a_region_needs_no_vision() -> None:
     report, table = measure_repeats("embedded", CPU, 2)
     assert [row["task"] for row in report["rows"]] == ["categories", "attributes"]
     assert all(row["ratio"] > 1 for row in report["rows"]) and "ratio" in table
@@ -111,11 +110,11 @@ def test_texts_cost_in_proportion_and_regions_too() -> None:
     assert half["encode"].operations == one["encode"].operations and half["encode"].bytes < one["encode"].bytes
 
 
-def test_the_floor_is_the_slower_of_products_and_bytes() -> None:
+def test_the_roofline_bound_is_the_slower_of_products_and_bytes() -> None:
     ceilings = Ceilings(product=100.0, product_float32=10.0, copy=5.0)
-    assert floor_seconds("tags", Cost(1000.0, 1.0), ceilings) == 10.0
-    assert floor_seconds("tags", Cost(1.0, 1000.0), ceilings) == 200.0
-    assert floor_seconds("qformer", Cost(1000.0, 1.0), ceilings) == 100.0  # float32 whatever the rest is
+    assert roofline_seconds("tags", Cost(1000.0, 1.0), ceilings) == 10.0
+    assert roofline_seconds("tags", Cost(1.0, 1000.0), ceilings) == 200.0
+    assert roofline_seconds("qformer", Cost(1000.0, 1.0), ceilings) == 100.0  # float32 whatever the rest is
 
 
 @pytest.mark.slow
