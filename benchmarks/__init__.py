@@ -1,1 +1,1 @@
-"""What is measured, and how; results are committed as JSON under results/."""
+"""Benchmark scripts; their results are committed as JSON under results/."""

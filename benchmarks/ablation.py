@@ -1,11 +1,10 @@
-"""The paper's ablation in small: how many views, chosen how, and which losses.
+"""The paper's ablation, scaled down: how many views, chosen how, and which losses.
 
     python -m benchmarks.ablation --out benchmarks/results [--model embedded] [--steps 250] [--seeds 2] [--processes 2]
 
-Each variant is a small network trained from nothing on the frozen vision tower of a trained model (see
-`benchmarks.ablation_run`), once per seed. Runs that --out already holds, of the same length and model, are not
-repeated; so a stopped ablation goes on. Writes ablation.json, ablation.md and ablation.png. Standard errors are over
-seeds.
+Each variant is a small network, trained from random weights on the frozen vision tower of a trained model (see
+`benchmarks.ablation_run`), once per seed. Runs of the same length and model that --out already holds are not repeated,
+so a stopped ablation resumes. Writes ablation.json, ablation.md and ablation.png. Standard errors are over seeds.
 """
 
 from __future__ import annotations
@@ -46,14 +45,14 @@ VARIANTS = (
     Variant("no tags", 3, "random", (("three, image prior, no tag loss", "image prior"),), ("tags",)),
     Variant("no text", 3, "random", (("three, image prior, no region-text losses", "image prior"),), _REGION_TEXT),
 )
-FIGURES = {
+METRICS = {
     "class": "category: accuracy",
     "attribute_map": "attributes: mAP",
     "tag_f1": "tags: micro F1",
     "relation": "relation right",
     "cider": "CIDEr-D",
 }
-_TRAINING_SEED, _TEST_SEED = 200_000_000, 41  # scenes that no other training or measurement draws
+_TRAINING_SEED, _TEST_SEED = 200_000_000, 41  # scenes that no other training or evaluation draws
 
 _shared: Shared | None = None  # of a worker process
 
@@ -62,13 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ablation", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="directory of ablation.json, .md and .png")
-    parser.add_argument("--model", default="embedded", help="whose towers are used: a name or a directory")
-    parser.add_argument("--steps", type=int, default=250, help="of training, per run [%(default)s]")
-    parser.add_argument("--scenes", type=int, default=12, help="in a batch [%(default)s]")
+    parser.add_argument("--model", default="embedded", help="model whose towers are used: a name or a directory")
+    parser.add_argument("--steps", type=int, default=250, help="training steps per run [%(default)s]")
+    parser.add_argument("--scenes", type=int, default=12, help="scenes per batch [%(default)s]")
     parser.add_argument("--pool", type=int, default=2_000, help="training scenes [%(default)s]")
-    parser.add_argument("--regions", type=int, default=500, help="unseen regions that are measured [%(default)s]")
-    parser.add_argument("--seeds", type=int, default=2, help="runs of each variant [%(default)s]")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="runs at a time [%(default)s]")
+    parser.add_argument("--regions", type=int, default=500, help="unseen regions to measure [%(default)s]")
+    parser.add_argument("--seeds", type=int, default=2, help="runs per variant [%(default)s]")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="parallel runs [%(default)s]")
     parser.add_argument("--only", nargs="*", choices=[variant.name for variant in VARIANTS], help="variants to run")
     given = parser.parse_args(arguments)
     length = Length(given.steps, given.scenes, given.pool, given.regions)
@@ -88,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _kept(store: Path, length: Length, model: str) -> list[dict[str, Any]]:
-    """Runs of the same length and model that were finished before."""
+    """Finished runs of the same length and model."""
     if not store.exists():
         return []
     known = json.loads(store.read_text(encoding="utf-8"))
@@ -101,7 +100,7 @@ def _kept(store: Path, length: Length, model: str) -> list[dict[str, Any]]:
 def _run_all(
     runs: Sequence[tuple[Variant, int]], length: Length, model: str, processes: int
 ) -> Iterable[list[dict[str, Any]]]:
-    """Records of each run as it ends; one thread per process, so that they do not wait for each other."""
+    """The records of each run as it ends; one thread per process, so that the runs do not slow each other down."""
     if not runs:
         return
     context = multiprocessing.get_context("spawn")
@@ -113,7 +112,7 @@ def _run_all(
 
 
 def _start(model: str, length: Length) -> None:
-    """Load and draw what all runs of a worker share."""
+    """Load and draw what all runs in a worker process share."""
     global _shared
     import torch
     from transformers import AutoTokenizer
@@ -130,7 +129,7 @@ def _start(model: str, length: Length) -> None:
     loaded = load_model(directory, device="cpu", dtype="float32")
     world, sprites = World.load(), SpritePack.load()
     if loaded.vocabulary != world_vocabulary(world):
-        raise SystemExit(f"{model} was not trained on the drawn world; its vocabulary is another.")
+        raise SystemExit(f"{model} was not trained on the drawn world: its vocabulary differs.")
     pool = [draw_scene(world, sprites, _TRAINING_SEED + place, "train") for place in range(length.pool)]
     regions = RegionSet.draw(world, sprites, "test", scenes_seed=_TEST_SEED, regions=length.regions)
     tokenizer = AutoTokenizer.from_pretrained(directory / "text_tokenizer")
@@ -143,47 +142,47 @@ def _run_one(variant: Variant, seed: int, length: Length) -> list[dict[str, Any]
 
 
 def _write(store: Path, content: Mapping[str, Any]) -> None:
-    """Whole or not at all."""
+    """Write the file atomically."""
     temporary = store.with_suffix(".tmp")
     temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     os.replace(temporary, store)
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Estimate]]:
-    """Row -> figure -> mean over seeds with its standard error; rows in the order of `VARIANTS`."""
+    """Row -> metric -> mean over seeds with its standard error; rows in the order of `VARIANTS`."""
     rows: dict[str, dict[str, Estimate]] = {}
-    for name in [name for variant in VARIANTS for name, _ in variant.looks]:
-        of_row = [record["figures"] for record in records if record["row"] == name]
+    for row in [row for variant in VARIANTS for row, _ in variant.evaluations]:
+        of_row = [record["figures"] for record in records if record["row"] == row]
         cells = {}
-        for figure in FIGURES:
-            values = [figures[figure] for figures in of_row if figure in figures]
+        for name in METRICS:
+            values = [metrics[name] for metrics in of_row if name in metrics]
             if values:
                 spread = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-                cells[figure] = Estimate(statistics.fmean(values), spread)
+                cells[name] = Estimate(statistics.fmean(values), spread)
         if cells:
-            rows[name] = cells
+            rows[row] = cells
     return rows
 
 
 def _page(rows: Mapping[str, Mapping[str, Estimate]], records: Sequence[Mapping[str, Any]], length: Length) -> str:
-    titled = {name: {FIGURES[figure]: cell for figure, cell in cells.items()} for name, cells in rows.items()}
+    titled = {row: {METRICS[name]: cell for name, cell in cells.items()} for row, cells in rows.items()}
     seeds = len({record["seed"] for record in records})
     about = provenance()
     return (
-        f"# The paper's ablation in small\n\n{grid_table(titled, 'variant')}\n"
+        f"# The paper's ablation, scaled down\n\n{grid_table(titled, 'variant')}\n"
         f"{length.steps} steps of {length.scenes} scenes out of {length.pool}, {seeds} seeds, "
-        f"{length.regions} unseen regions; ± is the standard error over seeds. An empty cell: that output was not "
-        f"trained. Captions are asked without control words.\n"
+        f"{length.regions} unseen regions; ± is the standard error over seeds. A cell is empty if that output was "
+        f"not trained. Captions are generated without control words.\n"
         f"Commit {about['commit']}, {about['processor']}.\n\n![ablation](ablation.png)\n"
     )
 
 
 def draw(rows: Mapping[str, Mapping[str, Estimate]]) -> Figure:
-    """One panel per figure, one line per row, with standard errors."""
-    figure = Figure(figsize=(2.2 * len(FIGURES) + 3.2, 0.36 * len(rows) + 1.2), layout="constrained")
-    panels = figure.subplots(1, len(FIGURES), sharey=True, squeeze=False)[0]
+    """One panel per metric, one line per row, with standard errors."""
+    figure = Figure(figsize=(2.2 * len(METRICS) + 3.2, 0.36 * len(rows) + 1.2), layout="constrained")
+    panels = figure.subplots(1, len(METRICS), sharey=True, squeeze=False)[0]
     names = list(rows)
-    for axes, (name, title) in zip(panels, FIGURES.items(), strict=True):
+    for axes, (name, title) in zip(panels, METRICS.items(), strict=True):
         for place, row in enumerate(names):
             cell = rows[row].get(name, Estimate())
             if cell.value is not None:

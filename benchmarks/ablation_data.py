@@ -1,6 +1,6 @@
-"""What the ablation varies, and its batches: regions of drawn scenes with the views of a variant.
+"""The ablation's variants, and their batches: regions of drawn scenes with the views of a variant.
 
-Letters: R regions, V views of a region, S view side in pixels.
+Shapes: R = regions, V = views per region, S = view side in pixels.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from dynrefer.workbench.scenes.scene import Scene, SceneObject
 from dynrefer.workbench.training.embedded.drawn_batches import RegionBatch, SceneBatches
 
 ViewRule = Literal["none", "fixed", "random", "image prior"]
-_JITTER = 0.06  # of the box's side, as in the training of the embedded model
+_JITTER = 0.06  # relative to the box's side, as in the training of the embedded model
 
 
 @dataclass(frozen=True)
 class Variant:
-    """What is trained, and how it is looked with afterwards.
+    """One trained network, and the ways it is evaluated.
 
-    views: V, t = 0 included unless `region` is False: then all V are drawn. rule: of the views beside t = 0, in
-    training. looks: name -> rule at evaluation. without: loss terms that are left out.
+    views: V. region: whether t = 0 is one of them. rule: how the other views are chosen in training. evaluations: name
+    -> rule in evaluation. without: loss terms that are left out.
     """
 
     name: str
     views: int
     rule: ViewRule
-    looks: tuple[tuple[str, ViewRule], ...]
+    evaluations: tuple[tuple[str, ViewRule], ...]
     without: tuple[str, ...] = ()
     region: bool = True
 
 
 @dataclass(frozen=True)
 class Length:
-    """steps: of training. scenes: in a batch. pool: scenes that they are drawn from. regions: measured at the end."""
+    """steps: of training. scenes: per batch. pool: training scenes. regions: number that is measured at the end."""
 
     steps: int
     scenes: int
@@ -67,13 +67,13 @@ def choose_views(variant: Variant, rule: ViewRule, rng: np.random.Generator, sce
 def cut(
     scene: Scene, box: Corners, ts: Sequence[float], view_size: int
 ) -> tuple[list[NDArray[np.uint8]], NDArray[np.float32]]:
-    """Views at `ts`: V of (3, S, S) uint8, and the region in each, (V, 4) float32."""
+    """The views at `ts`: V arrays of (3, S, S) uint8, and the region's box in each, (V, 4) float32, view pixels."""
     size = (scene.image.shape[1], scene.image.shape[0])
-    crops = integer_crops(boxes_towards(box, size, (0.0, *ts)), size)  # the region first: the frame of the rest
+    crops = integer_crops(boxes_towards(box, size, (0.0, *ts)), size)  # the region first: the others are relative to it
     views = []
     for x1, y1, x2, y2 in crops[1:].tolist():
-        picture = Image.fromarray(scene.image[y1:y2, x1:x2])
-        resized = picture.resize((view_size, view_size), Image.Resampling.BICUBIC)
+        crop = Image.fromarray(scene.image[y1:y2, x1:x2])
+        resized = crop.resize((view_size, view_size), Image.Resampling.BICUBIC)
         views.append(np.asarray(resized).transpose(2, 0, 1))
     return views, boxes_in_views(crops, view_size)[1:]
 

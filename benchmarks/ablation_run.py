@@ -1,6 +1,6 @@
-"""One run of the ablation: a small network on the frozen towers of a trained model, its training, its evaluation.
+"""One run of the ablation: a small network on the frozen towers of a trained model, its training and evaluation.
 
-Letters: R regions, V views of a region, S view side in pixels.
+Shapes: R = regions, V = views per region, S = view side in pixels.
 """
 
 from __future__ import annotations
@@ -44,18 +44,18 @@ _SMALL: dict[str, Any] = {"num_queries": 8, "decoder_width": 64, "decoder_interm
 
 
 class VariantTraining(JointTraining):
-    """The joint training without some of its terms."""
+    """Joint training without some loss terms."""
 
     without: tuple[str, ...] = ()
-    last_loss = float("nan")  # the mean of the last twenty steps
+    last_loss = float("nan")  # mean over the last 20 steps
 
     def losses(self, batch: RegionBatch) -> dict[str, Tensor]:
-        """The terms that are kept."""
+        """The loss terms that are kept."""
         return {name: term for name, term in super().losses(batch).items() if name not in self.without}
 
 
 def small_network(loaded: LoadedModel, views: int) -> DynReferModel:
-    """A network on the loaded model's towers, all else small and new."""
+    """A network with the loaded model's towers; everything else is small and randomly initialised."""
     old = loaded.network.config
     parts = {part: getattr(old, part).to_dict() for part in ("vision_config", "text_config")}
     parts["qformer_config"] = old.qformer_config.to_dict() | _SMALL_QFORMER
@@ -71,7 +71,7 @@ def small_network(loaded: LoadedModel, views: int) -> DynReferModel:
 
 @dataclass(frozen=True)
 class Shared:
-    """What all runs share. loaded: the model whose towers are used, text_tokenizer: its own. regions: unseen ones."""
+    """What all runs share. loaded: the model whose towers are used. text_tokenizer: its own. regions: unseen ones."""
 
     loaded: LoadedModel
     text_tokenizer: Any
@@ -81,7 +81,7 @@ class Shared:
 
 
 def train_variant(variant: Variant, seed: int, length: Length, shared: Shared) -> VariantTraining:
-    """Train from `seed`."""
+    """Train the variant's network from random weights; deterministic in `seed`."""
     torch.manual_seed(seed)
     network = small_network(shared.loaded, variant.views)
     vocabulary, texts = shared.loaded.vocabulary, shared.loaded.texts
@@ -110,12 +110,12 @@ def train_variant(variant: Variant, seed: int, length: Length, shared: Shared) -
 
 @torch.no_grad()
 def measure_variant(module: VariantTraining, variant: Variant, rule: ViewRule, shared: Shared) -> dict[str, Estimate]:
-    """Figures of `scene_metrics`; tags at the threshold that serves them best, captions without control words."""
+    """`scene_metrics` with the best threshold for tags; captions are generated without control words."""
     loaded, regions = shared.loaded, shared.regions
-    answers = QueryResults(ALL_TASKS, regions)
+    results = QueryResults(ALL_TASKS, regions)
     names = regions.names
     first = 0
-    for images, boxes in _looks(variant, rule, regions, module.model.config.view_size):
+    for images, boxes in _view_batches(variant, rule, regions, module.model.config.view_size):
         region = module.model.represent(module.model.encode(images), boxes)
         decode = module.model.region_text_decoder
         prompts = decode(region, loaded.texts.attributes)
@@ -131,20 +131,22 @@ def measure_variant(module: VariantTraining, variant: Variant, rule: ViewRule, s
         }
         for task, scores in found.items():
             columns = [known[task].index(name) for name in names[task]]
-            answers.scores[task][first : first + len(region)] = scores.double().numpy()[:, columns]
-        answers.captions += _captions(module, region, loaded)
+            results.scores[task][first : first + len(region)] = scores.double().numpy()[:, columns]
+        results.captions += _captions(module, region, loaded)
         first += len(region)
-    threshold = best_threshold(answers.scores[Task.TAGS], regions.tags)[0]
-    return _trained_only(scene_metrics(regions, answers, threshold), variant)
+    threshold = best_threshold(results.scores[Task.TAGS], regions.tags)[0]
+    return _trained_only(scene_metrics(regions, results, threshold), variant)
 
 
-def _looks(variant: Variant, rule: ViewRule, regions: RegionSet, view_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Views (R * V, 3, S, S) and boxes (R, V, 4), `_BATCH` regions at a time."""
-    asked = [(scene, obj) for scene in regions.scenes for obj in scene.objects]
-    for start in range(0, len(asked), _BATCH):
+def _view_batches(
+    variant: Variant, rule: ViewRule, regions: RegionSet, view_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Views, (R * V, 3, S, S) uint8, and boxes, (R, V, 4) float32, of `_BATCH` regions at a time."""
+    pairs = [(scene, obj) for scene in regions.scenes for obj in scene.objects]
+    for start in range(0, len(pairs), _BATCH):
         images: list[NDArray[np.uint8]] = []
         boxes = []
-        for row, (scene, obj) in enumerate(asked[start : start + _BATCH], start):
+        for row, (scene, obj) in enumerate(pairs[start : start + _BATCH], start):
             ts = choose_views(variant, rule, np.random.default_rng((row, variant.views)), scene, obj.box)
             views, inside = cut(scene, obj.box, ts, view_size)
             images += views
@@ -158,8 +160,8 @@ def _captions(module: VariantTraining, region: Tensor, loaded: LoadedModel) -> l
     return [loaded.language_tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in found.tokens.tolist()]
 
 
-def _trained_only(figures: dict[str, Estimate], variant: Variant) -> dict[str, Estimate]:
-    """What an output says that was never trained is noise, and left out."""
+def _trained_only(metrics: dict[str, Estimate], variant: Variant) -> dict[str, Estimate]:
+    """Leave out the metrics of outputs that were not trained, which are noise."""
     untrained = {
         "language": ("relation", "cider"),
         "tags": ("tag_f1",),
@@ -167,18 +169,18 @@ def _trained_only(figures: dict[str, Estimate], variant: Variant) -> dict[str, E
         "attribute": ("attribute_map", "colour_map"),
     }
     left_out = {name for term in variant.without for name in untrained.get(term, ())}
-    return {name: figure for name, figure in figures.items() if name not in left_out}
+    return {name: metric for name, metric in metrics.items() if name not in left_out}
 
 
 def run_variant(variant: Variant, seed: int, length: Length, shared: Shared) -> list[dict[str, Any]]:
-    """Train once, look in every way of the variant: one record per way, ready for JSON."""
+    """Train once and evaluate in each of the variant's ways: one JSON-ready record per way."""
     started = time.perf_counter()
     module = train_variant(variant, seed, length, shared)
     seconds = round(time.perf_counter() - started, 1)
     records = []
-    for name, rule in variant.looks:
-        figures = measure_variant(module, variant, rule, shared)
-        values = {figure: round(estimate.value or 0.0, 4) for figure, estimate in figures.items()}
+    for name, rule in variant.evaluations:
+        metrics = measure_variant(module, variant, rule, shared)
+        values = {metric: round(estimate.value or 0.0, 4) for metric, estimate in metrics.items()}
         about = {"row": name, "variant": variant.name, "seed": seed, "loss": round(module.last_loss, 3)}
         records.append({**about, "figures": values, "seconds": seconds})
     return records

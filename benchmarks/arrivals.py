@@ -1,8 +1,9 @@
-"""`python -m benchmarks.arrivals PLAN.json OUT.jsonl`: load on a running service, from a process of its own, by locust.
+"""`python -m benchmarks.arrivals PLAN.json OUT.jsonl`: a load generator for a running service, with locust.
 
-Open loop: requests arrive as a Poisson process whether or not earlier ones were answered, and a request's time counts
-from when it was due. Closed loop: so many clients ask one after another. A part of the requests may be poison (damaged
-pictures) or hang up early. Meanwhile a probe asks /livez. One JSON line per request: see `Record`.
+Open loop: requests arrive as a Poisson process, whether or not earlier ones were answered, and latency counts from the
+time that a request was due. Closed loop: a number of clients, each sending one request after another. A fraction of the
+requests may be poison (damaged images) or disconnect early. Meanwhile a probe polls /livez. Writes one JSON line per
+request: see `Record`.
 """
 
 import json
@@ -20,7 +21,7 @@ from gevent.pool import Pool
 from locust import FastHttpUser, task
 from locust.env import Environment
 
-from benchmarks.corpus import damaged, pictures
+from benchmarks.corpus import damaged, sample_images
 from benchmarks.offline import random_boxes
 
 PROBE_EVERY_S = 0.1
@@ -29,9 +30,9 @@ LAST_ANSWERS_S = 120.0  # after the last arrival
 
 @dataclass(frozen=True)
 class Plan:
-    """rate: requests per second, 0 for a closed loop of `clients`. It ends after `seconds` or `requests`.
+    """rate: requests per second; 0 for a closed loop of `clients`. Ends after `seconds` or `requests`.
 
-    image: a file. regions: per request. poison, disconnects: parts of the requests.
+    image: a file. regions: per request. poison, disconnects: fractions of the requests.
     """
 
     address: str
@@ -48,8 +49,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Record:
-    """kind: good, poison, disconnect or livez. due: on the clock of time.time. status 0: no answer. queue_ms: as the
-    service tells it."""
+    """kind: good, poison, disconnect, livez or hung. due: `time.time()`. status: 0 without a response. queue_ms: as
+    reported by the service."""
 
     kind: str
     due: float
@@ -59,7 +60,7 @@ class Record:
 
 
 def multipart(image: bytes, regions: int, rng: random.Random) -> bytes:
-    """A form with so many regions, as fractions of whatever image it is."""
+    """A multipart form with `regions` random regions in normalised coordinates."""
     boxes = [{"box": [round(value, 3) for value in box]} for box in random_boxes(regions, rng)]
     request = json.dumps({"regions": boxes, "normalized": True}).encode()
     parts = b"".join(
@@ -73,19 +74,19 @@ HEADERS = {"Content-Type": "multipart/form-data; boundary=b"}
 
 
 class Load:
-    """Carries out a plan with one locust client; records what comes back."""
+    """Carries out a plan with one locust client and records the responses."""
 
     def __init__(self, plan: Plan, client: FastHttpUser) -> None:
         self._plan = plan
         self._client = client.client
         self._rng = random.Random(plan.seed)
         self._image = Path(plan.image).read_bytes()
-        self._spoilt = list(pictures().values())
+        self._samples = list(sample_images().values())
         self._sent = 0
         self.records: list[Record] = []
 
     def run(self) -> None:
-        """All of it, the last answers included."""
+        """Send the load and wait for the last responses."""
         until = time.time() + self._plan.seconds
         probe = gevent.spawn(self._probe)
         pool = Pool()
@@ -115,7 +116,7 @@ class Load:
         return "disconnect" if chance < self._plan.poison + self._plan.disconnects else "good"
 
     def _one(self, kind: str, due: float) -> None:
-        image = damaged(self._rng, self._rng.choice(self._spoilt))[1] if kind == "poison" else self._image
+        image = damaged(self._rng, self._rng.choice(self._samples))[1] if kind == "poison" else self._image
         body = multipart(image, self._plan.regions, self._rng)
         if kind == "disconnect":
             self._hang_up(body)

@@ -1,4 +1,4 @@
-"""Damaged pictures and damaged requests, from a seed: what benchmarks/fuzz.py sends."""
+"""Damaged images and damaged request bodies, reproducible from a seed: what benchmarks/fuzz.py sends."""
 
 import base64
 import io
@@ -25,15 +25,15 @@ VALUES: tuple[Any, ...] = (None, True, -1, 0, 2**63, 1.5, "", "x" * 1_000, "\ud8
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One request body. origin: where it came from, in words."""
+    """One request body. origin: how it was made, for messages."""
 
     origin: str
     content_type: str
     body: bytes
 
 
-def pictures() -> dict[str, bytes]:
-    """Good files: each format in each mode, and with the features in which readers differ."""
+def sample_images() -> dict[str, bytes]:
+    """Valid image files: each format in each mode, and with features in which decoders differ."""
     rows, columns = np.mgrid[0:48, 0:64]
     plain = Image.fromarray(np.stack([rows * 5, columns * 3, (rows * columns) % 256], axis=-1).astype(np.uint8))
     exif = Image.Exif()
@@ -53,7 +53,7 @@ def _saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def damaged(rng: random.Random, data: bytes) -> tuple[str, bytes]:
-    """(how, bytes): cut short, bits flipped, bytes of the head set to extremes, a piece doubled or left out."""
+    """(how, bytes): truncated, with flipped bits, extreme bytes in the header, or a piece repeated or left out."""
     how = rng.choice(("truncated", "flipped", "flipped", "extreme", "doubled", "shortened"))
     changed = bytearray(data)
     at = rng.randrange(len(data))
@@ -73,9 +73,9 @@ def damaged(rng: random.Random, data: bytes) -> tuple[str, bytes]:
     return how, bytes(changed)
 
 
-def damaged_pictures(seed: int, count: int) -> Iterator[Sample]:
-    """So many damaged files, in turn from every good one; every third as a form, the others as JSON."""
-    rng, good = random.Random(seed), list(pictures().items())
+def damaged_images(seed: int, count: int) -> Iterator[Sample]:
+    """`count` damaged files, made in turn from each valid one; every third sent as a form, the others as JSON."""
+    rng, good = random.Random(seed), list(sample_images().items())
     for number in range(count):
         name, data = good[number % len(good)]
         how, changed = damaged(rng, data)
@@ -97,8 +97,8 @@ def _form(origin: str, image: bytes) -> Sample:
 
 
 def damaged_bodies(seed: int, count: int) -> Iterator[Sample]:
-    """So many requests whose JSON or form is damaged as text, or well formed and wrong."""
-    rng, image = random.Random(seed), pictures()["PNG RGB"]
+    """`count` requests whose JSON or form is damaged, or well formed with wrong values."""
+    rng, image = random.Random(seed), sample_images()["PNG RGB"]
     base = {
         "image": {"base64": base64.b64encode(image).decode()},
         "regions": [{"id": "a", "box": [2, 2, 40, 40]}, {"box": [1.5, 2, 40, 40]}],

@@ -1,8 +1,8 @@
-"""`python -m benchmarks.full_size`: the official model's sizes for real, with random bfloat16 weights, on this machine.
+"""`python -m benchmarks.full_size`: a network of the official sizes with random bfloat16 weights, on this machine.
 
 One request: one region, three views, all four outputs. Writes results/full_size.json (seconds by stage, peak memory)
-and prints it. Needs about 12 GB of free memory; the text embeddings are random, as the weights are. Besides the time
-that passes, the processor's own time is kept: on a machine that is shared, the first says little.
+and prints it. Needs about 12 GB of free memory; the text embeddings are random, like the weights. Processor time is
+reported beside wall-clock time, which says little on a shared machine.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from dynrefer.model.networks.dynrefer.model import DynReferModel
 
 RESULT = Path(__file__).parent / "results" / "full_size.json"
 TAGS, PROMPTS, ATTRIBUTES, CATEGORIES = 4585, 474, 117, 80  # the official vocabularies
-FREE_BYTES = 12e9  # 8.2 GB of weights, their making, and what a request needs
+FREE_BYTES = 12e9  # 8.2 GB of weights, and what building them and a request need
 Result = TypeVar("Result")
-Stages = dict[str, tuple[float, float]]  # stage -> seconds that passed, seconds of processor
+Stages = dict[str, tuple[float, float]]  # stage -> wall-clock seconds, processor seconds
 
 
 def build(config: DynReferConfig) -> DynReferModel:
-    """Random weights, made in bfloat16 from the start: a float32 model would be twice as large on the way."""
+    """Random weights, created in bfloat16: converting a float32 model would need twice the memory."""
     torch.manual_seed(0)
     network: DynReferModel = DynReferModel._from_config(config, dtype=torch.bfloat16)  # type: ignore[no-untyped-call]
     network.qformer.float()  # as the released model has it, and as loading leaves it
@@ -42,7 +42,7 @@ def build(config: DynReferConfig) -> DynReferModel:
 
 
 def request(network: DynReferModel, stages: Stages) -> dict[str, int]:
-    """Answer for one region; returns how much came out. stages: filled in."""
+    """Describe one region; returns the sizes of the outputs. stages: receives the times."""
     config = network.config
     generator = torch.Generator().manual_seed(1)
     size, views = config.view_size, config.num_views
@@ -77,7 +77,7 @@ def request(network: DynReferModel, stages: Stages) -> dict[str, int]:
 
 
 def measure() -> dict[str, Any]:
-    """Build, answer twice (the second time with warm caches), and report."""
+    """Build the network, run two requests (the second one warm), and report."""
     config = preset("flan-t5-xl")
     started = time.process_time()
     network = build(config)
@@ -102,7 +102,7 @@ def measure() -> dict[str, Any]:
 
 
 def rounded(stages: Stages) -> dict[str, dict[str, float]]:
-    """Stages and their sum."""
+    """Stages and their sum, JSON-ready."""
     whole = {**stages, "total": (sum(s for s, _ in stages.values()), sum(p for _, p in stages.values()))}
     return {name: {"s": round(passed, 2), "processor_s": round(own, 2)} for name, (passed, own) in whole.items()}
 
@@ -114,7 +114,7 @@ def peak_memory() -> int:
 
 
 def free_memory() -> float:
-    """Bytes that can be had without swapping; infinite where the system does not say."""
+    """Bytes available without swapping; infinite if the system does not tell."""
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return float("inf")
@@ -123,7 +123,7 @@ def free_memory() -> float:
 
 
 def main() -> None:
-    """Measure, print and keep."""
+    """The command."""
     if free_memory() < FREE_BYTES:
         raise SystemExit(f"full_size: {free_memory() / 1e9:.0f} GB are free, {FREE_BYTES / 1e9:.0f} are needed.")
     report = json.dumps(measure(), indent=1)

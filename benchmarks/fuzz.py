@@ -1,8 +1,8 @@
-"""`python -m benchmarks.fuzz` sends damaged pictures and damaged requests to a real service process, and shows that it
-answers all of them, with 2xx or 4xx alone, and that its memory stays flat.
+"""`python -m benchmarks.fuzz` sends damaged images and damaged requests to a real service process, and checks that each
+is answered with 2xx or 4xx and that memory stays flat.
 
-The service stands around a predictor that does nothing, so that the reading of requests is what is measured. The same
-seed sends the same bytes. Ends with 1 where an answer was a 5xx, was missing, or memory grew.
+The service runs a predictor that does nothing, so that only request handling is tested. The same seed sends the same
+bytes. Exits with 1 if a response is 5xx or missing, or if memory grows.
 """
 
 import argparse
@@ -21,16 +21,17 @@ from pathlib import Path
 import httpcore2
 import numpy as np
 
-from benchmarks.corpus import Sample, damaged_bodies, damaged_pictures
+from benchmarks.corpus import Sample, damaged_bodies, damaged_images
 
-WARM_UP = 0.25  # the part of the run after which memory has to be flat
-FLAT_MB = 16.0  # growth over the rest that is put down to noise
-PATIENCE_S = 120
+WARM_UP = 0.25  # fraction of the run after which memory has to be flat
+FLAT_MB = 16.0  # growth over the rest that counts as noise
+TIMEOUT_S = 120
 
 
 @dataclass
-class RawOutputs:
-    """What came back. memory_mb: the process's resident memory, sampled evenly over the run."""
+class Responses:
+    """answers: status -> count. bad: the others than 2xx and 4xx. memory_mb: resident memory of the service, sampled
+    evenly over the run."""
 
     answers: Counter[int] = field(default_factory=Counter)
     bad: list[str] = field(default_factory=list)
@@ -38,7 +39,7 @@ class RawOutputs:
 
     @property
     def growth_mb(self) -> float:
-        """By a straight line through the samples behind the warm-up."""
+        """From a straight line fitted to the samples after the warm-up."""
         rest = self.memory_mb[int(len(self.memory_mb) * WARM_UP) :]
         if len(rest) < 2:
             return 0.0
@@ -46,15 +47,15 @@ class RawOutputs:
 
     @property
     def passed(self) -> bool:
-        """Whether every answer was 2xx or 4xx and memory stayed flat."""
+        """Whether every response was 2xx or 4xx and memory stayed flat."""
         return not self.bad and self.growth_mb < FLAT_MB
 
 
 @contextmanager
 def service(*command: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
-    """A process and its address, ready to be asked; killed at the end if it still runs.
+    """Start a service process and yield it with its address once it is ready; kill it at the end if it still runs.
 
-    command: module and arguments; without, the service around a predictor that does nothing.
+    command: module and arguments; by default the service with a predictor that does nothing.
     """
     settings = {"DYNREFER_PORT": "0", "DYNREFER_LOG_LEVEL": "error"}
     line = [sys.executable, "-m", *(command or ("tests.serve_fake",))]
@@ -62,7 +63,7 @@ def service(*command: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     try:
         assert process.stderr is not None
         address = process.stderr.readline().decode().split()[-1]
-        until = time.monotonic() + PATIENCE_S
+        until = time.monotonic() + TIMEOUT_S
         while httpcore2.request("GET", address + "/readyz").status != 200:
             if time.monotonic() > until:
                 raise SystemExit("the service did not become ready.")
@@ -75,61 +76,62 @@ def service(*command: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
 
 def memory_mb(pid: int) -> float:
-    """Resident memory of a process."""
+    """Resident memory of a process, in units of 10^6 bytes."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def send(address: str, pid: int, samples: Iterable[Sample], every: int, keep: Path | None) -> RawOutputs:
-    """One after another on one connection; memory is read after so many. keep: where bad samples are left."""
-    findings = RawOutputs()
+def send(address: str, pid: int, samples: Iterable[Sample], every: int, keep: Path | None) -> Responses:
+    """Send samples one after another on one connection; read the memory every `every` samples. keep: folder for samples
+    with a bad response."""
+    responses = Responses()
     with httpcore2.ConnectionPool(retries=1) as pool:
         for number, sample in enumerate(samples):
             try:
-                limits = {"timeout": {"connect": PATIENCE_S, "read": PATIENCE_S, "write": PATIENCE_S}}
+                limits = {"timeout": {"connect": TIMEOUT_S, "read": TIMEOUT_S, "write": TIMEOUT_S}}
                 headers = {"Content-Type": sample.content_type, "Host": "x"}
                 answer = pool.request(
                     "POST", address + "/v1/describe", headers=headers, content=sample.body, extensions=limits
                 )
                 status = answer.status
             except (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException):
-                status = 0  # no answer at all
-            findings.answers[status] += 1
+                status = 0  # no response
+            responses.answers[status] += 1
             if not (200 <= status < 300 or 400 <= status < 500):
-                findings.bad.append(f"{number}: {sample.origin}: {status}")
+                responses.bad.append(f"{number}: {sample.origin}: {status}")
                 if keep:
                     keep.mkdir(parents=True, exist_ok=True)
                     (keep / f"{number}.body").write_bytes(sample.body)
             if number % every == 0:
-                findings.memory_mb.append(memory_mb(pid))
-    return findings
+                responses.memory_mb.append(memory_mb(pid))
+    return responses
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=20_000, help="damaged pictures")
+    parser.add_argument("--pictures", type=int, default=20_000, help="damaged images")
     parser.add_argument("--bodies", type=int, default=5_000, help="damaged requests")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--keep", type=Path, help="a folder for the samples that got a bad answer")
+    parser.add_argument("--keep", type=Path, help="folder for samples with a bad response")
     options = parser.parse_args()
     total = options.pictures + options.bodies
     samples = itertools.chain(
-        damaged_pictures(options.seed, options.pictures), damaged_bodies(options.seed, options.bodies)
+        damaged_images(options.seed, options.pictures), damaged_bodies(options.seed, options.bodies)
     )
     began = time.monotonic()
     with service() as (process, address):
-        findings = send(address, process.pid, samples, max(1, total // 100), options.keep)
+        responses = send(address, process.pid, samples, max(1, total // 100), options.keep)
         alive = process.poll() is None
     report = {
         "requests": total,
         "seconds": round(time.monotonic() - began, 1),
-        **asdict(findings),
-        "answers": dict(sorted(findings.answers.items())),
-        "memory_mb": [round(each, 1) for each in findings.memory_mb[:: max(1, len(findings.memory_mb) // 10)]],
-        "growth_mb": round(findings.growth_mb, 2),
+        **asdict(responses),
+        "answers": dict(sorted(responses.answers.items())),
+        "memory_mb": [round(each, 1) for each in responses.memory_mb[:: max(1, len(responses.memory_mb) // 10)]],
+        "growth_mb": round(responses.growth_mb, 2),
         "alive": alive,
-        "passed": findings.passed and alive,
+        "passed": responses.passed and alive,
     }
     print(json.dumps(report, indent=2))
     raise SystemExit(not report["passed"])

@@ -1,4 +1,4 @@
-"""Load on a running service, by benchmarks/arrivals.py in a process of its own; what its records say, line by line."""
+"""Runs benchmarks/arrivals.py, the load generator, in a process of its own, and computes metrics from its records."""
 
 import json
 import subprocess
@@ -16,8 +16,8 @@ Records = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything. seconds: of a short phase. round_seconds: of the offline loop, half of it for one client,
-    half as much again for eight. drain_after_seconds: of the overload that SIGTERM ends."""
+    """Durations and counts of a run. seconds: of a short phase. round_seconds: of the offline loop; half of it for one
+    client, one and a half times as much for eight. drain_after_seconds: of overload before SIGTERM."""
 
     seconds: float
     rounds: int
@@ -30,7 +30,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. ok: None where there is nothing to hold it against."""
+    """One line of the table. ok: None if there is no target."""
 
     figure: str
     value: str
@@ -39,32 +39,32 @@ class Row:
 
 
 class Bench:
-    """A running service and its load."""
+    """A running service and the load on it."""
 
     def __init__(self, address: str, folder: Path) -> None:
         self._address, self._folder = address, folder
 
     def load(self, **plan: Any) -> Records:
-        """Start the load, wait for its end, read what it recorded."""
+        """Run a load to its end; its records."""
         running, out = self.begin(**plan)
         if running.wait():
-            raise SystemExit("the load generator failed; its message stands above.")
+            raise SystemExit("the load generator failed; see its message above.")
         return read(out)
 
     def await_traffic(self) -> None:
-        """Until a load that was begun has reached the service."""
+        """Wait until a load that was begun has reached the service."""
         before = self._answered()
         while self._answered() < before + 5:
             time.sleep(0.05)
 
     def _answered(self) -> float:
-        """How many descriptions were answered so far, in whatever way."""
+        """Number of responses to /v1/describe so far, with any status."""
         text = httpcore2.request("GET", self._address + "/metrics").content.decode()
         lines = [line for line in text.splitlines() if line.startswith("dynrefer_requests_total{")]
         return sum(float(line.split()[1]) for line in lines if 'route="/v1/describe"' in line)
 
     def begin(self, **plan: Any) -> tuple[subprocess.Popen[bytes], Path]:
-        """Start the load; give its process and the file that it will write."""
+        """Start a load; its process and the file that it will write."""
         number = len(list(self._folder.glob("plan*")))
         where, out = self._folder / f"plan{number}.json", self._folder / f"out{number}.jsonl"
         where.write_text(json.dumps({"address": self._address, **plan}), encoding="utf-8")
@@ -78,7 +78,7 @@ def read(out: Path) -> Records:
 
 
 def ms(records: Records, percent: float, kind: str = "good", *statuses: int) -> float:
-    """A percentile of the times of some records, in milliseconds; NaN where there are none."""
+    """A percentile of the latency of records of a kind (and statuses), in milliseconds; NaN without any."""
     times = [
         each["seconds"] for each in records if each["kind"] == kind and (not statuses or each["status"] in statuses)
     ]
@@ -86,7 +86,8 @@ def ms(records: Records, percent: float, kind: str = "good", *statuses: int) -> 
 
 
 def rate(records: Records, regions: int = 1) -> float:
-    """Good answers (regions) per second while requests kept coming, without the first quarter, in which queues fill."""
+    """Regions per second of good requests answered with 200 while requests were arriving, without the first quarter, in
+    which queues fill."""
     good = [each for each in records if each["kind"] == "good"]
     first, last = min(each["due"] for each in good), max(each["due"] for each in good)
     begin = first + (last - first) / 4

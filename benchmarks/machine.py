@@ -1,4 +1,4 @@
-"""The machine and the code that a figure belongs to: as `dynrefer bench` has it."""
+"""Provenance and timing, shared with `dynrefer bench`."""
 
 from dynrefer.workbench.profiling.machine import ROOT, gemm_gflops, median_seconds, provenance
 

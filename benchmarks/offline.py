@@ -1,6 +1,6 @@
-"""`python -m benchmarks.offline SECONDS` measures the predictor in a plain loop, without a service, and prints JSON.
+"""`python -m benchmarks.offline SECONDS` measures the predictor in a loop, without a service, and prints JSON.
 
-In a process of its own, as the service is; with the service's settings of the libraries' threads.
+Runs in a process of its own, like the service, and with the service's thread settings.
 """
 
 import json
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 SCENE = str(Path(__file__).parents[1] / "docs" / "images" / "scene.png")
 BATCH, PER_REQUEST = 16, 8
-LONE_SHARE = 1 / 3  # of the time goes to one region at a time
+LONE_FRACTION = 1 / 3  # of the time, for one region at a time
 
 
 @dataclass(frozen=True)
 class Offline:
-    """model, revision: whose figures they are. regions_per_s: in batches of 16, decoding included.
+    """model, revision: what was measured. regions_per_s: in batches of 16, image decoding included.
 
-    batch_s: median of `run` alone on such a batch. lone_s: median of prepare, run and finish of one region.
+    batch_s: median of `run` alone on such a batch. lone_s: median of prepare, run and finish for one region.
     """
 
     model: str
@@ -40,45 +40,45 @@ class Offline:
 
 
 def random_boxes(count: int, rng: random.Random) -> list[tuple[float, float, float, float]]:
-    """Different ones, as fractions of an image: the network encodes equal views of a batch once."""
+    """Random boxes, normalised; all different, because the network encodes equal views of a batch once."""
     corners = [(rng.uniform(0, 0.6), rng.uniform(0, 0.6)) for _ in range(count)]
     return [(x, y, x + 0.3, y + 0.3) for x, y in corners]
 
 
 def measured(seconds: float) -> Offline:
-    """The figures, by a process that ends with them."""
+    """Measure in a new process."""
     command = [sys.executable, "-m", "benchmarks.offline", str(seconds)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return Offline(**json.loads(done.stdout))
 
 
 class Loop:
-    """A loaded model and the picture that it is asked about."""
+    """A loaded model that describes regions of one image."""
 
     def __init__(self) -> None:
-        from dynrefer.model import DynRefer  # brings in torch, which the load generator has no use for
+        from dynrefer.model import DynRefer  # imports torch, which the load generator does not need
 
         self._model = DynRefer.load("embedded", device="cpu")
         self._rng = random.Random(1)
 
     def measure(self, seconds: float) -> Offline:
-        """Each part for its share of the time, after a call that warms up."""
+        """Measure each part for its fraction of the time, after a warm-up."""
         self._one()
         self._batch()
         lone: list[float] = []
-        until = time.perf_counter() + seconds * LONE_SHARE
+        until = time.perf_counter() + seconds * LONE_FRACTION
         while time.perf_counter() < until or not lone:
             lone.append(self._one())
         runs: list[float] = []
         began = time.perf_counter()
-        while time.perf_counter() - began < seconds * (1 - LONE_SHARE) or not runs:
+        while time.perf_counter() - began < seconds * (1 - LONE_FRACTION) or not runs:
             runs.append(self._batch())
         rate = BATCH * len(runs) / (time.perf_counter() - began)
         card = self._model.card
         return Offline(card.name, card.revision, rate, statistics.median(runs), statistics.median(lone))
 
     def _one(self) -> float:
-        """Seconds of the three verbs for one region of a picture that is decoded already."""
+        """Seconds of prepare, run and finish for one region of a decoded image."""
         pixels, queries = self._asked(1)
         began = time.perf_counter()
         (region,) = self._model.prepare(pixels, queries)
@@ -86,7 +86,7 @@ class Loop:
         return time.perf_counter() - began
 
     def _batch(self) -> float:
-        """All of a batch from as many pictures as its requests would bring; seconds of its run."""
+        """Process one batch, decoding as many images as its requests would bring; seconds of its `run`."""
         regions: list[Any] = []
         while len(regions) < BATCH:
             regions += self._model.prepare(*self._asked(PER_REQUEST))
@@ -98,7 +98,7 @@ class Loop:
         return ran
 
     def _asked(self, count: int) -> "tuple[Pixels, list[RegionQuery]]":
-        """A picture, decoded anew, and regions of it."""
+        """The image, decoded again, and random regions of it."""
         pixels = model.upright_pixels(SCENE)
         height, width = pixels.shape[:2]
         boxes = random_boxes(count, self._rng)

@@ -1,8 +1,8 @@
-"""What a model says of photographs: the free ones that scikit-image carries, with boxes drawn by hand.
+"""What a model says about photographs: the free ones that scikit-image includes, with boxes drawn by hand.
 
     python -m benchmarks.photographs [--model embedded] [--page docs/photographs.md] [--images docs/images]
 
-Writes the page and its pictures. Nothing is chosen after the fact: every box below is asked once, and shown.
+Writes the page and its images. Nothing is selected afterwards: every box below is described once, and shown.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from dynrefer.model import DynRefer, RegionDescription
 from dynrefer.model.drawing import draw_descriptions
 from dynrefer.model.types import Corners
 
-_BEST = 3  # names of each kind that are shown
+_TOP = 3  # labels shown per output
 _QUALITY = 88  # of the JPEG files
 
 
 @dataclass(frozen=True)
 class Photograph:
-    """name: of the function in skimage.data. regions: what it is, and its box, xyxy pixels."""
+    """name: of the function in skimage.data. regions: what each shows, and its box, xyxy pixels."""
 
     name: str
     credit: str
@@ -67,25 +67,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--model", default="embedded", help="a name or a directory")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "photographs.md")
-    parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images", help="folder of the pictures")
+    parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images", help="folder for the images")
     given = parser.parse_args(arguments)
     model = DynRefer.load(given.model, device="cpu")
     known = set(model.card.vocabulary["categories"])
     given.images.mkdir(parents=True, exist_ok=True)
-    sections, right, asked = [], 0, 0
+    sections, correct, known_objects = [], 0, 0
     for photograph in PHOTOGRAPHS:
         pixels = Image.fromarray(getattr(data, photograph.name)()).convert("RGB")
         found = model.describe(pixels, [box for _, box in photograph.regions])
-        picture = given.images / f"photograph_{photograph.name}.jpg"
+        file = given.images / f"photograph_{photograph.name}.jpg"
         said = [(each.box, f"{each.caption.text if each.caption else ''}\n{_names(each)}") for each in found]
-        draw_descriptions(pixels, said).save(picture, quality=_QUALITY)
-        link = Path(_relative(picture, given.page.parent))
+        draw_descriptions(pixels, said).save(file, quality=_QUALITY)
+        link = Path(_relative(file, given.page.parent))
         sections.append(_section(photograph, found, link))
         for (truth, _), each in zip(photograph.regions, found, strict=True):
-            asked += truth in known
-            right += truth in known and _best(each) == truth
-    given.page.write_text(_page(model, sections, right, asked), encoding="utf-8")
-    print(f"{given.page}: {right} of {asked} objects that the model has a word for are named right")
+            known_objects += truth in known
+            correct += truth in known and _best(each) == truth
+    given.page.write_text(_page(model, sections, correct, known_objects), encoding="utf-8")
+    print(f"{given.page}: {correct} of {known_objects} objects in the model's vocabulary are named correctly")
 
 
 def _relative(path: Path, folder: Path) -> str:
@@ -98,36 +98,35 @@ def _best(found: RegionDescription) -> str:
 
 def _names(found: RegionDescription) -> str:
     """The best categories with their probabilities."""
-    return ", ".join(f"{label.name} {label.probability:.2f}" for label in (found.categories or ())[:_BEST])
+    return ", ".join(f"{label.name} {label.probability:.2f}" for label in (found.categories or ())[:_TOP])
 
 
-def _section(photograph: Photograph, found: Sequence[RegionDescription], picture: Path) -> str:
+def _section(photograph: Photograph, found: Sequence[RegionDescription], image: Path) -> str:
     rows = []
     for index, ((truth, _), each) in enumerate(zip(photograph.regions, found, strict=True)):
-        attributes = ", ".join(label.name for label in (each.attributes or ())[:_BEST])
-        tags = ", ".join(label.name for label in (each.tags or ())[:_BEST]) or "none"
+        attributes = ", ".join(label.name for label in (each.attributes or ())[:_TOP])
+        tags = ", ".join(label.name for label in (each.tags or ())[:_TOP]) or "none"
         caption = each.caption.text if each.caption else ""
         rows.append(f"| {index} | {truth} | {caption} | {_names(each)} | {tags} | {attributes} |")
     return (
         f"## {photograph.name} ({photograph.credit})\n\n"
-        f"![{photograph.name}, described]({picture.as_posix()})\n\n"
-        "| region | what it is | caption | categories, probability | tags | attributes |\n|---|---|---|---|---|---|\n"
+        f"![{photograph.name}, described]({image.as_posix()})\n\n"
+        "| region | ground truth | caption | categories, probability | tags | attributes |\n|---|---|---|---|---|---|\n"
         + "\n".join(rows)
         + "\n"
     )
 
 
-def _page(model: DynRefer, sections: Sequence[str], right: int, asked: int) -> str:
+def _page(model: DynRefer, sections: Sequence[str], correct: int, known_objects: int) -> str:
     about, kinds = provenance(), len(model.card.vocabulary["categories"])
-    head = f"""# What it does on photographs
+    head = f"""# The embedded model on photographs
 
 The embedded model was trained on drawings: icon artwork on drawn backgrounds, {kinds} kinds of objects. It has never
-seen a photograph. Here it is asked about the free photographs that scikit-image carries, with boxes drawn by hand
-before the model was asked; every answer is shown as it came. Below each picture: what stands in the box, and what the
-model says.
+seen a photograph. Here it describes the free photographs that scikit-image includes. The boxes were drawn by hand
+beforehand, and every result is shown. Below each image: what each box shows, and what the model says.
 
-{right} of {asked} objects that it has a word for are named right. For photographs, convert the official weights, or
-train on your own regions.
+{correct} of {known_objects} objects in its vocabulary are named correctly. For photographs, convert the official
+weights, or train on your own regions.
 
 Written by `python -m benchmarks.photographs`; model {model.card.name}, revision {model.card.revision}, commit
 {about["commit"]}.

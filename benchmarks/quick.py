@@ -1,6 +1,6 @@
 """`make bench`: the quick set, about twelve minutes on two idle cores. Writes results/*.json and prints tables.
 
-Compare rows of one run, not runs: the machine is shared. `python -m benchmarks.quick NAME ...` runs a part of the set:
+Compare rows of one run, not of two runs: the machine is shared. `python -m benchmarks.quick NAME ...` runs parts of it:
 counts, model, plain, attention, embedded, repeats, views, start, agreement, batch_invariance.
 """
 
@@ -35,37 +35,37 @@ Report = tuple[dict[str, Any], str]
 
 
 def counts() -> Report:
-    """Operations, bytes and floors of one region."""
+    """Operations, bytes and roofline bounds of one region."""
     return count_presets(regions=1, tokens=20, beams=2)
 
 
 def model() -> Report:
-    """The medium preset in both dtypes: everything at 1, 8 and 32 regions; tags alone at 32."""
+    """The medium preset in both dtypes: all outputs at 1, 8 and 32 regions; tags alone at 32."""
     dtypes = ("float32", "bfloat16")
-    report = measure_model(Plan("medium", (1, 8, 32), dtypes, ("all",), CPU), None, _tell)
-    report["rows"] += measure_model(Plan("medium", (32,), dtypes, ("tags",), CPU), None, _tell)["rows"]
+    report = measure_model(Plan("medium", (1, 8, 32), dtypes, ("all",), CPU), None, _log)
+    report["rows"] += measure_model(Plan("medium", (32,), dtypes, ("tags",), CPU), None, _log)["rows"]
     return report, model_table(report)
 
 
 def plain() -> Report:
-    """The fast way and the plain one of the tests in turn."""
-    report = measure_model(Plan("medium", (8,), ("float32",), ("all",), CPU), reference_batch, _tell)
+    """The optimised path and the tests' reference path, in turn."""
+    report = measure_model(Plan("medium", (8,), ("float32",), ("all",), CPU), reference_batch, _log)
     return report, model_table(report)
 
 
 def attention() -> Report:
-    """Every attention of the medium preset by every kernel, in both dtypes."""
-    (report, table), (short, more) = (measure_attention("medium", 8, dtype, CPU, 15) for dtype in DTYPES.values())
-    return {**report, "rows": report["rows"] + short["rows"]}, f"{table}\n\n{more}"
+    """Every attention call of the medium preset by every kernel, in both dtypes."""
+    (report, table), (bfloat16, more) = (measure_attention("medium", 8, dtype, CPU, 15) for dtype in DTYPES.values())
+    return {**report, "rows": report["rows"] + bfloat16["rows"]}, f"{table}\n\n{more}"
 
 
 def repeats() -> Report:
-    """Another task about a region seen before, medium preset."""
+    """Another task on a region whose features are cached, medium preset."""
     return measure_repeats("medium", CPU, 5)
 
 
 def views() -> Report:
-    """Hashes and crops of one region; a process of its own, with one thread."""
+    """Hashes and crops of one region, in a process of its own with one thread."""
     command = [sys.executable, "-m", "dynrefer.service.cli", "bench", "views", "--out", str(RESULTS / "views.json")]
     table = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     return json.loads((RESULTS / "views.json").read_text()), table
@@ -82,12 +82,12 @@ def agreement() -> Report:
 
 
 def batch_invariance() -> Report:
-    """A region alone and in batches, embedded model."""
+    """Each region alone and in batches, embedded model."""
     return measure_batch_invariance(200)
 
 
 def embedded() -> Report:
-    """Regions per second of the embedded predictor, everything from crops to records, by batch size and task."""
+    """Regions per second of the embedded model, from prepare to run, by batch size and task."""
     predictor = DynRefer.load("embedded", device="cpu")
     image = upright_pixels(ROOT / "docs" / "images" / "chelsea.jpg")
     rng = np.random.default_rng(0)
@@ -135,14 +135,14 @@ SET: dict[str, Callable[[], Report]] = {
 }
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr)
 
 
 def main(names: list[str]) -> None:
-    """Measure, write, print."""
+    """Measure the named parts, or all; write and print the results."""
     if unknown := [name for name in names if name not in SET]:
-        raise SystemExit(f"quick: there is no part {unknown[0]!r}; choose of {', '.join(SET)}.")
+        raise SystemExit(f"quick: there is no part {unknown[0]!r}; choose from {', '.join(SET)}.")
     RESULTS.mkdir(exist_ok=True)
     for name in names or SET:
         report, table = SET[name]()

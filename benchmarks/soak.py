@@ -1,10 +1,10 @@
-"""`python -m benchmarks.soak` puts a real service under load, at length, and prints the table of figures that a service
-is judged by. The load comes from a process of its own (benchmarks/arrivals.py).
+"""`python -m benchmarks.soak` puts a real service under sustained load and prints a table of measurements and targets.
+The load comes from a process of its own (benchmarks/arrivals.py).
 
-In turn: a predictor that does nothing (the cost of HTTP alone); then the model: rounds of the offline loop, one client
-and eight; one region beside a client that asks for 200; the long run with poison and disconnects, /livez while huge
-pictures are decoded, twice what it can carry, and SIGTERM under that load. Figures of one run on one machine; `--quick`
-shows that it works, not what it measures.
+Phases: a predictor that does nothing (the cost of HTTP alone); then the model: rounds of the offline loop, one client
+and eight clients; one region beside a client that requests 200; the long run with poison and disconnects; /livez while
+huge images are decoded; twice the peak load; and SIGTERM under that load. Results hold for one run on one machine;
+`--quick` only shows that the script works.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from benchmarks.machine import provenance
 from benchmarks.offline import SCENE, Offline
 from benchmarks.rounds import Rounds, in_turn
 
-# Without its memory of earlier views: the load sends one picture over and over.
+# Without the feature cache, because the load sends the same image again and again.
 COMMAND = ("dynrefer.service.cli", "serve", "--device", "cpu", "--cache-bytes", "0")
 MEMORY_EVERY_S = 0.5
 
@@ -36,16 +36,16 @@ QUICK = Sizes(3, 2, 2, 4, 40, 6, 2)
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """Files of JPEGs: of about 10 kB, of 12 megapixels, of 40."""
+class Images:
+    """JPEG files: about 10 kB, 12 megapixels, 40 megapixels."""
 
     small: str
     camera: str
     huge: str
 
 
-def pictures(folder: Path) -> Pictures:
-    """Soft noise."""
+def draw_images(folder: Path) -> Images:
+    """Write images of smooth noise."""
     rng = np.random.default_rng(1)
 
     def drawn(name: str, size: tuple[int, int], quality: int) -> str:
@@ -53,7 +53,7 @@ def pictures(folder: Path) -> Pictures:
         Image.fromarray(coarse).resize(size).save(folder / name, quality=quality)
         return str(folder / name)
 
-    return Pictures(
+    return Images(
         drawn("small.jpg", (320, 240), 92),
         drawn("camera.jpg", (4_000, 3_000), 80),
         drawn("huge.jpg", (8_000, 5_000), 80),
@@ -61,7 +61,7 @@ def pictures(folder: Path) -> Pictures:
 
 
 def without_model(sizes: Sizes, folder: Path, small: str) -> tuple[list[Row], float]:
-    """What HTTP alone costs; and the median of it in ms with the picture that the model is asked about."""
+    """Rows on the cost of HTTP alone; and its median latency, ms, with the image that the model gets."""
     with service() as (_, address):
         bench = Bench(address, folder)
         bench.load(image=small, clients=1, seconds=1)
@@ -76,15 +76,15 @@ def without_model(sizes: Sizes, folder: Path, small: str) -> tuple[list[Row], fl
     return rows, ms(scene, 50)
 
 
-def with_model(sizes: Sizes, folder: Path, files: Pictures, no_op_ms: float) -> tuple[list[Row], Offline]:
-    """The model under every kind of load, and its end; and how it does without a service."""
+def with_model(sizes: Sizes, folder: Path, files: Images, no_op_ms: float) -> tuple[list[Row], Offline]:
+    """Rows of the model under each kind of load until it exits; and the last offline measurement."""
     with service(*COMMAND) as (process, address):
         bench = Bench(address, folder)
         bench.load(image=SCENE, regions=8, clients=8, seconds=sizes.seconds / 2)
         rounds = in_turn(bench, sizes)
         rows = [rounds.offline_row(), rounds.wait_row(), rounds.extra_row(no_op_ms)]
         rows += beside_a_large_one(sizes, folder, files, rounds)
-        # What it carries where every request brings a picture of its own for a single region.
+        # Peak throughput when every request brings an image for a single region.
         peak = max(0.1, rate(bench.load(image=SCENE, clients=16, seconds=sizes.seconds)))
         rows += soak(bench, process.pid, sizes, peak)
         rows.append(_huge_row(bench.load(image=files.huge, clients=2, seconds=sizes.seconds)))
@@ -92,15 +92,15 @@ def with_model(sizes: Sizes, folder: Path, files: Pictures, no_op_ms: float) -> 
     return rows, rounds.offline[-1]
 
 
-def beside_a_large_one(sizes: Sizes, folder: Path, files: Pictures, rounds: Rounds) -> list[Row]:
-    """One region at a time while another client asks for 200 at a time: of a small picture, of a camera's."""
+def beside_a_large_one(sizes: Sizes, folder: Path, files: Images, rounds: Rounds) -> list[Row]:
+    """One region at a time while another client requests 200 at a time, of a small and of a 12-megapixel image."""
     alone_ms = ms(rounds.all_lone, 99)
     limit_ms = alone_ms + 3e3 * median(each.batch_s for each in rounds.offline)
     rows = []
     with service(*COMMAND, "--max-regions", "200", "--max-queue-regions", "512") as (_, address):
         bench = Bench(address, folder)
-        for name, picture in (("the same picture", SCENE), ("a 12-megapixel picture", files.camera)):
-            beside, out = bench.begin(image=picture, regions=200, clients=1, seconds=sizes.beside_seconds + 2)
+        for name, image in (("the same image", SCENE), ("a 12-megapixel image", files.camera)):
+            beside, out = bench.begin(image=image, regions=200, clients=1, seconds=sizes.beside_seconds + 2)
             time.sleep(2)
             small = bench.load(image=SCENE, clients=1, seconds=sizes.beside_seconds)
             beside.wait()
@@ -113,7 +113,7 @@ def _beside_row(name: str, small: Records, large: Records, alone_ms: float, limi
     p99 = ms(small, 99)
     failed = sum(each["status"] != 200 for each in ones + others)
     return Row(
-        f"one region beside a client that asks for 200 of {name} at a time: p99; not 200",
+        f"one region beside a client that requests 200 of {name} at a time: p99; not 200",
         f"{p99:.0f} ms of {len(ones)} beside {len(others)} (alone {alone_ms:.0f}); {failed}",
         f"<= {limit_ms:.0f} ms, the lone p99 + the time of 3 full batches; 0",
         p99 <= limit_ms and not failed and len(others) > 0,
@@ -122,11 +122,11 @@ def _beside_row(name: str, small: Records, large: Records, alone_ms: float, limi
 
 def _huge_row(huge: Records) -> Row:
     p99 = ms(huge, 99, "livez")
-    return Row("/livez while 40-megapixel pictures are decoded: p99", f"{p99:.1f} ms", "< 50 ms", p99 < 50)
+    return Row("/livez while 40-megapixel images are decoded: p99", f"{p99:.1f} ms", "< 50 ms", p99 < 50)
 
 
 def soak(bench: Bench, pid: int, sizes: Sizes, peak: float) -> list[Row]:
-    """Many requests at 70 % of what it carries, one in a hundred poison and one in a hundred hanging up."""
+    """Many requests at 70 % of the peak, 1 % of them poison and 1 % disconnecting."""
     memory, stop = [memory_mb(pid)], threading.Event()
 
     def sample() -> None:
@@ -146,12 +146,10 @@ def soak(bench: Bench, pid: int, sizes: Sizes, peak: float) -> list[Row]:
     growth = float(np.polyfit(np.arange(len(rest)), rest, 1)[0] * (len(rest) - 1)) if len(rest) > 1 else 0.0
     return [
         Row(f"{len(good)} good requests beside 1 % poison and 1 % disconnects: not 200", f"{failed}", "0", failed == 0),
-        Row(
-            "poison answered otherwise than 2xx, 413, 415, 422; hung", f"{strange}; {hung}", "0; 0", not strange + hung
-        ),
+        Row("poison answered other than 200, 413, 415, 422; hung", f"{strange}; {hung}", "0; 0", not strange + hung),
         Row("good requests at 70 % of the peak: p50, p99", f"{ms(good, 50):.0f}, {ms(good, 99):.0f} ms", "", None),
         Row(
-            "memory growth over the run, first quarter apart",
+            "memory growth over the run, without the first quarter",
             f"{growth:+.1f} MB of {rest[-1]:.0f}",
             "flat",
             growth < 16,
@@ -160,7 +158,7 @@ def soak(bench: Bench, pid: int, sizes: Sizes, peak: float) -> list[Row]:
 
 
 def overload(bench: Bench, process: subprocess.Popen[bytes], sizes: Sizes, peak: float) -> list[Row]:
-    """Twice what it carries, and SIGTERM in the middle of it."""
+    """Twice the peak load, and SIGTERM under it."""
     records = bench.load(image=SCENE, rate=2 * peak, seconds=sizes.overload_seconds)
     goodput = rate(records)
     reject, livez = ms(records, 99, "good", 429), ms(records, 99, "livez")
@@ -196,18 +194,18 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--quick", action="store_true", help="two minutes instead of a quarter of an hour; its figures mean nothing"
+        "--quick", action="store_true", help="two minutes instead of a quarter of an hour; the results mean nothing"
     )
     parser.add_argument("--json", type=Path, help="where to write the table as JSON as well")
     options = parser.parse_args()
     sizes = QUICK if options.quick else FULL
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        files = pictures(folder)
+        files = draw_images(folder)
         rows, no_op_ms = without_model(sizes, folder, files.small)
         more, offline = with_model(sizes, folder, files, no_op_ms)
     rows += more
-    print("| figure | value | target | |\n|---|---|---|---|")
+    print("| measurement | value | target | |\n|---|---|---|---|")
     for row in rows:
         print(f"| {row.figure} | {row.value} | {row.target} | {'' if row.ok is None else 'yes' if row.ok else 'NO'} |")
     if options.json:

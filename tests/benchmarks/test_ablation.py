@@ -61,7 +61,7 @@ def test_a_run_of_two_steps(world: World, pool: list[Scene]) -> None:
     regions = RegionSet.draw(world, SpritePack.load(), "test", scenes_seed=41, regions=8)
     shared = Shared(loaded, tokenizer, world, pool, regions)
     length = Length(steps=2, scenes=2, pool=len(pool), regions=8)
-    plain = Variant("three random", 3, "random", BY_NAME["three random"].looks)
+    plain = Variant("three random", 3, "random", BY_NAME["three random"].evaluations)
     once, again = (run_variant(plain, 3, length, shared) for _ in range(2))
     assert [record["row"] for record in once] == ["three random views", "three random views + image prior"]
     assert [record["figures"] for record in once] == [record["figures"] for record in again]
@@ -81,7 +81,7 @@ def test_rows_are_means_over_seeds_and_finished_runs_are_kept(tmp_path: Path) ->
     ]
     cell = ablation.table(runs)[name]["class"]
     assert cell.value == pytest.approx(0.6) and cell.error == pytest.approx(0.1)
-    assert len(ablation.draw(ablation.table(runs)).axes) == len(ablation.FIGURES)
+    assert len(ablation.draw(ablation.table(runs)).axes) == len(ablation.METRICS)
     store, length = tmp_path / "ablation.json", Length(1, 2, 3, 4)
     assert ablation._kept(store, length, "embedded") == []
     store.write_text(

@@ -2,12 +2,12 @@
 
 import itertools
 
-from benchmarks.corpus import damaged_bodies, damaged_pictures
+from benchmarks.corpus import damaged_bodies, damaged_images
 from benchmarks.fuzz import send, service
 
 
 def test_damaged_requests_get_2xx_or_4xx() -> None:
-    samples = itertools.chain(damaged_pictures(2, 300), damaged_bodies(2, 300))
+    samples = itertools.chain(damaged_images(2, 300), damaged_bodies(2, 300))
     with service() as (process, address):
         findings = send(address, process.pid, samples, every=100, keep=None)
         assert findings.bad == [] and sum(findings.answers.values()) == 600
@@ -16,5 +16,5 @@ def test_damaged_requests_get_2xx_or_4xx() -> None:
 
 
 def test_the_same_seed_sends_the_same_bytes() -> None:
-    for samples in (damaged_pictures, damaged_bodies):
+    for samples in (damaged_images, damaged_bodies):
         assert list(samples(3, 40)) == list(samples(3, 40)) != list(samples(4, 40))
