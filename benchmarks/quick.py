@@ -139,8 +139,9 @@ def _log(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def main(names: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Measure the named parts, or all; write and print the results."""
+    names = [argument.replace("-", "_") for argument in arguments]  # as in the names of `dynrefer bench`
     if unknown := [name for name in names if name not in SET]:
         raise SystemExit(f"quick: there is no part {unknown[0]!r}; choose from {', '.join(SET)}.")
     RESULTS.mkdir(exist_ok=True)

@@ -27,6 +27,12 @@ BY_NAME = {variant.name: variant for variant in ablation.VARIANTS}
 
 
 @pytest.fixture(scope="module")
+def world() -> World:
+    """The committed world."""
+    return World.load()
+
+
+@pytest.fixture(scope="module")
 def pool(world: World) -> list[Scene]:
     """Training scenes."""
     sprites = SpritePack.load()

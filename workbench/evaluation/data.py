@@ -83,7 +83,7 @@ def predict(
     batch_regions: int,
     readers: int,
 ) -> list[Prediction]:
-    """QueryResults about every region, one each. Raises `DataError` for images or words that are missing."""
+    """Run the model: one prediction per region. Raises `DataError` for a missing image, or a label the model lacks."""
     task = TASK_OF[benchmark]
     regions.check_images()
     if task in regions.names:
@@ -104,9 +104,9 @@ def measure_benchmark(benchmark: Benchmark, data: LabelledData, predictions: Seq
         Benchmark.ATTRIBUTES: _attributes,
         Benchmark.RECOGNITION: _recognition,
     }
-    outcome = measure[benchmark](data, predictions)
+    measured = measure[benchmark](data, predictions)
     counts = {"regions": len(data), "images": len(data.by_image)}
-    return BenchmarkResult({**outcome.result, **counts, "task": benchmark.value, "data": data.source}, outcome.curves)
+    return BenchmarkResult({**measured.result, **counts, "task": benchmark.value, "data": data.source}, measured.curves)
 
 
 def _captions(data: LabelledData, predictions: Sequence[Prediction]) -> BenchmarkResult:

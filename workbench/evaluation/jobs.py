@@ -195,7 +195,7 @@ def _study_views(options: Options) -> tuple[Result, str]:
     for other in studies[1:]:
         study = study.joined(other)
     result = {
-        **study.plain(),
+        **study.to_json(),
         "regions": {_name(subject): len(subject.regions) for subject in subjects},
         "views_of_the_model": model.card.num_views,
         "model": model.card.name,

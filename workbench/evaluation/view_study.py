@@ -95,12 +95,12 @@ class ViewStudy:
             },
         )
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """JSON-ready."""
         return {
-            "over_t": {f"{t:g}": _plain(metrics) for t, metrics in self.over_t.items()},
+            "over_t": {f"{t:g}": _to_json(metrics) for t, metrics in self.over_t.items()},
             "policies": {
-                policy: {str(count): _plain(metrics) for count, metrics in counts.items()}
+                policy: {str(count): _to_json(metrics) for count, metrics in counts.items()}
                 for policy, counts in self.policies.items()
             },
         }
@@ -116,7 +116,7 @@ class ViewStudy:
         return grid_table(over_t, "views (t)") + "\n" + grid_table(by_policy, "policy")
 
 
-def _plain(metrics: Metrics) -> dict[str, dict[str, float | None]]:
+def _to_json(metrics: Metrics) -> dict[str, dict[str, float | None]]:
     return {
         name: {"value": json_value(metric.value), "error": json_value(metric.error)} for name, metric in metrics.items()
     }

@@ -47,7 +47,7 @@ print(json.dumps({"import torch": torch_s - began, "import model": import_s - to
 
 
 def measure_start(model: str, repeats: int) -> tuple[dict[str, Any], str]:
-    """Medians in seconds: the report and its table. Raises `ModelError`, with the service's last log line, if that does
+    """Medians in seconds: the report and its table. Raises `ModelError`, with the service's last log line, if it does
     not start."""
     ready, steps = [], []
     for _ in range(repeats):

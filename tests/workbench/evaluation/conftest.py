@@ -1,4 +1,4 @@
-"""An oracle that knows every scene the evaluation draws."""
+"""An oracle that knows the ground truth of every scene that the evaluation draws."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def world() -> World:
 
 @pytest.fixture
 def oracle(world: World, monkeypatch: pytest.MonkeyPatch) -> Oracle:
-    """Told the truth of each scene as it is drawn."""
+    """Learns the ground truth of each scene as it is drawn."""
     oracle = Oracle(world)
     draw = scenes.draw_scene
     monkeypatch.setattr(scenes, "draw_scene", lambda *given: oracle.show(draw(*given)))

@@ -1,4 +1,4 @@
-"""A COCO-style data set of drawn scenes: images as PNG files, and a file that knows everything about them."""
+"""A COCO-style data set of drawn scenes: PNG files and an annotation file with their complete ground truth."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dynrefer.workbench.scenes.world import World
 
 
 def draw_regions(world: World, regions: int = 30) -> RegionSet:
-    """Scenes; an oracle that watches learns the truth of them."""
+    """Draw scenes; the `oracle` fixture, if used, learns their ground truth."""
     return RegionSet.draw(world, SpritePack.load(), "test", scenes_seed=6, regions=regions)
 
 

@@ -1,4 +1,4 @@
-"""A predictor that looks the truth up, and errs where it is told to: its figures are known beforehand."""
+"""A predictor that looks up the ground truth and errs where a test says so: its metrics are known beforehand."""
 
 from __future__ import annotations
 
@@ -44,16 +44,16 @@ def _key(image: NDArray[np.uint8], box: Corners) -> tuple[str, Corners]:
 
 @dataclass
 class Oracle:
-    """Knows the truth of every scene it is shown.
+    """Knows the ground truth of every scene that it is shown.
 
-    knows: whether it tells the truth, by object, task and t values.
+    knows: whether it answers correctly, by object, task and t values.
     """
 
     world: World
     knows: Knows = lambda obj, task, views: True
     tag_threshold: float = 0.5
     batches: list[int] = field(default_factory=list)
-    asked: list[RegionQuery] = field(default_factory=list)
+    queries: list[RegionQuery] = field(default_factory=list)
     truth: dict[tuple[str, Corners], SceneObject] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -74,19 +74,19 @@ class Oracle:
         )
 
     def show(self, scene: Scene) -> Scene:
-        """Learn what is true of a scene."""
+        """Learn the ground truth of a scene."""
         self.truth.update({_key(scene.image, obj.box): obj for obj in scene.objects})
         return scene
 
     def plan_views(self, image: NDArray[np.uint8], box: Corners) -> ViewPlan:
-        """The same for all, but for a box outside the image."""
+        """The same views for all boxes; raises for a box outside the image."""
         Box(*box).clip((image.shape[1], image.shape[0]))
         views = tuple(View(t, box) for t in IMAGE_PRIOR)
         return ViewPlan(views, ViewPolicy.IMAGE_PRIOR)
 
     def prepare(self, image: NDArray[np.uint8], queries: Sequence[RegionQuery]) -> list[Found]:
         """Look up."""
-        self.asked.extend(queries)
+        self.queries.extend(queries)
         return [(query, self.truth[_key(image, query.box)]) for query in queries]
 
     def run(self, regions: Sequence[Found]) -> list[None]:
@@ -95,7 +95,7 @@ class Oracle:
         return [None] * len(regions)
 
     def finish(self, region: Found, output: None) -> RegionDescription:
-        """Truth or falsehood; every score .9 or .1."""
+        """Correct or wrong labels, as `knows` says; every score is .9 or .1."""
         query, obj = region
         names = world_names(self.world)
         right: dict[Task, set[str]] = {
@@ -106,12 +106,12 @@ class Oracle:
         labels: dict[Task, tuple[Label, ...]] = {}
         for task in query.tasks or ():
             if task is not Task.CAPTION:
-                told = self.knows(obj, task, query.views or PRIORS[task])
-                scores = {name: 0.9 if (name in right[task]) is told else 0.1 for name in names[task]}
+                correct = self.knows(obj, task, query.views or PRIORS[task])
+                scores = {name: 0.9 if (name in right[task]) is correct else 0.1 for name in names[task]}
                 ranked = sorted(scores, key=lambda name: -scores[name])
                 labels[task] = tuple(Label(name, scores[name], scores[name]) for name in ranked)[: query.top_k]
-        told = self.knows(obj, Task.CAPTION, query.views or PRIORS["caption"])
-        text = obj.captions[0] if told else "a thing without any relation"
+        correct = self.knows(obj, Task.CAPTION, query.views or PRIORS["caption"])
+        text = obj.captions[0] if correct else "a thing without any relation"
         attributes = tuple(
             AttributeLabel(x.name, x.name.split(":")[0], x.name.split(":")[1], x.score, x.probability)
             for x in labels.get(Task.ATTRIBUTES, ())

@@ -1,4 +1,4 @@
-"""The command: standard output holds the result alone, mistakes are named."""
+"""The command: standard output holds only the result, and errors are named."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ RESULT = {
 
 @pytest.fixture
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What the command asked of `measure`, which prints where it should not."""
+    """The options that the command passes to `measure`, which prints to standard output as a library might."""
     seen: list[dict[str, Any]] = []
 
     def measured(predictor: object, world: object, **options: Any) -> SceneResult:
@@ -96,7 +96,7 @@ SAVED = ["--data", "x", "--task", "captions", "--predictions", "y"]
         ["--data", "x", "--task", "captions", "--box-format", "cxcywh"],
     ],
 )
-def test_mistakes_stop_before_any_work(arguments: list[str], calls: list[dict[str, Any]]) -> None:
+def test_usage_errors_stop_before_any_work(arguments: list[str], calls: list[dict[str, Any]]) -> None:
     assert CliRunner().invoke(app, arguments).exit_code == 2
     assert not calls
 

@@ -65,14 +65,14 @@ def test_recognition_live_saved_and_drawn(data: Path, oracle: Oracle, tmp_path: 
     right = [names[each["category_id"]] < "m" for each in truth["annotations"]]
     assert live["accuracy"] == pytest.approx(sum(right) / len(right), abs=1e-4) and 0 < live["accuracy"] < 1
     assert 0 < live["map"] < 1 and live["regions"] == len(right) and live["images"] == len(truth["images"])
-    assert {query.views for query in oracle.asked} == {None}  # the task's prior
-    assert {query.tasks for query in oracle.asked} == {(Task.CATEGORIES,)}
+    assert {query.views for query in oracle.queries} == {None}  # the task's prior
+    assert {query.tasks for query in oracle.queries} == {(Task.CATEGORIES,)}
     assert sorted(path.name for path in out.iterdir()) == [
         *("recognition.json", "recognition.md", "recognition_calibration.png", "recognition_precision_recall.png"),
     ]
-    asked = len(oracle.asked)
+    before = len(oracle.queries)
     again = json.loads(_run(data, "recognition", "--predictions", saved).stdout)
-    assert len(oracle.asked) == asked
+    assert len(oracle.queries) == before
     same = live.keys() & again.keys()
     assert {name: again[name] for name in same} == {name: live[name] for name in same}
     assert (live["model"], live["views"], again["predictions"]) == ("oracle", "task prior", "p.jsonl")
@@ -82,7 +82,7 @@ def test_attributes_by_frequency(data: Path, oracle: Oracle, tmp_path: Path) -> 
     found = json.loads(_run(data, "attributes", "--views", "image-prior", "--out", str(tmp_path / "out")).stdout)
     assert [found[name] for name in ("map", "map_head", "map_medium", "map_tail")] == [1.0] * 4
     assert found["standard_errors"]["map"] == 0.0 and found["calibration_error"]["attributes"] == pytest.approx(0.1)
-    assert all(query.views is not None and query.views != PRIORS["attributes"] for query in oracle.asked)
+    assert all(query.views is not None and query.views != PRIORS["attributes"] for query in oracle.queries)
     assert (tmp_path / "out" / "attributes_calibration.png").stat().st_size > 5_000
 
 
@@ -100,14 +100,14 @@ def _official(data: Path) -> list[str]:
     return kept
 
 
-def test_all_of_the_models_categories_compete_where_the_file_lists_none(
+def test_all_of_the_models_categories_are_candidates_if_the_file_lists_none(
     data: Path, oracle: Oracle, world: World, tmp_path: Path
 ) -> None:
     two, saved = _official(data), tmp_path / "p.jsonl"
     oracle.knows = lambda obj, task, views: obj.category == two[0]
     live = json.loads(_run(data, "recognition", "--save-predictions", str(saved)).stdout)
     truth = [each["extra_info"]["coco_result"]["category"] for each in json.loads(data.read_text())["annotations"]]
-    # Where the oracle errs, all others score alike, and the first of them is not the second of the two.
+    # Where the oracle errs, all other categories have equal scores, and the first is not the second of the two.
     assert live["accuracy"] == pytest.approx(truth.count(two[0]) / len(truth), abs=1e-4) and 0 < live["accuracy"] < 1
     named = {label["name"] for line in saved.read_text().splitlines() for label in json.loads(line)["categories"]}
     assert named == {category.name for category in world.categories}
@@ -124,11 +124,11 @@ def test_candidates_of_an_open_file() -> None:
     regions = (LabelledRegion(1, 1, (0, 0, 9, 9), category="dog"),)
     data = LabelledData("x.json", {1: Path("a.png")}, regions, categories={"dog": 1}, open_categories=True)
     assert data.competing(["cat", "dog"]).categories == {"cat": 1, "dog": 2}
-    assert data.competing(["cat"]).categories == {"cat": 1, "dog": 2}  # the model will be told that it lacks one
+    assert data.competing(["cat"]).categories == {"cat": 1, "dog": 2}  # the missing one is reported later
     assert data.competing(["cat", "dog"]).category_targets.tolist() == [1]
 
 
-def test_what_cannot_be_measured_is_not_asked(data: Path, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_model_runs_for_what_cannot_be_measured(data: Path, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dynrefer.workbench.evaluation.metrics.java.has_java", lambda: False)
     with pytest.raises(ModelError, match="dense-captions, which ranks captions by METEOR, needs Java"):
         _run(data, "dense-captions")
@@ -138,7 +138,7 @@ def test_what_cannot_be_measured_is_not_asked(data: Path, oracle: Oracle, monkey
     data.write_text(json.dumps(truth))
     with pytest.raises(ModelError, match="no attribute is present in any region of data.json"):
         _run(data, "attributes")
-    assert not oracle.asked
+    assert not oracle.queries
 
 
 def test_captions_from_a_file_of_their_own(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ def test_the_boxes_are_read_as_the_flag_says(data: Path, oracle: Oracle) -> None
 
 def test_batches_reach_across_images(data: Path, oracle: Oracle) -> None:
     _run(data, "recognition", "--batch-regions", "16")
-    assert oracle.batches[:-1] == [16] * (len(oracle.asked) // 16)
+    assert oracle.batches[:-1] == [16] * (len(oracle.queries) // 16)
 
 
 def test_captions(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +202,7 @@ def test_captions_and_dense_captions_with_java(data: Path, tmp_path: Path) -> No
         (["--out", "data.json/x"], "cannot write into --out data.json/x"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_exit_code_2(
+def test_an_error_is_one_sentence_and_exit_code_2(
     data: Path,
     more: list[str],
     sentence: str,
@@ -243,7 +243,7 @@ def _huge(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [_damaged, _huge], ids=["check sum", "bomb"])
-def test_a_damaged_picture_ends_in_one_sentence(data: Path, spoil: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_image_is_one_sentence(data: Path, spoil: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(data.parent / "1.png")
     if spoil is _huge:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_999)
@@ -251,7 +251,7 @@ def test_a_damaged_picture_ends_in_one_sentence(data: Path, spoil: Any, monkeypa
         _run(data, "recognition")
 
 
-def test_pictures_are_in_the_frame_of_their_annotations(tmp_path: Path) -> None:
+def test_images_are_in_the_frame_of_their_annotations(tmp_path: Path) -> None:
     picture = Image.fromarray(np.zeros((8, 12, 3), np.uint8))
     exif = picture.getexif()
     exif[0x0112] = 6  # turned by a quarter
@@ -268,11 +268,11 @@ def test_pictures_are_in_the_frame_of_their_annotations(tmp_path: Path) -> None:
         next(iter(read_data(tmp_path / "data.json").pictures())).load()
 
 
-def test_a_model_that_lacks_a_word_is_refused(data: Path, oracle: Oracle) -> None:
+def test_a_model_that_lacks_a_label_is_refused(data: Path, oracle: Oracle) -> None:
     truth = json.loads(data.read_text())
     truth["categories"].append({"id": 10_000, "name": "gryphon"})
     data.write_text(json.dumps(truth))
     for more in ((), ("--sweep-views",)):
         with pytest.raises(ModelError, match="oracle does not know data.json: its categories lack 'gryphon'"):
             _run(data, "recognition", *more)
-    assert not oracle.asked
+    assert not oracle.queries

@@ -1,4 +1,4 @@
-"""Test regions: disjoint scenes, labels in the world's order, queries that ask for no more than needed."""
+"""Drawn regions: disjoint scenes, labels in the world's order, queries for no more than needed."""
 
 from __future__ import annotations
 
@@ -49,20 +49,20 @@ def test_every_score_is_kept(world: World, sprites: SpritePack, oracle: Oracle) 
     assert (found.probabilities[Task.CATEGORIES].max(axis=1) == 0.9).all()
     assert not found.captions
     assert oracle.batches[:-1] == [BATCH_REGIONS] * (len(drawn) // BATCH_REGIONS)
-    assert {query.views for query in oracle.asked} == {IMAGE_PRIOR}
-    assert all(Task.CAPTION not in (query.tasks or ()) for query in oracle.asked)
+    assert {query.views for query in oracle.queries} == {IMAGE_PRIOR}
+    assert all(Task.CAPTION not in (query.tasks or ()) for query in oracle.queries)
 
 
-def test_questions_asked_together_are_kept_apart(world: World, sprites: SpritePack, oracle: Oracle) -> None:
+def test_specs_that_run_together_are_kept_apart(world: World, sprites: SpritePack, oracle: Oracle) -> None:
     drawn = RegionSet.draw(world, sprites, "test", scenes_seed=0, regions=40)
     oracle.knows = lambda obj, task, views: views != (0.0, 0.0, 0.0)
-    questions = [
+    specs = [
         QuerySpec((Task.CAPTION,), ViewPolicy.TASK_PRIOR),
         QuerySpec((Task.CATEGORIES,), (0.0, 0.2, 0.3)),
         QuerySpec((Task.CAPTION,), (0.0, 0.0, 0.0)),
     ]
-    captions, classes, alone = run_queries(oracle, drawn, questions, "")
-    assert [query.views for query in oracle.asked[:3]] == [None, (0.0, 0.2, 0.3), (0.0, 0.0, 0.0)]
+    captions, classes, alone = run_queries(oracle, drawn, specs, "")
+    assert [query.views for query in oracle.queries[:3]] == [None, (0.0, 0.2, 0.3), (0.0, 0.0, 0.0)]
     assert captions.captions == [obj.captions[0] for obj in drawn.objects]
     assert (classes.scores[Task.CATEGORIES].argmax(axis=1) == drawn.categories).all()
     assert len(alone.captions) == len(drawn) and not set(alone.captions) & set(captions.captions)

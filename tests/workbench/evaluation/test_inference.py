@@ -1,4 +1,4 @@
-"""The evaluation with the real predictor and the committed model: saved work changes no answer."""
+"""Evaluation with the real predictor and the committed model: shared work changes no output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World
 
 
-def test_asking_for_a_part_with_the_image_prior_is_asking_for_everything(world: World) -> None:
+def test_some_tasks_with_the_image_prior_give_the_same_as_all_tasks(world: World) -> None:
     predictor = DynRefer.load("embedded", device="cpu")
     check_vocabulary(predictor, world)
     drawn = RegionSet.draw(world, SpritePack.load(), "test", scenes_seed=9, regions=8)

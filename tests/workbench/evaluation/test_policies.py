@@ -1,4 +1,4 @@
-"""View policies: what each chooses, and how a model sees fewer or more views than it fuses."""
+"""View policies: what each chooses, and how a model runs with fewer or more views than it fuses."""
 
 from __future__ import annotations
 

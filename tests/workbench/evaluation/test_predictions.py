@@ -1,4 +1,4 @@
-"""Saved predictions: read as written, matched by region, and every mistake named in one sentence."""
+"""Saved predictions: read as written, matched by region, and every error named in one sentence."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_saved_caption_has_the_score_that_the_service_gives_it() -> None:
     assert [each.score for each in dense_captions_for(DATA, saved)] == [0.25, 0.25]
 
 
-def test_the_categories_that_saved_answers_hold(tmp_path: Path) -> None:
+def test_the_categories_that_saved_predictions_name(tmp_path: Path) -> None:
     second = {**SECOND, "categories": [{"name": "elk", "score": 0.1}, *LABELS]}
     assert named_categories(read_predictions(_file(tmp_path, FIRST, second))) == ["cat", "dog", "elk"]
 
@@ -112,7 +112,7 @@ def test_dense_captions_take_box_and_score_from_where_they_are(tmp_path: Path) -
         ((FIRST, {"image": 2, "region": 6}), "region 6 of image 2 has no caption; was it saved with another --task"),
     ],
 )
-def test_mistakes_are_named(tmp_path: Path, lines: tuple[object, ...], sentence: str) -> None:
+def test_errors_are_named(tmp_path: Path, lines: tuple[object, ...], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence) as caught:
         captions_for(DATA, read_predictions(_file(tmp_path, *lines)))
     assert "\n" not in str(caught.value)

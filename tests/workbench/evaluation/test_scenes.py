@@ -1,4 +1,4 @@
-"""The whole measurement with an oracle: what it is right about is what the figures say."""
+"""The whole evaluation with an oracle: the metrics say what it gets right."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.Captu
     found = measure(oracle, world, scenes_seed=3, art_cache=ELSEWHERE, regions=100)
     result = found.result
     assert list(result)[: len(HEADLINE_METRICS)] == list(HEADLINE_METRICS)
-    shares = [name for name in HEADLINE_METRICS if name not in ("cider", "class_unseen_style")]
-    assert {result[name] for name in shares} == {1.0} and result["class_heldout_sprites"] == 1.0
+    proportions = [name for name in HEADLINE_METRICS if name not in ("cider", "class_unseen_style")]
+    assert {result[name] for name in proportions} == {1.0} and result["class_heldout_sprites"] == 1.0
     assert result["class_unseen_style"] is None
     sentence = "@iconify-json/openmoji is not installed; `make art` installs it"
     assert result["notes"] == {"class_unseen_style": sentence}
@@ -48,7 +48,7 @@ def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.Captu
     assert (result["model"], result["revision"], result["scenes_seed"]) == ("oracle", "1", 3)
     assert result["world_digest"] == world.digest and result["seconds"] > 0
     json.dumps(result, allow_nan=False)
-    # Every score is .9 or .1, and right: the bins promise that and keep 1 and 0; the curves are perfect.
+    # Every score is .9 or .1 and correct: the bins predict that and observe 1 and 0; the curves are perfect.
     assert found.curves.reliability["tags"].predicted == pytest.approx([0.1, 0.9])
     assert found.curves.reliability["tags"].observed.tolist() == [0.0, 1.0]
     assert found.curves.reliability["tags"].error == pytest.approx(result["calibration_error"]["tags"], abs=1e-4)
@@ -57,7 +57,7 @@ def test_an_oracle_is_perfect(world: World, oracle: Oracle, capsys: pytest.Captu
     assert captured.out == "" and f"class_unseen_style is null: {sentence} in {ELSEWHERE}" in captured.err
 
 
-def test_each_figure_sees_its_own_task_and_views(world: World, oracle: Oracle) -> None:
+def test_each_metric_uses_its_own_task_and_views(world: World, oracle: Oracle) -> None:
     # Blind to context in captions at t = 0, to categories of held-out pairs, and to every tag.
     def knows(obj: object, task: Task, views: tuple[float, ...]) -> bool:
         if task is Task.TAGS:
@@ -78,7 +78,7 @@ def test_each_figure_sees_its_own_task_and_views(world: World, oracle: Oracle) -
     assert result["relation"] == 1.0 and result["cider_t0"] < 1.0 < result["cider"]
 
 
-def test_the_same_seed_gives_the_same_figures(world: World, oracle: Oracle) -> None:
+def test_the_same_seed_gives_the_same_metrics(world: World, oracle: Oracle) -> None:
     once, again = (
         dict(measure(oracle, world, scenes_seed=5, art_cache=ELSEWHERE, regions=40).result) for _ in range(2)
     )

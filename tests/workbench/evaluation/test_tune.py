@@ -1,4 +1,4 @@
-"""Tuning: it finds what an oracle was told to prefer, and writes it whole."""
+"""Tuning: it finds what an oracle prefers, and writes it atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The study of views with an oracle that needs certain views: its curves say which."""
+"""The view study with an oracle that needs certain views: its curves show which."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ def test_quality_over_t_and_policies(world: World, oracle: Oracle, tmp_path: Pat
     assert study.policies["task prior"][3]["class"].value == study.policies["task prior"][2]["relation"].value == 1.0
     assert study.policies["fixed"][2]["class"].value == 0.0 and study.policies["fixed"][2]["relation"].value == 1.0
     assert study.policies["task prior"][3].keys() == study.over_t[0.0].keys()
-    plain = {**study.plain(), "model": "oracle"}
+    plain = {**study.to_json(), "model": "oracle"}
     paths = write_study(prepare_folder(tmp_path / "new"), "views", plain, study)
     assert json.loads(paths[0].read_text())["over_t"]["0.4"]["relation"]["value"] == 1.0
     assert "| task prior, 4 views |" in paths[1].read_text() and "| 0, 0.4 |" in paths[1].read_text()
     for path in paths[2:]:
-        with Image.open(path) as picture:
-            assert picture.width > 600
+        with Image.open(path) as image:
+            assert image.width > 600
 
 
 @pytest.mark.parametrize(
@@ -71,12 +71,12 @@ def test_labelled_data(
     near, far = study.over_t[0.0][figure].value, study.over_t[1.0][figure].value
     assert near is not None and far is not None
     assert (near < far) if task is Task.CAPTION else (near == 1.0 and far == (0.0 if figure == "class" else 1.0))
-    assert study.joined(study).plain() == study.plain()
+    assert study.joined(study).to_json() == study.to_json()
 
 
 def test_a_report_draws_the_curves_that_there_are(tmp_path: Path) -> None:
-    promised, right = np.array([0.1, 0.9, 0.8, 0.3]), np.array([False, True, True, True])
-    curves = Curves({"all": precision_recall(promised, right)}, {"all": reliability(promised, right)})
+    predicted, correct = np.array([0.1, 0.9, 0.8, 0.3]), np.array([False, True, True, True])
+    curves = Curves({"all": precision_recall(predicted, correct)}, {"all": reliability(predicted, correct)})
     result = {"map": 0.5, "standard_errors": {"map": None}, "regions": 4}
     paths = write_result(tmp_path, "x", result, curves)
     assert [path.name for path in paths] == ["x.json", "x.md", "x_precision_recall.png", "x_calibration.png"]

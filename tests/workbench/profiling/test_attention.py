@@ -1,4 +1,4 @@
-"""`dynrefer bench attention`: it times the network's own calls, by kernels that compute the same; no seconds here."""
+"""`dynrefer bench attention`: it times the network's own calls, with kernels that compute the same."""
 
 import json
 from dataclasses import astuple
@@ -28,7 +28,7 @@ def calls() -> dict[str, dict[Call, int]]:
     return attention_calls(network, Workload(), REGIONS)
 
 
-def test_every_layer_with_attention_is_noted_once(calls: dict[str, dict[Call, int]]) -> None:
+def test_every_layer_with_attention_is_recorded_once(calls: dict[str, dict[Call, int]]) -> None:
     config = random_config("medium", Workload())
     vision, language = config.vision_config, config.language_config
     assert sum(calls["vision"].values()) == vision.num_hidden_layers

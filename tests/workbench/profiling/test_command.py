@@ -1,4 +1,4 @@
-"""What `dynrefer bench` counts and reports; nothing here asserts seconds."""
+"""What `dynrefer bench` counts and reports; no test depends on measured seconds."""
 
 import json
 import math
@@ -128,13 +128,13 @@ def test_the_roofline_bound_is_the_slower_of_products_and_bytes() -> None:
         (("--tasks", "all,verbs"), "--tasks 'verbs' is not one of all, caption"),
     ],
 )
-def test_mistakes_are_one_line(arguments: tuple[str, ...], words: str) -> None:
+def test_usage_errors_are_one_line(arguments: tuple[str, ...], words: str) -> None:
     command = [sys.executable, "-m", "dynrefer.service.cli", "bench", "model", *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and words in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
 
-def test_every_workload_has_control_words_enough() -> None:
+def test_every_workload_has_enough_control_words() -> None:
     loaded = random_model(random_config("embedded", SMALL), SMALL, CPU, torch.float32)
     (one,) = random_inputs(loaded.network.config, 1, ALL_TASKS)
     limit = loaded.network.config.max_control_tokens

@@ -1,4 +1,4 @@
-"""Drawn scenes: repeatable, labelled truthfully, and keeping what is withheld out of training."""
+"""Drawn scenes: reproducible, correctly labelled, and without held-out content in training."""
 
 from __future__ import annotations
 
@@ -93,13 +93,13 @@ def test_relation_is_to_the_nearest_and_holds(scenes: list[Scene]) -> None:
 
 
 def test_no_relation_is_rare_or_common(world: World, objects: list[SceneObject]) -> None:
-    shares = Counter(obj.relation for obj in objects)
-    assert set(shares) == set(world.relations)
-    assert all(0.08 <= number / len(objects) <= 0.25 for number in shares.values())
+    counts = Counter(obj.relation for obj in objects)
+    assert set(counts) == set(world.relations)
+    assert all(0.08 <= number / len(objects) <= 0.25 for number in counts.values())
 
 
 @pytest.mark.parametrize("split", ["train", "test"])
-def test_training_and_test_see_nothing_withheld(world: World, sprites: SpritePack, split: str) -> None:
+def test_training_and_test_contain_nothing_held_out(world: World, sprites: SpritePack, split: str) -> None:
     for seed in range(150):
         for obj in draw_scene(world, sprites, seed, split).objects:  # type: ignore[arg-type]
             assert obj.sprite not in world.heldout_sprites and not obj.heldout_sprite

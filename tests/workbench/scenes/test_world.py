@@ -1,4 +1,4 @@
-"""The world's data: what it promises in numbers, and that it refuses what contradicts itself."""
+"""The world's data: its sizes, and that inconsistent files are refused."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def sprites() -> SpritePack:
     return SpritePack.load()
 
 
-def test_world_is_as_large_as_promised(world: World) -> None:
+def test_size_of_the_world(world: World) -> None:
     assert len(world.categories) >= 110
     assert sum(category.coco for category in world.categories) >= 62
     assert len({art.style for art in world.art if art.shipped}) >= 3
     assert len(world.relations) >= 6 and 8 <= len(world.scenes) <= 10 and len(world.colours) >= 10
 
 
-def test_withheld_shares(world: World) -> None:
+def test_heldout_proportions(world: World) -> None:
     shipped = sum(len(category.sprites) for category in world.categories)
     assert 0.05 <= len(world.heldout_sprites) / shipped <= 0.07
     pairs = len(world.colours) * len(world.categories)
@@ -96,7 +96,7 @@ def test_attribute_targets_mask_unknown_types(world: World) -> None:
         ("colours", None, "missing or unknown entry"),
     ],
 )
-def test_contradictions_are_refused(tmp_path: Path, key: str, value: object, message: str) -> None:
+def test_inconsistent_files_are_refused(tmp_path: Path, key: str, value: object, message: str) -> None:
     data = json.loads((HERE / "world.json").read_text(encoding="utf-8"))
     data[key] = value
     path = tmp_path / "world.json"

@@ -49,7 +49,7 @@ class Curves:
     precision_recall: Mapping[str, Curve] = field(default_factory=dict)
     reliability: Mapping[str, Reliability] = field(default_factory=dict)
 
-    def plain(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """Lists of rounded numbers, JSON-ready; precision-recall curves are thinned."""
         thinned = {name: curve.thinned() for name, curve in self.precision_recall.items()}
         return {

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from dynrefer.workbench.data.labelled import Id, LabelledRegion
 from dynrefer.workbench.evaluation.metrics.curves import Curve
-from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
 from dynrefer.workbench.evaluation.predictions import DenseCaption
 
 Floats = NDArray[np.float64]
@@ -42,11 +41,6 @@ class DenseCaptionMetrics:
     boxes_alone: float
     by_pair: Mapping[tuple[float, float], float]
     curves: Mapping[str, Curve]
-
-    @property
-    def estimate(self) -> Estimate:
-        """`mean`; how far it would move on other images is not estimated."""
-        return Estimate(self.mean)
 
 
 @dataclass(frozen=True)
@@ -82,6 +76,7 @@ def dense_caption_metrics(
 
 
 def _match(truth: Sequence[LabelledRegion], found: Sequence[DenseCaption], scorer: Scorer) -> _Matches:
+    """Match the predicted boxes of each image, best score first, and score their captions."""
     true_of, found_of = _by_image(truth), _dense_by_image(found)
     rows: list[tuple[float, float, bool, str, Sequence[str]]] = []  # score, overlap, matched, caption, references
     truths = 0

@@ -22,7 +22,7 @@ from dynrefer.workbench.evaluation.view_study import ViewStudy
 
 def write_result(out: Path, name: str, result: Mapping[str, Any], curves: Curves) -> list[Path]:
     """Write NAME.json (with curves), NAME.md and a plot per kind of curve; returns the paths. Raises `DataError`."""
-    _write(out / f"{name}.json", json.dumps({**result, "curves": curves.plain()}, indent=1) + "\n")
+    _write(out / f"{name}.json", json.dumps({**result, "curves": curves.to_json()}, indent=1) + "\n")
     plots = {}
     if curves.precision_recall:
         plots["precision_recall"] = plot_precision_recall(curves.precision_recall, name)

@@ -38,14 +38,15 @@ def text_table(result: Mapping[str, Any]) -> str:
     for name, error in result.get(_ERRORS, {}).items():
         value = result[name]
         spread = "" if error is None else f"  ± {error:.3f}"
-        lines.append(f"{name:<{width}}  " + (_not_measured(result, name) if value is None else f"{value:7.3f}{spread}"))
+        shown = _not_measured(result, name) if value is None else f"{value:7.3f}{spread}"
+        lines.append(f"{name:<{width}}  {shown}")
     lines += [f"{name:<{width}}  {_line(value)}" for name, value in _rest(result).items()]
     return "\n".join(lines)
 
 
 def markdown_table(result: Mapping[str, Any]) -> str:
     """Metrics with their standard errors as a Markdown table, everything else as a list below it."""
-    lines = ["| measure | value | standard error |", "|---|---|---|"]
+    lines = ["| metric | value | standard error |", "|---|---|---|"]
     for name, error in result.get(_ERRORS, {}).items():
         value = result[name]
         shown = _not_measured(result, name) if value is None else f"{value:.4f}"

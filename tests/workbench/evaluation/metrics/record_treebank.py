@@ -1,4 +1,4 @@
-"""What the Penn Treebank tokenizer makes of texts like captions: run this file as a module to record it anew.
+"""Records the Penn Treebank tokenizer's output for caption-like texts; run as a module to record it again.
 
 Needs Java. Texts are put together from words that are hard to split, and from what captions end with.
 """
@@ -34,7 +34,7 @@ WHOLE = (
 
 
 def main() -> None:
-    """Write ptb.json beside this file."""
+    """Write treebank.json beside this file."""
     rng = random.Random(3)
     texts = [
         " ".join(rng.choice(WORDS) for _ in range(rng.randint(3, 12))) + rng.choice(["", ".", " .", "!"])

@@ -1,4 +1,4 @@
-"""Fitted probabilities and their error: known scales come back, known gaps are found."""
+"""Calibration: known scales are recovered, known gaps are measured."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def test_softmax_fit_finds_the_scale() -> None:
 
 
 def test_calibration_error_by_hand() -> None:
-    # Two bins of two: .1 promised and half right, .9 promised and all right; gaps .4 and .1, equally heavy.
+    # Two bins of two: .1 predicted and half observed, .9 predicted and all observed; gaps .4 and .1, equally heavy.
     probabilities = np.array([0.1, 0.1, 0.9, 0.9])
-    right = np.array([True, False, True, True])
-    assert calibration_error(probabilities, right) == pytest.approx((0.4 + 0.1) / 2)
+    correct = np.array([True, False, True, True])
+    assert calibration_error(probabilities, correct) == pytest.approx((0.4 + 0.1) / 2)
     assert calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0.0
 
 
 def test_many_impossible_answers_do_not_hide_the_others() -> None:
     probabilities = np.array([*[0.0] * 98, 0.5, 0.5])
-    right = np.array([*[False] * 98, True, True])
-    assert calibration_error(probabilities, right) == pytest.approx(0.01)
-    assert calibration_error(probabilities, right, first=1) == pytest.approx(0.5)
-    assert calibration_error(probabilities[:98], right[:98], first=1) is None
+    correct = np.array([*[False] * 98, True, True])
+    assert calibration_error(probabilities, correct) == pytest.approx(0.01)
+    assert calibration_error(probabilities, correct, first=1) == pytest.approx(0.5)
+    assert calibration_error(probabilities[:98], correct[:98], first=1) is None
 
 
 def test_errors_per_task_leave_unknown_attributes_out() -> None:
@@ -69,5 +69,5 @@ def test_errors_per_task_leave_unknown_attributes_out() -> None:
         tags=np.array([[True, False], [False, False]]),
         attributes=np.array([[1], [-1]], dtype=np.int8),
     )
-    # The best categories promise .7 and .8, both right. One of four tags is wholly wrong.
+    # The best categories have .7 and .8, both correct. One of four tags is entirely wrong.
     assert errors == {"categories": pytest.approx(0.25), "tags": pytest.approx(0.25), "attributes": 0.0}

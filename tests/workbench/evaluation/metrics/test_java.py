@@ -1,4 +1,4 @@
-"""METEOR through its Java program on cases worked out by hand; and the sentence where there is no Java."""
+"""METEOR through its Java program on cases worked out by hand, and the message without Java."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Our words are the Penn Treebank tokenizer's: recorded from it, and asked anew where Java is found."""
+"""Our tokens equal the Penn Treebank tokenizer's: its recorded output and, with Java, its current output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dynrefer.workbench.evaluation.metrics.java import ptb_tokens
 from dynrefer.workbench.evaluation.metrics.treebank import tokenise
 from tests.system_programs import needs_java
 
-# text -> words, written by `python -m tests.workbench.evaluation.metrics.record_treebank`, which asks the Java program.
+# text -> words, written by `python -m tests.workbench.evaluation.metrics.record_treebank`, which runs the Java program.
 RECORDED: dict[str, str] = json.loads((Path(__file__).parent / "treebank.json").read_text(encoding="utf-8"))
 
 
