@@ -98,8 +98,8 @@ class VariantData(SceneBatches):
                 images += views
                 boxes.append(inside)
                 objects.append(obj)
-        index = torch.arange(len(images)).view(len(objects), -1)
-        return self._regions(torch.from_numpy(np.stack(images)), index, boxes, objects, rng)
+        views_of = torch.arange(len(images)).view(len(objects), -1)
+        return self._regions(torch.from_numpy(np.stack(images)), views_of, boxes, objects, rng)
 
 
 def _jittered(scene: Scene, box: Corners, rng: np.random.Generator) -> Corners:

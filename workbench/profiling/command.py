@@ -170,7 +170,7 @@ def batch_invariance_command(
     _print_report(report, table, as_json, out)
 
 
-bench.command("company", hidden=True)(batch_invariance_command)  # its name in the first releases
+bench.command("company", hidden=True)(batch_invariance_command)  # its earlier name
 
 
 def _sizes(text: str) -> tuple[int, ...]:

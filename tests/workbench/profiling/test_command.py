@@ -174,7 +174,7 @@ def test_a_service_that_does_not_start_is_not_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "named"),
     [
         ("/somewhere/python -m benchmarks.quick views", "python -m benchmarks.quick views"),
         (f"/somewhere/python /bin/dynrefer bench start --out {ROOT}/here.json", "dynrefer bench start --out here.json"),
@@ -187,5 +187,5 @@ def test_a_service_that_does_not_start_is_not_measured() -> None:
         ("/somewhere/python", ""),
     ],
 )
-def test_a_report_names_its_command_without_the_folders_of_a_machine(typed: str, told: str) -> None:
-    assert _command(typed.split()) == told
+def test_a_report_names_its_command_without_the_folders_of_a_machine(typed: str, named: str) -> None:
+    assert _command(typed.split()) == named
