@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynrefer.workbench.training.errors import AnnotationError
+from dynrefer.workbench.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -21,22 +21,22 @@ class CaptionLine:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """COCO-style JSON with lists of images, annotations and, if there are any, categories. Raises `AnnotationError`."""
+    """COCO-style JSON with lists of images, annotations and, if there are any, categories. Raises `DataError`."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise AnnotationError(f"{path} cannot be read: {error.strerror}.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:  # not UTF-8 or not JSON
-        raise AnnotationError(f"{path} is not valid JSON: {error}.") from error
+        raise DataError(f"{path} is not valid JSON: {error}.") from error
     except RecursionError as error:
-        raise AnnotationError(f"{path} is nested too deeply; it must be COCO-style annotations.") from error
+        raise DataError(f"{path} is nested too deeply; it must be COCO-style annotations.") from error
     if not isinstance(document, dict):
-        raise AnnotationError(f"{path} is not a JSON object with images and annotations.")
+        raise DataError(f"{path} is not a JSON object with images and annotations.")
     for key in ("images", "annotations"):
         if not isinstance(document.get(key), list):
-            raise AnnotationError(f"{path} has no list of {key}; it must be COCO-style annotations.")
+            raise DataError(f"{path} has no list of {key}; it must be COCO-style annotations.")
     if not isinstance(document.get("categories") or [], list):
-        raise AnnotationError(f"the categories of {path} are not a list; mend or remove them.")
+        raise DataError(f"the categories of {path} are not a list; mend or remove them.")
     return document
 
 
@@ -66,9 +66,9 @@ def _lines(path: Path) -> list[tuple[int, str]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
     except OSError as error:
-        raise AnnotationError(f"{path} cannot be read: {error.strerror}.") from error
+        raise DataError(f"{path} cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise AnnotationError(f"{path} is not UTF-8 text.") from error
+        raise DataError(f"{path} is not UTF-8 text.") from error
     return [(number, line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 

@@ -29,7 +29,7 @@ from dynrefer.workbench.data.layouts import (
     Proposal,
     RunLengths,
 )
-from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.errors import DataError
 
 
 def read_data(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dynrefer.workbench.data.atomic import replace_text
-from dynrefer.workbench.training.errors import TooManyBadSamplesError
+from dynrefer.workbench.errors import TooManyBadSamplesError
 
 MOST_BAD_SHARE = 0.01
 _SHOWN = 5

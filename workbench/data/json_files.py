@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.errors import DataError
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

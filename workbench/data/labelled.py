@@ -18,7 +18,7 @@ from dynrefer.model.geometry import ImageSize
 from dynrefer.model.images import annotated_pixels
 from dynrefer.model.types import Corners, Task
 from dynrefer.workbench.data.captions import clean_caption
-from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.inference import Picture
 
 Id = int | str  # of an image or a region, as the file has it

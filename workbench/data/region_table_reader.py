@@ -33,7 +33,7 @@ from dynrefer.workbench.data.annotation_files import CaptionLine, named_samples,
 from dynrefer.workbench.data.bad_samples import BadSample, BadSampleReport
 from dynrefer.workbench.data.captions import VocabularyWords, clean_caption
 from dynrefer.workbench.data.region_table import MOST_SIDE, Region, RegionTable
-from dynrefer.workbench.training.errors import AnnotationError, SampleError
+from dynrefer.workbench.errors import BadSampleError, DataError
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class _Picture:
 def read_regions(source: AnnotationSource, vocabulary: Vocabulary) -> tuple[RegionTable, BadSampleReport]:
     """All readable samples of a file, and the tally of those that are not.
 
-    The tally is not judged yet. Raises `AnnotationError` if the file as a whole is not what it should be.
+    The tally is not judged yet. Raises `DataError` if the file as a whole is not what it should be.
     """
     document = read_document(source.file)
     reader = _Reader(document, source, vocabulary)
@@ -64,12 +64,12 @@ def read_regions(source: AnnotationSource, vocabulary: Vocabulary) -> tuple[Regi
     for name, annotation, said in named_samples(document, source.captions):
         try:
             regions.append(reader.region(name, annotation, said))
-        except SampleError as error:
+        except BadSampleError as error:
             bad.append(BadSample(name, str(error)))
     tally = BadSampleReport(str(source.file), len(regions) + len(bad))
     tally.add(bad)
     if not tally.total:
-        raise AnnotationError(f"{source.file} holds no annotation to train on.")
+        raise DataError(f"{source.file} holds no annotation to train on.")
     return RegionTable(regions), tally
 
 
@@ -95,20 +95,20 @@ class _Reader:
         }
 
     def region(self, name: str, annotation: Any, said: CaptionLine | None) -> Region:
-        """Raises `SampleError`."""
+        """Raises `BadSampleError`."""
         if not isinstance(annotation, dict):
-            raise SampleError(
+            raise BadSampleError(
                 "it is not JSON or its annotation_id is not in the annotations" if said else "it is not an object"
             )
         key = annotation.get("image_id")
         picture = self._pictures.get(key) if isinstance(key, int | str) else None
         if picture is None:
-            raise SampleError(f"its image_id {reprlib.repr(key)} is not among the images with a file_name")
+            raise BadSampleError(f"its image_id {reprlib.repr(key)} is not among the images with a file_name")
         _check_picture(picture)
         given = said.caption if said else annotation.get("caption")
         if not isinstance(given, str) or not clean_caption(given):
             wanted = "" if self._captioned else "; plain COCO needs --captions"
-            raise SampleError(f"its caption is missing or empty{wanted}")
+            raise BadSampleError(f"its caption is missing or empty{wanted}")
         caption = clean_caption(given)
         _check_text(caption, "caption")
         return Region(
@@ -130,10 +130,10 @@ class _Reader:
                 corners = corners_from(_numbers(annotation.get("bbox")), self._box_format or usual)
             return Box(*corners).corners
         except BoxError as error:
-            raise SampleError(str(error).rstrip(".")) from error
+            raise BadSampleError(str(error).rstrip(".")) from error
         except (TypeError, ValueError, KeyError, OverflowError) as error:
             what = "segmentation" if segmentation else "bbox"
-            raise SampleError(f"its {what} is missing or malformed") from error
+            raise BadSampleError(f"its {what} is missing or malformed") from error
 
     def _tags(self, annotation: Mapping[str, Any], caption: str, said: CaptionLine | None) -> tuple[int, ...]:
         """The union of both sets of indices; without them what names and words tell."""
@@ -142,7 +142,7 @@ class _Reader:
             indices = [*_list(parsed.get("tag_set1")), *_list(parsed.get("tag_set2"))]
             for index in indices:
                 if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < self._num_tags:
-                    raise SampleError(
+                    raise BadSampleError(
                         f"its tag index {reprlib.repr(index)} is not one of the vocabulary's {self._num_tags} tags"
                     )
             return tuple(sorted(set(indices)))
@@ -151,7 +151,7 @@ class _Reader:
         for name in named:
             tag = self._words.tag(name) if isinstance(name, str) else None
             if tag is None:
-                raise SampleError(f"its tag {reprlib.repr(name)} is not in the vocabulary")
+                raise BadSampleError(f"its tag {reprlib.repr(name)} is not in the vocabulary")
             found.add(tag)
         category = annotation.get("category_id")
         if isinstance(category, int | str) and category in self._categories:
@@ -164,10 +164,10 @@ def _image_root(document: Mapping[str, Any], file: Path) -> Path:
     dataset = document.get("dataset")
     root = dataset.get("image_root") if isinstance(dataset, dict) else None
     if not isinstance(root, str):
-        raise AnnotationError(f"{file} names no dataset.image_root; give the folder of its pictures with --images.")
+        raise DataError(f"{file} names no dataset.image_root; give the folder of its pictures with --images.")
     folder = file.parent / root
     if not folder.is_dir():
-        raise AnnotationError(f"the dataset.image_root {root!r} of {file} is not a folder; give it with --images.")
+        raise DataError(f"the dataset.image_root {root!r} of {file} is not a folder; give it with --images.")
     return folder
 
 
@@ -181,7 +181,7 @@ def _size(image: Mapping[str, Any]) -> ImageSize | None:
 def _check_picture(picture: _Picture) -> None:
     _check_text(picture.path, "picture's file_name")
     if picture.size is not None and max(picture.size) > MOST_SIDE:
-        raise SampleError(f"its picture's listed width or height is above {MOST_SIDE} pixels")
+        raise BadSampleError(f"its picture's listed width or height is above {MOST_SIDE} pixels")
 
 
 def _check_text(text: str, what: str) -> None:
@@ -189,7 +189,7 @@ def _check_text(text: str, what: str) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise SampleError(f"its {what} holds half of a character (a lone surrogate)") from error
+        raise BadSampleError(f"its {what} holds half of a character (a lone surrogate)") from error
 
 
 def _outline(segmentation: Any) -> Corners:
@@ -216,5 +216,5 @@ def _list(value: Any) -> list[Any]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise SampleError(f"its tags {reprlib.repr(value)} are not a list")
+        raise BadSampleError(f"its tags {reprlib.repr(value)} are not a list")
     return value

@@ -15,8 +15,8 @@ import numpy as np
 
 from dynrefer.model.types import Task, ViewPolicy
 from dynrefer.workbench.data.labelled import LabelledData, captioned, with_attributes, with_categories
+from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.benchmark import Benchmark
-from dynrefer.workbench.evaluation.errors import DataError
 from dynrefer.workbench.evaluation.inference import QuerySpec, RegionPredictor, check_names, run_queries
 from dynrefer.workbench.evaluation.metrics.caption_scores import caption_metrics
 from dynrefer.workbench.evaluation.metrics.coco_map import coco_map

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from dynrefer.model.errors import QueryError
 from dynrefer.model.types import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan, ViewPolicy
-from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.errors import DataError
 
 RECOGNITION = (Task.TAGS, Task.ATTRIBUTES, Task.CATEGORIES)
 BATCH_REGIONS = 64

@@ -15,10 +15,10 @@ from dynrefer.model.loading import EMBEDDED
 from dynrefer.model.types import Task
 from dynrefer.workbench.data.annotations import read_data, read_proposals
 from dynrefer.workbench.data.labelled import LabelledData
+from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.data import TASK_OF, check_measurable, labelled_for, measure_benchmark, predict
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
-from dynrefer.workbench.evaluation.errors import DataError
 from dynrefer.workbench.evaluation.inference import BATCH_REGIONS, check_names
 from dynrefer.workbench.evaluation.predictions import Prediction, named_categories, read_predictions, write_predictions
 from dynrefer.workbench.evaluation.report.files import prepare_folder, write_result, write_study

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, field_validator
 from dynrefer.model.types import Task
 from dynrefer.workbench.data.json_files import read_lines, valid
 from dynrefer.workbench.data.labelled import Id, LabelledData, LabelledRegion
-from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.inference import QueryResults
 
 

@@ -30,7 +30,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from dynrefer.workbench.data.atomic import replace_text, sync
-from dynrefer.workbench.training.errors import TrainingError
+from dynrefer.workbench.errors import TrainingError
 
 _PARTIAL = ".partial"
 _PROGRESS = "progress.json"

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from dynrefer.workbench.training.errors import SettingError
+from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.run_settings import flag
 
 Preset = Annotated[

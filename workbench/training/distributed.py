@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 
 from dynrefer.model.loading import pick_device
 from dynrefer.model.networks.dynrefer.model import DynReferModel
-from dynrefer.workbench.training.errors import SettingError
+from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.run_settings import TrainingSettings
 
 _DEVICES = ("auto", "cpu", "cuda")

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dynrefer.model.convert.weight_files import open_weights, write_shards
-from dynrefer.workbench.training.errors import TrainingError
+from dynrefer.workbench.errors import TrainingError
 from dynrefer.workbench.training.initial_model import InitialModel, load_start
 from dynrefer.workbench.training.lora import add_lora, merge_lora
 from dynrefer.workbench.training.run_settings import TrainingSettings

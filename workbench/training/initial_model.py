@@ -18,7 +18,7 @@ from dynrefer.model.loading import EMBEDDED, load_model
 from dynrefer.model.networks.dynrefer.config import DynReferConfig, preset, vision_width
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.vocabulary import VOCABULARY_FILE, TextEmbeddings, Vocabulary, embed_vocabulary
-from dynrefer.workbench.training.errors import SettingError
+from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.lora import add_lora
 from dynrefer.workbench.training.run_settings import TrainingSettings
 

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from dynrefer.workbench.data.bad_samples import BadSampleReport
-from dynrefer.workbench.training.errors import TrainingError
+from dynrefer.workbench.errors import TrainingError
 from dynrefer.workbench.training.samples import TrainingBatch, Unreadable
 
 _MOST_WORKERS = 8

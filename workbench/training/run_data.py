@@ -12,7 +12,7 @@ from dynrefer.model.vocabulary import VOCABULARY_FILE
 from dynrefer.workbench.data.bad_samples import BadSampleReport
 from dynrefer.workbench.data.captions import PartOfSpeech, PhraseFinder, VocabularyWords
 from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
-from dynrefer.workbench.training.errors import SettingError
+from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.initial_model import InitialModel
 from dynrefer.workbench.training.run_settings import TrainingSettings
 from dynrefer.workbench.training.samples import EpochBatches, FixedBatches, Position, RegionSamples, SampleOptions
@@ -43,7 +43,7 @@ def read_data(
 ) -> TrainingData:  # fmt: skip
     """Read what the settings name; the bad samples of each file go to the end of `tallies` before they are judged.
 
-    Raises `AnnotationError`, `TooManyBadSamplesError`, and `SettingError` where there are fewer samples than one step
+    Raises `DataError`, `TooManyBadSamplesError`, and `SettingError` where there are fewer samples than one step
     needs.
     """
     world, finder = accelerator.num_processes, _finder(settings, start)

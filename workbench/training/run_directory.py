@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynrefer.workbench.data.atomic import replace_text
-from dynrefer.workbench.training.errors import TrainingError
+from dynrefer.workbench.errors import TrainingError
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynrefer.workbench.training.errors import SettingError
+from dynrefer.workbench.errors import SettingError
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "box_format": ("auto", "xywh", "xyxy"),

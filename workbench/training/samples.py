@@ -30,7 +30,7 @@ from dynrefer.model.views import STEPS, nested_views
 from dynrefer.workbench.data.bad_samples import BadSample
 from dynrefer.workbench.data.captions import PhraseFinder
 from dynrefer.workbench.data.region_table import Region
-from dynrefer.workbench.training.errors import SampleError
+from dynrefer.workbench.errors import BadSampleError
 
 _TRIES = 100  # other samples in place of a bad one; with at most 1 % bad, the chance to run out is 1e-200
 _DROP_ALL = _DROP_EACH = 0.5
@@ -117,7 +117,7 @@ class RegionSamples:
         for _ in range(_TRIES):
             try:
                 return self._sample(index, epoch)
-            except SampleError as error:
+            except BadSampleError as error:
                 bad.append(BadSample(self.regions[index].name, str(error)))
                 index = int(others.integers(len(self.regions)))
         return None
@@ -129,7 +129,7 @@ class RegionSamples:
         try:
             box = Box(*region.box).clip(size)
         except QueryError as error:
-            raise SampleError(str(error).rstrip(".")) from error
+            raise BadSampleError(str(error).rstrip(".")) from error
         # t = 0 first, the others at random and in random order (paper, section 3.2).
         others = rng.choice(STEPS, self.options.num_views - 1, replace=False).tolist()
         plan = ViewPlan(nested_views(box, size, others), ViewPolicy.FIXED)
@@ -160,11 +160,11 @@ class RegionSamples:
 
 
 def read_picture(region: Region) -> Pixels:
-    """(H, W, 3) uint8 in the frame of the annotations. Raises `SampleError` where `annotated_pixels` fails."""
+    """(H, W, 3) uint8 in the frame of the annotations. Raises `BadSampleError` where `annotated_pixels` fails."""
     try:
         return annotated_pixels(Path(region.picture), region.listed_size)
     except AnnotatedImageError as error:
-        raise SampleError(str(error)) from error
+        raise BadSampleError(str(error)) from error
 
 
 def drop_words(phrases: Sequence[str], rng: np.random.Generator) -> str:

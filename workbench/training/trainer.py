@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from dynrefer.workbench.data.bad_samples import BadSampleReport, named_in, save, share
+from dynrefer.workbench.errors import TrainingError
 from dynrefer.workbench.training.checkpoint import Checkpoints, trained_weights
 from dynrefer.workbench.training.distributed import (
     average_single_numbers,
@@ -28,7 +29,6 @@ from dynrefer.workbench.training.distributed import (
     sharing_gradients,
     spread,
 )
-from dynrefer.workbench.training.errors import TrainingError
 from dynrefer.workbench.training.export import Finished, export_run
 from dynrefer.workbench.training.initial_model import InitialModel, load_start, prepare_parts, train_vision
 from dynrefer.workbench.training.loader import feed, worker_count

@@ -11,7 +11,7 @@ import pytest
 
 from dynrefer.model.errors import ModelError
 from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
-from dynrefer.workbench.training.errors import AnnotationError, TooManyBadSamplesError
+from dynrefer.workbench.errors import DataError, TooManyBadSamplesError
 from tests.workbench.data.test_region_table_reader import ANNOTATION, DOCUMENT, VOCABULARY, read, with_annotation
 
 
@@ -29,7 +29,7 @@ from tests.workbench.data.test_region_table_reader import ANNOTATION, DOCUMENT, 
     ],
 )
 def test_a_file_that_is_no_data_set(document: object, words: str, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match=words) as caught:
+    with pytest.raises(DataError, match=words) as caught:
         read(tmp_path, document)
     assert isinstance(caught.value, ModelError) and "train.json" in str(caught.value)
 
@@ -85,5 +85,5 @@ def test_captions_that_cannot_be_read(spoil: Callable[[Path], Any], tmp_path: Pa
     (tmp_path / "captions.jsonl").write_text("")
     spoil(tmp_path / "captions.jsonl")
     source = AnnotationSource(tmp_path / "train.json", tmp_path, tmp_path / "captions.jsonl", "xywh")
-    with pytest.raises(AnnotationError, match="captions.jsonl"):
+    with pytest.raises(DataError, match="captions.jsonl"):
         read_regions(source, VOCABULARY)

@@ -11,9 +11,9 @@ import pytest
 from dynrefer.model.geometry import BoxFormat
 from dynrefer.workbench.data.annotations import read_data, read_proposals
 from dynrefer.workbench.data.labelled import captioned, with_attributes, with_categories
+from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.data import labelled_for
-from dynrefer.workbench.evaluation.errors import DataError
 
 PLAIN: dict[str, Any] = {
     "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],

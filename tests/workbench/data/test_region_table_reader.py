@@ -14,7 +14,7 @@ from dynrefer.workbench.data import bad_samples
 from dynrefer.workbench.data.bad_samples import BadSampleReport
 from dynrefer.workbench.data.region_table import Region, RegionTable
 from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
-from dynrefer.workbench.training.errors import AnnotationError, TooManyBadSamplesError
+from dynrefer.workbench.errors import DataError, TooManyBadSamplesError
 
 VOCABULARY = Vocabulary(
     tags=("dog", "grass", "traffic light", "ball"),
@@ -118,7 +118,7 @@ def test_the_file_names_its_pictures_folder(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("dataset", [None, {}, {"image_root": 3}, {"image_root": "nowhere"}])
 def test_no_folder_of_pictures(dataset: object, tmp_path: Path) -> None:
-    with pytest.raises(AnnotationError, match="--images"):
+    with pytest.raises(DataError, match="--images"):
         read(tmp_path, {**DOCUMENT, "dataset": dataset}, root=False)
 
 

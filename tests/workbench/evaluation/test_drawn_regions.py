@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from dynrefer.model.types import Task, ViewPolicy
+from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
-from dynrefer.workbench.evaluation.errors import DataError
 from dynrefer.workbench.evaluation.inference import BATCH_REGIONS, RECOGNITION, QuerySpec, run_queries
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World

@@ -10,7 +10,7 @@ import pytest
 
 from dynrefer.model.types import Caption, RegionDescription, Task
 from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
-from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.inference import QueryResults
 from dynrefer.workbench.evaluation.predictions import (
     captions_for,

@@ -11,9 +11,9 @@ from PIL import Image
 
 from dynrefer.model.types import Task
 from dynrefer.workbench.data.annotations import read_data
+from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.data import labelled_for
-from dynrefer.workbench.evaluation.errors import DataError
 from dynrefer.workbench.evaluation.metrics.curves import Curves, precision_recall, reliability
 from dynrefer.workbench.evaluation.report.files import prepare_folder, write_result, write_study
 from dynrefer.workbench.evaluation.view_study import ONE_VIEW, LabelledSubject, SceneSubject, study_views

@@ -11,7 +11,7 @@ import pytest
 from accelerate.state import AcceleratorState
 
 from dynrefer.workbench.data.bad_samples import BadSampleReport, named_in, save
-from dynrefer.workbench.training.errors import TooManyBadSamplesError
+from dynrefer.workbench.errors import TooManyBadSamplesError
 from dynrefer.workbench.training.run_directory import RunDirectory
 from dynrefer.workbench.training.run_settings import resumed_settings
 from dynrefer.workbench.training.trainer import train_on

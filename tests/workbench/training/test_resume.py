@@ -14,8 +14,8 @@ import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file, save_file
 
+from dynrefer.workbench.errors import SettingError, TrainingError
 from dynrefer.workbench.training.checkpoint import Checkpoints
-from dynrefer.workbench.training.errors import SettingError, TrainingError
 from dynrefer.workbench.training.objective import TrainingObjective
 from dynrefer.workbench.training.run_directory import RunDirectory
 from dynrefer.workbench.training.run_settings import TrainingSettings, flag, resumed_settings

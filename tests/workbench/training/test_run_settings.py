@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from dynrefer.workbench.training.errors import SettingError
+from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.run_settings import TrainingSettings, check_packages, resumed_settings, settings_of
 from dynrefer.workbench.training.schedule import make_optimiser, make_schedule
 

@@ -17,7 +17,7 @@ from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.data.captions import VocabularyWords
 from dynrefer.workbench.data.region_table import Region, RegionTable
 from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
-from dynrefer.workbench.training.errors import SampleError
+from dynrefer.workbench.errors import BadSampleError
 from dynrefer.workbench.training.initial_model import load_start
 from dynrefer.workbench.training.samples import (
     EpochBatches,
@@ -148,12 +148,12 @@ def test_pictures_that_cannot_be_read(spoil: Callable[[Path], object], reason: s
     path = tmp_path / "a.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 30, 3), dtype=np.uint8)).save(path)
     spoil(path)
-    with pytest.raises(SampleError, match=reason):
+    with pytest.raises(BadSampleError, match=reason):
         read_picture(region_of(path, None))
 
 
 def test_a_picture_of_another_size_than_listed(tmp_path: Path) -> None:
-    with pytest.raises(SampleError, match="12 x 8 pixels, but listed as 9 x 9"):
+    with pytest.raises(BadSampleError, match="12 x 8 pixels, but listed as 9 x 9"):
         read_picture(region_of(picture(tmp_path), (9, 9)))
 
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from dynrefer.model import DynRefer
-from dynrefer.workbench.training.errors import SettingError, TrainingError
+from dynrefer.workbench.errors import SettingError, TrainingError
 from dynrefer.workbench.training.run_settings import TrainingSettings
 from dynrefer.workbench.training.trainer import Result, train_on
 from tests.workbench.training.conftest import tiny_settings, write_tiny_model

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pycocoevalcap.meteor.meteor import Meteor
 from pycocoevalcap.tokenizer.ptbtokenizer import PTBTokenizer
 
-from dynrefer.workbench.evaluation.errors import DataError, MissingJavaError
+from dynrefer.workbench.errors import DataError, MissingJavaError
 
 NO_JAVA = "{} needs Java and no `java` was found; on Debian: apt-get install default-jre-headless."
 _SEPARATOR = "|||"  # of METEOR's line protocol

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.metrics.curves import Curves
 from dynrefer.workbench.evaluation.report.plots import (
     plot_over_t,

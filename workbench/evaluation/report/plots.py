@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from dynrefer.workbench.evaluation.errors import DataError
+from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.metrics.curves import Curve, Reliability
 from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
 from dynrefer.workbench.evaluation.view_study import ONE_VIEW, Metrics, ViewStudy

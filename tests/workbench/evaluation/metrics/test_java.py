@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dynrefer.workbench.evaluation.errors import MissingJavaError
+from dynrefer.workbench.errors import MissingJavaError
 from dynrefer.workbench.evaluation.metrics import caption_scores as captions
 from dynrefer.workbench.evaluation.metrics import java
 from dynrefer.workbench.evaluation.metrics.caption_scores import caption_metrics, cider_scores

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dynrefer.workbench.evaluation.errors import MissingJavaError
+from dynrefer.workbench.errors import MissingJavaError
 from dynrefer.workbench.evaluation.metrics import java
 from dynrefer.workbench.evaluation.metrics.java import ptb_tokens
 from dynrefer.workbench.evaluation.metrics.treebank import tokenise
