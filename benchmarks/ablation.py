@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from benchmarks.ablation_data import Length, Variant
 from benchmarks.ablation_run import Shared, run_variant
 from benchmarks.machine import provenance
+from dynrefer.workbench.data.atomic import replace_text
 from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
 from dynrefer.workbench.evaluation.report.tables import grid_table
 
@@ -79,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     missing = [(variant, seed) for seed in range(given.seeds) for variant in chosen if (variant.name, seed) not in done]
     for found in _run_all(missing, length, given.model, given.processes):
         records += found
-        _write(store, {"length": asdict(length), "model": given.model, **provenance(), "runs": records})
+        content = {"length": asdict(length), "model": given.model, **provenance(), "runs": records}
+        replace_text(store, json.dumps(content, indent=1) + "\n")
     rows = table(records)
     (given.out / "ablation.md").write_text(_page(rows, records, length), encoding="utf-8")
     draw(rows).savefig(given.out / "ablation.png", dpi=130, bbox_inches="tight", metadata={"Software": None})
@@ -139,13 +141,6 @@ def _start(model: str, length: Length) -> None:
 def _run_one(variant: Variant, seed: int, length: Length) -> list[dict[str, Any]]:
     assert _shared is not None
     return run_variant(variant, seed, length, _shared)
-
-
-def _write(store: Path, content: Mapping[str, Any]) -> None:
-    """Write the file atomically."""
-    temporary = store.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, store)
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Estimate]]:

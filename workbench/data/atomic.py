@@ -1,8 +1,10 @@
-"""Files that are whole or not there, even if the machine loses its power."""
+"""Files that appear whole or not at all, even if the machine loses power."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -15,10 +17,26 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write UTF-8; until the disk holds all of it, `path` keeps what it held. Raises OSError."""
+@contextlib.contextmanager
+def write_atomically(path: Path) -> Iterator[Path]:
+    """Give the name of a temporary file beside `path` to write to; after the block it replaces `path`.
+
+    Until the disk holds all of the new content, `path` keeps its old one. If the block raises, the temporary file is
+    removed. Raises OSError.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # processes of one run may write at the same time
-    temporary.write_text(text, encoding="utf-8")
-    sync(temporary)
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        sync(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
     sync(path.parent)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a UTF-8 file by `write_atomically`. Raises OSError."""
+    with write_atomically(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -8,7 +8,6 @@ A line names its region by the annotation's id and holds what the service answer
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from dynrefer.model.types import Task
+from dynrefer.workbench.data.atomic import write_atomically
 from dynrefer.workbench.data.json_files import read_lines, valid
 from dynrefer.workbench.data.labelled import Id, LabelledData, LabelledRegion
 from dynrefer.workbench.errors import DataError
@@ -69,12 +69,10 @@ def read_predictions(path: Path) -> list[Prediction]:
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
     """Write the file atomically. Raises `DataError` if it cannot be written."""
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
+        with write_atomically(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             for each in predictions:
                 file.write(each.model_dump_json(exclude_none=True) + "\n")
-        os.replace(temporary, path)
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}.") from error
 

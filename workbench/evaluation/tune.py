@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.types import Task, ViewPolicy
+from dynrefer.workbench.data.atomic import replace_text
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
 from dynrefer.workbench.evaluation.inference import RECOGNITION, QueryResults, QuerySpec, RegionPredictor, run_queries
 from dynrefer.workbench.evaluation.metrics.calibration import fit_sigmoid, fit_softmax, logits_of
@@ -159,6 +159,4 @@ def apply_tuning(directory: Path, fragment: Mapping[str, Any]) -> None:
     config = json.loads(path.read_text(encoding="utf-8"))
     for key, values in fragment.items():
         config[key] = {**(config.get(key) or {}), **values}
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    replace_text(path, json.dumps(config, indent=2, sort_keys=True) + "\n")

@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from dynrefer.workbench.data.atomic import replace_text
+from dynrefer.workbench.data.atomic import replace_text, write_atomically
 from dynrefer.workbench.training.checkpoint import Checkpoints
 
 
@@ -26,6 +26,24 @@ def test_a_text_that_the_disk_refuses_leaves_the_one_before(tmp_path: Path, monk
     with pytest.raises(OSError, match="no space"):
         replace_text(tmp_path / "a.json", "after")
     assert (tmp_path / "a.json").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]  # no temporary file is left
+
+
+def test_a_file_written_in_pieces_appears_when_the_block_ends(tmp_path: Path) -> None:
+    with write_atomically(tmp_path / "a.bin") as temporary, temporary.open("wb") as file:
+        file.write(b"one")
+        assert not (tmp_path / "a.bin").exists()
+        file.write(b"two")
+    assert (tmp_path / "a.bin").read_bytes() == b"onetwo"
+
+
+def test_a_block_that_raises_leaves_the_file_before(tmp_path: Path) -> None:
+    replace_text(tmp_path / "a.json", "before")
+    with pytest.raises(ValueError, match="half"), write_atomically(tmp_path / "a.json") as temporary:
+        temporary.write_text("aft")
+        raise ValueError("half")
+    assert (tmp_path / "a.json").read_text() == "before"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/fd")

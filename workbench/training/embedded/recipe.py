@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,6 +23,7 @@ from transformers import AutoTokenizer
 from dynrefer.model.networks.dynrefer.config import preset
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.vocabulary import embed_vocabulary
+from dynrefer.workbench.data.atomic import write_atomically
 from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.scenes.world_vocabulary import build_tokenizers, world_vocabulary
@@ -257,6 +257,5 @@ def _save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None
     state = {"module": module.state_dict(), "step": step, "random": torch.get_rng_state()}
     if optimiser is not None:
         state["optimiser"] = optimiser.state_dict()
-    temporary = path.with_suffix(".tmp")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    with write_atomically(path) as temporary:
+        torch.save(state, temporary)
