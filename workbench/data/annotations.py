@@ -1,189 +1,445 @@
-"""COCO-style annotation files -> labelled regions.
+"""The one reader of annotation files: COCO-style JSON -> typed records, for training, evaluation and batch jobs.
 
 Two layouts are read, told apart by `extra_info`, which the official project adds to every annotation:
-plain COCO (bbox = x, y, width, height) and the official one (segmentation first, else bbox = corners; attributes under
-`extra_info.ovad_result.att_vec`, category under `extra_info.coco_result.category`, the detector's score under
-`extra_info.grit_result.score`, the images' folder under `dataset.image_root`). docs/evaluation.md shows each.
+
+- plain COCO: `bbox` is x, y, width, height; the category is that of `category_id`;
+- the official layout: the box is that of `segmentation`, else `bbox` is two corners; the category may be named in
+  `extra_info.coco_result`, and the folder of the images in `dataset.image_root`.
+
+Captions are in the annotations, or in a JSONL file beside them. docs/evaluation.md and docs/training.md show each form.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+import json
+import math
+import re
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 from dynrefer.model.errors import BoxError
-from dynrefer.model.geometry import Box, BoxFormat, box_from_polygons, box_from_rle, corners_from, usual_box_format
-from dynrefer.model.types import Corners
-from dynrefer.workbench.data.captions import clean_caption
-from dynrefer.workbench.data.json_files import read_json, read_lines, valid
-from dynrefer.workbench.data.labelled import Id, LabelledData, LabelledRegion
-from dynrefer.workbench.data.layouts import (
-    Annotation,
-    AnnotationFile,
-    CaptionLine,
-    ExtraInfo,
-    ListedAttribute,
-    ListedCategory,
-    Proposal,
-    RunLengths,
+from dynrefer.model.geometry import (
+    Box,
+    BoxFormat,
+    ImageSize,
+    box_from_polygons,
+    box_from_rle,
+    corners_from,
+    usual_box_format,
 )
-from dynrefer.workbench.errors import DataError
+from dynrefer.model.types import Corners
+from dynrefer.workbench.data.bad_samples import BadSample, BadSampleReport
+from dynrefer.workbench.data.captions import clean_caption
+from dynrefer.workbench.data.json_files import read_json, read_text_lines
+from dynrefer.workbench.errors import BadSampleError, DataError
+
+MAX_SIDE = 2**31 - 1  # pixels of a listed width or height; tables keep them as int32
+_DIGITS = re.compile(r"\s*(\d+)(\.0*)?\s*")
+
+Id = int | str  # of an image, an annotation or a category, as the file has it
+_T = TypeVar("_T")
 
 
-def read_data(
-    path: Path, images: Path | None = None, *, box_format: BoxFormat | None = None, captions: Path | None = None
-) -> LabelledData:
-    """Read a COCO-style file.
+class BoxRule(StrEnum):
+    """Which member is the box of a plain COCO annotation that has both; where it has one, that is the box.
 
-    images: the folder of the images; default: the file's `dataset.image_root`, else the folder that the file lies in.
-    box_format: of `bbox`; default: xyxy where the annotation has `extra_info`, else xywh. captions: JSON lines, as
-    training takes them, whose captions stand in place of the annotations' own.
-    Raises `DataError`: no such file, not JSON, a missing or malformed member, an annotation of an unknown image, an id
-    or a name given twice, attributes that do not match their names, a caption of no annotation or without a word.
+    In the official layout it is always the segmentation.
     """
-    file = valid(AnnotationFile, read_json(path), path.name)
-    root = images or (path.parent / file.dataset.image_root if file.dataset.image_root else path.parent)
-    attributes = sorted(file.attrs or file.attributes, key=lambda attribute: attribute.id)
-    _refuse_repeats(path.name, "attribute", attributes)
-    _refuse_repeats(path.name, "category", file.categories)
-    found = {image.id: root / image.file_name for image in file.images}
-    categories = {category.id: category.name for category in file.categories}
-    regions: dict[Id, LabelledRegion] = {}
-    for each in file.annotations:
-        where = f"{path.name}, annotation {each.id!r}"
-        if each.image_id not in found:
-            raise DataError(f"{where}: image {each.image_id!r} is not among the file's images.")
-        if each.id in regions:
-            raise DataError(f"{where}: this id is given twice.")
-        regions[each.id] = _region(each, categories, len(attributes), box_format, where)
-    if captions:
-        written = _read_captions(captions, regions, path.name)
-        regions = {name: replace(region, captions=written.get(name, ())) for name, region in regions.items()}
-    data = LabelledData(
-        source=path.name,
-        images=found,
-        regions=(),
-        attributes=tuple(attribute.name for attribute in attributes),
-        groups={each.name: each.freq_set for each in attributes if each.freq_set},
-        categories=_category_ids(file.categories, regions.values()),
-        open_categories=not file.categories,
-        sizes={image.id: image.size for image in file.images if image.size},
-    )
-    return data.keep(list(regions.values()), 'a box: its "annotations" are empty')
+
+    SEGMENTATION = "segmentation"  # training
+    BBOX = "bbox"  # evaluation: COCO's own metrics are defined on `bbox`
 
 
-def read_proposals(path: Path, data: LabelledData) -> LabelledData:
-    """The boxes of a detector on the images of `data`: a COCO result file (a list of image_id, bbox as x, y, width,
-    height, and score), or an annotation file with scores in the official layout. Raises `DataError`."""
-    raw = read_json(path)
-    if isinstance(raw, Mapping):
-        regions = read_data(path).regions
-        if any(region.score is None for region in regions):
-            raise DataError(f"{path.name} has a box without a score; proposals need extra_info.grit_result.score.")
-    else:
-        listed = [valid(Proposal, each, f"{path.name}, entry {place}") for place, each in enumerate(_list(raw, path))]
-        regions = tuple(
-            LabelledRegion(
-                id=place,
-                image=each.image_id,
-                box=_checked(corners_from(each.bbox, BoxFormat.XYWH), f"{path.name}, entry {place}"),
-                score=each.score,
-            )
-            for place, each in enumerate(listed)
+@dataclass(frozen=True)
+class AnnotationSource:
+    """What to read. images: the folder of the images; None: `dataset.image_root`, seen from the file's folder.
+
+    captions: JSONL with `annotation_id` and `caption`. box_format: of `bbox`; None: xyxy beside `extra_info`, else
+    xywh.
+    """
+
+    file: Path
+    images: Path | None = None
+    captions: Path | None = None
+    box_format: BoxFormat | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """path: of the file. size: the (width, height) in pixels that the annotations list, or None."""
+
+    path: str
+    size: ImageSize | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedCategory:
+    """An entry of `categories`."""
+
+    id: Id
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationRecord:
+    """One annotation, or one line of captions with the annotation that it belongs to.
+
+    name: for messages; no two records of a file share it. id: None where the annotation has none.
+    box: xyxy pixels in the frame of `annotated_pixels`, neither inverted nor empty, not yet clipped to the image.
+    captions: of the annotation, or the one of the line; as written, perhaps blank. tags: names that the line lists.
+    category: None where the annotation has none or one that the file does not list; then category_id tells them apart.
+    members: the annotation as the file has it, for members that a single use reads.
+    """
+
+    name: str
+    id: Id | None
+    image_id: Id
+    image: ListedImage
+    box: Corners
+    captions: tuple[str, ...]
+    tags: tuple[str, ...]
+    category: str | None
+    category_id: object
+    members: Mapping[str, Any]
+
+
+class AnnotationReader:
+    """One annotation file, and the stream of its records.
+
+    box_rule: see `BoxRule`. report: where bad records are counted and skipped; None: the first one raises `DataError`
+    naming the file and the place. With a report, unusable entries of `images` and `categories` are skipped too: what
+    refers to such an image is bad, what refers to such a category has none. require_images: refuse a file for which
+    nobody says where its images are; otherwise they are looked for beside the file.
+
+    Raises `DataError` if the file as a whole is not what it should be.
+    """
+
+    def __init__(
+        self,
+        source: AnnotationSource,
+        *,
+        box_rule: BoxRule,
+        report: BadSampleReport | None = None,
+        require_images: bool = False,
+    ) -> None:
+        self.source, self._box_rule, self._report = source, box_rule, report
+        self.document = _read_document(source.file)
+        self._folder = source.images or self._listed_folder(required=require_images)
+        self.images: dict[Id, ListedImage] = {}
+        self._bad_images: dict[Id, str] = {}
+        for place, entry in enumerate(self.document["images"]):
+            self._list_image(f"images[{place}]", entry)
+        self.categories = list(self._listed_categories())
+        self._category_names = {category.id: category.name for category in self.categories}
+
+    def annotations(self, take: Callable[[AnnotationRecord], _T]) -> Iterator[_T]:
+        """`take` of every annotation's record, in the order of the file. It may raise `BadSampleError` too."""
+        for name, members in _named(self.document["annotations"]):
+            yield from self._attempt(name, partial(self._record, name, members), take)
+
+    def caption_lines(self, take: Callable[[AnnotationRecord], _T]) -> Iterator[_T]:
+        """`take` of the record of every line in the captions file, as `annotations`; several may be of one."""
+        assert self.source.captions is not None
+        by_id, repeated = self._by_id()
+        for number, line in read_text_lines(self.source.captions):
+            name = f"line {number} of {self.source.captions.name}"
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                yield from self._attempt(name, partial(_refuse, "it is not valid JSON"), take)
+                continue
+            identifier = entry.get("annotation_id") if isinstance(entry, dict) else None
+            name = f"{name} (annotation {_shown(identifier)})"
+            yield from self._attempt(name, partial(self._line_record, name, entry, by_id, repeated), take)
+
+    def _attempt(
+        self, name: str, make: Callable[[], AnnotationRecord], take: Callable[[AnnotationRecord], _T]
+    ) -> Iterator[_T]:
+        """The value, or nothing if the record is bad."""
+        if self._report is not None:
+            self._report.total += 1
+        try:
+            found = take(make())
+        except BadSampleError as error:
+            if self._report is None:
+                raise DataError(f"{self.source.file.name}, {name}: {error}.") from error
+            self._report.add([BadSample(name, str(error))])
+        else:
+            yield found
+
+    def _by_id(self) -> tuple[dict[Id, Mapping[str, Any]], set[Id]]:
+        """The annotations with an id, and the ids that several have."""
+        by_id: dict[Id, Mapping[str, Any]] = {}
+        repeated = set()
+        for members in self.document["annotations"]:
+            identifier = _identifier(members.get("id")) if isinstance(members, dict) else None
+            if identifier is not None:
+                if identifier in by_id:
+                    repeated.add(identifier)
+                by_id[identifier] = members
+        return by_id, repeated
+
+    def _line_record(
+        self, name: str, entry: Any, by_id: Mapping[Id, Mapping[str, Any]], repeated: set[Id]
+    ) -> AnnotationRecord:
+        if not isinstance(entry, dict):
+            raise BadSampleError("it is not a JSON object")
+        identifier = _identifier(entry.get("annotation_id"))
+        if identifier is None or identifier not in by_id:
+            raise BadSampleError("its annotation_id is not in the annotations")
+        if identifier in repeated:
+            raise BadSampleError("its annotation_id is that of several annotations")
+        caption, tags = entry.get("caption"), entry.get("tags")
+        if not isinstance(caption, str) or not clean_caption(caption):
+            raise BadSampleError("its caption is missing or empty; write one, or leave the line out")
+        if tags is not None and not _are_texts(tags):
+            raise BadSampleError(f"its tags {reprlib.repr(tags)} are not a list of texts")
+        return self._record(name, by_id[identifier], caption=caption, tags=tuple(tags or ()))
+
+    def _record(
+        self, name: str, members: Any, *, caption: str | None = None, tags: tuple[str, ...] = ()
+    ) -> AnnotationRecord:
+        if not isinstance(members, dict):
+            raise BadSampleError("it is not an object")
+        extra = members.get("extra_info")
+        if extra is not None and not isinstance(extra, dict):
+            raise BadSampleError("its extra_info is not an object")
+        image_id, image = self._image(members.get("image_id"))
+        captions = _captions(members) if caption is None else (caption,)
+        for text in captions:
+            _check_text(text, "its caption")
+        return AnnotationRecord(
+            name=name,
+            id=_identifier(members.get("id")),
+            image_id=image_id,
+            image=image,
+            box=self._box(members, official=extra is not None),
+            captions=captions,
+            tags=tags,
+            category=self._category(members, extra or {}),
+            category_id=members.get("category_id"),
+            members=members,
         )
-    for region in regions:
-        if region.image not in data.images:
-            raise DataError(f"{path.name}: image {region.image!r} is not among the images of {data.source}.")
-    proposals = LabelledData(source=path.name, images=data.images, regions=(), sizes=data.sizes)
-    return proposals.keep(regions, "a box")
+
+    def _image(self, value: Any) -> tuple[Id, ListedImage]:
+        identifier = _identifier(value)
+        if identifier is not None and identifier in self._bad_images:
+            raise BadSampleError(f"its image's {self._bad_images[identifier]}")
+        if identifier is None or identifier not in self.images:
+            raise BadSampleError(f"its image_id {reprlib.repr(value)} is not among the images")
+        return identifier, self.images[identifier]
+
+    def _box(self, members: Mapping[str, Any], *, official: bool) -> Corners:
+        bbox, segmentation = _bbox(members.get("bbox")), _segmentation(members.get("segmentation"))
+        segmentation_first = official or self._box_rule is BoxRule.SEGMENTATION
+        try:
+            if bbox is not None and (segmentation is None or not segmentation_first):
+                corners = corners_from(bbox, self.source.box_format or usual_box_format(official=official))
+            elif segmentation is None:
+                raise BadSampleError("it has neither a bbox nor a segmentation")
+            elif isinstance(segmentation, dict):
+                corners = box_from_rle(segmentation)
+            else:
+                corners = box_from_polygons(segmentation)
+            return Box(*corners).corners
+        except BoxError as error:
+            raise BadSampleError(str(error).rstrip(".")) from error
+        except OverflowError as error:
+            raise BadSampleError("its segmentation holds a number beyond 64 bits") from error
+
+    def _category(self, members: Mapping[str, Any], extra: Mapping[str, Any]) -> str | None:
+        result = extra.get("coco_result")
+        if result is None:
+            identifier = _identifier(members.get("category_id"))
+            return None if identifier is None else self._category_names.get(identifier)
+        name = result.get("category") if isinstance(result, dict) else None
+        if not isinstance(name, str):
+            raise BadSampleError("its extra_info.coco_result has no category")
+        _check_text(name, "its category")
+        return name
+
+    def _listed_folder(self, *, required: bool) -> Path:
+        file, dataset = self.source.file, self.document.get("dataset", {})
+        root = dataset.get("image_root") if isinstance(dataset, dict) else dataset
+        if isinstance(dataset, dict) and isinstance(root, str):
+            folder = file.parent / root
+            if required and not folder.is_dir():
+                raise DataError(f"the dataset.image_root {root!r} of {file} is not a folder; give it with --images.")
+            return folder
+        if required:
+            raise DataError(f"{file} names no dataset.image_root; give the folder of its images with --images.")
+        if dataset is None or root is not None:
+            raise DataError(f"the dataset.image_root of {file} is not a text; give the folder with --images.")
+        return file.parent
+
+    def _list_image(self, place: str, entry: Any) -> None:
+        identifier = _identifier(entry.get("id")) if isinstance(entry, dict) else None
+        try:
+            if identifier is None:
+                raise BadSampleError("id is neither a whole number nor a text")
+            self.images[identifier] = self._listed_image(entry)
+            self._bad_images.pop(identifier, None)
+        except BadSampleError as error:
+            if self._report is None:
+                raise DataError(f"{self.source.file.name}, {place}: its {error}.") from error
+            if identifier is not None:
+                self._bad_images[identifier] = str(error)
+
+    def _listed_image(self, entry: Mapping[str, Any]) -> ListedImage:
+        name = entry.get("file_name")
+        if not isinstance(name, str):
+            raise BadSampleError("file_name is missing or not a text")
+        path = str(self._folder / name)
+        _check_text(path, "file_name")
+        return ListedImage(path, _listed_size(entry))
+
+    def _listed_categories(self) -> Iterator[ListedCategory]:
+        """Those with an id and a name."""
+        for place, entry in enumerate(self.document.get("categories", [])):
+            found = entry if isinstance(entry, dict) else {}
+            identifier, name = _identifier(found.get("id")), found.get("name")
+            try:
+                if identifier is None or not isinstance(name, str):
+                    raise BadSampleError("it needs a name, and as its id a whole number or a text")
+                _check_text(name, "its name")
+                yield ListedCategory(identifier, name)
+            except BadSampleError as error:
+                if self._report is None:
+                    raise DataError(f"{self.source.file.name}, categories[{place}]: {error}.") from error
 
 
-def _read_captions(path: Path, known: Mapping[Id, LabelledRegion], source: str) -> dict[Id, tuple[str, ...]]:
-    """The lines of each annotation, in their order."""
-    found: dict[Id, tuple[str, ...]] = {}
-    for where, raw in read_lines(path):
-        line = valid(CaptionLine, raw, where)
-        if line.annotation_id not in known:
-            raise DataError(f"{where}: annotation_id {line.annotation_id!r} is not among the annotations of {source}.")
-        if not clean_caption(line.caption):
-            raise DataError(f"{where}: its caption is blank; write one, or leave the line out.")
-        found[line.annotation_id] = (*found.get(line.annotation_id, ()), line.caption)
-    return found
+def _read_document(file: Path) -> dict[str, Any]:
+    document = read_json(file)
+    if not isinstance(document, dict):
+        raise DataError(f"{file} is not a JSON object with images and annotations.")
+    for key in ("images", "annotations"):
+        if not isinstance(document.get(key), list):
+            raise DataError(f"{file} has no list of {key}; it must be COCO-style annotations.")
+    if not isinstance(document.get("categories", []), list):
+        raise DataError(f"the categories of {file} are not a list; correct or remove them.")
+    return document
 
 
-def _refuse_repeats(source: str, what: str, listed: Iterable[ListedAttribute | ListedCategory]) -> None:
-    """Labels of one name would be scored as one."""
-    ids: set[int] = set()
-    names: set[str] = set()
-    for each in listed:
-        if each.id in ids or each.name in names:
-            raise DataError(f"{source}: {what} {each.name!r} (id {each.id}) repeats an id or a name listed before it.")
-        ids.add(each.id)
-        names.add(each.name)
+def _named(annotations: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Each annotation after its name: by id, with the position where an earlier one has it too or there is none."""
+    seen = set()
+    for position, members in enumerate(annotations):
+        place = f"annotations[{position}]"
+        identifier = _identifier(members.get("id")) if isinstance(members, dict) else None
+        if identifier is None:
+            yield place, members
+            continue
+        name = f"annotation {_shown(identifier)}"
+        yield f"{name} at {place}" if name in seen else name, members
+        seen.add(name)
 
 
-def _category_ids(listed: Iterable[ListedCategory], regions: Iterable[LabelledRegion]) -> dict[str, int]:
-    """Name -> id. The official layout names categories without listing them; these are counted on."""
-    named = {category.name: category.id for category in listed}
-    for region in regions:
-        if region.category is not None:
-            named.setdefault(region.category, max(named.values(), default=0) + 1)
-    return named
+def _shown(identifier: object) -> str:
+    """A text that any file can hold; of lists and objects only the beginning."""
+    text = identifier if isinstance(identifier, str) else reprlib.repr(identifier)
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _region(
-    each: Annotation, categories: Mapping[int, str], attributes: int, box_format: BoxFormat | None, where: str
-) -> LabelledRegion:
-    extra = each.extra_info or ExtraInfo()
-    category = extra.coco_result.category if extra.coco_result else None
-    if category is None and each.category_id is not None:
-        if each.category_id not in categories:
-            raise DataError(f"{where}: category {each.category_id} is not among the file's categories.")
-        category = categories[each.category_id]
-    vector = extra.ovad_result.att_vec if extra.ovad_result else each.att_vec
-    if vector is not None and len(vector) != attributes:
-        raise DataError(f"{where}: att_vec holds {len(vector)} values but the file names {attributes} attributes.")
-    if vector is not None and not set(vector) <= {-1, 0, 1}:
-        raise DataError(f"{where}: att_vec may hold 1 (present), 0 (absent) and -1 (unknown) only.")
-    return LabelledRegion(
-        id=each.id,
-        image=each.image_id,
-        box=_box(each, box_format, where),
-        captions=tuple([each.caption] if isinstance(each.caption, str) else each.caption),
-        category=category,
-        attributes=None if vector is None else tuple(vector),
-        score=extra.grit_result.score if extra.grit_result else each.score,
-        crowd=each.iscrowd,
-    )
+def _refuse(reason: str) -> NoReturn:
+    raise BadSampleError(reason)
 
 
-def _box(each: Annotation, box_format: BoxFormat | None, where: str) -> Corners:
-    """The official layout means the segmentation, plain COCO its bbox; each falls back on the other."""
-    official = each.extra_info is not None
-    if each.bbox is not None and not (official and each.segmentation):
-        return _checked(corners_from(each.bbox, box_format or usual_box_format(official=official)), where)
-    if not each.segmentation:
-        raise DataError(f"{where}: it has neither a bbox nor a segmentation.")
+def _identifier(value: object) -> Id | None:
+    """A whole number or a text; None for anything else."""
+    return value if isinstance(value, int | str) else None
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+def _check_text(text: str, what: str) -> None:
+    """JSON may hold what no file and no tokenizer takes."""
     try:
-        if isinstance(each.segmentation, RunLengths):
-            return _checked(box_from_rle(each.segmentation.model_dump()), where)
-        return _checked(box_from_polygons(each.segmentation), where)
-    except BoxError as error:
-        raise DataError(f"{where}: {error}") from error
-    except OverflowError as error:
-        raise DataError(f"{where}: its segmentation holds a number beyond 64 bits.") from error
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadSampleError(f"{what} holds half of a character (a lone surrogate)") from error
 
 
-def _checked(corners: Corners, where: str) -> Corners:
+def _captions(members: Mapping[str, Any]) -> tuple[str, ...]:
+    caption = members.get("caption", [])
+    if isinstance(caption, str):
+        return (caption,)
+    if not _are_texts(caption):
+        raise BadSampleError("its caption is neither a text nor a list of texts")
+    return tuple(caption)
+
+
+def _listed_size(entry: Mapping[str, Any]) -> ImageSize | None:
+    """The size of an entry of `images`; None unless both sides are there and positive."""
+    sides = []
+    for name in ("width", "height"):
+        value = entry.get(name)
+        if value is None:
+            return None
+        try:
+            sides.append(_whole_number(value))
+        except ValueError as error:
+            raise BadSampleError(f"listed {name} {reprlib.repr(value)} is not a whole number of pixels") from error
+    width, height = sides
+    if max(width, height) > MAX_SIDE:
+        raise BadSampleError(f"listed width or height is above {MAX_SIDE} pixels")
+    return (width, height) if min(width, height) > 0 else None
+
+
+def _whole_number(value: object) -> int:
+    """A whole number, also as tables export it: 160.0, "160". Raises ValueError."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and (digits := _DIGITS.fullmatch(value)):
+        return int(digits[1])
+    raise ValueError
+
+
+def _whole_numbers(values: object) -> list[int]:
+    if not isinstance(values, list):
+        raise ValueError
+    return [_whole_number(value) for value in values]
+
+
+def _numbers(values: object) -> list[float]:
+    """Finite numbers, no texts that look like them. Raises ValueError."""
+    if not isinstance(values, list) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        raise ValueError
+    if not all(math.isfinite(value) for value in values):
+        raise ValueError
+    return [float(value) for value in values]
+
+
+def _bbox(value: object) -> list[float] | None:
+    """Four numbers, of whatever format; None where the annotation has none."""
+    if value is None:
+        return None
     try:
-        return Box(*corners).corners
-    except BoxError as error:
-        raise DataError(f"{where}: {error}") from error
+        a, b, c, d = _numbers(value)
+    except (ValueError, OverflowError) as error:
+        raise BadSampleError("its bbox is not a list of four finite numbers") from error
+    return [a, b, c, d]
 
 
-def _list(raw: Any, path: Path) -> Sequence[Any]:
-    if not isinstance(raw, list):
-        raise DataError(f"{path.name} is neither a COCO-style file nor a list of boxes.")
-    return raw
+def _segmentation(value: object) -> list[list[float]] | dict[str, Any] | None:
+    """Polygons, [x, y, x, y, ...] each, or run lengths, {"size": [height, width], "counts": ...}; None for none."""
+    if value is None or value == []:
+        return None
+    try:
+        if isinstance(value, list):
+            return [_numbers(polygon) for polygon in value]
+        if isinstance(value, dict):
+            height, width = _whole_numbers(value["size"])
+            counts = value["counts"]
+            return {"size": [height, width], "counts": counts if isinstance(counts, str) else _whole_numbers(counts)}
+    except (ValueError, KeyError, OverflowError):
+        pass
+    raise BadSampleError("its segmentation is malformed: it needs polygons of finite numbers, or size and counts")

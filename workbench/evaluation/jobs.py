@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dynrefer.model.geometry import BoxFormat
 from dynrefer.model.loading import EMBEDDED
 from dynrefer.model.types import Task
-from dynrefer.workbench.data.annotations import read_data, read_proposals
-from dynrefer.workbench.data.labelled import LabelledData
+from dynrefer.workbench.data.labelled import LabelledData, read_labelled, read_proposals
 from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.data import TASK_OF, check_measurable, labelled_for, measure_benchmark, predict
@@ -83,7 +82,7 @@ class Options:
         """Read the annotations in `data`."""
         assert self.data is not None
         box_format = BoxFormat(self.box_format) if self.box_format else None
-        return read_data(self.data, self.images, box_format=box_format, captions=self.captions)
+        return read_labelled(self.data, self.images, box_format=box_format, captions=self.captions)
 
 
 def run(options: Options) -> tuple[Result, str]:

@@ -17,9 +17,10 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from dynrefer.model.types import Task
+from dynrefer.workbench.data.annotations import Id
 from dynrefer.workbench.data.atomic import write_atomically
-from dynrefer.workbench.data.json_files import read_lines, valid
-from dynrefer.workbench.data.labelled import Id, LabelledData, LabelledRegion
+from dynrefer.workbench.data.json_files import read_json_lines, validated
+from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
 from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.inference import QueryResults
 
@@ -61,7 +62,7 @@ class Prediction(BaseModel):
 
 def read_predictions(path: Path) -> list[Prediction]:
     """Read a file. Raises `DataError` for a missing or empty file, and for a line that is not a prediction."""
-    found = [valid(Prediction, raw, where) for where, raw in read_lines(path)]
+    found = [validated(Prediction, raw, where) for where, raw in read_json_lines(path)]
     if not found:
         raise DataError(f"{path} holds no predictions; it needs one JSON object per line.")
     return found

@@ -8,10 +8,12 @@ from pathlib import Path
 
 from accelerate import Accelerator
 
+from dynrefer.model.geometry import BoxFormat
 from dynrefer.model.vocabulary import VOCABULARY_FILE
+from dynrefer.workbench.data.annotations import AnnotationSource
 from dynrefer.workbench.data.bad_samples import BadSampleReport
 from dynrefer.workbench.data.captions import PartOfSpeech, PhraseFinder, VocabularyWords
-from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
+from dynrefer.workbench.data.region_table import read_regions
 from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.initial_model import InitialModel
 from dynrefer.workbench.training.run_settings import TrainingSettings
@@ -83,7 +85,8 @@ def _samples(
     if validation:
         assert settings.val is not None
         file, images, captions = settings.val, settings.val_images or settings.images, settings.val_captions
-    regions, tally = read_regions(AnnotationSource(file, images, captions, settings.box_format), vocabulary)
+    box_format = None if settings.box_format == "auto" else BoxFormat(settings.box_format)
+    regions, tally = read_regions(AnnotationSource(file, images, captions, box_format), vocabulary)
     tallies.append(tally)
     tally.check()
     options = SampleOptions(

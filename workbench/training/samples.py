@@ -162,7 +162,7 @@ class RegionSamples:
 def read_picture(region: Region) -> Pixels:
     """(H, W, 3) uint8 in the frame of the annotations. Raises `BadSampleError` where `annotated_pixels` fails."""
     try:
-        return annotated_pixels(Path(region.picture), region.listed_size)
+        return annotated_pixels(Path(region.image), region.listed_size)
     except AnnotatedImageError as error:
         raise BadSampleError(str(error)) from error
 

@@ -17,8 +17,7 @@ from dynrefer.model import DynRefer
 from dynrefer.model.errors import ModelError
 from dynrefer.model.types import Task
 from dynrefer.service import cli
-from dynrefer.workbench.data.annotations import read_data
-from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
+from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion, read_labelled
 from dynrefer.workbench.evaluation.command import evaluate_command
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.scenes.world import World
@@ -261,11 +260,11 @@ def test_images_are_in_the_frame_of_their_annotations(tmp_path: Path) -> None:
     for listed, shape in (({}, (12, 8)), ({"width": 8, "height": 12}, (12, 8)), ({"width": 12, "height": 8}, (8, 12))):
         file = {"images": [{**images[0], **listed}], "annotations": annotations}
         (tmp_path / "data.json").write_text(json.dumps(file))
-        (found,) = read_data(tmp_path / "data.json").pictures()
+        (found,) = read_labelled(tmp_path / "data.json").pictures()
         assert found.load().shape == (*shape, 3)
     (tmp_path / "data.json").write_text(json.dumps({**file, "images": [{**images[0], "width": 9, "height": 9}]}))
     with pytest.raises(ModelError, match="a.jpg is 8 x 12 pixels, but listed as 9 x 9"):
-        next(iter(read_data(tmp_path / "data.json").pictures())).load()
+        next(iter(read_labelled(tmp_path / "data.json").pictures())).load()
 
 
 def test_a_model_that_lacks_a_label_is_refused(data: Path, oracle: Oracle) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dynrefer.model.types import Task
-from dynrefer.workbench.data.annotations import read_data
+from dynrefer.workbench.data.labelled import read_labelled
 from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.data import labelled_for
@@ -65,7 +65,7 @@ def test_labelled_data(
     world: World, oracle: Oracle, tmp_path: Path, benchmark: Benchmark, task: Task, figure: str
 ) -> None:
     oracle.knows = _needs_context
-    data = labelled_for(benchmark, read_data(coco_file(draw_regions(world, 20), tmp_path)))
+    data = labelled_for(benchmark, read_labelled(coco_file(draw_regions(world, 20), tmp_path)))
     study = study_views(oracle, LabelledSubject(benchmark, data, (task,)), batch_regions=16, readers=2, most_views=3)
     assert {name for metrics in study.over_t.values() for name in metrics} == {figure}
     near, far = study.over_t[0.0][figure].value, study.over_t[1.0][figure].value

@@ -12,11 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from dynrefer.model.geometry import BoxFormat
 from dynrefer.model.networks.dynrefer.language import IGNORED
 from dynrefer.model.vocabulary import Vocabulary
+from dynrefer.workbench.data.annotations import AnnotationSource
 from dynrefer.workbench.data.captions import VocabularyWords
-from dynrefer.workbench.data.region_table import Region, RegionTable
-from dynrefer.workbench.data.region_table_reader import AnnotationSource, read_regions
+from dynrefer.workbench.data.region_table import Region, RegionTable, read_regions
 from dynrefer.workbench.errors import BadSampleError
 from dynrefer.workbench.training.initial_model import load_start
 from dynrefer.workbench.training.samples import (
@@ -36,7 +37,7 @@ OPTIONS = SampleOptions(0, view_size=32, num_views=3, num_tags=0, max_language_t
 
 @pytest.fixture(scope="module")
 def samples(drawn: Path, tiny_model: Path, vocabulary: Vocabulary) -> RegionSamples:
-    table, _ = read_regions(AnnotationSource(drawn / "train.json", drawn, None, "xywh"), vocabulary)
+    table, _ = read_regions(AnnotationSource(drawn / "train.json", drawn, None, BoxFormat.XYWH), vocabulary)
     return make(table, tiny_model, vocabulary)
 
 
@@ -160,7 +161,7 @@ def test_a_picture_of_another_size_than_listed(tmp_path: Path) -> None:
 def test_a_bad_sample_is_replaced_and_named(tmp_path: Path, tiny_model: Path, vocabulary: Vocabulary) -> None:
     good = region_of(picture(tmp_path), None)
     outside = replace(good, name="annotation 2", box=(50.0, 50.0, 60.0, 60.0))
-    gone = replace(good, name="annotation 3", picture=str(tmp_path / "gone.jpg"))
+    gone = replace(good, name="annotation 3", image=str(tmp_path / "gone.jpg"))
     samples = make(RegionTable([good, outside, gone]), tiny_model, vocabulary)
     batch = whole(samples.batch([0, 1, 2], epoch=0))
     assert len(batch.images) == 3
