@@ -11,7 +11,7 @@ from typing import Protocol
 
 from dynrefer.model.vocabulary import Vocabulary
 
-MOST_WORDS = 50
+MAX_WORDS = 50
 _PUNCTUATION = re.compile(r'[.!"()*#:;~]')
 _WORD = re.compile(r"[^\W_][\w'-]*")
 _NEVER_SINGULAR = ("ss", "us", "is")
@@ -27,7 +27,7 @@ class PhraseFinder(Protocol):
 
 def clean_caption(caption: str) -> str:
     """Lower case, `.!"()*#:;~` and repeated spaces gone, at most 50 words."""
-    return " ".join(_PUNCTUATION.sub(" ", caption.lower()).split()[:MOST_WORDS])
+    return " ".join(_PUNCTUATION.sub(" ", caption.lower()).split()[:MAX_WORDS])
 
 
 class VocabularyWords:

@@ -1,5 +1,5 @@
-"""Checkpoints: whole or not there. Weights and optimiser by torch's distributed checkpointing (only what is trained),
-random states per process, and where the run was.
+"""Checkpoints, each whole or absent: trained weights and optimiser by torch's distributed checkpointing, the random
+states of every process, and the progress of the run.
 """
 
 from __future__ import annotations
@@ -34,33 +34,33 @@ from dynrefer.workbench.errors import TrainingError
 
 _PARTIAL = ".partial"
 _PROGRESS = "progress.json"
-# What torch, pickle and json raise for files that are missing, cut off, empty or full of zeros.
-_SPOILT = (OSError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError, CheckpointException)
+# What torch, pickle and json raise for files that are missing, truncated, empty or full of zeros.
+_READ_ERRORS = (OSError, ValueError, KeyError, RuntimeError, EOFError, pickle.UnpicklingError, CheckpointException)
 _TRAINED_ONLY = StateDictOptions(ignore_frozen_params=True, strict=False)
 
 
 class Checkpoints:
-    """The checkpoints of one run in `folder`; `keep` of them stay. All processes call, in step."""
+    """The checkpoints of one run in `folder`; the last `keep` are kept. All processes call every method together."""
 
     def __init__(self, folder: Path, accelerator: Accelerator, keep: int) -> None:
         self._folder, self._accelerator, self._keep = folder, accelerator, keep
 
     def latest(self) -> Path | None:
-        """The newest whole one, or None. What a killed process left half written is not one."""
+        """The newest complete one, or None. Incomplete ones, left by a killed process, have another name."""
         found = sorted(self._folder.glob("step-*"))
         return found[-1] if found else None
 
     def save(
         self, step: int, model: nn.Module, optimiser: torch.optim.Optimizer, progress: Mapping[str, Any]
     ) -> None:  # fmt: skip
-        """Write the state after `step` optimiser steps; it appears under its name once all of it is on disk."""
+        """Save the state after `step` optimiser steps; it gets its name once all of it is on disk."""
         partial = self._folder / f"step-{step:08d}{_PARTIAL}"
         partial = partial.with_name("." + partial.name)
         if self._accelerator.is_main_process:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
         self._accelerator.wait_for_everyone()
-        with _unalarmed():
+        with _without_warning():
             save(_state(model, optimiser), checkpoint_id=partial, no_dist=self._accelerator.num_processes == 1)
         random_file = partial / f"random-{self._accelerator.process_index}.pt"
         torch.save(_random_state(), random_file)
@@ -81,8 +81,8 @@ class Checkpoints:
             shutil.rmtree(partial)
 
     def load(self, path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-        """Restore everything in place; returns the progress. Raises `TrainingError` for an unreadable checkpoint."""
-        alone = self._accelerator.num_processes == 1
+        """Restore everything in place and return the progress. Raises `TrainingError` if `path` cannot be read."""
+        single = self._accelerator.num_processes == 1
         try:
             progress: dict[str, Any] = json.loads((path / _PROGRESS).read_text(encoding="utf-8"))
             if progress["processes"] != self._accelerator.num_processes:
@@ -91,13 +91,13 @@ class Checkpoints:
                     f"{self._accelerator.num_processes}; resume with as many."
                 )
             state = _state(model, optimiser)
-            with _unalarmed():
-                load(state, checkpoint_id=path, no_dist=alone)
+            with _without_warning():
+                load(state, checkpoint_id=path, no_dist=single)
             _restore_random(torch.load(path / f"random-{self._accelerator.process_index}.pt", weights_only=True))
-        except _SPOILT as error:
+        except _READ_ERRORS as error:
             reason = str(error).strip().split("\n")[0]
             raise TrainingError(
-                f"the checkpoint {path} cannot be read ({reason}); remove it to go on from the one before."
+                f"the checkpoint {path} cannot be read ({reason}); remove it to continue from the one before."
             ) from error
         set_model_state_dict(model, state["model"], options=_TRAINED_ONLY)
         set_optimizer_state_dict(model, optimiser, state["optimiser"], options=_TRAINED_ONLY)
@@ -105,8 +105,8 @@ class Checkpoints:
 
 
 @contextlib.contextmanager
-def _unalarmed() -> Iterator[None]:
-    """torch warns that a single process saves alone, although it was told so."""
+def _without_warning() -> Iterator[None]:
+    """torch warns that a single process saves without `torch.distributed`, although `no_dist` says so."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled", category=UserWarning)
         yield
@@ -120,7 +120,7 @@ def _state(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]
 
 
 def trained_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Name in the network -> whole tensor on the CPU, of what is trained; empty on all processes but the first."""
+    """Name in the network -> whole tensor on the CPU, of the trained ones; empty on all processes but the first."""
     options = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
     whole: dict[str, Any] = get_model_state_dict(model, options=options)
     return {name.removeprefix("network."): value for name, value in whole.items()}

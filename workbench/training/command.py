@@ -143,7 +143,7 @@ def train_command(
     given = {name: value for name, value in locals().items() if value is not None and name not in _OF_BOTH}
     from dynrefer.workbench.training.run_directory import RunDirectory
 
-    if train is not None or (resume and RunDirectory.stored(out) is not None):
+    if train is not None or (resume and RunDirectory.stored_settings(out) is not None):
         _train_on_data(out, preset, resume, {**given, **({} if threads is None else {"threads": threads})})
         return
     if given:
@@ -159,9 +159,9 @@ _OF_BOTH = ("out", "preset", "resume", "threads")
 
 def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[str, Any]) -> None:
     from dynrefer.workbench.training.run_directory import BAD_SAMPLES, RunDirectory
-    from dynrefer.workbench.training.run_settings import resumed_settings, settings_of
+    from dynrefer.workbench.training.run_settings import new_settings, resumed_settings
 
-    stored = RunDirectory.stored(out)
+    stored = RunDirectory.stored_settings(out)
     if stored is not None and not resume:
         raise SettingError(f"{out} already holds a run; pass --resume to go on with it, or choose another --out.")
     # The report of a start that bad annotations ended is no hindrance.
@@ -172,7 +172,7 @@ def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[s
         named["preset"] = preset
     if stored is None:
         named.setdefault("init", _init_of(preset))
-    settings = settings_of(named) if stored is None else resumed_settings(named, stored)
+    settings = new_settings(named) if stored is None else resumed_settings(named, stored)
     _quiet_tokenizers()
     import torch
 
@@ -182,8 +182,8 @@ def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[s
     result = train_on(settings, out)
     if result is None:  # not the first process
         return
-    for tally in result.tallies:
-        print(tally.report())
+    for report in result.reports:
+        print(report.summary())
     print(f"{result.model}: the finished model; serve it with dynrefer serve --model {result.model}")
 
 

@@ -1,29 +1,31 @@
-"""One process or many: device, precision, and how the objective is spread. On accelerate, and torch's FSDP 2.
+"""One process or many: device, precision, sharding and what the processes exchange. By accelerate and torch's FSDP 2.
 
-Sharding is done here and not by accelerate because accelerate shards on accelerators only; so, it is tested on any
-machine.
+Sharding is done here rather than by accelerate because accelerate shards on accelerators only; this way it is tested on
+any machine.
 """
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
+from accelerate.utils import gather_object
+from torch import nn
 
 from dynrefer.model.loading import pick_device
 from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.workbench.data.bad_samples import BadSample, BadSampleReport
 from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.run_settings import TrainingSettings
 
 _DEVICES = ("auto", "cpu", "cuda")
 
 
-def begin(settings: TrainingSettings) -> Accelerator:
+def join_processes(settings: TrainingSettings) -> Accelerator:
     """Join the processes that torchrun started, if any. Raises `DeviceError`, `SettingError`."""
     if settings.device not in _DEVICES:
         raise SettingError(
@@ -37,19 +39,17 @@ def begin(settings: TrainingSettings) -> Accelerator:
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
     )
     if settings.fsdp and accelerator.num_processes == 1:
-        raise SettingError(
-            "--fsdp spreads the weights over several processes; start it with torchrun, or leave it out."
-        )
+        raise SettingError("--fsdp shards the weights over several processes; start it with torchrun, or leave it out.")
     return accelerator
 
 
 def frozen_dtype(accelerator: Accelerator) -> torch.dtype:
-    """What the towers that are not trained are kept in."""
+    """The dtype of the towers that are not trained."""
     return torch.bfloat16 if accelerator.mixed_precision == "bf16" else torch.float32
 
 
-def spread(objective: nn.Module, accelerator: Accelerator, *, fsdp: bool) -> nn.Module:
-    """The objective on its device, sharded, or as a replica that shares its gradients."""
+def distribute(objective: nn.Module, accelerator: Accelerator, *, fsdp: bool) -> nn.Module:
+    """Move the objective to its device, as a shard, or as a replica that shares its gradients."""
     if not fsdp:
         prepared: nn.Module = accelerator.prepare(objective)
         return prepared
@@ -60,15 +60,15 @@ def spread(objective: nn.Module, accelerator: Accelerator, *, fsdp: bool) -> nn.
     for module in reversed(list(objective.modules())):  # inner ones first
         if type(module).__name__ in (DynReferModel._no_split_modules or ()):
             fully_shard(module, mesh=mesh)
-    single = {parameter for parameter in objective.parameters() if not parameter.ndim}  # FSDP refuses single numbers
-    for parameter in single:
+    scalars = {parameter for parameter in objective.parameters() if not parameter.ndim}  # FSDP refuses scalars
+    for parameter in scalars:
         parameter.data = parameter.data.to(accelerator.device)
-    fully_shard(objective, mesh=mesh, ignored_params=single)
+    fully_shard(objective, mesh=mesh, ignored_params=scalars)
     return objective
 
 
-def average_single_numbers(model: nn.Module, accelerator: Accelerator, *, fsdp: bool) -> None:
-    """Share the gradients that sharding leaves to us."""
+def average_scalar_gradients(model: nn.Module, accelerator: Accelerator, *, fsdp: bool) -> None:
+    """Average over the processes the gradients of the parameters that `distribute` could not shard."""
     if not fsdp:
         return
     for parameter in model.parameters():
@@ -77,25 +77,23 @@ def average_single_numbers(model: nn.Module, accelerator: Accelerator, *, fsdp: 
             parameter.grad /= accelerator.num_processes
 
 
-def clip_gradients(model: nn.Module, most: float) -> None:
-    """Scale all gradients down so that their joint L2 norm is at most `most`; shards count as what they are part of."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    norms = [_whole(torch.linalg.vector_norm(gradient.float())) for gradient in gradients]
-    factor = (most / (torch.stack(norms).norm() + 1e-6)).clamp(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(factor.to(gradient.dtype))
+def gradient_sync(model: nn.Module, accelerator: Accelerator, *, last: bool) -> AbstractContextManager[Any]:
+    """Share gradients with the other processes only in the last of several accumulated passes.
 
-
-def _whole(value: Tensor) -> Tensor:
-    return value.full_tensor() if isinstance(value, DTensor) else value
-
-
-def sharing_gradients(model: nn.Module, accelerator: Accelerator, *, last: bool) -> AbstractContextManager[Any]:
-    """Share gradients with the other processes only at the last of several accumulated passes.
-
-    Shards are shared every time: they could not be added up otherwise without whole gradients on each process.
+    Shards are shared every time: otherwise each process would need whole gradients to accumulate them.
     """
     if last or not isinstance(model, nn.parallel.DistributedDataParallel):
         return contextlib.nullcontext()
-    waiting: AbstractContextManager[Any] = accelerator.no_sync(model)
-    return waiting
+    unsynchronised: AbstractContextManager[Any] = accelerator.no_sync(model)
+    return unsynchronised
+
+
+def share_bad_samples(reports: Sequence[BadSampleReport]) -> None:
+    """Give all processes the bad samples that any has met, so that all stop together.
+
+    Raises `TooManyBadSamplesError`.
+    """
+    for report in reports:
+        found = [BadSample(name, reason) for name, reason in report.found.items()]
+        report.add(gather_object(found))
+        report.check()

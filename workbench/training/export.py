@@ -12,16 +12,15 @@ from torch import Tensor
 
 from dynrefer.model.convert.weight_files import open_weights, write_shards
 from dynrefer.workbench.errors import TrainingError
-from dynrefer.workbench.training.initial_model import InitialModel, load_start
-from dynrefer.workbench.training.lora import add_lora, merge_lora
+from dynrefer.workbench.training.initial_model import InitialModel, add_lora, load_initial_model, merge_lora
 from dynrefer.workbench.training.run_settings import TrainingSettings
 
-_FOLDERS = ("text_tokenizer", "language_tokenizer")
+_TOKENIZERS = ("text_tokenizer", "language_tokenizer")
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What the card says of a run."""
+class FinishedRun:
+    """The facts about a run that its model card states."""
 
     settings: TrainingSettings
     steps: int
@@ -30,19 +29,19 @@ class Finished:
     losses: Mapping[str, float]
 
 
-def export_run(start: InitialModel, trained: Mapping[str, Tensor], finished: Finished, out: Path) -> Path:
-    """Write `out`, whole or not at all: what was trained as float32, all else bit for bit as in the start.
+def export_run(initial: InitialModel, trained: Mapping[str, Tensor], finished: FinishedRun, out: Path) -> Path:
+    """Write `out`, whole or not at all: trained weights as float32, all others bit for bit as in the initial model.
 
-    trained: name in the network -> tensor, LoRA's matrices among them; they are merged. Calibration is left out, for it
-    was fitted to the weights before. Raises `TrainingError` if `out` cannot be written.
+    trained: name in the network -> tensor, with LoRA's matrices, which are merged. Calibration is left out because it
+    was fitted to the old weights. Raises `TrainingError` if `out` cannot be written.
     """
     new = _merged(trained, finished.settings) if finished.settings.lora_rank else trained
     partial = out.with_name(f".{out.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
-        revision = _write_weights(start.directory, new, partial)
-        _write_companions(start, finished, revision, partial)
+        revision = _write_weights(initial.directory, new, partial)
+        _write_assets(initial, finished, revision, partial)
         shutil.rmtree(out, ignore_errors=True)
         partial.replace(out)
     except OSError as error:
@@ -51,8 +50,8 @@ def export_run(start: InitialModel, trained: Mapping[str, Tensor], finished: Fin
 
 
 def _merged(trained: Mapping[str, Tensor], settings: TrainingSettings) -> dict[str, Tensor]:
-    """The same with LoRA's matrices added to those beside which they were trained."""
-    network = load_start(settings.init).network
+    """`trained` with LoRA's matrices merged into the weights that they belong to."""
+    network = load_initial_model(settings.init).network
     add_lora(network, settings.lora_rank, settings.lora_alpha or 2.0 * settings.lora_rank)
     network.load_state_dict(dict(trained), strict=False)
     changed = merge_lora(network)
@@ -69,8 +68,8 @@ def _write_weights(directory: Path, trained: Mapping[str, Tensor], folder: Path)
     return write_shards(folder, stored, assemble)
 
 
-def _write_companions(start: InitialModel, finished: Finished, revision: str, folder: Path) -> None:
-    config = start.network.config
+def _write_assets(initial: InitialModel, finished: FinishedRun, revision: str, folder: Path) -> None:
+    config = initial.network.config
     before = f"{config.name}, revision {config.revision}"
     config.trained_on = (
         f"{config.trained_on}; then {finished.regions:,} regions of {finished.settings.train.name}, "
@@ -79,31 +78,32 @@ def _write_companions(start: InitialModel, finished: Finished, revision: str, fo
     config.revision, config.calibration, config.dtype = revision, {}, "float32"
     config.thresholds.pop(
         "attributes", None
-    )  # fitted to the start, as the calibration was; the tags' must be something
+    )  # fitted to the old weights, as the calibration was; a threshold for tags must stay
     config.save_pretrained(folder)
-    for name in _FOLDERS:
-        shutil.copytree(start.directory / name, folder / name)
-    start.vocabulary.save(folder)
-    start.texts.save(folder)
+    for name in _TOKENIZERS:
+        shutil.copytree(initial.directory / name, folder / name)
+    initial.vocabulary.save(folder)
+    initial.texts.save(folder)
     (folder / "README.md").write_text(_card(config.name, revision, before, finished), encoding="utf-8")
 
 
-def _card(name: str, revision: str, before: str, finished: Finished) -> str:
+def _card(name: str, revision: str, before: str, finished: FinishedRun) -> str:
     settings = finished.settings
-    joined = settings.batch_size * settings.accumulate * finished.processes
+    per_step = settings.batch_size * settings.accumulate * finished.processes
     losses = "\n".join(f"| {term} | {value:.4f} |" for term, value in finished.losses.items())
     return f"""# {name}, revision {revision}
 
 Trained by `dynrefer train` from {before}.
 
-**Trained on** {finished.regions:,} regions of `{settings.train.name}`: {finished.steps:,} steps of {joined} regions.
+**Trained on** {finished.regions:,} regions of `{settings.train.name}`: {finished.steps:,} steps of {per_step} regions.
 
-**Probabilities** are not calibrated: the start's calibration was fitted to its old weights and is left out. `dynrefer
-evaluate --data` measures the error; `--tune`, which fits calibration and thresholds, works on drawn scenes only.
+**Probabilities** are not calibrated: the initial model's calibration was fitted to its old weights and is left out.
+`dynrefer evaluate --data` measures the error; `--tune`, which fits calibration and thresholds, works on drawn scenes
+only.
 
 | last loss | |
 |---|---|
 {losses}
 
-**Licence** that of the start and of the data; this project adds none.
+**Licence** that of the initial model and of the data; this project adds none.
 """

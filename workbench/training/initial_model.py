@@ -1,10 +1,11 @@
-"""What a run starts from, and which of its parts are trained.
+"""The model that a run starts from, which of its parts are trained, and LoRA.
 
-Source of the parts: dynrefer.md's recipe, the released code's list of trained parameters.
+Source of the trained parts: the released code's list of trained parameters. LoRA: arXiv 2106.09685, by peft.
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,19 +20,20 @@ from dynrefer.model.networks.dynrefer.config import DynReferConfig, preset, visi
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.vocabulary import VOCABULARY_FILE, TextEmbeddings, Vocabulary, embed_vocabulary
 from dynrefer.workbench.errors import SettingError
-from dynrefer.workbench.training.lora import add_lora
 from dynrefer.workbench.training.run_settings import TrainingSettings
 
 TRAINED = (
     *("align.", "fusion.", "qformer.", "tag_decoder.", "region_text_decoder."),
     *("region_text_temperature", "region_text_bias", "language.projection.", "language.control_memory"),
 )
+_LORA_ATTENTION = ["q", "v"]
+_LORA_WORDS = ["shared", "lm_head"]
 _TOWERS = {"vision": "vision.", "language": "language.model."}
 
 
 @dataclass(frozen=True)
 class InitialModel:
-    """directory: of the model. network: float32 on the CPU, all frozen. texts: embeddings of `vocabulary`."""
+    """directory: its files. network: float32 on the CPU, all frozen. texts: embeddings of `vocabulary`."""
 
     directory: Path
     network: DynReferModel
@@ -41,11 +43,12 @@ class InitialModel:
     language_tokenizer: Any
 
 
-def load_start(init: str, vocabulary_file: Path | None = None, preset_name: str | None = None) -> InitialModel:
-    """Load "embedded" or a model directory for training; errors as in `dynrefer.model.loading.load_model`.
+def load_initial_model(init: str, vocabulary_file: Path | None = None, preset_name: str | None = None) -> InitialModel:
+    """Load "embedded" or a model directory for training.
 
-    vocabulary_file: another vocabulary.json; its texts go through the model's own text tower. preset_name: what the
-    sizes must be. Raises also `SettingError` for a vocabulary file of another name, an unknown or another preset.
+    vocabulary_file: a vocabulary.json in place of the model's; the model's text tower embeds its texts. preset_name:
+    the preset whose sizes the model must have. Raises what `dynrefer.model.loading.load_model` raises, and
+    `SettingError` for a vocabulary file of another name, an unknown preset or one of other sizes.
     """
     loaded = load_model(init, device="cpu", dtype="float32")
     if preset_name is not None:
@@ -70,7 +73,7 @@ def _check_preset(name: str, config: DynReferConfig, init: str) -> None:
         for c in (wanted, config)
     ]
     if sizes[0] != sizes[1]:
-        raise SettingError(f"--preset {name} does not fit --init {init}, a model of other sizes; leave --preset out.")
+        raise SettingError(f"--preset {name} does not match --init {init}, a model of other sizes; leave --preset out.")
 
 
 def _text_tokenizer(directory: Path) -> Any:
@@ -86,7 +89,7 @@ def _text_tokenizer(directory: Path) -> Any:
 def prepare_parts(network: DynReferModel, settings: TrainingSettings, *, frozen_dtype: torch.dtype) -> None:
     """Choose what is trained, in place: the recipe's parts in float32, the towers frozen in `frozen_dtype`.
 
-    Draws random numbers where LoRA is on: seed before.
+    With LoRA this draws random numbers: seed first.
     """
     prefixes = (*TRAINED, *(_TOWERS[part] for part in settings.unfreeze))
     for name, parameter in network.named_parameters():
@@ -99,7 +102,7 @@ def prepare_parts(network: DynReferModel, settings: TrainingSettings, *, frozen_
     if settings.lora_rank:
         add_lora(network, settings.lora_rank, settings.lora_alpha or 2.0 * settings.lora_rank)
         for parameter in network.language.model.parameters():
-            if parameter.requires_grad:  # peft makes them as precise as what they stand beside
+            if parameter.requires_grad:  # peft gives them the dtype of the matrices they are added to
                 parameter.data = parameter.data.float()
     if settings.gradient_checkpointing:
         for part in (network.language.model, network.qformer, *([network.vision.tower] * train_vision(settings))):
@@ -114,6 +117,41 @@ def train_vision(settings: TrainingSettings) -> bool:
 def _checkpoint_gradients(part: Any) -> None:
     if not getattr(part, "supports_gradient_checkpointing", False):
         return
-    # The later name first: transformers 6 drops the other.
+    # The newer name first: transformers 6 drops the other.
     enable = getattr(part, "activation_checkpointing_enable", None) or part.gradient_checkpointing_enable
     enable({"use_reentrant": False})
+
+
+def add_lora(network: DynReferModel, rank: int, alpha: float) -> None:
+    """Add trainable matrices to queries, values, word embedding and head of the language model, in place.
+
+    If the head shares its matrix with the embedding, both are left out: merging one would change the other.
+    """
+    from peft import LoraConfig, inject_adapter_in_model
+
+    tied = network.config.tie_language_head
+    targets = _LORA_ATTENTION if tied else [*_LORA_ATTENTION, *_LORA_WORDS]
+    # peft types alpha as an int, but only divides it by the rank.
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0)  # type: ignore[arg-type]
+    language = network.language.model
+    with warnings.catch_warnings():
+        # T5's configuration says that its head is tied even where the head has its own matrix.
+        warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning)
+        inject_adapter_in_model(config, language)
+    # Encoder and decoder also hold the embedding, under other names, which peft does not follow.
+    language.set_input_embeddings(language.shared)
+
+
+def merge_lora(network: DynReferModel) -> set[str]:
+    """Merge LoRA's matrices into the weights and remove them; returns the names of the changed weights."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    changed = set()
+    for name, module in list(network.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            network.set_submodule(name, module.get_base_layer())
+            changed.add(f"{name}.weight")
+    language = network.language.model
+    language.set_input_embeddings(language.shared)
+    return changed

@@ -1,7 +1,7 @@
 """The paper's losses: tags (asymmetric), region-text (sigmoid contrastive), language, and their sum.
 
 Sources: paper, section 3.4; asymmetric loss: arXiv 2009.14119; sigmoid contrastive loss: arXiv 2303.15343.
-Letters: R regions, T tags, L caption tokens.
+Shapes: R = regions, T = tags, L = caption tokens.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from dynrefer.model.networks.dynrefer.model import DynReferModel
 
 TAG_WEIGHT = 0.01
 REGION_TEXT_WEIGHT = 0.5
-_LEAST_PROBABILITY = 1e-8  # under a logarithm
+_MIN_PROBABILITY = 1e-8  # below this, the logarithm is cut off
 
 
 def asymmetric_loss(
@@ -25,7 +25,7 @@ def asymmetric_loss(
     gamma_positive: float = 0.0,
     clip: float = 0.05,
 ) -> Tensor:
-    """Binary cross-entropy that forgets easy negatives; the sum over all entries, a scalar.
+    """Binary cross-entropy that discounts easy negatives; the sum over all entries, a scalar.
 
     logits: (R, T). targets: (R, T), 0 or 1. A negative's probability is first lowered by `clip`; each term is
     weighted by (1 - its probability) ** gamma, and the weight carries no gradient, as in the released code.
@@ -36,15 +36,15 @@ def asymmetric_loss(
     right = torch.where(targets > 0, positive, negative)
     gamma = gamma_positive * is_positive + gamma_negative * (1.0 - is_positive)
     weight = (1.0 - right).detach() ** gamma
-    return -(right.clamp(min=_LEAST_PROBABILITY).log() * weight).sum()
+    return -(right.clamp(min=_MIN_PROBABILITY).log() * weight).sum()
 
 
 def sigmoid_contrastive_loss(logits: Tensor) -> Tensor:
-    """Every region with every caption, each pair a yes-or-no question; a scalar.
+    """Binary classification of every pair of a region and a caption; a scalar.
 
-    logits: (R, R), already scaled by temperature and bias (`DynReferModel.calibrate_region_text`): row =
-    region, column = caption, the right pairs on the diagonal. Summed over the pairs, divided by R: with all
-    regions and captions of the global batch in one matrix, the two directions of the paper are the same sum.
+    logits: (R, R), already scaled by temperature and bias (`DynReferModel.calibrate_region_text`): row = region,
+    column = caption, the matching pairs on the diagonal. The sum over the pairs divided by R: with all regions and
+    captions of the global batch in one matrix, the two directions of the paper are the same sum.
     """
     signs = 2.0 * torch.eye(logits.shape[0], device=logits.device) - 1.0
     return -F.logsigmoid(signs * logits.float()).sum() / logits.shape[0]
@@ -52,7 +52,7 @@ def sigmoid_contrastive_loss(logits: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class DynReferLosses:
-    """The three terms, not weighted, and their weighted sum; scalars."""
+    """The three unweighted terms, and their weighted sum; scalars."""
 
     language: Tensor
     tags: Tensor

@@ -1,6 +1,6 @@
-"""The training step's loss: the paper's three terms, with the regions and captions of all processes in one matrix.
+"""The loss of a training step: the paper's three terms, with the regions and captions of all processes in one matrix.
 
-Sources: as in `losses.py`. Letters: R regions of this process, W processes, T tags, E text width.
+Sources: as in `losses.py`. Shapes: R = regions of this process, W = processes, T = tags, E = width of text embeddings.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.workbench.training.losses import REGION_TEXT_WEIGHT, TAG_WEIGHT, asymmetric_loss
 from dynrefer.workbench.training.samples import TrainingBatch
 
-# The tag loss is a sum over the batch, and its weight is meant for this many regions per process (the recipe's).
+# The tag loss is a sum over the batch, and the recipe chose its weight for this many regions per process.
 REFERENCE_BATCH = 64
 TERMS = ("language", "tags", "region_text")
 
 
 class _GatherRows(torch.autograd.Function):
-    """All processes' rows; backwards each process gets what all of them ask of its rows."""
+    """The rows of all processes; backwards, each process gets the sum of all gradients of its rows."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
@@ -41,19 +41,19 @@ class _GatherRows(torch.autograd.Function):
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """(R, ...) of each process -> (W * R, ...), in the order of ranks, differentiable; as many rows on each."""
-    if not _joined():
+    """(R, ...) of each process -> (W * R, ...), in the order of ranks, differentiable. R is the same everywhere."""
+    if not _is_distributed():
         return rows
     gathered: Tensor = _GatherRows.apply(rows)  # type: ignore[no-untyped-call]  # torch types no Function.apply
     return gathered
 
 
-def joined_contrastive_loss(logits: Tensor, rank: int) -> Tensor:
-    """This process's share of the sigmoid contrastive loss of the joined batch; a scalar.
+def global_contrastive_loss(logits: Tensor, rank: int) -> Tensor:
+    """This process's part of the sigmoid contrastive loss of the global batch; a scalar.
 
-    logits: (R, W * R), scaled by temperature and bias: row = region of this process, column = caption of any; the
-    right captions begin at column rank * R. The mean over the processes is
-    `losses.sigmoid_contrastive_loss` of the whole matrix, and so is the mean of the gradients.
+    logits: (R, W * R), scaled by temperature and bias: row = region of this process, column = caption of any process;
+    the matching captions begin at column rank * R. The mean over the processes is `losses.sigmoid_contrastive_loss` of
+    the whole matrix, and the mean of the gradients is its gradient.
     """
     rows, columns = logits.shape
     own = torch.arange(rows, device=logits.device) + rank * rows
@@ -62,10 +62,11 @@ def joined_contrastive_loss(logits: Tensor, rank: int) -> Tensor:
 
 
 class TrainingObjective(nn.Module):
-    """Batch -> loss terms. Its mean over all processes is the loss of one process with the joined batch; its mean over
-    accumulated passes is that of one large pass, but for the contrastive term, which sees one pass at a time.
+    """Batch -> loss terms.
 
-    tag_embeddings: (T, E). Frozen towers stay in evaluation mode; `train_vision` lets gradients into the vision tower.
+    Their mean over all processes is the loss of one process with the global batch; their mean over accumulated passes
+    is that of one large pass, except for the contrastive term, which sees one pass at a time. tag_embeddings: (T, E).
+    The towers stay in evaluation mode; `train_vision` lets gradients into the vision tower.
     """
 
     tag_embeddings: Tensor
@@ -76,14 +77,14 @@ class TrainingObjective(nn.Module):
         self.register_buffer("tag_embeddings", tag_embeddings, persistent=False)
 
     def train(self, mode: bool = True) -> TrainingObjective:
-        """As usual, but the towers' dropout and normalisation statistics stay as they were trained."""
+        """Set the mode of all but the towers: they keep their normalisation statistics and use no dropout."""
         super().train(mode)
         self.network.vision.eval()
         self.network.text.eval()
         return self
 
     def forward(self, batch: TrainingBatch, tokens: Tensor) -> dict[str, Tensor]:
-        """Scalars: `TERMS`, unweighted, and "total", to be averaged over a step's passes and over the processes.
+        """Scalars: `TERMS`, unweighted, and "total"; to be averaged over a step's passes and over the processes.
 
         tokens: `mean_tokens` of the step.
         """
@@ -99,10 +100,10 @@ class TrainingObjective(nn.Module):
         )
         pairs = network.region_text_decoder(representation, gather_rows(captions))
         terms = {
-            # A mean over the tokens of this pass; so weighed, the mean over passes is one over the tokens of the step.
+            # The mean over this pass's tokens, weighted so that the mean over passes is that over the step's tokens.
             "language": language * (batch.labels != IGNORED).sum() / tokens,
             "tags": tags * (REFERENCE_BATCH / regions),
-            "region_text": joined_contrastive_loss(network.calibrate_region_text(pairs), _rank()),
+            "region_text": global_contrastive_loss(network.calibrate_region_text(pairs), _rank()),
         }
         return {**terms, "total": weighted_total(terms)}
 
@@ -115,15 +116,15 @@ def weighted_total(terms: dict[str, Tensor]) -> Tensor:
 def mean_tokens(batches: Sequence[TrainingBatch], device: torch.device) -> Tensor:
     """Caption tokens per forward pass, as the mean over one step's passes of all processes; a scalar on `device`."""
     count = torch.stack([(batch.labels != IGNORED).sum() for batch in batches]).float().mean().to(device)
-    if _joined():
+    if _is_distributed():
         dist.all_reduce(count)
         count /= dist.get_world_size()
     return count
 
 
-def _joined() -> bool:
+def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def _rank() -> int:
-    return dist.get_rank() if _joined() else 0
+    return dist.get_rank() if _is_distributed() else 0

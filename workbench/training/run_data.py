@@ -1,4 +1,4 @@
-"""The data of one run: annotation files read, batches counted, digests taken."""
+"""The data of one run: annotation files read, batches counted, digests computed."""
 
 from __future__ import annotations
 
@@ -16,19 +16,20 @@ from dynrefer.workbench.data.captions import PartOfSpeech, PhraseFinder, Vocabul
 from dynrefer.workbench.data.region_table import read_regions
 from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.initial_model import InitialModel
+from dynrefer.workbench.training.loader import BatchPlan, EpochBatches, FixedBatches
 from dynrefer.workbench.training.run_settings import TrainingSettings
-from dynrefer.workbench.training.samples import EpochBatches, FixedBatches, Position, RegionSamples, SampleOptions
+from dynrefer.workbench.training.samples import RegionSamples, SampleOptions
 
 _BLOCK = 1 << 20
-_FIXED = ("train", "captions", "vocabulary")  # files with which a run must go on as it began
+_FIXED = ("train", "captions", "vocabulary")  # a resumed run must find these files unchanged
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """train: batches over all epochs. steps_per_epoch: optimiser steps. val, val_batches: the same every time.
+    """train: batches over all epochs. steps_per_epoch: optimiser steps. val: the same `val_batches` batches every time.
 
-    tallies: of training and, where there is one, of validation. digests: setting -> SHA-256 of what it names; what a
-    resumed run may change is not among them.
+    reports: of the training data, then of the validation data, if any. digests: setting -> SHA-256 of what it names,
+    for the settings that a resumed run may not change.
     """
 
     train_samples: RegionSamples
@@ -36,59 +37,58 @@ class TrainingData:
     steps_per_epoch: int
     val: FixedBatches | None
     val_batches: int
-    tallies: tuple[BadSampleReport, ...]
+    reports: tuple[BadSampleReport, ...]
     digests: dict[str, str]
 
 
-def read_data(
-    settings: TrainingSettings, start: InitialModel, accelerator: Accelerator, tallies: list[BadSampleReport]
+def read_training_data(
+    settings: TrainingSettings, initial: InitialModel, accelerator: Accelerator, reports: list[BadSampleReport]
 ) -> TrainingData:  # fmt: skip
-    """Read what the settings name; the bad samples of each file go to the end of `tallies` before they are judged.
+    """Read the annotation files of the settings. The report of each file is appended to `reports` before it is checked.
 
-    Raises `DataError`, `TooManyBadSamplesError`, and `SettingError` where there are fewer samples than one step
-    needs.
+    Raises `DataError`, `TooManyBadSamplesError`, and `SettingError` if there are fewer samples than one step needs.
     """
-    world, finder = accelerator.num_processes, _finder(settings, start)
-    samples = _samples(settings, start, finder, tallies, validation=False)
-    position = Position(settings.seed, settings.batch_size, accelerator.process_index, world)
-    joined = settings.batch_size * world
-    steps = len(samples) // (joined * settings.accumulate)
+    world, finder = accelerator.num_processes, _finder(settings, initial)
+    samples = _samples(settings, initial, finder, reports, validation=False)
+    plan = BatchPlan(settings.seed, settings.batch_size, accelerator.process_index, world)
+    per_step = settings.batch_size * settings.accumulate * world
+    steps = len(samples) // per_step
     if not steps:
         raise SettingError(
-            f"one step needs {joined * settings.accumulate} regions (--batch-size x --accumulate x processes) but "
+            f"one step needs {per_step} regions (--batch-size x --accumulate x processes) but "
             f"{settings.train} has {len(samples)}; lower --batch-size."
         )
-    train = EpochBatches(samples, position, steps * settings.accumulate)
+    train = EpochBatches(samples, plan, steps * settings.accumulate)
     digests = {name: _digest(path) for name in _FIXED if (path := getattr(settings, name)) is not None}
-    digests["init"] = _start_digest(start)
+    digests["init"] = _initial_digest(initial)
     if settings.val is None:
-        return TrainingData(samples, train, steps, None, 0, tuple(tallies), digests)
-    val_samples = _samples(settings, start, finder, tallies, validation=True)
+        return TrainingData(samples, train, steps, None, 0, tuple(reports), digests)
+    val_samples = _samples(settings, initial, finder, reports, validation=True)
     each = min(settings.batch_size, len(val_samples) // world)
     if not each:
         raise SettingError(f"--val {settings.val} has {len(val_samples)} regions for {world} processes; give it more.")
-    val = FixedBatches(val_samples, Position(settings.seed, each, accelerator.process_index, world))
+    val = FixedBatches(val_samples, BatchPlan(settings.seed, each, accelerator.process_index, world))
     val_batches = max(1, min(settings.val_limit, len(val_samples)) // (each * world))
-    return TrainingData(samples, train, steps, val, val_batches, tuple(tallies), digests)
+    return TrainingData(samples, train, steps, val, val_batches, tuple(reports), digests)
 
 
 def _samples(
     settings: TrainingSettings,
-    start: InitialModel,
+    initial: InitialModel,
     finder: PhraseFinder,
-    tallies: list[BadSampleReport],
+    reports: list[BadSampleReport],
     *,
     validation: bool,
 ) -> RegionSamples:
-    config, vocabulary = start.network.config, start.vocabulary
+    config, vocabulary = initial.network.config, initial.vocabulary
     file, images, captions = settings.train, settings.images, settings.captions
     if validation:
         assert settings.val is not None
         file, images, captions = settings.val, settings.val_images or settings.images, settings.val_captions
     box_format = None if settings.box_format == "auto" else BoxFormat(settings.box_format)
-    regions, tally = read_regions(AnnotationSource(file, images, captions, box_format), vocabulary)
-    tallies.append(tally)
-    tally.check()
+    regions, report = read_regions(AnnotationSource(file, images, captions, box_format), vocabulary)
+    reports.append(report)
+    report.check()
     options = SampleOptions(
         seed=settings.seed,
         view_size=config.view_size,
@@ -97,12 +97,12 @@ def _samples(
         max_language_tokens=config.max_control_tokens,
         max_text_tokens=config.text_config.max_position_embeddings,
     )
-    tokenizers = (start.text_tokenizer, start.language_tokenizer)
+    tokenizers = (initial.text_tokenizer, initial.language_tokenizer)
     return RegionSamples(regions, tokenizers, finder, vocabulary.tags, options)
 
 
-def _finder(settings: TrainingSettings, start: InitialModel) -> PhraseFinder:
-    return VocabularyWords(start.vocabulary) if settings.controls == "vocabulary" else PartOfSpeech()
+def _finder(settings: TrainingSettings, initial: InitialModel) -> PhraseFinder:
+    return VocabularyWords(initial.vocabulary) if settings.controls == "vocabulary" else PartOfSpeech()
 
 
 def _digest(path: Path) -> str:
@@ -113,11 +113,14 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _start_digest(start: InitialModel) -> str:
-    """Of the revision, which is a digest of all weights wherever `dynrefer` wrote them, and, for what others wrote, of
-    the beginning of each file of weights; and of the words. Gigabytes are not read."""
-    digest = hashlib.sha256(start.network.config.revision.encode())
-    for path in (start.directory / VOCABULARY_FILE, *sorted(start.directory.glob("*.safetensors"))):
+def _initial_digest(initial: InitialModel) -> str:
+    """Digest of the model's revision, its vocabulary and the first MiB of each weight file.
+
+    The revision is a digest of all weights in directories that `dynrefer` wrote; the beginnings are for all others.
+    Gigabytes are not read.
+    """
+    digest = hashlib.sha256(initial.network.config.revision.encode())
+    for path in (initial.directory / VOCABULARY_FILE, *sorted(initial.directory.glob("*.safetensors"))):
         with path.open("rb") as file:
             digest.update(file.read(_BLOCK))
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""What a run leaves behind: settings, the commands and commits that made it, the log, TensorBoard scalars."""
+"""The directory of a run: settings, how it was started (commands, commits, versions), the log, TensorBoard scalars."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class RunDirectory:
         self._board: SummaryWriter | None = None
 
     @staticmethod
-    def stored(path: Path) -> dict[str, Any] | None:
-        """The settings of the run that `path` holds, or None. Raises `TrainingError` if they are spoilt."""
+    def stored_settings(path: Path) -> dict[str, Any] | None:
+        """The settings of the run in `path`, or None. Raises `TrainingError` if they are damaged."""
         try:
             document = json.loads((path / SETTINGS).read_text(encoding="utf-8"))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except ValueError as error:
-            raise TrainingError(f"{path / SETTINGS} is not valid JSON; start anew with another --out.") from error
+            raise TrainingError(f"{path / SETTINGS} is not valid JSON; start a new run with another --out.") from error
         return dict(document)
 
-    def begin(self, settings: Mapping[str, Any], session: Mapping[str, Any], first_step: int) -> None:
-        """Write the settings, add this session, and forget what the log says beyond `first_step`."""
+    def begin_session(self, settings: Mapping[str, Any], session: Mapping[str, Any], first_step: int) -> None:
+        """Write the settings, add this session, and drop log lines beyond `first_step`. Raises `TrainingError`."""
         if not self._writes:
             return
         try:
@@ -63,7 +63,7 @@ class RunDirectory:
         self._board = self._open_board(first_step)
 
     def data_digests(self) -> dict[str, str]:
-        """The digests of annotations, vocabulary and start as the session saw them that began with step 0."""
+        """The digests of annotations, vocabulary and initial model in the session that began at step 0."""
         began = [session for session in self._sessions() if session["first_step"] == 0]
         return dict(began[-1]["data"]) if began else {}  # an earlier one was killed before its first checkpoint
 
@@ -74,7 +74,7 @@ class RunDirectory:
             return []
 
     def _log_lines(self) -> list[str]:
-        """Whole lines; a killed process may have left a half one."""
+        """Complete lines; a killed process may have left a partial one."""
         try:
             text = (self.path / LOG).read_text(encoding="utf-8")
         except FileNotFoundError:
@@ -87,7 +87,7 @@ class RunDirectory:
         return SummaryWriter(str(self.path / "tensorboard"), purge_step=first_step + 1)
 
     def log(self, step: int, group: str, values: Mapping[str, float]) -> None:
-        """One line in log.jsonl, and the same as scalars of TensorBoard. group: "train" or "val"."""
+        """Write a line to log.jsonl and the same values as TensorBoard scalars. group: "train" or "val"."""
         if not self._writes:
             return
         with (self.path / LOG).open("a", encoding="utf-8") as file:
@@ -102,8 +102,8 @@ class RunDirectory:
             self._board.close()
 
 
-def session_facts(seed: int, processes: int, device: str, data: Mapping[str, str]) -> dict[str, Any]:
-    """What repeats a run: command, commit, seeds, versions, data; and where and when it ran."""
+def session_record(seed: int, processes: int, device: str, data: Mapping[str, str]) -> dict[str, Any]:
+    """What is needed to repeat a run: command, commit, seeds, versions, data; and where and when it ran."""
     return {
         "command": sys.argv,
         "commit": _commit(),
@@ -118,7 +118,7 @@ def session_facts(seed: int, processes: int, device: str, data: Mapping[str, str
 
 
 def _commit() -> str:
-    """Of this project, with "+changes" if the working tree differs; its version where it is no checkout."""
+    """The commit of this checkout, with "+changes" if the working tree differs; outside a checkout, the version."""
     git = ["git", "-C", str(_REPOSITORY)]
     asked = [*git, "rev-parse", "--show-toplevel", "HEAD"]
     try:

@@ -1,4 +1,4 @@
-"""The settings of a run: the recipe's defaults, checked; and which of them a resumed run may change.
+"""The settings of a run: the recipe's defaults, their checks, and which of them a resumed run may change.
 
 Source of the defaults: the released configuration for Visual Genome v1.2 (its intent: warm-up, then a cosine).
 """
@@ -23,7 +23,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "controls": ("vocabulary", "part-of-speech"),
 }
 UNFREEZABLE = ("vision", "language")
-_LEAST: Mapping[str, int] = {
+_MINIMUM: Mapping[str, int] = {
     **{"epochs": 1, "batch_size": 1, "accumulate": 1, "checkpoint_every": 1, "keep": 1, "log_every": 1},
     **{"validate_every": 1, "val_limit": 1, "workers": 0, "threads": 1, "warm_up": 0, "lora_rank": 0, "seed": 0},
 }
@@ -31,8 +31,8 @@ _POSITIVE = ("learning_rate", "lora_alpha")
 _NOT_NEGATIVE = ("weight_decay", "clip_norm", "tag_gamma")
 _FILES = ("train", "val", "captions", "val_captions", "vocabulary")
 _FOLDERS = ("images", "val_images")
-# A resumed run may change these: they decide neither the weights nor what they are trained on.
-FREE = frozenset(
+# A resumed run may change these: they affect neither the weights nor the data that they are trained on.
+CHANGEABLE = frozenset(
     {
         *("workers", "threads", "device", "checkpoint_every", "keep", "log_every"),
         *("val", "val_images", "val_captions", "validate_every", "val_limit"),
@@ -42,19 +42,19 @@ FREE = frozenset(
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """Everything that a run depends on beside the files' contents.
+    """Everything that a run depends on besides the files' contents.
 
-    train: COCO-style JSON. images: folder of the pictures; None: the file's own `dataset.image_root`. captions: JSONL
+    train: COCO-style JSON. images: folder of the images; None: the file's own `dataset.image_root`. captions: JSONL
     for a plain COCO file. val*: the same for validation. init: "embedded" or a model directory to start from.
-    preset: the sizes that it must have, or None. vocabulary: another vocabulary.json than the model's.
+    preset: the sizes that it must have, or None. vocabulary: a vocabulary.json in place of the model's.
     box_format: of `bbox`, where there is no segmentation; "auto": xyxy beside `extra_info`, else xywh.
     batch_size: regions per process and forward pass. accumulate: forward passes per optimiser step.
     schedule: "cosine" per step after the warm-up, or "official" (constant within an epoch, no warm-up).
     warm_up: steps; None: 5,000, or a tenth of the run if that is less. clip_norm: 0 is off, as in the recipe.
-    tag_gamma: focus of the asymmetric loss on wrong tags. lora_rank: 0 is off; lora_alpha None: twice the rank.
-    unfreeze: parts beyond the recipe's that are trained too. checkpoint_every, validate_every, log_every: optimiser
-    steps; validate_every None: once per epoch. keep: checkpoints that stay. val_limit: regions per validation.
-    workers: processes that read pictures, per training process; None: as the cores allow.
+    tag_gamma: focusing exponent of the asymmetric loss for absent tags. lora_rank: 0 is off; lora_alpha None: twice
+    the rank. unfreeze: parts that are trained beyond the recipe's. checkpoint_every, validate_every, log_every:
+    optimiser steps; validate_every None: once per epoch. keep: number of checkpoints kept. val_limit: regions per
+    validation. workers: processes that read images, per training process; None: as the cores allow.
     """
 
     train: Path
@@ -98,7 +98,7 @@ class TrainingSettings:
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise SettingError(f"{flag(name)} {getattr(self, name)} is unknown; use {' or '.join(choices)}.")
-        for name, least in _LEAST.items():
+        for name, least in _MINIMUM.items():
             value = getattr(self, name)
             if value is not None and value < least:
                 raise SettingError(f"{flag(name)} {value} is too small; give a whole number of at least {least}.")
@@ -133,7 +133,7 @@ class TrainingSettings:
             raise SettingError("--lora-rank and --unfreeze language exclude each other; choose one.")
 
     def as_json(self) -> dict[str, Any]:
-        """Names to plain values; paths as absolute text, so that a resumed run may start in another folder."""
+        """The settings as plain values; paths are absolute, so that a run may be resumed from another folder."""
         found: dict[str, Any] = {}
         for name, value in dataclasses.asdict(self).items():
             found[name] = str(value.absolute()) if isinstance(value, Path) else value
@@ -143,12 +143,12 @@ class TrainingSettings:
 
 
 def flag(name: str) -> str:
-    """The command line's name of a setting."""
+    """The command-line flag of a setting."""
     return "--" + name.replace("_", "-")
 
 
-def settings_of(given: Mapping[str, Any]) -> TrainingSettings:
-    """Settings of a new run: the defaults, replaced by what was given; checked."""
+def new_settings(given: Mapping[str, Any]) -> TrainingSettings:
+    """Settings of a new run: the defaults, replaced by those given; checked."""
     if "train" not in given:
         raise SettingError("--train is missing: name the COCO-style annotations to train on.")
     settings = TrainingSettings(**given)
@@ -157,17 +157,17 @@ def settings_of(given: Mapping[str, Any]) -> TrainingSettings:
 
 
 def resumed_settings(given: Mapping[str, Any], stored: Mapping[str, Any]) -> TrainingSettings:
-    """Settings of a resumed run: the stored ones, replaced by those given that may change.
+    """Settings of a resumed run: the stored ones, replaced by those given.
 
-    Raises `SettingError` for a given setting that differs and may not.
+    Raises `SettingError` for a given setting that differs from the stored one and may not change.
     """
     kept = {name: _parsed(name, value) for name, value in stored.items()}
-    asked = TrainingSettings(**{"train": kept["train"], **given}).as_json()
+    requested = TrainingSettings(**{"train": kept["train"], **given}).as_json()
     for name in given:
-        if name not in FREE and asked[name] != stored[name]:
+        if name not in CHANGEABLE and requested[name] != stored[name]:
             raise SettingError(
                 f"{flag(name)} is {given[name]} but the run began with {stored[name]}; a resumed run keeps it: "
-                "leave the flag out, or start anew with another --out."
+                "leave the flag out, or start a new run with another --out."
             )
     settings = TrainingSettings(**{**kept, **given})
     settings.check()
@@ -188,7 +188,7 @@ def _check_number(name: str, value: float | None, *, positive: bool) -> None:
 
 
 def check_packages(settings: TrainingSettings) -> None:
-    """Raise `SettingError` for a package of the extra `train` that is needed and missing."""
+    """Raise `SettingError` for a missing package of the extra `train` that these settings need."""
     needed = {
         "tensorboard": "training on data",
         **({"peft": "--lora-rank"} if settings.lora_rank else {}),

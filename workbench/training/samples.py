@@ -1,24 +1,21 @@
-"""Regions of a data set as batches: stochastic nested views, control words, tokens.
+"""Regions of a data set as training samples: stochastic nested views, control words, tokens.
 
-A batch is a pure function of (data, seed, epoch, position), so that a resumed run sees the batches of an
-uninterrupted one whatever the number of reading processes.
+A sample is a pure function of (data, seed, epoch, index), so that a resumed run sees the batches of an uninterrupted
+one whatever the number of reading processes.
 
-Letters: R regions, V views, L tokens, W control tokens, T tags, S view side in pixels.
+Shapes: R = regions, V = views, L = tokens, W = control tokens, T = tags, S = side of a view in pixels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from dynrefer.model.crops import ViewBatch, cut_views
 from dynrefer.model.errors import AnnotatedImageError, QueryError
@@ -32,13 +29,13 @@ from dynrefer.workbench.data.captions import PhraseFinder
 from dynrefer.workbench.data.region_table import Region
 from dynrefer.workbench.errors import BadSampleError
 
-_TRIES = 100  # other samples in place of a bad one; with at most 1 % bad, the chance to run out is 1e-200
+_TRIES = 100  # samples tried in place of a bad one; with at most 1 % bad, all fail with probability 1e-200
 _DROP_ALL = _DROP_EACH = 0.5
 
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """What the network takes. seed: of views, control words and replacements; epoch -1 is validation."""
+    """The sizes that the network expects, and the seed of views, control words and replacements."""
 
     seed: int
     view_size: int
@@ -54,7 +51,7 @@ class TrainingBatch:
 
     images: (R, V, 3, S, S) uint8. boxes: (R, V, 4) float32, the region in each view, view pixels. caption_ids: (R, L)
     int64 of the text tower. labels: (R, L) int64 of the language model, `IGNORED` at padding. control_ids,
-    control_mask: (R, W) int64. tags: (R, T) float32, 0 or 1. bad: what was tried and could not be read.
+    control_mask: (R, W) int64. tags: (R, T) float32, 0 or 1. bad: samples that were replaced because they are bad.
     """
 
     images: Tensor
@@ -67,14 +64,14 @@ class TrainingBatch:
     bad: tuple[BadSample, ...]
 
     def to(self, device: torch.device) -> TrainingBatch:
-        """The same on a device."""
+        """The batch on a device."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "bad"}
         return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
 @dataclass(frozen=True)
-class Unreadable:
-    """In place of a batch: one sample after the other could not be read."""
+class UnreadableBatch:
+    """In place of a batch: many samples in a row could not be read."""
 
     bad: tuple[BadSample, ...]
 
@@ -87,7 +84,7 @@ class _Sample:
 
 
 class RegionSamples:
-    """Samples and batches by index. tokenizers: of the text tower and of the language model."""
+    """Batches of samples by index. tokenizers: of the text tower and of the language model."""
 
     def __init__(
         self, regions: Sequence[Region], tokenizers: tuple[Any, Any], finder: PhraseFinder, tags: Sequence[str],
@@ -100,19 +97,22 @@ class RegionSamples:
     def __len__(self) -> int:
         return len(self.regions)
 
-    def batch(self, indices: Sequence[int], epoch: int) -> TrainingBatch | Unreadable:
-        """The samples at `indices`; a bad one is replaced by another, so that batches keep their size."""
+    def batch(self, indices: Sequence[int], epoch: int) -> TrainingBatch | UnreadableBatch:
+        """The samples at `indices`; a bad one is replaced by another, so that batches keep their size.
+
+        epoch: from 0; -1 is validation.
+        """
         bad: list[BadSample] = []
         samples = []
         for index in indices:
             sample = self._readable(int(index), epoch, bad)
             if sample is None:
-                return Unreadable(tuple(bad))
+                return UnreadableBatch(tuple(bad))
             samples.append(sample)
         return self._collate(samples, bad)
 
     def _readable(self, index: int, epoch: int, bad: list[BadSample]) -> _Sample | None:
-        """The sample, else a random other one; None if none of many can be read."""
+        """The sample, or a random other one if it is bad; None after many tries."""
         others = np.random.default_rng((self.options.seed, epoch + 1, index, 1))
         for _ in range(_TRIES):
             try:
@@ -124,7 +124,7 @@ class RegionSamples:
 
     def _sample(self, index: int, epoch: int) -> _Sample:
         region, rng = self.regions[index], np.random.default_rng((self.options.seed, epoch + 1, index, 0))
-        pixels = read_picture(region)
+        pixels = read_image(region)
         size = (pixels.shape[1], pixels.shape[0])
         try:
             box = Box(*region.box).clip(size)
@@ -159,8 +159,8 @@ class RegionSamples:
         )
 
 
-def read_picture(region: Region) -> Pixels:
-    """(H, W, 3) uint8 in the frame of the annotations. Raises `BadSampleError` where `annotated_pixels` fails."""
+def read_image(region: Region) -> Pixels:
+    """(H, W, 3) uint8 RGB in the frame of the annotations. Raises `BadSampleError` where `annotated_pixels` fails."""
     try:
         return annotated_pixels(Path(region.image), region.listed_size)
     except AnnotatedImageError as error:
@@ -168,55 +168,13 @@ def read_picture(region: Region) -> Pixels:
 
 
 def drop_words(phrases: Sequence[str], rng: np.random.Generator) -> str:
-    """Control words as the language model reads them: all dropped with p 0.5, else each with p 0.5; shuffled; "|".
+    """Control words as the language model reads them: shuffled, separated by commas, closed with "|".
 
-    Source: paper, section 3.3, and the released training code.
+    All are dropped with probability 0.5, otherwise each with probability 0.5. Source: paper, section 3.3, and the
+    released training code.
     """
     if rng.random() < _DROP_ALL:
         return "|"
     kept = [phrase for phrase in dict.fromkeys(phrases) if rng.random() >= _DROP_EACH]
     rng.shuffle(kept)
     return ",".join(kept) + "|"
-
-
-@dataclass(frozen=True)
-class Position:
-    """Where batches come from. batch_size: per process. rank, world: of this process, of all."""
-
-    seed: int
-    batch_size: int
-    rank: int
-    world: int
-
-
-class EpochBatches(Dataset[TrainingBatch | Unreadable]):
-    """Item m: this process's share of the m-th joined batch, counted over all epochs; each epoch in an order of its
-    own. What does not fill a whole optimiser step at an epoch's end is left out, each time another rest."""
-
-    def __init__(self, samples: RegionSamples, position: Position, per_epoch: int) -> None:
-        self._samples, self._position, self._per_epoch = samples, position, per_epoch
-
-    def __getitem__(self, number: int) -> TrainingBatch | Unreadable:
-        epoch, place = divmod(number, self._per_epoch)
-        position = self._position
-        start = (place * position.world + position.rank) * position.batch_size
-        order = _order(position.seed, epoch, len(self._samples))
-        return self._samples.batch(order[start : start + position.batch_size].tolist(), epoch)
-
-
-class FixedBatches(Dataset[TrainingBatch | Unreadable]):
-    """Item m: the m-th batch of this process for validation: the same samples and views every time."""
-
-    def __init__(self, samples: RegionSamples, position: Position) -> None:
-        self._samples, self._position = samples, position
-
-    def __getitem__(self, number: int) -> TrainingBatch | Unreadable:
-        position = self._position
-        start = (number * position.world + position.rank) * position.batch_size
-        order = _order(0, 0, len(self._samples))
-        return self._samples.batch(order[start : start + position.batch_size].tolist(), -1)
-
-
-@lru_cache(maxsize=2)
-def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
-    return np.random.default_rng((seed, epoch)).permutation(count)

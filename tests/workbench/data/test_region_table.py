@@ -221,7 +221,7 @@ def many(bad: int) -> dict[str, Any]:
 def test_one_in_a_hundred_is_skipped_and_two_are_too_many(tmp_path: Path) -> None:
     table, report = read(tmp_path, many(1))
     assert (len(table), report.total, list(report.found)) == (99, 100, ["annotation 0"])
-    assert "1 of 100 samples" in report.report() and "annotation 0: its caption" in report.report()
+    assert "1 of 100 samples" in report.summary() and "annotation 0: its caption" in report.summary()
     with pytest.raises(TooManyBadSamplesError, match="2 of the 100 samples .* more than 1%"):
         read(tmp_path, many(2))
 

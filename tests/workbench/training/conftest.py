@@ -16,15 +16,21 @@ from accelerate.state import AcceleratorState
 from PIL import Image
 from transformers import AutoTokenizer
 
+from dynrefer.model.geometry import BoxFormat
 from dynrefer.model.loading import EMBEDDED
 from dynrefer.model.networks.dynrefer.config import preset
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.vocabulary import Vocabulary, embed_vocabulary
+from dynrefer.workbench.data.annotations import AnnotationSource
+from dynrefer.workbench.data.captions import VocabularyWords
+from dynrefer.workbench.data.region_table import RegionTable, read_regions
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import draw_scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.scenes.world_vocabulary import world_vocabulary
-from dynrefer.workbench.training.run_settings import TrainingSettings, settings_of
+from dynrefer.workbench.training.initial_model import load_initial_model
+from dynrefer.workbench.training.run_settings import TrainingSettings, new_settings
+from dynrefer.workbench.training.samples import RegionSamples, SampleOptions, TrainingBatch, UnreadableBatch
 from tests.repository import ROOT
 
 SCENES = 6
@@ -130,6 +136,26 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def samples(drawn: Path, tiny_model: Path, vocabulary: Vocabulary) -> RegionSamples:
+    table, _ = read_regions(AnnotationSource(drawn / "train.json", drawn, None, BoxFormat.XYWH), vocabulary)
+    return make_samples(table, tiny_model, vocabulary)
+
+
+def make_samples(table: RegionTable, tiny_model: Path, vocabulary: Vocabulary) -> RegionSamples:
+    initial = load_initial_model(str(tiny_model))
+    options = SampleOptions(
+        0, view_size=32, num_views=3, num_tags=len(vocabulary.tags), max_language_tokens=32, max_text_tokens=32
+    )
+    tokenizers = (initial.text_tokenizer, initial.language_tokenizer)
+    return RegionSamples(table, tokenizers, VocabularyWords(vocabulary), vocabulary.tags, options)
+
+
+def whole(batch: TrainingBatch | UnreadableBatch) -> TrainingBatch:
+    assert isinstance(batch, TrainingBatch)
+    return batch
+
+
 def tiny_settings(drawn: Path, tiny_model: Path, **changes: Any) -> TrainingSettings:
     """Settings of a run of some seconds."""
     given = {
@@ -137,7 +163,7 @@ def tiny_settings(drawn: Path, tiny_model: Path, **changes: Any) -> TrainingSett
         **{"learning_rate": 1e-3, "device": "cpu", "threads": 1},
         **changes,
     }
-    return settings_of(given)
+    return new_settings(given)
 
 
 def command(*arguments: str) -> list[str]:

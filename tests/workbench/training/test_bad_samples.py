@@ -1,4 +1,4 @@
-"""Bad samples: counted, skipped, named in the sentence and, all of them, in the run's file."""
+"""Bad samples in a run: counted, skipped, named in the message and, all of them, in the run's file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from accelerate.state import AcceleratorState
 
-from dynrefer.workbench.data.bad_samples import BadSampleReport, named_in, save
 from dynrefer.workbench.errors import TooManyBadSamplesError
 from dynrefer.workbench.training.run_directory import RunDirectory
 from dynrefer.workbench.training.run_settings import resumed_settings
@@ -22,7 +21,7 @@ pytestmark = pytest.mark.training
 
 
 def spoilt(drawn: Path, folder: Path, copies: int, gone: int) -> Path:
-    """The drawn data set `copies` times over, with one more picture that is no picture and `gone` regions on it."""
+    """The drawn data set `copies` times over, with one more image that is no image and `gone` regions on it."""
     shutil.copytree(drawn, folder)
     document = json.loads((folder / "train.json").read_text())
     regions = document["annotations"] * copies
@@ -36,7 +35,7 @@ def spoilt(drawn: Path, folder: Path, copies: int, gone: int) -> Path:
 
 
 def without_captions(drawn: Path, file: Path, bad: int, total: int = 120) -> Path:
-    """Annotations on the drawn pictures, the first of them without a caption."""
+    """Annotations on the drawn images, the first of them without a caption."""
     document = json.loads((drawn / "train.json").read_text())
     regions = (document["annotations"] * total)[:total]
     document["annotations"] = [
@@ -58,27 +57,27 @@ def test_a_few_bad_samples_are_skipped_and_named(drawn: Path, tiny_model: Path, 
     settings = tiny_settings(data, tiny_model, epochs=2, batch_size=10, val=val, val_limit=10)
     result = train_on(settings, tmp_path / "run")
     assert result is not None
-    tally, val_tally = result.tallies
-    assert list(tally.found) == ["annotation 0 (broken.png)"]  # met in both epochs, counted once
-    assert "is not a picture" in tally.report() and "annotation 0 (broken.png)" in tally.report()
+    report, val_report = result.reports
+    assert list(report.found) == ["annotation 0 (broken.png)"]  # met in both epochs, counted once
+    assert "is not a picture" in report.summary() and "annotation 0 (broken.png)" in report.summary()
     assert reported(tmp_path / "run") == [
-        {"source": str(data / "train.json"), "samples": tally.total, "bad": tally.found},
+        {"source": str(data / "train.json"), "samples": report.total, "bad": report.found},
         {
             "source": str(val),
             "samples": 120,
             "bad": {"annotation 0": "its caption is missing or empty; plain COCO needs --captions"},
         },
     ]
-    assert list(val_tally.found) == ["annotation 0"]
+    assert list(val_report.found) == ["annotation 0"]
 
     # Another --val: what was bad in the one before is not bad in this one.
     other = without_captions(drawn, tmp_path / "data" / "other.json", bad=0)
-    stored = RunDirectory.stored(tmp_path / "run")
+    stored = RunDirectory.stored_settings(tmp_path / "run")
     assert stored is not None
     AcceleratorState._reset_state(reset_partial_state=True)
     again = train_on(resumed_settings({"val": other}, stored), tmp_path / "run")
     assert again is not None
-    assert [each.found for each in again.tallies] == [tally.found, {}]
+    assert [each.found for each in again.reports] == [report.found, {}]
 
 
 def test_too_many_bad_samples_stop_the_run(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -100,46 +99,8 @@ def test_too_many_bad_annotations_are_all_in_the_file(drawn: Path, tiny_model: P
     for _ in range(2):
         sentence = refused(*arguments)
         assert "30 of the 120" in sentence and sentence.endswith(f"and 25 more; all in {run / 'bad_samples.json'}.")
-        (tally,) = reported(run)
-        assert list(tally["bad"]) == [f"annotation {number}" for number in range(30)]
+        (report,) = reported(run)
+        assert list(report["bad"]) == [f"annotation {number}" for number in range(30)]
     without_captions(drawn, data, bad=0, total=8)
     assert invoke(*arguments, "--epochs", 1, "--batch-size", 8, "--workers", 0, "--threads", 1).exit_code == 0
     assert reported(run)[0]["bad"] == {}
-
-
-def test_a_tally_of_nothing() -> None:
-    BadSampleReport("train.json", 0).check()
-
-
-def test_the_report_is_written_whole(tmp_path: Path) -> None:
-    tallies = [BadSampleReport("/train.json", 100, {"annotation 1": "no caption"}), BadSampleReport("/val.json", 3)]
-    save(tallies, tmp_path / "run" / "bad.json")
-    assert json.loads((tmp_path / "run" / "bad.json").read_text()) == [
-        {"source": "/train.json", "samples": 100, "bad": {"annotation 1": "no caption"}},
-        {"source": "/val.json", "samples": 3, "bad": {}},
-    ]
-    assert [path.name for path in (tmp_path / "run").iterdir()] == ["bad.json"]
-
-
-def test_a_report_that_cannot_be_written_is_told_too(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(TooManyBadSamplesError) as caught, named_in(tmp_path / "file" / "bad.json") as tallies:
-        tallies.append(BadSampleReport("train.json", 1, {"annotation 1": "no caption"}))
-        tallies[0].check()
-    assert str(caught.value).endswith(f"no caption; {tmp_path / 'file' / 'bad.json'} cannot be written: File exists.")
-
-
-@pytest.mark.parametrize(
-    ("kept", "restored"),
-    [
-        (BadSampleReport("val.json", 100), True),
-        (BadSampleReport("other.json", 100), False),
-        (BadSampleReport("val.json", 101), False),
-    ],
-    ids=["the same", "another file", "a changed file"],
-)
-def test_a_tally_is_restored_for_the_same_file(kept: BadSampleReport, restored: bool) -> None:
-    kept.found["annotation 1"] = "no caption"
-    tally = BadSampleReport(str(Path("val.json").absolute()), 100, {"annotation 2": "no box"})
-    tally.restore(json.loads(json.dumps(kept.as_json())))
-    assert list(tally.found) == ["annotation 2", *(["annotation 1"] if restored else [])]

@@ -17,13 +17,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dynrefer.model.networks.dynrefer.language import IGNORED
 from dynrefer.model.networks.dynrefer.model import DynReferModel
-from dynrefer.workbench.training.initial_model import load_start, prepare_parts
+from dynrefer.workbench.training.initial_model import load_initial_model, prepare_parts
 from dynrefer.workbench.training.losses import sigmoid_contrastive_loss
 from dynrefer.workbench.training.objective import (
     REFERENCE_BATCH,
     TrainingObjective,
     gather_rows,
-    joined_contrastive_loss,
+    global_contrastive_loss,
     mean_tokens,
     weighted_total,
 )
@@ -69,7 +69,7 @@ def part(batch: TrainingBatch, rank: int) -> TrainingBatch:
 
 def make_objective(model: str) -> TrainingObjective:
     """In evaluation mode: dropout of two processes is not that of one."""
-    network = load_start(model).network
+    network = load_initial_model(model).network
     prepare_parts(network, TrainingSettings(train=Path("none")), frozen_dtype=torch.float32)
     torch.manual_seed(4)
     embeddings = torch.randn(20, network.config.text_config.projection_dim)
@@ -159,7 +159,7 @@ def test_one_process_gathers_nothing() -> None:
 def test_shares_of_the_contrastive_loss_add_up() -> None:
     torch.manual_seed(0)
     logits = torch.randn(6, 6)
-    shares = [joined_contrastive_loss(logits[2 * rank : 2 * rank + 2], rank) for rank in range(3)]
+    shares = [global_contrastive_loss(logits[2 * rank : 2 * rank + 2], rank) for rank in range(3)]
     assert torch.stack(shares).mean().item() == pytest.approx(sigmoid_contrastive_loss(logits).item(), rel=1e-6)
 
 

@@ -61,7 +61,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(drawn: Path, tiny_model: Path,
     assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
     assert (cut / "checkpoints" / "step-00000006").exists() and not (cut / "model").exists()
 
-    stored = RunDirectory.stored(cut)
+    stored = RunDirectory.stored_settings(cut)
     assert stored is not None
     train_on(resumed_settings({}, stored), cut)  # the settings are the run's own
     assert json.loads((cut / "run.json").read_text())[1]["first_step"] >= 6
@@ -213,7 +213,7 @@ def test_what_a_run_began_with_is_of_its_first_step(drawn: Path, tiny_model: Pat
     settings = tiny_settings(drawn, tiny_model, **SHORT)
     run = RunDirectory(tmp_path, writes=True)
     facts = {"data": {"train": "of a file that was mended since", "init": "another"}}
-    run.begin(settings.as_json(), facts, 0)
+    run.begin_session(settings.as_json(), facts, 0)
     run.close()
     begin_and_stop(settings, tmp_path)
     assert train_on(settings, tmp_path) is not None
@@ -246,7 +246,7 @@ def test_a_spoilt_checkpoint_is_named(
 
 
 def test_a_changed_setting_is_refused(whole_run: Path) -> None:
-    stored = RunDirectory.stored(whole_run)
+    stored = RunDirectory.stored_settings(whole_run)
     assert stored is not None
     with pytest.raises(SettingError, match="--batch-size is 3 but the run began with 2"):
         resumed_settings({"batch_size": 3}, stored)

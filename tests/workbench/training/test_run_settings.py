@@ -1,4 +1,4 @@
-"""Every flag with a wrong value ends in one clear sentence; schedule and optimiser are the recipe's."""
+"""Every flag with a wrong value ends in one clear sentence; a resumed run keeps its settings."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import nn
 
 from dynrefer.workbench.errors import SettingError
-from dynrefer.workbench.training.run_settings import TrainingSettings, check_packages, resumed_settings, settings_of
-from dynrefer.workbench.training.schedule import make_optimiser, make_schedule
+from dynrefer.workbench.training.run_settings import TrainingSettings, check_packages, new_settings, resumed_settings
 
 
 @pytest.fixture
@@ -65,24 +62,24 @@ def train(tmp_path: Path) -> Path:
 )
 def test_a_wrong_value_is_named(given: dict[str, Any], words: str, train: Path) -> None:
     with pytest.raises(SettingError) as caught:
-        settings_of({"train": train, **given})
+        new_settings({"train": train, **given})
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_train_is_needed() -> None:
     with pytest.raises(SettingError, match="--train is missing"):
-        settings_of({"epochs": 3})
+        new_settings({"epochs": 3})
 
 
 def test_the_defaults_are_the_recipe(train: Path) -> None:
-    settings = settings_of({"train": train})
+    settings = new_settings({"train": train})
     assert (settings.epochs, settings.batch_size, settings.learning_rate, settings.weight_decay) == (5, 64, 1e-4, 0.05)
     assert settings.tag_gamma == 7.0 and settings.lora_rank == 0 and settings.unfreeze == ()
 
 
 def test_settings_survive_their_file(train: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(train.parent)
-    settings = settings_of({"train": Path("train.json"), "init": "start", "unfreeze": ("vision",), "lora_rank": 4})
+    settings = new_settings({"train": Path("train.json"), "init": "start", "unfreeze": ("vision",), "lora_rank": 4})
     stored = json.loads(json.dumps(settings.as_json()))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -94,35 +91,7 @@ def test_settings_survive_their_file(train: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_embedded_model_is_no_path(train: Path) -> None:
-    assert settings_of({"train": train}).as_json()["init"] == "embedded"
-
-
-def test_cosine_after_a_warm_up() -> None:
-    schedule = make_schedule("cosine", 1e-3, steps_per_epoch=25, epochs=4, warm_up=10)
-    rates = [schedule.rate(step) for step in range(100)]
-    assert rates[0] == pytest.approx(1e-4) and rates[9] == pytest.approx(1e-3) == pytest.approx(max(rates))
-    assert rates[55] == pytest.approx(5e-4)
-    assert rates[99] < 1e-6 and rates[10:] == sorted(rates[10:], reverse=True)
-
-
-@pytest.mark.parametrize(("steps_per_epoch", "warm_up"), [(100_000, 5000), (20, 10), (1, 0)])
-def test_warm_up_of_a_short_run(steps_per_epoch: int, warm_up: int) -> None:
-    assert make_schedule("cosine", 1e-3, steps_per_epoch, 5, None).warm_up == warm_up
-
-
-def test_the_official_schedule() -> None:
-    schedule = make_schedule("official", 1e-4, steps_per_epoch=3, epochs=5, warm_up=None)
-    rates = [schedule.rate(step) for step in range(15)]
-    assert rates == [1e-4 * (1 + math.cos(math.pi * (step // 3) / 5)) / 2 for step in range(15)]
-
-
-def test_no_weight_decay_on_biases_norms_and_numbers() -> None:
-    module = nn.Sequential(nn.Linear(3, 2), nn.LayerNorm(2), nn.Linear(2, 2))
-    module[2].requires_grad_(False)
-    module.scale = nn.Parameter(torch.tensor(1.0))
-    decayed, others = make_optimiser(module, 1e-3, 0.05).param_groups
-    assert decayed["weight_decay"] == 0.05 and [p.shape for p in decayed["params"]] == [(2, 3)]
-    assert others["weight_decay"] == 0.0 and len(others["params"]) == 4
+    assert new_settings({"train": train}).as_json()["init"] == "embedded"
 
 
 def test_as_json_is_plain(train: Path) -> None:
@@ -137,7 +106,7 @@ def test_as_json_is_plain(train: Path) -> None:
 def test_a_missing_package_is_named(
     package: str, given: dict[str, Any], train: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = settings_of({"train": train, **given})
+    settings = new_settings({"train": train, **given})
     check_packages(settings)
     original = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == package else original(name))

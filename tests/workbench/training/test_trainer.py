@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from dynrefer.model import DynRefer
 from dynrefer.workbench.errors import SettingError, TrainingError
 from dynrefer.workbench.training.run_settings import TrainingSettings
-from dynrefer.workbench.training.trainer import Result, train_on
+from dynrefer.workbench.training.trainer import TrainingResult, train_on
 from tests.workbench.training.conftest import tiny_settings, write_tiny_model
 from tests.workbench.training.test_objective import free_port
 
@@ -30,7 +30,7 @@ def log_of(run: Path, group: str = "train") -> list[dict[str, Any]]:
     return [line for line in lines if line["group"] == group]
 
 
-def finished(settings: TrainingSettings, out: Path) -> Result:
+def finished(settings: TrainingSettings, out: Path) -> TrainingResult:
     result = train_on(settings, out)
     assert result is not None
     return result
@@ -73,8 +73,8 @@ def test_the_run_directory_says_how_it_was_made(drawn: Path, tiny_model: Path, t
     assert len(session["commit"].removesuffix("+changes")) == 40 or session["commit"].startswith("no checkout")
     assert session["command"] and set(session["versions"]) >= {"python", "torch", "transformers"}
     assert json.loads((tmp_path / "settings.json").read_text())["learning_rate"] == 1e-3
-    (tally,) = json.loads((tmp_path / "bad_samples.json").read_text())
-    assert tally["bad"] == {}
+    (report,) = json.loads((tmp_path / "bad_samples.json").read_text())
+    assert report["bad"] == {}
 
 
 def test_what_is_frozen_stays_as_it_was(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -27,10 +27,15 @@ from dynrefer.workbench.data.atomic import write_atomically
 from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.scenes.world_vocabulary import build_tokenizers, world_vocabulary
-from dynrefer.workbench.training.embedded.drawn_batches import DataOptions, PretrainData, RegionData, SceneBatches
+from dynrefer.workbench.training.embedded.drawn_batches import (
+    DataOptions,
+    PretrainData,
+    RegionData,
+    SceneBatches,
+    draw_pool,
+)
 from dynrefer.workbench.training.embedded.joint import JointTraining, JointWeights
 from dynrefer.workbench.training.embedded.model_directory import export_model
-from dynrefer.workbench.training.embedded.pool import draw_pool
 from dynrefer.workbench.training.embedded.pretrain import Pretraining
 
 

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from dynrefer.model.networks.dynrefer.model import DynReferModel
-from dynrefer.workbench.training.initial_model import load_start, prepare_parts
-from dynrefer.workbench.training.lora import add_lora, merge_lora
+from dynrefer.workbench.training.initial_model import add_lora, load_initial_model, merge_lora, prepare_parts
 from dynrefer.workbench.training.run_settings import TrainingSettings
 from tests.workbench.training.conftest import write_tiny_model
 
@@ -28,7 +27,7 @@ def logits(network: DynReferModel) -> Tensor:
 
 @pytest.mark.parametrize("tied", [False, True])
 def test_merging_computes_the_same(tied: bool, tmp_path: Path) -> None:
-    network = load_start(str(write_tiny_model(tmp_path / "tiny", tie_language_head=tied))).network
+    network = load_initial_model(str(write_tiny_model(tmp_path / "tiny", tie_language_head=tied))).network
     plain, names = logits(network), set(network.state_dict())
     add_lora(network, rank=3, alpha=6.0)
     assert torch.equal(logits(network), plain)  # it starts as nothing
@@ -46,7 +45,7 @@ def test_merging_computes_the_same(tied: bool, tmp_path: Path) -> None:
 
 
 def test_what_is_trained(tiny_model: Path) -> None:
-    network = load_start(str(tiny_model)).network
+    network = load_initial_model(str(tiny_model)).network
     prepare_parts(network, TrainingSettings(train=Path("none"), lora_rank=2), frozen_dtype=torch.bfloat16)
     trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
     assert {p.dtype for p in trained.values()} == {torch.float32}
