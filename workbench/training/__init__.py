@@ -1,1 +1,1 @@
-"""`dynrefer train --train FILE`: training and fine-tuning on your own regions, captions and tags."""
+"""`dynrefer train`: training and fine-tuning on your own regions, and the recipe of the embedded model."""

@@ -12,25 +12,24 @@ from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.run_settings import flag
 
 Preset = Annotated[
-    str | None, typer.Option("--preset", help="embedded, or with --train the size of the model. [default: embedded]")
+    str | None,
+    typer.Option("--preset", help="embedded, or with --train the sizes that --init must have. [default: embedded]"),
 ]
-Out = Annotated[Path, typer.Option("--out", help="Directory of the run: log, checkpoints, and the model at the end.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
-Threads = Annotated[int | None, typer.Option("--threads", help="Threads for arithmetic. [default: all cores]")]
-
-
+Out = Annotated[Path, typer.Option("--out", help="Directory of the run: log, checkpoints, and finally the model.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")]
+Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads for computation. [default: all cores]")]
 Train = Annotated[
     Path | None,
-    typer.Option("--train", help="COCO-style annotations to train on; without it the embedded model is made."),
+    typer.Option("--train", help="COCO-style annotations to train on; without it the embedded model is trained."),
 ]
 Images = Annotated[
-    Path | None, typer.Option("--images", help="Folder of the pictures. [default: the file's dataset.image_root]")
+    Path | None, typer.Option("--images", help="Folder of the images. [default: the file's dataset.image_root]")
 ]
 Captions = Annotated[
     Path | None, typer.Option("--captions", help="JSONL with annotation_id and caption, for plain COCO annotations.")
 ]
 Val = Annotated[Path | None, typer.Option("--val", help="Annotations to validate on.")]
-ValImages = Annotated[Path | None, typer.Option("--val-images", help="Folder of their pictures. [default: --images]")]
+ValImages = Annotated[Path | None, typer.Option("--val-images", help="Folder of their images. [default: --images]")]
 ValCaptions = Annotated[Path | None, typer.Option("--val-captions", help="JSONL with their captions.")]
 Init = Annotated[
     str | None,
@@ -38,64 +37,76 @@ Init = Annotated[
         "--init", help="Model directory to start from, or embedded. [default with --preset embedded: embedded]"
     ),
 ]
-Vocabulary = Annotated[Path | None, typer.Option("--vocabulary", help="Another vocabulary.json than the model's.")]
+Vocabulary = Annotated[Path | None, typer.Option("--vocabulary", help="A vocabulary.json in place of the model's.")]
 BoxFormat = Annotated[
     str | None,
-    typer.Option(
-        "--box-format", help="Of bbox without segmentation: xywh or xyxy. [default: xyxy beside extra_info, else xywh]"
-    ),
+    typer.Option("--box-format", help="Format of bbox: xywh or xyxy. [default: xyxy beside extra_info, else xywh]"),
 ]
-Epochs = Annotated[int | None, typer.Option("--epochs", help="Times through the data. [default: 5]")]
+Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes through the data. [default: 5]")]
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size", help="Regions per process and forward pass. [default: 64]")
 ]
 Accumulate = Annotated[int | None, typer.Option("--accumulate", help="Forward passes per optimiser step. [default: 1]")]
-LearningRate = Annotated[float | None, typer.Option("--learning-rate", help="Peak. [default: 1e-4]")]
+LearningRate = Annotated[float | None, typer.Option("--learning-rate", help="Peak learning rate. [default: 1e-4]")]
 WeightDecay = Annotated[
-    float | None, typer.Option("--weight-decay", help="Of matrices, not of biases and norms. [default: 0.05]")
+    float | None, typer.Option("--weight-decay", help="For matrices, not for biases and norms. [default: 0.05]")
 ]
 ScheduleName = Annotated[
     str | None, typer.Option("--schedule", help="cosine, or official: constant within an epoch. [default: cosine]")
 ]
-WarmUp = Annotated[int | None, typer.Option("--warm-up", help="Steps. [default: 5000, at most a tenth of the run]")]
+WarmUp = Annotated[
+    int | None,
+    typer.Option("--warm-up", help="Optimiser steps of warm-up. [default: 5000, at most a tenth of the run]"),
+]
 ClipNorm = Annotated[
-    float | None, typer.Option("--clip-norm", help="Largest norm of the gradients; 0 is off. [default: 0]")
+    float | None, typer.Option("--clip-norm", help="Maximum norm of the gradients; 0 turns it off. [default: 0]")
 ]
 TagGamma = Annotated[
-    float | None, typer.Option("--tag-gamma", help="Focus of the tag loss; 4 suits under 200 tags. [default: 7]")
+    float | None,
+    typer.Option("--tag-gamma", help="Focusing exponent of the tag loss; 4 suits fewer than 200 tags. [default: 7]"),
 ]
 Precision = Annotated[
     str | None, typer.Option("--precision", help="auto, float32 or bf16. [default: auto: bf16 on a GPU]")
 ]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda. [default: auto]")]
 GradientCheckpointing = Annotated[
-    bool | None, typer.Option("--gradient-checkpointing", help="Less memory for more arithmetic.")
+    bool | None, typer.Option("--gradient-checkpointing", help="Recompute activations to save memory.")
 ]
 Fsdp = Annotated[
     bool | None, typer.Option("--fsdp", help="Shard the weights over the processes that torchrun started.")
 ]
 LoraRank = Annotated[
-    int | None, typer.Option("--lora-rank", help="LoRA on the language model; 64 in the recipe, 0 is off. [default: 0]")
+    int | None,
+    typer.Option(
+        "--lora-rank", help="Rank of LoRA on the language model; 64 in the recipe, 0 turns it off. [default: 0]"
+    ),
 ]
 LoraAlpha = Annotated[float | None, typer.Option("--lora-alpha", help="Scale of LoRA. [default: twice the rank]")]
 Unfreeze = Annotated[
     list[str] | None, typer.Option("--unfreeze", help="Train this part too: vision or language; repeatable.")
 ]
 Controls = Annotated[
-    str | None, typer.Option("--controls", help="Control words by vocabulary or part-of-speech. [default: vocabulary]")
+    str | None,
+    typer.Option(
+        "--controls", help="How control words are chosen: vocabulary or part-of-speech. [default: vocabulary]"
+    ),
 ]
-Seed = Annotated[int | None, typer.Option("--seed", help="Of order, views, control words and dropout. [default: 0]")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", help="Seed of order, views, control words and dropout. [default: 0]")
+]
 CheckpointEvery = Annotated[
     int | None, typer.Option("--checkpoint-every", help="Steps between checkpoints. [default: 500]")
 ]
-Keep = Annotated[int | None, typer.Option("--keep", help="Checkpoints that stay. [default: 2]")]
+Keep = Annotated[int | None, typer.Option("--keep", help="Number of checkpoints kept. [default: 2]")]
 ValidateEvery = Annotated[
-    int | None, typer.Option("--validate-every", help="Steps between validations. [default: an epoch's]")
+    int | None, typer.Option("--validate-every", help="Steps between validations. [default: one epoch]")
 ]
-ValLimit = Annotated[int | None, typer.Option("--val-limit", help="Regions per validation at most. [default: 2000]")]
+ValLimit = Annotated[
+    int | None, typer.Option("--val-limit", help="Maximum number of regions per validation. [default: 2000]")
+]
 LogEvery = Annotated[int | None, typer.Option("--log-every", help="Steps between log lines. [default: 10]")]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="Processes that read pictures. [default: as the cores allow]")
+    int | None, typer.Option("--workers", help="Processes that read images. [default: as the cores allow]")
 ]
 
 
@@ -138,8 +149,8 @@ def train_command(
     workers: Workers = None,
     threads: Threads = None,
 ) -> None:
-    """Train the embedded model from nothing, or with --train fine-tune a model on your own regions."""
-    # The flags by name; those not given are None, so that a resumed run can tell them from the defaults.
+    """Train the embedded model from random weights, or with --train fine-tune a model on your own regions."""
+    # Flags that are not given are None, so that a resumed run can tell them from the defaults.
     given = {name: value for name, value in locals().items() if value is not None and name not in _OF_BOTH}
     from dynrefer.workbench.training.run_directory import RunDirectory
 
@@ -151,7 +162,7 @@ def train_command(
     _train_embedded(out, preset, resume, threads)
 
 
-# Validation scenes of the seed that the committed model was tuned on.
+# The validation scenes that the committed model was tuned on.
 TUNING_SEED, TUNING_REGIONS = 77, 800
 
 _OF_BOTH = ("out", "preset", "resume", "threads")
@@ -163,8 +174,8 @@ def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[s
 
     stored = RunDirectory.stored_settings(out)
     if stored is not None and not resume:
-        raise SettingError(f"{out} already holds a run; pass --resume to go on with it, or choose another --out.")
-    # The report of a start that bad annotations ended is no hindrance.
+        raise SettingError(f"{out} already holds a run; pass --resume to continue it, or choose another --out.")
+    # The report of an earlier attempt that ended because of bad annotations may be there.
     if stored is None and out.exists() and (not out.is_dir() or {p.name for p in out.iterdir()} - {BAD_SAMPLES}):
         raise SettingError(f"{out} exists and holds something else than a run of this kind; choose another --out.")
     named = {**given, **({"unfreeze": tuple(given["unfreeze"])} if "unfreeze" in given else {})}
@@ -188,12 +199,10 @@ def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[s
 
 
 def _init_of(preset: str | None) -> str:
-    """What a run starts from if --init does not say. Raises `SettingError` for a size whose weights do not ship."""
+    """The initial model without --init. Raises `SettingError` for a preset whose weights do not ship."""
     from dynrefer.model.networks.dynrefer.config import PRESETS
 
-    if preset is not None and preset not in PRESETS:
-        return "embedded"  # refused by the settings' own check
-    if preset in (None, "embedded"):
+    if preset in (None, "embedded") or preset not in PRESETS:  # an unknown one is refused by the check of sizes
         return "embedded"
     raise SettingError(
         f"--preset {preset} needs weights to start from: make a directory with dynrefer convert (with --for-training "
@@ -214,7 +223,7 @@ def _train_embedded(out: Path, preset: str | None, resume: bool, threads: int | 
 
     try:
         from dynrefer.workbench.evaluation.tune import apply_tuning, tune
-    except ModuleNotFoundError as error:  # said before the hours of training, not after them
+    except ModuleNotFoundError as error:  # reported before hours of training, not after them
         raise SettingError(
             f"the trained model's views and thresholds are chosen with {error.name}; pip install 'dynrefer[evaluate]'."
         ) from error
@@ -230,5 +239,5 @@ def _train_embedded(out: Path, preset: str | None, resume: bool, threads: int | 
 
 
 def _quiet_tokenizers() -> None:
-    """The tokenizers warn when processes that read pictures are forked beside their threads."""
+    """Otherwise tokenizers warn when processes that read images are forked after their threads have started."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

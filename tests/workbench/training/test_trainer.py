@@ -201,7 +201,7 @@ def test_as_many_processes_as_before(drawn: Path, still_model: Path, tmp_path: P
         ({"batch_size": 500}, SettingError, "one step needs 500 regions .* lower --batch-size"),
         ({"fsdp": True}, SettingError, "--fsdp .* torchrun"),
         ({"device": "tpu"}, SettingError, "--device tpu is unknown"),
-        ({"preset": "medium"}, SettingError, "--preset medium does not fit --init"),
+        ({"preset": "medium"}, SettingError, "--preset medium does not match --init"),
     ],
 )
 def test_what_cannot_begin(

@@ -1,1 +1,1 @@
-"""Training of the embedded model: the drawn world, its scenes, the losses and the run."""
+"""The recipe of the embedded model: batches of drawn scenes, two kinds of training, and the run in stages."""

@@ -1,9 +1,10 @@
-"""Batches of drawn scenes: what the two trainings of the embedded model read.
+"""Batches of drawn scenes for the two kinds of training of the embedded model, and the pool of scenes behind them.
 
 A batch is a pure function of (pool, seed, index), so that a resumed run sees the batches of an uninterrupted one.
 Views that several regions share (t = 1 of one scene) are cut once.
 
-Letters: N distinct views, R regions, V views of a region, T tags, A attributes, L tokens, S view side in pixels.
+Shapes: N = distinct views, R = regions, V = views of a region, T = tags, A = attributes, L = tokens, W = control
+tokens, S = side of a view in pixels.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from dynrefer.workbench.scenes.scene import Scene, SceneObject, draw_scene
 from dynrefer.workbench.scenes.world import World
 
 STEPS = tuple(i / 10 for i in range(1, 11))
-_JITTER = 0.06  # of the box's side: a client's box is never as tight as ours
-_WELL_INSIDE = 0.8  # least share of an object's box that a context view must hold
+_JITTER = 0.06  # of the box's side: a client's box is never as tight as a drawn object's
+_WELL_INSIDE = 0.8  # minimum proportion of an object's box that a context view must contain
 _CHUNK = 100  # scenes per task of a drawing process
 
 _parts: tuple[World, SpritePack] | None = None  # of a drawing process, loaded once in it
@@ -38,11 +39,10 @@ _parts: tuple[World, SpritePack] | None = None  # of a drawing process, loaded o
 
 @dataclass
 class Targets:
-    """What is known of R regions.
+    """The labels of R regions.
 
     category, relation, scene: (R,) int64. attributes: (R, A) int8: 1, 0, or -1 where unknown. tags: (R, T) float32, 0
-    or 1.
-    captions: (R, L) int64 ids of the text tower, padded with its end token.
+    or 1. captions: (R, L) int64 ids of the text tower, padded with its end token.
     """
 
     category: Tensor
@@ -55,10 +55,10 @@ class Targets:
 
 @dataclass
 class PretrainBatch:
-    """Single views with the objects seen in them.
+    """Single views with the objects in them.
 
     images: (N, 3, S, S) uint8. boxes: (R, 4) float32 in pixels of the view; owner: (R,) view of each region.
-    near: (R,) bool, True for a region that fills its view (t = 0), whose relation cannot be seen.
+    near: (R,) bool, True for a region that fills its view (t = 0), so that its relation is not visible.
     """
 
     images: Tensor
@@ -72,7 +72,7 @@ class PretrainBatch:
 class RegionBatch:
     """Regions with their nested views.
 
-    images: (N, 3, S, S) uint8 distinct views; index: (R, V) into them; boxes: (R, V, 4) float32.
+    images: (N, 3, S, S) uint8 distinct views. index: (R, V) into them. boxes: (R, V, 4) float32, pixels of the view.
     labels: (R, L) int64 caption ids of the language model, `IGNORED` at padding. control_ids, control_mask: (R, W)
     int64.
     """
@@ -111,7 +111,7 @@ class _Views:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """One stage's data. crops: close-ups per pretraining batch. scenes: scenes per batch. batches: in the stage."""
+    """The data of one stage. crops: close-ups per pretraining batch. scenes: per batch. batches: of the stage."""
 
     seed: int
     crops: int
@@ -121,7 +121,7 @@ class DataOptions:
 
 
 class SceneBatches(Dataset[Any]):
-    """Shared part of the data sets: picking from the pool, targets, text."""
+    """The common part of both data sets: choice from the pool, labels, texts."""
 
     def __init__(self, world: World, pool: Sequence[Scene], tokenizers: tuple[Any, Any], options: DataOptions) -> None:
         self.world, self.pool, self.options = world, pool, options
@@ -160,7 +160,7 @@ class SceneBatches(Dataset[Any]):
         objects: Sequence[SceneObject],
         rng: np.random.Generator,
     ) -> RegionBatch:
-        """The batch of these objects, whose views are cut: a caption and control words are drawn for each."""
+        """The batch of objects whose views are cut; draws a caption and control words for each."""
         captions = [str(rng.choice(obj.captions)) for obj in objects]
         controls = [control_words(c, obj.tags, rng) for c, obj in zip(captions, objects, strict=True)]
         labels = self.language_tokenizer(captions, padding=True, truncation=True, max_length=32, return_tensors="pt")
@@ -181,21 +181,22 @@ def _size(scene: Scene) -> tuple[int, int]:
 
 
 def _jittered(scene: Scene, obj: SceneObject, rng: np.random.Generator) -> NDArray[np.float32]:
-    """The object's box (4,), a little off."""
+    """The object's box (4,), with every side moved a little."""
     x1, y1, x2, y2 = obj.box
     shift = rng.uniform(-_JITTER, _JITTER, 4) * (x2 - x1, y2 - y1, x2 - x1, y2 - y1)
     return np.clip(np.array(obj.box) + shift, 0, (*_size(scene), *_size(scene))).astype(np.float32)
 
 
 def _jittered_crop(scene: Scene, obj: SceneObject, rng: np.random.Generator) -> NDArray[np.int64]:
-    """The same as a crop (1, 4)."""
+    """The jittered box as a crop (1, 4)."""
     return integer_crops(_jittered(scene, obj, rng)[None], _size(scene))
 
 
 class PretrainData(SceneBatches):
-    """Close-ups (t = 0) of objects from anywhere in the pool, and context views in which every object that is well
-    inside is
-    pooled: of each scene the whole (t = 1), and a view around one of its objects."""
+    """Close-ups (t = 0) of objects from the whole pool, and context views with every object that is well inside.
+
+    The context views of a scene are the whole (t = 1), and a view around one of its objects.
+    """
 
     def __getitem__(self, index: int) -> PretrainBatch:
         rng = np.random.default_rng((self.options.seed, index))
@@ -212,7 +213,7 @@ class PretrainData(SceneBatches):
                 view = views.add(scene, context[0])
                 for obj in scene.objects:
                     crop = _jittered_crop(scene, obj, rng)
-                    if _share_inside(crop[0], context[0]) >= _WELL_INSIDE:
+                    if _proportion_inside(crop[0], context[0]) >= _WELL_INSIDE:
                         rows.append(
                             (view, boxes_in_views(np.concatenate([crop, context]), self.view_size)[1], False, obj)
                         )
@@ -226,15 +227,17 @@ class PretrainData(SceneBatches):
         )
 
 
-def _share_inside(box: NDArray[np.int64], view: NDArray[np.int64]) -> float:
+def _proportion_inside(box: NDArray[np.int64], view: NDArray[np.int64]) -> float:
     inner = np.concatenate([np.maximum(box[:2], view[:2]), np.minimum(box[2:], view[2:])])
     area = float(np.prod(np.maximum(inner[2:] - inner[:2], 0)))
     return area / float(np.prod(box[2:] - box[:2]))
 
 
 class RegionData(SceneBatches):
-    """Every object of a scene as a region: t = 0 first, then V - 1 others, drawn without replacement, in random order
-    (paper, section 3.1: stochastic multi-view training)."""
+    """Every object of a scene as a region: t = 0 first, then V - 1 others, drawn without replacement, in random order.
+
+    Source: paper, section 3.1, stochastic multi-view training.
+    """
 
     num_views = 3
 
@@ -259,9 +262,9 @@ _STOP = frozenset(["a", "an", "the", "of", "on", "in", "at", "to", "by", "is", "
 
 
 def control_words(caption: str, tags: Sequence[str], rng: np.random.Generator) -> str:
-    """What the language model is told beside the region: words of the caption and its tags, closed with "|".
+    """Control words for the language model: words of the caption and the tags, closed with "|".
 
-    All are dropped with probability 0.5, else each with probability 0.5; the rest is shuffled (paper, section 3.3,
+    All are dropped with probability 0.5, otherwise each with probability 0.5; the rest is shuffled (paper, section 3.3,
     and the official training code).
     """
     words = [word for word in re.findall(r"[a-z-]+", caption) if word not in _STOP]
@@ -274,7 +277,10 @@ def control_words(caption: str, tags: Sequence[str], rng: np.random.Generator) -
 
 
 def draw_pool(first_seed: int, count: int, workers: int) -> list[Scene]:
-    """`count` training scenes from consecutive seeds, drawn by `workers` processes; about 0.15 MB each."""
+    """`count` training scenes from consecutive seeds, drawn by `workers` processes; about 0.15 MB each.
+
+    A stage draws its scenes once and keeps them in memory: drawing costs five times as much as cropping.
+    """
     starts = range(first_seed, first_seed + count, _CHUNK)
     sizes = [min(_CHUNK, first_seed + count - start) for start in starts]
     context = multiprocessing.get_context("fork")

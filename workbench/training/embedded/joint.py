@@ -1,10 +1,10 @@
-"""Second stage of the embedded model: DynRefer itself, with the paper's three losses, on regions with random nested
-views.
+"""Joint training of the embedded model: the DynRefer network on regions with random nested views.
 
-Beside the paper's losses there are three more, because everything starts from nothing here: the region-text decoder
-also sees the names of all categories and attributes (not only captions), and a relation is read off the queries by a
-head that is
-thrown away.
+To the paper's three losses it adds three, because all weights start at random here: the region-text decoder also
+compares with the names of all categories and attributes, not only with captions, and a head that is discarded
+afterwards predicts a relation from the queries.
+
+Shapes: R = regions, Q = queries, C = channels.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from dynrefer.workbench.training.embedded.drawn_batches import RegionBatch, Targ
 from dynrefer.workbench.training.losses import asymmetric_loss, sigmoid_contrastive_loss
 
 _CONTRAST_WEIGHT = 0.1
-_GAMMA_NEGATIVE = 4.0  # the paper's 7 is for 4,585 tags; with under 200 it squeezes the scores together
+_GAMMA_NEGATIVE = 4.0  # the paper's 7 is for 4,585 tags; with fewer than 200 the scores come too close together
 
 
 @dataclass(frozen=True)
 class JointWeights:
-    """Of the terms that a stage sets: attributes (a mean over prompts), tags (a sum over tags, per region)."""
+    """Weights that a stage sets: of attributes (a mean over prompts) and tags (a sum over tags, per region)."""
 
     attributes: float
     tags: float
@@ -59,7 +59,7 @@ class JointTraining(nn.Module):
         model.vision.requires_grad_(vision)
 
     def train(self, mode: bool = True) -> JointTraining:
-        """The towers stay in evaluation mode: their normalisation statistics are fixed after the first stage."""
+        """Set the mode of all but the towers: their normalisation statistics are fixed after pretraining."""
         super().train(mode)
         self.model.vision.eval()
         self.model.text.eval()
@@ -73,7 +73,7 @@ class JointTraining(nn.Module):
         return self.model.represent(features.take(batch.index.flatten()), batch.boxes)
 
     def losses(self, batch: RegionBatch) -> dict[str, Tensor]:
-        """The terms, already weighted; their sum is the loss."""
+        """The weighted terms, scalars; their sum is the loss."""
         region = self.represent(batch)
         tags = asymmetric_loss(
             self.model.tag_decoder(region, self.texts.tags), batch.targets.tags, gamma_negative=_GAMMA_NEGATIVE
@@ -86,7 +86,7 @@ class JointTraining(nn.Module):
         }
 
     def _region_text(self, region: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """The region-text decoder with the batch's captions, all categories and all attribute prompts."""
+        """The region-text terms: the batch's captions, all categories and all attribute prompts."""
         with torch.no_grad():
             captions = self.model.embed_texts(targets.captions)
         texts = torch.cat((captions, self.texts.categories, self.texts.attributes))
@@ -104,7 +104,7 @@ class JointTraining(nn.Module):
 
     @torch.no_grad()
     def accuracy(self, batch: RegionBatch) -> dict[str, float]:
-        """Shares of right categories and relations, and F1 of the tags above 0.5, on one batch, in evaluation mode."""
+        """Proportions of right categories and relations, and F1 of tags above 0.5, on one batch, in evaluation mode."""
         region, targets = self.represent(batch), batch.targets
         category = self.model.region_text_decoder(region, self.texts.categories).argmax(1)
         tags = self.model.tag_decoder(region, self.texts.tags) > 0

@@ -1,5 +1,6 @@
-"""A finished network -> a model directory: configuration, float16 weights, tokenizers, vocabulary, text embeddings,
-card."""
+"""A finished network -> a model directory: configuration, float16 weights, tokenizers, vocabulary and its embeddings,
+model card.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def export_model(
     *,
     recipe: Sequence[Mapping[str, Any]],
 ) -> Path:
-    """Write the model directory; weights as float16, half the bytes and no measurable difference. Returns `directory`.
+    """Write the model directory and return it. Weights are stored as float16: half the bytes, no measurable difference.
 
     The revision is a digest of the weights.
     """
@@ -75,11 +76,11 @@ def _card(model: DynReferModel, world: World, recipe: Sequence[Mapping[str, Any]
     packs = "\n".join(f"- {p.style}: {p.package} {p.version}, {p.licence}, {p.author}" for p in world.art if p.shipped)
     return f"""# {model.config.name}, revision {model.config.revision}
 
-A DynRefer network in small ({parameters:,} parameters), trained from random weights by this project.
+A DynRefer network scaled down to {parameters:,} parameters, trained from random weights by this project.
 
 **Trained on** {model.config.trained_on}. World `{world.digest[:12]}`.
 
-**Intended use** {model.config.intended_use}. It says "another object" of a neighbour because it does not name it.
+**Intended use** {model.config.intended_use}. It calls a neighbour "another object" because its training captions do.
 
 **Made by** `dynrefer train --preset embedded --out runs/embedded`:
 
@@ -87,9 +88,9 @@ A DynRefer network in small ({parameters:,} parameters), trained from random wei
 |---|---|---|---|---|
 {stages}
 
-**Measured by** `dynrefer evaluate --model embedded --scenes-seed N --json`; the figures are in `benchmarks/`.
+**Measured by** `dynrefer evaluate --model embedded --scenes-seed N --json`; the results are in `benchmarks/`.
 
-**Artwork** that the training scenes are drawn with (details in NOTICE):
+**Artwork** in the training scenes (details in NOTICE):
 
 {packs}
 

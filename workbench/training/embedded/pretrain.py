@@ -1,8 +1,10 @@
-"""First stage of the embedded model: the vision and the text tower learn what the world looks like and is called.
+"""Pretraining of the embedded model's vision and text towers.
 
-The paper starts from a frozen EVA-CLIP; a small model that is trained from nothing needs its own. Close-up crops
-teach appearance; context views, with every object in them pooled, teach surroundings. Texts and regions meet as in
-CLIP, by cosine.
+The paper starts from a frozen EVA-CLIP; a small model that is trained from random weights needs towers of its own.
+Close-up crops teach appearance; context views, with every object in them pooled, teach surroundings. Texts and regions
+are compared by cosine similarity, as in CLIP.
+
+Shapes: R = regions.
 """
 
 from __future__ import annotations
@@ -19,13 +21,13 @@ from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.embedded.drawn_batches import PretrainBatch
 
-_CAPTIONS = 64  # regions of a batch whose captions are contrasted: more cost time and teach little
+_CAPTIONS = 64  # regions of a batch in the contrastive loss: more of them take time and add little
 _HIDDEN = 320
 _LOGIT_SCALE = 20.0
 
 
 class Pretraining(nn.Module):
-    """Heads on the pooled map of a region; they are thrown away afterwards, the two towers stay."""
+    """The two towers, with heads on the pooled feature map of a region; the heads are discarded afterwards."""
 
     def __init__(self, model: DynReferModel, world: World, vocabulary: Vocabulary, text_tokenizer: Any) -> None:
         super().__init__()
@@ -36,13 +38,13 @@ class Pretraining(nn.Module):
         self.category, self.attribute, self.caption = (nn.Linear(_HIDDEN, embedding) for _ in range(3))
         self.relation = nn.Linear(_HIDDEN, len(world.relations))
         self.scene = nn.Linear(_HIDDEN, len(world.scenes))
-        # Names alone start too slowly: at first all texts look alike, and neither tower has anything to follow.
+        # Names alone train too slowly: at first all text embeddings are alike, so neither tower gets a useful gradient.
         self.classifier = nn.Linear(_HIDDEN, len(world.categories))
         self.attribute_weight = 2.0
         self.bias = nn.Parameter(torch.tensor(-3.0))  # most attributes are absent
 
     def losses(self, batch: PretrainBatch) -> dict[str, Tensor]:
-        """The terms, already weighted; their sum is the loss."""
+        """The weighted terms, scalars; their sum is the loss."""
         targets = batch.targets
         with torch.autocast("cpu", torch.bfloat16):
             features = self.model.encode(batch.images.contiguous(memory_format=torch.channels_last))
@@ -67,7 +69,7 @@ class Pretraining(nn.Module):
         }
 
     def _pool(self, maps: Tensor, batch: PretrainBatch) -> Tensor:
-        """What the heads read of each region: (R, hidden). The views may be smaller than the model's."""
+        """The input of the heads for each region: (R, hidden). The views may be smaller than the model's."""
         config, scale = self.model.config, maps.shape[-1] / batch.images.shape[-1]
         pooled = roi_align(maps[batch.owner], batch.boxes, scale, config.roi_size, config.roi_sampling_ratio)
         hidden: Tensor = self.hidden(torch.cat((pooled.mean((2, 3)), pooled.amax((2, 3))), dim=1))
@@ -96,7 +98,7 @@ class Pretraining(nn.Module):
 
     @torch.no_grad()
     def accuracy(self, batch: PretrainBatch) -> dict[str, float]:
-        """Shares of right categories (near, far) and relations (far) on one batch, in evaluation mode."""
+        """Proportions of right categories (near, far) and relations (far) on one batch, in evaluation mode."""
         hidden = self._pool(self.model.encode(batch.images).map, batch)
         named = _cosine(self.category(hidden), self._texts()[0]).argmax(1) == batch.targets.category
         classified = self.classifier(hidden).argmax(1) == batch.targets.category

@@ -1,7 +1,7 @@
-"""`dynrefer train`: the embedded model from nothing, in stages, resumable.
+"""The recipe of the embedded model: trained from random weights in stages; resumable.
 
-Each stage is a recipe of fixed length; the whole is repeated by `dynrefer train --preset embedded --out DIR`. A
-checkpoint holds the weights, the optimiser, the random state and the step; the batches are functions of (seed, step).
+`dynrefer train --preset embedded --out DIR` repeats it. A checkpoint holds the weights, the optimiser, the random state
+and the step; the batches are functions of (seed, step).
 """
 
 from __future__ import annotations
@@ -43,8 +43,9 @@ from dynrefer.workbench.training.embedded.pretrain import Pretraining
 class Stage:
     """One stage of the recipe. crops, scenes: per batch. view_size: pixels. seed: of the batches.
 
-    pool: first seed and number of the scenes that the stage draws from. attribute_weight: of a mean over all
-    attributes, so that 1 leaves each of them a small voice beside the category. tag_weight: of a sum over all tags.
+    pool: first seed and number of the scenes that the batches are made of. warm_up: steps. clip: maximum norm of the
+    gradients. attribute_weight: of a mean over all attributes; with 1, each counts little beside the category.
+    tag_weight: of a sum over all tags.
     """
 
     name: str
@@ -63,13 +64,14 @@ class Stage:
     tag_weight: float = 0.15
 
 
-# 10,000 scenes (53,000 regions) are learned by heart in seven rounds of close-ups; the later stages see others.
+# 10,000 scenes (53,000 regions) are memorised in seven passes of close-ups, so later stages use other scenes.
 _FIRST, _SECOND = (10_000_000, 10_000), (30_000_000, 40_000)
 _THIRD, _FOURTH, _FIFTH = (50_000_000, 25_000), (100_000_000, 40_000), (150_000_000, 10_400)
 _SIXTH, _SEVENTH = (110_000_000, 40_000), (180_000_000, 5_600)
 _EIGHTH, _NINTH = (120_000_000, 40_000), (190_000_000, 11_200)
 _UNSEEN = (20_000_000, 100)
-# The decoders first learn to read half-trained towers, cheaply; then the towers get their main training; both meet.
+# The decoders are first trained on half-trained towers, which is cheap; then the towers get their main training; then
+# both are trained together.
 RECIPE = (
     Stage("close-32", "pretrain", 2400, 256, 0, 2e-3, 32, seed=11, pool=_FIRST, attribute_weight=2.0),
     Stage("dense-64", "pretrain", 2400, 96, 16, 1e-3, 64, seed=12, pool=_SECOND, attribute_weight=2.0),
@@ -82,18 +84,18 @@ RECIPE = (
     Stage("towers-again", "pretrain", 5000, 144, 4, 1e-3, 64, seed=21, pool=_SIXTH, attribute_weight=5.0),
     Stage("decoders-again", "joint", 500, 0, 16, 1e-3, 64, seed=22, pool=_SIXTH, warm_up=50, attribute_weight=5.0),
     Stage("all-again", "all", 350, 0, 16, 5e-4, 64, seed=23, pool=_SEVENTH, warm_up=30, attribute_weight=5.0),
-    # And a third time: gentler for the towers, longer for all of it.
+    # And a third time: a lower learning rate for the towers, and more steps for all parts together.
     Stage("towers-third", "pretrain", 5000, 144, 4, 7e-4, 64, seed=31, pool=_EIGHTH, attribute_weight=5.0),
     Stage("decoders-third", "joint", 500, 0, 16, 1e-3, 64, seed=32, pool=_EIGHTH, warm_up=50, attribute_weight=5.0),
     Stage("all-third", "all", 700, 0, 16, 5e-4, 64, seed=33, pool=_NINTH, warm_up=30, attribute_weight=5.0),
 )
-_START_BIAS = -5.0  # the paper's -10 is for batches of 512
+_INITIAL_BIAS = -5.0  # of the region-text logits; the paper's -10 is for batches of 512
 _CHECKPOINT_EVERY = 200
 
 
 @dataclass
 class Run:
-    """What every stage shares."""
+    """What all stages share."""
 
     model: DynReferModel
     world: World
@@ -101,16 +103,16 @@ class Run:
     out: Path
     processes: int
     pools: dict[tuple[int, int], Sequence[Scene]] = field(default_factory=dict)
-    pretraining: Pretraining | None = None  # its heads go on from one stage to the next
+    pretraining: Pretraining | None = None  # its heads are kept from one stage to the next
 
     def pool(self, first_seed: int, count: int) -> Sequence[Scene]:
-        """The scenes of one pool, drawn once; those of the stage before are let go."""
-        asked = (first_seed, count)
-        if asked not in self.pools:
-            if asked != _UNSEEN:
-                self.pools = {key: scenes for key, scenes in self.pools.items() if key == _UNSEEN}
-            self.pools[asked] = draw_pool(first_seed, count, self.processes)
-        return self.pools[asked]
+        """The scenes of one pool, drawn once; those of the previous stage are freed."""
+        key = (first_seed, count)
+        if key not in self.pools:
+            if key != _UNSEEN:
+                self.pools = {other: scenes for other, scenes in self.pools.items() if other == _UNSEEN}
+            self.pools[key] = draw_pool(first_seed, count, self.processes)
+        return self.pools[key]
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to log.jsonl."""
@@ -121,17 +123,17 @@ class Run:
 def train_embedded(out: Path, *, resume: bool = False, recipe: tuple[Stage, ...] = RECIPE, processes: int = 2) -> Path:
     """Train, and write the finished model to `out`/model; returns that directory.
 
-    resume: go on from the last checkpoint in `out`. Raises FileExistsError if `out` holds a run and resume is not
-    asked for.
+    resume: continue from the last checkpoint in `out`. processes: that draw scenes; one fewer read batches. Raises
+    FileExistsError if `out` holds a run and `resume` is false.
     """
     if (out / "log.jsonl").exists() and not resume:
-        raise FileExistsError(f"{out} already holds a run; pass --resume to go on with it, or choose another --out.")
+        raise FileExistsError(f"{out} already holds a run; pass --resume to continue it, or choose another --out.")
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(0)
     world = World.load()
     tokenizers = _tokenizers(out, world)
     model = DynReferModel(_sized_config(*tokenizers))
-    nn.init.constant_(model.region_text_bias, _START_BIAS)
+    nn.init.constant_(model.region_text_bias, _INITIAL_BIAS)
     run = Run(model, world, tokenizers, out, processes)
     (out / "recipe.json").write_text(json.dumps([asdict(stage) for stage in recipe], indent=1) + "\n")
     started = time.time()
@@ -142,7 +144,7 @@ def train_embedded(out: Path, *, resume: bool = False, recipe: tuple[Stage, ...]
 
 
 def _tokenizers(out: Path, world: World) -> tuple[Any, Any]:
-    """Those of the run where it has begun: weights and tokenizers belong together."""
+    """The run's own if it has begun: weights and tokenizers belong together."""
     kept = [out / name for name in ("text_tokenizer", "language_tokenizer")]
     if not kept[0].exists():
         for tokenizer, path in zip(build_tokenizers(world), kept, strict=True):
@@ -152,7 +154,7 @@ def _tokenizers(out: Path, world: World) -> tuple[Any, Any]:
 
 
 def _sized_config(text_tokenizer: Any, language_tokenizer: Any) -> Any:
-    """The preset with the vocabularies' real sizes."""
+    """The embedded preset with the sizes of these tokenizers' vocabularies."""
     config = preset("embedded")
     text = config.text_config.to_dict() | {
         "vocab_size": len(text_tokenizer),
@@ -178,7 +180,7 @@ def _run_stage(run: Run, stage: Stage) -> None:
         optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
         first = state["step"]
-    run.model.vision.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions in bfloat16 are a fifth faster so
+    run.model.vision.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # makes convolutions in bfloat16 a fifth faster
     data = _data(run, stage, run.pool(*stage.pool))
     unseen = _data(run, stage, run.pool(*_UNSEEN))[0]
     module.train()
@@ -207,7 +209,7 @@ def _run_stage(run: Run, stage: Stage) -> None:
 
 
 def _check(module: Pretraining | JointTraining, batch: Any) -> dict[str, float]:
-    """Accuracies on a batch of other scenes; a look at the progress, not a measure."""
+    """Accuracies on a batch of unseen scenes, to watch the progress; too few regions for a measurement."""
     state = torch.get_rng_state()
     module.eval()
     found = {name: round(value, 3) for name, value in module.accuracy(batch).items()}

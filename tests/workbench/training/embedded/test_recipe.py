@@ -1,5 +1,4 @@
-"""The training run in miniature: it ends in a model that loads, and a run that was cut off goes on as if it had not
-been."""
+"""The recipe with few steps: it ends in a model that loads, and an interrupted run ends in the same weights."""
 
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Cut(Exception):
-    """Stands for the kill."""
+    """Stands in for a kill."""
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
