@@ -1,1 +1,1 @@
-"""Annotation files, captions and regions of images, read once for training, evaluation and whatever else needs them."""
+"""Annotation files, captions and regions of images, read by one reader for training and evaluation; atomic writing."""

@@ -1,6 +1,6 @@
-"""Captions before they become tokens, and what the model's own vocabulary finds in them.
+"""Captions: cleaning, the vocabulary's tags in them, and the phrases that serve as control words.
 
-Source: the released caption processor, and the paper's section 3.3 (control words).
+Sources: the released caption processor; paper, section 3.3 (control words).
 """
 
 from __future__ import annotations
@@ -18,35 +18,35 @@ _NEVER_SINGULAR = ("ss", "us", "is")
 
 
 class PhraseFinder(Protocol):
-    """Picks the words of a caption that may steer the language model."""
+    """Chooses the phrases of a caption that may become control words of the language model."""
 
     def phrases(self, caption: str) -> list[str]:
-        """In the order of the caption, each once."""
+        """The phrases in the order of the caption, each once."""
         ...
 
 
 def clean_caption(caption: str) -> str:
-    """Lower case, `.!"()*#:;~` and repeated spaces gone, at most 50 words."""
+    """The caption in lower case, without `.!"()*#:;~` and repeated spaces, at most 50 words."""
     return " ".join(_PUNCTUATION.sub(" ", caption.lower()).split()[:MAX_WORDS])
 
 
 class VocabularyWords:
-    """What a vocabulary knows of the words of a caption: tags, and control words without any further library.
+    """Tags and control words in captions by a vocabulary alone, without any further library.
 
-    A word describes if it is a value or synonym of an attribute; it names if it ends a tag or a category and does not
-    describe.
+    A word is descriptive if it is in a value or synonym of an attribute; it is a noun if it is the last word of a tag
+    or a category and not descriptive.
     """
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._tags = {_words(tag): index for index, tag in reversed(list(enumerate(vocabulary.tags)))}
         self._longest = max((len(words) for words in self._tags), default=0)
         synonyms = [word for attribute in vocabulary.attributes for word in attribute.synonyms]
-        self._describing = {word for text in synonyms for word in _words(text)}
+        self._descriptive = {word for text in synonyms for word in _words(text)}
         names = [_words(name) for name in (*vocabulary.tags, *vocabulary.categories)]
-        self._naming = {words[-1] for words in names if words} - self._describing
+        self._nouns = {words[-1] for words in names if words} - self._descriptive
 
     def tags(self, caption: str) -> tuple[int, ...]:
-        """Indices of the tags whose words stand in the caption side by side, singular or plural; ascending."""
+        """Indices of the tags whose words are next to each other in the caption, singular or plural; ascending."""
         words = _words(caption)
         found = set()
         for start in range(len(words)):
@@ -62,15 +62,15 @@ class VocabularyWords:
         return self._tags.get(_words(name))
 
     def phrases(self, caption: str) -> list[str]:
-        """Naming and describing words, each extended by the naming words that follow it ("brown dog", "dog")."""
+        """Nouns and descriptive words, each extended by the nouns that follow it ("brown dog", "dog")."""
         words = _words(caption)
-        names = [any(each in self._naming for each in _singulars(word)) for word in words]
-        starts = [named or word in self._describing for word, named in zip(words, names, strict=True)]
-        return extended(words, starts, names)
+        nouns = [any(each in self._nouns for each in _singulars(word)) for word in words]
+        starts = [noun or word in self._descriptive for word, noun in zip(words, nouns, strict=True)]
+        return extended_by_nouns(words, starts, nouns)
 
 
 class PartOfSpeech:
-    """Nouns and adjectives by TextBlob's tagger, whose lexicon comes with the package: nothing is downloaded."""
+    """Control words by TextBlob's part-of-speech tagger; its lexicon is in the package, so nothing is downloaded."""
 
     def __init__(self) -> None:
         from textblob.en.taggers import PatternTagger
@@ -80,19 +80,19 @@ class PartOfSpeech:
     def phrases(self, caption: str) -> list[str]:
         """Nouns and adjectives, each extended by the nouns that follow it."""
         tagged = self._tagger.tag(" ".join(_words(caption)), tokenize=False)
-        names = [kind.startswith("NN") for _, kind in tagged]
-        starts = [named or kind.startswith("JJ") for (_, kind), named in zip(tagged, names, strict=True)]
-        return extended([word for word, _ in tagged], starts, names)
+        nouns = [kind.startswith("NN") for _, kind in tagged]
+        starts = [noun or kind.startswith("JJ") for (_, kind), noun in zip(tagged, nouns, strict=True)]
+        return extended_by_nouns([word for word, _ in tagged], starts, nouns)
 
 
-def extended(words: Sequence[str], starts: Sequence[bool], names: Sequence[bool]) -> list[str]:
-    """Each word of `starts` with the run of `names` after it; each phrase once."""
+def extended_by_nouns(words: Sequence[str], starts: Sequence[bool], nouns: Sequence[bool]) -> list[str]:
+    """Each word marked in `starts` with the run of words marked in `nouns` after it; each phrase once."""
     found = []
     for index, word in enumerate(words):
         if not word or not starts[index]:
             continue
         stop = index + 1
-        while stop < len(words) and names[stop]:
+        while stop < len(words) and nouns[stop]:
             stop += 1
         found.append(" ".join([word, *words[index + 1 : stop]]))
     return list(dict.fromkeys(found))
@@ -103,7 +103,7 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _singulars(word: str) -> tuple[str, ...]:
-    """The word, and what it may be the plural of."""
+    """The word, and the words that it may be the plural of."""
     if not word.endswith("s") or word.endswith(_NEVER_SINGULAR) or len(word) < 4:
         return (word,)
     if word.endswith("ies"):

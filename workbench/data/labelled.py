@@ -28,10 +28,10 @@ from dynrefer.workbench.evaluation.inference import Picture
 
 @dataclass(frozen=True, slots=True)
 class LabelledRegion:
-    """One region. box: xyxy pixels, in the frame of `annotated_pixels`. What is not known is None or empty.
+    """One region. box: xyxy pixels in the frame of `annotated_pixels`. Members that are not known are None or empty.
 
-    captions: its references. attributes: 1, 0, or -1 where unknown, in the order of `LabelledData.attributes`.
-    score: of the detector that proposed it. aliases: ids of other annotations of the same box.
+    captions: the references. attributes: 1, 0, or -1 where unknown, in the order of `LabelledData.attributes`.
+    score: of the detector that proposed the box. aliases: ids of other annotations of the same box.
     """
 
     id: Id
@@ -47,11 +47,11 @@ class LabelledRegion:
 
 @dataclass(frozen=True)
 class LabelledData:
-    """The R regions of a file, those of one image side by side; a `Regions` that can be asked about.
+    """The R regions of a file, grouped by image; fulfils `evaluation.inference.Regions`.
 
     source: the file's name, for messages. images: id -> file. attributes: names, "type:value/synonym". groups: name
-    -> "head", "medium" or "tail", where the file says so. categories: name -> id; open_categories: the file lists none,
-    so these are only the ones that occur. sizes: of images, where the file says so.
+    -> "head", "medium" or "tail", where the file lists it. categories: name -> id; open_categories: the file lists
+    none, so these are only the ones that occur. sizes: id of an image -> (width, height), where the file lists it.
     """
 
     source: str
@@ -65,7 +65,7 @@ class LabelledData:
 
     @property
     def names(self) -> dict[Task, tuple[str, ...]]:
-        """The attributes and categories that the file knows; none where it knows none."""
+        """The names of attributes and categories, of the tasks for which the file has any."""
         known = {Task.ATTRIBUTES: self.attributes, Task.CATEGORIES: tuple(self.categories)}
         return {task: names for task, names in known.items() if names}
 
@@ -82,7 +82,7 @@ class LabelledData:
         return found
 
     def pictures(self) -> Iterator[Picture]:
-        """The images that have regions, read when their turn comes."""
+        """The images that have regions, each read on demand."""
         for image, regions in self.by_image.items():
             path = self.images[image]
             yield Picture(
@@ -90,7 +90,7 @@ class LabelledData:
             )
 
     def check_images(self) -> None:
-        """Raise `DataError` for an image that is not there, before any work is done."""
+        """Raise `DataError` for a missing image file, before any work is done."""
         for image in self.by_image:
             path = self.images[image]
             if not path.is_file():
@@ -99,22 +99,24 @@ class LabelledData:
                 )
 
     def keep(self, regions: Sequence[LabelledRegion], missing: str) -> LabelledData:
-        """The same data with other regions; raises `DataError` saying what is `missing` where there are none."""
+        """The same data with other regions. Raises `DataError` naming what is `missing` if there are none."""
         if not regions:
             raise DataError(f"{self.source} has no region with {missing}.")
         order = {image: place for place, image in enumerate(dict.fromkeys(region.image for region in regions))}
         return replace(self, regions=tuple(sorted(regions, key=lambda region: order[region.image])))
 
     def competing(self, names: Iterable[str]) -> LabelledData:
-        """The same; where the file lists no categories, `names` are candidates too: among the few that occur in a
-        small file the right one would be easy to find."""
+        """The same data; if the file lists no categories, `names` are candidates too.
+
+        Among the few categories that occur in a small file, the right one would be too easy to find.
+        """
         if not self.open_categories:
             return self
         known = dict.fromkeys([*names, *self.categories])
         return replace(self, categories={name: place for place, name in enumerate(known, 1)})
 
     def sample(self, count: int) -> LabelledData:
-        """About `count` regions: whole images in a shuffled order that is always the same, until they hold so many."""
+        """About `count` regions: those of whole images, in a fixed random order, until there are enough."""
         images = list(self.by_image)
         kept: list[LabelledRegion] = []
         for place in np.random.default_rng(0).permutation(len(images)):
@@ -314,9 +316,11 @@ def _with_unlisted(listed: Mapping[str, int], regions: Iterable[LabelledRegion])
 
 
 def captioned(data: LabelledData, *, blank: bool = False) -> LabelledData:
-    """The regions with captions. Annotations of one image with the same box are one region with several references,
-    as RefCOCOg has them. Raises `DataError` for a caption without a word, which training calls a bad sample too, but
-    not with `blank`: the boxes of Visual Genome's empty phrases are there to be found."""
+    """The regions with captions; annotations of one image with the same box become one region with several references.
+
+    RefCOCOg has such annotations. Raises `DataError` for a caption without a word, which is a bad sample in training
+    too; with `blank` such captions are allowed, because the boxes of Visual Genome's empty phrases are to be detected.
+    """
     merged: dict[tuple[Id, Corners], LabelledRegion] = {}
     for region in data.regions:
         if not blank and not all(clean_caption(caption) for caption in region.captions):
@@ -342,7 +346,7 @@ def with_attributes(data: LabelledData) -> LabelledData:
 
 
 def with_categories(data: LabelledData) -> LabelledData:
-    """The regions of one object each, with its category."""
+    """The regions of single objects with a category, without crowds."""
     return data.keep(
         [r for r in data.regions if r.category is not None and not r.crowd], "a category; --task recognition needs it"
     )

@@ -3,7 +3,7 @@
 import pytest
 
 from dynrefer.model.vocabulary import Attribute, Vocabulary
-from dynrefer.workbench.data.captions import PartOfSpeech, VocabularyWords, clean_caption, extended
+from dynrefer.workbench.data.captions import PartOfSpeech, VocabularyWords, clean_caption, extended_by_nouns
 
 WORDS = VocabularyWords(
     Vocabulary(
@@ -74,5 +74,5 @@ def test_phrases_by_part_of_speech() -> None:
 
 
 def test_a_word_takes_the_names_behind_it() -> None:
-    found = extended(["red", "fire", "truck", "runs"], [True, True, True, False], [False, True, True, False])
+    found = extended_by_nouns(["red", "fire", "truck", "runs"], [True, True, True, False], [False, True, True, False])
     assert found == ["red fire truck", "fire truck", "truck"]
