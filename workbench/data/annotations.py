@@ -12,8 +12,6 @@ Captions are in the annotations, or in a JSONL file beside them. docs/evaluation
 from __future__ import annotations
 
 import json
-import math
-import re
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -33,15 +31,22 @@ from dynrefer.model.geometry import (
     usual_box_format,
 )
 from dynrefer.model.types import Corners
+from dynrefer.workbench.data.annotation_values import (
+    Id,
+    are_texts,
+    bbox_of,
+    captions_of,
+    check_text,
+    identifier_of,
+    listed_size,
+    segmentation_of,
+    shown,
+)
 from dynrefer.workbench.data.bad_samples import BadSample, BadSampleReport
 from dynrefer.workbench.data.captions import clean_caption
 from dynrefer.workbench.data.json_files import read_json, read_text_lines
 from dynrefer.workbench.errors import BadSampleError, DataError
 
-MAX_SIDE = 2**31 - 1  # pixels of a listed width or height; tables keep them as int32
-_DIGITS = re.compile(r"\s*(\d+)(\.0*)?\s*")
-
-Id = int | str  # of an image, an annotation or a category, as the file has it
 _T = TypeVar("_T")
 
 
@@ -113,10 +118,10 @@ class AnnotationReader:
 
     box_rule: see `BoxRule`. report: where bad records are counted and skipped; None: the first one raises `DataError`
     naming the file and the place. With a report, unusable entries of `images` and `categories` are skipped too: what
-    refers to such an image is bad, what refers to such a category has none. require_images: refuse a file for which
-    nobody says where its images are; otherwise they are looked for beside the file.
+    refers to such an image is bad, what refers to such a category has none. require_images: refuse a file if
+    neither the source nor the file names the folder of the images; otherwise it is the folder of the file.
 
-    Raises `DataError` if the file as a whole is not what it should be.
+    Raises `DataError` if the file as a whole cannot be used.
     """
 
     def __init__(
@@ -138,12 +143,12 @@ class AnnotationReader:
         self._category_names = {category.id: category.name for category in self.categories}
 
     def annotations(self, take: Callable[[AnnotationRecord], _T]) -> Iterator[_T]:
-        """`take` of every annotation's record, in the order of the file. It may raise `BadSampleError` too."""
+        """`take` applied to the record of every annotation, in the order of the file. It may raise `BadSampleError`."""
         for name, members in _named(self.document["annotations"]):
             yield from self._attempt(name, partial(self._record, name, members), take)
 
     def caption_lines(self, take: Callable[[AnnotationRecord], _T]) -> Iterator[_T]:
-        """`take` of the record of every line in the captions file, as `annotations`; several may be of one."""
+        """As `annotations`, for every line of the captions file; several lines may belong to one annotation."""
         assert self.source.captions is not None
         by_id, repeated = self._by_id()
         for number, line in read_text_lines(self.source.captions):
@@ -154,7 +159,7 @@ class AnnotationReader:
                 yield from self._attempt(name, partial(_refuse, "it is not valid JSON"), take)
                 continue
             identifier = entry.get("annotation_id") if isinstance(entry, dict) else None
-            name = f"{name} (annotation {_shown(identifier)})"
+            name = f"{name} (annotation {shown(identifier)})"
             yield from self._attempt(name, partial(self._line_record, name, entry, by_id, repeated), take)
 
     def _attempt(
@@ -177,7 +182,7 @@ class AnnotationReader:
         by_id: dict[Id, Mapping[str, Any]] = {}
         repeated = set()
         for members in self.document["annotations"]:
-            identifier = _identifier(members.get("id")) if isinstance(members, dict) else None
+            identifier = identifier_of(members.get("id")) if isinstance(members, dict) else None
             if identifier is not None:
                 if identifier in by_id:
                     repeated.add(identifier)
@@ -189,7 +194,7 @@ class AnnotationReader:
     ) -> AnnotationRecord:
         if not isinstance(entry, dict):
             raise BadSampleError("it is not a JSON object")
-        identifier = _identifier(entry.get("annotation_id"))
+        identifier = identifier_of(entry.get("annotation_id"))
         if identifier is None or identifier not in by_id:
             raise BadSampleError("its annotation_id is not in the annotations")
         if identifier in repeated:
@@ -197,7 +202,7 @@ class AnnotationReader:
         caption, tags = entry.get("caption"), entry.get("tags")
         if not isinstance(caption, str) or not clean_caption(caption):
             raise BadSampleError("its caption is missing or empty; write one, or leave the line out")
-        if tags is not None and not _are_texts(tags):
+        if tags is not None and not are_texts(tags):
             raise BadSampleError(f"its tags {reprlib.repr(tags)} are not a list of texts")
         return self._record(name, by_id[identifier], caption=caption, tags=tuple(tags or ()))
 
@@ -210,12 +215,12 @@ class AnnotationReader:
         if extra is not None and not isinstance(extra, dict):
             raise BadSampleError("its extra_info is not an object")
         image_id, image = self._image(members.get("image_id"))
-        captions = _captions(members) if caption is None else (caption,)
+        captions = captions_of(members) if caption is None else (caption,)
         for text in captions:
-            _check_text(text, "its caption")
+            check_text(text, "its caption")
         return AnnotationRecord(
             name=name,
-            id=_identifier(members.get("id")),
+            id=identifier_of(members.get("id")),
             image_id=image_id,
             image=image,
             box=self._box(members, official=extra is not None),
@@ -227,7 +232,7 @@ class AnnotationReader:
         )
 
     def _image(self, value: Any) -> tuple[Id, ListedImage]:
-        identifier = _identifier(value)
+        identifier = identifier_of(value)
         if identifier is not None and identifier in self._bad_images:
             raise BadSampleError(f"its image's {self._bad_images[identifier]}")
         if identifier is None or identifier not in self.images:
@@ -235,7 +240,7 @@ class AnnotationReader:
         return identifier, self.images[identifier]
 
     def _box(self, members: Mapping[str, Any], *, official: bool) -> Corners:
-        bbox, segmentation = _bbox(members.get("bbox")), _segmentation(members.get("segmentation"))
+        bbox, segmentation = bbox_of(members.get("bbox")), segmentation_of(members.get("segmentation"))
         segmentation_first = official or self._box_rule is BoxRule.SEGMENTATION
         try:
             if bbox is not None and (segmentation is None or not segmentation_first):
@@ -255,12 +260,12 @@ class AnnotationReader:
     def _category(self, members: Mapping[str, Any], extra: Mapping[str, Any]) -> str | None:
         result = extra.get("coco_result")
         if result is None:
-            identifier = _identifier(members.get("category_id"))
+            identifier = identifier_of(members.get("category_id"))
             return None if identifier is None else self._category_names.get(identifier)
         name = result.get("category") if isinstance(result, dict) else None
         if not isinstance(name, str):
             raise BadSampleError("its extra_info.coco_result has no category")
-        _check_text(name, "its category")
+        check_text(name, "its category")
         return name
 
     def _listed_folder(self, *, required: bool) -> Path:
@@ -278,7 +283,7 @@ class AnnotationReader:
         return file.parent
 
     def _list_image(self, place: str, entry: Any) -> None:
-        identifier = _identifier(entry.get("id")) if isinstance(entry, dict) else None
+        identifier = identifier_of(entry.get("id")) if isinstance(entry, dict) else None
         try:
             if identifier is None:
                 raise BadSampleError("id is neither a whole number nor a text")
@@ -295,18 +300,18 @@ class AnnotationReader:
         if not isinstance(name, str):
             raise BadSampleError("file_name is missing or not a text")
         path = str(self._folder / name)
-        _check_text(path, "file_name")
-        return ListedImage(path, _listed_size(entry))
+        check_text(path, "file_name")
+        return ListedImage(path, listed_size(entry))
 
     def _listed_categories(self) -> Iterator[ListedCategory]:
         """Those with an id and a name."""
         for place, entry in enumerate(self.document.get("categories", [])):
             found = entry if isinstance(entry, dict) else {}
-            identifier, name = _identifier(found.get("id")), found.get("name")
+            identifier, name = identifier_of(found.get("id")), found.get("name")
             try:
                 if identifier is None or not isinstance(name, str):
                     raise BadSampleError("it needs a name, and as its id a whole number or a text")
-                _check_text(name, "its name")
+                check_text(name, "its name")
                 yield ListedCategory(identifier, name)
             except BadSampleError as error:
                 if self._report is None:
@@ -330,116 +335,14 @@ def _named(annotations: list[Any]) -> Iterator[tuple[str, Any]]:
     seen = set()
     for position, members in enumerate(annotations):
         place = f"annotations[{position}]"
-        identifier = _identifier(members.get("id")) if isinstance(members, dict) else None
+        identifier = identifier_of(members.get("id")) if isinstance(members, dict) else None
         if identifier is None:
             yield place, members
             continue
-        name = f"annotation {_shown(identifier)}"
+        name = f"annotation {shown(identifier)}"
         yield f"{name} at {place}" if name in seen else name, members
         seen.add(name)
 
 
-def _shown(identifier: object) -> str:
-    """A text that any file can hold; of lists and objects only the beginning."""
-    text = identifier if isinstance(identifier, str) else reprlib.repr(identifier)
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _refuse(reason: str) -> NoReturn:
     raise BadSampleError(reason)
-
-
-def _identifier(value: object) -> Id | None:
-    """A whole number or a text; None for anything else."""
-    return value if isinstance(value, int | str) else None
-
-
-def _are_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
-
-
-def _check_text(text: str, what: str) -> None:
-    """JSON may hold what no file and no tokenizer takes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise BadSampleError(f"{what} holds half of a character (a lone surrogate)") from error
-
-
-def _captions(members: Mapping[str, Any]) -> tuple[str, ...]:
-    caption = members.get("caption", [])
-    if isinstance(caption, str):
-        return (caption,)
-    if not _are_texts(caption):
-        raise BadSampleError("its caption is neither a text nor a list of texts")
-    return tuple(caption)
-
-
-def _listed_size(entry: Mapping[str, Any]) -> ImageSize | None:
-    """The size of an entry of `images`; None unless both sides are there and positive."""
-    sides = []
-    for name in ("width", "height"):
-        value = entry.get(name)
-        if value is None:
-            return None
-        try:
-            sides.append(_whole_number(value))
-        except ValueError as error:
-            raise BadSampleError(f"listed {name} {reprlib.repr(value)} is not a whole number of pixels") from error
-    width, height = sides
-    if max(width, height) > MAX_SIDE:
-        raise BadSampleError(f"listed width or height is above {MAX_SIDE} pixels")
-    return (width, height) if min(width, height) > 0 else None
-
-
-def _whole_number(value: object) -> int:
-    """A whole number, also as tables export it: 160.0, "160". Raises ValueError."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, str) and (digits := _DIGITS.fullmatch(value)):
-        return int(digits[1])
-    raise ValueError
-
-
-def _whole_numbers(values: object) -> list[int]:
-    if not isinstance(values, list):
-        raise ValueError
-    return [_whole_number(value) for value in values]
-
-
-def _numbers(values: object) -> list[float]:
-    """Finite numbers, no texts that look like them. Raises ValueError."""
-    if not isinstance(values, list) or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
-        raise ValueError
-    if not all(math.isfinite(value) for value in values):
-        raise ValueError
-    return [float(value) for value in values]
-
-
-def _bbox(value: object) -> list[float] | None:
-    """Four numbers, of whatever format; None where the annotation has none."""
-    if value is None:
-        return None
-    try:
-        a, b, c, d = _numbers(value)
-    except (ValueError, OverflowError) as error:
-        raise BadSampleError("its bbox is not a list of four finite numbers") from error
-    return [a, b, c, d]
-
-
-def _segmentation(value: object) -> list[list[float]] | dict[str, Any] | None:
-    """Polygons, [x, y, x, y, ...] each, or run lengths, {"size": [height, width], "counts": ...}; None for none."""
-    if value is None or value == []:
-        return None
-    try:
-        if isinstance(value, list):
-            return [_numbers(polygon) for polygon in value]
-        if isinstance(value, dict):
-            height, width = _whole_numbers(value["size"])
-            counts = value["counts"]
-            return {"size": [height, width], "counts": counts if isinstance(counts, str) else _whole_numbers(counts)}
-    except (ValueError, KeyError, OverflowError):
-        pass
-    raise BadSampleError("its segmentation is malformed: it needs polygons of finite numbers, or size and counts")

@@ -5,6 +5,7 @@ Shapes: R = regions, A = attributes.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -19,7 +20,8 @@ from dynrefer.model.errors import AnnotatedImageError, BoxError
 from dynrefer.model.geometry import Box, BoxFormat, ImageSize, corners_from
 from dynrefer.model.images import annotated_pixels
 from dynrefer.model.types import Corners, Task
-from dynrefer.workbench.data.annotations import AnnotationReader, AnnotationRecord, AnnotationSource, BoxRule, Id
+from dynrefer.workbench.data.annotation_values import Id
+from dynrefer.workbench.data.annotations import AnnotationReader, AnnotationRecord, AnnotationSource, BoxRule
 from dynrefer.workbench.data.captions import clean_caption
 from dynrefer.workbench.data.json_files import first_problem, read_json, validated
 from dynrefer.workbench.errors import BadSampleError, DataError
@@ -252,7 +254,7 @@ def _region(record: AnnotationRecord, num_attributes: int) -> LabelledRegion:
     if record.id is None:
         raise BadSampleError("it needs an id, a whole number or a text")
     if record.category is None and record.category_id is not None:
-        raise BadSampleError(f"its category {record.category_id!r} is not among the file's categories")
+        raise BadSampleError(f"its category {reprlib.repr(record.category_id)} is not among the file's categories")
     try:
         labels = _Labels.model_validate(record.members)
     except ValidationError as error:

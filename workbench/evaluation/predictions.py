@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from dynrefer.model.types import Task
-from dynrefer.workbench.data.annotations import Id
+from dynrefer.workbench.data.annotation_values import Id
 from dynrefer.workbench.data.atomic import write_atomically
 from dynrefer.workbench.data.json_files import read_json_lines, validated
 from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion

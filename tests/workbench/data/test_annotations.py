@@ -136,6 +136,7 @@ REFUSED: dict[str, tuple[object, list[object] | None]] = {
     "an image without a file": (image(file_name=None), None),
     "a file name that no file has": (image(file_name="\ud83d.png"), None),
     "a listed size that is no number": (image(width="wide"), None),
+    "one listed side that is no number": (image(width=None, height="high"), None),
     "a listed size of half a pixel": (image(width=160.5), None),
     "a listed size beyond any image": (image(width=2**31), None),
     "neither bbox nor segmentation": (document(bbox=None), None),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dynrefer.workbench.data.annotations import Id
+from dynrefer.workbench.data.annotation_values import Id
 from dynrefer.workbench.data.labelled import LabelledRegion
 from dynrefer.workbench.evaluation.metrics.curves import Curve
 from dynrefer.workbench.evaluation.predictions import DenseCaption
