@@ -1,4 +1,4 @@
-"""What the model may complain of.
+"""Errors raised by the model.
 
     ModelError
     ├── ConfigError            a configuration key or value that cannot be honoured
@@ -6,8 +6,8 @@
     ├── WeightsError           weights that are corrupt, incomplete or of the wrong shape
     ├── ConversionError        foreign weights that cannot be converted
     ├── DeviceError            a device or dtype that this machine cannot give
-    │   ├── DeviceMemoryError  the device has no room for what it was asked
-    │   └── DeviceLostError    the device answers nothing any more
+    │   ├── DeviceMemoryError  the device has no memory for the work
+    │   └── DeviceLostError    the device no longer responds
     ├── OutputError            the network gave NaN or infinity for a region
     ├── ImageError             an image that cannot be used
     │   ├── ImageTooLargeError     more pixels than the caller allows

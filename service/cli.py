@@ -156,7 +156,7 @@ app.command("serve")(_with_flags(_serve))
 
 @app.command()
 def key(
-    name: Annotated[str, typer.Argument(help="Its user: 1 to 64 letters, digits, dots, - and _.")],
+    name: Annotated[str, typer.Argument(help="Name of the key's user: 1 to 64 letters, digits, dots, - and _.")],
 ) -> None:
     """Make an API key: its line for the keys file goes to standard output, the key itself to standard error."""
     from dynrefer.service.server.auth import KEY_LINE, new_key
