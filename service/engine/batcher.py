@@ -32,6 +32,7 @@ from dynrefer.service.engine.reservations import (
 )
 from dynrefer.service.engine.throughput import ThroughputEstimator
 from dynrefer.service.errors import DeadlineExceeded, QueueFullError
+from dynrefer.service.observability.logs import bind_request_id
 
 LONG_BATCH_S = 0.25  # the longest that image work waits for a running batch
 IMAGE_SHARE = 0.25  # the longest that image work may delay the next batch, as a proportion of the last one's time
@@ -109,10 +110,13 @@ class Batcher(Generic[Item, Output]):
             while self._running and (left := self._began + LONG_BATCH_S - time.monotonic()) > 0:
                 self._changed.wait(left)
 
-    def reserve(self, regions: int, key: str | None = None, deadline: float = math.inf) -> Reservation[Item, Output]:
+    def reserve(
+        self, regions: int, key: str | None = None, deadline: float = math.inf, request_id: str = ""
+    ) -> Reservation[Item, Output]:
         """Room for a whole request, at most so many items, or none.
 
-        deadline: on the monotonic clock. Raises QueueFullError or ExecutorClosed.
+        deadline: on the monotonic clock. request_id: for the lines that are logged while its items are run. Raises
+        QueueFullError or ExecutorClosed.
         """
         with self._changed:
             if self._closed or self._ended or self._suspended:
@@ -124,7 +128,7 @@ class Batcher(Generic[Item, Output]):
                 self._refuse_excess(excess, max(1, self._queue.num_keys), "key_share")
             self._reserved += regions
             self._of_key[key] += regions
-            return Reservation(self, QueuedRequest(regions, key, deadline))
+            return Reservation(self, QueuedRequest(regions, key, deadline, request_id))
 
     def enqueue(
         self, request: QueuedRequest[Item, Output], items: Sequence[Item], kind: Kind
@@ -248,7 +252,9 @@ class Batcher(Generic[Item, Output]):
 
         if should_stop():
             raise StoppedError("nobody waits for this batch.")
-        return run(kind, [each.item for each in work], should_stop)
+        ids = dict.fromkeys(each.part.request.id for each in work if each.part.request.id)
+        with bind_request_id(",".join(ids) or None):
+            return run(kind, [each.item for each in work], should_stop)
 
     def _settle(
         self, work: Sequence[WorkItem[Item, Output]], outputs: Sequence[Output] | Exception, began: float

@@ -79,7 +79,7 @@ class DeviceThread(Generic[Region, Output]):
 
     def reserve(self, regions: int, context: RequestContext) -> Reservation[Region, Output]:
         """See `Executor`."""
-        return self._batcher.reserve(regions, context.caller, context.deadline)
+        return self._batcher.reserve(regions, context.caller, context.deadline, context.id)
 
     def wait_for_idle_cores(self) -> None:
         """See `Executor`."""

@@ -48,13 +48,14 @@ class QueuedRequest(Generic[Item, Output]):
     """One admitted request.
 
     unused: items that are reserved and not submitted yet. deadline: on the monotonic clock; past it nothing more is
-    run for the request. withdrawn: nobody waits for it any more.
+    run for the request. id: for log lines. withdrawn: nobody waits for it any more.
     """
 
-    def __init__(self, reserved: int, key: str | None = None, deadline: float = math.inf) -> None:
+    def __init__(self, reserved: int, key: str | None = None, deadline: float = math.inf, id: str = "") -> None:
         self.unused = reserved
         self.key = key
         self.deadline = deadline
+        self.id = id
         self.withdrawn = False
         self.parts: list[Part[Item, Output]] = []
 

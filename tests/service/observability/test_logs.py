@@ -9,14 +9,17 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
+from PIL import Image
 
+from dynrefer.service.engine.batcher import Batcher, Limits
 from dynrefer.service.observability import logs
 from dynrefer.service.observability.logs import JsonFormatter, RequestIdFilter, TextFormatter, bind_request_id
 from dynrefer.service.settings import Settings
-from tests.service.conftest import Asker, in_base64, one_region, picture
+from tests.faults import Fault, FaultyPredictor, box_of
+from tests.service.conftest import Asker, Opener, in_base64, one_region, picture
 
 
 def record(**fields: object) -> logging.LogRecord:
@@ -128,3 +131,47 @@ def test_the_access_line_and_the_trace_of_an_unforeseen_error_carry_the_id(
         ask.raw(json.dumps({"image": {"base64": in_base64(picture())}, **one_region()}).encode(), x_request_id="mine")
     failed = next(entry for entry in entries(lines) if "trace" in entry)
     assert failed["request_id"] == "mine" and "secret" in str(failed["trace"])
+
+
+def describe(ask: Asker, image: bytes, box: list[float]) -> int:
+    """The status of a request with the id `mine`."""
+    document = {"image": {"base64": in_base64(image)}, "regions": [{"box": box}]}
+    return ask.raw(json.dumps(document).encode(), x_request_id="mine").status_code
+
+
+def test_the_line_of_failed_regions_carries_the_id(opened: Opener, lines: io.StringIO) -> None:
+    assert describe(opened(FaultyPredictor()), picture(), box_of(Fault.POISON)) == 500
+    (failed,) = named(lines, "dynrefer.service.engine.results")
+    assert failed["request_id"] == "mine" and failed["message"] == "1 region(s) failed"
+
+
+def test_the_lines_of_the_device_thread_carry_the_id(opened: Opener, lines: io.StringIO) -> None:
+    assert describe(opened(FaultyPredictor()), picture(), box_of(Fault.TOO_BIG)) == 503
+    (warned,) = named(lines, "dynrefer.service.engine.device_thread")
+    assert warned["request_id"] == "mine" and "no memory for a batch" in str(warned["message"])
+
+
+def test_warnings_of_pillow_in_an_image_thread_carry_the_id(ask: Asker, lines: io.StringIO) -> None:
+    image = io.BytesIO()
+    Image.new("RGB", (64, 48)).save(image, "PNG", exif=b"Exif\0\0MM\0*\0\0\xff\xff broken")
+    logging.captureWarnings(True)
+    try:
+        assert describe(ask, image.getvalue(), [8, 8, 40, 40]) == 200
+    finally:
+        logging.captureWarnings(False)
+    (warned, *_) = named(lines, "py.warnings")
+    assert warned["request_id"] == "mine" and "Corrupt EXIF data" in str(warned["message"])
+
+
+def test_a_line_about_a_batch_carries_the_ids_of_its_requests(lines: io.StringIO) -> None:
+    batcher: Batcher[int, int] = Batcher(Limits(8, 8, 8, batch_wait_s=0.0), cost=lambda _: 1)
+    for request_id in ("one", "two"):
+        batcher.reserve(2, request_id=request_id).submit([1, 2])
+
+    def run(kind: object, items: Sequence[int], should_stop: object) -> Sequence[int]:
+        logging.getLogger("dynrefer.model").error("trouble")
+        return items
+
+    batcher.close()
+    batcher.serve(run)
+    assert [entry["request_id"] for entry in named(lines, "dynrefer.model")] == ["one,two"]
