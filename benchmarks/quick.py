@@ -27,7 +27,7 @@ from dynrefer.workbench.profiling.machine import heading
 from dynrefer.workbench.profiling.model_speed import DTYPES, Plan, measure_model, model_table
 from dynrefer.workbench.profiling.operation_counts import count_presets
 from dynrefer.workbench.profiling.startup import measure_start
-from tests.model.plain_batch import reference_batch
+from tests.model.reference_batch import reference_batch
 
 RESULTS = Path(__file__).parent / "results"
 CPU = torch.device("cpu")

@@ -10,33 +10,34 @@ does.
 
 from typing import TYPE_CHECKING, Any
 
-from dynrefer.model import (
-    ALL_TASKS,
-    AttributeLabel,
-    BoxError,
-    Caption,
-    ConfigError,
-    ConversionError,
-    Corners,
-    DeviceError,
-    Label,
-    ModelCard,
-    ModelError,
-    ModelNotFoundError,
-    QueryError,
-    RegionDescription,
-    RegionQuery,
-    Task,
-    View,
-    ViewCandidate,
-    ViewPlan,
-    ViewPolicy,
-    ViewsError,
-    WeightsError,
-)
-
 if TYPE_CHECKING:
-    from dynrefer.model import BoxFormat, DynRefer, corners_from
+    from dynrefer.model import (
+        ALL_TASKS,
+        AttributeLabel,
+        BoxError,
+        BoxFormat,
+        Caption,
+        ConfigError,
+        ConversionError,
+        Corners,
+        DeviceError,
+        DynRefer,
+        Label,
+        ModelCard,
+        ModelError,
+        ModelNotFoundError,
+        QueryError,
+        RegionDescription,
+        RegionQuery,
+        Task,
+        View,
+        ViewCandidate,
+        ViewPlan,
+        ViewPolicy,
+        ViewsError,
+        WeightsError,
+        corners_from,
+    )
 
 __all__ = [
     "ALL_TASKS",

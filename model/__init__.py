@@ -25,30 +25,34 @@ from dynrefer.model.errors import (
     WeightsError,
 )
 from dynrefer.model.gc_pause import gc_paused
-from dynrefer.model.types import (
-    ALL_TASKS,
-    AttributeLabel,
-    Caption,
-    Corners,
-    Label,
-    ModelCard,
-    RegionDescription,
-    RegionQuery,
-    Task,
-    View,
-    ViewCandidate,
-    ViewPlan,
-    ViewPolicy,
-)
 
 if TYPE_CHECKING:
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import Pixels, decode_image, upright_pixels
     from dynrefer.model.predictor import DynRefer
-    from dynrefer.model.protocol import CacheCounts, Predictor, PreparedRegion
+    from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
+    from dynrefer.model.protocol import CacheCounts, Predictor, ReadyRegion
+    from dynrefer.model.tasks import DEVICE_STAGES, TASKS
+    from dynrefer.model.types import (
+        ALL_TASKS,
+        AttributeLabel,
+        Caption,
+        Corners,
+        Label,
+        ModelCard,
+        RegionDescription,
+        RegionQuery,
+        Task,
+        View,
+        ViewCandidate,
+        ViewPlan,
+        ViewPolicy,
+    )
 
 __all__ = [
     "ALL_TASKS",
+    "DEVICE_STAGES",
+    "TASKS",
     "AttributeLabel",
     "BoxError",
     "BoxFormat",
@@ -68,8 +72,10 @@ __all__ = [
     "ModelNotFoundError",
     "Pixels",
     "Predictor",
+    "PreparationSpec",
     "PreparedRegion",
     "QueryError",
+    "ReadyRegion",
     "RegionDescription",
     "RegionQuery",
     "Task",
@@ -83,20 +89,41 @@ __all__ = [
     "corners_from",
     "decode_image",
     "gc_paused",
+    "prepare",
+    "prepare_each",
     "upright_pixels",
 ]
 
 
 # Names that need NumPy, Pillow or torch, with the module that each is imported from at its first use.
 _LAZY = {
+    "ALL_TASKS": "types",
+    "AttributeLabel": "types",
     "BoxFormat": "geometry",
     "CacheCounts": "protocol",
+    "Caption": "types",
+    "Corners": "types",
+    "DEVICE_STAGES": "tasks",
     "DynRefer": "predictor",
+    "Label": "types",
+    "ModelCard": "types",
     "Pixels": "images",
     "Predictor": "protocol",
-    "PreparedRegion": "protocol",
+    "PreparationSpec": "preparation",
+    "PreparedRegion": "preparation",
+    "ReadyRegion": "protocol",
+    "RegionDescription": "types",
+    "RegionQuery": "types",
+    "TASKS": "tasks",
+    "Task": "types",
+    "View": "types",
+    "ViewCandidate": "types",
+    "ViewPlan": "types",
+    "ViewPolicy": "types",
     "corners_from": "geometry",
     "decode_image": "images",
+    "prepare": "preparation",
+    "prepare_each": "preparation",
     "upright_pixels": "images",
 }
 

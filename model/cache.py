@@ -1,16 +1,23 @@
-"""What was computed before and may be asked for again: view features and region representations, bounded in bytes.
+"""Caches of view features and region representations, bounded in bytes.
 
-Keys are digests of pixels, so the same crop of the same picture is found again whoever sends it, and nothing else is.
+Keys are digests of pixels: an equal crop is found again whichever request it comes from. No torch at import.
 """
+
+from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from dynrefer.model.networks.dynrefer.vision import VisionFeatures
 
 Value = TypeVar("Value")
 
@@ -19,7 +26,7 @@ Digest = bytes
 
 @dataclass(frozen=True, slots=True)
 class CacheStats:
-    """hits, misses: look-ups so far. entries, bytes: what is held now."""
+    """hits, misses: look-ups so far. entries, bytes: what is cached now."""
 
     hits: int = 0
     misses: int = 0
@@ -28,7 +35,7 @@ class CacheStats:
 
 
 class ByteCache(Generic[Value]):
-    """The values used last, as many as fit into `capacity` bytes; a capacity of 0 keeps nothing.
+    """A least-recently-used cache of at most `capacity` bytes; a capacity of 0 keeps nothing.
 
     For one thread; `stats` may be read from any.
     """
@@ -45,7 +52,7 @@ class ByteCache(Generic[Value]):
         return CacheStats(self._hits, self._misses, len(self._held), self._bytes)
 
     def get(self, key: Digest) -> Value | None:
-        """The value, which counts as used now, or None."""
+        """The value, which becomes the most recently used, or None."""
         if not self.capacity:
             return None
         found = self._held.get(key)
@@ -57,7 +64,7 @@ class ByteCache(Generic[Value]):
         return found[0]
 
     def put(self, key: Digest, value: Value, size: int) -> None:
-        """Keep a value of `size` bytes; the ones used longest ago make room. One larger than the cache is not kept."""
+        """Keep a value of `size` bytes, evicting the least recently used; one larger than the cache is not kept."""
         if size > self.capacity or not self.capacity:
             return
         if key in self._held:
@@ -65,25 +72,47 @@ class ByteCache(Generic[Value]):
         self._held[key] = (value, size)
         self._bytes += size
         while self._bytes > self.capacity:
-            _, (_, gone) = self._held.popitem(last=False)
-            self._bytes -= gone
+            _, (_, evicted) = self._held.popitem(last=False)
+            self._bytes -= evicted
 
     def clear(self) -> None:
-        """Forget every value; the counts of look-ups go on."""
+        """Drop every value; the counts of look-ups continue."""
         self._held.clear()
         self._bytes = 0
 
 
-def view_digest(image: NDArray[np.uint8]) -> Digest:
-    """Of a view's pixels as the network takes them, (3, S, S) uint8: the crop's place and its source do not matter.
+class FeatureCache:
+    """What a predictor keeps between batches, `capacity` bytes at most; 0 keeps nothing.
 
-    SHA-256, because a client must not be able to make one view pass for another's.
+    Representations are small and save everything up to the task heads; view features are large and save the encoding
+    of a view that another region shares. Each may take up to half of the bytes.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.views: ByteCache[VisionFeatures] = ByteCache(capacity // 2)
+        self.regions: ByteCache[Tensor] = ByteCache(capacity - capacity // 2)
+
+    def clear(self) -> bool:
+        """Free the device memory. Returns whether anything was cached."""
+        any_cached = bool(self.views.stats.entries or self.regions.stats.entries)
+        self.views.clear()
+        self.regions.clear()
+        return any_cached
+
+
+def view_digest(image: NDArray[np.uint8]) -> Digest:
+    """SHA-256 of a view's pixels as the network takes them, (3, S, S) uint8; where they were cut from does not matter.
+
+    A cryptographic hash, because a client must not be able to craft a view that collides with another client's.
     """
     return hashlib.sha256(np.ascontiguousarray(image).data).digest()
 
 
 def region_digest(revision: str, views: Iterable[Digest], boxes: NDArray[np.float32]) -> Digest:
-    """Of all that a region representation depends on: the network, the views in their order, the box in each."""
+    """SHA-256 of all that a region representation depends on: the network, its views in order, the box in each.
+
+    revision: of the network. boxes: (V, 4) float32, pixels of the views.
+    """
     digest = hashlib.sha256(revision.encode())
     for view in views:
         digest.update(view)

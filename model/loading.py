@@ -21,6 +21,7 @@ from dynrefer.model.errors import ConfigError, DeviceError, ModelNotFoundError, 
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
 from dynrefer.model.networks.dynrefer.decoders import PreparedTexts
 from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.kernels.batch_invariance import is_batch_invariant
 from dynrefer.model.networks.kernels.onednn import use_onednn
 from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
 
@@ -40,10 +41,12 @@ class PreparedVocabulary:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """texts: on the network's device, in its dtype. language_tokenizer: reads control words, writes captions.
+    """A network on its device, with everything that inference needs.
 
-    region_text_scale, region_text_bias: the head's trained exp(temperature) and bias, here as plain numbers, because
-    an answer is written by threads that do not own the device.
+    texts: on the network's device, in its dtype. language_tokenizer: encodes control words, decodes captions.
+    region_text_scale, region_text_bias: the head's trained exp(temperature) and bias, as plain numbers, because results
+    are finished on threads that do not own the device.
+    batch_invariant: what the probe at load found; see `kernels/batch_invariance.py`.
     """
 
     network: DynReferModel
@@ -54,10 +57,11 @@ class LoadedModel:
     dtype: torch.dtype
     region_text_scale: float
     region_text_bias: float
+    batch_invariant: bool
 
     @cached_property
     def prepared(self) -> PreparedVocabulary:
-        """The decoders' share of the vocabulary, computed at first use; for the thread that owns the device."""
+        """Parts of the decoders that depend on the vocabulary alone; computed at first use, on the device thread."""
         heads = self.network.region_text_decoder
         return PreparedVocabulary(
             self.network.tag_decoder.prepare(self.texts.tags),
@@ -67,10 +71,11 @@ class LoadedModel:
         )
 
 
-def load_model(model: str | Path, *, device: str, dtype: str) -> LoadedModel:
+def load_model(model: str | Path, *, device: str, dtype: str, cpu_kernels: str = "auto") -> LoadedModel:
     """model: "embedded" or a directory. device: auto, cpu, cuda, cuda:N. dtype: auto, float32, bfloat16.
 
     auto: CUDA in bfloat16 where there is a GPU, else the CPU in float32.
+    cpu_kernels: the library of linear layers on a CPU; see `kernels.onednn.use_onednn`.
     Raises `ModelNotFoundError`, `ConfigError`, `WeightsError`, `DeviceError`.
     """
     directory = _directory(model)
@@ -81,7 +86,7 @@ def load_model(model: str | Path, *, device: str, dtype: str) -> LoadedModel:
     texts = TextEmbeddings.load(directory)
     texts.check(vocabulary, config.text_config.projection_dim)
     network = _network(directory, config, on, precision)
-    use_onednn(network)
+    use_onednn(network, cpu_kernels)
     moved = {name: getattr(texts, name).to(on, precision) for name in ("tags", "attributes", "categories")}
     return LoadedModel(
         network,
@@ -92,6 +97,7 @@ def load_model(model: str | Path, *, device: str, dtype: str) -> LoadedModel:
         precision,
         region_text_scale=math.exp(float(network.region_text_temperature)),
         region_text_bias=float(network.region_text_bias),
+        batch_invariant=is_batch_invariant(network, min(map(len, moved.values()))),
     )
 
 

@@ -1,92 +1,78 @@
-"""The predictor: regions of an image -> descriptions, in three verbs so that CPU work overlaps the device's.
+"""The predictor: regions of an image -> descriptions, in three steps, so that CPU work overlaps the device's.
 
-    prepare  (CPU, any thread)       boxes -> view plans -> crops
-    run      (the device's thread)   crops -> logits and token ids, one batch for regions of any request
-    finish   (CPU, any thread)       logits and ids -> records
-
-Letters: R regions, V views, T texts, S view side in pixels.
+prepare  (CPU, any thread)     boxes -> view plans -> crops (`preparation.py`)
+run      (the device thread)   crops -> raw outputs, one batch for regions of any requests (`batch.py`)
+finish   (CPU, any thread)     raw outputs -> records
 """
 
 import itertools
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from PIL import Image
 
-from dynrefer.model.batch import BatchResult, FeatureCache, RegionInput, run_batch
-from dynrefer.model.cache import CacheStats
-from dynrefer.model.crops import ViewCutter
+from dynrefer.model.batch import BatchResult, RawOutputs, run_batch
+from dynrefer.model.cache import CacheStats, FeatureCache
 from dynrefer.model.device_errors import translate_device_errors
-from dynrefer.model.errors import DeviceMemoryError, QueryError
+from dynrefer.model.errors import DeviceMemoryError, OutputError
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import Pixels, upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model
-from dynrefer.model.postprocessing import (
-    RawOutputs,
-    answer_attributes,
-    answer_caption,
-    answer_categories,
-    answer_tags,
-    check_finite,
-)
-from dynrefer.model.types import ALL_TASKS, Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
-from dynrefer.model.views import GreyImage, plan_views
-
-
-@dataclass(frozen=True, slots=True)
-class PreparedRegion:
-    """A region ready for the device. inputs: one per group of tasks that share their views.
-
-    timings_ms: what its preparation took.
-    """
-
-    query: RegionQuery
-    box: Corners
-    clipped: bool
-    inputs: tuple[RegionInput, ...]
-    timings_ms: Mapping[str, float]
-
-    @property
-    def num_views(self) -> int:
-        """How many view encodings the region costs at most."""
-        return sum(len(each.views.images) for each in self.inputs)
+from dynrefer.model.preparation import PreparationSpec, PreparedRegion, RegionInput, prepare, prepare_each
+from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
+from dynrefer.model.types import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
+from dynrefer.model.views import plan_views
 
 
 @dataclass(frozen=True, slots=True)
 class RegionOutput:
-    """What the device found: one `RawOutputs` per pass; the stage times of the batch it was in."""
+    """The device's part of a region. outputs: one `RawOutputs` per input; timings_ms: of the batch, by stage."""
 
-    findings: tuple[RawOutputs, ...]
+    outputs: tuple[RawOutputs, ...]
     timings_ms: Mapping[str, float]
 
 
 class DynRefer:
-    """A loaded model. `prepare` and `finish` may be called from any thread, `run` from one at a time."""
+    """A loaded model. `prepare` and `finish` may be called from any thread, `run` from one at a time.
+
+    card: what a client may know about the model. preparation: what `preparation.prepare_each` needs of it.
+    """
 
     def __init__(self, loaded: LoadedModel, *, cache_bytes: int = 0) -> None:
-        """cache_bytes: how much of earlier batches is remembered on the device (view features, representations)."""
+        """cache_bytes: device memory for view features and representations of earlier batches; 0: none."""
         self._loaded = loaded
         self._cache = FeatureCache(cache_bytes)
-        self._config = loaded.network.config
         self.card = _card(loaded)
+        self.preparation = PreparationSpec(self.card.num_views, self.card.view_size, self.card.task_priors)
 
     @classmethod
     def load(
-        cls, model: str | Path = "embedded", *, device: str = "auto", dtype: str = "auto", cache_bytes: int = 0
+        cls,
+        model: str | Path = "embedded",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        cache_bytes: int = 0,
+        cpu_kernels: str = "auto",
     ) -> Self:
-        """Load "embedded" or a model directory; errors as in `loading.load_model`, and `DeviceMemoryError`."""
+        """Load "embedded" or a model directory.
+
+        device: auto, cpu, cuda, cuda:N. dtype: auto, float32, bfloat16. cache_bytes: as in the constructor.
+        cpu_kernels: library for linear layers on a CPU: auto (by processor and size), onednn, torch.
+        Raises as `loading.load_model` does, and `DeviceMemoryError`.
+        """
         with gc_paused():
-            return cls(
-                translate_device_errors(lambda: load_model(model, device=device, dtype=dtype)), cache_bytes=cache_bytes
+            loaded = translate_device_errors(
+                lambda: load_model(model, device=device, dtype=dtype, cpu_kernels=cpu_kernels)
             )
+            return cls(loaded, cache_bytes=cache_bytes)
 
     @property
     def cache_stats(self) -> dict[str, CacheStats]:
-        """Of what is remembered between batches, by kind: views, regions."""
+        """Statistics of the caches: "views" (features) and "regions" (representations)."""
         return {"views": self._cache.views.stats, "regions": self._cache.regions.stats}
 
     def describe(
@@ -104,7 +90,7 @@ class DynRefer:
 
         image: a file, a Pillow image (both turned upright), or (H, W, 3) uint8 RGB. boxes: xyxy pixels of the upright
         image. task: one, several, or None for all with views chosen by the image. The rest as in `RegionQuery`.
-        Raises `QueryError` (with `index`) for a box or views that cannot be answered, ValueError for an unknown task.
+        Raises `QueryError` (with `index`) for an invalid box or invalid views, ValueError for an unknown task.
         """
         tasks = _tasks(task)
         chosen = None if views is None else tuple(views)
@@ -119,53 +105,26 @@ class DynRefer:
         self, image: Pixels, box: Sequence[float], task: Task | str | None = None, views: Sequence[float] | None = None
     ) -> ViewPlan:
         """The views that `describe` would look at; image: (H, W, 3) uint8 upright RGB."""
-        prior = None if task is None else self._config.task_priors[Task(task)]
-        return plan_views(image, Box(*_corners(box)), num_views=self._config.num_views, task_prior=prior, views=views)
+        spec = self.preparation
+        prior = None if task is None else spec.task_priors[Task(task)]
+        return plan_views(image, Box(*_corners(box)), num_views=spec.num_views, task_prior=prior, views=views)
 
     def prepare(self, image: Pixels, queries: Sequence[RegionQuery]) -> list[PreparedRegion]:
-        """Plan and cut the views of every query on one image: (H, W, 3) uint8 upright RGB.
-
-        Raises `QueryError` with the `index` of the query at fault.
-        """
-        return list(self.prepare_each(image, queries))
+        """`preparation.prepare` for this model."""
+        return prepare(image, queries, self.preparation)
 
     def prepare_each(self, image: Pixels, queries: Sequence[RegionQuery]) -> Iterator[PreparedRegion]:
-        """The same, one region at a time as they are asked for; whoever asks may rest in between.
-
-        For any thread, one at a time. Raises as `prepare` does, once it comes to the query at fault.
-        """
-        grey, cutter = GreyImage(image), ViewCutter(image, self._config.view_size)
-        for index, query in enumerate(queries):
-            try:
-                prepared = self._prepare_one(grey, cutter, query)
-            except QueryError as error:
-                error.index = index
-                raise
-            yield prepared
-
-    def _prepare_one(self, grey: GreyImage, cutter: ViewCutter, query: RegionQuery) -> PreparedRegion:
-        started = time.perf_counter()
-        given = Box(*query.box)
-        box = given.clip(grey.size)
-        groups: dict[tuple[float, ...] | None, list[Task]] = {}
-        for task in query.tasks or ALL_TASKS:
-            prior = None if query.tasks is None else tuple(self._config.task_priors[task])
-            groups.setdefault(None if query.views is not None else prior, []).append(task)
-        inputs = []
-        for prior, tasks in groups.items():
-            plan = plan_views(grey, box, num_views=self._config.num_views, task_prior=prior, views=query.views)
-            inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls))
-        spent = {"views": (time.perf_counter() - started) * 1e3}
-        return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent)
+        """`preparation.prepare_each` for this model."""
+        return prepare_each(image, queries, self.preparation)
 
     def run(
         self, regions: Sequence[PreparedRegion], should_stop: Callable[[], bool] | None = None
     ) -> list[RegionOutput]:
-        """One batch through the network. An answer does not depend on what else is in the batch.
+        """One batch through the network; regions of different requests and tasks may share it.
 
-        should_stop: asked between stages and between caption tokens; once it says so, `StoppedError` is raised.
-        Raises `DeviceMemoryError` where the batch does not fit the device, even with nothing remembered on it,
-        `DeviceLostError` where the device is gone.
+        should_stop: polled between the parts of the work and between caption tokens; `StoppedError` if it returns true.
+        Raises `DeviceMemoryError` if the batch does not fit the device even with empty caches, `DeviceLostError` if
+        the device can no longer be used.
         """
         inputs = [each for region in regions for each in region.inputs]
         try:
@@ -174,31 +133,39 @@ class DynRefer:
             if not self._cache.clear():
                 raise
             result = self._run_once(inputs, should_stop)
-        rest = iter(result.findings)
+        rest = iter(result.outputs)
         return [RegionOutput(tuple(itertools.islice(rest, len(r.inputs))), result.timings_ms) for r in regions]
 
     def _run_once(self, inputs: Sequence[RegionInput], should_stop: Callable[[], bool] | None) -> BatchResult:
         return translate_device_errors(lambda: run_batch(self._loaded, inputs, self._cache, should_stop))
 
     def finish(self, region: PreparedRegion, output: RegionOutput) -> RegionDescription:
-        """The records of one region. Raises `OutputError` where the network gave NaN or infinity."""
-        query, loaded = region.query, self._loaded
-        for each in output.findings:
-            check_finite(each)
+        """The records of one region. Raises `OutputError` if the network returned NaN or infinity."""
+        for outputs in output.outputs:
+            _check_finite(outputs)
         plans = {task: each.plan for each in region.inputs for task in each.tasks}
-        shared = region.inputs[0].plan if len(region.inputs) == 1 else None
-        found = {task: f for each, f in zip(region.inputs, output.findings, strict=True) for task in each.tasks}
+        found = {task: raw for each, raw in zip(region.inputs, output.outputs, strict=True) for task in each.tasks}
         return RegionDescription(
             box=region.box,
             clipped=region.clipped,
-            plan=shared,
+            plan=region.inputs[0].plan if len(region.inputs) == 1 else None,
             plans=plans,
-            caption=answer_caption(loaded, found[Task.CAPTION]) if Task.CAPTION in found else None,
-            tags=answer_tags(loaded, found[Task.TAGS], query) if Task.TAGS in found else None,
-            attributes=answer_attributes(loaded, found[Task.ATTRIBUTES], query) if Task.ATTRIBUTES in found else None,
-            categories=answer_categories(loaded, found[Task.CATEGORIES], query) if Task.CATEGORIES in found else None,
+            results={task: self._result(task, found[task], region.query) for task in Task if task in found},
             timings_ms={**region.timings_ms, **output.timings_ms},
         )
+
+    def _result(self, task: Task, outputs: RawOutputs, query: RegionQuery) -> Any:
+        definition, thresholds = TASKS_BY_NAME[task], self._loaded.network.config.thresholds
+        # The model's own threshold applies unasked only to tasks that have one by default; for others it is advice.
+        default = None if definition.default_threshold is None else thresholds[task]
+        return definition.finish(self._loaded, outputs[task], query.thresholds.get(task, default), query.top_k)
+
+
+def _check_finite(outputs: RawOutputs) -> None:
+    """Raises `OutputError` for NaN or infinity: among scores such a number would be dropped silently."""
+    for name, output in outputs.items():
+        if not TASKS_BY_NAME[name].is_finite(output):
+            raise OutputError("the network returned NaN or infinity for this region.")
 
 
 def _tasks(task: Task | str | Iterable[Task | str] | None) -> tuple[Task, ...] | None:
@@ -223,13 +190,10 @@ def _card(loaded: LoadedModel) -> ModelCard:
         device=str(loaded.device),
         num_views=config.num_views,
         view_size=config.view_size,
-        vocabulary={
-            "tags": vocabulary.tags,
-            "attributes": tuple(attribute.name for attribute in vocabulary.attributes),
-            "categories": vocabulary.categories,
-        },
+        vocabulary={task.name: task.names(vocabulary) for task in TASKS if task.scored},
         task_priors={task: tuple(ts) for task, ts in config.task_priors.items()},
         thresholds=dict(config.thresholds),
         trained_on=config.trained_on,
         intended_use=config.intended_use,
+        batch_invariant=loaded.batch_invariant,
     )

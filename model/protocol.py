@@ -15,7 +15,7 @@ from dynrefer.model.images import Pixels
 from dynrefer.model.types import ModelCard, RegionDescription, RegionQuery
 
 
-class PreparedRegion(Protocol):
+class ReadyRegion(Protocol):
     """A region ready for the device."""
 
     @property
@@ -35,7 +35,7 @@ class CacheCounts(Protocol):
         """Those that did not."""
 
 
-RegionT = TypeVar("RegionT", bound=PreparedRegion)
+RegionT = TypeVar("RegionT", bound=ReadyRegion)
 OutputT = TypeVar("OutputT")
 
 

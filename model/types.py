@@ -1,30 +1,55 @@
-"""The records that go into the model and come out of it. No torch here: importing them costs nothing.
+"""The records that go into the model and come out of it; those of a task's result are defined in the task's file.
 
-Frames: every box is (x1, y1, x2, y2) in pixels of the upright image, x to the right, y down, x2 and y2 exclusive.
-Letters: R regions, V views.
+No torch at import. Coordinates: every box is (x1, y1, x2, y2) in pixels of the upright image, x to the right, y down,
+x2 and y2 exclusive.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from dynrefer.model.tasks import TASKS
+from dynrefer.model.tasks.attributes import AttributeLabel
+from dynrefer.model.tasks.caption import Caption
+from dynrefer.model.tasks.scoring import Label
+
+__all__ = [
+    "ALL_TASKS",
+    "AttributeLabel",
+    "Caption",
+    "Corners",
+    "Label",
+    "ModelCard",
+    "RegionDescription",
+    "RegionQuery",
+    "Task",
+    "View",
+    "ViewCandidate",
+    "ViewPlan",
+    "ViewPolicy",
+]
 
 Corners = tuple[float, float, float, float]
 
+if TYPE_CHECKING:
 
-class Task(StrEnum):
-    """What may be asked about a region."""
+    class Task(StrEnum):
+        """What can be requested for a region."""
 
-    CAPTION = "caption"
-    TAGS = "tags"
-    ATTRIBUTES = "attributes"
-    CATEGORIES = "categories"
+        CAPTION = "caption"
+        TAGS = "tags"
+        ATTRIBUTES = "attributes"
+        CATEGORIES = "categories"
 
+else:  # at run time the members are those of TASKS; a type checker cannot follow that
+    Task = StrEnum("Task", {task.name.upper(): task.name for task in TASKS}, module=__name__)
 
 ALL_TASKS: tuple[Task, ...] = tuple(Task)
 
 
 class ViewPolicy(StrEnum):
-    """Why the views of a region are what they are."""
+    """How the views of a region were chosen."""
 
     IMAGE_PRIOR = "image_prior"  # no task: greedy perceptual-hash search (paper, section 3.4)
     TASK_PRIOR = "task_prior"  # a task: the views that suit it, from the model's configuration
@@ -33,14 +58,14 @@ class ViewPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RegionQuery:
-    """One region that the client asks about.
+    """One region to describe.
 
     box: xyxy pixels of the upright image; partly outside is clipped, wholly outside raises `BoxError`.
-    tasks: what to compute, with the task's prior views; None computes all four with the image prior.
+    tasks: what to compute, with each task's prior views; None computes all tasks with the image prior.
     controls: words that the caption should take up.
-    views: explicit t values, the first 0.0, as many as the model's `num_views`; None lets the policy choose.
-    top_k: the most tags, attributes and categories that come back.
-    thresholds: least score per task, compared with `score`, strictly above; tags default to the model's.
+    views: explicit t values, the first 0.0, as many as the model's `num_views`; None leaves the choice to the policy.
+    top_k: the most labels that a task returns.
+    thresholds: per task; only scores strictly above are returned. Tags default to the model's own threshold.
     """
 
     box: Corners
@@ -79,58 +104,50 @@ class ViewPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Caption:
-    """text; score = exp(beam score) as the official code reports it; sum and per-token mean of log-probabilities."""
-
-    text: str
-    score: float
-    logprob_sum: float
-    logprob_mean: float
-
-
-@dataclass(frozen=True, slots=True)
-class Label:
-    """A tag or a category: `score` is the raw value, `probability` the calibrated one in [0, 1]."""
-
-    name: str
-    score: float
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class AttributeLabel:
-    """An attribute "type:value"; `value` is the first of its synonyms."""
-
-    name: str
-    type: str
-    value: str
-    score: float
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
 class RegionDescription:
-    """Everything that was found about one region. A task that was not asked for is None.
+    """The description of one region.
 
-    box: as looked at, after clipping. clipped: whether clipping changed it.
-    plan: the views, when all tasks shared them; else None, and `plans` says which task saw which views.
-    timings_ms: own stage times of this region (views, vision, heads, caption), milliseconds.
+    box: the region that was described, after clipping. clipped: whether clipping changed it.
+    plan: the views, if all tasks shared them; else None, and `plans` holds the views of each task.
+    results: task -> its result, for the tasks that were requested, in the order of `TASKS`.
+    timings_ms: stage -> milliseconds; of this region's preparation ("views") and of the batch that it was part of.
     """
 
     box: Corners
     clipped: bool
     plan: ViewPlan | None
     plans: Mapping[Task, ViewPlan]
-    caption: Caption | None = None
-    tags: tuple[Label, ...] | None = None
-    attributes: tuple[AttributeLabel, ...] | None = None
-    categories: tuple[Label, ...] | None = None
+    results: Mapping[str, Any] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def caption(self) -> Caption | None:
+        """The caption, or None if it was not requested."""
+        return self.results.get(Task.CAPTION)
+
+    @property
+    def tags(self) -> tuple[Label, ...] | None:
+        """The tags, best first, or None if they were not requested."""
+        return self.results.get(Task.TAGS)
+
+    @property
+    def attributes(self) -> tuple[AttributeLabel, ...] | None:
+        """The attributes, best first, or None if they were not requested."""
+        return self.results.get(Task.ATTRIBUTES)
+
+    @property
+    def categories(self) -> tuple[Label, ...] | None:
+        """The categories, best first, or None if they were not requested."""
+        return self.results.get(Task.CATEGORIES)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """What a client may know about the loaded model."""
+    """What a client may know about the loaded model.
+
+    vocabulary: task -> every label that it can return. task_priors: task -> t of its views.
+    batch_invariant: whether a probe at load found that a region's numbers do not depend on what else is in its batch.
+    """
 
     name: str
     revision: str
@@ -139,8 +156,9 @@ class ModelCard:
     device: str
     num_views: int
     view_size: int
-    vocabulary: Mapping[str, tuple[str, ...]]  # task -> names: "tags", "attributes", "categories"
+    vocabulary: Mapping[str, tuple[str, ...]]
     task_priors: Mapping[str, tuple[float, ...]]
     thresholds: Mapping[str, float]
     trained_on: str
     intended_use: str
+    batch_invariant: bool = False

@@ -112,7 +112,11 @@ def _loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callab
         from dynrefer.model import DynRefer  # brings in torch; called in the device thread
 
         return DynRefer.load(
-            settings.model, device=settings.device, dtype=settings.dtype, cache_bytes=settings.cache_bytes
+            settings.model,
+            device=settings.device,
+            dtype=settings.dtype,
+            cache_bytes=settings.cache_bytes,
+            cpu_kernels=settings.cpu_kernels,
         )
 
     return load

@@ -53,6 +53,11 @@ class Settings(BaseSettings):
         description="auto, float32 or bfloat16; auto is bfloat16 on a GPU and float32 on a CPU. bfloat16 halves the "
         "memory of the weights.",
     )
+    cpu_kernels: Literal["auto", "onednn", "torch"] = Field(
+        default="auto",
+        description="Library of the linear layers on a CPU: auto takes oneDNN where it was measured to be faster "
+        "(x86-64, models of 50 million parameters and more); onednn and torch force one.",
+    )
     cache_bytes: int = Field(
         default=0,
         ge=0,

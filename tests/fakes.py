@@ -123,10 +123,7 @@ class FakePredictor:
             clipped=region.clipped,
             plan=shared,
             plans=plans,
-            caption=_caption(region, output) if Task.CAPTION in tasks else None,
-            tags=_labels(region, Task.TAGS) if Task.TAGS in tasks else None,
-            attributes=_attributes(region) if Task.ATTRIBUTES in tasks else None,
-            categories=_labels(region, Task.CATEGORIES) if Task.CATEGORIES in tasks else None,
+            results={task: _result(region, task, output) for task in Task if task in tasks},
             timings_ms={"views": 0.5, "vision": 2.0, "heads": 1.0, "caption": 3.0},
         )
 
@@ -159,6 +156,12 @@ def _plan(region: FakeRegion, task: Task) -> ViewPlan:
         x1, y1, x2, y2 = (near + t * (far - near) for near, far in zip(region.box, whole, strict=True))
         views.append(View(t, (x1, y1, x2, y2)))
     return ViewPlan(tuple(views), policy)
+
+
+def _result(region: FakeRegion, task: Task, output: float) -> Any:
+    if task is Task.CAPTION:
+        return _caption(region, output)
+    return _attributes(region) if task is Task.ATTRIBUTES else _labels(region, task)
 
 
 def _caption(region: FakeRegion, output: float) -> Caption:

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from dynrefer.model import (
-    AttributeLabel,
+    TASKS,
     BoxFormat,
-    Caption,
     Corners,
-    Label,
     ModelCard,
     RegionDescription,
     RegionQuery,
@@ -17,12 +17,10 @@ from dynrefer.model import (
     corners_from,
 )
 from dynrefer.service.api.schemas import (
-    AttributeOut,
-    CaptionOut,
+    RESULT_SCHEMAS,
     DescribeFields,
     DescribeResponse,
     ImageOut,
-    LabelOut,
     ModelOut,
     NamesOut,
     RegionIn,
@@ -71,30 +69,28 @@ def answer(
 
 
 def region_answer(name: str, found: RegionDescription, more_ms: Mapping[str, float]) -> RegionOut:
-    """One region's schema. more_ms: stage times that the model does not know of."""
+    """One region's schema. more_ms: times of stages outside the model."""
     shared = _viewed(found.plan)
-    own = {task: _viewed(plan) for task, plan in found.plans.items()} if found.plan is None else {}
+    own: dict[str, dict[str, Any]] = {}
+    if found.plan is None:
+        own = {task: _viewed(plan) for task, plan in found.plans.items()}
     return RegionOut(
         id=name,
         box=_pixels(found.box, 4),
         clipped=found.clipped,
         **shared,
-        caption=_caption(found.caption, own.get(Task.CAPTION, {})),
-        tags=_labels(found.tags, own.get(Task.TAGS, {})),
-        attributes=_attributes(found.attributes, own.get(Task.ATTRIBUTES, {})),
-        categories=_labels(found.categories, own.get(Task.CATEGORIES, {})),
+        **{task.name: _result(found.results.get(task.name), own.get(task.name, {})) for task in TASKS},
         timings_ms=_in_order({**found.timings_ms, **more_ms}),
     )
 
 
 def _shown(score: float) -> float:
-    """Four significant digits. On a processor or GPU whose kernels round a row differently in other company, the
-    seventh digit differs, and an answer must not."""
+    """Four significant digits: where inference is not batch-invariant, only the seventh depends on the batch."""
     return float(f"{score:.4g}")
 
 
 def _pixels(box: Corners, digits: int) -> list[float]:
-    """Coordinates to so many digits behind the point."""
+    """Coordinates rounded to so many decimal places."""
     return [round(value, digits) for value in box]
 
 
@@ -106,41 +102,17 @@ def _viewed(plan: ViewPlan | None) -> dict[str, Any]:
     return {"views": views, "view_policy": plan.policy.value}
 
 
-def _caption(caption: Caption | None, viewed: Mapping[str, Any]) -> CaptionOut | None:
-    if caption is None:
+def _result(result: Any, viewed: Mapping[str, Any]) -> Any:
+    """A task's result in its schema. viewed: the task's own views, where its region has none in common."""
+    if result is None:
         return None
-    return CaptionOut(
-        text=caption.text,
-        score=_shown(caption.score),
-        logprob_sum=_shown(caption.logprob_sum),
-        logprob_mean=_shown(caption.logprob_mean),
-        **viewed,
-    )
+    return [_record(each, viewed) for each in result] if isinstance(result, tuple) else _record(result, viewed)
 
 
-def _labels(labels: Sequence[Label] | None, viewed: Mapping[str, Any]) -> list[LabelOut] | None:
-    if labels is None:
-        return None
-    return [
-        LabelOut(name=label.name, score=_shown(label.score), probability=_shown(label.probability), **viewed)
-        for label in labels
-    ]
-
-
-def _attributes(labels: Sequence[AttributeLabel] | None, viewed: Mapping[str, Any]) -> list[AttributeOut] | None:
-    if labels is None:
-        return None
-    return [
-        AttributeOut(
-            name=label.name,
-            type=label.type,
-            value=label.value,
-            score=_shown(label.score),
-            probability=_shown(label.probability),
-            **viewed,
-        )
-        for label in labels
-    ]
+def _record(record: Any, viewed: Mapping[str, Any]) -> BaseModel:
+    values = {name: getattr(record, name) for name in record.__dataclass_fields__}
+    shown = {name: _shown(value) if isinstance(value, float) else value for name, value in values.items()}
+    return RESULT_SCHEMAS[type(record)](**shown, **viewed)
 
 
 def _in_order(timings_ms: Mapping[str, float]) -> dict[str, float]:
@@ -151,7 +123,7 @@ def _in_order(timings_ms: Mapping[str, float]) -> dict[str, float]:
 
 
 def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
-    """What a client may know about the model and the limits that it meets."""
+    """The model's card and the limits of requests."""
     limits = (
         "max_body_bytes",
         "max_image_pixels",
@@ -174,4 +146,5 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         limits={name: getattr(settings, name) for name in limits},
         trained_on=card.trained_on,
         intended_use=card.intended_use,
+        batch_invariant=card.batch_invariant,
     )

@@ -1,20 +1,22 @@
-"""The public contract: what a request may say and what an answer looks like. Limits that settings choose are
-not here.
+"""The public contract: the schemas of requests and answers. Limits that are settings are checked elsewhere.
 
-Every record refuses unknown fields and coerces nothing: "1" is not a number, and true is not one either.
+What a client sends may hold no unknown field, and nothing is coerced: "1" is not a number, and true is not one either.
+Fields per task follow from the tuple of tasks (`dynrefer.model.TASKS`).
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 from pydantic_core import PydanticCustomError
 
-from dynrefer.model import Task
+from dynrefer.model import TASKS, AttributeLabel, Caption, Label, Task
+from dynrefer.service.observability.metrics import STAGES
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 PolicyName = Literal["image_prior", "task_prior", "fixed"]
-TASK_NAMES = tuple(task.value for task in Task)
-SCORED_TASKS = tuple(name for name in TASK_NAMES if name != Task.CAPTION)
+TASK_NAMES = tuple(task.name for task in TASKS)
+SCORED_TASKS = tuple(task.name for task in TASKS if task.scored)
 
 
 # A red ball on grass, 64 x 48, as a PNG: so that the example in the document can be sent as it stands.
@@ -26,7 +28,7 @@ BALL = (
 
 
 def refusal(detail: str) -> PydanticCustomError:
-    """A complaint in our own words."""
+    """A validation error with a message of our own."""
     return PydanticCustomError("refused", "{detail}", {"detail": detail})
 
 
@@ -47,7 +49,7 @@ def _task_names(value: object) -> tuple[Task, ...] | None:
         return None
     names: list[Any] = value if isinstance(value, list) else [value]
     if not names:
-        raise refusal("At least one task is needed; null asks for all four.")
+        raise refusal("At least one task is needed; null requests all.")
     for name in names:
         if not isinstance(name, str) or name not in TASK_NAMES:
             raise refusal(f"Unknown task; the tasks are {', '.join(TASK_NAMES)}, a list of them, or null.")
@@ -128,15 +130,15 @@ class RegionIn(Contract):
     """One region to describe."""
 
     box: Box = Field(description="in `box_format`; pixels of the upright image unless `normalized`")
-    id: str | None = Field(None, min_length=1, description="comes back with the answer; default: the index")
+    id: str | None = Field(None, min_length=1, description="returned with the region; default: its index")
 
 
-class Thresholds(Contract):
-    """The least score per task; what scores lower does not come back."""
+_thresholds: dict[str, Any] = dict.fromkeys(SCORED_TASKS, (Threshold | None, None))
+_ThresholdFields: Any = create_model("_ThresholdFields", __base__=Contract, **_thresholds)
 
-    tags: Threshold | None = None
-    attributes: Threshold | None = None
-    categories: Threshold | None = None
+
+class Thresholds(_ThresholdFields):  # type: ignore[misc]  # its fields are made at run time
+    """The least score per task; lower scores are not returned."""
 
 
 class DescribeFields(Contract):
@@ -149,7 +151,7 @@ class DescribeFields(Contract):
     normalized: bool = Field(False, description="coordinates are fractions of the image's width and height")
     task: Tasks = Field(
         None,
-        description="what to compute, with the views that suit it; null: all, with views chosen by the image",
+        description="what to compute, with the views that suit it; null: all tasks, with views chosen by the image",
     )
     vocabulary: Annotated[None, BeforeValidator(_no_vocabulary)] = Field(
         None, description="not supported by this server yet"
@@ -158,8 +160,8 @@ class DescribeFields(Contract):
         None, description="words that the caption should take up"
     )
     views: Views = Field(None, description="explicit views: t from 0 (the region) to 1 (the whole image), the first 0")
-    top_k: int = Field(10, ge=1, description="the most tags, attributes and categories that come back")
-    thresholds: Thresholds | None = Field(None, description="least scores; tags have a default of the model's")
+    top_k: int = Field(10, ge=1, description="the most labels that a task returns")
+    thresholds: Thresholds | None = Field(None, description="least scores; tags default to the model's own threshold")
     explain: Annotated[Literal[False], BeforeValidator(_no_explanation)] = Field(
         False, description="not supported by this server yet"
     )
@@ -240,19 +242,31 @@ class AttributeOut(BaseModel):
     view_policy: OwnPolicy = None
 
 
-class RegionOut(BaseModel):
-    """One region described. What the task did not ask for is absent."""
+# The schema of each record that a task's result is made of.
+RESULT_SCHEMAS: Mapping[type, type[BaseModel]] = {Caption: CaptionOut, Label: LabelOut, AttributeLabel: AttributeOut}
 
+
+class _RegionHead(BaseModel):
     id: str
     box: list[float] = Field(description="xyxy, pixels of the upright image, after clipping")
     clipped: bool = Field(description="whether the box stood partly outside the image")
     views: list[ViewOut] | None = Field(None, description="in the order in which the model fused them")
     view_policy: PolicyName | None = None
-    caption: CaptionOut | None = None
-    tags: list[LabelOut] | None = None
-    attributes: list[AttributeOut] | None = None
-    categories: list[LabelOut] | None = None
-    timings_ms: dict[str, float] = Field(description="views, queue, vision, heads, caption")
+
+
+def _result_field(record: type, many: bool) -> tuple[Any, None]:
+    schema: Any = RESULT_SCHEMAS[record]
+    return (list[schema] if many else schema) | None, None
+
+
+_results: dict[str, Any] = {task.name: _result_field(task.record, task.many) for task in TASKS}
+_RegionResults: Any = create_model("_RegionResults", __base__=_RegionHead, **_results)
+
+
+class RegionOut(_RegionResults):  # type: ignore[misc]  # a field per task is made at run time
+    """One region described. What was not requested is absent."""
+
+    timings_ms: dict[str, float] = Field(description=", ".join(STAGES[1:]))
 
 
 class ImageOut(BaseModel):
@@ -308,7 +322,7 @@ class DescribeResponse(BaseModel):
     model: str
     image: ImageOut
     regions: list[RegionOut]
-    timings_ms: dict[str, float] = Field(description="decode, views, queue, vision, heads, caption, total")
+    timings_ms: dict[str, float] = Field(description=", ".join((*STAGES, "total")))
 
 
 class NamesOut(BaseModel):
@@ -336,10 +350,15 @@ class ModelOut(BaseModel):
     views: ViewsOut
     vocabulary: dict[str, NamesOut]
     task_priors: dict[str, list[float]] = Field(description="the views, by t, that each task looks at")
-    thresholds: dict[str, float] = Field(description="the score above which labels serve best; tags' applies unasked")
+    thresholds: dict[str, float] = Field(
+        description="the score above which labels are most useful; that of tags applies unless a request sets one"
+    )
     limits: dict[str, int] = Field(description="what a request may hold")
     trained_on: str
     intended_use: str
+    batch_invariant: bool = Field(
+        description="whether a probe at start-up found a region's numbers independent of what else is in its batch"
+    )
 
 
 class ModelList(BaseModel):

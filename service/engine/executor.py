@@ -8,12 +8,12 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Protocol, TypeVar
 
-from dynrefer.model import Predictor, PreparedRegion
+from dynrefer.model import Predictor, ReadyRegion
 from dynrefer.model.errors import ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.reservations import Output, Reservation
 
-Region = TypeVar("Region", bound=PreparedRegion)
+Region = TypeVar("Region", bound=ReadyRegion)
 
 
 class Phase(Enum):

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from dynrefer.model import Predictor, RegionDescription
+from dynrefer.model import DEVICE_STAGES, Predictor, RegionDescription
 from dynrefer.model.errors import DeviceMemoryError, OutputError, QueryError, StoppedError
 from dynrefer.service.engine.executor import Region
 from dynrefer.service.engine.image_work import PreparedImage
@@ -16,7 +16,7 @@ from dynrefer.service.errors import DeadlineExceeded, FieldError, RegionFailedEr
 logger = logging.getLogger(__name__)
 
 # Stages that the regions of one batch go through together.
-BATCH_STAGES = ("vision", "heads", "caption")
+BATCH_STAGES = DEVICE_STAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +90,10 @@ def _checked(region: RegionDescription) -> RegionDescription:
 
 def _scores(region: RegionDescription) -> Iterator[float]:
     """Every number that came out of the network."""
-    if region.caption is not None:
-        yield from (region.caption.score, region.caption.logprob_sum, region.caption.logprob_mean)
-    for labels in (region.tags, region.attributes, region.categories):
-        for label in labels or ():
-            yield label.score
-            yield label.probability
+    for result in region.results.values():
+        for record in result if isinstance(result, tuple) else (result,):
+            values = (getattr(record, name) for name in record.__dataclass_fields__)
+            yield from (value for value in values if isinstance(value, float))
 
 
 def _as_one(failures: Mapping[int, Exception]) -> Exception:

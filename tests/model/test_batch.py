@@ -1,4 +1,4 @@
-"""One batch on the device against the plain way, in every company; and what is remembered between batches."""
+"""One batch on the device against the reference path, in any batch; and what is cached between batches."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,21 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from dynrefer.model.batch import FeatureCache, RegionInput, run_batch
-from dynrefer.model.cache import CacheStats
+from dynrefer.model.batch import RawOutputs, run_batch
+from dynrefer.model.cache import CacheStats, FeatureCache
 from dynrefer.model.images import upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model
 from dynrefer.model.networks.dynrefer.vision import VisionFeatures
-from dynrefer.model.postprocessing import RawOutputs
 from dynrefer.model.predictor import DynRefer
+from dynrefer.model.preparation import RegionInput
 from dynrefer.model.types import RegionQuery, Task
-from tests.model.plain_batch import reference_batch
+from tests.model.reference_batch import reference_batch
 from tests.repository import DOCS
 
 SCENE = DOCS / "scene.png"
 BOXES = [(41.0, 2.0, 117.0, 82.0), (50.0, 89.0, 105.0, 138.0), (57.0, 148.0, 122.0, 229.0)]
 ROOM = 64 << 20
-FIELDS = {Task.TAGS: "tags", Task.ATTRIBUTES: "attributes", Task.CATEGORIES: "categories", Task.CAPTION: "caption"}
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +42,19 @@ def inputs(loaded: LoadedModel) -> list[RegionInput]:
 
 @pytest.fixture(scope="module")
 def expected(loaded: LoadedModel, inputs: list[RegionInput]) -> list[RawOutputs]:
-    """Each pass alone, the plain way."""
+    """Each input alone, by the reference path."""
     return [reference_batch(loaded, [each])[0] for each in inputs]
 
 
-def check(found: Sequence[RawOutputs], plain: Sequence[RawOutputs], inputs: Sequence[RegionInput]) -> None:
-    """What was asked for, and the tags that a caption needs, as in the plain way; nothing else."""
-    for ours, theirs, each in zip(found, plain, inputs, strict=True):
-        for task, field in FIELDS.items():
-            mine, other = getattr(ours, field), getattr(theirs, field)
+def check(found: Sequence[RawOutputs], reference: Sequence[RawOutputs], inputs: Sequence[RegionInput]) -> None:
+    """What was requested, and the tags that a caption needs, as by the reference path; nothing else."""
+    for ours, theirs, each in zip(found, reference, inputs, strict=True):
+        for task in Task:
             needed = task in each.tasks or (task is Task.TAGS and Task.CAPTION in each.tasks)
-            assert (mine is not None) == needed, (task, each.tasks)
+            assert (task in ours) == needed, (task, each.tasks)
             if not needed:
                 continue
+            mine, other = ours[task], theirs[task]
             if task is Task.CAPTION:
                 assert _words(mine.tokens) == _words(other.tokens) and mine.length == other.length
                 assert mine.score == pytest.approx(other.score, abs=1e-5, rel=1e-5)
@@ -69,28 +68,28 @@ def _words(tokens: Sequence[int]) -> list[int]:
     return [token for token in tokens if token]
 
 
-def test_alone_as_the_plain_way(loaded: LoadedModel, inputs: list[RegionInput], expected: list[RawOutputs]) -> None:
-    for each, plain in zip(inputs, expected, strict=True):
-        check(run_batch(loaded, [each], FeatureCache(0)).findings, [plain], [each])
+def test_alone_as_the_reference(loaded: LoadedModel, inputs: list[RegionInput], expected: list[RawOutputs]) -> None:
+    for each, reference in zip(inputs, expected, strict=True):
+        check(run_batch(loaded, [each], FeatureCache(0)).outputs, [reference], [each])
 
 
-def test_in_any_company(loaded: LoadedModel, inputs: list[RegionInput], expected: list[RawOutputs]) -> None:
+def test_in_any_batch(loaded: LoadedModel, inputs: list[RegionInput], expected: list[RawOutputs]) -> None:
     rng = np.random.default_rng(0)
     for size in (2, 4, len(inputs)):
         for order in (list(range(size)), rng.permutation(len(inputs))[:size].tolist(), [0] * size):
             some = [inputs[i] for i in order]
-            check(run_batch(loaded, some, FeatureCache(0)).findings, [expected[i] for i in order], some)
+            check(run_batch(loaded, some, FeatureCache(0)).outputs, [expected[i] for i in order], some)
 
 
-def test_remembered_answers_are_the_same(
+def test_cached_answers_are_the_same(
     loaded: LoadedModel, inputs: list[RegionInput], expected: list[RawOutputs]
 ) -> None:
     for capacity in (0, 1, 200_000, ROOM):
-        memory = FeatureCache(capacity)
+        cache = FeatureCache(capacity)
         for order in (range(0, 6), range(4, len(inputs)), range(len(inputs))):
             some = [inputs[i] for i in order]
-            check(run_batch(loaded, some, memory).findings, [expected[i] for i in order], some)
-        for kind in (memory.views, memory.regions):
+            check(run_batch(loaded, some, cache).outputs, [expected[i] for i in order], some)
+        for kind in (cache.views, cache.regions):
             assert kind.stats.bytes <= kind.capacity
 
 
@@ -150,7 +149,7 @@ def test_a_shared_view_is_found_again_in_a_later_batch(loaded: LoadedModel, coun
         assert counted.views == views
 
 
-def test_without_a_cache_nothing_is_remembered(loaded: LoadedModel, counted: Counted) -> None:
+def test_without_a_cache_nothing_is_kept(loaded: LoadedModel, counted: Counted) -> None:
     model, image = DynRefer(loaded), upright_pixels(SCENE)
     for _ in range(2):
         model.run(model.prepare(image, [RegionQuery(BOXES[0], views=(0, 0.2, 1.0))]))
@@ -158,15 +157,15 @@ def test_without_a_cache_nothing_is_remembered(loaded: LoadedModel, counted: Cou
     assert set(model.cache_stats.values()) == {CacheStats()}
 
 
-def test_a_passing_fault_is_not_remembered(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transient_fault_is_not_cached(loaded: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
     model, image = DynRefer(loaded, cache_bytes=ROOM), upright_pixels(SCENE)
     regions = model.prepare(image, [RegionQuery(BOXES[0], (Task.TAGS,), views=(0, 0.2, 0.4))])
     encode = loaded.network.encode_in_parts
     broken = VisionFeatures(encode(torch.zeros(3, 3, 64, 64, dtype=torch.uint8)).map * torch.nan, None)
     with monkeypatch.context() as fault:
         fault.setattr(loaded.network, "encode_in_parts", lambda images: broken)
-        assert np.isnan(model.run(regions)[0].findings[0].tags).all()
-    assert np.isfinite(model.run(regions)[0].findings[0].tags).all()
+        assert np.isnan(model.run(regions)[0].outputs[0][Task.TAGS]).all()
+    assert np.isfinite(model.run(regions)[0].outputs[0][Task.TAGS]).all()
     assert model.cache_stats["regions"].entries == 1 and model.cache_stats["views"].entries == 3
 
 
@@ -174,9 +173,9 @@ def test_one_pixel_or_another_box_is_another_region(loaded: LoadedModel, counted
     model, image = DynRefer(loaded, cache_bytes=ROOM), upright_pixels(SCENE)
     touched = image.copy()
     touched[40:60, 70:90] ^= 255
-    for picture, box in itertools.product((image, touched), (BOXES[0], (38.0, 2.0, 117.0, 82.0))):
+    for pixels, box in itertools.product((image, touched), (BOXES[0], (38.0, 2.0, 117.0, 82.0))):
         counted.regions = 0
-        model.run(model.prepare(picture, [RegionQuery(box, views=(0, 0.2, 0.4))]))
+        model.run(model.prepare(pixels, [RegionQuery(box, views=(0, 0.2, 0.4))]))
         assert counted.regions == 1
 
 

@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dynrefer.model import BoxError, DynRefer, QueryError, RegionDescription, RegionQuery, Task, ViewPolicy, ViewsError
-from dynrefer.model.batch import BatchResult, FeatureCache, RegionInput, run_batch
+from dynrefer.model.batch import BatchResult, run_batch
+from dynrefer.model.cache import FeatureCache
 from dynrefer.model.errors import DeviceMemoryError, OutputError, StoppedError
 from dynrefer.model.images import upright_pixels
 from dynrefer.model.loading import LoadedModel
+from dynrefer.model.preparation import RegionInput
 from tests.repository import DOCS
 
 SCENE = DOCS / "scene.png"
@@ -70,7 +72,7 @@ def test_a_task_gives_only_itself_with_its_prior(model: DynRefer, task: Task) ->
 
 def test_tasks_with_different_priors_keep_their_own_plans(model: DynRefer, monkeypatch: pytest.MonkeyPatch) -> None:
     priors = {"caption": (0.0, 0.4, 0.5), "attributes": (0.0, 0.1, 0.2)}
-    monkeypatch.setattr(model._config, "task_priors", priors)
+    monkeypatch.setattr(model, "preparation", replace(model.preparation, task_priors=priors))
     (found,) = model.describe(SCENE, BOXES[:1], ["caption", "attributes"])
     assert found.plan is None
     assert {task: tuple(v.t for v in plan.views) for task, plan in found.plans.items()} == priors
@@ -211,7 +213,7 @@ def test_a_batch_without_room_gets_what_is_remembered(
 def test_what_is_not_a_number_is_no_answer(model: DynRefer, image: NDArray[np.uint8], part: str) -> None:
     (region,) = model.prepare(image, [RegionQuery(box=BOXES[0])])
     (output,) = model.run([region])
-    (found,) = output.findings
-    broken = replace(found.caption, score=float("nan")) if part == "caption" else np.full(3, np.inf, np.float32)
+    (found,) = output.outputs
+    broken = replace(found["caption"], score=float("nan")) if part == "caption" else np.full(3, np.inf, np.float32)
     with pytest.raises(OutputError):
-        model.finish(region, replace(output, findings=(replace(found, **{part: broken}),)))
+        model.finish(region, replace(output, outputs=({**found, part: broken},)))

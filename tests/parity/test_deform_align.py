@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import Tensor
 
-from dynrefer.model.networks.dynrefer.deform_align import Sampling, deformable_sampling
+from dynrefer.model.networks.dynrefer.region import Sampling, deformable_sampling
 from tests.parity.conftest import Comparison, Goldens
 from tests.parity.stages import TIGHT
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynrefer.model.postprocessing import RawOutputs
+from dynrefer.model.batch import RawOutputs
 from dynrefer.model.predictor import DynRefer
+from dynrefer.model.tasks.caption import GeneratedCaption
 from dynrefer.model.types import RegionQuery
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.profiling.machine import heading, provenance
@@ -32,7 +33,7 @@ def measure_batch_invariance(regions: int, dtype: str = "float32") -> tuple[dict
         for scene in drawn.scenes
         for each in model.prepare(scene.image, [RegionQuery(obj.box) for obj in scene.objects])
     ]
-    alone = [_numbers(model.run([each])[0].findings) for each in prepared]
+    alone = [_numbers(model.run([each])[0].outputs) for each in prepared]
     rng = np.random.default_rng(SCENES_SEED)
     rows = []
     for size in BATCH_SIZES:
@@ -42,7 +43,7 @@ def measure_batch_invariance(regions: int, dtype: str = "float32") -> tuple[dict
             batch = order[start : start + size]
             outputs = model.run([prepared[index] for index in batch])
             for index, output in zip(batch, outputs, strict=True):
-                numbers = _numbers(output.findings)
+                numbers = _numbers(output.outputs)
                 different += numbers.tobytes() != alone[index].tobytes()
                 largest = max(largest, _largest_difference(numbers, alone[index]))
         rows.append({"batch": size, "regions": len(order), "other": different, "largest_difference": largest})
@@ -57,13 +58,13 @@ def measure_batch_invariance(regions: int, dtype: str = "float32") -> tuple[dict
 def _numbers(outputs: Sequence[RawOutputs]) -> NDArray[np.float64]:
     """All raw outputs of a region in one row: logits, and of a caption its token ids and scores."""
     parts: list[NDArray[np.float64]] = []
-    for raw in outputs:
-        for logits in (raw.tags, raw.attributes, raw.categories):
-            parts.append(np.asarray([] if logits is None else logits, dtype=np.float64))
-        if raw.caption is not None:
-            # Without the padding that the longest caption of a batch brings.
-            ids = raw.caption.tokens[: raw.caption.length + 1]
-            parts.append(np.array([*ids, raw.caption.score, raw.caption.logprob_sum], dtype=np.float64))
+    for found in outputs:
+        for output in found.values():
+            if isinstance(output, GeneratedCaption):
+                ids = output.tokens[: output.length + 1]  # without padding
+                parts.append(np.array([*ids, output.score, output.logprob_sum], dtype=np.float64))
+            else:
+                parts.append(np.asarray(output, dtype=np.float64))
     return np.concatenate(parts)
 
 

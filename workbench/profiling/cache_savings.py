@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from dynrefer.model.batch import FeatureCache, run_batch
+from dynrefer.model.batch import run_batch
+from dynrefer.model.cache import FeatureCache
 from dynrefer.model.types import Task
 from dynrefer.workbench.profiling.machine import heading, provenance, synchronize
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_inputs, random_model

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import transformers
 
-from dynrefer.model.networks.kernels.onednn import AVAILABLE, OneDnnLinear, linear
+from dynrefer.model.networks.kernels.onednn import OneDnnLinear, available, linear
 
 ROOT = Path(__file__).resolve().parents[2]
 SIDE_CPU, SIDE_GPU = 1024, 8192  # of the square matrices whose product is timed
@@ -60,7 +60,7 @@ def gemm_gflops(
 
 def onednn_gflops(device: torch.device | str = "cpu", repeats: int = 5) -> float:
     """`gemm_gflops` in float32 by oneDNN, as in the network's linear layers on a CPU; 0 if oneDNN is not available."""
-    if not AVAILABLE or torch.device(device).type != "cpu":
+    if not available() or torch.device(device).type != "cpu":
         return 0.0
     layer, rows = OneDnnLinear(SIDE_CPU, SIDE_CPU, bias=False), torch.randn(SIDE_CPU, SIDE_CPU)
     with torch.inference_mode():

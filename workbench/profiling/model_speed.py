@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 
-from dynrefer.model.batch import BatchResult, FeatureCache, RegionInput, run_batch
+from dynrefer.model.batch import BatchResult, run_batch
+from dynrefer.model.cache import FeatureCache
 from dynrefer.model.loading import LoadedModel
+from dynrefer.model.preparation import RegionInput
 from dynrefer.model.types import ALL_TASKS, Task
 from dynrefer.workbench.profiling.machine import copy_gb_s, gemm_gflops, heading, onednn_gflops, provenance, synchronize
 from dynrefer.workbench.profiling.operation_counts import Ceilings, count_costs, roofline_seconds
@@ -210,7 +212,7 @@ def _tasks(name: str) -> tuple[Task, ...]:
 
 def _tokens(result: BatchResult) -> int | None:
     """Number of new tokens per caption, which must be the same for all; None without captions."""
-    lengths = {found.caption.length for found in result.findings if found.caption is not None}
+    lengths = {found[Task.CAPTION].length for found in result.outputs if Task.CAPTION in found}
     if len(lengths) > 1:
         raise AssertionError(f"captions differ in length: {sorted(lengths)}")
     return lengths.pop() if lengths else None

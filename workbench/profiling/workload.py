@@ -10,13 +10,14 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import CharDelimiterSplit
 from transformers import PreTrainedTokenizerFast
 
-from dynrefer.model.batch import RegionInput
 from dynrefer.model.cache import view_digest
 from dynrefer.model.crops import ViewBatch
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.networks.dynrefer.config import DynReferConfig, preset
 from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.kernels.batch_invariance import is_batch_invariant
 from dynrefer.model.networks.kernels.onednn import use_onednn
+from dynrefer.model.preparation import RegionInput
 from dynrefer.model.types import Task, View, ViewPlan, ViewPolicy
 from dynrefer.model.vocabulary import Attribute, TextEmbeddings, Vocabulary
 
@@ -73,7 +74,8 @@ def random_model(config: DynReferConfig, work: Workload, device: torch.device, d
         for count in (work.tags, work.prompts, work.categories)
     ]
     tokenizer = _tokenizer(config.language_config.vocab_size)
-    return LoadedModel(network, vocabulary, TextEmbeddings(*texts), tokenizer, device, dtype, math.e, 0.0)
+    invariant = is_batch_invariant(network, min(map(len, texts)))
+    return LoadedModel(network, vocabulary, TextEmbeddings(*texts), tokenizer, device, dtype, math.e, 0.0, invariant)
 
 
 def random_inputs(config: DynReferConfig, regions: int, tasks: tuple[Task, ...]) -> list[RegionInput]:

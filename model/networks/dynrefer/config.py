@@ -13,6 +13,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, Blip2QFormerConfig, CLIPTex
 from transformers.configuration_utils import SubConfigSpec
 
 from dynrefer.model.errors import ConfigError
+from dynrefer.model.tasks import TASKS
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -25,7 +26,6 @@ _LIBRARY_KEYS = frozenset(
         "output_attentions",  # in `to_dict`, though not declared
     }
 )
-_TASK_KEYS = ("caption", "tags", "attributes", "categories")
 _GENERATION_KEYS = ("num_beams", "max_new_tokens", "min_length", "length_penalty", "repetition_penalty")
 _PART_KEYS = ("vision_config", "qformer_config", "text_config", "language_config")
 
@@ -43,13 +43,14 @@ class DynReferConfig(PreTrainedConfig):
     decoder_*: the recognition decoders (tags; attributes and categories).
     max_control_tokens: control words are cut to so many tokens, the end token counted.
     tie_language_head: whether the language model's head shares its embedding (not in Flan-T5).
-    generation: beam search settings. thresholds: task -> the score above which labels serve best; that of tags
-    applies unless a request says otherwise, the others are advice.
-    task_priors: task -> t of its views, t = 0 first. calibration: task -> {"scale", "bias"} of the logit behind
-    `probability`; a missing task uses the trained temperature and bias where the head has one, else (1, 0).
-    name, revision, trained_on, intended_use: what the model card says.
+    generation: beam search settings. thresholds: task -> the score above which its labels are most useful; that of tags
+    applies unless a request sets one, the others are advice.
+    task_priors: task -> t of its views, t = 0 first; a missing task has its default. calibration: task -> {"scale",
+    "bias"} applied to the logit before `probability`; a missing task uses the trained temperature and bias where its
+    head has them, else (1, 0).
+    name, revision, trained_on, intended_use: for the model card.
 
-    Raises `ConfigError` for an unknown key (naming the nearest valid one) and for values that contradict.
+    Raises `ConfigError` for an unknown key (naming the nearest valid one) and for values that contradict each other.
     """
 
     model_type = "dynrefer"
@@ -97,11 +98,13 @@ class DynReferConfig(PreTrainedConfig):
             _check_part(part, getattr(self, part), type(self).sub_configs_defaults[part].model_type)
         self.generation = _GENERATION | dict(self.generation)
         _refuse_unknown(self.generation, set(_GENERATION_KEYS), "generation")
-        self.thresholds = {"tags": 0.7} | dict(self.thresholds)
+        self.thresholds = _DEFAULT_THRESHOLDS | dict(self.thresholds)
         self.calibration = dict(self.calibration)
-        self.task_priors = dict(self.task_priors or _default_priors(self.num_views))
+        self.task_priors = dict(self.task_priors)
+        for task in TASKS:
+            self.task_priors.setdefault(task.name, task.default_prior(self.num_views))
         for name in ("thresholds", "calibration", "task_priors"):
-            _refuse_unknown(getattr(self, name), set(_TASK_KEYS), name)
+            _refuse_unknown(getattr(self, name), {task.name for task in TASKS}, name)
         self._check_priors()
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self._check_widths()
@@ -128,21 +131,6 @@ def vision_width(config: DynReferConfig) -> int:
     return int(sizes[-1]) if sizes else int(config.vision_config.hidden_size)
 
 
-def _default_priors(num_views: int) -> dict[str, tuple[float, ...]]:
-    """Views per task for weights that were not tuned: the paper's curves (figure 4) put the best second view at
-    t = 0.1 for attributes and at 0.4 to 0.5 for captions; beyond 0.5 everything degrades."""
-    context: tuple[float, ...] = (0.0, 0.4, 0.5, 0.3)
-    near: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
-    if num_views > len(near):
-        context = near = tuple(i / 10 for i in range(num_views))
-    return {
-        "caption": context[:num_views],
-        "tags": context[:num_views],
-        "attributes": near[:num_views],
-        "categories": near[:num_views],
-    }
-
-
 def _check_part(name: str, part: object, default_type: str) -> None:
     if not isinstance(part, Mapping):
         return
@@ -161,6 +149,8 @@ def _refuse_unknown(given: Mapping[str, Any], valid: set[str], where: str) -> No
         hint = f"; did you mean {near[0]!r}?" if near else "."
         raise ConfigError(f"unknown key {key!r} in {where}{hint}")
 
+
+_DEFAULT_THRESHOLDS = {task.name: task.default_threshold for task in TASKS if task.default_threshold is not None}
 
 _GENERATION: dict[str, Any] = {
     "num_beams": 2,

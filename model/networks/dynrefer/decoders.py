@@ -1,10 +1,10 @@
 """The recognition decoder: how well does each text describe a region? One for tags, one for attributes and categories.
 
-Two ways to the same logits: `forward`, as the paper draws it, with gradients; and `prepare` + `score`, for answers,
-where everything that depends on the texts alone is computed once.
+There are two paths to the same logits: `forward`, the reference path as in the paper, with gradients; and `prepare` +
+`score`, the optimised path for inference, where everything that depends on the texts alone is computed once.
 
-Source: paper, section 3.3 (D_tag, D_rtc). Letters: R regions, Q region tokens, T texts, C channels, E text width,
-d channels of a head.
+Source: paper, section 3.3 (D_tag, D_rtc). Shapes: R = regions, Q = region tokens, T = texts, C = channels,
+E = text width, d = channels of a head.
 """
 
 from dataclasses import dataclass
@@ -14,16 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
+from dynrefer.model.networks.kernels.batch_invariance import dot_products
+from dynrefer.model.networks.kernels.blocking import decoder_rows
 from dynrefer.model.networks.kernels.onednn import linear
-
-# Rows (texts x regions) that go through a layer together. On a CPU their feed-forward activations then stay in the
-# cache and in memory that the allocator hands out again; a GPU wants few large products.
-_ROWS_CPU, _ROWS_GPU = 1 << 10, 1 << 18
 
 
 @dataclass(frozen=True)
 class PreparedTexts:
-    """What a decoder knows of its texts before it sees a region.
+    """The part of a decoder that depends on the texts alone.
 
     texts: (T, C), projected. queries: (heads, T, d) of the first layer, divided by sqrt(d).
     """
@@ -34,7 +32,7 @@ class PreparedTexts:
 
 @dataclass(frozen=True)
 class RegionSide:
-    """What a layer knows of regions before it sees a text.
+    """The part of a layer that depends on the regions alone.
 
     keys: (R, heads, d, Q), or (R, C, heads * Q) with `bias` (R, 1, heads * Q) where the query projection is folded
     in. values: (R, heads * Q, C), the output projection folded in.
@@ -80,13 +78,13 @@ class TextRegionLayer(nn.Module):
     def region_side(self, region: Tensor, *, folded: bool) -> RegionSide:
         """Keys and values of regions (R, Q, C), the projections around them folded in.
 
-        folded: with the query projection too, so that a text's scores are one product of 128 columns instead of 256
-        and 32 per head at the released sizes. The first layer's queries are computed once, so it does without.
+        folded: with the query projection too, so that at the released sizes a text's scores are one product of 128
+        columns instead of 256 and 32 per head. The first layer's queries are in `PreparedTexts`: it needs none.
         """
         key = self.key(region).unflatten(-1, (self.heads, -1)).permute(0, 2, 3, 1).contiguous()  # (R, heads, d, Q)
         value = self.value(region).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (R, heads, Q, d)
         output = self.attention_output.weight.unflatten(1, (self.heads, -1)).permute(1, 2, 0)  # (heads, d, C)
-        # The weights of a head add up to 1, so every row carries its share of the output's bias.
+        # The attention weights of a head add up to 1, so every row carries its share of the output's bias.
         values = (torch.matmul(value, output) + self.attention_output.bias / self.heads).flatten(1, 2)
         if not folded:
             return RegionSide(key, None, values)
@@ -97,7 +95,7 @@ class TextRegionLayer(nn.Module):
         return RegionSide(matrix, bias, values)
 
     def score_rows(self, texts: Tensor, scores: Tensor, values: Tensor) -> Tensor:
-        """The layer from its attention scores on, without gradients.
+        """The rest of the layer after its attention scores, without gradients.
 
         texts: (R or 1, T, C). scores: (R, T, heads, Q). values: (R, heads * Q, C). -> (R, T, C).
         """
@@ -148,19 +146,19 @@ class RecognitionDecoder(nn.Module):
         return F.normalize(texts, dim=-1) if self.normalised else texts
 
     def prepare(self, text_embeddings: Tensor) -> PreparedTexts:
-        """What `score` needs of texts (T, E): computed once per vocabulary."""
+        """Texts (T, E) in the form that `score` takes; computed once per vocabulary."""
         texts: Tensor = self.text_projection(text_embeddings.to(self.logit.weight.dtype))
         return PreparedTexts(texts, self._stack[0].queries(texts).contiguous())
 
     def score(self, representation: Tensor, prepared: PreparedTexts) -> Tensor:
-        """`forward` for answers: representation (R, Q, C) and prepared texts -> logits (R, T); no gradients.
+        """`forward` for inference: representation (R, Q, C) and prepared texts -> logits (R, T); no gradients.
 
-        Block by block, so that what lies between two products is small, and with the projections that are linear
-        in the region folded into its keys and values.
+        Works block by block, so that intermediate activations are small, with the projections that are linear in the
+        region folded into its keys and values.
         """
         region: Tensor = self.region_projection(representation.to(self.logit.weight.dtype))
         logits = region.new_empty(len(region), len(prepared.texts))
-        rows = _ROWS_CPU if region.device.type == "cpu" else _ROWS_GPU
+        rows = decoder_rows(region.device)
         step = max(1, min(len(prepared.texts), rows))
         together = max(1, rows // step)  # several regions where the texts are few
         for first in range(0, len(region), together):
@@ -181,8 +179,7 @@ class RecognitionDecoder(nn.Module):
             texts = layer.score_rows(texts, scores, side.values)
         if self.normalised:
             texts = F.normalize(texts, dim=-1)
-        # Not the layer: a product with one column rounds a row differently where there are other rows.
-        return texts.mul_(self.logit.weight[0]).sum(-1).add_(self.logit.bias)
+        return dot_products(texts, self.logit.weight[0]).add_(self.logit.bias)
 
     @property
     def _stack(self) -> list[TextRegionLayer]:

@@ -1,9 +1,10 @@
 """The network, assembled: nested views of a region -> one region representation -> three decoders.
 
-Source: paper (arXiv 2405.16071), figure 2. Inference answers what is asked for, part by part; training has its own
-path (`dynrefer.workbench.training.losses`), built on the same parts.
+Source: paper (arXiv 2405.16071), figure 2. Inference calls the parts that a batch needs
+(`dynrefer.model.batch`); training has its own path over the same parts.
 
-Letters: N distinct views, R regions, V views of a region, Q queries, T texts, C channels, S view side in pixels.
+Shapes: N = distinct views, R = regions, V = views of a region, Q = queries, T = texts, C = channels, L = tokens of a
+map, P = side of a pooled map, S = side of a view in pixels.
 """
 
 import math
@@ -17,13 +18,11 @@ from transformers import initialization as init
 
 from dynrefer.model.networks.dynrefer.config import DynReferConfig, vision_width
 from dynrefer.model.networks.dynrefer.decoders import RecognitionDecoder
-from dynrefer.model.networks.dynrefer.deform_align import DeformableAlignment
 from dynrefer.model.networks.dynrefer.language import LanguageDecoder
-from dynrefer.model.networks.dynrefer.region import ViewFusion, roi_align
+from dynrefer.model.networks.dynrefer.region import DeformableAlignment, ViewFusion, roi_align
 from dynrefer.model.networks.dynrefer.vision import VisionEncoder, VisionFeatures, normalise
-
-_PIXELS_CPU = 8 * 224 * 224  # pixels that go through the vision tower together on a CPU; chosen by measurement
-_REGIONS_CPU = 2  # that are aligned and fused together there
+from dynrefer.model.networks.kernels.batch_invariance import encoded_alone
+from dynrefer.model.networks.kernels.blocking import regions_per_part, view_parts
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ class DynReferModel(PreTrainedModel):
     image_std: Tensor
     _supports_sdpa = True
     _no_split_modules = ["Blip2EncoderLayer", "Blip2QFormerLayer", "T5Block", "CLIPEncoderLayer", "TextRegionLayer"]
-    # The released model computes the Q-Former in float32 whatever the rest is (section 3.2). The two numbers of the
-    # head turn cosines into logits in float32; rounded, they would shift every one of them.
+    # The released model computes the Q-Former in float32 whatever the rest is (section 3.2). Temperature and bias of
+    # the region-text head turn cosines into logits; rounded, they would shift every logit.
     _keep_in_fp32_modules_strict = ["qformer", "query_tokens", "region_text_temperature", "region_text_bias"]
 
     def __init__(self, config: DynReferConfig) -> None:
@@ -93,31 +92,24 @@ class DynReferModel(PreTrainedModel):
         return features
 
     def encode_in_parts(self, images: Tensor) -> VisionFeatures:
-        """`encode` for many views, without gradients: on a CPU a few at a time.
-
-        What lies between two products then stays in the cache, and in memory that the allocator hands out again
-        instead of asking the system for fresh pages. A single view has company, because the convolution of one picture
-        rounds differently from that of several.
-        """
-        if images.device.type != "cpu" or not len(images):
+        """`encode` for many views, without gradients, in the parts that suit the device."""
+        if not len(images):
             return self.encode(images)
-        if len(images) == 1:
+        if encoded_alone(images):
             return self.encode(images.expand(2, -1, -1, -1)).take(torch.tensor([0]))
-        size = max(2, _PIXELS_CPU // self.config.view_size**2)
-        parts = -(-len(images) // size)
-        return VisionFeatures.join([self.encode(part) for part in images.tensor_split(parts)])
+        return VisionFeatures.join([self.encode(part) for part in view_parts(images)])
 
     def represent(self, features: VisionFeatures, boxes: Tensor) -> Tensor:
         """Features of R * V views, region-major, and boxes (R, V, 4) -> region representation (R, Q, C) float32."""
         return self.compress(self.fuse(features, boxes))
 
     def represent_in_parts(self, features: VisionFeatures, boxes: Tensor) -> Tensor:
-        """`represent` for many regions, without gradients: on a CPU few at a time are fused, for the same reason."""
-        if boxes.device.type != "cpu" or not len(boxes):
+        """`represent` for many regions, without gradients, fused in the parts that suit the device."""
+        together = regions_per_part(boxes.device, len(boxes))
+        if len(boxes) <= together:
             return self.represent(features, boxes)
-        parts = features.split(_REGIONS_CPU * boxes.shape[1])
-        some = zip(parts, boxes.split(_REGIONS_CPU), strict=True)
-        return self.compress(torch.cat([self.fuse(views, where) for views, where in some]))
+        parts = zip(features.split(together * boxes.shape[1]), boxes.split(together), strict=True)
+        return self.compress(torch.cat([self.fuse(views, where) for views, where in parts]))
 
     def fuse(self, features: VisionFeatures, boxes: Tensor) -> Tensor:
         """RoIAlign, alignment of the views t > 0 with t = 0, fusion: (R, L, C) of features and boxes as above."""
@@ -159,14 +151,14 @@ class DynReferModel(PreTrainedModel):
         return logits * self.region_text_temperature.exp() + self.region_text_bias
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """The language model's shared matrices; transformers looks for them among direct children only."""
+        """The language model's tied matrices; transformers looks for them among direct children only."""
         tied = self.language.model.get_expanded_tied_weights_keys(all_submodels=False)
         return {f"language.model.{target}": f"language.model.{source}" for target, source in tied.items()}
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Fresh weights of our own parts (the parts of transformers initialise themselves): Xavier, zero bias;
-        the deformable alignment starts with zero offsets and modulation at rest (section 3.5)."""
+        """Random weights for our own parts (those of transformers initialise themselves): Xavier, zero bias; the
+        deformable alignment starts with zero offsets and zero modulation (section 3.5)."""
         if isinstance(module, nn.Linear | nn.Conv2d):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:

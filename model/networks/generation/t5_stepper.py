@@ -1,8 +1,8 @@
-"""T5's decoder, one token at a time: a region's encoder keys once for all its beams, the beams' own keys in place.
+"""T5's decoder, one token at a time: a region's encoder keys are shared by its beams, no cache is reordered.
 
-The weights and the feed-forward parts are those of transformers' `T5ForConditionalGeneration`; only the way through
-them is ours. Letters: R regions, B beams, N steps so far, S encoder tokens, D model width, d channels of a head,
-Y vocabulary.
+The weights and the feed-forward parts are those of transformers' `T5ForConditionalGeneration`; attention and caches are
+ours. Shapes: R = regions, B = beams, N = steps so far, S = encoder tokens, D = model width, d = channels of a head,
+Y = vocabulary, M = tokens of an attention.
 """
 
 from typing import Any
@@ -12,19 +12,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dynrefer.model.networks.generation.beam_search import highest
+from dynrefer.model.networks.kernels.batch_invariance import dot_products, least_regions, repeat_last
 from dynrefer.model.networks.kernels.onednn import by_onednn, linear
 
-_LEAST_ROWS = 12  # from here on a row of a product is the same in any company, as measured
 _EXACT_WORDS, _EXACT_PER_BEAM = 32, 4  # the larger of these: a search looks at two per beam
 
 
 class T5Steps:
-    """A batch of prompts, encoded, and what has been decoded of them. Not for training: there are no gradients.
+    """A batch of encoded prompts and their decoder caches. For inference: there are no gradients.
 
     model: a `T5ForConditionalGeneration`. embeddings: (R, S, D). mask: (R, S), 1 where the encoder may look.
 
-    On a CPU the last region is repeated while there are fewer than `_LEAST_ROWS` rows: torch's product of very few rows
-    rounds them differently (oneDNN's does not), and a caption must not depend on the company that its region has.
+    For batch invariance the last region is repeated while there are fewer than `least_regions`, where the products are
+    torch's own on a CPU (oneDNN's need no padding).
     """
 
     def __init__(self, model: Any, embeddings: Tensor, mask: Tensor, beams: int, steps: int) -> None:
@@ -32,13 +32,13 @@ class T5Steps:
         self._heads, self._width = model.config.num_heads, model.config.d_kv
         bias = torch.zeros(mask.shape, dtype=embeddings.dtype, device=mask.device)
         self._encoder_bias = bias.masked_fill_(mask == 0, float("-inf"))[:, None, None]  # (R, 1, 1, S)
-        # In this form transformers takes the mask as it is; of (R, S) it would first ask the device for its content.
+        # transformers takes a mask of this shape as it is; one of (R, S) it would first read back from the device.
         encoded = model.get_encoder()(inputs_embeds=embeddings, attention_mask=self._encoder_bias).last_hidden_state
         torchs_own = encoded.device.type == "cpu" and not by_onednn(encoded, model.lm_head)
-        self._least = -(-_LEAST_ROWS // beams) if torchs_own else 1
+        self._least = least_regions(beams) if torchs_own else 1
         self._regions = len(mask)
         if spare := self._spare():
-            encoded, self._encoder_bias = (_padded(each, spare) for each in (encoded, self._encoder_bias))
+            encoded, self._encoder_bias = (repeat_last(each, spare) for each in (encoded, self._encoder_bias))
         blocks = model.decoder.block
         cross = [block.layer[1].EncDecAttention for block in blocks]
         self._cross = [(self._split(each.k(encoded)), self._split(each.v(encoded))) for each in cross]
@@ -49,23 +49,23 @@ class T5Steps:
 
     @property
     def cross_bytes(self) -> int:
-        """Of the keys and values of what the encoder read."""
+        """Bytes of the encoder's keys and values."""
         return sum(keys.nbytes + values.nbytes for keys, values in self._cross)
 
     @property
     def own_bytes(self) -> int:
-        """Of the room for the keys and values of all steps."""
+        """Bytes of the decoder's own keys and values, reserved for all steps."""
         return sum(keys.nbytes + values.nbytes for keys, values in self._cache)
 
     def step(self, tokens: Tensor, path: Tensor) -> Tensor:
-        """As `beam_search.Stepper` says: tokens (R, B), path (R, B, N + 1) -> logits (R, B, Y)."""
+        """As in `beam_search.Stepper`: tokens (R, B), path (R, B, N + 1) -> logits (R, B, Y)."""
         if spare := self._spare():
-            tokens, path = _padded(tokens, spare), _padded(path, spare)
+            tokens, path = repeat_last(tokens, spare), repeat_last(path, spare)
         bias = self._own_bias(path)
         hidden = self._model.decoder.embed_tokens(tokens)  # (R, B, D)
         for block, cache, cross in zip(self._model.decoder.block, self._cache, self._cross, strict=True):
-            hidden = hidden + self._look_back(block.layer[0], hidden, cache, bias)
-            hidden = hidden + self._look_at_region(block.layer[1], hidden, cross)
+            hidden = hidden + self._self_attention(block.layer[0], hidden, cache, bias)
+            hidden = hidden + self._cross_attention(block.layer[1], hidden, cross)
             hidden = block.layer[2](hidden)
         hidden = self._model.decoder.final_layer_norm(hidden)
         if self._model.config.scale_decoder_outputs:
@@ -74,10 +74,10 @@ class T5Steps:
         return self._logits(hidden)[: self._regions]
 
     def keep(self, rows: Tensor) -> None:
-        """As `beam_search.Stepper` says."""
+        """As in `beam_search.Stepper`."""
         self._regions = len(rows)
         if spare := self._spare():
-            rows = _padded(rows, spare)
+            rows = repeat_last(rows, spare)
         self._cache = [(keys[rows], values[rows]) for keys, values in self._cache]
         self._cross = [(keys[rows], values[rows]) for keys, values in self._cross]
         self._encoder_bias = self._encoder_bias[rows]
@@ -85,22 +85,21 @@ class T5Steps:
     def _logits(self, hidden: Tensor) -> Tensor:
         """(R, B, D) -> (R, B, Y) float32.
 
-        Logits of 8 bits make ties of what is not one, and a tie is another caption: where the weights are short, the
-        likeliest words are computed again in float32. All of them would be another, longer head to read per token.
+        With a bfloat16 head (8-bit significand), words tie that would not in float32, and another caption may win: the
+        likeliest words are therefore computed again in float32. All of them would double the bytes read per token.
         """
         head = self._model.lm_head.weight
         logits = linear(hidden, self._model.lm_head).float()
         if head.dtype != torch.float32:
             words = highest(logits, max(_EXACT_WORDS, _EXACT_PER_BEAM * self._beams))[1]
-            # Not a product: one of a single column rounds a row differently where there are other rows.
-            logits.scatter_(-1, words, (head[words].float() * hidden[..., None, :].float()).sum(-1))
+            logits.scatter_(-1, words, dot_products(head[words].float(), hidden[..., None, :].float()))
         return logits
 
     def _spare(self) -> int:
-        """Rows that are there for company alone."""
+        """How many rows of padding the batch needs."""
         return max(0, self._least - self._regions)
 
-    def _look_back(self, layer: Any, hidden: Tensor, cache: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
+    def _self_attention(self, layer: Any, hidden: Tensor, cache: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
         attention, normed = layer.SelfAttention, layer.layer_norm(hidden)
         start, stop = self._steps * self._beams, (self._steps + 1) * self._beams
         keys, values = cache
@@ -110,14 +109,14 @@ class T5Steps:
         found = F.scaled_dot_product_attention(query, keys[:, :, :stop], values[:, :, :stop], attn_mask=bias, scale=1.0)
         return self._join(attention.o, found)
 
-    def _look_at_region(self, layer: Any, hidden: Tensor, cross: tuple[Tensor, Tensor]) -> Tensor:
+    def _cross_attention(self, layer: Any, hidden: Tensor, cross: tuple[Tensor, Tensor]) -> Tensor:
         attention = layer.EncDecAttention
         query = self._split(attention.q(layer.layer_norm(hidden)))  # the beams of a region are its queries
         found = F.scaled_dot_product_attention(query, *cross, attn_mask=self._encoder_bias, scale=1.0)
         return self._join(attention.o, found)
 
     def _own_bias(self, path: Tensor) -> Tensor:
-        """(R, heads, B, (N + 1) * B): the position's bias where a beam looks at its own past, else -inf."""
+        """(R, heads, B, (N + 1) * B): the position bias at a beam's own past, -inf elsewhere."""
         places = torch.arange(self._beams, device=path.device)
         own = (path[..., None] == places).flatten(2)[:, None]  # (R, 1, B, (N + 1) * B)
         positions = self._position_bias[:, self._steps, : self._steps + 1]  # (heads, N + 1)
@@ -134,8 +133,3 @@ class T5Steps:
         """(R, heads, B, d) -> (R, B, D)."""
         joined: Tensor = output(found.transpose(1, 2).flatten(2))
         return joined
-
-
-def _padded(rows: Tensor, spare: int) -> Tensor:
-    """The last row repeated so many times more."""
-    return torch.cat((rows, rows[-1:].expand(spare, *rows.shape[1:])))

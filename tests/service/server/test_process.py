@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,12 +28,14 @@ PATIENCE_S = 120  # a busy machine may take long to import torch
 class Server:
     """A running process and its address."""
 
-    def __init__(self, module: str, *arguments: str, **environment: str) -> None:
+    def __init__(self, module: str, *arguments: str, folder: Path | None = None, **environment: str) -> None:
+        """folder: the checkout whose module it is; the current one by default."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "DYNREFER_PORT": "0", **environment},
+            cwd=folder,
         )
         self.lines: list[str] = []
         self.retry_after: list[int] = []  # seconds, from the headers of errors

@@ -121,8 +121,10 @@ class Oracle:
             clipped=False,
             plan=None,
             plans={},
-            caption=Caption(text, 1.0, 0.0, 0.0) if Task.CAPTION in (query.tasks or ()) else None,
-            tags=labels.get(Task.TAGS),
-            attributes=attributes or None,
-            categories=labels.get(Task.CATEGORIES),
+            results={
+                Task.CAPTION: Caption(text, 1.0, 0.0, 0.0) if Task.CAPTION in (query.tasks or ()) else None,
+                Task.TAGS: labels.get(Task.TAGS),
+                Task.ATTRIBUTES: attributes or None,
+                Task.CATEGORIES: labels.get(Task.CATEGORIES),
+            },
         )

@@ -69,7 +69,7 @@ def test_a_saved_caption_has_the_score_that_the_service_gives_it() -> None:
     answers = QueryResults((Task.CAPTION,), DATA)
     for row in range(2):
         caption = Caption("a dog", score=0.25, logprob_sum=-3.0, logprob_mean=-0.5)
-        answers.add(row, RegionDescription((0, 0, 9, 9), False, None, {}, caption=caption))
+        answers.add(row, RegionDescription((0, 0, 9, 9), False, None, {}, {Task.CAPTION: caption}))
     saved = predictions_from(DATA, answers)
     assert [each.score for each in dense_captions_for(DATA, saved)] == [0.25, 0.25]
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from dynrefer.model.batch import FeatureCache, run_batch
+from dynrefer.model.batch import run_batch
+from dynrefer.model.cache import FeatureCache
 from dynrefer.model.errors import ModelError
 from dynrefer.model.networks.dynrefer.config import preset
 from dynrefer.model.types import ALL_TASKS
@@ -22,7 +23,7 @@ from dynrefer.workbench.profiling.model_speed import ONEDNN, Plan, measure_model
 from dynrefer.workbench.profiling.operation_counts import Ceilings, Cost, count_costs, roofline_seconds
 from dynrefer.workbench.profiling.startup import measure_start
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_inputs, random_model
-from tests.model.plain_batch import reference_batch
+from tests.model.reference_batch import reference_batch
 from tests.repository import ROOT
 
 CPU = torch.device("cpu")
@@ -73,12 +74,11 @@ def test_the_random_model_agrees_with_the_reference_path() -> None:
     """The same network and regions that are timed; captions of exactly the tokens asked for."""
     loaded = random_model(random_config("embedded", SMALL), SMALL, CPU, torch.float32)
     passes = random_inputs(loaded.network.config, 3, ALL_TASKS)
-    found, plain = run_batch(loaded, passes, FeatureCache(0)).findings, reference_batch(loaded, passes)
+    found, plain = run_batch(loaded, passes, FeatureCache(0)).outputs, reference_batch(loaded, passes)
     for ours, theirs in zip(found, plain, strict=True):
-        assert ours.caption is not None and theirs.caption is not None
-        assert ours.caption.tokens == theirs.caption.tokens and ours.caption.length == 3
-        for field in ("tags", "attributes", "categories"):
-            assert torch.allclose(torch.tensor(getattr(ours, field)), torch.tensor(getattr(theirs, field)), atol=1e-5)
+        assert ours["caption"].tokens == theirs["caption"].tokens and ours["caption"].length == 3
+        for task in ("tags", "attributes", "categories"):
+            assert torch.allclose(torch.tensor(ours[task]), torch.tensor(theirs[task]), atol=1e-5)
 
 
 def test_a_second_task_on_a_region_needs_no_vision() -> None:

@@ -103,7 +103,9 @@ def test_config_survives_a_round_trip() -> None:
 def test_views_encoded_in_parts(together: int, network: DynReferModel, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few at a time, whatever does not fill the last part; each view in its place."""
     images = some_regions(network.config, 3)[0].flatten(0, 1)
-    monkeypatch.setattr("dynrefer.model.networks.dynrefer.model._PIXELS_CPU", together * network.config.view_size**2)
+    monkeypatch.setattr(
+        "dynrefer.model.networks.kernels.blocking.VIEW_PIXELS_CPU", together * network.config.view_size**2
+    )
     whole, parts = network.encode(images), network.encode_in_parts(images)
     assert torch.allclose(parts.map, whole.map, atol=ALONE)
     assert (parts.cls is None) == (whole.cls is None)

@@ -1,6 +1,6 @@
-"""The plain way through the network, one step after the other: what `dynrefer.model.batch` is compared with.
+"""The reference path through the network, one step after the other: what `dynrefer.model.batch` is compared with.
 
-Every view is encoded, also where two are the same; texts are projected anew; synonyms are gathered attribute by
+Every view is encoded, even where two are equal; texts are projected anew; synonyms are gathered attribute by
 attribute; captions come from transformers' own search; linear layers are torch's own. Nothing is kept.
 """
 
@@ -10,17 +10,18 @@ from unittest.mock import patch
 import numpy as np
 import torch
 
-from dynrefer.model.batch import RegionInput
+from dynrefer.model.batch import RawOutputs
 from dynrefer.model.loading import LoadedModel
-from dynrefer.model.postprocessing import GeneratedCaption, RawOutputs, control_words
+from dynrefer.model.preparation import RegionInput
+from dynrefer.model.tasks.caption import GeneratedCaption, control_words
 from dynrefer.model.types import Task
 from tests.model.networks.generation.plain_generate import plain_generate
 
 
 @torch.no_grad()
-@patch("dynrefer.model.networks.kernels.onednn.AVAILABLE", False)
+@patch("dynrefer.model.networks.kernels.onednn.available", lambda: False)
 def reference_batch(loaded: LoadedModel, inputs: Sequence[RegionInput]) -> list[RawOutputs]:
-    """RawOutputs per pass, whatever its tasks: all of them for every pass."""
+    """The outputs of every task for every input, whatever tasks it requests; captions only where requested."""
     network, texts = loaded.network, loaded.texts
     images = torch.from_numpy(np.stack([each.views.images for each in inputs])).to(loaded.device)
     boxes = torch.from_numpy(np.stack([each.views.boxes for each in inputs])).to(loaded.device)
@@ -33,7 +34,12 @@ def reference_batch(loaded: LoadedModel, inputs: Sequence[RegionInput]) -> list[
     attributes = torch.stack([prompts[:, owner == index].amax(1) for index in range(count)], dim=1).numpy()
     captioned = [row for row, each in enumerate(inputs) if Task.CAPTION in each.tasks]
     captions = _captions(loaded, output.representation, inputs, captioned, tags)
-    return [RawOutputs(tags[i], attributes[i], categories[i], captions.get(i)) for i in range(len(inputs))]
+    outputs: list[RawOutputs] = []
+    for i in range(len(inputs)):
+        outputs.append({Task.TAGS: tags[i], Task.ATTRIBUTES: attributes[i], Task.CATEGORIES: categories[i]})
+        if i in captions:
+            outputs[i][Task.CAPTION] = captions[i]
+    return outputs
 
 
 def _captions(

@@ -1,9 +1,9 @@
-"""Raw outputs -> labels."""
+"""Scores -> the best labels."""
 
 import numpy as np
 import pytest
 
-from dynrefer.model.postprocessing import _labels
+from dynrefer.model.tasks.scoring import best_labels
 
 NAMES = tuple(f"name-{i:02d}" for i in range(40))
 
@@ -16,7 +16,7 @@ def test_labels_are_the_head_of_the_whole_order(threshold: float | None, top_k: 
     probabilities = rng.random(len(NAMES), dtype=np.float32)
     everything = sorted(zip(-scores, NAMES, strict=True))
     expected = [name for score, name in everything if threshold is None or -score > threshold][:top_k]
-    labels = _labels(NAMES, scores, probabilities, threshold, top_k)
+    labels = best_labels(NAMES, scores, probabilities, threshold, top_k)
     assert [label.name for label in labels] == expected
     for label in labels:
         at = NAMES.index(label.name)

@@ -1,0 +1,94 @@
+"""Preparation: pixels and queries -> view plans and crops, ready for the device.
+
+No torch: arguments and results are plain records that pickle, so that preparation can run in a worker process which
+never loads the network. Shapes: V = views, S = side of a view in pixels.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from dynrefer.model.crops import ViewBatch, ViewCutter
+from dynrefer.model.errors import QueryError
+from dynrefer.model.geometry import Box
+from dynrefer.model.images import Pixels
+from dynrefer.model.types import ALL_TASKS, Corners, RegionQuery, Task, ViewPlan
+from dynrefer.model.views import GreyImage, plan_views
+
+
+@dataclass(frozen=True, slots=True)
+class PreparationSpec:
+    """What preparation needs to know of a model: V, S, and the t values of each task's views."""
+
+    num_views: int
+    view_size: int
+    task_priors: Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class RegionInput:
+    """A region with one view plan, and the tasks that share the plan."""
+
+    plan: ViewPlan
+    tasks: tuple[Task, ...]
+    views: ViewBatch
+    controls: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRegion:
+    """A region ready for the device. inputs: one per group of tasks that share their views.
+
+    box: xyxy pixels of the upright image, clipped to it; clipped: whether that changed it.
+    timings_ms: how long its preparation took, as "views".
+    """
+
+    query: RegionQuery
+    box: Corners
+    clipped: bool
+    inputs: tuple[RegionInput, ...]
+    timings_ms: Mapping[str, float]
+
+    @property
+    def num_views(self) -> int:
+        """The most view encodings that the region can cost."""
+        return sum(len(each.views.images) for each in self.inputs)
+
+
+def prepare(image: Pixels, queries: Sequence[RegionQuery], spec: PreparationSpec) -> list[PreparedRegion]:
+    """Plan and cut the views of every query on one image: (H, W, 3) uint8 upright RGB.
+
+    Raises `QueryError` with the `index` of the failing query.
+    """
+    return list(prepare_each(image, queries, spec))
+
+
+def prepare_each(image: Pixels, queries: Sequence[RegionQuery], spec: PreparationSpec) -> Iterator[PreparedRegion]:
+    """`prepare`, one region per step, so that the caller can pause in between.
+
+    For use by one thread at a time. Raises as `prepare` does, when it reaches the failing query.
+    """
+    grey, cutter = GreyImage(image), ViewCutter(image, spec.view_size)
+    for index, query in enumerate(queries):
+        try:
+            prepared = _prepare_one(grey, cutter, query, spec)
+        except QueryError as error:
+            error.index = index
+            raise
+        yield prepared
+
+
+def _prepare_one(grey: GreyImage, cutter: ViewCutter, query: RegionQuery, spec: PreparationSpec) -> PreparedRegion:
+    started = time.perf_counter()
+    given = Box(*query.box)
+    box = given.clip(grey.size)
+    groups: dict[tuple[float, ...] | None, list[Task]] = {}  # tasks by their prior; None: no prior applies
+    for task in query.tasks or ALL_TASKS:
+        prior = None if query.tasks is None or query.views is not None else spec.task_priors[task]
+        groups.setdefault(prior, []).append(task)
+    inputs = []
+    for prior, tasks in groups.items():
+        plan = plan_views(grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
+        inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls))
+    spent = {"views": (time.perf_counter() - started) * 1e3}
+    return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent)

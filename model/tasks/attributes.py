@@ -1,0 +1,56 @@
+"""Attributes: properties of the region's object, such as "color:red". Source: paper, section 3.3 (D_rtc).
+
+Shapes: R = regions, P = prompts, A = attributes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dynrefer.model.tasks.definition import TaskBatch
+from dynrefer.model.tasks.scoring import NEAR_PRIOR, Floats, LabelTask, best_labels, rows_on_cpu, sigmoid
+
+if TYPE_CHECKING:
+    from dynrefer.model.loading import LoadedModel
+    from dynrefer.model.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class AttributeLabel:
+    """An attribute "type:value"; `value` is the first of its synonyms. Scores as in `Label`."""
+
+    name: str
+    type: str
+    value: str
+    score: float
+    probability: float
+
+
+class AttributesTask(LabelTask[AttributeLabel]):
+    """score = sigmoid of the logit of the attribute's best synonym."""
+
+    name = "attributes"
+    prior = NEAR_PRIOR
+    record = AttributeLabel
+
+    def names(self, vocabulary: Vocabulary) -> tuple[str, ...]:
+        return tuple(attribute.name for attribute in vocabulary.attributes)
+
+    def run(self, loaded: LoadedModel, batch: TaskBatch) -> list[Floats]:
+        from dynrefer.model.networks.dynrefer.decoders import synonym_maximum
+
+        texts = loaded.prepared
+        prompts = loaded.network.region_text_decoder.score(batch.representation, texts.attributes)  # (R, P)
+        return rows_on_cpu(synonym_maximum(prompts, texts.attribute_owner, len(loaded.vocabulary.attributes)))
+
+    def finish(
+        self, loaded: LoadedModel, output: Floats, threshold: float | None, top_k: int
+    ) -> tuple[AttributeLabel, ...]:
+        attributes = {attribute.name: attribute for attribute in loaded.vocabulary.attributes}
+        probabilities = sigmoid(self.calibrated(loaded, output))
+        labels = best_labels(tuple(attributes), sigmoid(output), probabilities, threshold, top_k)
+        return tuple(
+            AttributeLabel(x.name, attributes[x.name].type, attributes[x.name].value, x.score, x.probability)
+            for x in labels
+        )
