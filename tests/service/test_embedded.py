@@ -1,4 +1,4 @@
-"""The embedded model behind the real command line: served over HTTP, and asked without a server."""
+"""The embedded model behind the real command line: served over HTTP, and run without a server."""
 
 import json
 import re
@@ -47,7 +47,7 @@ def test_serves_all_four_outputs(server: Server) -> None:
     assert card["trained_on"] and card["parameters"] > 0
 
 
-def test_a_region_is_described_alike_alone_and_in_a_batch(server: Server) -> None:
+def test_a_region_has_the_same_results_alone_and_in_a_batch(server: Server) -> None:
     image = {"base64": in_base64(picture())}
     _, both = server.describe({"image": image, "regions": REGIONS})
     _, alone = server.describe({"image": image, "regions": REGIONS[:1]})
@@ -59,7 +59,7 @@ def test_a_region_is_described_alike_alone_and_in_a_batch(server: Server) -> Non
 
 
 def without_times(server: Server, document: dict[str, Any]) -> bytes:
-    """The answer's bytes, times apart."""
+    """The response's bytes without its times."""
     head = request_bytes(document).replace(b"Host: x", b"Host: x\r\nX-Request-Id: same\r\nConnection: close")
     with server.connect() as connection:
         connection.sendall(head)
@@ -70,7 +70,7 @@ def without_times(server: Server, document: dict[str, Any]) -> bytes:
     return re.sub(rb'"timings_ms":\{[^}]*\}', b"", data.partition(b"\r\n\r\n")[2])
 
 
-def test_the_same_request_gives_the_same_bytes_alone_in_company_and_after_a_restart(server: Server) -> None:
+def test_the_same_request_gives_the_same_bytes_alone_in_a_batch_and_after_a_restart(server: Server) -> None:
     image = {"base64": in_base64((DOCS / "scene.png").read_bytes())}
     boxes = [[41, 2, 117, 82], [50, 89, 105, 138], [57, 148, 122, 229], [10, 10, 200, 220]]
     documents = [{"image": image, "regions": [{"box": box}]} for box in boxes]
