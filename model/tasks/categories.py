@@ -26,9 +26,9 @@ class CategoriesTask(LabelTask[Label]):
         return rows_on_cpu(loaded.network.region_text_decoder.score(batch.representation, loaded.prepared.categories))
 
     def finish(self, loaded: LoadedModel, output: Floats, threshold: float | None, top_k: int) -> tuple[Label, ...]:
-        logits = self.calibrated(loaded, output)
         import numpy as np
 
+        logits = self.calibrated(loaded, output)
         exponentials = np.exp(logits - logits.max())
         probabilities = exponentials / exponentials.sum()
         return best_labels(loaded.vocabulary.categories, output, probabilities, threshold, top_k)
