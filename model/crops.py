@@ -1,7 +1,8 @@
 """From an image and a view plan to what the network takes: resized crops and the region's box in each.
 
 The bytes are those of the released code: integer crop, then Pillow's bicubic resize. Values stay uint8 here;
-the device scales and normalises (`network/vision.py`), so that a quarter of the bytes travel. No torch.
+the device scales and normalises (`networks/dynrefer/vision.py`), so that a quarter of the bytes is transferred.
+No torch at import.
 """
 
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ def _crop(image: NDArray[np.uint8] | Image.Image, corners: tuple[int, ...]) -> I
     part = image[y1:y2, x1:x2]
     if not image.flags.c_contiguous:
         return Image.fromarray(part)
-    # Pillow reads the rows where they lie, stepping over the rest; `fromarray` would copy the crop first.
+    # Pillow reads the rows in place, with a stride; `fromarray` would copy the crop first.
     row = image.shape[1] * 3
     start = y1 * row + x1 * 3
     rows = image.reshape(-1)[start : start + (y2 - y1 - 1) * row + (x2 - x1) * 3]
@@ -78,9 +79,9 @@ def _crop(image: NDArray[np.uint8] | Image.Image, corners: tuple[int, ...]) -> I
 
 
 def _resize_into(place: NDArray[np.uint8], crop: Image.Image) -> None:
-    """Resize what was cut out before to the size of place: (3, S, S) uint8.
+    """Resize a crop into `place`, (3, S, S) uint8.
 
-    Pillow can resize a part of an image in one step, but lets the pixels around it shine in.
+    Pillow can crop and resize in one step, but then the pixels around the crop bleed in.
     """
     height, width = place.shape[1:]
     resized = crop.resize((width, height), Image.Resampling.BICUBIC)

@@ -1,7 +1,6 @@
-"""Pictures for people: described regions on their image, and the views that were chosen for a region.
+"""Drawings: described regions on their image, and the views that were chosen for a region.
 
-Everything is drawn on a copy whose longer side is brought into a range where lines and letters can be read,
-with Pillow's built-in font.
+Everything is drawn on a copy of the image at a size where lines and text are legible, with Pillow's built-in font.
 """
 
 from collections.abc import Sequence
@@ -14,12 +13,12 @@ from dynrefer.model.geometry import ImageSize, IntCorners
 from dynrefer.model.types import Corners, ViewPlan, ViewPolicy
 
 LEAST_SIDE, MOST_SIDE = 640, 1600  # pixels of the drawn image's longer side
-MOST_SHAPE = 4  # a stripe of an image is drawn as if it were at most so much longer than wide
-CROP_SIDE, FRAME = 224, 5  # pixels of a crop in the picture of views, and of its frame
+MOST_SHAPE = 4  # a narrower image is stretched to this ratio of its sides
+CROP_SIDE, FRAME = 224, 5  # pixels of a crop in the drawing of views, and of its frame
 TILE_SIDE = CROP_SIDE + 2 * FRAME
 TILES_PER_ROW = 4
 PAPER, INK, PALE_INK = "white", "#1b1b1f", "#5b5b66"
-# Told apart by most colour-blind eyes, dark enough for white letters.
+# Distinguishable with most kinds of colour blindness, and dark enough for white text.
 COLOURS = ("#c8371f", "#0067a8", "#00795a", "#8e3a80", "#9a6300", "#3d46b5", "#5d6b1c", "#a3285a")
 POLICIES = {
     ViewPolicy.IMAGE_PRIOR: "chosen by the image prior",
@@ -31,27 +30,27 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def draw_descriptions(image: Image.Image, regions: Sequence[tuple[Corners, str]]) -> Image.Image:
-    """Draw numbered boxes on an image and, below it, what was said about each.
+    """Draw numbered boxes on an image and, below it, the text about each.
 
     regions: (box, text); box xyxy in pixels of the upright `image`, text of any length, wrapped at the
-    picture's width, line breaks kept. Returns a new RGB image.
+    drawing's width, line breaks kept. Returns a new RGB image.
     """
-    picture, scale = _legible(image)
-    text_size = max(15, round(max(picture.size) / 50))
+    drawing, scale = _legible(image)
+    text_size = max(15, round(max(drawing.size) / 50))
     font, margin = _font(text_size), text_size // 2
-    draw = ImageDraw.Draw(picture)
+    draw = ImageDraw.Draw(drawing)
     for index, (box, _) in enumerate(regions):
-        _outline(draw, _scaled(box, scale, picture.size), _colour(index), max(2, text_size // 6))
+        _outline(draw, _scaled(box, scale, drawing.size), _colour(index), max(2, text_size // 6))
     for index, (box, _) in enumerate(regions):  # after all outlines, so that none runs through a number
-        _number(draw, _scaled(box, scale, picture.size), index, font, picture.size)
+        _number(draw, _scaled(box, scale, drawing.size), index, font, drawing.size)
     indent = 3 * text_size
-    width = max(picture.width, LEAST_SIDE)
+    width = max(drawing.width, LEAST_SIDE)
     paragraphs = [_wrapped(text, font, width - indent - margin) for _, text in regions]
     line = round(text_size * 1.35)
     height = sum(line * len(lines) + margin for lines in paragraphs) + margin if regions else 0
-    canvas = Image.new("RGB", (width, picture.height + height), PAPER)
-    canvas.paste(picture, ((width - picture.width) // 2, 0))
-    draw, top = ImageDraw.Draw(canvas), picture.height + margin
+    canvas = Image.new("RGB", (width, drawing.height + height), PAPER)
+    canvas.paste(drawing, ((width - drawing.width) // 2, 0))
+    draw, top = ImageDraw.Draw(canvas), drawing.height + margin
     for index, lines in enumerate(paragraphs):
         _chip(draw, (margin, top), index, font)
         for row, words in enumerate(lines):
@@ -72,17 +71,17 @@ def draw_views(image: Image.Image, plan: ViewPlan, title: str = "") -> Image.Ima
     columns = min(len(tiles), TILES_PER_ROW)
     label_height = round(4.2 * size)
     row_height = TILE_SIDE + label_height + gap
-    picture, scale = _legible(image)
-    draw = ImageDraw.Draw(picture)
+    drawing, scale = _legible(image)
+    draw = ImageDraw.Draw(drawing)
     for index in reversed(range(len(plan.views))):  # the region last, on top
         colour = _colour(index)
-        _outline(draw, _scaled(plan.views[index].box, scale, picture.size), colour, 3 if index else 5)
+        _outline(draw, _scaled(plan.views[index].box, scale, drawing.size), colour, 3 if index else 5)
     top = 2 * gap + round(1.3 * size)
     rows = -(-len(tiles) // columns)
-    left = picture.width + 2 * gap
+    left = drawing.width + 2 * gap
     width = left + columns * (TILE_SIDE + gap)
-    canvas = Image.new("RGB", (width, top + max(picture.height + gap, rows * row_height)), PAPER)
-    canvas.paste(picture, (gap, top))
+    canvas = Image.new("RGB", (width, top + max(drawing.height + gap, rows * row_height)), PAPER)
+    canvas.paste(drawing, (gap, top))
     draw = ImageDraw.Draw(canvas)
     heading = f"{title + ': ' if title else ''}{len(tiles)} views, {POLICIES[plan.policy]}"
     draw.text((gap, gap), _fitted(heading, _font(size + 2), width - 2 * gap), INK, _font(size + 2))
@@ -95,7 +94,7 @@ def draw_views(image: Image.Image, plan: ViewPlan, title: str = "") -> Image.Ima
 
 
 def _legible(image: Image.Image) -> tuple[Image.Image, tuple[float, float]]:
-    """Copy as RGB at a size that can be looked at; the factors by which x and y grew."""
+    """A legible copy as RGB; the factors by which x and y were scaled."""
     width, height = image.size
     factor = min(max(LEAST_SIDE / max(width, height), 1.0), 32.0)
     factor = min(factor, MOST_SIDE / max(width, height))
@@ -118,7 +117,7 @@ def _span(low: float, high: float, length: int) -> tuple[int, int]:
 
 
 def _outline(draw: ImageDraw.ImageDraw, box: IntCorners, colour: str, width: int) -> None:
-    """Outline inwards, between two pale lines that keep it visible on anything; thinly if it is small."""
+    """Outline inwards, between two pale lines that keep it visible on any background; thinner if the box is small."""
     x1, y1, x2, y2 = box
     width = max(1, min(width, (x2 - x1) // 6, (y2 - y1) // 6))
     draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=PAPER)
@@ -128,7 +127,7 @@ def _outline(draw: ImageDraw.ImageDraw, box: IntCorners, colour: str, width: int
 
 
 def _number(draw: ImageDraw.ImageDraw, box: IntCorners, index: int, font: Font, size: ImageSize) -> None:
-    """Number a box at its top left corner: inside where it is large enough, else just outside of it."""
+    """Number a box at its top left corner: inside if it is large enough, else just outside."""
     width, height = _chip_size(index, font)
     x, y, right, bottom = box
     if right - x < 3 * width or bottom - y < 3 * height:
@@ -152,9 +151,9 @@ def _chip(draw: ImageDraw.ImageDraw, corner: tuple[int, int], index: int, font: 
 def _crops(image: Image.Image, plan: ViewPlan) -> list[tuple[Image.Image, Corners]]:
     """Each view as the network sees it, with the region's box in it."""
     batch = cut_views(image.convert("RGB"), plan, CROP_SIDE)
-    pictures = [Image.fromarray(np.ascontiguousarray(view.transpose(1, 2, 0))) for view in batch.images]
+    crops = [Image.fromarray(np.ascontiguousarray(view.transpose(1, 2, 0))) for view in batch.images]
     boxes: list[Corners] = [(x1, y1, x2, y2) for x1, y1, x2, y2 in batch.boxes.tolist()]
-    return list(zip(pictures, boxes, strict=True))
+    return list(zip(crops, boxes, strict=True))
 
 
 def _tile(crop: Image.Image, box: Corners, index: int) -> Image.Image:

@@ -5,7 +5,7 @@
     ├── ModelNotFoundError     no model directory, or a file missing in it
     ├── WeightsError           weights that are corrupt, incomplete or of the wrong shape
     ├── ConversionError        foreign weights that cannot be converted
-    ├── DeviceError            a device or dtype that this machine cannot give
+    ├── DeviceError            a device, dtype or kernel library that this machine does not have
     │   ├── DeviceMemoryError  the device has no memory for the work
     │   └── DeviceLostError    the device no longer responds
     ├── OutputError            the network gave NaN or infinity for a region
@@ -45,19 +45,19 @@ class ConversionError(ModelError):
 
 
 class DeviceError(ModelError):
-    """A device or dtype that this machine cannot give."""
+    """A device, dtype or kernel library that this machine does not have."""
 
 
 class DeviceMemoryError(DeviceError):
-    """The device has no room for the batch or for the model; a smaller batch may fit."""
+    """The device does not have enough memory for the batch or for the model; a smaller batch may fit."""
 
 
 class DeviceLostError(DeviceError):
-    """The device answers nothing any more; only a new process can use it again."""
+    """The device no longer responds; only a new process can use it again."""
 
 
 class OutputError(ModelError):
-    """The network gave NaN or infinity for a region."""
+    """The network returned NaN or infinity for a region."""
 
 
 class ImageError(ModelError):
@@ -81,13 +81,13 @@ class AnnotatedImageError(ImageError):
 
 
 class StoppedError(ModelError):
-    """A batch that was given up because nobody waits for it any more."""
+    """A batch that was cancelled because nobody waits for its results."""
 
 
 class QueryError(ModelError):
     """A region query that cannot be answered.
 
-    field: the member of the region it is about. index: the query's position among those given, once known.
+    field: the member of the region that is wrong. index: the query's position among those given, once known.
     """
 
     field: str = ""

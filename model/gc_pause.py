@@ -1,4 +1,4 @@
-"""Python's garbage collector, while it would only be in the way. No torch."""
+"""Pausing Python's garbage collector while torch is imported and a model is loaded. No torch at import."""
 
 import gc
 from collections.abc import Iterator
@@ -7,8 +7,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Importing torch and loading a model make most of a million objects, and drop few: looking for garbage among them
-    all the while takes a fifth of an import's time, and half of a small model's loading."""
+    """No garbage collection inside the `with` block.
+
+    Importing torch and loading a model create nearly a million objects and drop few: collection would take a fifth of
+    the import's time, and half of a small model's loading.
+    """
     collecting = gc.isenabled()
     gc.disable()
     try:

@@ -1,6 +1,6 @@
 """Boxes on an image: validation, clipping, moving towards the image, integer crops, boxes inside a view.
 
-Frames: a box is (x1, y1, x2, y2) in pixels of the upright image, x to the right, y down, x2 and y2 exclusive.
+Coordinates: a box is (x1, y1, x2, y2) in pixels of the upright image, x to the right, y down, x2 and y2 exclusive.
 An image size is (width, height) in pixels. The interpolation and the scaling into a view run in float32 and
 truncate, as the official code does: in float64 1.4 % of the crops would be one pixel off.
 """
@@ -24,7 +24,7 @@ MOST_RUN_BITS = 40  # of one compressed run length: more pixels than any image h
 
 
 class BoxFormat(StrEnum):
-    """How four numbers mean a box: corners, corner and size (COCO), centre and size (YOLO)."""
+    """What the four numbers of a box are: corners; corner and size (COCO); centre and size (YOLO)."""
 
     XYXY = "xyxy"
     XYWH = "xywh"
@@ -68,7 +68,7 @@ class Box:
     y2: float
 
     def __post_init__(self) -> None:
-        """Refuse what is not a box.
+        """Check the corners.
 
         Raises:
             BoxError: a coordinate is not finite, or the box is inverted or empty.
@@ -107,7 +107,7 @@ class Box:
         return Box(*boxes_towards(self.corners, image_size, (t,))[0].tolist())
 
     def crop(self, image_size: ImageSize) -> IntCorners:
-        """Name the pixels to cut out: corners clipped to the image and truncated, at least 1 x 1."""
+        """The pixels to cut out: corners clipped to the image and truncated, at least 1 x 1."""
         x1, y1, x2, y2 = integer_crops(np.array([self.corners], dtype=np.float32), image_size)[0].tolist()
         return x1, y1, x2, y2
 
@@ -115,7 +115,7 @@ class Box:
 def boxes_towards(corners: Corners, image_size: ImageSize, ts: Sequence[float]) -> NDArray[np.float32]:
     """Interpolate a box towards the image at every t: (T, 4) float32, `b + t * ((0, 0, w, h) - b)`.
 
-    Every step rounds to float32, as in the released code (dynrefer.md, section 1).
+    Every step rounds to float32, as in the released code.
     """
     box = np.array(corners, dtype=np.float32)
     whole = np.array((0, 0, *image_size), dtype=np.float32)
@@ -148,8 +148,8 @@ def boxes_in_views(crops: NDArray[np.int64], view_size: int) -> NDArray[np.float
 
 
 def usual_box_format(*, official: bool) -> BoxFormat:
-    """What an annotation's `bbox` is unless somebody says otherwise: corners in the official project's files, whose
-    annotations have `extra_info`, else a corner and a size, as COCO defines it."""
+    """The default format of an annotation's `bbox`: corners in the official project's files, whose annotations have
+    `extra_info`; else a corner and a size, as COCO defines it."""
     return BoxFormat.XYXY if official else BoxFormat.XYWH
 
 
@@ -204,8 +204,8 @@ def box_from_rle(rle: Mapping[str, Any]) -> Corners:
 def rle_runs(counts: str | bytes | Sequence[int]) -> NDArray[np.int64]:
     """Read the run lengths of a COCO mask, (N,) int64; a list is taken as it is.
 
-    The compressed form holds each run as base-32 digits, least first, from the character "0" on: bit 5 means
-    that more digits follow, bit 4 of the last digit is the sign. From the fourth run on, the difference to
+    The compressed form holds each run as base-32 digits, least significant first, from the character "0" on: bit 5
+    means that more digits follow, bit 4 of the last digit is the sign. From the fourth run on, the difference to
     the run two before is stored.
 
     Raises:
@@ -228,5 +228,5 @@ def rle_runs(counts: str | bytes | Sequence[int]) -> NDArray[np.int64]:
         runs.append(value + runs[-2] if len(runs) > 2 else value)
         value = shift = 0
     if shift:
-        raise BoxError("The compressed run lengths of the mask break off.")
+        raise BoxError("The compressed run lengths of the mask are truncated.")
     return np.array(runs, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""A model directory -> the network on its device, strictly: nothing missing, nothing left over, nothing guessed."""
+"""A model directory -> the network on its device. Strict: no missing and no unexpected tensors, no guesses."""
 
 import contextlib
 import json
@@ -112,9 +112,9 @@ def pick_device(name: str) -> torch.device:
     if device.type not in ("cpu", "cuda"):
         raise DeviceError(f"device {name!r} is not one of auto, cpu, cuda, cuda:N.")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(f"device {name!r} was asked for, but no CUDA GPU is visible; use --device cpu or auto.")
+        raise DeviceError(f"device {name!r} was requested, but no CUDA GPU is visible; use --device cpu or auto.")
     if device.index is not None and device.type == "cuda" and device.index >= torch.cuda.device_count():
-        raise DeviceError(f"device {name!r} was asked for, but only {torch.cuda.device_count()} GPU(s) are visible.")
+        raise DeviceError(f"device {name!r} was requested, but only {torch.cuda.device_count()} GPU(s) are visible.")
     return device
 
 
@@ -129,7 +129,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 def _directory(model: str | Path) -> Path:
     directory = EMBEDDED if str(model) == "embedded" else Path(model)
-    if not os.path.isdir(directory):  # unlike Path.is_dir, takes a folder behind a closed one for missing
+    if not os.path.isdir(directory):  # unlike Path.is_dir, it does not raise where a parent may not be read
         raise ModelNotFoundError(
             f"there is no model directory {str(model)!r}; give 'embedded' or a converted directory."
         )
@@ -140,11 +140,11 @@ def _directory(model: str | Path) -> Path:
 
 
 def _refuse_unreadable(directory: Path) -> None:
-    """A mounted directory often belongs to another user than the container's."""
+    """Raise for a file that this user may not read: a mounted directory often belongs to another user."""
     for path in (directory, *sorted(directory.rglob("*"))):
         if not os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK):
             raise ModelNotFoundError(
-                f"{str(path)!r} may not be read by user {os.getuid()}: change its owner or its rights."
+                f"{str(path)!r} may not be read by user {os.getuid()}: change its owner or its permissions."
             )
 
 
@@ -161,13 +161,15 @@ def _config(directory: Path) -> DynReferConfig:
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
     except (TypeError, ValueError) as error:  # transformers' own checks of a part
-        raise ConfigError(f"{path} holds a value that its part of the model refuses: {_first_line(error)}") from error
+        raise ConfigError(
+            f"{path} holds a value that is invalid for its part of the model: {_first_line(error)}"
+        ) from error
 
 
 def _network(directory: Path, config: DynReferConfig, device: torch.device, dtype: torch.dtype) -> DynReferModel:
     try:
         with _quiet():
-            # With the loading info it returns a pair, which its annotations leave out.
+            # With the loading info it returns a pair, which its annotations do not say.
             found: Any = DynReferModel.from_pretrained(
                 directory,
                 config=config,
@@ -193,7 +195,7 @@ def _network(directory: Path, config: DynReferConfig, device: torch.device, dtyp
 
 def _tokenizer(directory: Path) -> Any:
     path = directory / "language_tokenizer"
-    # Without either file transformers makes a tokenizer of the special tokens alone, and says nothing.
+    # Without either file transformers silently makes a tokenizer of the special tokens alone.
     if not any((path / name).is_file() for name in ("tokenizer.json", "spiece.model")):
         raise ModelNotFoundError(f"the model directory {str(directory)!r} has no language_tokenizer.")
     try:
@@ -208,7 +210,7 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """transformers reports loading on standard error; we report it as errors, so its bars and tables stay off."""
+    """Without transformers' progress bars and tables on standard error: what they report becomes our errors."""
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.CRITICAL)

@@ -21,8 +21,8 @@ HASH_SIDE = 224  # a crop is resized to this square before the cosine transform
 HASH_BANDS = 8  # lowest frequencies kept per axis: 8 x 8 = 64 bits
 GREY_BITS = 15  # OpenCV's fixed-point grey: weights below in units of 2 ** -15
 GREY_WEIGHTS = np.array([9798, 19235, 3735], dtype=np.float32) / np.float32(1 << GREY_BITS)
-# Above this the hash gathers the sampled pixels of each crop; below, one matrix product over the whole
-# image serves all crops and is faster. Its weights grow with the sides, so long stripes are gathered too.
+# From this size on, the hash gathers the sampled pixels of each crop; below, one matrix product over the whole image
+# serves all crops and is faster. Its weights grow with the sides, so very long images are gathered too.
 GATHER_FROM_PIXELS, GATHER_FROM_SIDE = 1 << 20, 1 << 12
 BLOCK_PIXELS = 1 << 16  # grey conversion: a block of floats that stays in the cache
 
@@ -100,7 +100,7 @@ class GreyImage:
         floats = np.empty((HASH_SIDE, columns.shape[1]), dtype=np.float32)
         for index, (x1, y1, x2, y2) in enumerate(crops.tolist()):
             crop, column = self.pixels[y1:y2, x1:x2], columns[index]
-            # The shorter way round: what is held in between never outgrows twice the crop.
+            # In the order that keeps intermediate arrays within twice the size of the crop.
             rows_first = len(crop) >= HASH_SIDE
             lines = crop if rows_first else crop[:, column]
             strips = np.zeros((HASH_BANDS, columns.shape[1]), dtype=np.float32)
@@ -135,10 +135,10 @@ def _folded_weights(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDAr
     centres = (np.arange(HASH_SIDE) + 0.5) * (lengths / HASH_SIDE) - 0.5
     centres = np.clip(centres.astype(np.float32), 0, lengths - 1)  # float32, as OpenCV places them
     left = centres.astype(np.int64)
-    share = (centres - left)[:, None, :]
+    fraction = (centres - left)[:, None, :]
     right = np.minimum(left + 1, lengths - 1)
     samples = np.concatenate([left, right], axis=1)
-    weights = np.concatenate([COSINES * (1 - share), COSINES * share], axis=2)
+    weights = np.concatenate([COSINES * (1 - fraction), COSINES * fraction], axis=2)
     return samples, weights.astype(np.float32)
 
 
@@ -194,13 +194,13 @@ def plan_views(
     """Choose the views of a region: the given ones, else the task's, else by the image.
 
     image: (H, W, 3) uint8 upright RGB, or the `GreyImage` made of it, which several regions can share.
-    task_prior, views: t values, `num_views` of them, the first 0. With neither, the hash search decides,
+    task_prior, views: t values, `num_views` of them, the first 0. With neither, the hash search chooses,
     and the plan keeps its candidates.
 
     Raises:
         BoxError: the box lies outside the image.
-        ViewsError: `views` are not what the model can take.
-        ConfigError: `task_prior` is not.
+        ViewsError: `views` do not fit the model.
+        ConfigError: `task_prior` does not.
     """
     grey = image if isinstance(image, GreyImage) else GreyImage(image)
     box = box.clip(grey.size)
@@ -222,7 +222,7 @@ def plan_views(
 
 
 def _fault_of(ts: Sequence[float], num_views: int) -> str:
-    """Say what is wrong with t values, as the end of a sentence; empty if nothing is."""
+    """What is wrong with the t values, as the end of a sentence; empty if they are valid."""
     if len(ts) != num_views:
         return f"must be {num_views} values of t, not {len(ts)}"
     if not all(0.0 <= t <= 1.0 for t in ts):

@@ -1,8 +1,8 @@
-"""The words that a model knows: tags, attributes and categories; their prompts and their text embeddings.
+"""A model's vocabulary: tags, attributes and categories; their prompts and their text embeddings.
 
-The records load no torch; the embeddings do, on first use. Prompt rules: the released code (its attribute
-prompts follow the OVAD benchmark, with an empty noun).
-Letters: T tags, P attribute prompts, K categories, E text width.
+No torch at import; the embeddings load it on first use. Prompt rules: the released code (its attribute prompts follow
+the OVAD benchmark, with an empty noun).
+Shapes: T = tags, P = attribute prompts, K = categories, E = text width.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ EMBEDDINGS_FILE = "text_embeddings.safetensors"
 
 Template = Literal["is", "has"]
 
-# The released code asks about maturity with more words than the benchmark lists.
+# The released code has more synonyms for maturity than the benchmark lists.
 _EXTRA_SYNONYMS = {
     "young/baby": ("kid", "kids", "child", "toddler", "boy", "girl"),
     "adult/old/aged": ("teen", "elder"),
@@ -38,8 +38,8 @@ _EXTRA_SYNONYMS = {
 class Attribute:
     """A property of an object, such as "color:red" or "hair color:black".
 
-    name: "type:value". synonyms: at least one; the first is the value. template: whether an object *is* so
-    ("the object is red") or *has* such a thing ("the object has black hair color").
+    name: "type:value". synonyms: at least one; the first is the value. template: whether the prompt says that an object
+    *is* so ("the object is red") or that it *has* such a thing ("the object has black hair color").
     """
 
     name: str
@@ -57,7 +57,7 @@ class Attribute:
 
     @property
     def value(self) -> str:
-        """What the attribute is called in answers: the first synonym."""
+        """The attribute's value in answers: its first synonym."""
         return self.synonyms[0]
 
     @property
@@ -74,7 +74,7 @@ class Attribute:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a model answers with. Order matters: it is the order of the embeddings and of the scores."""
+    """The labels that a model can return. Their order is that of the embeddings and of the scores."""
 
     tags: tuple[str, ...]
     attributes: tuple[Attribute, ...]

@@ -1,10 +1,12 @@
-"""Official weights -> a model directory of ours: every tensor used or named as dropped, every shape checked.
+"""Official weights -> a model directory of ours. Every tensor is used or reported as dropped; every shape is checked.
 
-names         what official weights call their tensors, and what we call them
+names         the names of tensors in official weights, and ours
 weight_files  reading foreign files tensor by tensor, writing shards
 plan          which tensor of which file becomes which tensor of ours
 assets        settings, vocabulary and tokenizers
-directory     `convert`: all of it, written at once or not at all
+random_init   random weights for what training starts from scratch
+sizes         the official code's sizes as settings
+directory     `convert`: all of it, written completely or not at all
 command       `dynrefer convert`
 """
 

@@ -1,4 +1,4 @@
-"""What goes with the weights: settings, vocabulary and tokenizers, from what the user has of the official code."""
+"""What accompanies the weights: settings, vocabulary and tokenizers, from the user's copy of the official code."""
 
 from __future__ import annotations
 

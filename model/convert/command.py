@@ -27,7 +27,7 @@ Official = Annotated[
 ]
 Config = Annotated[Path | None, typer.Option("--config", help="JSON with other sizes than the flan-t5-xl preset.")]
 ForTraining = Annotated[
-    bool, typer.Option("--for-training", help="Start fresh what no file holds: alignment, fusion, decoders.")
+    bool, typer.Option("--for-training", help="Initialise randomly what no file holds: alignment, fusion, decoders.")
 ]
 Out = Annotated[Path, typer.Option("--out", help="Directory to write; new or empty.")]
 
@@ -52,7 +52,7 @@ def convert_command(
     bars: list[tqdm[NoReturn]] = []
 
     def advance(done: int, total: int) -> None:
-        if not bars:  # not before there is something to show: a refusal stays one line
+        if not bars:  # only once there is progress to show, so that an error stays one line
             bars.append(tqdm(total=total, unit="tensor", desc="converting", leave=False))
         bars[0].update(done - bars[0].n)
 
@@ -73,8 +73,10 @@ def convert_command(
             bar.close()
     plan = conversion.plan
     print(f"{conversion.out}: revision {conversion.revision}, {plan.parameters:,} parameters.")
-    if plan.fresh:
-        print(f"started fresh: {len(plan.fresh)} tensors; train them with dynrefer train --init {conversion.out}")
+    if plan.random:
+        print(
+            f"randomly initialised: {len(plan.random)} tensors; train them with dynrefer train --init {conversion.out}"
+        )
     for reason, count in sorted(Counter(plan.dropped.values()).items()):
         print(f"dropped {count} tensors: {reason}")
     print(f"{REPORT_FILE} there names every one.")

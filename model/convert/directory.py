@@ -1,4 +1,4 @@
-"""The conversion itself: files in, a model directory out, which appears whole or not at all."""
+"""The conversion itself: files in, a model directory out, which is written completely or not at all."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dynrefer.model.convert.assets import (
     text_tokenizer,
 )
 from dynrefer.model.convert.plan import ConversionPlan, plan_conversion
-from dynrefer.model.convert.random_init import fresh_weights
+from dynrefer.model.convert.random_init import random_weights
 from dynrefer.model.convert.weight_files import WeightFile, open_directory, open_weights, write_shards
 from dynrefer.model.errors import ConversionError
 from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary, embed_texts
@@ -36,7 +36,7 @@ REPORT_FILE = "conversion.json"
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was done. out: the directory. revision: digest of the weights."""
+    """A finished conversion. out: the directory. revision: digest of the weights."""
 
     out: Path
     revision: str
@@ -60,10 +60,10 @@ def convert(
     weights: official files; base: BLIP-2, language: Flan-T5, as a directory or a Hugging Face name; text_tower: the
     EVA-CLIP file. Where two hold the same tensor, the later of base, language, text_tower, weights wins.
     official: the user's copy of the official repository. config: see `read_config`. for_training: what BLIP-2 lacks
-    starts fresh where no file holds it. progress: called with (done, all) tensors. Tensors keep the type in which they
-    are stored.
+    is initialised randomly where no file holds it. progress: called with (done, all) tensors. Tensors keep their stored
+    dtype.
 
-    Raises `ConversionError` or `ConfigError`; `out` is then as it was before.
+    Raises `ConversionError` or `ConfigError`, and then leaves `out` as it was.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -78,8 +78,8 @@ def convert(
     captions = language_tokenizer(folders[::-1], settings)
     paths = [*([text_tower] if text_tower else []), *weights]
     files = [file for folder in folders for file in open_directory(folder)] + [open_weights(path) for path in paths]
-    plan = plan_conversion(files, settings, fresh_weights(settings) if for_training else None)
-    with _appearing(out) as folder:
+    plan = plan_conversion(files, settings, random_weights(settings) if for_training else None)
+    with _written_completely(out) as folder:
         revision = _write_weights(folder, plan, progress)
         embeddings = _embed(plan, settings, texts, vocabulary)
         _describe(settings, files, revision, plan)
@@ -94,7 +94,7 @@ def convert(
 
 
 @contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
+def _written_completely(out: Path) -> Iterator[Path]:
     """A folder beside `out` that takes its place at the end, or is removed if something goes wrong."""
     folder = out.parent / f".{out.name}.{uuid.uuid4().hex[:8]}.partial"
     try:
@@ -120,7 +120,7 @@ def _write_weights(folder: Path, plan: ConversionPlan, progress: Progress | None
 def _embed(
     plan: ConversionPlan, config: DynReferConfig, tokenizer: PreTrainedTokenizerBase, vocabulary: Vocabulary
 ) -> TextEmbeddings:
-    """The vocabulary through the text tower alone: the whole network need not fit into memory."""
+    """The vocabulary's embeddings, by the text tower alone: the whole network need not fit into memory."""
     tower = _text_tower(plan, config)
     return TextEmbeddings(
         tags=embed_texts(tower, tokenizer, vocabulary.tags),
@@ -140,13 +140,13 @@ def _text_tower(plan: ConversionPlan, config: DynReferConfig) -> CLIPTextModelWi
 
 
 def _describe(config: DynReferConfig, files: Sequence[WeightFile], revision: str, plan: ConversionPlan) -> None:
-    """Fill in what the model card says; which data a file was trained on only its makers know."""
+    """Fill in the model card, as far as it is known: which data a file was trained on, only its authors know."""
     names = ", ".join(dict.fromkeys(file.path.name for file in files))
     config.revision = revision
     config.trained_on = f"converted from {names}; official DynRefer: Visual Genome v1.2, then RefCOCOg where so named"
-    if plan.fresh:
+    if plan.random:
         config.trained_on = f"converted from {names}; its decoders are untrained: a start for dynrefer train, no model"
-    config.dtype = "float32"  # what `from_pretrained` takes if it is told nothing else
+    config.dtype = "float32"  # what `from_pretrained` takes by default
     config.intended_use = "describing regions of photographs, in English"
 
 
@@ -155,7 +155,7 @@ def _report(plan: ConversionPlan) -> str:
         name: [f"{source.file.path.name}: {source.key}" for source in sources] for name, sources in plan.sources.items()
     }
     dropped = [{"file": Path(file).name, "key": key, "reason": why} for (file, key), why in plan.dropped.items()]
-    return json.dumps({"used": used, "dropped": dropped, "fresh": sorted(plan.fresh)}, indent=1) + "\n"
+    return json.dumps({"used": used, "dropped": dropped, "fresh": sorted(plan.random)}, indent=1) + "\n"
 
 
 def _card(config: DynReferConfig, plan: ConversionPlan, vocabulary: Vocabulary, files: Sequence[WeightFile]) -> str:

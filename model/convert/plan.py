@@ -1,4 +1,4 @@
-"""Which tensor of which file becomes which tensor of ours: strict, so that nothing is lost or made up unseen."""
+"""Which tensor of which file becomes which tensor of ours. Strict: no tensor is silently lost or invented."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ class Source:
 class ConversionPlan:
     """sources: our name -> its pieces. shapes: our name -> shape. dropped: (file, key) -> reason.
 
-    fresh: our name -> tensor, of what no file holds and training starts anew.
+    random: our name -> randomly initialised tensor, of what no file holds and training starts from scratch.
     """
 
     sources: Mapping[str, tuple[Source, ...]]
     shapes: Mapping[str, tuple[int, ...]]
     dropped: Mapping[tuple[str, str], str]
-    fresh: Mapping[str, Tensor] = field(default_factory=dict)
+    random: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
-        """Numbers in all tensors together."""
+        """The number of parameters."""
         return sum(_size(shape) for shape in self.shapes.values())
 
     def assemble(self, name: str) -> Tensor:
         """Read one of our tensors, in the type that its source has."""
         import torch
 
-        if name in self.fresh:
-            return self.fresh[name]
+        if name in self.random:
+            return self.random[name]
         sources = self.sources[name]
         if len(sources) == 1 and sources[0].piece.target_third is None:
             return _read(sources[0])
@@ -59,11 +59,11 @@ class ConversionPlan:
 
 
 def plan_conversion(
-    files: Sequence[WeightFile], config: DynReferConfig, fresh: Mapping[str, Tensor] | None = None
+    files: Sequence[WeightFile], config: DynReferConfig, random: Mapping[str, Tensor] | None = None
 ) -> ConversionPlan:
     """Decide where every tensor goes; where two files hold the same one, the later file wins.
 
-    fresh: what stands in for tensors that no file holds.
+    random: used for tensors that no file holds.
 
     Raises `ConversionError` for an unknown name, a wrong shape, or a part that no file holds.
     """
@@ -86,7 +86,7 @@ def plan_conversion(
                 _check_shape(source, shapes)
                 collected.add(source)
     found = collected.resolve()
-    new = {name: value for name, value in (fresh or {}).items() if name not in found}
+    new = {name: value for name, value in (random or {}).items() if name not in found}
     _check_complete(found, [name for name in shapes if name not in new])
     sources = {name: tuple(found[name].values()) for name in shapes if name not in new}
     return ConversionPlan(sources, shapes, collected.dropped, new)

@@ -1,4 +1,4 @@
-"""What training starts from random weights: the parts that BLIP-2 does not have (dynrefer.md's recipe)."""
+"""Random weights for training: of the parts that BLIP-2 does not have."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _SEED = 0
 
 
-def fresh_weights(config: DynReferConfig) -> dict[str, Tensor]:
+def random_weights(config: DynReferConfig) -> dict[str, Tensor]:
     """Our name -> float32 tensor of alignment, fusion, both recognition decoders, control vector, temperature and bias.
 
     Xavier with zero bias; offsets and control vector zero, temperature log 10, bias -10. The same every time.

@@ -1,6 +1,6 @@
 """Weights on disk: reading foreign files tensor by tensor, writing safetensors shards.
 
-Nothing is held in memory beyond the tensor that is read and the shard that is written.
+Only the tensor being read and the shard being written are in memory.
 """
 
 from __future__ import annotations

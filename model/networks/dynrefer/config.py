@@ -33,7 +33,7 @@ _PART_KEYS = ("vision_config", "qformer_config", "text_config", "language_config
 class DynReferConfig(PreTrainedConfig):
     """Sizes and settings of a DynRefer network.
 
-    vision_config: any vision tower of transformers that gives a feature map, with or without a class token.
+    vision_config: any vision tower of transformers that returns a feature map, with or without a class token.
     qformer_config, text_config: `Blip2QFormerConfig`, `CLIPTextConfig`. language_config: the language model.
     view_size: side of a view in pixels. num_views: V, t = 0 included. num_queries: Q.
     vision_norm_eps: epsilon of the norm after a `Blip2VisionModel` (released weights: 1e-5, blocks 1e-6).
@@ -225,7 +225,7 @@ _MEDIUM: dict[str, Any] = {
     "name": "dynrefer-medium",
 }
 
-# The small default, trained by us on drawn scenes: a convolutional tower, because that learns from little.
+# The small default, trained by us on drawn scenes: a convolutional tower, because that learns from little data.
 _EMBEDDED: dict[str, Any] = {
     "vision_config": {
         "model_type": "resnet",

@@ -1,7 +1,8 @@
-"""The language decoder (D_llm): region representation and control words -> a caption. The only file that knows
-which language model it is.
+"""The language decoder (D_llm): region representation and control words -> a caption. No other file depends on which
+language model it is.
 
-Source: paper, section 3.3. Letters: R regions, Q region tokens, W control tokens, L caption tokens, D model width.
+Source: paper, section 3.3. Shapes: R = regions, Q = region tokens, W = control tokens, L = caption tokens,
+C = channels, D = model width.
 """
 
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from dynrefer.model.networks.dynrefer.config import DynReferConfig
 from dynrefer.model.networks.generation.beam_search import SearchSettings, SpecialTokens, greedy, search
 from dynrefer.model.networks.generation.t5_stepper import T5Steps
 
-IGNORED = -100  # label of a position that the loss leaves out
+IGNORED = -100  # label of a position that does not count in the loss
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class LanguageDecoder(nn.Module):
         self.model: Any = cls(language)  # transformers types `generate` for other classes than this
 
     def prompt(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """What the encoder reads: embeddings (R, Q + W, D) and attention mask (R, Q + W).
+        """The encoder's input: embeddings (R, Q + W, D) and attention mask (R, Q + W).
 
         representation: (R, Q, C). control_ids, control_mask: (R, W) int64. The learned vector is added at every
         control position, padding and end token included (official behaviour).
@@ -79,7 +80,7 @@ class LanguageDecoder(nn.Module):
     ) -> Generated:
         """Beam search with the configuration's settings, replaced by `settings` where given.
 
-        should_stop: asked after every token; raises `StoppedError` as soon as it says so.
+        should_stop: polled before every token; `StoppedError` if it returns true.
         """
         options = SearchSettings(**(self.generation | settings))
         rows, ids = len(control_ids), self.model.config

@@ -1,6 +1,6 @@
-"""The vision tower: whichever class of transformers the configuration names, seen as a feature map.
+"""The vision tower: any class of transformers that the configuration names, with a feature map as its output.
 
-Letters: N views, C channels, H W the feature map, S the view's side in pixels.
+Shapes: N = views, C = channels, H W = the feature map, P = patches, S = side of a view in pixels.
 """
 
 from collections.abc import Sequence
@@ -26,24 +26,24 @@ class VisionFeatures:
         return VisionFeatures(self.map[index], None if self.cls is None else self.cls[index])
 
     def at(self, place: int) -> "VisionFeatures":
-        """One view's features in memory of their own, (1, C, H, W) and (1, C)."""
+        """A copy of one view's features, (1, C, H, W) and (1, C)."""
         part = slice(place, place + 1)
         return VisionFeatures(self.map[part].clone(), None if self.cls is None else self.cls[part].clone())
 
     def split(self, views: int) -> list["VisionFeatures"]:
-        """Parts of so many views, the last one shorter; nothing is copied."""
+        """Parts of so many views, the last one possibly shorter; not copied."""
         maps = self.map.split(views)
         tokens = [None] * len(maps) if self.cls is None else self.cls.split(views)
         return [VisionFeatures(*part) for part in zip(maps, tokens, strict=True)]
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the values take."""
+        """Size of the values in bytes."""
         return self.map.nbytes + (0 if self.cls is None else self.cls.nbytes)
 
     @staticmethod
     def join(parts: Sequence["VisionFeatures"]) -> "VisionFeatures":
-        """One after another; all of the same tower."""
+        """The parts concatenated; all of the same tower."""
         if len(parts) == 1:
             return parts[0]
         tokens = [part.cls for part in parts if part.cls is not None]

@@ -1,9 +1,9 @@
 """Beam search over a language model that can take one step: the same sequences and scores as transformers' own.
 
-What it leaves out: nothing is kept of a step but its best continuations, a region's encoder keys are not repeated per
-beam, no cache is reordered (a beam remembers the path it came by), and rows that are done leave the batch.
+It does less work: only a step's best continuations are kept, a region's encoder keys are not repeated per beam, no
+cache is reordered (a beam records the path it came by), and finished rows leave the batch.
 
-Letters: R regions, B beams, N steps so far, L most steps, K continuations looked at, Y vocabulary.
+Shapes: R = regions, B = beams, N = steps so far, L = the most steps, K = continuations considered, Y = vocabulary.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from torch import Tensor
 from dynrefer.model.errors import StoppedError
 
 _NEVER = -1e9  # a score that no sequence reaches
-_BLOCK = 128  # the best of a row lie in the blocks with the best maxima, so a row is read once and not sorted
-_SHRINK_AT = 0.75  # rows leave the batch when no more than this share of it goes on: each leaving copies the caches
+_BLOCK = 128  # a row's best values lie in the blocks of largest maximum, so a row is read once, not sorted
+_SHRINK_AT = 0.75  # rows leave once at most this proportion continues: removing rows copies the caches
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Stepper(Protocol):
         (and this one) were computed -> logits (R, B, Y)."""
 
     def keep(self, rows: Tensor) -> None:
-        """Go on with these rows (M,) int64 alone."""
+        """Continue with these rows (M,) int64 alone."""
 
 
 @dataclass
@@ -83,16 +83,16 @@ def search(
     """The best sequences of every row: tokens (R * returned, L + 1) int64, padded; score (R * returned,) float32.
 
     The score is the sum of (penalised) log-probabilities over length ** length_penalty.
-    should_stop: asked before every step; raises `StoppedError` as soon as it says so.
+    should_stop: polled before every step; `StoppedError` if it returns true.
     """
     beams = _start(rows, settings, special, device)
     found = beams.done_tokens.clone(), beams.done_score.clone()
     for step in range(settings.max_new_tokens):
         if should_stop and should_stop():
-            raise StoppedError("nobody waits for the captions any more.")
+            raise StoppedError("the batch was cancelled: nobody waits for its captions.")
         last = step + 1 == settings.max_new_tokens
         _advance(beams, stepper, step, settings, special, last=last)
-        # Nothing that still runs can beat what has finished: scores only fall. transformers compares alike.
+        # Scores only fall, so this bounds what a running sequence can reach. transformers compares the same way.
         best_running = beams.score[:, 0] / (step + 1) ** settings.length_penalty
         full = (beams.done_score > _NEVER / 2).all(dim=1)
         going = ~full | (best_running > beams.done_score.amin(dim=1))
@@ -104,7 +104,7 @@ def search(
             beams.keep(kept)
             stepper.keep(kept)
         elif live < len(going):
-            # They stay for a while, but nothing may be added to what they have.
+            # Finished rows stay in the batch for now, but may gain no further sequence.
             beams.score[~going] = _NEVER
     returned = settings.num_return_sequences
     return found[0][:, :returned].flatten(0, 1), found[1][:, :returned].flatten()
@@ -116,7 +116,7 @@ def _start(rows: int, settings: SearchSettings, special: SpecialTokens, device: 
     tokens[:, :, 0] = special.start
     score = torch.full((rows, beams), _NEVER, device=device)
     done_score = score.clone()
-    score[:, 0] = 0.0  # the beams begin alike: the first alone is continued
+    score[:, 0] = 0.0  # all beams start equal, so only the first is continued
     path = torch.zeros((rows, beams, length), dtype=torch.int64, device=device)
     return _Beams(torch.arange(rows, device=device), tokens, score, path, tokens.clone(), done_score)
 
@@ -124,7 +124,7 @@ def _start(rows: int, settings: SearchSettings, special: SpecialTokens, device: 
 def _advance(
     beams: _Beams, stepper: Stepper, step: int, settings: SearchSettings, special: SpecialTokens, *, last: bool
 ) -> None:
-    """One token more for every running sequence; what ends is moved to the finished ones."""
+    """One more token for every running sequence; those that end join the finished ones."""
     count = settings.num_beams
     beams.path[:, :, step] = torch.arange(count, device=beams.path.device)
     logits = stepper.step(beams.tokens[:, :, step], beams.path[:, :, : step + 1])
@@ -132,14 +132,14 @@ def _advance(
     penalise(chances, beams.tokens[:, :, : step + 1], settings.repetition_penalty)
     if step + 1 < settings.min_length:
         chances[..., special.end] = float("-inf")
-    values, ids = highest(chances, 2 * count)  # twice as many as beams: half of them may end
+    values, ids = highest(chances, 2 * count)  # twice as many as beams, since half of them may end
     total = (values + beams.score[..., None]).flatten(1)
     total, order = total.topk(2 * count, dim=1)
     source, token = order // ids.shape[2], ids.flatten(1).gather(1, order)
     tokens = _pick(beams.tokens, source)
     tokens[:, :, step + 1] = token
     ended = torch.ones_like(token, dtype=torch.bool) if last else token == special.end
-    # Of those that end, only the ones among the best B count; the rest were looked at to have B that go on.
+    # Of the sequences that end, only those among the best B count; the others were considered to have B that continue.
     finished = torch.where(ended, total / (step + 1) ** settings.length_penalty, _NEVER)
     finished[:, count:] = _NEVER
     merged, places = torch.cat((beams.done_score, finished), dim=1).topk(count, dim=1)
@@ -191,7 +191,7 @@ def greedy(
     running = torch.ones(rows, dtype=torch.bool, device=device)
     for step in range(settings.max_new_tokens):
         if should_stop and should_stop():
-            raise StoppedError("nobody waits for the captions any more.")
+            raise StoppedError("the batch was cancelled: nobody waits for its captions.")
         logits = stepper.step(tokens[:, step, None], beams.path[:, :, : step + 1])[:, 0].float()
         penalise(logits, tokens[:, : step + 1], settings.repetition_penalty)
         if step + 1 < settings.min_length:

@@ -1,4 +1,4 @@
-"""A start for training: BLIP-2, the text tower, and fresh weights for what BLIP-2 does not have."""
+"""A start for training: BLIP-2, the text tower, and random weights for what BLIP-2 does not have."""
 
 import json
 import math
@@ -11,13 +11,13 @@ from typer.testing import CliRunner
 
 from dynrefer.model.convert import convert
 from dynrefer.model.convert.assets import read_config
-from dynrefer.model.convert.random_init import fresh_weights
+from dynrefer.model.convert.random_init import random_weights
 from dynrefer.model.errors import ConversionError
 from dynrefer.model.loading import load_model
 from tests.model.convert.test_convert import Sources, sources  # noqa: F401  # a fixture
 
 
-def test_what_blip_2_lacks_starts_fresh(sources: Sources, tmp_path: Path) -> None:  # noqa: F811
+def test_what_blip_2_lacks_is_initialised_randomly(sources: Sources, tmp_path: Path) -> None:  # noqa: F811
     done = convert(
         tmp_path / "start", [], base=str(sources.base), text_tower=sources.text_tower, language=str(sources.language),
         official=sources.official, config=sources.config, for_training=True,
@@ -39,8 +39,8 @@ def test_what_blip_2_lacks_starts_fresh(sources: Sources, tmp_path: Path) -> Non
     assert "untrained" in loaded.network.config.trained_on
 
 
-def test_fresh_weights_are_the_same_every_time(sources: Sources) -> None:  # noqa: F811
-    one, two = (fresh_weights(read_config(sources.config)) for _ in range(2))
+def test_random_weights_are_the_same_every_time(sources: Sources) -> None:  # noqa: F811
+    one, two = (random_weights(read_config(sources.config)) for _ in range(2))
     assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
     assert one["fusion.reduce.weight"].std() > 0 and not one["fusion.reduce.bias"].any()
 
