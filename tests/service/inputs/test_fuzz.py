@@ -2,10 +2,13 @@
 
 import itertools
 
+import pytest
+
 from benchmarks.corpus import damaged_bodies, damaged_images
 from benchmarks.fuzz import send, service
 
 
+@pytest.mark.server
 def test_damaged_requests_get_2xx_or_4xx() -> None:
     samples = itertools.chain(damaged_images(2, 300), damaged_bodies(2, 300))
     with service() as (process, address):
