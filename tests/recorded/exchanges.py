@@ -129,10 +129,13 @@ def _without_times(document: Any) -> Any:
     return document
 
 
-def exchanges(address: str) -> Json:
-    """Everything that is asked over HTTP: name -> answer."""
+def exchanges(address: str, images: Sequence[str] | None = None) -> Json:
+    """Everything that is asked over HTTP: name -> answer; of these images alone, where they are named."""
     found = {}
     for name, document in described():
+        image = name.partition(" ")[0]
+        if images is not None and image in BOXES and image not in images:
+            continue
         found[name] = exchange(
             address, "/v1/describe", json.dumps(document).encode(), {"content-type": "application/json"}
         )
