@@ -78,9 +78,8 @@ def measure_model(plan: Plan, reference: Reference | None, log: Callable[[str], 
     for row, times in zip(rows, measured, strict=True):
         _add_roofline(row, plan, times, copy)
         _add_official(row, times)
-    gemm = {
-        name: statistics.median(one[name] for times in measured for one in times.rates) for name in (*dtypes, ONEDNN)
-    }
+    rates = [one for times in measured for one in times.rates]
+    gemm = {name: statistics.median(one[name] for one in rates) for name in rates[0]}  # oneDNN's on a CPU only
     return {
         **provenance(plan.device),
         "gemm_gflops": {name: round(rate, 1) for name, rate in gemm.items()},

@@ -63,14 +63,14 @@ def is_batch_invariant(network: DynReferModel, texts: int) -> bool:
     goes unnoticed. It holds for the number of threads at load, since libraries choose kernels by that too.
     """
     with torch.inference_mode():
-        return all(_same_alone(*probe) for probe in _probes(network, texts))
+        return all(same_alone(*probe) for probe in _probes(network, texts))
 
 
 # What is computed, of which rows, and how many of them the smallest batch has.
 _Probe = tuple[Callable[[Tensor], Tensor], Tensor, int]
 
 
-def _same_alone(compute: Callable[[Tensor], Tensor], rows: Tensor, least: int) -> bool:
+def same_alone(compute: Callable[[Tensor], Tensor], rows: Tensor, least: int) -> bool:
     """Whether the last `least` rows, where kernels treat a remainder, are the same alone and behind the others."""
     return torch.equal(compute(rows[-least:]), compute(rows)[-least:])
 

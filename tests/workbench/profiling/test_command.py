@@ -59,6 +59,15 @@ def test_the_report_says_what_was_measured(report: dict[str, Any]) -> None:
     assert set(report["rows"][1]["floor_stages"]) == {"encode", "represent", "tags"}
 
 
+def test_a_report_where_there_is_no_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: there is one rate per dtype, and no efficiency by oneDNN's."""
+    monkeypatch.setattr("dynrefer.workbench.profiling.model_speed.onednn_gflops", lambda *_, **__: 0.0)
+    plan = Plan("embedded", (1,), ("float32",), ("tags",), CPU, 1, SMALL)
+    report = measure_model(plan, None, lambda line: None)
+    assert set(report["gemm_gflops"]) == {"float32"} and "efficiency_onednn" not in report["rows"][0]
+    assert report["commit"] in model_table(report)
+
+
 @pytest.mark.slow
 def test_the_table_has_a_line_per_row_and_names_the_largest_gaps(report: dict[str, Any]) -> None:
     lines = model_table(report).splitlines()
