@@ -24,10 +24,10 @@ from matplotlib.figure import Figure
 
 from benchmarks.ablation_data import Length, Variant
 from benchmarks.ablation_run import Shared, run_variant
-from benchmarks.machine import provenance
 from dynrefer.workbench.data.atomic import replace_text
 from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate
 from dynrefer.workbench.evaluation.report.tables import grid_table
+from dynrefer.workbench.profiling.machine import provenance
 
 _REGION_TEXT = ("region_text", "category", "attribute")
 VARIANTS = (

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import ROOT, provenance
+from dynrefer.workbench.profiling.machine import ROOT, provenance
 
 RESULT = Path(__file__).parent / "results" / "describe_start.json"
 IMAGE = ROOT / "docs" / "images" / "scene.png"

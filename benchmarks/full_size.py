@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from benchmarks.machine import provenance
 from dynrefer.model.networks.dynrefer.config import DynReferConfig, preset
 from dynrefer.model.networks.dynrefer.decoders import synonym_maximum
 from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.workbench.profiling.machine import provenance
 
 RESULT = Path(__file__).parent / "results" / "full_size.json"
 TAGS, PROMPTS, ATTRIBUTES, CATEGORIES = 4585, 474, 117, 80  # the official vocabularies

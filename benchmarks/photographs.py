@@ -16,10 +16,10 @@ from pathlib import Path
 from PIL import Image
 from skimage import data
 
-from benchmarks.machine import ROOT, provenance
 from dynrefer.model import DynRefer, RegionDescription
 from dynrefer.model.drawing import draw_descriptions
 from dynrefer.model.types import Corners
+from dynrefer.workbench.profiling.machine import ROOT, provenance
 
 _TOP = 3  # labels shown per output
 _QUALITY = 88  # of the JPEG files

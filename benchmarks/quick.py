@@ -16,14 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.machine import ROOT, gemm_gflops, median_seconds, provenance
 from dynrefer.model import DynRefer, RegionQuery, Task
 from dynrefer.model.images import upright_pixels
 from dynrefer.workbench.profiling.attention import measure_attention
 from dynrefer.workbench.profiling.batch_invariance import measure_batch_invariance
 from dynrefer.workbench.profiling.cache_savings import measure_repeats
 from dynrefer.workbench.profiling.dtype_agreement import measure_agreement
-from dynrefer.workbench.profiling.machine import heading
+from dynrefer.workbench.profiling.machine import ROOT, gemm_gflops, heading, median_seconds, provenance
 from dynrefer.workbench.profiling.model_speed import DTYPES, Plan, measure_model, model_table
 from dynrefer.workbench.profiling.operation_counts import count_presets
 from dynrefer.workbench.profiling.startup import measure_start

@@ -23,9 +23,9 @@ from PIL import Image
 
 from benchmarks.fuzz import memory_mb, service
 from benchmarks.load import Bench, Records, Row, Sizes, ms, rate, read
-from benchmarks.machine import provenance
 from benchmarks.offline import SCENE, Offline
 from benchmarks.rounds import Rounds, in_turn
+from dynrefer.workbench.profiling.machine import provenance
 
 # Without the feature cache, because the load sends the same image again and again.
 COMMAND = ("dynrefer.service.cli", "serve", "--device", "cpu", "--cache-bytes", "0")

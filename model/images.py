@@ -8,6 +8,7 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,16 +107,27 @@ def _orientation(image: Image.Image) -> int:
 def upright_pixels(image: str | Path | Image.Image | Pixels) -> Pixels:
     """(H, W, 3) uint8 RGB, EXIF orientation applied. For trusted input: there are no limits.
 
-    Raises `QueryError` for an array that is not (H, W, 3) uint8, and Pillow's errors for a file it cannot read.
+    Raises `QueryError` for an array that is not (H, W, 3) uint8, `UnsupportedImageError` for a file that is no image,
+    `DamagedImageError` for an image that cannot be decoded, and OSError for a file that cannot be opened.
     """
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise QueryError(f"The image must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}.")
         return image
     if not isinstance(image, Image.Image):
-        with Image.open(image) as opened:
-            return upright_pixels(opened)
+        with open(image, "rb") as file:
+            return _upright_file(file, str(image))
     return rgb_pixels(ImageOps.exif_transpose(image))
+
+
+def _upright_file(file: BinaryIO, name: str) -> Pixels:
+    try:
+        with Image.open(file) as opened:
+            return rgb_pixels(ImageOps.exif_transpose(opened))
+    except UnidentifiedImageError:
+        raise UnsupportedImageError(f"{name} is not an image.") from None
+    except _DECODE_ERRORS as error:
+        raise DamagedImageError(f"the image {name} cannot be read: {str(error).strip().rstrip('.')}.") from error
 
 
 def annotated_pixels(path: Path, listed: ImageSize | None) -> Pixels:

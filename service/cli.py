@@ -286,23 +286,33 @@ def _save(image: "PilImage", path: Path) -> None:
 
 
 def _in_brief(region: dict[str, Any]) -> str:
-    """The caption and the three best names of each task, for a drawing."""
-    lines = [region["caption"]["text"]] if "caption" in region else []
-    for task in ("categories", "tags", "attributes"):
-        if region.get(task):
-            lines.append(f"{task}: {', '.join(label['name'] for label in region[task][:3])}")
+    """What each task found, for a drawing: one line, the three best names at most."""
+    lines = []
+    for task, found in _results(region):
+        if isinstance(found, dict):
+            lines.append(str(next(iter(found.values()))))
+        elif found:
+            lines.append(f"{task}: {', '.join(label['name'] for label in found[:3])}")
     return "\n".join(lines)
 
 
 def _in_words(region: dict[str, Any]) -> str:
     lines = [f"region {region['id']}  box {', '.join(f'{value:g}' for value in region['box'])}"]
-    if "caption" in region:
-        lines.append(f"  caption     {region['caption']['text']}  ({region['caption']['score']:.2f})")
-    for task in ("tags", "attributes", "categories"):
-        if task in region:
-            named = ", ".join(f"{label['name']} {label['probability']:.2f}" for label in region[task])
-            lines.append(f"  {task:<11} {named or 'none'}")
+    for task, found in _results(region):
+        if isinstance(found, dict):
+            score = f"  ({found['score']:.2f})" if "score" in found else ""
+            line = f"{next(iter(found.values()))}{score}"
+        else:
+            line = ", ".join(f"{label['name']} {label['probability']:.2f}" for label in found) or "none"
+        lines.append(f"  {task:<11} {line}")
     return "\n".join(lines)
+
+
+def _results(region: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Task and result, a record or a list of them, of the tasks that were computed."""
+    from dynrefer.model import TASKS
+
+    return [(task.name, region[task.name]) for task in TASKS if task.name in region]
 
 
 if __name__ == "__main__":

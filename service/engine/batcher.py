@@ -99,6 +99,11 @@ class Batcher(Generic[Item, Output]):
         """Seconds since the running batch's last heartbeat; 0 when none runs."""
         return time.monotonic() - self._heartbeat if self._running else 0.0
 
+    @property
+    def running_ids(self) -> str | None:
+        """The ids of the requests in the running batch, for log lines; None when none runs."""
+        return _ids(self._running)
+
     def wait_for_idle_cores(self) -> None:
         """Wait, where batches run on the cores of image work, until no batch runs, but not for a long one.
 
@@ -134,6 +139,7 @@ class Batcher(Generic[Item, Output]):
         self, request: QueuedRequest[Item, Output], items: Sequence[Item], kind: Kind
     ) -> Future[list[RegionResult[Output]]]:
         """See `Reservation.submit`."""
+        costs = [self._cost(item) for item in items]  # before anything is counted: it may raise
         with self._changed:
             if self._ended or self._suspended:
                 raise ExecutorClosed
@@ -144,7 +150,9 @@ class Batcher(Generic[Item, Output]):
             request.unused -= len(items)
             self._reserved -= len(items)
             self._queued += len(items)
-            self._queue.add([WorkItem(item, self._cost(item), index, part) for index, item in enumerate(items)])
+            self._queue.add(
+                [WorkItem(item, cost, index, part) for index, (item, cost) in enumerate(zip(items, costs, strict=True))]
+            )
             self._changed.notify_all()
             return part.future
 
@@ -252,8 +260,7 @@ class Batcher(Generic[Item, Output]):
 
         if should_stop():
             raise StoppedError("nobody waits for this batch.")
-        ids = dict.fromkeys(each.part.request.id for each in work if each.part.request.id)
-        with bind_request_id(",".join(ids) or None):
+        with bind_request_id(_ids(work)):
             return run(kind, [each.item for each in work], should_stop)
 
     def _settle(
@@ -291,3 +298,8 @@ class Batcher(Generic[Item, Output]):
     def _refuse_excess(self, excess: int, shares: int, reason: str) -> None:
         if excess > 0:
             raise QueueFullError(REFUSALS[reason], self._throughput.seconds_for(excess * shares), reason)
+
+
+def _ids(work: Sequence[WorkItem[Item, Output]]) -> str | None:
+    """The ids of the requests that the items belong to, each once, separated by commas."""
+    return ",".join(dict.fromkeys(each.part.request.id for each in work if each.part.request.id)) or None

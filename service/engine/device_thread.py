@@ -21,7 +21,7 @@ from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.batcher import Batcher, Limits
 from dynrefer.service.engine.executor import Phase, Region
-from dynrefer.service.engine.reservations import Kind, Output, Reservation
+from dynrefer.service.engine.reservations import Kind, Output, Reservation, WorkKind
 from dynrefer.service.engine.watchdog import WATCH_EVERY_S, Watchdog
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.settings import Settings
@@ -89,7 +89,7 @@ class DeviceThread(Generic[Region, Output]):
         """The device thread's whole life; an error not of the model's own reaches the thread's hook."""
         served = False  # whether it ended as it was asked to
         try:
-            if predictor := self._begin():
+            if (predictor := self._begin()) is not None:
                 self._batcher.shares_cores = predictor.card.device == "cpu"
                 self.predictor = predictor
                 logger.info("ready: model %s, device %s", predictor.card.name, predictor.card.device)
@@ -134,7 +134,9 @@ class DeviceThread(Generic[Region, Output]):
         regions: Sequence[Region],
         should_stop: Callable[[], bool],
     ) -> Sequence[Output]:
-        """One batch; describing regions is the only kind of work so far."""
+        """One batch. Describing regions is the only kind of work so far."""
+        if kind is not WorkKind.DESCRIBE:
+            raise ValueError(f"this executor does not know the work {kind!r}")
         self._metrics.batch_regions.observe(len(regions))
         self._metrics.batch_views.observe(sum(region.num_views for region in regions))
         try:

@@ -16,7 +16,6 @@ from dynrefer.service.errors import DeadlineExceeded, FieldError, RegionFailedEr
 logger = logging.getLogger(__name__)
 
 # Stages that the regions of one batch go through together.
-BATCH_STAGES = DEVICE_STAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +117,7 @@ def total_stages(regions: Sequence[RegionDescription], results: Sequence[RegionR
         "views": sum(region.timings_ms.get("views", 0.0) for region in regions),
         "queue": max(result.queue_ms for result in results),
     }
-    for stage in BATCH_STAGES:
+    for stage in DEVICE_STAGES:
         per_batch: dict[int, float] = {}
         for region, result in zip(regions, results, strict=True):
             if stage in region.timings_ms:

@@ -5,6 +5,7 @@ import threading
 from typing import Any
 
 from dynrefer.service.engine.batcher import Batcher
+from dynrefer.service.observability.logs import bind_request_id
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,8 @@ class Watchdog:
         every_s = min(WATCH_EVERY_S, self._stall_s / 4)
         while thread.is_alive() and self._batcher.silent_s <= self._stall_s + self._grace_s:
             thread.join(every_s)
-            self._look(self._batcher.silent_s > self._stall_s)
+            with bind_request_id(self._batcher.running_ids):
+                self._look(self._batcher.silent_s > self._stall_s)
         return not thread.is_alive()
 
     def _look(self, silent: bool) -> None:

@@ -11,7 +11,8 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from starlette.middleware import Middleware
 
-from dynrefer.service.engine.results import BATCH_STAGES, DescribeResult
+from dynrefer.model import DEVICE_STAGES
+from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.settings import Settings, SettingsError
 
 # Time limit of an export, and of the last one when the process ends.
@@ -69,7 +70,7 @@ def record_stages(tracer: trace.Tracer, described: DescribeResult, parent: Conte
         batches.setdefault(batch, index)
     for index in batches.values():
         at = span("queue", described.submitted_ns, described.queue_ms[index])
-        for stage in BATCH_STAGES:
+        for stage in DEVICE_STAGES:
             if stage in described.regions[index].timings_ms:
                 at = span(stage, at, described.regions[index].timings_ms[stage])
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dynrefer.model import tasks as model_tasks
+
 if TYPE_CHECKING:
     import torch
 
 bench = typer.Typer(help="Measure speed and numerical agreement on this machine.")
 
 SIZES, DTYPES = ("flan-t5-xl", "medium", "embedded"), ("float32", "bfloat16")
-TASKS = ("all", "caption", "tags", "attributes", "categories")
+TASKS = ("all", *(task.name for task in model_tasks.TASKS))
 Preset = Annotated[str, typer.Option("--preset", help="Model size: flan-t5-xl, medium or embedded.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the JSON to this file.")]

@@ -91,7 +91,7 @@ def _decoder_probe(network: DynReferModel, texts: int) -> _Probe:
 
 def _linear_probes(network: DynReferModel) -> Iterator[_Probe]:
     """One per kind of linear layer. Those of the text tower see no region."""
-    texts, language = set(network.text.modules()), set(network.language.modules())
+    texts, language = set(network.text.modules()), set(network.language.model.modules())
     kinds: dict[tuple[object, ...], tuple[nn.Linear, int]] = {}
     for module in network.modules():
         # A layer of one column is not called: see `dot_products`.

@@ -15,10 +15,13 @@ DECODER_ROWS_CPU, DECODER_ROWS_GPU = 1 << 10, 1 << 18  # texts x regions through
 
 
 def view_parts(images: Tensor) -> tuple[Tensor, ...]:
-    """Views (N, 3, S, S), N >= 1, in the parts that are encoded together; on a CPU of two or more where N >= 2."""
+    """Views (N, 3, S, S), N >= 1, in the parts that are encoded together; on a CPU of two or more where N >= 2.
+
+    Hence at least three at a time: of two at a time an odd number of views would leave one alone.
+    """
     if images.device.type != "cpu":
         return (images,)
-    size = max(2, VIEW_PIXELS_CPU // images.shape[-1] ** 2)
+    size = max(3, VIEW_PIXELS_CPU // images.shape[-1] ** 2)
     return images.tensor_split(-(-len(images) // size))
 
 

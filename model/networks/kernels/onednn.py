@@ -37,7 +37,7 @@ def use_onednn(network: nn.Module, kernels: str = "auto") -> None:
     if kernels == "torch" or (kernels == "auto" and not _pays_off(network)):
         return
     if not available():
-        if kernels == "onednn":
+        if kernels == "onednn" and next(network.parameters()).device.type == "cpu":
             raise DeviceError("cpu_kernels 'onednn' was requested, but oneDNN does not work here; use auto or torch.")
         return
     for module in network.modules():
@@ -69,7 +69,7 @@ def available() -> bool:
     with torch.inference_mode():
         try:
             found, found_gelu = (_product(rows, weight, bias, gelu=gelu) for gelu in (False, True))
-        except (RuntimeError, TypeError, NotImplementedError):
+        except Exception:  # undocumented, it may raise anything: then it is not used
             return False
     return torch.allclose(found, expected, atol=1e-4) and torch.allclose(found_gelu, F.gelu(expected), atol=1e-4)
 

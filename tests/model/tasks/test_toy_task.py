@@ -17,6 +17,8 @@ from tests.repository import ROOT
 from tests.service.conftest import in_base64, picture
 from tests.service.server.test_process import Server
 
+pytestmark = pytest.mark.server
+
 TOY = '''
 """Moods: the same one for every region."""
 
@@ -126,7 +128,10 @@ def test_the_models_card_and_the_metrics_name_it(server: Server) -> None:
 def test_the_command_line_takes_it(checkout: Path, tmp_path: Path) -> None:
     image = tmp_path / "a.png"
     image.write_bytes(picture())
-    command = [sys.executable, "-m", "dynrefer.service.cli", "describe", str(image), "--box", "4,4,30,40", "--json"]
-    done = subprocess.run([*command, "--task", "mood"], cwd=checkout, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "dynrefer.service.cli", "describe", str(image), "--box", "4,4,30,40"]
+    command += ["--task", "mood"]
+    done = subprocess.run([*command, "--json"], cwd=checkout, capture_output=True, text=True, check=True)
     (region,) = json.loads(done.stdout)
     assert [label["name"] for label in region["mood"]] == ["calm", "busy"]
+    shown = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=True).stdout
+    assert "mood        calm 0.75, busy" in shown

@@ -14,6 +14,7 @@ class Heart:
 
     def __init__(self) -> None:
         self.silent_s = 0.0
+        self.running_ids = "mine"
         self.calls: list[str] = []
 
     def suspend(self) -> None:
