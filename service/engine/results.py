@@ -15,8 +15,6 @@ from dynrefer.service.errors import DeadlineExceeded, FieldError, RegionFailedEr
 
 logger = logging.getLogger(__name__)
 
-# Stages that the regions of one batch go through together.
-
 
 @dataclass(frozen=True, slots=True)
 class DescribeResult:

@@ -15,7 +15,7 @@ from dynrefer.model.loading import LoadedModel
 from dynrefer.model.preparation import RegionInput
 from dynrefer.model.tasks.caption import GeneratedCaption, control_words
 from dynrefer.model.types import Task
-from tests.model.networks.generation.plain_generate import plain_generate
+from tests.model.networks.generation.reference_generate import reference_generate
 
 
 @torch.no_grad()
@@ -51,7 +51,7 @@ def _captions(
     limit = loaded.network.config.max_control_tokens
     ids = loaded.language_tokenizer(words, padding=True, truncation=True, max_length=limit, return_tensors="pt")
     ids = ids.to(loaded.device)
-    found = plain_generate(loaded.network.language, region[rows], ids.input_ids, ids.attention_mask)
+    found = reference_generate(loaded.network.language, region[rows], ids.input_ids, ids.attention_mask)
     columns = (found.tokens.tolist(), found.score.tolist(), found.logprob_sum.tolist(), found.length.tolist())
     return {
         row: GeneratedCaption(tuple(tokens), score, total, length)

@@ -21,7 +21,7 @@ from dynrefer.model.networks.dynrefer.decoders import RecognitionDecoder
 from dynrefer.model.networks.dynrefer.language import LanguageDecoder
 from dynrefer.model.networks.dynrefer.region import DeformableAlignment, ViewFusion, roi_align
 from dynrefer.model.networks.dynrefer.vision import VisionEncoder, VisionFeatures, normalise
-from dynrefer.model.networks.kernels.batch_invariance import encoded_alone
+from dynrefer.model.networks.kernels.batch_invariance import is_lone_view
 from dynrefer.model.networks.kernels.blocking import regions_per_part, view_parts
 
 
@@ -95,7 +95,7 @@ class DynReferModel(PreTrainedModel):
         """`encode` for many views, without gradients, in the parts that suit the device."""
         if not len(images):
             return self.encode(images)
-        if encoded_alone(images):
+        if is_lone_view(images):
             return self.encode(images.expand(2, -1, -1, -1)).take(torch.tensor([0]))
         return VisionFeatures.join([self.encode(part) for part in view_parts(images)])
 

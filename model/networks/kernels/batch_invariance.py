@@ -28,7 +28,7 @@ LEAST_ROWS = 12
 CONTROL_MULTIPLE = 16
 
 
-def encoded_alone(images: Tensor) -> bool:
+def is_lone_view(images: Tensor) -> bool:
     """Whether a view (N, 3, S, S) has to be encoded together with a copy of itself.
 
     On a CPU the convolution of one image rounds differently from that of several.

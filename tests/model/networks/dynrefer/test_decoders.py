@@ -43,7 +43,7 @@ def test_best_synonym() -> None:
 @pytest.mark.parametrize("layers", [1, 2, 3])
 @pytest.mark.parametrize(("regions", "texts"), [(1, 1), (5, 7), (3, 2500), (2, 0), (0, 3)])
 def test_prepared_texts_give_the_same_logits(normalised: bool, layers: int, regions: int, texts: int) -> None:
-    """`score` folds projections and works in blocks; `forward` is the plain way."""
+    """`score` folds projections and works in blocks; `forward` is the reference path."""
     torch.manual_seed(2)
     plain = RecognitionDecoder(small_config(decoder_layers=layers), normalised=normalised).eval().requires_grad_(False)
     for parameter in plain.parameters():

@@ -12,7 +12,7 @@ from dynrefer.model.networks.dynrefer.language import LanguageDecoder
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.generation.beam_search import highest
 from tests.model.networks.conftest import SMALL, perturbed, small_config
-from tests.model.networks.generation.plain_generate import plain_generate
+from tests.model.networks.generation.reference_generate import reference_generate
 
 ROWS = 9
 
@@ -57,7 +57,7 @@ def test_as_transformers_searches(
     settings: dict[str, Any], language: LanguageDecoder, prompt: tuple[Tensor, Tensor, Tensor]
 ) -> None:
     options = {"max_new_tokens": 16, **settings}
-    ours, theirs = language.generate(*prompt, **options), plain_generate(language, *prompt, **options)
+    ours, theirs = language.generate(*prompt, **options), reference_generate(language, *prompt, **options)
     assert ours.tokens.tolist() == theirs.tokens.tolist()
     assert ours.length.tolist() == theirs.length.tolist()
     assert torch.allclose(ours.score, theirs.score, atol=1e-4, rtol=1e-5)

@@ -8,7 +8,7 @@ from torch import Tensor
 from dynrefer.model.networks.dynrefer.language import Generated, LanguageDecoder
 
 
-def plain_generate(
+def reference_generate(
     language: LanguageDecoder, representation: Tensor, control_ids: Tensor, control_mask: Tensor, **settings: Any
 ) -> Generated:
     """As `LanguageDecoder.generate`: every step's scores kept, every region's encoder states repeated per beam."""
