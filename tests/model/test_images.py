@@ -14,7 +14,7 @@ from PIL import Image
 
 from dynrefer.model.errors import DamagedImageError, ImageError, ImageTooLargeError, UnsupportedImageError
 from dynrefer.model.images import UPRIGHT, decode_image
-from tests.service.conftest import COLOUR, HEIGHT, WIDTH, picture
+from tests.service.conftest import COLOUR, HEIGHT, WIDTH, image_bytes
 
 LIMIT = 1_000_000
 
@@ -45,7 +45,7 @@ def ramp(mode: str = "RGB") -> Image.Image:
     ],
 )
 def test_formats(kind: str, mode: str, options: dict[str, Any], tolerance: int) -> None:
-    pixels = decode_image(picture(kind, mode, **options), LIMIT)
+    pixels = decode_image(image_bytes(kind, mode, **options), LIMIT)
     assert pixels.shape == (HEIGHT, WIDTH, 3) and pixels.dtype == np.uint8 and pixels.flags.c_contiguous
     assert np.abs(pixels.astype(int) - COLOUR).max() <= tolerance
 
@@ -129,9 +129,9 @@ def test_colour_profile_is_dropped() -> None:
 
 
 def test_size_is_checked_by_the_header() -> None:
-    assert decode_image(picture(), WIDTH * HEIGHT).shape == (HEIGHT, WIDTH, 3)
+    assert decode_image(image_bytes(), WIDTH * HEIGHT).shape == (HEIGHT, WIDTH, 3)
     with pytest.raises(ImageTooLargeError, match="64 x 48"):
-        decode_image(picture(), WIDTH * HEIGHT - 1)
+        decode_image(image_bytes(), WIDTH * HEIGHT - 1)
     with warnings.catch_warnings(), pytest.raises(ImageTooLargeError):
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         decode_image(png(40_000, 40_000, b""), LIMIT)

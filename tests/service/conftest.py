@@ -1,4 +1,4 @@
-"""What the service's tests share: pictures, an application around the fake predictor, and ways to ask it."""
+"""Shared by the service's tests: encoded images, an application around the fake predictor, and a client for it."""
 
 import base64
 import io
@@ -20,12 +20,12 @@ WIDTH, HEIGHT = 64, 48
 COLOUR = (10, 20, 30)
 
 
-def picture(kind: str = "PNG", mode: str = "RGB", **options: Any) -> bytes:
-    """A plain picture of WIDTH x HEIGHT in the given format."""
+def image_bytes(kind: str = "PNG", mode: str = "RGB", **options: Any) -> bytes:
+    """An encoded image of one colour, WIDTH x HEIGHT, in the given format."""
     buffer = io.BytesIO()
-    plain = Image.new("RGB", (WIDTH, HEIGHT), COLOUR)
-    # Pillow's way to a palette by convert() dithers.
-    (plain.quantize(4) if mode == "P" else plain.convert(mode)).save(buffer, kind, **options)
+    image = Image.new("RGB", (WIDTH, HEIGHT), COLOUR)
+    # convert() to a palette would dither.
+    (image.quantize(4) if mode == "P" else image.convert(mode)).save(buffer, kind, **options)
     return buffer.getvalue()
 
 
@@ -39,7 +39,7 @@ def one_region(**fields: Any) -> dict[str, Any]:
     return {"regions": [{"box": [8, 8, 40, 40]}], **fields}
 
 
-class Asker:
+class ApiClient:
     """Posts requests to /v1/describe."""
 
     def __init__(self, client: TestClient, predictor: FakePredictor) -> None:
@@ -50,7 +50,7 @@ class Asker:
         """The JSON form; keyword arguments replace or add top-level fields, bytes stand for an image."""
         if isinstance(fields.get("image"), bytes):
             fields["image"] = {"base64": in_base64(fields["image"])}
-        document = {"image": {"base64": in_base64(picture())}, **one_region(), **fields}
+        document = {"image": {"base64": in_base64(image_bytes())}, **one_region(), **fields}
         # json.dumps writes NaN and Infinity, which a client library would refuse to send.
         return self.raw(json.dumps(document).encode())
 
@@ -61,7 +61,7 @@ class Asker:
 
     def form(self, image: bytes | None = None, **fields: Any) -> Response:
         """The multipart form."""
-        files = {"image": ("picture", image or picture())}
+        files = {"image": ("image", image or image_bytes())}
         return self.client.post("/v1/describe", files=files, data={"request": json.dumps(one_region(**fields))})
 
 
@@ -73,40 +73,40 @@ def await_ready(client: TestClient) -> None:
         time.sleep(0.005)
 
 
-Opener = Callable[..., Asker]
+ApiFactory = Callable[..., ApiClient]
 
 
 @pytest.fixture
-def opened() -> Iterator[Opener]:
-    """Opens applications: opened(max_regions=2, predictor=...) -> a ready Asker."""
+def make_api() -> Iterator[ApiFactory]:
+    """make_api(max_regions=2, predictor=...) starts an application and returns its client, once it is ready."""
     clients = []
 
-    def opener(predictor: FakePredictor | None = None, **settings: Any) -> Asker:
+    def make(predictor: FakePredictor | None = None, **settings: Any) -> ApiClient:
         predictor = predictor or FakePredictor()
         client = TestClient(create_app(Settings(**settings), predictor))
         client.__enter__()
         clients.append(client)
         await_ready(client)
         predictor.batches.clear(), predictor.queries.clear(), predictor.prepare_threads.clear()
-        return Asker(client, predictor)
+        return ApiClient(client, predictor)
 
-    yield opener
+    yield make
     for client in clients:
         client.__exit__(None, None, None)
 
 
 @pytest.fixture
-def ask(opened: Opener) -> Asker:
-    """An application with default settings."""
-    return opened()
+def api(make_api: ApiFactory) -> ApiClient:
+    """The client of an application with default settings."""
+    return make_api()
 
 
-def flaws(response: Response) -> dict[str, str]:
-    """Pointer -> detail of a problem document, whose frame is checked on the way."""
+def field_errors(response: Response) -> dict[str, str]:
+    """The field errors of a problem document, pointer -> detail. Checks the document's other members too."""
     problem = response.json()
     assert response.headers["content-type"] == "application/problem+json"
     assert problem["status"] == response.status_code
     assert problem["instance"] == "urn:request:" + response.headers["x-request-id"]
     assert problem["type"].startswith("urn:problem-type:dynrefer:")
     assert problem["title"] and problem["detail"]
-    return {flaw["pointer"]: flaw["detail"] for flaw in problem.get("errors", [])}
+    return {error["pointer"]: error["detail"] for error in problem.get("errors", [])}

@@ -14,7 +14,7 @@ from dynrefer.service.app import create_app
 from dynrefer.service.playground import HERE
 from dynrefer.service.settings import Settings
 from tests.fakes import FakePredictor
-from tests.service.conftest import Asker, in_base64, one_region, picture
+from tests.service.conftest import ApiClient, image_bytes, in_base64, one_region
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,11 @@ def test_importing_the_service_loads_no_torch(module: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_device_has_one_thread_and_the_loop_does_no_work(ask: Asker) -> None:
+def test_the_device_has_one_thread_and_the_loop_does_no_work(api: ApiClient) -> None:
     for _ in range(3):
-        assert ask.json().status_code == 200
-    assert ask.predictor.run_threads == {"device"}
-    assert all(name.startswith("worker") for name in ask.predictor.prepare_threads)
+        assert api.json().status_code == 200
+    assert api.predictor.run_threads == {"device"}
+    assert all(name.startswith("worker") for name in api.predictor.prepare_threads)
 
 
 def test_concurrent_requests_share_a_batch() -> None:
@@ -43,7 +43,7 @@ def test_concurrent_requests_share_a_batch() -> None:
     predictor = FakePredictor()
     app = create_app(Settings(), predictor)
     bodies = [
-        json.dumps({"image": {"base64": in_base64(picture())}, "regions": [{"box": [0, 0, 8, side]}]})
+        json.dumps({"image": {"base64": in_base64(image_bytes())}, "regions": [{"box": [0, 0, 8, side]}]})
         for side in range(1, 9)
     ]
 
@@ -77,9 +77,9 @@ def test_a_client_that_hangs_up_leaves_the_queue() -> None:
     gate, began = threading.Event(), threading.Event()
     predictor = FakePredictor()
     app = create_app(Settings(max_batch_regions=1), predictor)
-    body = json.dumps({"image": {"base64": in_base64(picture())}, **one_region()}).encode()
+    body = json.dumps({"image": {"base64": in_base64(image_bytes())}, **one_region()}).encode()
     regions = [{"box": [0, 0, 8, side]} for side in (5, 6, 7)]
-    large = json.dumps({"image": {"base64": in_base64(picture())}, "regions": regions}).encode()
+    large = json.dumps({"image": {"base64": in_base64(image_bytes())}, "regions": regions}).encode()
 
     def hold(boxes: Sequence[object]) -> None:
         began.set()
@@ -133,34 +133,34 @@ def test_a_client_that_hangs_up_leaves_the_queue() -> None:
     assert len(predictor.batches) == 2  # one region of the three had begun
 
 
-def test_unforeseen_errors_are_problems_too(ask: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unforeseen_errors_are_problems_too(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object) -> None:
         raise KeyError("secret")
 
-    monkeypatch.setattr(ask.predictor, "prepare_each", fail)
-    response = ask.json()
+    monkeypatch.setattr(api.predictor, "prepare_each", fail)
+    response = api.json()
     assert response.status_code == 500
     assert response.headers["content-type"] == "application/problem+json"
     assert response.headers["x-request-id"] in response.json()["instance"]
     assert "secret" not in response.text
 
 
-def test_every_answer_carries_its_id_and_times(ask: Asker) -> None:
+def test_every_answer_carries_its_id_and_times(api: ApiClient) -> None:
     for path in ("/livez", "/nothing", "/docs", "/static/icon.svg"):
-        headers = ask.client.get(path).headers
+        headers = api.client.get(path).headers
         assert headers["x-request-id"].startswith("req_")
         assert headers["server-timing"].startswith("total;dur=")
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_pages_ask_nothing_from_elsewhere(ask: Asker, path: str) -> None:
-    page = ask.client.get(path)
+def test_pages_ask_nothing_from_elsewhere(api: ApiClient, path: str) -> None:
+    page = api.client.get(path)
     assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "unsafe" not in page.headers["content-security-policy"]
     assert "//" not in page.text.replace("<!doctype html>", "")
     for link in page.text.split('"/static/')[1:]:
-        assert ask.client.get("/static/" + link.split('"')[0]).status_code == 200
+        assert api.client.get("/static/" + link.split('"')[0]).status_code == 200
 
 
 def test_vendored_page_keeps_its_licence() -> None:

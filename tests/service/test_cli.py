@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.conftest import picture
+from tests.service.conftest import image_bytes
 
 
 def dynrefer(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -112,7 +112,7 @@ def test_a_package_that_is_not_installed(command: list[str], module: str, extra:
 @pytest.mark.parametrize("command", ["describe", "views"])
 def test_invalid_images_boxes_and_files(command: str, tmp_path: Path) -> None:
     good, text = tmp_path / "a.png", tmp_path / "a.txt"
-    good.write_bytes(picture())
+    good.write_bytes(image_bytes())
     text.write_text("hello")
     draw, box = ["--draw", str(tmp_path / "out.png")], ["--box", "1,2,3,4"]
     assert "no such file" in refused(command, str(tmp_path / "none.png"), *box, *draw)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.repository import DOCS
-from tests.service.conftest import in_base64, picture
+from tests.service.conftest import image_bytes, in_base64
 from tests.service.server.test_process import Server, request_bytes, running
 
 pytestmark = pytest.mark.server
@@ -32,7 +32,7 @@ def server() -> Iterator[Server]:
 
 
 def test_serves_all_four_outputs(server: Server) -> None:
-    status, answer = server.describe({"image": {"base64": in_base64(picture())}, "regions": REGIONS})
+    status, answer = server.describe({"image": {"base64": in_base64(image_bytes())}, "regions": REGIONS})
     assert status == 200
     assert [region["id"] for region in answer["regions"]] == ["left", "1"]
     for region in answer["regions"]:
@@ -48,7 +48,7 @@ def test_serves_all_four_outputs(server: Server) -> None:
 
 
 def test_a_region_has_the_same_results_alone_and_in_a_batch(server: Server) -> None:
-    image = {"base64": in_base64(picture())}
+    image = {"base64": in_base64(image_bytes())}
     _, both = server.describe({"image": image, "regions": REGIONS})
     _, alone = server.describe({"image": image, "regions": REGIONS[:1]})
     first, second = both["regions"][0], alone["regions"][0]
@@ -87,7 +87,7 @@ def test_the_same_request_gives_the_same_bytes_alone_in_a_batch_and_after_a_rest
 @pytest.mark.parametrize("command", ["describe", "views"])
 def test_the_command_line_draws(command: str, tmp_path: Path) -> None:
     source, drawing = tmp_path / "a.png", tmp_path / "out.png"
-    source.write_bytes(picture())
+    source.write_bytes(image_bytes())
     arguments = [command, str(source), "--box", "4,4,30,40", "--box=-4,0,60,48", "--draw", str(drawing)]
     extra = ["--json"] if command == "describe" else []
     done = subprocess.run(
@@ -103,7 +103,7 @@ def test_the_command_line_draws(command: str, tmp_path: Path) -> None:
 
 def test_the_command_line_refuses_a_box_outside(tmp_path: Path) -> None:
     source = tmp_path / "a.png"
-    source.write_bytes(picture())
+    source.write_bytes(image_bytes())
     done = subprocess.run(
         [sys.executable, "-m", "dynrefer.service.cli", "describe", str(source), "--box", "100,100,120,120"],
         capture_output=True,

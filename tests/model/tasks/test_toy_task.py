@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.repository import ROOT
-from tests.service.conftest import in_base64, picture
+from tests.service.conftest import image_bytes, in_base64
 from tests.service.server.test_process import Server
 
 pytestmark = pytest.mark.server
@@ -81,7 +81,7 @@ def server(checkout: Path) -> Iterator[Server]:
 
 
 def describe(server: Server, **fields: Any) -> dict[str, Any]:
-    status, answer = server.describe({"image": {"base64": in_base64(picture())}, "regions": [REGION], **fields})
+    status, answer = server.describe({"image": {"base64": in_base64(image_bytes())}, "regions": [REGION], **fields})
     assert status == 200, answer
     return answer
 
@@ -127,7 +127,7 @@ def test_the_models_card_and_the_metrics_name_it(server: Server) -> None:
 
 def test_the_command_line_takes_it(checkout: Path, tmp_path: Path) -> None:
     image = tmp_path / "a.png"
-    image.write_bytes(picture())
+    image.write_bytes(image_bytes())
     command = [sys.executable, "-m", "dynrefer.service.cli", "describe", str(image), "--box", "4,4,30,40"]
     command += ["--task", "mood"]
     done = subprocess.run([*command, "--json"], cwd=checkout, capture_output=True, text=True, check=True)

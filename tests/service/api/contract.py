@@ -18,7 +18,7 @@ from tests.service.server.test_process import running
 HERE = Path(__file__).parent
 
 
-def ask(examples: int, seed: int) -> subprocess.CompletedProcess[str]:
+def run_schemathesis(examples: int, seed: int) -> subprocess.CompletedProcess[str]:
     """Start a service, run schemathesis against it, stop it."""
     with running("tests.serve_fake", DYNREFER_API_KEYS="sesame", DYNREFER_LOG_LEVEL="error") as server:
         server.await_ready()
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--examples", type=int, default=2_000, help="most examples per operation and phase")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    done = ask(options.examples, options.seed)
+    done = run_schemathesis(options.examples, options.seed)
     print(done.stdout, done.stderr)
     raise SystemExit(done.returncode)
 

@@ -7,9 +7,9 @@ import schemathesis
 from pydantic import ValidationError
 
 from dynrefer.service.api.schemas import DescribeRequest
-from tests.service.conftest import HEIGHT, WIDTH, in_base64, picture
+from tests.service.conftest import HEIGHT, WIDTH, image_bytes, in_base64
 
-IMAGES = [in_base64(picture(kind)) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF")]
+IMAGES = [in_base64(image_bytes(kind)) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF")]
 
 
 @schemathesis.hook

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.service.api.update_openapi import SNAPSHOT, current
-from tests.service.conftest import Asker
+from tests.service.conftest import ApiClient
 
 
 def test_snapshot() -> None:
@@ -14,8 +14,8 @@ def test_snapshot() -> None:
     )
 
 
-def test_the_service_serves_the_document(ask: Asker) -> None:
-    assert ask.client.get("/openapi.json").json() == current()
+def test_the_service_serves_the_document(api: ApiClient) -> None:
+    assert api.client.get("/openapi.json").json() == current()
 
 
 @pytest.mark.parametrize("status", ["401", "413", "415", "422", "429", "500", "503", "504"])

@@ -1,4 +1,4 @@
-"""The table from errors to HTTP: every error of the service has its row, and no other error reveals anything."""
+"""The table from errors to HTTP: every error of the service has a row, and no other error reveals its message."""
 
 import json
 
@@ -20,7 +20,7 @@ from dynrefer.service.errors import InvalidRequestError, QueueFullError, Service
 
 
 def leaves(kind: type[Exception]) -> list[type[Exception]]:
-    """Every error below this one that is raised itself."""
+    """The subclasses that have no subclass of their own."""
     below = [leaf for child in kind.__subclasses__() for leaf in leaves(child)]
     return below or [kind]
 
@@ -43,7 +43,7 @@ def test_pointers(error: Exception, status: int, pointer: str) -> None:
     error.index = 3  # type: ignore[attr-defined]
     response = problem_response(error, "req_1")
     assert response.status_code == status
-    assert [flaw["pointer"] for flaw in json.loads(bytes(response.body))["errors"]] == [pointer]
+    assert [each["pointer"] for each in json.loads(bytes(response.body))["errors"]] == [pointer]
 
 
 @pytest.mark.parametrize(

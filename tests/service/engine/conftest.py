@@ -1,4 +1,4 @@
-"""What the tests of the engine share: a batcher of integers whose device thread runs behind a gate."""
+"""Shared by the engine's tests: a batcher of integers whose device thread waits at a gate before each batch."""
 
 import math
 import threading
@@ -14,8 +14,8 @@ from dynrefer.service.engine.reservations import Kind, RegionResult, Reservation
 WAIT_S = 10
 
 
-class Bench:
-    """A batcher of integers (cost: the integer's last digit), whose device thread runs behind a gate."""
+class Harness:
+    """A batcher of integers (cost: the integer's last digit), whose device thread waits at a gate before each batch."""
 
     def __init__(self, **limits: float) -> None:
         chosen = {
@@ -50,7 +50,7 @@ class Bench:
         assert self.gate.acquire(timeout=WAIT_S)
         return self.act(items)
 
-    def ask(
+    def submit(
         self, *items: int, key: str | None = None, deadline: float = math.inf, kind: Kind = WorkKind.DESCRIBE
     ) -> tuple[Reservation[int, int], Future[list[RegionResult[int]]]]:
         reservation = self.batcher.reserve(len(items), key, deadline)
@@ -61,16 +61,16 @@ class Bench:
 
     def occupy(self) -> None:
         """Have the device busy with a region, so that what follows queues up."""
-        self.ask(0)
+        self.submit(0)
         assert self.running.acquire(timeout=WAIT_S)
 
 
 @pytest.fixture
-def bench() -> Iterator[Callable[..., Bench]]:
-    made: list[Bench] = []
+def make_harness() -> Iterator[Callable[..., Harness]]:
+    made: list[Harness] = []
 
-    def make(**limits: float) -> Bench:
-        made.append(Bench(**limits))
+    def make(**limits: float) -> Harness:
+        made.append(Harness(**limits))
         return made[-1]
 
     yield make

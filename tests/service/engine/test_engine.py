@@ -35,8 +35,8 @@ async def ready(engine: Engine) -> None:
 async def describe(engine: Engine, *sides: float) -> DescribeResult:
     """Ask for one region per side."""
     queries = [RegionQuery(box=(0.0, 0.0, side, side)) for side in sides]
-    asked = DescribeInput(len(queries), lambda: IMAGE, lambda width, height: queries)
-    return await engine.describe(asked, context_of())
+    request = DescribeInput(len(queries), lambda: IMAGE, lambda width, height: queries)
+    return await engine.describe(request, context_of())
 
 
 def test_importing_the_engine_loads_neither_the_web_framework_nor_torch() -> None:
@@ -102,9 +102,9 @@ def test_a_deadline_that_passes_in_the_queue_is_the_services_error() -> None:
     async def scene() -> None:
         engine = local_engine(FakePredictor)
         await ready(engine)
-        asked = DescribeInput(1, lambda: IMAGE, lambda width, height: [RegionQuery(box=(0.0, 0.0, 5.0, 5.0))])
+        request = DescribeInput(1, lambda: IMAGE, lambda width, height: [RegionQuery(box=(0.0, 0.0, 5.0, 5.0))])
         with pytest.raises(DeadlineExceeded, match="while the request was queued"):
-            await engine.describe(asked, context_of(timeout_s=-1.0))
+            await engine.describe(request, context_of(timeout_s=-1.0))
         await engine.stop(grace_s=10)
 
     asyncio.run(scene())
@@ -137,7 +137,7 @@ def test_threads_know_the_context_of_the_request_they_work_for() -> None:
     request: ContextVar[str] = ContextVar("request")
     seen: list[str] = []
 
-    async def ask(engine: Engine, name: str) -> None:
+    async def describe_one(engine: Engine, name: str) -> None:
         request.set(name)
         await describe(engine, 5)
         assert await engine.run_in_cpu_pool(request.get) == name
@@ -147,7 +147,7 @@ def test_threads_know_the_context_of_the_request_they_work_for() -> None:
         engine = local_engine(lambda: predictor, worker_threads=1)
         await ready(engine)
         predictor.prepare_hook = lambda query: seen.append(request.get())
-        await asyncio.gather(ask(engine, "one"), ask(engine, "two"))
+        await asyncio.gather(describe_one(engine, "one"), describe_one(engine, "two"))
         assert sorted(seen) == ["one", "two"]
         await engine.stop(grace_s=10)
 
@@ -166,7 +166,7 @@ def test_stopping_finishes_what_was_admitted_and_takes_nothing_new() -> None:
         engine = local_engine(lambda: predictor, max_batch_regions=1)
         await ready(engine)
         predictor.run_hook = hold
-        asked = asyncio.create_task(describe(engine, 5, 6, 7))
+        admitted = asyncio.create_task(describe(engine, 5, 6, 7))
         await asyncio.to_thread(began.wait, 10)
         stopping = asyncio.create_task(engine.stop(grace_s=10))
         await asyncio.sleep(0)
@@ -174,7 +174,7 @@ def test_stopping_finishes_what_was_admitted_and_takes_nothing_new() -> None:
         with pytest.raises(UnavailableError):
             await describe(engine, 8)
         gate.set()
-        assert [region.box[2] for region in (await asked).regions] == [5, 6, 7]
+        assert [region.box[2] for region in (await admitted).regions] == [5, 6, 7]
         await stopping
         assert not engine.lost
 
@@ -193,11 +193,11 @@ def test_cancelling_gives_the_room_back() -> None:
         engine = local_engine(lambda: predictor, max_batch_regions=1)
         await ready(engine)
         predictor.run_hook = hold
-        asked = asyncio.create_task(describe(engine, 5, 6, 7))
+        admitted = asyncio.create_task(describe(engine, 5, 6, 7))
         await asyncio.to_thread(began.wait, 10)
-        asked.cancel()
+        admitted.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asked
+            await admitted
         assert engine._executor._batcher.waiting == 0
         gate.set()
         assert len((await describe(engine, 8)).regions) == 1

@@ -39,7 +39,7 @@ def which(query: RegionQuery) -> tuple[int, int]:
     return int(query.box[2]), int(query.box[3]) - 1
 
 
-class Held:
+class GatedPrepare:
     """A prepare_hook that notes every region and holds up those that it has an event for."""
 
     def __init__(self, *regions: tuple[int, int]) -> None:
@@ -65,14 +65,14 @@ async def started(**settings: Any) -> tuple[Engine, FakePredictor]:
     return engine, predictor
 
 
-def asked(count: int, decode: Callable[[], Any] = lambda: IMAGE) -> DescribeInput:
+def input_of(count: int, decode: Callable[[], Any] = lambda: IMAGE) -> DescribeInput:
     """So many regions of an image."""
     return DescribeInput(count, decode, lambda width, height: queries(count))
 
 
 async def describe(engine: Engine, count: int) -> int:
     """Have so many regions described; how many were."""
-    return len((await engine.describe(asked(count), context_of())).regions)
+    return len((await engine.describe(input_of(count), context_of())).regions)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -81,15 +81,15 @@ def test_one_region_is_answered_while_200_are_being_prepared(threads: int) -> No
 
     async def scene() -> None:
         engine, predictor = await started(worker_threads=threads, max_queue_regions=1_000)
-        predictor.prepare_hook = held = Held(first, last)
+        predictor.prepare_hook = gated = GatedPrepare(first, last)
         large = [asyncio.create_task(describe(engine, LARGE)) for _ in range(threads)]
-        await held.reach(first)
+        await gated.reach(first)
         small = asyncio.create_task(describe(engine, SMALL))
         await asyncio.sleep(0)  # it queues behind the slice that is being worked on
-        held.gates[first].set()
+        gated.gates[first].set()
         assert await asyncio.wait_for(small, WAIT_S) == SMALL
         assert not any(each.done() for each in large)  # the last region of each waits for this
-        held.gates[last].set()
+        gated.gates[last].set()
         assert await asyncio.gather(*large) == [LARGE] * threads
         await engine.stop(WAIT_S)
 
@@ -99,16 +99,16 @@ def test_one_region_is_answered_while_200_are_being_prepared(threads: int) -> No
 def test_nothing_more_is_prepared_for_a_request_that_was_given_up() -> None:
     async def scene() -> list[tuple[int, int]]:
         engine, predictor = await started(worker_threads=1)
-        predictor.prepare_hook = held = Held((LARGE, 2))
+        predictor.prepare_hook = gated = GatedPrepare((LARGE, 2))
         large = asyncio.create_task(describe(engine, LARGE))
-        await held.reach((LARGE, 2))
+        await gated.reach((LARGE, 2))
         large.cancel()
         with pytest.raises(asyncio.CancelledError):
             await large
-        held.gates[LARGE, 2].set()
+        gated.gates[LARGE, 2].set()
         assert await describe(engine, SMALL) == SMALL
         await engine.stop(WAIT_S)
-        return held.seen
+        return gated.seen
 
     assert asyncio.run(scene()) == [(LARGE, 0), (LARGE, 1), (LARGE, 2), (SMALL, 0)]
 
@@ -116,11 +116,11 @@ def test_nothing_more_is_prepared_for_a_request_that_was_given_up() -> None:
 def test_a_stop_between_slices_closes_the_request() -> None:
     async def scene() -> None:
         pool = made(1)
-        predictor = FakePredictor(prepare_hook=(held := Held((LARGE, 2))))
-        preparing = asyncio.create_task(pool.prepare(predictor, asked(LARGE)))
-        await held.reach((LARGE, 2))
+        predictor = FakePredictor(prepare_hook=(gated := GatedPrepare((LARGE, 2))))
+        preparing = asyncio.create_task(pool.prepare(predictor, input_of(LARGE)))
+        await gated.reach((LARGE, 2))
         pool.stop()
-        held.gates[LARGE, 2].set()
+        gated.gates[LARGE, 2].set()
         with pytest.raises(ExecutorClosed):
             await asyncio.wait_for(preparing, WAIT_S)
 
@@ -145,14 +145,14 @@ def made(threads: int, wait_for_idle_cores: Callable[[], None] = lambda: None) -
 def test_no_more_images_are_held_between_slices_than_there_are_threads() -> None:
     async def scene() -> None:
         pool = made(2)
-        decode, predictor = Decodes(), FakePredictor(prepare_hook=(held := Held((LARGE, 1))))
-        preparing = [asyncio.create_task(pool.prepare(predictor, asked(LARGE, decode))) for _ in range(5)]
-        await held.reach((LARGE, 1))
+        decode, predictor = Decodes(), FakePredictor(prepare_hook=(gated := GatedPrepare((LARGE, 1))))
+        preparing = [asyncio.create_task(pool.prepare(predictor, input_of(LARGE, decode))) for _ in range(5)]
+        await gated.reach((LARGE, 1))
         async with asyncio.timeout(60):
-            while held.seen.count((LARGE, 1)) < 2:
+            while gated.seen.count((LARGE, 1)) < 2:
                 await asyncio.sleep(0.002)
         assert decode.count == 2
-        held.gates[LARGE, 1].set()
+        gated.gates[LARGE, 1].set()
         images = await asyncio.gather(*preparing)
         assert decode.count == 5 and all(len(each.regions) == LARGE for each in images)
         pool.stop()
@@ -167,7 +167,7 @@ def test_every_slice_waits_for_idle_cores(regions: int, gaps: int) -> None:
 
     async def scene() -> None:
         pool = made(1, lambda: waited.append(threading.current_thread().name))
-        image = await pool.prepare(FakePredictor(), asked(regions))
+        image = await pool.prepare(FakePredictor(), input_of(regions))
         found = [region.query for region in image.regions if isinstance(region, FakeRegion)]
         assert found == queries(regions)
         assert (image.width, image.height) == (512, 512)
@@ -193,7 +193,7 @@ def test_a_failing_query_keeps_its_index_whatever_slice_it_was_in(regions: int, 
         pool = made(1)
         predictor = FakePredictor(prepare_hook=fails(at))
         with pytest.raises(BoxError) as caught:
-            await pool.prepare(predictor, asked(regions))
+            await pool.prepare(predictor, input_of(regions))
         assert caught.value.index == at
         pool.stop()
 

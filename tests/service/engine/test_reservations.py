@@ -8,150 +8,150 @@ import pytest
 from dynrefer.model.errors import StoppedError
 from dynrefer.service.engine.reservations import WorkKind
 from dynrefer.service.errors import DeadlineExceeded, QueueFullError
-from tests.service.engine.conftest import WAIT_S, Bench, outputs
+from tests.service.engine.conftest import WAIT_S, Harness, outputs
 
 
-def test_admission_is_whole_or_not_at_all(bench: Callable[..., Bench]) -> None:
-    one = bench(queue_regions=3)
-    one.occupy()
-    first = one.batcher.reserve(2)  # counted from admission on, not from submission
+def test_admission_is_whole_or_not_at_all(make_harness: Callable[..., Harness]) -> None:
+    harness = make_harness(queue_regions=3)
+    harness.occupy()
+    first = harness.batcher.reserve(2)  # counted from admission on, not from submission
     with pytest.raises(QueueFullError) as refused:
-        one.batcher.reserve(2)
+        harness.batcher.reserve(2)
     assert refused.value.retry_after_s > 0
-    assert one.batcher.waiting == 2
-    with one.batcher.reserve(1):
+    assert harness.batcher.waiting == 2
+    with harness.batcher.reserve(1):
         with first:
             pass
-        assert one.batcher.waiting == 1
-    assert one.batcher.waiting == 0
+        assert harness.batcher.waiting == 1
+    assert harness.batcher.waiting == 0
 
 
-def test_withdrawing_takes_out_what_has_not_begun(bench: Callable[..., Bench]) -> None:
-    one = bench()
-    one.occupy()
-    reservation, _ = one.ask(10, 20)
-    _, other = one.ask(30)
+def test_withdrawing_takes_out_what_has_not_begun(make_harness: Callable[..., Harness]) -> None:
+    harness = make_harness()
+    harness.occupy()
+    reservation, _ = harness.submit(10, 20)
+    _, other = harness.submit(30)
     with reservation:
         pass
-    assert one.batcher.waiting == 1
-    one.open()
+    assert harness.batcher.waiting == 1
+    harness.open()
     assert outputs(other) == [60]
-    assert one.batches == [[0], [30]]
+    assert harness.batches == [[0], [30]]
 
 
-def test_withdrawing_while_it_runs_affects_nobody_else(bench: Callable[..., Bench]) -> None:
-    one = bench(batch_regions=1)
-    reservation, _ = one.ask(10, 20)
-    assert one.running.acquire(timeout=WAIT_S)
+def test_withdrawing_while_it_runs_affects_nobody_else(make_harness: Callable[..., Harness]) -> None:
+    harness = make_harness(batch_regions=1)
+    reservation, _ = harness.submit(10, 20)
+    assert harness.running.acquire(timeout=WAIT_S)
     with reservation:
         pass
-    one.open()
-    _, other = one.ask(30)
+    harness.open()
+    _, other = harness.submit(30)
     assert outputs(other) == [60]
-    assert one.batches == [[10], [30]]
+    assert harness.batches == [[10], [30]]
 
 
-def test_no_more_can_be_submitted_than_was_reserved(bench: Callable[..., Bench]) -> None:
-    one = bench()
-    one.occupy()
-    with one.batcher.reserve(2) as reservation:
+def test_no_more_can_be_submitted_than_was_reserved(make_harness: Callable[..., Harness]) -> None:
+    harness = make_harness()
+    harness.occupy()
+    with harness.batcher.reserve(2) as reservation:
         with pytest.raises(ValueError, match="3 regions were submitted where 2 were reserved"):
             reservation.submit([10, 20, 30])
         reservation.submit([10])
         with pytest.raises(ValueError, match="2 regions were submitted where 1 were reserved"):
             reservation.submit([20, 30])
-        assert one.batcher.waiting == 2
+        assert harness.batcher.waiting == 2
     with pytest.raises(ValueError, match="1 regions were submitted where 0 were reserved"):
         reservation.submit([20])
 
 
-def test_a_reservation_is_used_in_parts(bench: Callable[..., Bench]) -> None:
-    one = bench(queue_regions=6)
-    one.open()
-    with one.batcher.reserve(5) as reservation:
+def test_a_reservation_is_used_in_parts(make_harness: Callable[..., Harness]) -> None:
+    harness = make_harness(queue_regions=6)
+    harness.open()
+    with harness.batcher.reserve(5) as reservation:
         assert outputs(reservation.submit([10])) == [20]
         first, second = reservation.submit([20, 30]), reservation.submit([])
         assert outputs(first) == [40, 60] and outputs(second) == []
-        assert one.batcher.waiting == 2  # the rest is still this request's
+        assert harness.batcher.waiting == 2  # the rest is still this request's
         with pytest.raises(QueueFullError):
-            one.batcher.reserve(5)
+            harness.batcher.reserve(5)
         assert outputs(reservation.submit([40, 50])) == [80, 100]
-    assert one.batcher.waiting == 0
+    assert harness.batcher.waiting == 0
 
 
-def test_what_is_not_used_is_given_back(bench: Callable[..., Bench]) -> None:
-    one = bench(queue_regions=5, key_regions=4)
-    one.occupy()
-    with one.batcher.reserve(4, "a") as reservation:
+def test_what_is_not_used_is_given_back(make_harness: Callable[..., Harness]) -> None:
+    harness = make_harness(queue_regions=5, key_regions=4)
+    harness.occupy()
+    with harness.batcher.reserve(4, "a") as reservation:
         part = reservation.submit([10], WorkKind.DESCRIBE)
         reservation.give_back()
-        assert one.batcher.waiting == 1
-        with one.batcher.reserve(3, "a"), pytest.raises(QueueFullError):
-            one.batcher.reserve(1, "a")
+        assert harness.batcher.waiting == 1
+        with harness.batcher.reserve(3, "a"), pytest.raises(QueueFullError):
+            harness.batcher.reserve(1, "a")
         with pytest.raises(ValueError, match="1 regions were submitted where 0 were reserved"):
             reservation.submit([20])
-        one.open()
+        harness.open()
         assert outputs(part) == [20]
-    assert one.batcher.waiting == 0
-    with one.batcher.reserve(4, "a"):
+    assert harness.batcher.waiting == 0
+    with harness.batcher.reserve(4, "a"):
         pass
 
 
-def test_leaving_with_parts_in_flight_takes_all_of_them_out(bench: Callable[..., Bench]) -> None:
-    one = bench(batch_regions=1)
-    with one.batcher.reserve(4) as reservation:
+def test_leaving_with_parts_in_flight_takes_all_of_them_out(make_harness: Callable[..., Harness]) -> None:
+    harness = make_harness(batch_regions=1)
+    with harness.batcher.reserve(4) as reservation:
         running, queued = reservation.submit([10]), reservation.submit([20, 30])
-        assert one.running.acquire(timeout=WAIT_S)
-        assert not one.should_stop()
-    assert one.should_stop() and one.batcher.waiting == 0
+        assert harness.running.acquire(timeout=WAIT_S)
+        assert not harness.should_stop()
+    assert harness.should_stop() and harness.batcher.waiting == 0
     for part in (running, queued):
         with pytest.raises(StoppedError):
             part.result(WAIT_S)
-    one.open()
-    assert outputs(one.ask(40)[1]) == [80]
-    assert one.batches == [[10], [40]]
+    harness.open()
+    assert outputs(harness.submit(40)[1]) == [80]
+    assert harness.batches == [[10], [40]]
 
 
-def test_a_deadline_holds_for_all_parts_of_a_request(bench: Callable[..., Bench]) -> None:
-    one = bench()
-    late = one.batcher.reserve(3)
+def test_a_deadline_holds_for_all_parts_of_a_request(make_harness: Callable[..., Harness]) -> None:
+    harness = make_harness()
+    late = harness.batcher.reserve(3)
     in_time = late.submit([10])
-    assert one.running.acquire(timeout=WAIT_S)
-    one.open(1)
+    assert harness.running.acquire(timeout=WAIT_S)
+    harness.open(1)
     assert outputs(in_time) == [20]
-    one.occupy()
+    harness.occupy()
     first, second = late.submit([20]), late.submit([30])
-    _, other = one.ask(40)
+    _, other = harness.submit(40)
     late._request.deadline = time.monotonic()
-    one.open()
+    harness.open()
     for part in (first, second):
         with pytest.raises(DeadlineExceeded):
             part.result(WAIT_S)
     assert outputs(other) == [80]
-    assert one.batches == [[10], [0], [40]]
+    assert harness.batches == [[10], [0], [40]]
 
 
-def test_a_key_has_its_share_of_the_queue(bench: Callable[..., Bench]) -> None:
-    one = bench(queue_regions=10, key_regions=4)
-    one.occupy()
-    reservation, _ = one.ask(10, 20, 30, key="a")
+def test_a_key_has_its_share_of_the_queue(make_harness: Callable[..., Harness]) -> None:
+    harness = make_harness(queue_regions=10, key_regions=4)
+    harness.occupy()
+    reservation, _ = harness.submit(10, 20, 30, key="a")
     with pytest.raises(QueueFullError) as refused:
-        one.batcher.reserve(2, "a")
+        harness.batcher.reserve(2, "a")
     assert refused.value.reason == "key_share"
-    with one.batcher.reserve(1, "a"), one.batcher.reserve(4, "b"), pytest.raises(QueueFullError) as refused:
-        one.batcher.reserve(3, "c")
+    with harness.batcher.reserve(1, "a"), harness.batcher.reserve(4, "b"), pytest.raises(QueueFullError) as refused:
+        harness.batcher.reserve(3, "c")
     assert refused.value.reason == "queue_full"
     with reservation:
         pass  # what is given back can be reserved again
-    with one.batcher.reserve(4, "a"):
+    with harness.batcher.reserve(4, "a"):
         pass
 
 
-def test_retry_after_follows_the_measured_rate(bench: Callable[..., Bench]) -> None:
-    one = bench(queue_regions=100, batch_regions=4)
-    one.open()
-    one.act = lambda items: time.sleep(0.2) or items  # type: ignore[func-returns-value]
-    outputs(one.ask(*range(4))[1])
-    with one.batcher.reserve(100), pytest.raises(QueueFullError) as refused:
-        one.batcher.reserve(40)
+def test_retry_after_follows_the_measured_rate(make_harness: Callable[..., Harness]) -> None:
+    harness = make_harness(queue_regions=100, batch_regions=4)
+    harness.open()
+    harness.act = lambda items: time.sleep(0.2) or items  # type: ignore[func-returns-value]
+    outputs(harness.submit(*range(4))[1])
+    with harness.batcher.reserve(100), pytest.raises(QueueFullError) as refused:
+        harness.batcher.reserve(40)
     assert 1.0 < refused.value.retry_after_s < 10.0  # 40 regions at somewhat less than 20 a second

@@ -19,7 +19,7 @@ import trustme
 from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError
 from dynrefer.service.inputs.url_fetch import Fetcher, is_public, resolve
 from dynrefer.service.inputs.url_fetch import dial as really_dial
-from tests.service.conftest import Opener, flaws, one_region, picture
+from tests.service.conftest import ApiFactory, field_errors, image_bytes, one_region
 
 HOST, OTHER = "images.example.org", "other.example.org"
 PUBLIC = "93.184.215.14"
@@ -28,12 +28,12 @@ AUTHORITY = trustme.CA()
 
 
 class Site:
-    """answers: path -> (status, headers, body). asked: the paths that were asked for. dialled: the addresses."""
+    """responses: path -> (status, headers, body). requested: the paths of the requests. dialled: the addresses."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {"/a.png": (200, {}, picture())}
+        self.responses: dict[str, tuple[int, dict[str, str], bytes]] = {"/a.png": (200, {}, image_bytes())}
         self.names: dict[str, list[str]] = {HOST: [PUBLIC], OTHER: [PUBLIC]}
-        self.asked: list[str] = []
+        self.requested: list[str] = []
         self.dialled: list[str] = []
         self.trickle_s = 0.0
         self.port = 0
@@ -42,8 +42,8 @@ class Site:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             path = head.split()[1]
-            self.asked.append(path)
-            status, headers, body = self.answers.get(path, (404, {}, b""))
+            self.requested.append(path)
+            status, headers, body = self.responses.get(path, (404, {}, b""))
             lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in headers.items())]
             writer.write("\r\n".join([*lines, "Connection: close", "", ""]).encode())
             for start in range(0, len(body), 1_000):
@@ -94,8 +94,8 @@ def refused(site: Site, url: str, **options: Any) -> str:
 
 def test_an_allowed_host_is_fetched_at_the_checked_address() -> None:
     site = Site()
-    assert fetched(site, f"https://{HOST}/a.png") == picture()
-    assert site.dialled == [PUBLIC] and site.asked == ["/a.png"]
+    assert fetched(site, f"https://{HOST}/a.png") == image_bytes()
+    assert site.dialled == [PUBLIC] and site.requested == ["/a.png"]
 
 
 @pytest.mark.parametrize(
@@ -174,39 +174,39 @@ def test_the_system_resolver_reads_every_notation_of_an_address() -> None:
 )
 def test_a_redirect_is_checked_like_the_first_url(target: str) -> None:
     site = Site()
-    site.answers["/go"] = (302, {"Location": target}, b"")
+    site.responses["/go"] = (302, {"Location": target}, b"")
     refused(site, f"https://{HOST}/go")
-    assert site.asked == ["/go"]
+    assert site.requested == ["/go"]
 
 
 def test_a_redirect_to_a_name_that_has_moved_inside_is_refused() -> None:
     site = Site()
     site.names[OTHER] = ["10.0.0.1"]
-    site.answers["/go"] = (301, {"Location": f"https://{OTHER}/a.png"}, b"")
+    site.responses["/go"] = (301, {"Location": f"https://{OTHER}/a.png"}, b"")
     assert "public internet" in refused(site, f"https://{HOST}/go")
     assert site.dialled == [PUBLIC]
 
 
 def test_redirects_are_followed_a_few_times() -> None:
     site = Site()
-    site.answers["/go"] = (307, {"Location": "/a.png"}, b"")
-    site.answers["/round"] = (302, {"Location": f"https://{OTHER}/round"}, b"")
-    assert fetched(site, f"https://{HOST}/go") == picture()
+    site.responses["/go"] = (307, {"Location": "/a.png"}, b"")
+    site.responses["/round"] = (302, {"Location": f"https://{OTHER}/round"}, b"")
+    assert fetched(site, f"https://{HOST}/go") == image_bytes()
     assert "redirects more than" in refused(site, f"https://{HOST}/round")
 
 
 def test_bytes_are_bounded() -> None:
     site = Site()
-    site.answers["/a.png"] = (200, {}, bytes(MAX_BYTES + 1))
+    site.responses["/a.png"] = (200, {}, bytes(MAX_BYTES + 1))
     with pytest.raises(BodyTooLargeError):
         fetched(site, f"https://{HOST}/a.png")
-    site.answers["/a.png"] = (200, {}, bytes(MAX_BYTES))
+    site.responses["/a.png"] = (200, {}, bytes(MAX_BYTES))
     assert len(fetched(site, f"https://{HOST}/a.png")) == MAX_BYTES
 
 
 def test_time_is_bounded_as_a_whole() -> None:
     site = Site()
-    site.answers["/a.png"], site.trickle_s = (200, {}, bytes(50_000)), 0.2  # each read is quick, all of them are not
+    site.responses["/a.png"], site.trickle_s = (200, {}, bytes(50_000)), 0.2  # each read is quick, all of them are not
     assert "within 1 seconds" in refused(site, f"https://{HOST}/a.png", timeout_s=1)
 
 
@@ -216,7 +216,7 @@ def test_time_is_bounded_as_a_whole() -> None:
 )
 def test_what_the_site_says(status: int, headers: dict[str, str], part: str) -> None:
     site = Site()
-    site.answers["/a.png"] = (status, headers, b"x")
+    site.responses["/a.png"] = (status, headers, b"x")
     assert part in refused(site, f"https://{HOST}/a.png")
 
 
@@ -255,21 +255,21 @@ def site() -> Iterator[Site]:
     thread.join()
 
 
-def test_the_route_fetches_where_it_is_allowed(opened: Opener, site: Site) -> None:
-    ask = opened(image_url_hosts=HOST)
-    ask.client.app.state.fetcher = site.fetcher()  # type: ignore[attr-defined]
+def test_the_route_fetches_where_it_is_allowed(make_api: ApiFactory, site: Site) -> None:
+    api = make_api(image_url_hosts=HOST)
+    api.client.app.state.fetcher = site.fetcher()  # type: ignore[attr-defined]
     url = f"https://{HOST}/a.png"
-    assert ask.json(image={"url": url}).json()["image"] == {"width": 64, "height": 48}
-    assert flaws(ask.json(image={"url": "https://example.org/a.png"})).keys() == {"/image/url"}
-    assert flaws(ask.json(image={"url": url, "base64": ""})).keys() == {"/image"}
-    assert flaws(ask.json(image={"url": None})).keys() == {"/image/url"}
-    assert flaws(ask.json(image={})).keys() == {"/image/base64"}
-    site.answers["/a.png"] = (200, {}, b"hello")
-    assert ask.json(image={"url": url}).status_code == 415
+    assert api.json(image={"url": url}).json()["image"] == {"width": 64, "height": 48}
+    assert field_errors(api.json(image={"url": "https://example.org/a.png"})).keys() == {"/image/url"}
+    assert field_errors(api.json(image={"url": url, "base64": ""})).keys() == {"/image"}
+    assert field_errors(api.json(image={"url": None})).keys() == {"/image/url"}
+    assert field_errors(api.json(image={})).keys() == {"/image/base64"}
+    site.responses["/a.png"] = (200, {}, b"hello")
+    assert api.json(image={"url": url}).status_code == 415
 
 
-def test_urls_are_off_by_default(opened: Opener) -> None:
-    ask = opened()
-    assert ask.client.app.state.fetcher is None  # type: ignore[attr-defined]
-    response = ask.json(image={"url": "https://example.org/a.png"}, **one_region())
-    assert response.status_code == 422 and "does not support 'url'" in flaws(response)["/image/url"]
+def test_urls_are_off_by_default(make_api: ApiFactory) -> None:
+    api = make_api()
+    assert api.client.app.state.fetcher is None  # type: ignore[attr-defined]
+    response = api.json(image={"url": "https://example.org/a.png"}, **one_region())
+    assert response.status_code == 422 and "does not support 'url'" in field_errors(response)["/image/url"]

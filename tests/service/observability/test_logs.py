@@ -19,7 +19,7 @@ from dynrefer.service.observability import logs
 from dynrefer.service.observability.logs import JsonFormatter, RequestIdFilter, TextFormatter, bind_request_id
 from dynrefer.service.settings import Settings
 from tests.faults import Fault, FaultyPredictor, box_of
-from tests.service.conftest import Asker, Opener, in_base64, one_region, picture
+from tests.service.conftest import ApiClient, ApiFactory, image_bytes, in_base64, one_region
 
 
 def record(**fields: object) -> logging.LogRecord:
@@ -121,42 +121,44 @@ def named(lines: io.StringIO, logger: str) -> list[dict[str, object]]:
 
 
 def test_the_access_line_and_the_trace_of_an_unforeseen_error_carry_the_id(
-    ask: Asker, lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+    api: ApiClient, lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
         raise KeyError("secret")
 
-    monkeypatch.setattr(ask.predictor, "prepare_each", fail)
+    monkeypatch.setattr(api.predictor, "prepare_each", fail)
     with contextlib.suppress(KeyError):
-        ask.raw(json.dumps({"image": {"base64": in_base64(picture())}, **one_region()}).encode(), x_request_id="mine")
+        api.raw(
+            json.dumps({"image": {"base64": in_base64(image_bytes())}, **one_region()}).encode(), x_request_id="mine"
+        )
     failed = next(entry for entry in entries(lines) if "trace" in entry)
     assert failed["request_id"] == "mine" and "secret" in str(failed["trace"])
 
 
-def describe(ask: Asker, image: bytes, box: list[float]) -> int:
+def describe(api: ApiClient, image: bytes, box: list[float]) -> int:
     """The status of a request with the id `mine`."""
     document = {"image": {"base64": in_base64(image)}, "regions": [{"box": box}]}
-    return ask.raw(json.dumps(document).encode(), x_request_id="mine").status_code
+    return api.raw(json.dumps(document).encode(), x_request_id="mine").status_code
 
 
-def test_the_line_of_failed_regions_carries_the_id(opened: Opener, lines: io.StringIO) -> None:
-    assert describe(opened(FaultyPredictor()), picture(), box_of(Fault.POISON)) == 500
+def test_the_line_of_failed_regions_carries_the_id(make_api: ApiFactory, lines: io.StringIO) -> None:
+    assert describe(make_api(FaultyPredictor()), image_bytes(), box_of(Fault.POISON)) == 500
     (failed,) = named(lines, "dynrefer.service.engine.results")
     assert failed["request_id"] == "mine" and failed["message"] == "1 region(s) failed"
 
 
-def test_the_lines_of_the_device_thread_carry_the_id(opened: Opener, lines: io.StringIO) -> None:
-    assert describe(opened(FaultyPredictor()), picture(), box_of(Fault.TOO_BIG)) == 503
+def test_the_lines_of_the_device_thread_carry_the_id(make_api: ApiFactory, lines: io.StringIO) -> None:
+    assert describe(make_api(FaultyPredictor()), image_bytes(), box_of(Fault.TOO_BIG)) == 503
     (warned,) = named(lines, "dynrefer.service.engine.device_thread")
     assert warned["request_id"] == "mine" and "no memory for a batch" in str(warned["message"])
 
 
-def test_warnings_of_pillow_in_an_image_thread_carry_the_id(ask: Asker, lines: io.StringIO) -> None:
+def test_warnings_of_pillow_in_an_image_thread_carry_the_id(api: ApiClient, lines: io.StringIO) -> None:
     image = io.BytesIO()
     Image.new("RGB", (64, 48)).save(image, "PNG", exif=b"Exif\0\0MM\0*\0\0\xff\xff broken")
     logging.captureWarnings(True)
     try:
-        assert describe(ask, image.getvalue(), [8, 8, 40, 40]) == 200
+        assert describe(api, image.getvalue(), [8, 8, 40, 40]) == 200
     finally:
         logging.captureWarnings(False)
     (warned, *_) = named(lines, "py.warnings")

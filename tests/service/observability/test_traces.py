@@ -15,7 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from dynrefer.service.app import create_app
 from dynrefer.service.settings import Settings, SettingsError
 from tests.fakes import FakePredictor
-from tests.service.conftest import await_ready, in_base64, one_region, picture
+from tests.service.conftest import await_ready, image_bytes, in_base64, one_region
 
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -63,7 +63,7 @@ def collector() -> Iterator[Collector]:
 
 
 def test_stages_are_spans_of_the_request(collector: Collector) -> None:
-    body = {"image": {"base64": in_base64(picture())}, "regions": [{"box": [0, 0, 8, 8]}, {"box": [0, 0, 9, 9]}]}
+    body = {"image": {"base64": in_base64(image_bytes())}, "regions": [{"box": [0, 0, 8, 8]}, {"box": [0, 0, 9, 9]}]}
     with TestClient(create_app(Settings(otlp_endpoint=collector.address), FakePredictor())) as client:
         await_ready(client)
         assert client.post("/v1/describe", json=body, headers={"traceparent": PARENT}).status_code == 200
@@ -82,7 +82,7 @@ def test_stages_are_spans_of_the_request(collector: Collector) -> None:
 def test_an_unreachable_collector_delays_nothing() -> None:
     with TestClient(create_app(Settings(otlp_endpoint="http://127.0.0.1:9"), FakePredictor())) as client:
         await_ready(client)
-        body = {"image": {"base64": in_base64(picture())}, **one_region()}
+        body = {"image": {"base64": in_base64(image_bytes())}, **one_region()}
         assert client.post("/v1/describe", json=body).status_code == 200
         began = time.monotonic()
     assert time.monotonic() - began < 30

@@ -14,51 +14,51 @@ from dynrefer.service.observability.logs import JsonFormatter
 from dynrefer.service.server.auth import new_key
 from dynrefer.service.settings import Settings, SettingsError
 from tests.fakes import FakePredictor
-from tests.service.conftest import Opener, flaws, in_base64, one_region, picture
+from tests.service.conftest import ApiFactory, field_errors, image_bytes, in_base64, one_region
 
 KEYS = {"api_keys": "first,second"}
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/metrics", "/v1/models", "/nothing"])
-def test_routes_require_a_key(opened: Opener, path: str) -> None:
-    response = opened(**KEYS).client.get(path)
+def test_routes_require_a_key(make_api: ApiFactory, path: str) -> None:
+    response = make_api(**KEYS).client.get(path)
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
-    assert flaws(response) == {}
+    assert field_errors(response) == {}
 
 
 @pytest.mark.parametrize("value", ["", "first", "Basic first", "Bearer", "Bearer third", "Bearer first second"])
-def test_wrong_keys(opened: Opener, value: str) -> None:
-    ask = opened(**KEYS)
-    assert ask.raw(b"{}", authorization=value).status_code == 401
+def test_wrong_keys(make_api: ApiFactory, value: str) -> None:
+    api = make_api(**KEYS)
+    assert api.raw(b"{}", authorization=value).status_code == 401
 
 
 @pytest.mark.parametrize("value", ["Bearer first", "bearer second"])
-def test_right_keys(opened: Opener, value: str) -> None:
-    ask = opened(**KEYS)
-    assert ask.client.get("/v1/models", headers={"authorization": value}).status_code == 200
+def test_right_keys(make_api: ApiFactory, value: str) -> None:
+    api = make_api(**KEYS)
+    assert api.client.get("/v1/models", headers={"authorization": value}).status_code == 200
 
 
-def test_probes_are_open(opened: Opener) -> None:
-    client = opened(**KEYS).client
+def test_probes_are_open(make_api: ApiFactory) -> None:
+    client = make_api(**KEYS).client
     assert client.get("/livez").status_code == client.get("/readyz").status_code == 200
 
 
-def test_keys_outside_of_ascii_are_invalid_not_a_crash(opened: Opener) -> None:
-    client = opened(**KEYS).client
+def test_keys_outside_of_ascii_are_invalid_not_a_crash(make_api: ApiFactory) -> None:
+    client = make_api(**KEYS).client
     assert client.get("/v1/models", headers=[(b"authorization", "Bearer é".encode())]).status_code == 401
 
 
-def test_keys_from_a_file_are_hashed_there(opened: Opener, tmp_path: Path) -> None:
+def test_keys_from_a_file_are_hashed_there(make_api: ApiFactory, tmp_path: Path) -> None:
     (key, line), (other, second) = new_key("alice"), new_key("bob")
     assert key not in line
     path = tmp_path / "keys"
-    path.write_text(f"# who may ask\n{line}\n\n{second}\n")
-    ask = opened(api_keys_file=path, api_keys="third")
+    path.write_text(f"# the clients\n{line}\n\n{second}\n")
+    api = make_api(api_keys_file=path, api_keys="third")
     for good in (key, other, "third"):
-        assert ask.client.get("/v1/models", headers={"authorization": f"Bearer {good}"}).status_code == 200
+        assert api.client.get("/v1/models", headers={"authorization": f"Bearer {good}"}).status_code == 200
     for bad in ("", "alice", line.split()[1], line.split(":")[1]):
-        assert ask.client.get("/v1/models", headers={"authorization": f"Bearer {bad}"}).status_code == 401
+        assert api.client.get("/v1/models", headers={"authorization": f"Bearer {bad}"}).status_code == 401
 
 
 @pytest.mark.parametrize("text", ["secret-key\n", "a sha256:00\n", "", "# nobody\n", "é", "{0}\n{0}\n"])
@@ -71,61 +71,61 @@ def test_an_invalid_keys_file(tmp_path: Path, text: str) -> None:
 
 
 def test_the_log_has_the_keys_name_but_never_the_key(
-    opened: Opener, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    make_api: ApiFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     key, line = new_key("alice")
     (tmp_path / "keys").write_text(line)
-    ask = opened(api_keys_file=tmp_path / "keys")
+    api = make_api(api_keys_file=tmp_path / "keys")
     with caplog.at_level(logging.DEBUG):
-        ask.client.get("/v1/models", headers={"authorization": f"Bearer {key}"})
-        ask.client.get("/v1/models", headers={"authorization": f"Bearer {key}x"})
+        api.client.get("/v1/models", headers={"authorization": f"Bearer {key}"})
+        api.client.get("/v1/models", headers={"authorization": f"Bearer {key}x"})
     assert [record.fields.get("key") for record in caplog.records if hasattr(record, "fields")] == ["alice", None]
     assert not any(key in JsonFormatter().format(record) for record in caplog.records)
 
 
-def test_the_openapi_document_says_that_a_key_is_required(opened: Opener) -> None:
-    ask = opened(**KEYS)
-    document = ask.client.get("/openapi.json", headers={"authorization": "Bearer first"}).json()
+def test_the_openapi_document_says_that_a_key_is_required(make_api: ApiFactory) -> None:
+    api = make_api(**KEYS)
+    document = api.client.get("/openapi.json", headers={"authorization": "Bearer first"}).json()
     assert document["components"]["securitySchemes"] == {"key": {"type": "http", "scheme": "bearer"}}
     assert document["security"] == [{"key": []}]
     assert document["paths"]["/readyz"]["get"]["security"] == []
-    assert "security" not in opened().client.get("/openapi.json").json()
+    assert "security" not in make_api().client.get("/openapi.json").json()
 
 
-def test_one_key_cannot_fill_the_queue(opened: Opener) -> None:
+def test_one_key_cannot_fill_the_queue(make_api: ApiFactory) -> None:
     gate, began = threading.Event(), threading.Event()
     predictor = FakePredictor()
-    ask = opened(predictor, max_regions=2, max_queue_regions=8, max_key_regions=2, max_batch_regions=1, **KEYS)
+    api = make_api(predictor, max_regions=2, max_queue_regions=8, max_key_regions=2, max_batch_regions=1, **KEYS)
 
     def hold(boxes: object) -> None:
         began.set()
         gate.wait(30)
 
     def post(key: str) -> int:
-        return ask.raw(body, authorization=f"Bearer {key}").status_code
+        return api.raw(body, authorization=f"Bearer {key}").status_code
 
-    body = json.dumps({"image": {"base64": in_base64(picture())}, **one_region()}).encode()
+    body = json.dumps({"image": {"base64": in_base64(image_bytes())}, **one_region()}).encode()
     predictor.run_hook = hold
     with ThreadPoolExecutor(4) as pool:
-        asked = [pool.submit(post, "first")]
+        futures = [pool.submit(post, "first")]
         assert began.wait(30)
-        asked += [pool.submit(post, "first") for _ in range(2)]
-        while ask.client.app.state.engine._executor._batcher.waiting < 2:  # type: ignore[attr-defined]
+        futures += [pool.submit(post, "first") for _ in range(2)]
+        while api.client.app.state.engine._executor._batcher.waiting < 2:  # type: ignore[attr-defined]
             time.sleep(0.005)
         assert post("first") == 429
-        asked.append(pool.submit(post, "second"))
+        futures.append(pool.submit(post, "second"))
         gate.set()
-        assert [each.result(30) for each in asked] == [200] * 4
-    text = ask.client.get("/metrics", headers={"authorization": "Bearer first"}).text
+        assert [each.result(30) for each in futures] == [200] * 4
+    text = api.client.get("/metrics", headers={"authorization": "Bearer first"}).text
     assert 'dynrefer_rejected_total{reason="key_share"} 1.0' in text
 
 
-def test_pages_of_other_origins_may_ask_only_where_they_are_named(opened: Opener) -> None:
-    asking = {"origin": "https://page.example", "access-control-request-method": "POST"}
-    assert "access-control-allow-origin" not in opened().client.options("/v1/describe", headers=asking).headers
-    ask = opened(cors_origins="https://page.example", **KEYS)
-    answer = ask.client.options("/v1/describe", headers=asking)
+def test_pages_of_other_origins_may_ask_only_where_they_are_named(make_api: ApiFactory) -> None:
+    preflight = {"origin": "https://page.example", "access-control-request-method": "POST"}
+    assert "access-control-allow-origin" not in make_api().client.options("/v1/describe", headers=preflight).headers
+    api = make_api(cors_origins="https://page.example", **KEYS)
+    answer = api.client.options("/v1/describe", headers=preflight)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://page.example")
-    stranger = ask.client.options("/v1/describe", headers={**asking, "origin": "https://evil.example"})
+    stranger = api.client.options("/v1/describe", headers={**preflight, "origin": "https://evil.example"})
     assert "access-control-allow-origin" not in stranger.headers
-    assert ask.client.get("/v1/models", headers={"origin": "https://page.example"}).status_code == 401
+    assert api.client.get("/v1/models", headers={"origin": "https://page.example"}).status_code == 401

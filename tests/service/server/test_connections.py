@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.service.conftest import in_base64, picture
+from tests.service.conftest import image_bytes, in_base64
 from tests.service.server.test_faults import await_metric
 from tests.service.server.test_process import Server, request_bytes, running
 
 pytestmark = pytest.mark.server
 
-DOCUMENT = {"image": {"base64": in_base64(picture())}, "regions": [{"box": [4, 4, 40, 40]}]}
+DOCUMENT = {"image": {"base64": in_base64(image_bytes())}, "regions": [{"box": [4, 4, 40, 40]}]}
 WHOLE = request_bytes(DOCUMENT)
 BODY = WHOLE.partition(b"\r\n\r\n")[2]
 

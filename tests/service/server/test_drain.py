@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from tests.faults import Fault, box_of
-from tests.service.conftest import in_base64, picture
+from tests.service.conftest import image_bytes, in_base64
 from tests.service.server.test_process import PATIENCE_S, Server, request_bytes, running
 
 pytestmark = pytest.mark.server
 
-DOCUMENT = {"image": {"base64": in_base64(picture())}, "regions": [{"box": [4, 4, 40, 40]}]}
+DOCUMENT = {"image": {"base64": in_base64(image_bytes())}, "regions": [{"box": [4, 4, 40, 40]}]}
 SLOW = {**DOCUMENT, "regions": [{"box": box_of(Fault.SLOW)}]}
 
 

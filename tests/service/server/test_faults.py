@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from tests.faults import Fault, box_of
-from tests.service.conftest import in_base64, picture
+from tests.service.conftest import image_bytes, in_base64
 from tests.service.server.test_process import PATIENCE_S, Server, running
 
 pytestmark = pytest.mark.server
 
-IMAGE = {"base64": in_base64(picture())}
+IMAGE = {"base64": in_base64(image_bytes())}
 GOOD = [4.0, 4.0, 40.0, 40.0]
 
 
-def question(*boxes: Sequence[float]) -> dict[str, Any]:
+def request_of(*boxes: Sequence[float]) -> dict[str, Any]:
     return {"image": IMAGE, "regions": [{"box": list(box)} for box in boxes]}
 
 
@@ -57,7 +57,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def clean(server: Server) -> dict[str, Any]:
     """The response to a request that no fault affects."""
-    status, answer = server.describe(question(GOOD))
+    status, answer = server.describe(request_of(GOOD))
     assert status == 200
     return without_times(answer)
 
@@ -66,24 +66,24 @@ def clean(server: Server) -> dict[str, Any]:
 def occupied(server: Server) -> Iterator[None]:
     """Meanwhile the device is busy, so that requests gather in the queue."""
     batches = metric(server, "dynrefer_batch_regions_count")
-    with server.send(question(box_of(Fault.SLOW))):
+    with server.send(request_of(box_of(Fault.SLOW))):
         await_metric(server, "dynrefer_batch_regions_count", batches + 1)
         yield
 
 
-def in_one_batch(server: Server, *questions: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
+def in_one_batch(server: Server, *requests: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
     """Send them all so that they share a batch."""
-    regions = sum(len(each["regions"]) for each in questions)
-    with ThreadPoolExecutor(len(questions)) as pool:
+    regions = sum(len(each["regions"]) for each in requests)
+    with ThreadPoolExecutor(len(requests)) as pool:
         with occupied(server):
-            asked = [pool.submit(server.describe, each) for each in questions]
+            futures = [pool.submit(server.describe, each) for each in requests]
             await_metric(server, "dynrefer_queue_regions", regions)
-        return [each.result(PATIENCE_S) for each in asked]
+        return [each.result(PATIENCE_S) for each in futures]
 
 
 @pytest.mark.parametrize("fault", [Fault.POISON, Fault.NAN, Fault.QUERY, Fault.TOO_BIG])
 def test_one_bad_region_fails_alone(server: Server, clean: dict[str, Any], fault: Fault) -> None:
-    answers = in_one_batch(server, *[question(GOOD)] * 3, question(GOOD, box_of(fault)), *[question(GOOD)] * 3)
+    answers = in_one_batch(server, *[request_of(GOOD)] * 3, request_of(GOOD, box_of(fault)), *[request_of(GOOD)] * 3)
     status, problem = answers.pop(3)
     assert [without_times(answer) for _, answer in answers] == [clean] * 6
     assert status == {Fault.QUERY: 422, Fault.TOO_BIG: 503}.get(fault, 500)
@@ -94,7 +94,9 @@ def test_one_bad_region_fails_alone(server: Server, clean: dict[str, Any], fault
 
 def test_a_batch_that_is_too_large_is_split(server: Server, clean: dict[str, Any]) -> None:
     before = metric(server, "dynrefer_device_oom_total")
-    answers = in_one_batch(server, question(GOOD), question(box_of(Fault.CROWD)), question(GOOD), question(GOOD))
+    answers = in_one_batch(
+        server, request_of(GOOD), request_of(box_of(Fault.CROWD)), request_of(GOOD), request_of(GOOD)
+    )
     assert [status for status, _ in answers] == [200] * 4
     assert without_times(answers[0][1]) == clean
     assert metric(server, "dynrefer_device_oom_total") > before
@@ -103,9 +105,9 @@ def test_a_batch_that_is_too_large_is_split(server: Server, clean: dict[str, Any
 
 def test_the_deadline_ends_the_work_too(server: Server, clean: dict[str, Any]) -> None:
     began = time.monotonic()
-    status, problem = server.describe(question(box_of(Fault.SLOW)), **{"X-Request-Timeout": "0.3"})
+    status, problem = server.describe(request_of(box_of(Fault.SLOW)), **{"X-Request-Timeout": "0.3"})
     assert status == 504 and problem["title"] == "The deadline passed"
-    assert without_times(server.describe(question(GOOD))[1]) == clean
+    assert without_times(server.describe(request_of(GOOD))[1]) == clean
     assert time.monotonic() - began < 30  # the slow batch would have taken a minute
 
 
@@ -113,7 +115,7 @@ def test_a_client_that_disconnects_ends_its_work(server: Server, clean: dict[str
     began = time.monotonic()
     with occupied(server):
         pass
-    assert without_times(server.describe(question(GOOD))[1]) == clean
+    assert without_times(server.describe(request_of(GOOD))[1]) == clean
     assert time.monotonic() - began < 30
     await_outcome(server, "disconnected")
 
@@ -132,11 +134,11 @@ def test_one_request_of_many_regions_does_not_starve_a_small_one() -> None:
     ) as server:
         server.await_ready()
         with ThreadPoolExecutor(1) as pool:
-            large = pool.submit(server.describe, question(*[GOOD] * 200))
+            large = pool.submit(server.describe, request_of(*[GOOD] * 200))
             until = time.monotonic() + PATIENCE_S
             while metric(server, "dynrefer_queue_regions") == 0:
                 assert time.monotonic() < until
-            assert server.describe(question(GOOD))[0] == 200
+            assert server.describe(request_of(GOOD))[0] == 200
             assert not large.done()
             assert large.result(PATIENCE_S)[0] == 200
 
@@ -146,7 +148,7 @@ def test_overload_is_refused_with_a_time() -> None:
     with running("tests.serve_fake", FAKE_RUN_SECONDS="0.2", **limits) as server:
         server.await_ready()
         with ThreadPoolExecutor(24) as pool:
-            answers = list(pool.map(lambda _: server.describe(question(GOOD)), range(24)))
+            answers = list(pool.map(lambda _: server.describe(request_of(GOOD)), range(24)))
         statuses = {status for status, _ in answers}
         assert statuses == {200, 429}
         assert server.retry_after and all(1 <= seconds <= 10 for seconds in server.retry_after)
@@ -157,9 +159,9 @@ def test_overload_is_refused_with_a_time() -> None:
 def pending(pool: ThreadPoolExecutor, server: Server, count: int) -> list[Future[tuple[int, dict[str, Any]]]]:
     """Requests that wait behind what the device is doing."""
     before = metric(server, "dynrefer_queue_regions")
-    asked = [pool.submit(server.describe, question(GOOD)) for _ in range(count)]
+    futures = [pool.submit(server.describe, request_of(GOOD)) for _ in range(count)]
     await_metric(server, "dynrefer_queue_regions", before + count)
-    return asked
+    return futures
 
 
 def became_unready(server: Server, within_s: float) -> str:
@@ -177,13 +179,13 @@ def test_a_dead_device_thread_is_noticed_and_ends_the_process(fault: Fault) -> N
     ) as server:
         server.await_ready()
         with ThreadPoolExecutor(4) as pool:
-            fatal = pool.submit(server.describe, question(GOOD, box_of(fault)))
-            waiting = [pool.submit(server.describe, question(GOOD, GOOD)) for _ in range(3)]
+            fatal = pool.submit(server.describe, request_of(GOOD, box_of(fault)))
+            waiting = [pool.submit(server.describe, request_of(GOOD, GOOD)) for _ in range(3)]
             assert fatal.result(PATIENCE_S)[0] == 503
             assert {each.result(PATIENCE_S)[0] for each in waiting} <= {200, 503}
         assert "without its device" in became_unready(server, within_s=1)
         assert server.get("/livez")[0] == 200
-        assert server.describe(question(GOOD))[0] == 503
+        assert server.describe(request_of(GOOD))[0] == 503
         assert server.process.wait(PATIENCE_S) == 3
         assert server.last_line() == "dynrefer: the device is lost; see the log.\n"
 
@@ -192,28 +194,28 @@ def test_a_stuck_device_is_noticed_and_ends_the_process() -> None:
     with running("tests.serve_fake", DYNREFER_DEVICE_STALL_S="0.5", DYNREFER_DEVICE_GRACE_S="4") as server:
         server.await_ready()
         with ThreadPoolExecutor(4) as pool:
-            stuck = pool.submit(server.describe, question(box_of(Fault.HANG)))
+            stuck = pool.submit(server.describe, request_of(box_of(Fault.HANG)))
             await_metric(server, "dynrefer_batch_regions_count", 1)
             waiting = pending(pool, server, 3)
             assert [each.result(PATIENCE_S)[0] for each in (stuck, *waiting)] == [503] * 4
         assert "to answer again" in became_unready(server, within_s=1)
-        assert server.describe(question(GOOD))[0] == 503
+        assert server.describe(request_of(GOOD))[0] == 503
         assert server.process.wait(PATIENCE_S) == 3
 
 
 def test_a_device_that_was_stuck_for_a_while_is_ready_again() -> None:
     with running("tests.serve_fake", DYNREFER_DEVICE_STALL_S="0.3", FAKE_HANG_SECONDS="1.5") as server:
         server.await_ready()
-        assert server.describe(question(box_of(Fault.HANG)))[0] == 503
+        assert server.describe(request_of(box_of(Fault.HANG)))[0] == 503
         server.await_ready()
-        assert server.describe(question(GOOD))[0] == 200
+        assert server.describe(request_of(GOOD))[0] == 200
         assert server.end() == 0
 
 
 def test_a_device_without_any_memory_is_noticed_and_ends_the_process() -> None:
     with running("tests.serve_fake", DYNREFER_DEVICE_GRACE_S="4") as server:
         server.await_ready()
-        assert server.describe(question(box_of(Fault.STARVE)))[0] == 503
+        assert server.describe(request_of(box_of(Fault.STARVE)))[0] == 503
         assert "to have memory again" in became_unready(server, within_s=1)
         assert server.process.wait(PATIENCE_S) == 3
 
@@ -236,7 +238,7 @@ def test_many_slow_clients_do_not_block_others() -> None:
         feeder.start()
         for _ in range(20):
             assert server.get("/livez")[0] == 200
-            assert server.describe(question(GOOD))[0] == 200
+            assert server.describe(request_of(GOOD))[0] == 200
         assert b" 408 " in slow[0].recv(1_024)  # though bytes kept coming
         stop.set()
         feeder.join()

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.service.conftest import in_base64, one_region, picture
+from tests.service.conftest import image_bytes, in_base64, one_region
 
 pytestmark = pytest.mark.server
 
@@ -121,7 +121,7 @@ def running(module: str, *arguments: str, **environment: str) -> Iterator[Server
             server.process.wait()
 
 
-REQUEST = {"image": {"base64": in_base64(picture())}, **one_region()}
+REQUEST = {"image": {"base64": in_base64(image_bytes())}, **one_region()}
 
 
 def test_starts_answers_and_stops() -> None:
@@ -140,12 +140,12 @@ def test_sigterm_lets_a_running_request_finish() -> None:
     with running("tests.serve_fake", FAKE_RUN_SECONDS="0.5") as server:
         server.await_ready()
         answers: list[tuple[int, dict[str, Any]]] = []
-        asked = threading.Thread(target=lambda: answers.append(server.describe(REQUEST)))
-        asked.start()
+        client = threading.Thread(target=lambda: answers.append(server.describe(REQUEST)))
+        client.start()
         while b"dynrefer_image_pixels_count 1.0" not in server.get("/metrics")[1]:
             time.sleep(0.01)
         assert server.end() == 0
-        asked.join(PATIENCE_S)
+        client.join(PATIENCE_S)
         assert [status for status, _ in answers] == [200]
 
 

@@ -10,13 +10,13 @@ from fastapi.testclient import TestClient
 from dynrefer.service.app import create_app
 from dynrefer.service.settings import Settings
 from tests.fakes import FakePredictor
-from tests.service.conftest import Asker, Opener, await_ready, flaws
+from tests.service.conftest import ApiClient, ApiFactory, await_ready, field_errors
 
 
-def test_probes_and_card(ask: Asker) -> None:
-    assert ask.client.get("/livez").json() == {"status": "alive"}
-    assert ask.client.get("/readyz").json() == {"status": "ready"}
-    (model,) = ask.client.get("/v1/models").json()["models"]
+def test_probes_and_card(api: ApiClient) -> None:
+    assert api.client.get("/livez").json() == {"status": "alive"}
+    assert api.client.get("/readyz").json() == {"status": "ready"}
+    (model,) = api.client.get("/v1/models").json()["models"]
     assert model["name"] == "fake" and model["views"] == {"count": 3, "size": 224}
     assert model["vocabulary"]["tags"] == {"size": 3, "names": ["dog", "street", "leash"]}
     assert model["limits"]["max_regions"] == 64
@@ -38,29 +38,29 @@ def test_not_ready_while_loading() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_not_ready_when_the_device_thread_has_ended(ask: Asker) -> None:
+def test_not_ready_when_the_device_thread_has_ended(api: ApiClient) -> None:
     def end(boxes: object) -> None:
         raise SystemExit
 
-    ask.predictor.run_hook = end
-    assert ask.json().status_code == 503
+    api.predictor.run_hook = end
+    assert api.json().status_code == 503
     until = time.monotonic() + 5
-    while ask.client.get("/readyz").status_code != 503:
+    while api.client.get("/readyz").status_code != 503:
         assert time.monotonic() < until
-    assert ask.json().status_code == 503
-    assert ask.client.get("/livez").status_code == 200
+    assert api.json().status_code == 503
+    assert api.client.get("/livez").status_code == 200
 
 
-def test_not_ready_while_draining(ask: Asker) -> None:
-    ask.client.app.state.engine.begin_drain()  # type: ignore[attr-defined]
-    assert ask.client.get("/readyz").status_code == 503
-    assert "shutting down" in ask.json().json()["detail"]
+def test_not_ready_while_draining(api: ApiClient) -> None:
+    api.client.app.state.engine.begin_drain()  # type: ignore[attr-defined]
+    assert api.client.get("/readyz").status_code == 503
+    assert "shutting down" in api.json().json()["detail"]
 
 
-def test_metrics(opened: Opener) -> None:
-    ask = opened()
-    ask.json(), ask.json(task="poem"), ask.client.get("/nothing/here")
-    text = ask.client.get("/metrics").text
+def test_metrics(make_api: ApiFactory) -> None:
+    api = make_api()
+    api.json(), api.json(task="poem"), api.client.get("/nothing/here")
+    text = api.client.get("/metrics").text
     for line in (
         'dynrefer_requests_total{outcome="ok",route="/v1/describe"} 1.0',
         'dynrefer_requests_total{outcome="refused",route="/v1/describe"} 1.0',
@@ -82,9 +82,9 @@ def test_metrics(opened: Opener) -> None:
         assert line in text.splitlines(), line
 
 
-def test_ten_thousand_paths_do_not_make_series(ask: Asker) -> None:
+def test_ten_thousand_paths_do_not_make_series(api: ApiClient) -> None:
     def series() -> int:
-        return len(ask.client.get("/metrics").text.splitlines())
+        return len(api.client.get("/metrics").text.splitlines())
 
     async def get(path: str) -> None:
         async def receive() -> dict[str, object]:
@@ -98,21 +98,21 @@ def test_ten_thousand_paths_do_not_make_series(ask: Asker) -> None:
             "headers": [], "http_version": "1.1", "scheme": "http", "root_path": "",
             "client": None, "server": None, "asgi": {},
         }  # fmt: skip
-        await ask.client.app(scope, receive, send)  # type: ignore[arg-type]
+        await api.client.app(scope, receive, send)  # type: ignore[arg-type]
 
     async def get_many() -> None:
         for number in range(10_000):
             await get(f"/nothing/{number}")
 
-    ask.client.get("/nothing")
+    api.client.get("/nothing")
     series()
     before = series()
     asyncio.run(get_many())
     assert series() == before
 
 
-def test_routing_problems(ask: Asker) -> None:
-    missing, wrong = ask.client.get("/v2/describe"), ask.client.get("/v1/describe")
+def test_routing_problems(api: ApiClient) -> None:
+    missing, wrong = api.client.get("/v2/describe"), api.client.get("/v1/describe")
     assert (missing.status_code, wrong.status_code) == (404, 405)
     assert wrong.headers["allow"] == "POST"
-    assert flaws(missing) == flaws(wrong) == {}
+    assert field_errors(missing) == field_errors(wrong) == {}
