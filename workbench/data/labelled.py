@@ -25,7 +25,7 @@ from dynrefer.workbench.data.annotations import AnnotationReader, AnnotationReco
 from dynrefer.workbench.data.captions import clean_caption
 from dynrefer.workbench.data.json_files import first_problem, read_json, validated
 from dynrefer.workbench.errors import BadSampleError, DataError
-from dynrefer.workbench.evaluation.inference import Picture
+from dynrefer.workbench.evaluation.inference import ImageRegions
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,11 @@ class LabelledData:
             found.setdefault(region.image, []).append(region)
         return found
 
-    def pictures(self) -> Iterator[Picture]:
+    def image_regions(self) -> Iterator[ImageRegions]:
         """The images that have regions, each read on demand."""
         for image, regions in self.by_image.items():
             path = self.images[image]
-            yield Picture(
+            yield ImageRegions(
                 partial(_read_pixels, path, self.sizes.get(image)), tuple(region.box for region in regions), path.name
             )
 

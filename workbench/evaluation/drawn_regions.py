@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.types import Task
-from dynrefer.workbench.evaluation.inference import Picture, RegionPredictor, check_names
+from dynrefer.workbench.evaluation.inference import ImageRegions, RegionPredictor, check_names
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import Scene, SceneObject, Split, draw_scene
 from dynrefer.workbench.scenes.world import World
@@ -69,10 +69,10 @@ class RegionSet:
         """The world's tags, attributes and categories."""
         return world_names(self.world)
 
-    def pictures(self) -> Iterator[Picture]:
+    def image_regions(self) -> Iterator[ImageRegions]:
         """The scenes, each with the boxes of its objects."""
         for scene in self.scenes:
-            yield Picture(partial(_image, scene), tuple(obj.box for obj in scene.objects), f"scene {scene.seed}")
+            yield ImageRegions(partial(_image, scene), tuple(obj.box for obj in scene.objects), f"scene {scene.seed}")
 
     @cached_property
     def objects(self) -> tuple[SceneObject, ...]:

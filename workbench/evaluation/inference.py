@@ -58,7 +58,7 @@ ViewChooser = Callable[[RegionPredictor, NDArray[np.uint8], Corners, int], Views
 
 
 @dataclass(frozen=True)
-class Picture:
+class ImageRegions:
     """An image and the boxes of its regions, xyxy pixels of the upright image.
 
     load: reads the image, (H, W, 3) uint8 RGB, upright. name: for messages.
@@ -81,7 +81,7 @@ class Regions(Protocol):
         """R."""
         ...
 
-    def pictures(self) -> Iterable[Picture]:
+    def image_regions(self) -> Iterable[ImageRegions]:
         """The images in order; their boxes, in order, are the R regions."""
         ...
 
@@ -172,22 +172,22 @@ def run_queries(
 def _prepared(predictor: RegionPredictor, regions: Regions, specs: Sequence[QuerySpec], readers: int) -> Iterator[Any]:
     """Prepared regions in order; a few images are prepared ahead of the network."""
 
-    def prepare(picture: Picture, first: int) -> Sequence[Any]:
-        image = picture.load()
-        rows = enumerate(picture.boxes, first)
+    def prepare(source: ImageRegions, first: int) -> Sequence[Any]:
+        image = source.load()
+        rows = enumerate(source.boxes, first)
         try:
             queries = [spec.query(predictor, image, box, row) for row, box in rows for spec in specs]
             return predictor.prepare(image, queries)
         except QueryError as error:
-            raise DataError(f"{picture.name}: {error}") from error
+            raise DataError(f"{source.name}: {error}") from error
 
     ahead: deque[Future[Sequence[Any]]] = deque()
     first = 0
     with ThreadPoolExecutor(readers) as pool:
         try:
-            for picture in regions.pictures():
-                ahead.append(pool.submit(prepare, picture, first))
-                first += len(picture.boxes)
+            for source in regions.image_regions():
+                ahead.append(pool.submit(prepare, source, first))
+                first += len(source.boxes)
                 if len(ahead) > 2 * readers:
                     yield from ahead.popleft().result()
             while ahead:

@@ -127,7 +127,9 @@ def test_candidates_of_an_open_file() -> None:
     assert data.competing(["cat", "dog"]).category_targets.tolist() == [1]
 
 
-def test_no_model_runs_for_what_cannot_be_measured(data: Path, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_model_runs_without_something_to_measure(
+    data: Path, oracle: Oracle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dynrefer.workbench.evaluation.metrics.java.has_java", lambda: False)
     with pytest.raises(ModelError, match="dense-captions, which ranks captions by METEOR, needs Java"):
         _run(data, "dense-captions")
@@ -213,10 +215,10 @@ def test_an_error_is_one_sentence_and_exit_code_2(
     monkeypatch.setattr(cli, "app", typer.Typer())
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    said = capsys.readouterr()
-    assert ended.value.code == 2 and said.out == ""
-    lines = [line for line in said.err.splitlines() if line.startswith("dynrefer: ")]
-    assert len(lines) == 1 and sentence in lines[0] and "Traceback" not in said.err
+    printed = capsys.readouterr()
+    assert ended.value.code == 2 and printed.out == ""
+    lines = [line for line in printed.err.splitlines() if line.startswith("dynrefer: ")]
+    assert len(lines) == 1 and sentence in lines[0] and "Traceback" not in printed.err
 
 
 def test_an_image_that_is_broken_and_a_box_outside_are_named(data: Path) -> None:
@@ -225,8 +227,8 @@ def test_an_image_that_is_broken_and_a_box_outside_are_named(data: Path) -> None
     data.write_text(json.dumps(truth))
     with pytest.raises(ModelError, match="1.png: .* covers nothing of the image"):
         _run(data, "recognition", "--views", "image-prior")
-    (data.parent / "1.png").write_bytes(b"no picture")
-    with pytest.raises(ModelError, match="1.png is not a picture\\.$"):
+    (data.parent / "1.png").write_bytes(b"no image")
+    with pytest.raises(ModelError, match="1.png is not an image\\.$"):
         _run(data, "recognition")
 
 
@@ -242,29 +244,29 @@ def _huge(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [_damaged, _huge], ids=["check sum", "bomb"])
-def test_a_damaged_image_is_one_sentence(data: Path, spoil: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_image_is_a_one_line_error(data: Path, spoil: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     spoil(data.parent / "1.png")
     if spoil is _huge:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_999)
-    with pytest.raises(ModelError, match=r"^the picture .*1.png cannot be read: .*[^.]\.$"):
+    with pytest.raises(ModelError, match=r"^the image .*1.png cannot be read: .*[^.]\.$"):
         _run(data, "recognition")
 
 
 def test_images_are_in_the_frame_of_their_annotations(tmp_path: Path) -> None:
-    picture = Image.fromarray(np.zeros((8, 12, 3), np.uint8))
-    exif = picture.getexif()
+    image = Image.fromarray(np.zeros((8, 12, 3), np.uint8))
+    exif = image.getexif()
     exif[0x0112] = 6  # turned by a quarter
-    picture.save(tmp_path / "a.jpg", exif=exif)
+    image.save(tmp_path / "a.jpg", exif=exif)
     images = [{"id": 1, "file_name": "a.jpg"}]
     annotations = [{"id": 1, "image_id": 1, "bbox": [0, 0, 4, 4]}]
     for listed, shape in (({}, (12, 8)), ({"width": 8, "height": 12}, (12, 8)), ({"width": 12, "height": 8}, (8, 12))):
         file = {"images": [{**images[0], **listed}], "annotations": annotations}
         (tmp_path / "data.json").write_text(json.dumps(file))
-        (found,) = read_labelled(tmp_path / "data.json").pictures()
+        (found,) = read_labelled(tmp_path / "data.json").image_regions()
         assert found.load().shape == (*shape, 3)
     (tmp_path / "data.json").write_text(json.dumps({**file, "images": [{**images[0], "width": 9, "height": 9}]}))
     with pytest.raises(ModelError, match="a.jpg is 8 x 12 pixels, but listed as 9 x 9"):
-        next(iter(read_labelled(tmp_path / "data.json").pictures())).load()
+        next(iter(read_labelled(tmp_path / "data.json").image_regions())).load()
 
 
 def test_a_model_that_lacks_a_label_is_refused(data: Path, oracle: Oracle) -> None:

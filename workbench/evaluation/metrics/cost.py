@@ -47,9 +47,9 @@ def core_ms_per_region(predictor: RegionPredictor, regions: RegionSet) -> Estima
 
 def _one_by_one(regions: RegionSet) -> Iterator[tuple[NDArray[np.uint8], Corners]]:
     """Image and box of each region, so that each is prepared by itself."""
-    for picture in regions.pictures():
-        image = picture.load()
-        for box in picture.boxes:
+    for source in regions.image_regions():
+        image = source.load()
+        for box in source.boxes:
             yield image, box
 
 
