@@ -10,13 +10,13 @@ LOWEST ?= .venv-lowest
 VARIANT ?= cpu
 IMAGE ?= localhost/dynrefer:$(VARIANT)
 
-# As service/__init__.py sets them for the commands: here for the tests and benchmarks.
+# For the tests and benchmarks: as `set_thread_environment` in service/__init__.py sets them for the commands.
 export GOMP_SPINCOUNT ?= 10000
 export OPENBLAS_NUM_THREADS ?= 1
 
 .PHONY: help serve test test-fast test-lowest check format package bench art image image-test sbom lock clean contract fuzz soak audit
 
-help: ## what there is
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
 $(BIN)/python:
@@ -91,10 +91,10 @@ sbom: image ## copy the bill of materials (CycloneDX) and the licence report out
 lock: $(VENV)/.dev ## resolve the versions and hashes of the image's Python packages again
 	$(BIN)/python docker/lock.py
 
-contract: $(VENV)/.dev ## have schemathesis ask the running service at length
+contract: $(VENV)/.dev ## have schemathesis test the running service with 2000 examples per operation
 	$(BIN)/python -m tests.service.api.contract --examples 2000
 
-fuzz: $(VENV)/.dev ## send damaged pictures and requests to the running service at length
+fuzz: $(VENV)/.dev ## send damaged images and requests to the running service for a few minutes
 	$(BIN)/python -m benchmarks.fuzz
 
 soak: $(VENV)/.dev ## put the running service under load for a quarter of an hour; prints its table

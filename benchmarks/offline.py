@@ -79,7 +79,7 @@ class Loop:
 
     def _one(self) -> float:
         """Seconds of prepare, run and finish for one region of a decoded image."""
-        pixels, queries = self._asked(1)
+        pixels, queries = self._request(1)
         began = time.perf_counter()
         (region,) = self._model.prepare(pixels, queries)
         self._model.finish(region, self._model.run([region])[0])
@@ -89,7 +89,7 @@ class Loop:
         """Process one batch, decoding as many images as its requests would bring; seconds of its `run`."""
         regions: list[Any] = []
         while len(regions) < BATCH:
-            regions += self._model.prepare(*self._asked(PER_REQUEST))
+            regions += self._model.prepare(*self._request(PER_REQUEST))
         began = time.perf_counter()
         outputs = self._model.run(regions)
         ran = time.perf_counter() - began
@@ -97,7 +97,7 @@ class Loop:
             self._model.finish(region, output)
         return ran
 
-    def _asked(self, count: int) -> "tuple[Pixels, list[RegionQuery]]":
+    def _request(self, count: int) -> "tuple[Pixels, list[RegionQuery]]":
         """The image, decoded again, and random regions of it."""
         pixels = model.upright_pixels(SCENE)
         height, width = pixels.shape[:2]

@@ -77,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pixels = Image.fromarray(getattr(data, photograph.name)()).convert("RGB")
         found = model.describe(pixels, [box for _, box in photograph.regions])
         file = given.images / f"photograph_{photograph.name}.jpg"
-        said = [(each.box, f"{each.caption.text if each.caption else ''}\n{_names(each)}") for each in found]
-        draw_descriptions(pixels, said).save(file, quality=_QUALITY)
+        described = [(each.box, f"{each.caption.text if each.caption else ''}\n{_names(each)}") for each in found]
+        draw_descriptions(pixels, described).save(file, quality=_QUALITY)
         link = Path(_relative(file, given.page.parent))
         sections.append(_section(photograph, found, link))
         for (truth, _), each in zip(photograph.regions, found, strict=True):

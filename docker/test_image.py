@@ -65,7 +65,7 @@ class Container:
         return engine("healthcheck", "run", self.name, check=False).returncode == 0
 
     def wait_until_ready(self) -> float:
-        """Seconds from the container's start to the first 200 of /readyz, asked for from inside if it has no port."""
+        """Seconds from the container's start to the first 200 of /readyz, requested from inside if it has no port."""
         deadline = self.started + START_TIMEOUT_S
         next_look = self.started
         while not (self.get("/readyz")[0] == 200 if self.port else self.healthy()):

@@ -56,7 +56,7 @@ class _Clock:
         self.timings[part] = self.timings.get(part, 0.0) + (now - self._last) * 1e3
         self._last = now
         if self._should_stop and self._should_stop():
-            raise StoppedError("the batch was cancelled: nobody waits for its results.")
+            raise StoppedError("the batch was cancelled: no client waits for its results.")
 
 
 @torch.inference_mode()

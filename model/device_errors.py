@@ -21,7 +21,7 @@ def translate_device_errors(work: Callable[[], Result]) -> Result:
     try:
         return work()
     except (MemoryError, RuntimeError, OSError) as error:
-        found = _meaning(error)
+        found = _device_error(error)
         if found is None:
             raise
     # After the handler, not inside: there the error keeps its frames alive, and with them the tensors to be freed.
@@ -30,7 +30,7 @@ def translate_device_errors(work: Callable[[], Result]) -> Result:
     raise found
 
 
-def _meaning(error: Exception) -> ModelError | None:
+def _device_error(error: Exception) -> ModelError | None:
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY.search(str(error)):
         return DeviceMemoryError("the device is out of memory; choose a smaller batch, model or dtype.")
     if isinstance(error, torch.AcceleratorError) or _LOST.search(str(error)):

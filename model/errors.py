@@ -14,7 +14,7 @@
     │   ├── UnsupportedImageError  not a file of an accepted format
     │   ├── DamagedImageError      a file of an accepted format that is damaged or cut short
     │   └── AnnotatedImageError    an annotated image that is missing, damaged or of another size than listed
-    ├── StoppedError           a batch that was given up because nobody waits for it
+    ├── StoppedError           a batch that was cancelled because no client waits for it
     └── QueryError             a region query that cannot be answered
         ├── BoxError           a box that is empty, inverted, not finite or outside the image
         └── ViewsError         explicit views that the model cannot take
@@ -81,7 +81,7 @@ class AnnotatedImageError(ImageError):
 
 
 class StoppedError(ModelError):
-    """A batch that was cancelled because nobody waits for its results."""
+    """A batch that was cancelled because no client waits for its results."""
 
 
 class QueryError(ModelError):

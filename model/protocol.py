@@ -51,7 +51,7 @@ class Predictor(Protocol[RegionT, OutputT]):
         """Of "views" (vision features) and "regions" (representations). Any thread."""
 
     def prepare_each(self, image: Pixels, queries: Sequence[RegionQuery]) -> Iterator[RegionT]:
-        """One region per query, made when it is asked for. Any thread, one at a time per image.
+        """One region per query, made lazily. Any thread, one at a time per image.
 
         image: (H, W, 3) uint8 RGB, upright. Raises QueryError with the index of the failing query.
         """

@@ -109,7 +109,7 @@ def _loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callab
         return lambda: predictor
 
     def load() -> Predictor[Any, Any]:
-        from dynrefer.model import DynRefer  # brings in torch; called in the device thread
+        from dynrefer.model import DynRefer  # imports torch; called in the device thread
 
         return DynRefer.load(
             settings.model,

@@ -4,7 +4,7 @@
     ├── InvalidRequestError     a field that cannot be honoured, with its JSON pointer      422
     ├── BodyTooLargeError       more bytes than max_body_bytes                              413
     ├── UnsupportedMediaError   content type or content encoding                            415
-    ├── UnauthorizedError       no API key, or an unknown one                            401
+    ├── UnauthorizedError       no API key, or an unknown one                               401
     ├── QueueFullError          no room for the whole request                               429
     ├── UnavailableError        not ready, draining, or the device is lost                  503
     ├── DeadlineExceeded        the request's deadline passed                               504

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         default=0,
         ge=0,
         description="Device memory for the features of views and regions seen before; 0 is off. Turn it on if clients "
-        "ask more than once about the same image.",
+        "send several requests about the same image.",
     )
     host: str = Field(
         default="127.0.0.1",
@@ -98,7 +98,7 @@ class Settings(BaseSettings):
     max_buffered_bytes: int = Field(
         default=536_870_912,
         ge=1_024,
-        description="Most bytes of bodies held at the same time, over all requests; beyond it the answer is 429. "
+        description="Most bytes of bodies in memory at the same time, over all requests; beyond it the answer is 429. "
         "Choose it by the memory of the machine.",
     )
     max_queue_regions: Positive = Field(

@@ -122,7 +122,7 @@ _DROPPED: tuple[tuple[str, str], ...] = (
     (r"Qformer\.cls\..+", _TEXT_BRANCH),
     (_QFORMER_LAYER + r"(intermediate|output)\..+", _TEXT_BRANCH),
     (r"qformer\.encoder\.layer\.\d+\.(intermediate|output)\..+", _TEXT_BRANCH),
-    (r"(clip|att|ov)_embeds", "text embeddings, computed anew from the vocabulary files and the text tower"),
+    (r"(clip|att|ov)_embeds", "text embeddings, recomputed from the vocabulary files and the text tower"),
     (r"(text_encoder\.|text\.)?logit_scale", "scale of the text tower's own contrastive loss"),
     (_TEXT + r"attn_mask", "causal mask, which is built when it is needed"),
     (r"visual\..+", "image tower of EVA-CLIP; DynRefer's vision tower is EVA's"),

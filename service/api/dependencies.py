@@ -1,4 +1,4 @@
-"""What every route may ask for, as named types. Coroutines, because the framework runs plain functions in a thread."""
+"""Dependencies of the routes, as named types. Coroutines, because the framework runs other functions in a thread."""
 
 import re
 import time

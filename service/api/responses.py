@@ -61,8 +61,8 @@ def answer(
         model=model,
         image=ImageOut(width=described.width, height=described.height),
         regions=[
-            region_answer(region_id(asked, index), found, {"queue": described.queue_ms[index]})
-            for index, (asked, found) in enumerate(zip(regions, described.regions, strict=True))
+            region_answer(region_id(requested, index), found, {"queue": described.queue_ms[index]})
+            for index, (requested, found) in enumerate(zip(regions, described.regions, strict=True))
         ],
         timings_ms=_in_order({**described.timings_ms, "total": total_ms}),
     )

@@ -129,7 +129,7 @@ class Batcher(Generic[Item, Output]):
             self._refuse_excess(self.waiting + regions - self._limits.queue_regions, 1, "queue_full")
             if self._limits.key_regions:
                 excess = self._of_key[key] + regions - self._limits.key_regions
-                # A key that has too much waiting gets its own share of the throughput only.
+                # A key over its limit is served by its part of the throughput only.
                 self._refuse_excess(excess, max(1, self._queue.num_keys), "key_share")
             self._reserved += regions
             self._of_key[key] += regions
@@ -164,13 +164,13 @@ class Batcher(Generic[Item, Output]):
             request.unused = 0
             self._changed.notify_all()
 
-    def withdraw(self, request: QueuedRequest[Item, Output]) -> None:
-        """Take out what the device has not begun; what runs is stopped once nobody else waits for it either."""
+    def cancel(self, request: QueuedRequest[Item, Output]) -> None:
+        """Take out what the device has not begun; what runs is stopped once no other request waits for it either."""
         with self._changed:
-            request.withdrawn = True
+            request.cancelled = True
             self.give_back(request)
             self._remove(request)
-            request.fail(StoppedError("the request was withdrawn."))
+            request.fail(StoppedError("the request was cancelled."))
 
     def close(self) -> None:
         """Admit nothing more; `serve` returns when what is admitted has run."""
@@ -225,7 +225,7 @@ class Batcher(Generic[Item, Output]):
                     self._changed.wait()
 
     def _wait_for_batch(self) -> None:
-        """Wait only for items that are reserved already: a lone request is never held up.
+        """Wait only for items that are reserved already: a lone request is never delayed.
 
         On shared cores a request that was admitted during a batch has time to prepare its regions after it, even
         where the next batch is full.
@@ -259,7 +259,7 @@ class Batcher(Generic[Item, Output]):
             return not any(each.part.wanted(now) for each in work)
 
         if should_stop():
-            raise StoppedError("nobody waits for this batch.")
+            raise StoppedError("no client waits for this batch.")
         with bind_request_id(_ids(work)):
             return run(kind, [each.item for each in work], should_stop)
 

@@ -1,6 +1,6 @@
 """The executor of this process: one thread owns the device; it loads the model, warms it up and runs batches.
 
-Three kinds of trouble are distinguished. A batch that does not fit the device's memory is split and the cap on batches
+Three kinds of failure are distinguished. A batch that does not fit the device's memory is split and the cap on batches
 lowered; where not even the smallest region fits any more, nothing is admitted until it does (starved). A batch
 without a heartbeat is stuck: nothing is admitted until the next one (`watchdog.py`). A device that is gone, or that
 stays starved or stuck beyond the grace time, is lost: the process should end, so that its supervisor restarts it.
@@ -87,7 +87,7 @@ class DeviceThread(Generic[Region, Output]):
 
     def _live(self) -> None:
         """The device thread's whole life; an error not of the model's own reaches the thread's hook."""
-        served = False  # whether it ended as it was asked to
+        served = False  # whether it ended on request
         try:
             if (predictor := self._begin()) is not None:
                 self._batcher.shares_cores = predictor.card.device == "cpu"

@@ -50,7 +50,7 @@ class Engine:
 
     @property
     def lost(self) -> bool:
-        """Whether the device ended without having been asked to, or was given up."""
+        """Whether the device thread ended without a request to stop, or was given up."""
         return self._executor.lost
 
     @property

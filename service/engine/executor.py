@@ -1,4 +1,4 @@
-"""The seam between the engine and whatever runs prepared work: by default the device thread of this process.
+"""The interface between the engine and whatever runs prepared work: by default the device thread of this process.
 
 An executor owns the model and the queue in front of it. Another one may run the work in other processes or on other
 machines; the engine sees no difference.
@@ -40,7 +40,7 @@ class Executor(Protocol[Region, Output]):
 
     @property
     def lost(self) -> bool:
-        """Whether the device ended without having been asked to, or was given up."""
+        """Whether the device thread ended without a request to stop, or was given up."""
 
     @property
     def predictor(self) -> Predictor[Region, Output] | None:

@@ -22,7 +22,7 @@ def run_isolated(
     """Run the items together; where that fails, in halves. Whether all went well in the end.
 
     settle: called for every group that needs no further run. lower_cap: called with the size that a batch should not
-    exceed, where the device's memory was the only trouble and halves fitted. Raises DeviceLostError if `run` does:
+    exceed, where the device's memory was the only failure and halves fitted. Raises DeviceLostError if `run` does:
     then nothing can follow.
     """
     began = time.monotonic()

@@ -48,7 +48,7 @@ class QueuedRequest(Generic[Item, Output]):
     """One admitted request.
 
     unused: items that are reserved and not submitted yet. deadline: on the monotonic clock; past it nothing more is
-    run for the request. id: for log lines. withdrawn: nobody waits for it any more.
+    run for the request. id: for log lines. cancelled: no client waits for it any more.
     """
 
     def __init__(self, reserved: int, key: str | None = None, deadline: float = math.inf, id: str = "") -> None:
@@ -56,7 +56,7 @@ class QueuedRequest(Generic[Item, Output]):
         self.key = key
         self.deadline = deadline
         self.id = id
-        self.withdrawn = False
+        self.cancelled = False
         self.parts: list[Part[Item, Output]] = []
 
     def fail(self, error: Exception) -> None:
@@ -83,7 +83,7 @@ class Part(Generic[Item, Output]):
 
     def wanted(self, now: float) -> bool:
         """Whether anybody still waits for it."""
-        return not self.request.withdrawn and now < self.request.deadline and not self.future.done()
+        return not self.request.cancelled and now < self.request.deadline and not self.future.done()
 
     def record(self, index: int, result: RegionResult[Output]) -> None:
         """Note one item's result; the last one resolves the future."""
@@ -104,7 +104,7 @@ class WorkItem(Generic[Item, Output]):
 
 
 class Reservation(Generic[Item, Output]):
-    """The room of an admitted request. A context manager: leaving it withdraws whatever has not been run."""
+    """The room of an admitted request. A context manager: leaving it cancels whatever has not been run."""
 
     def __init__(self, batcher: "Batcher[Item, Output]", request: QueuedRequest[Item, Output]) -> None:
         self._batcher = batcher
@@ -127,4 +127,4 @@ class Reservation(Generic[Item, Output]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._batcher.withdraw(self._request)
+        self._batcher.cancel(self._request)

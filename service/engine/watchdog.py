@@ -1,4 +1,4 @@
-"""The watch over a device thread: a batch without a heartbeat is considered stuck."""
+"""The watchdog of a device thread: a batch without a heartbeat is considered stuck."""
 
 import logging
 import threading

@@ -1,4 +1,4 @@
-"""Reading request bodies: each is limited, and so is the memory of all that are held at a time."""
+"""Reading request bodies: each is limited, and so is the memory of all bodies at a time."""
 
 from collections.abc import Callable
 from types import TracebackType
@@ -21,7 +21,7 @@ class Buffer:
         self.held_bytes = 0
 
     def lease(self) -> "Lease":
-        """One request's share of the buffer; a context manager that gives it back."""
+        """One request's part of the buffer; a context manager that gives it back."""
         return Lease(self)
 
 

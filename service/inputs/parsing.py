@@ -1,6 +1,6 @@
 """A request's bytes -> validated records. Strict where JSON parsers are lenient; every error points at its field.
 
-There are two forms with one meaning: a JSON object that carries the image in Base64 or its URL, and a multipart form
+There are two equivalent forms: a JSON object that carries the image in Base64 or its URL, and a multipart form
 with the parts `image` and `request`. Limits on sizes are checked before anything is parsed.
 """
 

@@ -1,7 +1,7 @@
 """Log lines, as text or as one JSON object each, with the id of the request that they are about.
 
 The id travels in a context variable: coroutines and tasks inherit it, threads do not. Whoever hands a request's work to
-a thread runs it in a copy of the context (`contextvars.copy_context().run`), or binds the id there anew.
+a thread runs it in a copy of the context (`contextvars.copy_context().run`), or binds the id again in that thread.
 """
 
 import json

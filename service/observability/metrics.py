@@ -93,8 +93,8 @@ class _CacheCounts(Collector):
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Hits and misses of both caches; zero while there is no model."""
         counts = self._counts()
-        for name, told in (("view", "views"), ("region", "regions")):
-            for what, value in zip(("hits", "misses"), counts.get(told, (0, 0)), strict=True):
+        for name, cache in (("view", "views"), ("region", "regions")):
+            for what, value in zip(("hits", "misses"), counts.get(cache, (0, 0)), strict=True):
                 yield CounterMetricFamily(
                     f"dynrefer_{name}_cache_{what}", f"{what.title()} in the {name} cache.", value
                 )

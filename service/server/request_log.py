@@ -101,7 +101,7 @@ class RequestLogMiddleware:
 
 
 def new_request_id() -> str:
-    """An id for a request that brought none of its own."""
+    """An id for a request that has none of its own."""
     return f"req_{secrets.token_hex(8)}"
 
 

@@ -81,7 +81,7 @@ class SpritePack(Mapping[str, NDArray[np.uint8]]):
 def art_folder() -> Path:
     """Where artwork packages are installed and looked for: DYNREFER_ART_CACHE, else a folder in the user's cache.
 
-    `make art` and `dynrefer evaluate` both ask here.
+    `make art` and `dynrefer evaluate` both call this.
     """
     chosen = os.environ.get(ART_FOLDER_VARIABLE)
     return Path(chosen) if chosen else Path.home() / ".cache" / "dynrefer" / "art"

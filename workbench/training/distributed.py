@@ -78,9 +78,9 @@ def average_scalar_gradients(model: nn.Module, accelerator: Accelerator, *, fsdp
 
 
 def gradient_sync(model: nn.Module, accelerator: Accelerator, *, last: bool) -> AbstractContextManager[Any]:
-    """Share gradients with the other processes only in the last of several accumulated passes.
+    """Synchronise gradients between the processes only in the last of several accumulated passes.
 
-    Shards are shared every time: otherwise each process would need whole gradients to accumulate them.
+    Shards are synchronised every time: otherwise each process would need whole gradients to accumulate them.
     """
     if last or not isinstance(model, nn.parallel.DistributedDataParallel):
         return contextlib.nullcontext()

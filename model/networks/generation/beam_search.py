@@ -89,7 +89,7 @@ def search(
     found = beams.done_tokens.clone(), beams.done_score.clone()
     for step in range(settings.max_new_tokens):
         if should_stop and should_stop():
-            raise StoppedError("the batch was cancelled: nobody waits for its captions.")
+            raise StoppedError("the batch was cancelled: no client waits for its captions.")
         last = step + 1 == settings.max_new_tokens
         _advance(beams, stepper, step, settings, special, last=last)
         # Scores only fall, so this bounds what a running sequence can reach. transformers compares the same way.
@@ -191,7 +191,7 @@ def greedy(
     running = torch.ones(rows, dtype=torch.bool, device=device)
     for step in range(settings.max_new_tokens):
         if should_stop and should_stop():
-            raise StoppedError("the batch was cancelled: nobody waits for its captions.")
+            raise StoppedError("the batch was cancelled: no client waits for its captions.")
         logits = stepper.step(tokens[:, step, None], beams.path[:, :, : step + 1])[:, 0].float()
         penalise(logits, tokens[:, : step + 1], settings.repetition_penalty)
         if step + 1 < settings.min_length:

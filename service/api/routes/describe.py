@@ -50,7 +50,7 @@ async def describe(
     at.
 
     The image comes in Base64 inside a JSON object, or as the file part `image` of a multipart form whose part
-    `request` is the same object without `image`. What the task does not ask for is absent from the answer.
+    `request` is the same object without `image`. Outputs of other tasks than the requested ones are absent.
     The header `X-Request-Timeout` (seconds) may shorten the deadline; `X-Request-Id` is the answer's id if it
     matches `[A-Za-z0-9._-]{1,64}`.
     """

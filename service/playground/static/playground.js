@@ -16,7 +16,7 @@ function element(name, text = "", className = "") {
   return made;
 }
 
-function say(text, bad = false) {
+function showStatus(text, bad = false) {
   byId("status").textContent = text;
   byId("status").classList.toggle("bad", bad);
 }
@@ -29,7 +29,7 @@ async function open(file) {
     // Browsers apply the EXIF orientation here, as the service does: both mean the upright image.
     state.bitmap = await createImageBitmap(file);
   } catch {
-    say("The browser cannot show this file as an image.", true);
+    showStatus("The browser cannot show this file as an image.", true);
     return;
   }
   state.file = file;
@@ -39,11 +39,11 @@ async function open(file) {
   canvas.hidden = false;
   byId("invitation").hidden = true;
   byId("drop").classList.add("filled");
-  say("");
-  forget([]);
+  showStatus("");
+  setBoxes([]);
 }
 
-function forget(boxes) {
+function setBoxes(boxes) {
   state.boxes = boxes;
   state.answer = null;
   byId("results").replaceChildren();
@@ -114,7 +114,7 @@ function pointAt(event) {
 canvas.addEventListener("pointerdown", (event) => {
   canvas.setPointerCapture(event.pointerId);
   const start = pointAt(event);
-  if (state.answer) forget(state.boxes);
+  if (state.answer) setBoxes(state.boxes);
   const move = (moved) => {
     const [x, y] = pointAt(moved);
     state.drawing = [Math.min(start[0], x), Math.min(start[1], y), Math.max(start[0], x), Math.max(start[1], y)];
@@ -145,27 +145,27 @@ function requestFields() {
   };
 }
 
-async function ask(event) {
+async function submit(event) {
   event.preventDefault();
   byId("go").disabled = true;
-  say("Describing …");
+  showStatus("Describing …");
   const body = new FormData();
   body.append("image", state.file);
   body.append("request", new Blob([JSON.stringify(requestFields())], { type: "application/json" }));
   try {
     const response = await fetch("/v1/describe", { method: "POST", body });
     const answer = await response.json();
-    if (response.ok) show(answer);
-    else say([answer.detail, ...(answer.errors ?? []).map((each) => `${each.pointer} ${each.detail}`)].join(" · "), true);
+    if (response.ok) showAnswer(answer);
+    else showStatus([answer.detail, ...(answer.errors ?? []).map((each) => `${each.pointer} ${each.detail}`)].join(" · "), true);
   } catch {
-    say("The service did not respond.", true);
+    showStatus("The service did not respond.", true);
   }
   byId("go").disabled = !state.boxes.length;
 }
 
-function show(answer) {
+function showAnswer(answer) {
   state.answer = answer;
-  say(`Described in ${answer.timings_ms.total.toFixed(0)} ms.`);
+  showStatus(`Described in ${answer.timings_ms.total.toFixed(0)} ms.`);
   byId("results").replaceChildren(...answer.regions.map(card));
   byId("json").textContent = JSON.stringify(answer, null, 2);
   byId("raw").hidden = false;
@@ -196,11 +196,11 @@ function labelRow(label) {
   return row;
 }
 
-async function introduce() {
+async function showModel() {
   const response = await fetch("/v1/models");
   if (!response.ok) {
-    say("The model is still being loaded …");
-    setTimeout(introduce, 1000);
+    showStatus("The model is still being loaded …");
+    setTimeout(showModel, 1000);
     return;
   }
   const [model] = (await response.json()).models;
@@ -210,15 +210,15 @@ async function introduce() {
     element("p", `Trained on: ${model.trained_on}`),
     element("p", `Intended use: ${model.intended_use}`),
   );
-  if (!state.answer) say("");
+  if (!state.answer) showStatus("");
 }
 
 // --- wiring ------------------------------------------------------------------------------------------------------
 
 byId("file").addEventListener("change", (event) => open(event.target.files[0]));
-byId("clear").addEventListener("click", () => forget([]));
+byId("clear").addEventListener("click", () => setBoxes([]));
 byId("show-views").addEventListener("change", paint);
-byId("form").addEventListener("submit", ask);
+byId("form").addEventListener("submit", submit);
 byId("tasks").addEventListener("change", () => (document.querySelector("[name=mode][value=some]").checked = true));
 
 const drop = byId("drop");
@@ -233,4 +233,4 @@ drop.addEventListener("drop", (event) => {
   open(event.dataTransfer.files[0]);
 });
 
-introduce();
+showModel();
