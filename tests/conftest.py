@@ -1,4 +1,4 @@
-"""What the tests share: where the recorded outputs of the official code lie."""
+"""Shared by all tests: where the recorded outputs of the official code are."""
 
 from pathlib import Path
 

@@ -114,7 +114,7 @@ class FakePredictor:
         return [sum(box) / 1000 for box in boxes]
 
     def finish(self, region: FakeRegion, output: float) -> RegionDescription:
-        """Every task that was asked for, with scores that fall by 0.1."""
+        """Every requested task, with scores that fall by 0.1."""
         tasks = region.query.tasks or ALL_TASKS
         plans = {task: _plan(region, task) for task in tasks}
         shared = next(iter(plans.values())) if len(set(plans.values())) == 1 else None

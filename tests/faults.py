@@ -67,5 +67,5 @@ def _work_slowly(seconds: float, should_stop: Callable[[], bool]) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if should_stop():
-            raise StoppedError("nobody waits")
+            raise StoppedError("no client waits")
         time.sleep(STEP_S)

@@ -1,4 +1,4 @@
-"""The direction of imports that ARCHITECTURE.md draws, and what importing a package must not bring in.
+"""The direction of imports that ARCHITECTURE.md draws, and what importing a package must not load.
 
 The rules are read off the files, without importing them; one test lists every break of them at once.
 """
@@ -133,7 +133,7 @@ def test_the_rules_bite(module: str, name: str) -> None:
         "dynrefer.model.views",
     ],
 )
-def test_importing_brings_in_no_torch_and_nothing_that_trains(package: str) -> None:
+def test_importing_loads_no_torch_and_no_training_library(package: str) -> None:
     code = f"import sys, {package}; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert not [
@@ -143,7 +143,7 @@ def test_importing_brings_in_no_torch_and_nothing_that_trains(package: str) -> N
 
 @pytest.mark.slow
 def test_a_module_of_the_users_own_does_not_stand_in_for_ours(tmp_path: Path) -> None:
-    """A `model.py` beside a notebook is nobody's business but the notebook's."""
+    """A `model.py` beside a notebook must not change our imports."""
     for name in PARTS:
         (tmp_path / f"{name}.py").write_text("raise AssertionError('the wrong module')\n", encoding="utf-8")
     code = "from dynrefer import DynRefer; import dynrefer.service.app; print(DynRefer.__module__)"
@@ -152,8 +152,8 @@ def test_a_module_of_the_users_own_does_not_stand_in_for_ours(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_loading_the_model_brings_in_nothing_that_trains_and_no_text_tower_is_run() -> None:
-    """And the garbage collector, at rest while torch is imported, is at work again."""
+def test_loading_the_model_imports_no_training_library_and_runs_no_text_tower() -> None:
+    """And the garbage collector, paused while torch is imported, runs again."""
     code = """
 import gc, sys
 from dynrefer import DynRefer

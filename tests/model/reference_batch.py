@@ -1,6 +1,6 @@
 """The reference path through the network, one step after the other: what `dynrefer.model.batch` is compared with.
 
-Every view is encoded, even where two are equal; texts are projected anew; synonyms are gathered attribute by
+Every view is encoded, even where two are equal; texts are projected in every batch; synonyms are gathered attribute by
 attribute; captions come from transformers' own search; linear layers are torch's own. Nothing is kept.
 """
 

@@ -6,7 +6,7 @@ import pytest
 from dynrefer.model.cache import ByteCache, CacheStats, region_digest, view_digest
 
 
-def test_what_was_used_longest_ago_makes_room() -> None:
+def test_the_least_recently_used_entry_is_evicted() -> None:
     cache = ByteCache[str](10)
     for key in (b"a", b"b", b"c"):
         cache.put(key, key.decode(), 4)
@@ -23,7 +23,7 @@ def test_a_value_takes_the_place_of_its_predecessor() -> None:
     assert cache.get(b"a") == "new" and cache.stats.bytes == 8 and cache.stats.entries == 1
 
 
-def test_what_is_larger_than_the_cache_is_not_kept() -> None:
+def test_an_entry_larger_than_the_cache_is_not_kept() -> None:
     cache = ByteCache[str](10)
     cache.put(b"a", "a", 4)
     cache.put(b"b", "b", 11)
@@ -39,7 +39,7 @@ def test_never_above_its_bound() -> None:
         assert cache.stats.bytes == sum(size for _, size in cache._held.values())
 
 
-def test_cleared_it_holds_nothing_and_goes_on() -> None:
+def test_a_cleared_cache_is_empty_and_usable() -> None:
     cache = ByteCache[str](10)
     cache.put(b"a", "a", 6)
     cache.clear()

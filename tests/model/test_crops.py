@@ -32,7 +32,7 @@ def test_a_view_of_its_own_size_keeps_its_pixels() -> None:
     assert np.array_equal(batch.images[0], image[7:39, 5:37].transpose(2, 0, 1))
 
 
-def test_pixels_around_a_crop_do_not_shine_in() -> None:
+def test_pixels_around_a_crop_do_not_bleed_in() -> None:
     image = noise(60, 80)
     image[20:40, 20:40] = 100
     plan = ViewPlan((View(0.0, (20, 20, 40, 40)),), ViewPolicy.FIXED)
@@ -40,8 +40,8 @@ def test_pixels_around_a_crop_do_not_shine_in() -> None:
 
 
 @pytest.mark.parametrize("box", [(10, 10, 30, 40), (0, 0, 80, 60), (79.2, 59.1, 80, 60)])
-def test_array_and_picture_give_the_same(box: tuple[float, float, float, float]) -> None:
+def test_array_and_pillow_image_give_the_same(box: tuple[float, float, float, float]) -> None:
     image = noise(60, 80)
     plan = plan_views(image, Box(*box), num_views=3)
-    arrays, pictures = cut_views(image, plan, 32), cut_views(Image.fromarray(image), plan, 32)
-    assert np.array_equal(arrays.images, pictures.images) and np.array_equal(arrays.boxes, pictures.boxes)
+    from_array, from_pillow = cut_views(image, plan, 32), cut_views(Image.fromarray(image), plan, 32)
+    assert np.array_equal(from_array.images, from_pillow.images) and np.array_equal(from_array.boxes, from_pillow.boxes)

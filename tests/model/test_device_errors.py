@@ -44,5 +44,5 @@ def test_the_real_allocator_is_understood() -> None:
         translate_device_errors(lambda: torch.empty(1 << 60, dtype=torch.uint8))
 
 
-def test_what_works_is_passed_through() -> None:
+def test_results_are_passed_through() -> None:
     assert translate_device_errors(lambda: 3) == 3

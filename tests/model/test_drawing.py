@@ -1,4 +1,4 @@
-"""Pictures: they can be drawn for every size, mark the region, and show every view."""
+"""Drawings: made for images of every size, they mark the regions and show every view."""
 
 import numpy as np
 import pytest
@@ -11,21 +11,21 @@ from dynrefer.model.views import plan_views
 GREY = (120, 120, 120)
 
 
-def colours_of(picture: Image.Image) -> set[str]:
-    values = np.asarray(picture).astype(np.int64) @ (1 << 16, 1 << 8, 1)
+def colours_of(drawing: Image.Image) -> set[str]:
+    values = np.asarray(drawing).astype(np.int64) @ (1 << 16, 1 << 8, 1)
     return {f"#{value:06x}" for value in np.unique(values).tolist()}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (12, 9), (2000, 10), (10, 500), (640, 426), (4000, 3000)])
 def test_descriptions_at_every_size(size: tuple[int, int]) -> None:
     image = Image.new("RGB", size, GREY)
-    picture = draw_descriptions(image, [((0, 0, *size), "all of it"), ((0, 0, 1, 1), "a corner")])
-    assert LEAST_SIDE <= max(picture.size) <= 1.5 * MOST_SIDE or max(size) < 20
-    assert set(COLOURS[:2]) <= colours_of(picture)
+    drawing = draw_descriptions(image, [((0, 0, *size), "all of it"), ((0, 0, 1, 1), "a corner")])
+    assert LEAST_SIDE <= max(drawing.size) <= 1.5 * MOST_SIDE or max(size) < 20
+    assert set(COLOURS[:2]) <= colours_of(drawing)
     assert image.getcolors() == [(size[0] * size[1], GREY)]  # the caller's image is untouched
 
 
-def test_long_texts_make_the_picture_taller_not_wider() -> None:
+def test_long_texts_make_the_drawing_taller_not_wider() -> None:
     image = Image.new("RGB", (640, 426), GREY)
     box = (10.0, 10.0, 200.0, 200.0)
     short = draw_descriptions(image, [(box, "a dog")])
@@ -41,9 +41,9 @@ def test_long_texts_make_the_picture_taller_not_wider() -> None:
 def test_views_are_framed_in_their_colours(mode: str, num_views: int) -> None:
     image = Image.new(mode, (160, 120))
     plan = plan_views(np.asarray(image.convert("RGB")), Box(40, 30, 90, 80), num_views=num_views)
-    picture = draw_views(image, plan, title="a title " * 50)
-    assert set(COLOURS[:num_views]) <= colours_of(picture)
-    assert picture.width >= LEAST_SIDE + min(num_views, 4) * TILE_SIDE
+    drawing = draw_views(image, plan, title="a title " * 50)
+    assert set(COLOURS[:num_views]) <= colours_of(drawing)
+    assert drawing.width >= LEAST_SIDE + min(num_views, 4) * TILE_SIDE
 
 
 def test_labels_tell_policies_apart() -> None:
@@ -51,6 +51,6 @@ def test_labels_tell_policies_apart() -> None:
     box = Box(40, 30, 90, 80)
     searched = plan_views(image, box, num_views=3)
     fixed = plan_views(image, box, num_views=3, views=[view.t for view in searched.views])
-    picture = Image.fromarray(image)
-    first, second = draw_views(picture, searched), draw_views(picture, fixed)
+    original = Image.fromarray(image)
+    first, second = draw_views(original, searched), draw_views(original, fixed)
     assert first.size == second.size and first.tobytes() != second.tobytes()

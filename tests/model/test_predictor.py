@@ -1,4 +1,4 @@
-"""The embedded model through the Python door: tasks, views, batches, thresholds."""
+"""The embedded model through the Python interface: tasks, views, batches, thresholds."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -142,15 +142,15 @@ def test_regions_are_prepared_as_they_are_asked_for(model: DynRefer, image: NDAr
     assert caught.value.index == 2
 
 
-def test_no_boxes_no_answers(model: DynRefer) -> None:
+def test_no_boxes_give_no_results(model: DynRefer) -> None:
     assert model.describe(SCENE, []) == []
 
 
 def test_upright_pixels_apply_the_orientation(tmp_path: Path) -> None:
-    picture = Image.new("RGB", (40, 20), "red")
-    exif = picture.getexif()
+    image = Image.new("RGB", (40, 20), "red")
+    exif = image.getexif()
     exif[0x0112] = 6  # turned by a quarter
-    picture.save(tmp_path / "turned.jpg", exif=exif)
+    image.save(tmp_path / "turned.jpg", exif=exif)
     assert upright_pixels(tmp_path / "turned.jpg").shape == (40, 20, 3)
 
 
@@ -164,53 +164,54 @@ def test_what_is_transparent_lies_on_white() -> None:
     assert upright_pixels(Image.new("RGBA", (2, 2), (0, 0, 0, 0))).min() == 255
 
 
-def test_a_batch_stops_when_nobody_waits_for_it(model: DynRefer, image: NDArray[np.uint8]) -> None:
+def test_a_batch_stops_once_no_client_waits_for_it(model: DynRefer, image: NDArray[np.uint8]) -> None:
     regions = model.prepare(image, [RegionQuery(box=BOXES[0])])
-    asked = 0
+    checks = 0
 
     def never() -> bool:
-        nonlocal asked
-        asked += 1
+        nonlocal checks
+        checks += 1
         return False
 
     same(model.finish(regions[0], model.run(regions, never)[0]), model.finish(regions[0], model.run(regions)[0]), 0)
-    assert asked > 4  # between the stages and between the caption's tokens
-    for after in range(asked):
+    assert checks > 4  # between the stages and between the caption's tokens
+    for after in range(checks):
         answers = iter([False] * after + [True])
         with pytest.raises(StoppedError):
             model.run(regions, lambda answers=answers: next(answers))  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("needs", ["what is remembered", "more than there is"])
-def test_a_batch_without_room_gets_what_is_remembered(
+@pytest.mark.parametrize("needs", ["the cache's memory", "more than there is"])
+def test_a_batch_out_of_memory_gets_the_memory_of_the_cache(
     model: DynRefer, image: NDArray[np.uint8], needs: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    remembering = DynRefer(model._loaded, cache_bytes=64 << 20)
+    caching = DynRefer(model._loaded, cache_bytes=64 << 20)
     first, second = ([region] for region in model.prepare(image, [RegionQuery(box) for box in BOXES[:2]]))
     expected = model.finish(second[0], model.run(second)[0])
-    held: list[int] = []
+    cached_bytes: list[int] = []
 
     def run_or_fail(loaded: LoadedModel, inputs: Sequence[RegionInput], cache: FeatureCache, stop: None) -> BatchResult:
-        held.append(sum(stats.bytes for stats in remembering.cache_stats.values()))
-        if held[-1] or needs == "more than there is":
+        cached_bytes.append(sum(stats.bytes for stats in caching.cache_stats.values()))
+        if cached_bytes[-1] or needs == "more than there is":
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return run_batch(loaded, inputs, cache, stop)
 
-    remembering.run(first)
+    caching.run(first)
     monkeypatch.setattr("dynrefer.model.predictor.run_batch", run_or_fail)
-    if needs == "what is remembered":
-        same(model.finish(second[0], remembering.run(second)[0]), expected, 0)
-        assert [bool(each) for each in held] == [True, False] and remembering.cache_stats["regions"].entries == 1
+    if needs == "the cache's memory":
+        same(model.finish(second[0], caching.run(second)[0]), expected, 0)
+        assert [bool(each) for each in cached_bytes] == [True, False]
+        assert caching.cache_stats["regions"].entries == 1
         return
-    for runs in (2, 1):  # once more where something was remembered, and not where nothing is
-        held.clear()
+    for runs in (2, 1):  # once more where something was cached, and not where nothing is
+        cached_bytes.clear()
         with pytest.raises(DeviceMemoryError):
-            remembering.run(second)
-        assert len(held) == runs and not sum(stats.bytes for stats in remembering.cache_stats.values())
+            caching.run(second)
+        assert len(cached_bytes) == runs and not sum(stats.bytes for stats in caching.cache_stats.values())
 
 
 @pytest.mark.parametrize("part", ["tags", "attributes", "categories", "caption"])
-def test_what_is_not_a_number_is_no_answer(model: DynRefer, image: NDArray[np.uint8], part: str) -> None:
+def test_nan_is_an_error(model: DynRefer, image: NDArray[np.uint8], part: str) -> None:
     (region,) = model.prepare(image, [RegionQuery(box=BOXES[0])])
     (output,) = model.run([region])
     (found,) = output.outputs

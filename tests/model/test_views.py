@@ -55,8 +55,8 @@ def plain_resize(values: NDArray[np.float64]) -> NDArray[np.float64]:
         centre = float(np.float32((position + 0.5) * (length / 224) - 0.5))  # OpenCV rounds it so
         centre = min(max(centre, 0), length - 1)
         low = int(centre)
-        share = centre - low
-        rows.append(values[low] * (1 - share) + values[min(low + 1, length - 1)] * share)
+        fraction = centre - low
+        rows.append(values[low] * (1 - fraction) + values[min(low + 1, length - 1)] * fraction)
     return np.stack(rows)
 
 

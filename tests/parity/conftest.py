@@ -27,7 +27,7 @@ torch.set_num_threads(1)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Whatever needs pixels is compared on images of ours, and on the official photographs where they are."""
+    """Tests that need pixels run on our own images, and on the official photographs where they are present."""
     if "source" in metafunc.fixturenames:
         complete = has_photographs(goldens_folder(metafunc.config))
         metafunc.parametrize("source", ["reference", *(["official"] if complete else [])], scope="session")
@@ -45,7 +45,7 @@ def network_from(state_file: Path, config: DynReferConfig) -> DynReferModel:
 
 @dataclass
 class Goldens:
-    """Recorded inputs and outputs, read when they are asked for."""
+    """Recorded inputs and outputs, read on first use."""
 
     folder: Path
 
@@ -99,7 +99,7 @@ class Goldens:
 
     @cached_property
     def official_views(self) -> "Views":
-        """Of the complete folder alone."""
+        """From the complete folder only."""
         with np.load(self.folder / "region_images_u8.npz") as file:
             images = torch.from_numpy(file["images"])
         return Views(images, self.intermediates["boxes"], self.intermediates["vit_ln_vision"])
@@ -147,7 +147,7 @@ class Goldens:
 
 @dataclass
 class Views:
-    """What the vision tower is given, and what it has to give.
+    """The vision tower's inputs and its expected output.
 
     images: (R, V, 3, S, S) uint8. boxes: (R, V, 4) float32, the region in each view. tokens: (R * V, 1 + P, C).
     """

@@ -1,8 +1,8 @@
-"""The official arithmetic from a box to the vision tower's tokens, restated plainly with other libraries' parts.
+"""The official arithmetic from a box to the vision tower's tokens, written again independently, with other libraries.
 
-The photographs that the official code was recorded on may not be given away, so the repository compares with what is
-computed here on images of its own. `test_reference.py` holds this file to the official numbers: to all of them where
-the photographs are (`--goldens` with the complete folder), otherwise to those that need no pixels.
+The photographs that the official code was recorded on may not be distributed, so the repository compares with what is
+computed here on images of its own. `test_reference.py` compares this file with the official numbers: with all of them
+where the photographs are (`--goldens` with the complete folder), otherwise with those that need no pixels.
 
 Source: the paper, sections 3.2 and 3.4; the released code (commit 2200c5b).
 Shapes: R = regions, V = views, S = side of a view in pixels.

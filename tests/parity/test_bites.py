@@ -1,4 +1,4 @@
-"""The comparisons bite: one weight of any module changed by 0.1 %, and that module's comparison fails."""
+"""The comparisons can fail: if one weight of any module is changed by 0.1 %, that module's comparison fails."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

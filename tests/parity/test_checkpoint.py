@@ -13,7 +13,7 @@ from dynrefer.model.errors import ConversionError
 from dynrefer.model.networks.dynrefer.config import PRESETS, preset
 from tests.parity.conftest import Goldens
 
-# Computed anew from the vocabulary; the state dict of the goldens leaves them out.
+# Recomputed from the vocabulary; the state dict of the goldens leaves them out.
 RECOMPUTED = {"clip_embeds", "att_embeds", "ov_embeds"}
 
 

@@ -63,7 +63,7 @@ class Hypothesis:
 
 
 def stripped(sequence: list[int], padding: int) -> tuple[int, ...]:
-    """Without the padding behind the end."""
+    """Without the padding after the end."""
     while len(sequence) > 1 and sequence[-1] == padding:
         sequence = sequence[:-1]
     return tuple(sequence)

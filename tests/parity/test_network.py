@@ -46,7 +46,7 @@ def test_control_words_become_the_recorded_ids(recorded: Goldens) -> None:
 def test_forward_gives_the_same_as_its_parts(
     network: DynReferModel, recorded: Goldens, views: Views, compare: Comparison
 ) -> None:
-    """From images; the parts are held to the recorded numbers above, and start from the tower's expected tokens."""
+    """From images; the tests above compare the parts, from the tower's expected tokens on."""
     texts = recorded.embeddings
     output = network(views.images, views.boxes, texts["clip_embeds"], texts["ov_embeds"])
     region = network.represent(features_of(views.tokens), views.boxes)

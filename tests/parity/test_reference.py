@@ -1,4 +1,4 @@
-"""The reference is held to the official numbers: those without pixels always, all of them where the photographs are."""
+"""The reference against the official numbers: those without pixels always, all where the photographs are present."""
 
 from typing import Any
 

@@ -2,7 +2,7 @@
 
 Each test compares with the reference on images of our own, and with the official code where its photographs are
 (`--goldens DIR` with the complete folder): then every field of processor.json, processor_phash.npz, edge_cases.json and
-region_images_u8.npz, and `boxes` of the intermediates. Exact unless said otherwise.
+region_images_u8.npz, and `boxes` of the intermediates. Exact unless noted otherwise.
 """
 
 import hashlib
@@ -88,7 +88,7 @@ def clipped(boxes: Any, grey: GreyImage) -> NDArray[np.float32]:
 
 @pytest.fixture(scope="module")
 def processor(recorded: Goldens, source: str) -> dict[str, Any]:
-    """processor.json, with the reference's record of our own images in place of the photographs' where it is asked."""
+    """processor.json, with the reference's record of our own images in place of the photographs' on request."""
     record: dict[str, Any] = recorded.json("processor.json")
     if source == "reference":
         record["cases"] = reference.processor_record(recorded.processor)
@@ -357,7 +357,7 @@ def assert_clipped_or_refused(grey: GreyImage, edge: dict[str, Any]) -> None:
 
 
 def test_the_comparison_bites(cases: list[Case], processor: dict[str, Any], hashes: dict[str, NDArray[Any]]) -> None:
-    """An image darker in a quarter of the region is told apart, and so is a crop one pixel off."""
+    """An image darker in a quarter of the region is distinguished, and so is a crop one pixel off."""
     case = cases[0]
     x1, y1, x2, y2 = case.region.crop(case.grey.size)
     touched = case.image.copy()
@@ -376,7 +376,7 @@ def test_the_comparison_bites(cases: list[Case], processor: dict[str, Any], hash
     assert bit_faults(hashes[f"{key}_dct8"], hashes[f"{key}_bits"], other.grey.hash_bits(crops))[0] > 0
 
 
-def test_a_box_that_is_a_little_off_is_told_apart(cases: list[Case], processor: dict[str, Any]) -> None:
+def test_a_box_that_is_a_little_off_is_detected(cases: list[Case], processor: dict[str, Any]) -> None:
     """In a view of a wide crop one pixel of the image can be less than truncation hides; `visible` pixels never are."""
     for case in cases:
         num_views, run = max(case.runs())

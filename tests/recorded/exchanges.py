@@ -1,4 +1,4 @@
-"""What is asked of the service and of the command line, and what of the answers has to stay as it is.
+"""The requests to the service and the command line, and which parts of the answers must not change.
 
 Nothing here knows the code: requests go over HTTP, commands are processes. Ten images, four regions each: six drawn
 scenes and four free photographs, in several formats and modes, one of them turned by its EXIF orientation.
@@ -130,7 +130,7 @@ def _without_times(document: Any) -> Any:
 
 
 def exchanges(address: str, images: Sequence[str] | None = None) -> Json:
-    """Everything that is asked over HTTP: name -> answer; of these images alone, where they are named."""
+    """Every request over HTTP, name -> answer; only about the images named, if any are."""
     found = {}
     for name, document in described():
         image = name.partition(" ")[0]

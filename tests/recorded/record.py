@@ -1,9 +1,9 @@
-"""Compare what the service and the command line answer now with what is recorded, or record it anew.
+"""Compare what the service and the command line answer now with what is recorded, or record them again.
 
     python -m tests.recorded.record             every difference, to the last digit: for the machine that recorded
-    python -m tests.recorded.record --write     record anew: only where a change of answers is wanted
+    python -m tests.recorded.record --write     record again: only for an intended change of answers
 
-`--program` names another `dynrefer` to ask, such as one of another checkout.
+`--program` names another `dynrefer` to run, such as one of another checkout.
 """
 
 import argparse
@@ -53,7 +53,7 @@ def served(program: list[str]) -> Iterator[tuple[str, list[str]]]:
     assert code == 0, "".join(lines)
 
 
-def ask(program: list[str]) -> dict[str, Any]:
+def run_exchanges(program: list[str]) -> dict[str, Any]:
     """Everything that is recorded, of the program as it is now; `margins` apart."""
     with served(program) as (address, lines):
         found: dict[str, Any] = {"http": exchanges(address), "metrics": metric_names(address)}
@@ -113,10 +113,10 @@ def differences(recorded: Any, found: Any, where: str = "") -> Iterator[str]:
 def main() -> None:
     """See the head of this file."""
     parser = argparse.ArgumentParser(description="Compare today's answers with the recorded ones.")
-    parser.add_argument("--write", action="store_true", help="record anew")
+    parser.add_argument("--write", action="store_true", help="record again")
     parser.add_argument("--program", default=f"{shlex.quote(sys.executable)} -m dynrefer.service.cli")
     options = parser.parse_args()
-    found = ask(shlex.split(options.program))
+    found = run_exchanges(shlex.split(options.program))
     if options.write:
         document = json.dumps({**found, "margins": margins()}, indent=1, sort_keys=True)
         # A box, a list of names, a label on one line each.

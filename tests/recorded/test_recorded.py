@@ -1,8 +1,8 @@
-"""The service and the command line answer as they are recorded to.
+"""The service and the command line answer as recorded.
 
 Texts, names and structure must be the same, numbers within `TOLERANCE`: another processor rounds otherwise. Rounding
-may also turn what is all but a tie: the caption of a region whose margin over the next one is below `TOLERANCE` is left
-out, and so are the order of two labels with such scores, and a label so near to where its list ends.
+may also decide what is nearly a tie: the caption of a region whose margin over the next one is below `TOLERANCE` is
+left out, and so are the order of two labels with such scores, and a label so near to where its list ends.
 `python -m tests.recorded.record` compares to the last digit, for the machine that recorded.
 """
 
@@ -64,7 +64,7 @@ class Comparer:
             yield f"{where}: {str(one)[:80]!r} became {str(other)[:80]!r}"
 
     def _labels(self, one: list[Json], other: list[Json], where: str) -> Iterator[str]:
-        """Labels by their names; where in the list they stand matters as far as their scores tell them apart."""
+        """Labels by their names; their order matters only where their scores differ."""
         theirs, ours = ({label["name"]: label for label in labels} for labels in (one, other))
         ends = [*self.ends, *(labels[-1]["score"] for labels in (one, other) if labels)]
         for name in theirs.keys() ^ ours.keys():
@@ -138,13 +138,13 @@ def test_every_answer_metric_and_log_key_is_as_recorded(
     assert log_keys(lines) == recorded["log keys"]
 
 
-def test_quick_commands_end_as_recorded(recorded: Json, comparer: Comparer) -> None:
+def test_quick_commands_exit_as_recorded(recorded: Json, comparer: Comparer) -> None:
     expected = {name: recorded["commands"][name] for name in QUICK}
     assert comparer.answers(expected, commands(PROGRAM, QUICK)) == []
 
 
 @pytest.mark.slow
-def test_commands_end_as_recorded(recorded: Json, comparer: Comparer) -> None:
+def test_commands_exit_as_recorded(recorded: Json, comparer: Comparer) -> None:
     names = [name for name in COMMANDS if name not in QUICK]
     assert {*names, *QUICK} == set(recorded["commands"])
     expected = {name: recorded["commands"][name] for name in names}
@@ -164,7 +164,7 @@ CHANGES: dict[str, Callable[[Json], object]] = {
     "a status": lambda http: http["models"].update(status=500),
     "an answer": lambda http: http.pop("/livez"),
     "a text": lambda http: a_region(http)["caption"].update(text="a cup"),
-    "a text, asked for alone": lambda http: a_region(http, "scene_4.gif caption")["caption"].update(text="a cup"),
+    "a caption without other tasks": lambda http: a_region(http, "scene_4.gif caption")["caption"].update(text="a cup"),
     "a number": lambda http: a_region(http)["caption"].update(score=a_region(http)["caption"]["score"] + 2e-3),
     "a score": lambda http: a_region(http)["tags"][0].update(score=a_region(http)["tags"][0]["score"] + 2e-3),
     "a name": lambda http: a_region(http)["categories"][0].update(name="cup and saucer"),
@@ -190,7 +190,7 @@ def test_rounding_is_not_a_change(recorded: Json) -> None:
     region["caption"] = {"text": "a cup", "score": 0.5}
     region["tags"][0]["score"] += 5e-4
     labels = region["categories"]
-    near = {"name": "a twin", "score": labels[0]["score"] - 5e-4, "probability": labels[0]["probability"]}
+    near = {"name": "a near duplicate", "score": labels[0]["score"] - 5e-4, "probability": labels[0]["probability"]}
     before = copy.deepcopy(recorded["http"])
     a_region(before)["categories"].insert(1, near)
     labels.insert(0, near)

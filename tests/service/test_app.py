@@ -1,4 +1,4 @@
-"""The whole application: threads, pages, imports, and what no single part can show."""
+"""The whole application: threads, pages, imports, and what concerns several parts."""
 
 import asyncio
 import json
@@ -145,7 +145,7 @@ def test_unforeseen_errors_are_problems_too(api: ApiClient, monkeypatch: pytest.
     assert "secret" not in response.text
 
 
-def test_every_answer_carries_its_id_and_times(api: ApiClient) -> None:
+def test_every_response_carries_its_id_and_times(api: ApiClient) -> None:
     for path in ("/livez", "/nothing", "/docs", "/static/icon.svg"):
         headers = api.client.get(path).headers
         assert headers["x-request-id"].startswith("req_")
@@ -153,7 +153,7 @@ def test_every_answer_carries_its_id_and_times(api: ApiClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_pages_ask_nothing_from_elsewhere(api: ApiClient, path: str) -> None:
+def test_pages_load_nothing_from_other_hosts(api: ApiClient, path: str) -> None:
     page = api.client.get(path)
     assert page.status_code == 200 and page.headers["content-type"].startswith("text/html")
     assert "default-src 'none'" in page.headers["content-security-policy"]

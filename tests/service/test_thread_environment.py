@@ -68,7 +68,7 @@ def test_importing_the_service_changes_nothing_in_the_environment() -> None:
     assert json.loads(run(IMPORT_ALL, json.dumps([service, []]))) == {"ours": [], "unchanged": True}
 
 
-def test_numpy_has_threads_unless_it_is_told_otherwise() -> None:
+def test_numpy_has_threads_by_default() -> None:
     """So that the next test tests something; on a single core there is nothing to test."""
     count = "import numpy, os; print(len(os.listdir('/proc/self/task')))"
     assert (int(run(count)) > 1) == (len(os.sched_getaffinity(0)) > 1)

@@ -179,7 +179,7 @@ def test_converted_model_gives_the_recorded_outputs(conversion: Conversion, gold
 
 
 def test_converted_vision_tower_is_the_official_one(conversion: Conversion, goldens: Path) -> None:
-    """On random images, by the official arithmetic; `tests/parity` holds that to the recorded numbers."""
+    """On random images, by the official arithmetic, which `tests/parity` compares with the recorded numbers."""
     network = DynReferModel.from_pretrained(conversion.out).eval()
     config, size = network.config, network.config.view_size
     images = torch.randint(0, 256, (3, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))

@@ -43,7 +43,7 @@ TOWERS: dict[str, dict[str, Any]] = {
 
 
 def small_config(tower: str = "vit", **changes: Any) -> DynReferConfig:
-    """The flan-t5-xl preset in small."""
+    """The flan-t5-xl preset, scaled down."""
     parts = {"vision_config": TOWERS[tower], "qformer_config": {**QFORMER, "encoder_hidden_size": 48}}
     return preset("flan-t5-xl", **{**SMALL, **parts, **changes})
 

@@ -185,7 +185,7 @@ def test_what_waits_beyond_its_deadline_is_not_run(make_harness: Callable[..., H
     assert harness.batches[1:] == [[20]]
 
 
-def test_a_run_should_stop_once_nobody_waits(make_harness: Callable[..., Harness]) -> None:
+def test_a_run_should_stop_once_no_client_waits(make_harness: Callable[..., Harness]) -> None:
     harness = make_harness()
     harness.occupy()
     (first, _), (second, _) = harness.submit(10), harness.submit(20)

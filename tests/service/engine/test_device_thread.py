@@ -1,4 +1,4 @@
-"""The device thread: how it begins, what it does without memory, and how it ends."""
+"""The device thread: its start, its behaviour without memory, and its end."""
 
 import asyncio
 import gc
@@ -43,7 +43,7 @@ def test_a_machine_that_cannot_load_the_model_is_one_sentence(error: Exception, 
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory is looked for without rest."""
+    """Free memory is looked for without pause."""
     monkeypatch.setattr(device_thread, "WATCH_EVERY_S", 0.01)
 
 
@@ -71,7 +71,7 @@ def run_one(device: DeviceThread[object, float]) -> Exception | None:
         return result.error
 
 
-def test_nothing_is_collected_while_it_loads_and_what_is_loaded_is_never_looked_at_again() -> None:
+def test_no_garbage_collection_while_loading_and_loaded_objects_are_frozen() -> None:
     collecting: list[bool] = []
 
     def note(query: RegionQuery) -> None:
@@ -84,7 +84,7 @@ def test_nothing_is_collected_while_it_loads_and_what_is_loaded_is_never_looked_
     device.close()
 
 
-def test_a_device_without_memory_takes_nothing_until_it_has_some_again() -> None:
+def test_a_device_without_memory_takes_no_batch_until_memory_is_free() -> None:
     predictor, full = FakePredictor(), threading.Event()
     device = started(predictor, grace_s=WAIT_S)
 

@@ -1,4 +1,4 @@
-"""The engine's seams and its end; what it does for requests is tested through the application."""
+"""The engine's interfaces and its shutdown; what it does for requests is tested through the application."""
 
 import asyncio
 import subprocess
@@ -33,7 +33,7 @@ async def ready(engine: Engine) -> None:
 
 
 async def describe(engine: Engine, *sides: float) -> DescribeResult:
-    """Ask for one region per side."""
+    """Describe one region per side."""
     queries = [RegionQuery(box=(0.0, 0.0, side, side)) for side in sides]
     request = DescribeInput(len(queries), lambda: IMAGE, lambda width, height: queries)
     return await engine.describe(request, context_of())
@@ -181,7 +181,7 @@ def test_stopping_finishes_what_was_admitted_and_takes_nothing_new() -> None:
     asyncio.run(scene())
 
 
-def test_cancelling_gives_the_room_back() -> None:
+def test_cancelling_frees_the_queue() -> None:
     gate, began = threading.Event(), threading.Event()
 
     def hold(boxes: Sequence[Corners]) -> None:

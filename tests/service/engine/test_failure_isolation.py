@@ -59,7 +59,7 @@ def test_want_of_memory_lowers_the_cap_only_where_everything_fits_in_the_end() -
     assert record.caps == []
 
 
-def test_a_batch_that_nobody_waits_for_is_not_run_again() -> None:
+def test_a_batch_that_no_client_waits_for_is_not_run_again() -> None:
     stopped = StoppedError()
     record = Record({2: stopped})
     assert not record.isolate(1, 2, 3)

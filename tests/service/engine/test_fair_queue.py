@@ -1,4 +1,4 @@
-"""Whose turn it is: kinds, keys, requests."""
+"""The order of batches: kinds, keys and requests take turns."""
 
 import time
 from collections.abc import Callable, Sequence

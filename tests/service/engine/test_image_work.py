@@ -66,12 +66,12 @@ async def started(**settings: Any) -> tuple[Engine, FakePredictor]:
 
 
 def input_of(count: int, decode: Callable[[], Any] = lambda: IMAGE) -> DescribeInput:
-    """So many regions of an image."""
+    """The input of a request about so many regions."""
     return DescribeInput(count, decode, lambda width, height: queries(count))
 
 
 async def describe(engine: Engine, count: int) -> int:
-    """Have so many regions described; how many were."""
+    """Describe so many regions; returns how many were described."""
     return len((await engine.describe(input_of(count), context_of())).regions)
 
 
@@ -96,7 +96,7 @@ def test_one_region_is_answered_while_200_are_being_prepared(threads: int) -> No
     asyncio.run(scene())
 
 
-def test_nothing_more_is_prepared_for_a_request_that_was_given_up() -> None:
+def test_no_more_regions_are_prepared_for_a_cancelled_request() -> None:
     async def scene() -> list[tuple[int, int]]:
         engine, predictor = await started(worker_threads=1)
         predictor.prepare_hook = gated = GatedPrepare((LARGE, 2))
@@ -128,7 +128,7 @@ def test_a_stop_between_slices_closes_the_request() -> None:
 
 
 class Decodes:
-    """Counts who has decoded an image."""
+    """Counts the images decoded."""
 
     def __init__(self) -> None:
         self.count = 0

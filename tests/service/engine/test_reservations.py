@@ -1,4 +1,4 @@
-"""A request's room in the queue: admission, parts, giving back, withdrawing."""
+"""A request's room in the queue: admission, parts, release, cancelling."""
 
 import time
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def test_admission_is_whole_or_not_at_all(make_harness: Callable[..., Harness]) 
     assert harness.batcher.waiting == 0
 
 
-def test_withdrawing_takes_out_what_has_not_begun(make_harness: Callable[..., Harness]) -> None:
+def test_cancelling_removes_what_has_not_begun(make_harness: Callable[..., Harness]) -> None:
     harness = make_harness()
     harness.occupy()
     reservation, _ = harness.submit(10, 20)
@@ -39,7 +39,7 @@ def test_withdrawing_takes_out_what_has_not_begun(make_harness: Callable[..., Ha
     assert harness.batches == [[0], [30]]
 
 
-def test_withdrawing_while_it_runs_affects_nobody_else(make_harness: Callable[..., Harness]) -> None:
+def test_cancelling_a_running_request_affects_no_other(make_harness: Callable[..., Harness]) -> None:
     harness = make_harness(batch_regions=1)
     reservation, _ = harness.submit(10, 20)
     assert harness.running.acquire(timeout=WAIT_S)

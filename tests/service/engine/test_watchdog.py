@@ -1,4 +1,4 @@
-"""The watch over a thread whose heartbeat the test sets."""
+"""The watchdog of a thread whose heartbeat the test sets."""
 
 import threading
 import time

@@ -99,7 +99,7 @@ def test_a_chunked_body_is_accepted(server: Server) -> None:
     assert status == 200
 
 
-def test_the_bodies_held_at_the_same_time_are_limited(server: Server) -> None:
+def test_the_bodies_in_memory_at_the_same_time_are_limited(server: Server) -> None:
     slow = [server.connect() for _ in range(2)]
     for connection in slow:
         connection.sendall(with_headers(b"Content-Length: %d" % (len(BODY) + 1_000)) + BODY + b" " * 999)

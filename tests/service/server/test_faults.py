@@ -64,7 +64,7 @@ def clean(server: Server) -> dict[str, Any]:
 
 @contextmanager
 def occupied(server: Server) -> Iterator[None]:
-    """Meanwhile the device is busy, so that requests gather in the queue."""
+    """Inside, the device is busy, so that requests gather in the queue."""
     batches = metric(server, "dynrefer_batch_regions_count")
     with server.send(request_of(box_of(Fault.SLOW))):
         await_metric(server, "dynrefer_batch_regions_count", batches + 1)
@@ -72,7 +72,7 @@ def occupied(server: Server) -> Iterator[None]:
 
 
 def in_one_batch(server: Server, *requests: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-    """Send them all so that they share a batch."""
+    """Send all requests so that they end up in one batch; their responses."""
     regions = sum(len(each["regions"]) for each in requests)
     with ThreadPoolExecutor(len(requests)) as pool:
         with occupied(server):

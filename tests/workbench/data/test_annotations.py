@@ -179,8 +179,8 @@ def test_both_uses_refuse_the_same(name: str, tmp_path: Path) -> None:
     source = written(tmp_path, *REFUSED[name])
     reason, sentence = trained_on(source), evaluated_on(source)
     assert isinstance(reason, str) and isinstance(sentence, str)
-    told = reason.removesuffix(".").removeprefix("its image's ")
-    assert told in sentence or name == "a line of two annotations"  # evaluation refuses the two before their line
+    detail = reason.removesuffix(".").removeprefix("its image's ")
+    assert detail in sentence or name == "a line of two annotations"  # evaluation refuses the two before their line
     assert "\n" not in sentence
 
 

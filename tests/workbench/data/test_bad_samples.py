@@ -11,7 +11,7 @@ from dynrefer.workbench.data.bad_samples import BadSampleReport, save_reports, s
 from dynrefer.workbench.errors import TooManyBadSamplesError
 
 
-def test_a_report_on_nothing() -> None:
+def test_an_empty_report() -> None:
     BadSampleReport("train.json", 0).check()
 
 

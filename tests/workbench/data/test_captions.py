@@ -73,6 +73,6 @@ def test_phrases_by_part_of_speech() -> None:
     assert finder.phrases("???") == []
 
 
-def test_a_word_takes_the_names_behind_it() -> None:
+def test_words_are_extended_by_the_nouns_after_them() -> None:
     found = extended_by_nouns(["red", "fire", "truck", "runs"], [True, True, True, False], [False, True, True, False])
     assert found == ["red fire truck", "fire truck", "truck"]

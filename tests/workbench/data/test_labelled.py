@@ -25,7 +25,7 @@ PLAIN: dict[str, Any] = {
     ],
 }
 OFFICIAL: dict[str, Any] = {
-    "dataset": {"image_root": "pictures"},
+    "dataset": {"image_root": "photos"},
     "images": [{"id": 1, "file_name": "a.png"}],
     "attrs": [{"id": 0, "name": "color:red"}],
     "annotations": [
@@ -69,7 +69,7 @@ def test_plain_coco(tmp_path: Path) -> None:
 def test_the_official_layout(tmp_path: Path) -> None:
     data = read_labelled(_write(tmp_path, OFFICIAL))
     assert [region.box for region in data.regions] == [(10.5, 20, 40, 60.25), (1, 1, 2, 2), (10, 20, 40, 60)]
-    assert data.images[1] == tmp_path / "pictures" / "a.png"
+    assert data.images[1] == tmp_path / "photos" / "a.png"
     assert data.categories == {"dog": 1} and data.regions[0].attributes == (0,) and data.regions[1].score == 0.5
 
 

@@ -233,7 +233,7 @@ def test_the_message_names_some_and_counts_the_rest(tmp_path: Path) -> None:
     assert str(caught.value).count("annotation ") == shown and f"and {30 - shown} more" in str(caught.value)
 
 
-def test_a_table_keeps_what_it_was_given() -> None:
+def test_a_table_keeps_its_records() -> None:
     regions = [
         Region("é", "a.png", (3, 4), (0.1, 0.2, 1e4 + 1 / 3, 5.0), "ein Hündchen", (2, 0)),
         Region("b", "b.png", None, (0.0, 0.0, 1.0, 1.0), "", ()),

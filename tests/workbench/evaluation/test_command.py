@@ -66,7 +66,7 @@ def test_a_table_for_people(calls: list[dict[str, Any]]) -> None:
     ]
 
 
-def test_what_was_not_measured_is_said_in_words(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unmeasured_values_are_explained(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     noted = {**RESULT, "notes": {"class_unseen_style": "the style is not installed; `make art` installs it"}}
     monkeypatch.setattr(jobs, "measure", lambda *given, **options: SceneResult(noted, Curves()))
     lines = CliRunner().invoke(app, []).stdout.splitlines()

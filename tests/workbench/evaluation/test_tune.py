@@ -58,7 +58,7 @@ def test_tuning_finds_the_best_views_threshold_and_calibration(directory: Path, 
     assert loaded[0]["thresholds"] == {"tags": 0.7} and loaded[1]["thresholds"] == tuning.fragment["thresholds"]
 
 
-def test_apply_keeps_what_it_does_not_name(directory: Path) -> None:
+def test_apply_keeps_other_settings(directory: Path) -> None:
     apply_tuning(directory, {"thresholds": {"tags": 0.6}, "calibration": {"tags": {"scale": 2.0, "bias": 1.0}}})
     apply_tuning(directory, {"calibration": {"categories": {"scale": 3.0, "bias": 0.0}}})
     config = json.loads((directory / "config.json").read_text())

@@ -44,8 +44,8 @@ def test_quality_over_t_and_policies(world: World, oracle: Oracle, tmp_path: Pat
     assert study.policies["task prior"][3]["class"].value == study.policies["task prior"][2]["relation"].value == 1.0
     assert study.policies["fixed"][2]["class"].value == 0.0 and study.policies["fixed"][2]["relation"].value == 1.0
     assert study.policies["task prior"][3].keys() == study.over_t[0.0].keys()
-    plain = {**study.to_json(), "model": "oracle"}
-    paths = write_study(prepare_folder(tmp_path / "new"), "views", plain, study)
+    stored = {**study.to_json(), "model": "oracle"}
+    paths = write_study(prepare_folder(tmp_path / "new"), "views", stored, study)
     assert json.loads(paths[0].read_text())["over_t"]["0.4"]["relation"]["value"] == 1.0
     assert "| task prior, 4 views |" in paths[1].read_text() and "| 0, 0.4 |" in paths[1].read_text()
     for path in paths[2:]:
@@ -54,7 +54,7 @@ def test_quality_over_t_and_policies(world: World, oracle: Oracle, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("benchmark", "task", "figure"),
+    ("benchmark", "task", "metric"),
     [
         (Benchmark.CAPTIONS, Task.CAPTION, "cider"),
         (Benchmark.ATTRIBUTES, Task.ATTRIBUTES, "attribute_map"),
@@ -62,15 +62,15 @@ def test_quality_over_t_and_policies(world: World, oracle: Oracle, tmp_path: Pat
     ],
 )
 def test_labelled_data(
-    world: World, oracle: Oracle, tmp_path: Path, benchmark: Benchmark, task: Task, figure: str
+    world: World, oracle: Oracle, tmp_path: Path, benchmark: Benchmark, task: Task, metric: str
 ) -> None:
     oracle.knows = _needs_context
     data = labelled_for(benchmark, read_labelled(coco_file(draw_regions(world, 20), tmp_path)))
     study = study_views(oracle, LabelledSubject(benchmark, data, (task,)), batch_regions=16, readers=2, most_views=3)
-    assert {name for metrics in study.over_t.values() for name in metrics} == {figure}
-    near, far = study.over_t[0.0][figure].value, study.over_t[1.0][figure].value
+    assert {name for metrics in study.over_t.values() for name in metrics} == {metric}
+    near, far = study.over_t[0.0][metric].value, study.over_t[1.0][metric].value
     assert near is not None and far is not None
-    assert (near < far) if task is Task.CAPTION else (near == 1.0 and far == (0.0 if figure == "class" else 1.0))
+    assert (near < far) if task is Task.CAPTION else (near == 1.0 and far == (0.0 if metric == "class" else 1.0))
     assert study.joined(study).to_json() == study.to_json()
 
 

@@ -39,7 +39,7 @@ def test_every_layer_with_attention_is_recorded_once(calls: dict[str, dict[Call,
     assert {own.key.shape[2] for own in calls["a caption's last token"]} > {2 * 20}  # beams x tokens
 
 
-def test_the_eager_way_computes_what_torch_does(calls: dict[str, dict[Call, int]]) -> None:
+def test_eager_attention_computes_what_torch_does(calls: dict[str, dict[Call, int]]) -> None:
     cpu = torch.device("cpu")
     for call in (each for part in calls.values() for each in part):
         query, key, value = (each.random(cpu) for each in (call.query, call.key, call.value))

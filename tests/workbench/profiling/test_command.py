@@ -80,11 +80,11 @@ def test_the_table_has_a_line_per_row_and_names_the_largest_gaps(report: dict[st
 
 
 def test_the_random_model_agrees_with_the_reference_path() -> None:
-    """The same network and regions that are timed; captions of exactly the tokens asked for."""
+    """The same network and regions that are timed; captions of exactly the requested tokens."""
     loaded = random_model(random_config("embedded", SMALL), SMALL, CPU, torch.float32)
     passes = random_inputs(loaded.network.config, 3, ALL_TASKS)
-    found, plain = run_batch(loaded, passes, FeatureCache(0)).outputs, reference_batch(loaded, passes)
-    for ours, theirs in zip(found, plain, strict=True):
+    found, expected = run_batch(loaded, passes, FeatureCache(0)).outputs, reference_batch(loaded, passes)
+    for ours, theirs in zip(found, expected, strict=True):
         assert ours["caption"].tokens == theirs["caption"].tokens and ours["caption"].length == 3
         for task in ("tags", "attributes", "categories"):
             assert torch.allclose(torch.tensor(ours[task]), torch.tensor(theirs[task]), atol=1e-5)

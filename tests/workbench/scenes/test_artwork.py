@@ -1,4 +1,4 @@
-"""Artwork: one folder for who installs it and who looks for it, and one sentence where the sprites are missing."""
+"""Artwork: installed in and read from the same folder, and a one-line error where the sprites are missing."""
 
 from __future__ import annotations
 
@@ -54,17 +54,17 @@ def test_evaluate_looks_where_make_art_installs(chosen: bool, tmp_path: Path, mo
     artwork.main(arguments)
     assert art_folder().is_relative_to(tmp_path / ("chosen" if chosen else "home"))
 
-    asked: list[Path] = []
+    caches: list[Path] = []
 
     def measure(*given: object, art_cache: Path, **options: object) -> scenes.SceneResult:
-        asked.append(art_cache)
+        caches.append(art_cache)
         return scenes.SceneResult({}, scenes.Curves())
 
     monkeypatch.setattr(jobs, "measure", measure)
     monkeypatch.setattr(jobs, "text_table", lambda result: "")
     monkeypatch.setattr(jobs.Options, "load", lambda options: None)
     jobs.run(jobs.Options())
-    sprites = unseen_style_sprites(world, asked[0])
+    sprites = unseen_style_sprites(world, caches[0])
     assert sprites is not None and {sprite.shape[2] for sprite in sprites.values()} == {4}
 
 
@@ -98,8 +98,8 @@ def test_missing_sprites_are_one_sentence_and_exit_code_2(
     monkeypatch.setattr(cli, "app", typer.Typer())
     with pytest.raises(SystemExit) as ended:
         cli.main()
-    said = capsys.readouterr()
-    assert ended.value.code == 2 and said.out == ""
-    lines = [line for line in said.err.splitlines() if line.startswith("dynrefer: ")]
+    printed = capsys.readouterr()
+    assert ended.value.code == 2 and printed.out == ""
+    lines = [line for line in printed.err.splitlines() if line.startswith("dynrefer: ")]
     assert len(lines) == 1 and str(missing) in lines[0] and "reinstall dynrefer" in lines[0]
-    assert "Traceback" not in said.err
+    assert "Traceback" not in printed.err

@@ -39,13 +39,13 @@ _DROPOUT = 0.1  # so that a resumed run must find the random state again
 
 @pytest.fixture(autouse=True)
 def fresh_process_state() -> None:
-    """One thread; and accelerate keeps what the process began with, so each test begins anew."""
+    """One thread; and accelerate keeps what the process began with, so each test starts afresh."""
     torch.set_num_threads(1)
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def tiny_config(**changes: Any) -> Any:
-    """The embedded preset in tiny, with dropout wherever a part has it."""
+    """The embedded preset, scaled down, with dropout wherever a part has it."""
     text = AutoTokenizer.from_pretrained(EMBEDDED / "text_tokenizer")
     language = AutoTokenizer.from_pretrained(EMBEDDED / "language_tokenizer")
     parts: dict[str, Any] = {

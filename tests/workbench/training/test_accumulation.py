@@ -51,7 +51,7 @@ def first_gradients(drawn: Path, still_model: Path, tmp_path: Path) -> Gradients
 
 
 def apart(ones: list[Tensor], others: list[Tensor]) -> float:
-    """The largest difference, as a share of the largest gradient."""
+    """The largest difference, as a proportion of the largest gradient."""
     assert len(ones) == len(others)
     largest = max(float(each.abs().max()) for each in ones)
     return max(float((one - other).abs().max()) for one, other in zip(ones, others, strict=True)) / largest

@@ -25,7 +25,7 @@ def spoilt(drawn: Path, folder: Path, copies: int, gone: int) -> Path:
     shutil.copytree(drawn, folder)
     document = json.loads((folder / "train.json").read_text())
     regions = document["annotations"] * copies
-    (folder / "broken.png").write_bytes(b"no picture")
+    (folder / "broken.png").write_bytes(b"no image")
     document["images"].append({"id": 1, "file_name": "broken.png"})
     document["annotations"] = [{**region, "id": number} for number, region in enumerate(regions)]
     for region in document["annotations"][:gone]:
@@ -59,7 +59,7 @@ def test_a_few_bad_samples_are_skipped_and_named(drawn: Path, tiny_model: Path, 
     assert result is not None
     report, val_report = result.reports
     assert list(report.found) == ["annotation 0 (broken.png)"]  # met in both epochs, counted once
-    assert "is not a picture" in report.summary() and "annotation 0 (broken.png)" in report.summary()
+    assert "is not an image" in report.summary() and "annotation 0 (broken.png)" in report.summary()
     assert reported(tmp_path / "run") == [
         {"source": str(data / "train.json"), "samples": report.total, "bad": report.found},
         {
@@ -83,7 +83,7 @@ def test_a_few_bad_samples_are_skipped_and_named(drawn: Path, tiny_model: Path, 
 def test_too_many_bad_samples_stop_the_run(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
     data = spoilt(drawn, tmp_path / "data", copies=5, gone=6)
     val = without_captions(drawn, tmp_path / "data" / "val.json", bad=1)
-    with pytest.raises(TooManyBadSamplesError, match=r"broken.png.* is not a picture") as caught:
+    with pytest.raises(TooManyBadSamplesError, match=r"broken.png.* is not an image") as caught:
         train_on(tiny_settings(data, tiny_model, epochs=3, val=val), tmp_path / "run")
     assert "more than 1%" in str(caught.value) and "\n" not in str(caught.value)
     assert str(caught.value).endswith(f"; all in {tmp_path / 'run' / 'bad_samples.json'}.")

@@ -34,10 +34,10 @@ def refused(*arguments: object) -> str:
 
 
 def test_without_data_it_is_the_embedded_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
+    calls = []
 
     def train_embedded(out: Path, *, resume: bool) -> Path:
-        asked.append((out, resume))
+        calls.append((out, resume))
         trained = Path(shutil.copytree(EMBEDDED, out / "model"))
         config = json.loads((trained / "config.json").read_text())
         (trained / "config.json").write_text(json.dumps(config | {"thresholds": {"tags": 0.5}, "calibration": {}}))
@@ -46,7 +46,7 @@ def test_without_data_it_is_the_embedded_recipe(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(train, "train_embedded", train_embedded)
     monkeypatch.setattr(command, "TUNING_REGIONS", 10)
     assert invoke("--preset", "embedded", "--out", tmp_path, "--resume", "--threads", 1).exit_code == 0
-    assert asked == [(tmp_path, True)]
+    assert calls == [(tmp_path, True)]
     # What training leaves open is chosen too: one command makes the model that is measured.
     chosen = json.loads((tmp_path / "tuning.json").read_text())
     config = json.loads((tmp_path / "model" / "config.json").read_text())

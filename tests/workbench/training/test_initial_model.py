@@ -28,15 +28,15 @@ def logits(network: DynReferModel) -> Tensor:
 @pytest.mark.parametrize("tied", [False, True])
 def test_merging_computes_the_same(tied: bool, tmp_path: Path) -> None:
     network = load_initial_model(str(write_tiny_model(tmp_path / "tiny", tie_language_head=tied))).network
-    plain, names = logits(network), set(network.state_dict())
+    before, names = logits(network), set(network.state_dict())
     add_lora(network, rank=3, alpha=6.0)
-    assert torch.equal(logits(network), plain)  # it starts as nothing
+    assert torch.equal(logits(network), before)  # it starts as nothing
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if "lora_" in name:
                 parameter += 0.1 * torch.randn_like(parameter)
     trained = logits(network)
-    assert not torch.allclose(trained, plain, atol=1e-3)
+    assert not torch.allclose(trained, before, atol=1e-3)
     changed = merge_lora(network)
     assert torch.allclose(logits(network), trained, atol=1e-5)
     assert set(network.state_dict()) == names

@@ -133,7 +133,7 @@ def test_two_processes_equal_one_with_the_joined_batch(tiny_model: Path, tmp_pat
 
 
 def gathered_gradient(rank: int, port: int, out: str) -> None:
-    """A loss on gathered rows that both processes share in unequal parts."""
+    """A loss on gathered rows divided unequally between both processes."""
     join(rank, port)
     rows = torch.tensor([[1.0 + rank], [3.0 + rank]], requires_grad=True)
     gathered = gather_rows(rows)
@@ -145,7 +145,7 @@ def gathered_gradient(rank: int, port: int, out: str) -> None:
 def test_gathered_rows_carry_gradients_to_their_owner(tmp_path: Path) -> None:
     arguments = (free_port(), str(tmp_path))
     multiprocessing.start_processes(gathered_gradient, arguments, nprocs=2, start_method="fork")
-    for rank, expected in ((0, [3.0, 6.0]), (1, [9.0, 12.0])):  # both losses ask: 1 + 2 times the row's weight
+    for rank, expected in ((0, [3.0, 6.0]), (1, [9.0, 12.0])):  # both losses contribute: 1 + 2 times the row's weight
         found = torch.load(tmp_path / f"{rank}.pt", weights_only=True)
         assert found["gathered"].flatten().tolist() == [1.0, 3.0, 2.0, 4.0]
         assert found["gradient"].flatten().tolist() == expected
@@ -159,8 +159,8 @@ def test_one_process_gathers_nothing() -> None:
 def test_shares_of_the_contrastive_loss_add_up() -> None:
     torch.manual_seed(0)
     logits = torch.randn(6, 6)
-    shares = [global_contrastive_loss(logits[2 * rank : 2 * rank + 2], rank) for rank in range(3)]
-    assert torch.stack(shares).mean().item() == pytest.approx(sigmoid_contrastive_loss(logits).item(), rel=1e-6)
+    losses = [global_contrastive_loss(logits[2 * rank : 2 * rank + 2], rank) for rank in range(3)]
+    assert torch.stack(losses).mean().item() == pytest.approx(sigmoid_contrastive_loss(logits).item(), rel=1e-6)
 
 
 def test_tags_weigh_the_same_whatever_the_batch(tiny_model: Path) -> None:

@@ -43,7 +43,7 @@ def assert_equal(one: Path, two: Path) -> None:
     assert [name for name in ours if not torch.equal(ours[name], theirs[name])] == []
 
 
-def test_a_killed_run_goes_on_to_the_same_weights(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_killed_run_resumes_to_the_same_weights(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     settings = tiny_settings(drawn, tiny_model, **RECIPE)
     train_on(settings, whole)
@@ -67,7 +67,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(drawn: Path, tiny_model: Path,
     assert json.loads((cut / "run.json").read_text())[1]["first_step"] >= 6
     assert_equal(whole, cut)
     steps = [json.loads(line)["step"] for line in (cut / "log.jsonl").read_text().splitlines()]
-    assert steps == sorted(set(steps))  # what the killed process said beyond the checkpoint is said once
+    assert steps == sorted(set(steps))  # what the killed process logged beyond the checkpoint is logged once
     kept = [sorted(path.name for path in (run / "checkpoints").iterdir()) for run in (whole, cut)]
     assert kept[0] == kept[1] and len(kept[0]) == settings.keep
 
@@ -109,13 +109,13 @@ def test_whatever_the_step(
     whole_run: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Cut before the first checkpoint, just behind one, and between two, with what a kill leaves of a checkpoint; also
+    """Cut before the first checkpoint, just after one, and between two, with what a kill leaves of a checkpoint; also
     where other processes have read some batches ahead."""
     cut_and_resume(tiny_settings(drawn, tiny_model, **{**SHORT, "workers": workers}), tmp_path, at, monkeypatch)
     assert_equal(whole_run, tmp_path)
 
 
-def test_lora_goes_on_to_the_same_weights(
+def test_lora_resumes_to_the_same_weights(
     drawn: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = tiny_settings(drawn, tiny_model, **SHORT, lora_rank=2)

@@ -87,7 +87,9 @@ def test_settings_survive_their_file(train: Path, monkeypatch: pytest.MonkeyPatc
     assert again.train == train and again.init == str(train.parent / "start") and again.unfreeze == ("vision",)
     assert again.as_json() == stored
     monkeypatch.chdir(train.parent)
-    assert resumed_settings({"init": "start"}, stored).as_json() == stored  # said again, from the folder of the start
+    assert (
+        resumed_settings({"init": "start"}, stored).as_json() == stored
+    )  # the same relative path, from the first run's folder
 
 
 def test_the_embedded_model_is_no_path(train: Path) -> None:

@@ -88,10 +88,10 @@ def test_the_frame_of_the_annotations(
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda path: path.unlink(), "there is no picture"),
-        (lambda path: path.write_bytes(b"text"), "is not a picture"),
+        (lambda path: path.unlink(), "there is no image"),
+        (lambda path: path.write_bytes(b"text"), "is not an image"),
         (lambda path: path.write_bytes(path.read_bytes()[:-80]), "cannot be read"),
-        (lambda path: path.write_bytes(b""), "is not a picture"),
+        (lambda path: path.write_bytes(b""), "is not an image"),
     ],
     ids=["missing", "other bytes", "truncated", "empty"],
 )
@@ -117,7 +117,7 @@ def test_a_bad_sample_is_replaced_and_named(tmp_path: Path, tiny_model: Path, vo
     assert len(batch.images) == 3
     reasons = {bad.name: bad.reason for bad in batch.bad}
     assert set(reasons) == {"annotation 2", "annotation 3"}
-    assert "covers nothing" in reasons["annotation 2"] and "no picture" in reasons["annotation 3"]
+    assert "covers nothing" in reasons["annotation 2"] and "no image" in reasons["annotation 3"]
     again = whole(samples.batch([0, 1, 2], epoch=0))
     assert torch.equal(batch.images, again.images) and batch.bad == again.bad
 

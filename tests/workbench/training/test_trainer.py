@@ -1,4 +1,4 @@
-"""Whole runs in tiny: the loss falls, the model serves, bad samples are named, processes and precisions agree."""
+"""Whole runs, scaled down: the loss falls, the model serves, bad samples are named, processes and precisions agree."""
 
 from __future__ import annotations
 

@@ -45,11 +45,13 @@ def test_best_synonym() -> None:
 def test_prepared_texts_give_the_same_logits(normalised: bool, layers: int, regions: int, texts: int) -> None:
     """`score` folds projections and works in blocks; `forward` is the reference path."""
     torch.manual_seed(2)
-    plain = RecognitionDecoder(small_config(decoder_layers=layers), normalised=normalised).eval().requires_grad_(False)
-    for parameter in plain.parameters():
+    decoder = (
+        RecognitionDecoder(small_config(decoder_layers=layers), normalised=normalised).eval().requires_grad_(False)
+    )
+    for parameter in decoder.parameters():
         parameter.add_(0.1 * torch.randn_like(parameter))
     region, embeddings = torch.randn(regions, 4, 32), torch.randn(texts, 24)
-    expected = plain(region, embeddings)
-    found = plain.score(region, plain.prepare(embeddings))
+    expected = decoder(region, embeddings)
+    found = decoder.score(region, decoder.prepare(embeddings))
     assert found.shape == (regions, texts)
     assert torch.allclose(found, expected, atol=1e-5, rtol=1e-5)

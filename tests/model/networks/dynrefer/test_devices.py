@@ -1,4 +1,4 @@
-"""The way of a batch through a device that is not the CPU, on torch's device without data: the paths that a GPU takes,
+"""The path of a batch through a device that is not the CPU, on torch's device without data: the paths that a GPU takes,
 and no operation between a tensor there and one that was made on the CPU by mistake."""
 
 from collections.abc import Callable, Iterator, Sequence

@@ -59,7 +59,7 @@ def test_scores_are_sums_of_log_probabilities(
     assert torch.allclose(found.score, total / found.length.float() ** penalty, atol=1e-4, rtol=1e-4)
 
 
-def test_tokens_behind_the_end_are_padding(language: LanguageDecoder, prompt: Prompt) -> None:
+def test_tokens_after_the_end_are_padding(language: LanguageDecoder, prompt: Prompt) -> None:
     found = language.generate(*prompt, num_beams=3, max_new_tokens=12)
     for tokens, length in zip(found.tokens.tolist(), found.length.tolist(), strict=True):
         assert tokens[0] == language.model.config.pad_token_id
@@ -75,7 +75,7 @@ def test_loss_is_the_cross_entropy_of_the_labels(language: LanguageDecoder, prom
     assert torch.allclose(language.loss(*prompt, labels), expected)
 
 
-def test_the_likeliest_words_of_short_weights_have_logits_in_float32(prompt: Prompt) -> None:
+def test_the_likeliest_tokens_of_bfloat16_weights_have_logits_in_float32(prompt: Prompt) -> None:
     """As a head in float32 would have them; the others are as far away as bfloat16 rounds."""
     config = small_config(language_config={**SMALL["language_config"], "vocab_size": 16_384})
     language = perturbed(DynReferModel(config), 0.2).language.to(torch.bfloat16)

@@ -32,7 +32,7 @@ def test_shared_views_are_encoded_once(network: DynReferModel) -> None:
     assert torch.allclose(shared, network.represent(network.encode(images.flatten(0, 1)), boxes), atol=ALONE)
 
 
-def test_only_what_is_asked_for_is_computed(network: DynReferModel) -> None:
+def test_only_requested_tasks_are_computed(network: DynReferModel) -> None:
     images, boxes = some_regions(network.config, 1)
     output = network(images, boxes)
     assert output.tag_logits is None and output.region_text_logits is None

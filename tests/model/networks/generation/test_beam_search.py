@@ -88,16 +88,16 @@ def test_a_row_does_not_depend_on_the_others(
 def test_a_search_can_be_stopped_before_any_step(
     beams: int, language: LanguageDecoder, prompt: tuple[Tensor, Tensor, Tensor]
 ) -> None:
-    asked = 0
+    checks = 0
 
     def stop_at_third() -> bool:
-        nonlocal asked
-        asked += 1
-        return asked == 3
+        nonlocal checks
+        checks += 1
+        return checks == 3
 
     with pytest.raises(StoppedError):
         language.generate(*prompt, stop_at_third, num_beams=beams, min_length=17, max_new_tokens=16)
-    assert asked == 3
+    assert checks == 3
 
 
 @pytest.mark.parametrize("size", [96, 640, 1024, 32128])

@@ -24,13 +24,13 @@ def by_size(kernel: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 @pytest.mark.parametrize("where", ["linear", "conv2d", "scaled_dot_product_attention"])
-def test_a_kernel_that_depends_on_its_batch_is_found(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_kernel_that_depends_on_its_batch_is_detected(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     network = perturbed(DynReferModel(small_config("vit")))
     monkeypatch.setattr(F, where, by_size(getattr(F, where)))
     assert not is_batch_invariant(network, TEXTS)
 
 
-def test_a_matrix_product_that_depends_on_its_batch_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matrix_product_that_depends_on_its_batch_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     network = perturbed(DynReferModel(small_config("vit")))
     monkeypatch.setattr(torch, "matmul", by_size(torch.matmul))
     assert not is_batch_invariant(network, TEXTS)

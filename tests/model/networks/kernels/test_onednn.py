@@ -1,4 +1,4 @@
-"""Linear layers by oneDNN against torch's own, which answer where gradients are asked for."""
+"""Linear layers by oneDNN compared with torch's own, which run where gradients are needed."""
 
 from functools import partial
 
@@ -112,7 +112,7 @@ def test_kernels_that_cannot_be_honoured(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("fault", ["missing", "other arguments", "other numbers"])
-def test_an_operator_that_is_not_what_it_was_is_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_changed_operator_is_not_used(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Operators:
         @staticmethod
         def _linear_pointwise(rows: Tensor, weight: Tensor, *_: object) -> Tensor:

@@ -373,7 +373,7 @@ def test_deadline_of_the_client(api: ApiClient) -> None:
     assert api.raw(body, x_request_timeout="-1").status_code == 422
 
 
-def test_failed_batch_tells_nothing_of_the_inside(api: ApiClient) -> None:
+def test_a_failed_batch_reveals_no_internals(api: ApiClient) -> None:
     def fail(boxes: object) -> None:
         raise ValueError("secret of /some/path")
 

@@ -32,7 +32,7 @@ def test_cider_takes_the_mean_over_references_and_punishes_length() -> None:
     assert longer == pytest.approx(10 / 4 / math.sqrt(10) * math.exp(-9 / 72))
 
 
-def test_cider_refuses_what_does_not_pair_up() -> None:
+def test_cider_refuses_lists_of_different_lengths() -> None:
     with pytest.raises(ValueError, match="1 captions but 2 sets"):
         cider_scores(["a"], [["a"], ["b"]])
 
