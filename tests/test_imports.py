@@ -8,6 +8,7 @@ import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,40 @@ BESIDE_THE_PREDICTOR = (
     "dynrefer.model.convert",
     "dynrefer.workbench.profiling",
 )
-# Whoever stands further to the right may import whoever stands further to the left.
-SERVICE_ORDER = (
-    "dynrefer.service.engine.batcher",
-    "dynrefer.service.engine.engine",
-    "dynrefer.service.api.routes",
-    "dynrefer.service.app",
+# Whoever stands further down may import whoever stands further up, while its module is loaded; not the other way round.
+LAYERS = (
+    (
+        ("dynrefer.service.errors", "dynrefer.service.context", "dynrefer.service.settings"),
+        ("dynrefer.service.observability",),
+        ("dynrefer.service.engine.batcher",),
+        ("dynrefer.service.engine.engine",),
+        ("dynrefer.service.inputs", "dynrefer.service.server.auth", "dynrefer.service.api.problems"),
+        ("dynrefer.service.api.routes",),
+        ("dynrefer.service.app",),
+        ("dynrefer.service.server.server", "dynrefer.service.cli"),
+    ),
+    (
+        ("dynrefer.model.errors", "dynrefer.model.gc_pause"),
+        ("dynrefer.model.tasks",),
+        ("dynrefer.model.types",),
+        ("dynrefer.model.geometry",),
+        ("dynrefer.model.images", "dynrefer.model.views", "dynrefer.model.crops"),
+        ("dynrefer.model.preparation",),
+        ("dynrefer.model.networks.kernels",),
+        ("dynrefer.model.networks.generation",),
+        ("dynrefer.model.networks.dynrefer",),
+        ("dynrefer.model.loading",),
+        ("dynrefer.model.batch",),
+        ("dynrefer.model.predictor",),
+        ("dynrefer.model.convert",),
+    ),
+    (
+        ("dynrefer.workbench.errors",),
+        ("dynrefer.workbench.data",),
+        ("dynrefer.workbench.scenes",),
+        ("dynrefer.workbench.evaluation",),
+        ("dynrefer.workbench.training", "dynrefer.workbench.profiling"),
+    ),
 )
 
 
@@ -47,6 +76,7 @@ def modules_under(*folders: str) -> dict[str, Path]:
 
 
 MODULES = modules_under(*PARTS)
+FILES = {module: path for module, path in MODULES.items() if path.name != "__init__.py"}
 BESIDE_THE_PACKAGE = modules_under("tests", "benchmarks")
 
 
@@ -83,10 +113,22 @@ def break_of(module: str, name: str) -> str:
     serves = under(module, "dynrefer.model") and not under(module, *BESIDE_THE_PREDICTOR)
     if serves and under(name, *BESIDE_THE_PREDICTOR):
         return "what serves does not know what trains, converts or measures"
-    for rank, lower in enumerate(SERVICE_ORDER):
-        if under(module, lower) and under(name, *SERVICE_ORDER[rank + 1 :]):
-            return f"{lower} stands below"
     return ""
+
+
+def layer_of(module: str) -> tuple[int, int] | None:
+    """(which list of LAYERS, how far down in it), if the module is in one."""
+    for which, layers in enumerate(LAYERS):
+        for depth, packages in enumerate(layers):
+            if under(module, *packages):
+                return which, depth
+    return None
+
+
+def points_up(module: str, name: str) -> bool:
+    """Whether an import goes from a layer to one that is built on it."""
+    own, other = layer_of(module), layer_of(name)
+    return own is not None and other is not None and own[0] == other[0] and own[1] < other[1]
 
 
 def breaks() -> Iterator[str]:
@@ -95,6 +137,14 @@ def breaks() -> Iterator[str]:
         for name in imports_of(path, top_only=module in OPEN_INSIDE_COMMANDS):
             if rule := break_of(module, name):
                 yield f"{module} imports {name}: {rule}"
+    for module, path in MODULES.items():
+        for name in imports_of(path, top_only=True):
+            if points_up(module, name):
+                yield f"{module} imports {name}: it stands below"
+    try:
+        TopologicalSorter({m: set(imports_of(p, top_only=True)) & set(MODULES) for m, p in FILES.items()}).prepare()
+    except CycleError as error:
+        yield "a circle of imports: " + " -> ".join(error.args[1])
 
 
 def test_every_import_points_down() -> None:
@@ -108,7 +158,6 @@ def test_every_import_points_down() -> None:
         ("dynrefer.service.app", "dynrefer.workbench.training"),
         ("dynrefer.service.app", "service.settings"),
         ("dynrefer.service.app", ".settings"),
-        ("dynrefer.service.engine.batcher", "dynrefer.service.app"),
         ("dynrefer.model.views", "dynrefer.service.settings"),
         ("dynrefer.model.views", "dynrefer.workbench.scenes"),
         ("dynrefer.model.views", "dynrefer.model.convert"),
@@ -120,6 +169,13 @@ def test_every_import_points_down() -> None:
 )
 def test_the_rules_bite(module: str, name: str) -> None:
     assert break_of(module, name)
+
+
+def test_the_layers_bite() -> None:
+    assert points_up("dynrefer.service.engine.batcher", "dynrefer.service.app")
+    assert points_up("dynrefer.workbench.data.labelled", "dynrefer.workbench.evaluation.inference")
+    assert not points_up("dynrefer.service.app", "dynrefer.service.engine.batcher")
+    assert not points_up("dynrefer.service.app", "dynrefer.workbench.scenes")
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,17 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from starlette.middleware import Middleware
 
 from dynrefer.model import DEVICE_STAGES
-from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from dynrefer.service.engine.results import DescribeResult
 
 # Time limit of an export, and of the last one when the process ends.
 EXPORT_S = 2
@@ -60,7 +62,7 @@ def configured_traces(settings: Settings) -> Traces:
     return Traces(provider.get_tracer("dynrefer"), (Middleware(OpenTelemetryMiddleware, **options),), close)
 
 
-def record_stages(tracer: trace.Tracer, described: DescribeResult, parent: Context | None) -> None:
+def record_stages(tracer: trace.Tracer, described: "DescribeResult", parent: Context | None) -> None:
     """Spans for decode, views, and for every batch queue, vision, heads and caption, under the parent's span."""
     span = partial(_span, tracer, parent)
     at = span("decode", described.began_ns, described.timings_ms["decode"])

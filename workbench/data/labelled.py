@@ -24,8 +24,8 @@ from dynrefer.workbench.data.annotation_values import Id
 from dynrefer.workbench.data.annotations import AnnotationReader, AnnotationRecord, AnnotationSource, BoxRule
 from dynrefer.workbench.data.captions import clean_caption
 from dynrefer.workbench.data.json_files import first_problem, read_json, validated
+from dynrefer.workbench.data.regions import ImageRegions
 from dynrefer.workbench.errors import BadSampleError, DataError
-from dynrefer.workbench.evaluation.inference import ImageRegions
 
 
 @dataclass(frozen=True, slots=True)

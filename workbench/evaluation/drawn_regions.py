@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.types import Task
-from dynrefer.workbench.evaluation.inference import ImageRegions, RegionPredictor, check_names
+from dynrefer.workbench.data.regions import ImageRegions
+from dynrefer.workbench.evaluation.inference import RegionPredictor, check_names
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import Scene, SceneObject, Split, draw_scene
 from dynrefer.workbench.scenes.world import World

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from dynrefer.model.errors import QueryError
 from dynrefer.model.types import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan, ViewPolicy
+from dynrefer.workbench.data.regions import ImageRegions, Regions
 from dynrefer.workbench.errors import DataError
 
 RECOGNITION = (Task.TAGS, Task.ATTRIBUTES, Task.CATEGORIES)
@@ -55,35 +56,6 @@ class RegionPredictor(Protocol):
 
 # Chooses the t values of one region, given its image, (H, W, 3) uint8, its box, xyxy pixels, and its row in `Regions`.
 ViewChooser = Callable[[RegionPredictor, NDArray[np.uint8], Corners, int], Views]
-
-
-@dataclass(frozen=True)
-class ImageRegions:
-    """An image and the boxes of its regions, xyxy pixels of the upright image.
-
-    load: reads the image, (H, W, 3) uint8 RGB, upright. name: for messages.
-    """
-
-    load: Callable[[], NDArray[np.uint8]]
-    boxes: tuple[Corners, ...]
-    name: str
-
-
-class Regions(Protocol):
-    """R regions, image by image."""
-
-    @property
-    def names(self) -> Mapping[Task, tuple[str, ...]]:
-        """Recognition task -> the labels that are scored, in the order of the columns."""
-        ...
-
-    def __len__(self) -> int:
-        """R."""
-        ...
-
-    def image_regions(self) -> Iterable[ImageRegions]:
-        """The images in order; their boxes, in order, are the R regions."""
-        ...
 
 
 @dataclass(frozen=True)

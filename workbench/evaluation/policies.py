@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from dynrefer.model.geometry import Box
 from dynrefer.model.types import Corners, Task
 from dynrefer.model.views import STEPS, GreyImage, greedy_picks, search_candidates
-from dynrefer.workbench.evaluation.inference import QueryResults, RegionPredictor, Regions, ViewChooser, Views
+from dynrefer.workbench.data.regions import Regions
+from dynrefer.workbench.evaluation.inference import QueryResults, RegionPredictor, ViewChooser, Views
 
 MOST_VIEWS = 4
 # Where more views are needed than the configuration names: the best in the paper's curves for two views, figure 4.

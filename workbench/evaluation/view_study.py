@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from dynrefer.model.types import ALL_TASKS, Task
 from dynrefer.workbench.data.labelled import LabelledData
+from dynrefer.workbench.data.regions import Regions
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
-from dynrefer.workbench.evaluation.inference import QueryResults, QuerySpec, RegionPredictor, Regions, run_queries
+from dynrefer.workbench.evaluation.inference import QueryResults, QuerySpec, RegionPredictor, run_queries
 from dynrefer.workbench.evaluation.metrics.caption_scores import cider_scores
 from dynrefer.workbench.evaluation.metrics.recognition import attribute_metrics, top_hits
 from dynrefer.workbench.evaluation.metrics.scene_metrics import scene_metrics
