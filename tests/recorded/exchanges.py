@@ -143,6 +143,9 @@ def exchanges(address: str, images: Sequence[str] | None = None) -> Json:
     for name, body, headers in refused():
         found[f"refused: {name}"] = exchange(address, "/v1/describe", body, headers)
     found["models"] = exchange(address, "/v1/models")
+    for card in found["models"]["body"]["models"]:
+        assert card["batch_invariant"] in (True, False)
+        card["batch_invariant"] = "as probed on the machine"
     found["openapi"] = _without_descriptions(exchange(address, "/openapi.json"))
     for path in ("/livez", "/readyz", "/nowhere", "/v1/describe"):
         found[path] = exchange(address, path)
