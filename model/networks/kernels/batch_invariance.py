@@ -20,8 +20,8 @@ from dynrefer.model.networks.kernels.onednn import by_onednn
 if TYPE_CHECKING:
     from dynrefer.model.networks.dynrefer.model import DynReferModel
 
-# From so many rows on, a row of torch's float32 product is the same whatever the others are, as measured with one thread
-# and with two.
+# From so many rows on, a row of torch's float32 product is the same whatever the others are, as measured with one
+# thread and with two.
 LEAST_ROWS = 16
 
 # Control words are padded to a multiple of this: whole vectors of padding add nothing to a sum, a part of one changes
