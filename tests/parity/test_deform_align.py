@@ -66,7 +66,7 @@ def test_gradient(recorded: Goldens, compare: Comparison) -> None:
     compare.tensor("offsets and modulation", offset_mask.grad, tensors["grad.grad_offset_mask"], TIGHT)
 
 
-def test_comparison_bites(recorded: Goldens, compare: Comparison) -> None:
+def test_comparison_detects_a_change(recorded: Goldens, compare: Comparison) -> None:
     """Offsets that are 0.1 % larger are noticed in every case that has offsets."""
     for name, sampling, tensors in cases(recorded):
         offset_mask = tensors["offset_mask"] * 1.001

@@ -118,7 +118,7 @@ def pieces_of(key: str) -> tuple[Piece, ...]:
     return pieces
 
 
-def test_comparison_bites(recorded: Goldens, losses: dict[str, Any]) -> None:
+def test_comparison_detects_a_change(recorded: Goldens, losses: dict[str, Any]) -> None:
     """A learned temperature that is 0.1 % larger is noticed in loss and gradient."""
     variant = next(iter(losses["losses"].values()))
     network = trainable_network(recorded)

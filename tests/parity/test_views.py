@@ -356,7 +356,9 @@ def assert_clipped_or_refused(grey: GreyImage, edge: dict[str, Any]) -> None:
     print(f"edge case {edge['name']!r}: clipped to {plan.views[0].box}")
 
 
-def test_the_comparison_bites(cases: list[Case], processor: dict[str, Any], hashes: dict[str, NDArray[Any]]) -> None:
+def test_the_comparison_detects_a_change(
+    cases: list[Case], processor: dict[str, Any], hashes: dict[str, NDArray[Any]]
+) -> None:
     """An image darker in a quarter of the region is distinguished, and so is a crop one pixel off."""
     case = cases[0]
     x1, y1, x2, y2 = case.region.crop(case.grey.size)
