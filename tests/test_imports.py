@@ -225,6 +225,7 @@ print(*sys.modules)
     assert not [name for name in loaded if under(name, *BESIDE_THE_PREDICTOR)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["dynrefer", "dynrefer.model"])
 def test_every_public_name_is_found_at_its_first_use(package: str) -> None:
     """Also those that the package imports only then, so that importing it loads no NumPy."""

@@ -13,6 +13,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.describe_start import Program, compare, main
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import json, sys, time
 assert sys.argv[1] == "describe" and "--json" in sys.argv

@@ -11,6 +11,8 @@ import pytest
 
 from tests.repository import ROOT
 
+pytestmark = pytest.mark.slow
+
 FILES = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "NOTICE")
 PARTS = ("model", "service", "workbench")
 # Folders that somebody may have in a checkout, and that must not be installed.

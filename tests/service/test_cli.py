@@ -85,6 +85,7 @@ def test_without_the_workbench_help_lists_what_there_is() -> None:
     assert listed == ["serve", "key", "describe", "views", "convert"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "module", "extra"),
     [

@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.test_imports import MODULES, under
 
 NAMES = ("GOMP_SPINCOUNT", "OPENBLAS_NUM_THREADS")
@@ -57,6 +59,7 @@ def run(code: str, *arguments: str, **variables: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
 
 
+@pytest.mark.slow
 def test_no_module_of_ours_sets_an_environment_variable_when_it_is_imported() -> None:
     files = [str(path.resolve()) for path in MODULES.values()]
     found = json.loads(run(IMPORT_ALL, json.dumps([sorted(MODULES), files])))

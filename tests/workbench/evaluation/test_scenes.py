@@ -16,6 +16,8 @@ from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World
 from tests.workbench.evaluation.oracle import Oracle
 
+pytestmark = pytest.mark.slow
+
 ELSEWHERE = Path("no such folder")
 
 

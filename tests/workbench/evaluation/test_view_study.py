@@ -53,6 +53,7 @@ def test_quality_over_t_and_policies(world: World, oracle: Oracle, tmp_path: Pat
             assert image.width > 600
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("benchmark", "task", "metric"),
     [
