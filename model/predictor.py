@@ -90,7 +90,8 @@ class DynRefer:
 
         image: a file, a Pillow image (both turned upright), or (H, W, 3) uint8 RGB. boxes: xyxy pixels of the upright
         image. task: one, several, or None for all with views chosen by the image. The rest as in `RegionQuery`.
-        Raises `QueryError` (with `index`) for an invalid box or invalid views, ValueError for an unknown task.
+        Raises `QueryError` (with `index`) for an invalid box or invalid views, `ImageError` for a file that is not an
+        image or is damaged, OSError for one that cannot be opened, ValueError for an unknown task.
         """
         tasks = _tasks(task)
         chosen = None if views is None else tuple(views)
