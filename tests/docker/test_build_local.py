@@ -2,7 +2,6 @@
 the pip settings of this machine.
 """
 
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import ModuleType
 
 import pytest
 
+from tests.docker.scripts import docker_script
 from tests.repository import ROOT
 
 # Answers every question with yes, and writes its arguments down, one a line.
@@ -22,11 +22,7 @@ for argument in "$@"; do case $argument in --volume=*:/etc/pip.conf:ro)
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("pip_settings", ROOT / "docker/pip_settings.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return docker_script("pip_settings")
 
 
 def mounts_and_file(script: ModuleType, **settings: str) -> tuple[list[Path], list[str]]:

@@ -3,7 +3,6 @@ service. `make image-test` builds the image and runs it.
 """
 
 import http.server
-import importlib.util
 import json
 import re
 import subprocess
@@ -13,7 +12,6 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -23,6 +21,7 @@ from packaging.utils import canonicalize_name
 
 from dynrefer.service.observability.metrics import STAGES, Metrics, outcome_of
 from dynrefer.service.settings import PREFIX, Settings, load_settings
+from tests.docker.scripts import docker_script
 from tests.repository import ROOT
 
 DOCKER = ROOT / "docker"
@@ -154,19 +153,11 @@ def test_lock_has_hashes_and_no_addresses() -> None:
         assert "://" not in lock
 
 
-def lock_script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("lock", DOCKER / "lock.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_lock_is_split_by_what_only_cuda_needs() -> None:
     lock = "".join(
         f"{name} \\\n    --hash=sha256:0\n" for name in ("numpy==2.0", "nvidia-nccl-cu13==2.1", "torch==2.13.0")
     )
-    shared, cuda, cpu = lock_script().split(lock)
+    shared, cuda, cpu = docker_script("lock").split(lock)
     assert re.findall(r"^\w\S+", shared, re.M) == ["numpy==2.0"]
     assert re.findall(r"^\w\S+", cuda, re.M) == ["nvidia-nccl-cu13==2.1", "torch===2.13.0"]
     assert re.findall(r"^\w\S+", cpu, re.M) == ["torch==2.13.0+cpu"]

@@ -16,12 +16,12 @@ from typer.testing import CliRunner, Result
 from dynrefer.model import DynRefer
 from dynrefer.model.errors import ModelError
 from dynrefer.model.types import Task
-from dynrefer.service import cli
 from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion, read_labelled
 from dynrefer.workbench.evaluation.command import evaluate_command
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.scenes.world import World
 from tests.system_programs import needs_java
+from tests.workbench.command_line import refusal
 from tests.workbench.evaluation.drawn_data import coco_file, draw_regions
 from tests.workbench.evaluation.oracle import PRIORS, Oracle
 
@@ -211,14 +211,8 @@ def test_an_error_is_one_sentence_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(data.parent)
-    monkeypatch.setattr("sys.argv", ["dynrefer", "evaluate", "--data", "data.json", "--task", "recognition", *more])
-    monkeypatch.setattr(cli, "app", typer.Typer())
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    printed = capsys.readouterr()
-    assert ended.value.code == 2 and printed.out == ""
-    lines = [line for line in printed.err.splitlines() if line.startswith("dynrefer: ")]
-    assert len(lines) == 1 and sentence in lines[0] and "Traceback" not in printed.err
+    command = ("evaluate", "--data", "data.json", "--task", "recognition", *more)
+    assert sentence in refusal(monkeypatch, capsys, *command)
 
 
 def test_an_image_that_is_broken_and_a_box_outside_are_named(data: Path) -> None:

@@ -10,14 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import typer
 
-from dynrefer.service import cli
 from dynrefer.workbench.evaluation import jobs, scenes
 from dynrefer.workbench.scenes import artwork
 from dynrefer.workbench.scenes.artwork import SpritePack, SpritesError, art_folder, unseen_style_sprites
 from dynrefer.workbench.scenes.world import World
 from tests.repository import ROOT
+from tests.workbench.command_line import refusal
 
 
 def _icons_of_unseen_style(world: World) -> dict[str, Any]:
@@ -94,12 +93,5 @@ def test_missing_sprites_are_one_sentence_and_exit_code_2(
     missing = tmp_path / "sprites.zip"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(artwork, "PACK_FILE", missing)
-    monkeypatch.setattr("sys.argv", ["dynrefer", *command])
-    monkeypatch.setattr(cli, "app", typer.Typer())
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    printed = capsys.readouterr()
-    assert ended.value.code == 2 and printed.out == ""
-    lines = [line for line in printed.err.splitlines() if line.startswith("dynrefer: ")]
-    assert len(lines) == 1 and str(missing) in lines[0] and "reinstall dynrefer" in lines[0]
-    assert "Traceback" not in printed.err
+    sentence = refusal(monkeypatch, capsys, *command)
+    assert str(missing) in sentence and "reinstall dynrefer" in sentence
