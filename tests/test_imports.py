@@ -20,12 +20,7 @@ PARTS = ("model", "service", "workbench")
 OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.types"}
 # The command line may use more, inside its commands.
 OPEN_INSIDE_COMMANDS = {"dynrefer.service.cli"}
-BESIDE_THE_PREDICTOR = (
-    "dynrefer.workbench.training.embedded",
-    "dynrefer.workbench.evaluation",
-    "dynrefer.model.convert",
-    "dynrefer.workbench.profiling",
-)
+BESIDE_THE_PREDICTOR = ("dynrefer.workbench", "dynrefer.model.convert")
 # Whoever stands further down may import whoever stands further up, while its module is loaded; not the other way round.
 LAYERS = (
     (
