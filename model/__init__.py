@@ -31,7 +31,7 @@ from dynrefer.model.gc_pause import gc_paused
 
 if TYPE_CHECKING:
     from dynrefer.model.geometry import BoxFormat, corners_from
-    from dynrefer.model.images import Pixels, decode_image, upright_pixels
+    from dynrefer.model.images import Pixels, decode_image, forbid_bombs, upright_pixels
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
     from dynrefer.model.protocol import CacheCounts, Predictor, ReadyRegion
@@ -94,6 +94,7 @@ __all__ = [
     "WeightsError",
     "corners_from",
     "decode_image",
+    "forbid_bombs",
     "gc_paused",
     "prepare",
     "prepare_each",
@@ -128,6 +129,7 @@ _LAZY = {
     "ViewPolicy": "types",
     "corners_from": "geometry",
     "decode_image": "images",
+    "forbid_bombs": "images",
     "prepare": "preparation",
     "prepare_each": "preparation",
     "upright_pixels": "images",

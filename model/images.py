@@ -6,6 +6,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 from typing import BinaryIO
@@ -54,6 +55,12 @@ _DECODE_ERRORS = (
     zlib.error,
     Image.DecompressionBombError,
 )
+
+
+def forbid_bombs() -> None:
+    """Make Pillow refuse a decompression bomb where it would only warn of one. Holds for the whole process, as filters
+    of warnings do: called when a process starts to decode images from strangers, never at import."""
+    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
 def decode_image(data: bytes, max_pixels: int) -> Pixels:

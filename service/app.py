@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from dynrefer.model import ImageError, Predictor, QueryError
+from dynrefer.model import ImageError, Predictor, QueryError, forbid_bombs
 from dynrefer.service.api import openapi
 from dynrefer.service.api.problems import answer_problem
 from dynrefer.service.api.routes import describe, operations
@@ -17,7 +17,6 @@ from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.executor import Phase
 from dynrefer.service.errors import ServiceError
-from dynrefer.service.inputs import decoding
 from dynrefer.service.inputs.bodies import Buffer
 from dynrefer.service.inputs.url_fetch import Fetcher
 from dynrefer.service.observability.metrics import Metrics
@@ -43,7 +42,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        decoding.forbid_bombs()
+        forbid_bombs()
         engine.start(on_loss)
         yield
         await engine.stop(settings.shutdown_grace_s)

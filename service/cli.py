@@ -110,7 +110,7 @@ def _serve(**flags: str | None) -> None:
         settings = load_settings({name: value for name, value in flags.items() if value is not None})
     except SettingsError as error:
         fail(str(error))
-    from dynrefer.model.gc_pause import gc_paused
+    from dynrefer.model import gc_paused
 
     with gc_paused():
         from dynrefer.service.server.server import exit_process, listen, serve
@@ -254,15 +254,15 @@ def _read_tasks(names: list[str] | None) -> tuple[Task, ...] | None:
 
 def _read_image(path: Path) -> "NDArray[np.uint8]":
     """The upright image, (H, W, 3) uint8 RGB, read as the service reads it: the same formats, limits and errors."""
-    from dynrefer.service.inputs import decoding
+    from dynrefer.model import decode_image, forbid_bombs
 
     try:
         data = path.read_bytes()
     except OSError as error:
         fail(f"cannot read {path}: {_reason(error)}.")
-    decoding.forbid_bombs()
+    forbid_bombs()
     try:
-        return decoding.decode(data, Settings.model_fields["max_image_pixels"].default)
+        return decode_image(data, Settings.model_fields["max_image_pixels"].default)
     except ImageError as error:
         fail(f"{path}: {error}")
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
+from dynrefer.model import decode_image
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings, request_context
 from dynrefer.service.api.openapi import DESCRIBE_EXTRA, PROBLEMS, pick
 from dynrefer.service.api.responses import answer, queries
@@ -18,7 +19,6 @@ from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.image_work import DescribeInput
 from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import DeadlineExceeded
-from dynrefer.service.inputs import decoding
 from dynrefer.service.inputs.bodies import read_body
 from dynrefer.service.inputs.parsing import ParsedRequest, check_headers, read_request
 from dynrefer.service.inputs.url_fetch import Fetcher
@@ -86,7 +86,7 @@ def describe_input(fields: DescribeFields, image: bytes, max_pixels: int) -> Des
     """What the engine is to describe: nothing is decoded yet."""
     return DescribeInput(
         num_regions=len(fields.regions),
-        decode=partial(decoding.decode, image, max_pixels),
+        decode=partial(decode_image, image, max_pixels),
         queries=partial(queries, fields),
     )
 
