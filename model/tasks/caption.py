@@ -20,12 +20,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """text; score = exp(beam score) as the official code reports it; sum and per-token mean of log-probabilities."""
+    """text; score = exp(beam score) as the official code reports it; sum and per-token mean of log-probabilities.
+
+    name: the noun of the text, where the model decides it before it writes; probability: of that name, calibrated.
+    """
 
     text: str
     score: float
     logprob_sum: float
     logprob_mean: float
+    name: str | None = None
+    probability: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,11 +34,15 @@ NEAR_PRIOR = (0.0, 0.1, 0.2, 0.3)
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """A tag or a category: `score` is the raw value, `probability` the calibrated one in [0, 1]."""
+    """A tag or a category: `score` is the raw value, `probability` the calibrated one in [0, 1].
+
+    level: "parent" for a broader word that stands in front of the categories of an object that the model is unsure of.
+    """
 
     name: str
     score: float
     probability: float
+    level: str | None = None
 
 
 class LabelTask(TaskDefinition[Floats, tuple[Record, ...]]):

@@ -216,6 +216,8 @@ class CaptionOut(BaseModel):
     score: float = Field(description="exp of the beam score")
     logprob_sum: float
     logprob_mean: float = Field(description="per token")
+    name: str | None = Field(None, description="the noun of the text; absent where the model writes it unasked")
+    probability: float | None = Field(None, description="of the name: calibrated, 0 to 1")
     views: OwnViews = None
     view_policy: OwnPolicy = None
 
@@ -226,6 +228,9 @@ class LabelOut(BaseModel):
     name: str
     score: float = Field(description="raw; thresholds apply to it")
     probability: float = Field(description="calibrated, 0 to 1")
+    level: Literal["parent"] | None = Field(
+        None, description="a broader word, in front of `categories` where the model is unsure"
+    )
     views: OwnViews = None
     view_policy: OwnPolicy = None
 
