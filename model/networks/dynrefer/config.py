@@ -43,6 +43,8 @@ class DynReferConfig(PreTrainedConfig):
     decoder_*: the recognition decoders (tags; attributes and categories).
     max_control_tokens: control words are cut to so many tokens, the end token counted.
     tie_language_head: whether the language model's head shares its embedding (not in Flan-T5).
+    noun_placeholder: token that the language model writes where the noun stands; None: it writes nouns itself (official
+    weights).
     generation: beam search settings. thresholds: task -> the score above which its labels are most useful; that of tags
     applies unless a request sets one, the others are advice.
     task_priors: task -> t of its views, t = 0 first; a missing task has its default. calibration: task -> {"scale",
@@ -83,6 +85,7 @@ class DynReferConfig(PreTrainedConfig):
     decoder_dropout: float = 0.1
     max_control_tokens: int = 32
     tie_language_head: bool = False
+    noun_placeholder: str | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
     task_priors: dict[str, Any] = field(default_factory=dict)
@@ -105,6 +108,8 @@ class DynReferConfig(PreTrainedConfig):
             self.task_priors.setdefault(task.name, task.default_prior(self.num_views))
         for name in ("thresholds", "calibration", "task_priors"):
             _refuse_unknown(getattr(self, name), {task.name for task in TASKS}, name)
+        if self.noun_placeholder == "":
+            raise ConfigError("noun_placeholder must be a token or null; it is empty.")
         self._check_priors()
         super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
         self._check_widths()
