@@ -51,7 +51,7 @@ class ViewCutter:
             if corners in self._seen:
                 place[:], digest = self._seen[corners]
             else:
-                _resize_into(place, _crop(self._image, corners))
+                _resize_into(place, crop_pixels(self._image, corners))
                 digest = view_digest(place)
                 self._seen[corners] = place, digest
             digests.append(digest)
@@ -63,8 +63,8 @@ def cut_views(image: NDArray[np.uint8] | Image.Image, plan: ViewPlan, view_size:
     return ViewCutter(image, view_size).cut(plan)
 
 
-def _crop(image: NDArray[np.uint8] | Image.Image, corners: tuple[int, ...]) -> Image.Image:
-    """Cut the pixels (x1, y1, x2, y2) out."""
+def crop_pixels(image: NDArray[np.uint8] | Image.Image, corners: tuple[int, ...]) -> Image.Image:
+    """Cut the pixels (x1, y1, x2, y2) out of an image, as a Pillow image of mode RGB."""
     x1, y1, x2, y2 = corners
     if isinstance(image, Image.Image):
         return image.crop((x1, y1, x2, y2))

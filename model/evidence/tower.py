@@ -1,0 +1,101 @@
+"""The evidence tower: EfficientNet-Lite2, trained on ImageNet's photographs, as int8 in ONNX Runtime.
+
+Crops in, the logits of ImageNet's 1,000 classes and the last feature map out. `names.py` makes names of the logits,
+the gate reads the map's mean, and the colour of an object its class activation map. Made by
+`workbench/evidence/tower.py`, whose metadata in the file say from what.
+
+Shapes: N = crops.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynrefer.model.errors import ModelNotFoundError, WeightsError
+from dynrefer.model.evidence.crops import SIDE
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+CLASSES = 1000
+MAP = (1280, 7, 7)
+
+# Crops per call. A crop needs about 8 MB inside the network; more at once is not faster.
+_PART = 8
+_INPUT, _OUTPUTS = "crops", ("logits", "map")
+_ERRORS_ONLY = 3  # ONNX Runtime's level of logging: its warnings are about graphs, of no use to who runs a service
+
+
+@dataclass(frozen=True, slots=True)
+class TowerOutput:
+    """logits: (N, 1000) float32, before the softmax, in ImageNet's order. map: (N, 1280, 7, 7) float32, >= 0.
+
+    The features are the map's mean over its last two axes, and the logits are linear in them.
+    """
+
+    logits: NDArray[np.float32]
+    map: NDArray[np.float32]
+
+
+class EvidenceTower:
+    """The network in memory. Calls from several threads are allowed; each takes up to `threads` cores."""
+
+    def __init__(self, session: InferenceSession) -> None:
+        self._session = session
+
+    @classmethod
+    def load(cls, path: Path, threads: int) -> EvidenceTower:
+        """path: the .onnx file. threads: of one call, the caller's included.
+
+        Raises `ModelNotFoundError` if there is no such file, `WeightsError` if it is damaged or of another network.
+        """
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise ModelNotFoundError(f"there is no readable evidence tower {str(path)!r}.") from error
+        session = _session(content, threads, str(path))
+        inputs = [(each.name, each.type, each.shape[1:]) for each in session.get_inputs()]
+        outputs = [(each.name, each.shape[1:]) for each in session.get_outputs()]
+        if inputs != [(_INPUT, "tensor(uint8)", [3, SIDE, SIDE])] or outputs != [
+            (_OUTPUTS[0], [CLASSES]),
+            (_OUTPUTS[1], list(MAP)),
+        ]:
+            raise WeightsError(f"{str(path)!r} is not an evidence tower: its inputs or outputs have other shapes.")
+        return cls(session)
+
+    def run(self, crops: NDArray[np.uint8]) -> TowerOutput:
+        """crops: (N, 3, 224, 224) uint8 RGB, N >= 0.
+
+        A crop's numbers do not depend on the others: products of int8 are summed exactly, in any order.
+        """
+        count = len(crops)
+        logits = np.empty((count, CLASSES), dtype=np.float32)
+        maps = np.empty((count, *MAP), dtype=np.float32)
+        for start in range(0, count, _PART):
+            part = slice(start, start + _PART)
+            logits[part], maps[part] = self._session.run(_OUTPUTS, {_INPUT: np.ascontiguousarray(crops[part])})
+        return TowerOutput(logits, maps)
+
+
+def _session(content: bytes, threads: int, name: str) -> InferenceSession:
+    # Imported here: onnxruntime takes a tenth of a second, which a model without evidence need not spend.
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()  # has an effect on Windows alone, where they are on by default
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = _ERRORS_ONLY
+    # Waiting threads of ONNX Runtime would otherwise take the cores from torch's.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Processors without VNNI would saturate sums of products of uint8 and int8; exact sums instead, a little slower.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors have no common base and are not documented
+        raise WeightsError(f"the evidence tower {name!r} cannot be read; is the file complete?") from error

@@ -1,0 +1,1 @@
+"""The commands that make the evidence's data: the tower, its names, what they were calibrated on."""
