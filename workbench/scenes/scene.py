@@ -1,13 +1,13 @@
 """Synthetic scenes: icon artwork on drawn backgrounds, with exact boxes, names, attributes, relations and captions.
 
-A scene is a pure function of (world, sprites, seed, split).
+A scene is a pure function of (world, sprites, seed, split), and of the photographs where some serve as backgrounds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -19,6 +19,7 @@ from dynrefer.workbench.scenes.backgrounds import draw_background
 from dynrefer.workbench.scenes.colours import measure_colour, measure_tone
 from dynrefer.workbench.scenes.layout import Canvas, Slot, arrange
 from dynrefer.workbench.scenes.painting import Look, Posed, paint, pose_sprite
+from dynrefer.workbench.scenes.photographs import PhotographPack, photograph_background
 from dynrefer.workbench.scenes.world import Category, SceneKind, World
 
 Split = Literal["train", "test", "heldout_pairs", "heldout_sprites", "unseen_style"]
@@ -36,6 +37,7 @@ class SceneObject:
 
     box: xyxy, pixels of the scene's image, tight around the whole object including any covered part.
     attributes: type -> value, known ones only. relation: to the object of index `neighbour`, its nearest.
+    scene: as of its `Scene`; where it is None, neither tags nor captions speak of a scene.
     heldout_pair, heldout_sprite: whether its (colour, category) or its sprite is withheld from training.
     """
 
@@ -45,7 +47,7 @@ class SceneObject:
     attributes: Mapping[str, str]
     relation: str
     neighbour: int
-    scene: str
+    scene: str | None
     tags: tuple[str, ...]
     captions: tuple[str, ...]
     heldout_pair: bool
@@ -54,10 +56,10 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """image: (H, W, 3) uint8 RGB. scene: the background's name. seed: the one it was drawn with."""
+    """image: (H, W, 3) uint8 RGB. scene: the background's name, None for a photograph. seed: it was drawn with this."""
 
     image: NDArray[np.uint8]
-    scene: str
+    scene: str | None
     objects: tuple[SceneObject, ...]
     seed: int
 
@@ -79,19 +81,40 @@ class _PosedObject:
     posed: Posed
 
 
-def draw_scene(world: World, sprites: SpritePack, seed: int, split: Split) -> Scene:
+_Photograph = Callable[[int, int], NDArray[np.uint8]]  # (width, height) -> a background
+
+
+def draw_scene(
+    world: World,
+    sprites: SpritePack,
+    seed: int,
+    split: Split,
+    photographs: PhotographPack | None = None,
+    photograph_probability: float = 0.0,
+) -> Scene:
     """Draw the scene of `seed` in `split`. `sprites`: the shipped pack, or for "unseen_style" that style's.
+
+    photograph_probability: that the background is a part of one of `photographs`. The objects are those of the seed,
+    nearly always at the same places; colours are measured on the new pixels, and a look that they rule out is redrawn.
 
     train, test: no held-out sprites and no held-out colour x category pairs. heldout_pairs: every object is a held-out
     pair. heldout_sprites, unseen_style: every object's sprite is held out, or of the evaluation-only style. Raises
-    ValueError for a negative seed, an unknown split, or sprites that include too few of the split's.
+    ValueError for a negative seed, an unknown split, sprites that include too few of the split's, or a
+    photograph_probability outside [0, 1] or, without photographs, other than 0.
     """
     if seed < 0 or split not in SPLITS:
         raise ValueError(f"no scene of seed {seed} in split {split!r}: seeds are >= 0, splits are {', '.join(SPLITS)}")
+    if not 0 <= photograph_probability <= (photographs is not None):
+        raise ValueError(f"photograph_probability is {photograph_probability}: it is 0 to 1, without photographs 0")
     cast = _cast(world, sprites, split)
     rng = np.random.default_rng((seed, SPLITS.index(split)))
+    photograph: _Photograph | None = None
+    if photographs is not None:
+        own = np.random.default_rng((seed, SPLITS.index(split), 2))  # so that `rng` draws the same objects
+        if own.random() < photograph_probability:
+            photograph = partial(photograph_background, photographs, rng=own)
     while True:
-        scene = _attempt(world, sprites, cast, seed, split, rng)
+        scene = _attempt(world, sprites, cast, seed, split, rng, photograph)
         if scene is not None:
             return scene
 
@@ -119,7 +142,13 @@ def _cast(world: World, sprites: SpritePack, split: Split) -> _Cast:
 
 
 def _attempt(
-    world: World, sprites: SpritePack, cast: _Cast, seed: int, split: Split, rng: np.random.Generator
+    world: World,
+    sprites: SpritePack,
+    cast: _Cast,
+    seed: int,
+    split: Split,
+    rng: np.random.Generator,
+    photograph: _Photograph | None,
 ) -> Scene | None:
     count = MIN_OBJECTS + int(rng.choice(len(_COUNT_PROBABILITIES), p=_COUNT_PROBABILITIES))
     width, height = (int(np.clip(rng.normal(224, 36), MIN_SIDE, MAX_SIDE)) for _ in range(2))
@@ -129,15 +158,20 @@ def _attempt(
         slots = slots or arrange([a.posed.image for a in subjects], Canvas(width, height), rng)
     if slots is None:
         return None
-    kind = world.scene_kinds[int(rng.integers(len(world.scene_kinds)))]
-    image = draw_background(kind.name, width, height, rng)
+    drawn_kind = world.scene_kinds[int(rng.integers(len(world.scene_kinds)))]
+    image = draw_background(
+        drawn_kind.name, width, height, rng
+    )  # in any case: the objects' looks come after it in `rng`
+    kind = drawn_kind if photograph is None else None
+    if photograph is not None:
+        image = photograph(width, height)
     objects: dict[int, SceneObject] = {}
     for index in sorted(range(count), key=lambda i: slots[i].layer):
         drawn = _draw_object(world, cast, subjects[index], slots[index], kind, image, split, rng)
         if drawn is None:
             return None
         objects[index] = drawn
-    return Scene(image, kind.name, tuple(objects[i] for i in range(count)), seed)
+    return Scene(image, kind.name if kind else None, tuple(objects[i] for i in range(count)), seed)
 
 
 def _pose(cast: _Cast, sprites: SpritePack, index: int, rng: np.random.Generator) -> _PosedObject:
@@ -169,7 +203,7 @@ def _draw_object(
     cast: _Cast,
     subject: _PosedObject,
     slot: Slot,
-    kind: SceneKind,
+    kind: SceneKind | None,
     image: NDArray[np.uint8],
     split: Split,
     rng: np.random.Generator,
@@ -235,7 +269,7 @@ def _describe(
     subject: _PosedObject,
     attributes: dict[str, str],
     slot: Slot,
-    kind: SceneKind,
+    kind: SceneKind | None,
     box: tuple[float, float, float, float],
 ) -> SceneObject:
     category = subject.category
@@ -246,8 +280,8 @@ def _describe(
         attributes=attributes,
         relation=slot.relation,
         neighbour=slot.neighbour,
-        scene=kind.name,
-        tags=scene_captions.tags(category, attributes, slot.relation, kind.name, world.neutral),
+        scene=kind.name if kind else None,
+        tags=scene_captions.tags(category, attributes, slot.relation, kind, world.neutral),
         captions=scene_captions.captions(category, attributes, slot.relation, kind),
         heldout_pair=(attributes.get("color"), category.name) in world.heldout_pairs,
         heldout_sprite=subject.sprite in world.heldout_sprites,

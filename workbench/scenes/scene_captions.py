@@ -12,20 +12,33 @@ _SPOKEN = ("size", "pose", "optical", "tone", "color", "pattern")
 _DROPPABLE = ("tone", "optical", "pose", "pattern")
 
 
-def captions(category: Category, attributes: Mapping[str, str], relation: str, scene: SceneKind) -> tuple[str, ...]:
-    """Three wordings of the same facts: lower case, 6 to 16 words; the neighbour is always "another object"."""
+def captions(
+    category: Category, attributes: Mapping[str, str], relation: str, scene: SceneKind | None
+) -> tuple[str, ...]:
+    """Wordings of the same facts: lower case, at most 16 words; the neighbour is always "another object".
+
+    Three of 6 words or more. Without a scene, of 4 or more: three where the relation has a longer form, else two.
+    """
     words = _adjectives(attributes)
-    fixed = len(f"{category.article} {category.name} to the {relation} another object {scene.phrase}".split())
+    place = scene.phrase if scene else ""
+    fixed = len(f"{category.article} {category.name} to the {relation} another object {place}".split())
     for kind in _DROPPABLE:
         if fixed + len(words) > MAX_WORDS:
             words.pop(kind, None)
     noun = _noun_phrase(category, list(words.values()))
     # The longer form exists for left and right only: "to the above" is not English.
     spoken = f"to the {relation}" if relation in ("left of", "right of") else relation
+    if scene is None:
+        wordings = (
+            f"{noun} {relation} another object",
+            f"{relation} another object {noun}",
+            f"{noun} {spoken} another object",
+        )
+        return tuple(dict.fromkeys(wordings))
     return (
-        f"{noun} {relation} another object {scene.phrase}",
-        f"{noun} {scene.phrase} {relation} another object",
-        f"{scene.phrase} {noun} {spoken} another object",
+        f"{noun} {relation} another object {place}",
+        f"{noun} {place} {relation} another object",
+        f"{place} {noun} {spoken} another object",
     )
 
 
@@ -33,12 +46,12 @@ def tags(
     category: Category,
     attributes: Mapping[str, str],
     relation: str,
-    scene: str,
+    scene: SceneKind | None,
     neutral: Mapping[str, tuple[str, ...]],
 ) -> tuple[str, ...]:
-    """Category, supercategory, attribute values, scene and relation; all are members of `World.tags`."""
+    """Category, supercategory, attribute values, the scene if known, relation; all are members of `World.tags`."""
     states = [v for kind, v in attributes.items() if v not in UNSAID and v not in neutral.get(kind, ())]
-    return (category.name, category.supercategory, *states, scene, relation)
+    return (category.name, category.supercategory, *states, *([scene.name] if scene else []), relation)
 
 
 def _adjectives(attributes: Mapping[str, str]) -> dict[str, str]:

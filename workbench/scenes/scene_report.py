@@ -25,7 +25,7 @@ def report(scenes: Sequence[Scene], milliseconds: float) -> str:
     lines = [f"{len(scenes)} scenes, {len(objects)} regions, {milliseconds:.2f} ms per scene"]
     lines.append(_proportions("objects per scene", Counter(str(len(scene.objects)) for scene in scenes)))
     lines.append(_proportions("relation", Counter(obj.relation for obj in objects)))
-    lines.append(_proportions("scene", Counter(scene.scene for scene in scenes)))
+    lines.append(_proportions("scene", Counter(scene.scene or "photograph" for scene in scenes)))
     for kind in ("color", "size", "pose", "tone", "pattern", "optical"):
         lines.append(_proportions(kind, Counter(obj.attributes.get(kind, "unknown") for obj in objects)))
     lines.append(_proportions("words per caption", Counter(str(len(obj.captions[0].split())) for obj in objects)))
