@@ -83,6 +83,7 @@ def test_wheel_holds_the_data(wheel: Path) -> None:
     data = (ROOT / "model/embedded", ROOT / "service/playground/static")
     expected = {path for folder in data for path in folder.rglob("*") if path.is_file()}
     expected |= {path for pattern in ("*.json", "*.zip") for path in (ROOT / "workbench/scenes").glob(pattern)}
+    expected |= set((ROOT / "workbench/evidence").glob("*.txt"))
     assert {path.suffix for path in expected} >= {".safetensors", ".json", ".html", ".js", ".css", ".zip"}
     with zipfile.ZipFile(wheel) as archive:
         for path in expected:
