@@ -70,6 +70,21 @@ def evaluate_command(
             "--views", help="On --data: the task's views, or those of the perceptual-hash search. [default: task-prior]"
         ),
     ] = None,
+    photos: Annotated[
+        Path | None,
+        typer.Option(
+            "--photos", metavar="DIR", help="Folder of labelled photographs to measure on: labels.json and the images."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", metavar="NAME", help="Only this split of --photos. [default: all]")
+    ] = None,
+    colours: Annotated[
+        Path | None,
+        typer.Option(
+            "--colours", metavar="FILE", help="True colours for --photos: a JSON object, image name to colour words."
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write the result here as JSON, Markdown and plots.")
     ] = None,
@@ -109,7 +124,7 @@ def evaluate_command(
     ] = False,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N. [default: auto]")] = None,
 ) -> None:
-    """Measure a model on drawn scenes or on labelled data, with standard errors; study its views; or tune it."""
+    """Measure a model on drawn scenes, labelled data or photographs, with standard errors; study its views; tune it."""
     given = {
         "--model": model,
         "--device": device,
@@ -128,6 +143,10 @@ def evaluate_command(
         "--scenes-seed": scenes_seed,
         "--tune": tune,
         "--apply": apply or None,
+        "--photos": photos,
+        "--split": split,
+        "--colours": colours,
+        "--regions": regions,
     }
     _check_combination({name for name, value in given.items() if value is not None}, task)
     for path in (tune, save_predictions):
@@ -159,6 +178,9 @@ def evaluate_command(
             image_prior=views is ViewsOf.IMAGE_PRIOR,
             batch_regions=batch_regions or BATCH_REGIONS,
             sweep_views=sweep_views,
+            photos=photos,
+            split=split,
+            colours=colours,
         )
         result, text = run(options)
     print(json.dumps(result, indent=2) if as_json else text)
@@ -172,8 +194,9 @@ _NEEDS = {
     "--images": ("--data", "--images is the folder with the images of --data FILE; give both."),
     "--task": ("--data", "--task names what to measure on --data FILE; give both."),
     "--predictions": ("--data", "--predictions are compared with the ground truth in --data FILE; give both."),
-    "--save-predictions": ("--data", "--save-predictions saves predictions for --data FILE; give both."),
     "--proposals": ("--data", "--proposals are boxes in the images of --data FILE; give both."),
+    "--split": ("--photos", "--split names a split of --photos DIR; give both."),
+    "--colours": ("--photos", "--colours are those of the objects in --photos DIR; give both."),
 }
 _EXCLUDES = {
     ("--tune", "--data"): "--tune uses drawn scenes; leave --data out.",
@@ -194,6 +217,12 @@ _EXCLUDES = {
     ): "--sweep-views runs the model for each choice of views; leave --predictions out.",
     ("--sweep-views", "--save-predictions"): "--sweep-views saves no predictions; leave --save-predictions out.",
     ("--sweep-views", "--proposals"): "--sweep-views uses the labelled boxes; leave --proposals out.",
+    ("--sweep-views", "--colours"): "--sweep-views measures no colours; leave --colours out.",
+    ("--photos", "--data"): "--photos and --data are different labels; give one.",
+    ("--photos", "--tune"): "--tune uses drawn scenes; leave --photos out.",
+    ("--photos", "--scenes-seed"): "--scenes-seed applies to drawn scenes only; leave it or --photos out.",
+    ("--photos", "--regions"): "--photos measures every box; leave --regions out.",
+    ("--photos", "--batch-regions"): "--photos runs one photograph at a time; leave --batch-regions out.",
 }
 
 
@@ -204,6 +233,8 @@ def _check_combination(given: set[str], task: Benchmark | None) -> None:
     for pair, sentence in _EXCLUDES.items():
         if given.issuperset(pair):
             raise typer.BadParameter(sentence)
+    if "--save-predictions" in given and not given & {"--data", "--photos"}:
+        raise typer.BadParameter("--save-predictions saves predictions for --data FILE or --photos DIR; give one.")
     if "--data" in given and not given & {"--task", "--sweep-views"}:
         raise typer.BadParameter(f"--data needs --task: one of {', '.join(Benchmark)}.")
     if "--batch-regions" in given and not given & {"--data", "--sweep-views"}:

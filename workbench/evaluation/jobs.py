@@ -1,27 +1,37 @@
-"""The four jobs of `dynrefer evaluate`, from options to printed result: drawn scenes, labelled data, views, tuning."""
+"""The jobs of `dynrefer evaluate`, from options to printed result: drawn scenes, labelled data, labelled photographs,
+views, tuning."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynrefer.model.geometry import BoxFormat
 from dynrefer.model.loading import EMBEDDED
-from dynrefer.model.types import Task
+from dynrefer.model.types import RegionDescription, Task
 from dynrefer.workbench.data.labelled import LabelledData, read_labelled, read_proposals
+from dynrefer.workbench.data.photographs import LabelledPhotograph, read_photographs
+from dynrefer.workbench.data.regions import ImageRegions
 from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.data import TASK_OF, check_measurable, labelled_for, measure_benchmark, predict
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
 from dynrefer.workbench.evaluation.inference import BATCH_REGIONS, check_names
+from dynrefer.workbench.evaluation.photographs import (
+    measure_photographs,
+    of_split,
+    quality_over_views,
+    with_colours,
+)
 from dynrefer.workbench.evaluation.predictions import Prediction, named_categories, read_predictions, write_predictions
-from dynrefer.workbench.evaluation.report.files import prepare_folder, write_result, write_study
-from dynrefer.workbench.evaluation.report.tables import text_table
+from dynrefer.workbench.evaluation.report.described_boxes import write_described
+from dynrefer.workbench.evaluation.report.files import prepare_folder, write_photographs, write_result, write_study
+from dynrefer.workbench.evaluation.report.tables import grid_table, text_table
 from dynrefer.workbench.evaluation.scenes import MAIN_REGIONS, measure
 from dynrefer.workbench.evaluation.tune import TUNING_REGIONS, apply_tuning, tune
 from dynrefer.workbench.evaluation.view_study import (
@@ -39,6 +49,7 @@ if TYPE_CHECKING:
     from dynrefer.model import DynRefer
 
 Result = Mapping[str, Any]
+DRAWN_REGIONS = 200  # least number of drawn regions, to see what the model takes drawings for
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,9 @@ class Options:
     image_prior: bool = False
     batch_regions: int = BATCH_REGIONS
     sweep_views: bool = False
+    photos: Path | None = None
+    split: str | None = None
+    colours: Path | None = None
 
     @property
     def readers(self) -> int:
@@ -84,6 +98,12 @@ class Options:
         box_format = BoxFormat(self.box_format) if self.box_format else None
         return read_labelled(self.data, self.images, box_format=box_format, captions=self.captions)
 
+    def photographs(self) -> tuple[LabelledPhotograph, ...]:
+        """Read the labels in `photos`: the photographs of `split`, with the colours of the file `colours`."""
+        assert self.photos is not None
+        found = of_split(read_photographs(self.photos), self.split)
+        return with_colours(found, self.colours) if self.colours else found
+
 
 def run(options: Options) -> tuple[Result, str]:
     """Run the job that the options name; returns the result as JSON-ready data and as text. Raises `ModelError`."""
@@ -92,6 +112,8 @@ def run(options: Options) -> tuple[Result, str]:
     job: Callable[[Options], tuple[Result, str]] = _measure_scenes
     if options.tune:
         job = _tune
+    elif options.photos:
+        job = _study_photographs if options.sweep_views else _measure_photographs
     elif options.sweep_views:
         job = _study_views
     elif options.data:
@@ -111,6 +133,54 @@ def _measure_scenes(options: Options) -> tuple[Result, str]:
     if options.out:
         _report_written(write_result(options.out, "scenes", found.result, found.curves))
     return found.result, text_table(found.result)
+
+
+def _measure_photographs(options: Options) -> tuple[Result, str]:
+    photographs = options.photographs()
+    model = options.load()
+    found = measure_photographs(
+        model, photographs, decide=_decision, drawings=_drawings(), about=_about_photographs(options)
+    )
+    if options.save_predictions:
+        write_described(options.save_predictions, found.boxes)
+    if options.out:
+        _report_written(write_photographs(options.out, found))
+    result = found.result
+    text = text_table({name: value for name, value in result.items() if name != "by_split"})
+    return result, f"{text}\n\n{grid_table(found.splits, 'split').rstrip()}" if len(found.splits) > 1 else text
+
+
+def _decision(found: RegionDescription) -> str | None:
+    """What the model took the region for, "drawing" or "photograph", if its answer says so."""
+    decision: str | None = getattr(found, "domain", None)
+    return decision
+
+
+def _drawings() -> Iterator[ImageRegions]:
+    """Drawn test scenes; drawn when they are first asked for."""
+    drawn = RegionSet.draw(World.load(), SpritePack.load(), "test", scenes_seed=0, regions=DRAWN_REGIONS)
+    yield from drawn.image_regions()
+
+
+def _study_photographs(options: Options) -> tuple[Result, str]:
+    photographs = options.photographs()
+    model = options.load()
+    study = quality_over_views(model, photographs)
+    result = {
+        "over_t": study.to_json()["over_t"],
+        "boxes": sum(len(each.boxes) for each in photographs),
+        "model": model.card.name,
+        "revision": model.card.revision,
+        **_about_photographs(options),
+    }
+    if options.out:
+        _report_written(write_study(options.out, "photograph_views", result, study))
+    return result, study.markdown()
+
+
+def _about_photographs(options: Options) -> dict[str, Any]:
+    assert options.photos is not None
+    return {"data": options.photos.resolve().name, **({"split": options.split} if options.split else {})}
 
 
 def _tune(options: Options) -> tuple[Result, str]:

@@ -107,14 +107,15 @@ class ViewStudy:
         }
 
     def markdown(self) -> str:
-        """Two tables: over t, and by policy."""
+        """Two tables: over t, and by policy where policies were compared."""
         over_t = {f"0, {t:g}" if t else "0": metrics for t, metrics in self.over_t.items()}
         by_policy = {
             f"{policy}, {count} view{'s' if count > 1 else ''}": metrics
             for policy, counts in self.policies.items()
             for count, metrics in counts.items()
         }
-        return grid_table(over_t, "views (t)") + "\n" + grid_table(by_policy, "policy")
+        tables = grid_table(over_t, "views (t)")
+        return f"{tables}\n{grid_table(by_policy, 'policy')}" if by_policy else tables
 
 
 def _to_json(metrics: Metrics) -> dict[str, dict[str, float | None]]:

@@ -29,6 +29,10 @@ _TITLES = {
     "tag_f1": "tags: micro F1",
     "relation": "caption: relation correct",
     "cider": "caption: CIDEr-D",
+    "top1": "first name right",
+    "top5": "one of five names right",
+    "caption_names_it": "caption: names it",
+    "caption_true": "caption: name or broader word true",
 }
 
 
@@ -106,6 +110,27 @@ def plot_policies(study: ViewStudy, title: str) -> Figure:
         _frame(axes, _TITLES.get(name, name), "views", "")
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False, fontsize=9)
+    return figure
+
+
+def plot_decisions(counts: Mapping[str, Mapping[str, int]], title: str) -> Figure:
+    """What the model took regions for: a row per kind of region, a column per decision; shaded by the row's
+    proportions, with the numbers in the cells."""
+    columns = list(dict.fromkeys(decision for row in counts.values() for decision in row))
+    numbers = np.array([[row.get(decision, 0) for decision in columns] for row in counts.values()])
+    figure = Figure(figsize=(1.6 * len(columns) + 1.8, 0.9 * len(counts) + 1.2))
+    axes = figure.add_subplot()
+    shades = numbers / numbers.sum(axis=1, keepdims=True)
+    axes.imshow(shades, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    for (row, column), number in np.ndenumerate(numbers):
+        dark = shades[row, column] > 0.5
+        axes.text(column, row, str(number), ha="center", va="center", color="white" if dark else "black", fontsize=10)
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(counts)), list(counts))
+    axes.set_title(title, fontsize=10)
+    axes.set_xlabel("taken for", fontsize=9)
+    axes.tick_params(labelsize=9, length=0)
+    axes.spines[:].set_visible(False)
     return figure
 
 
