@@ -85,6 +85,10 @@ def evaluate_command(
             "--colours", metavar="FILE", help="True colours for --photos: a JSON object, image name to colour words."
         ),
     ] = None,
+    jpeg: Annotated[
+        int | None,
+        typer.Option("--jpeg", min=1, max=100, help="Store the drawn scenes as JPEG of this quality first."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write the result here as JSON, Markdown and plots.")
     ] = None,
@@ -146,6 +150,7 @@ def evaluate_command(
         "--photos": photos,
         "--split": split,
         "--colours": colours,
+        "--jpeg": jpeg,
         "--regions": regions,
     }
     _check_combination({name for name, value in given.items() if value is not None}, task)
@@ -181,6 +186,7 @@ def evaluate_command(
             photos=photos,
             split=split,
             colours=colours,
+            jpeg_quality=jpeg,
         )
         result, text = run(options)
     print(json.dumps(result, indent=2) if as_json else text)
@@ -223,6 +229,10 @@ _EXCLUDES = {
     ("--photos", "--scenes-seed"): "--scenes-seed applies to drawn scenes only; leave it or --photos out.",
     ("--photos", "--regions"): "--photos measures every box; leave --regions out.",
     ("--photos", "--batch-regions"): "--photos runs one photograph at a time; leave --batch-regions out.",
+    ("--jpeg", "--photos"): "--jpeg stores drawn scenes; leave it or --photos out.",
+    ("--jpeg", "--data"): "--jpeg stores drawn scenes; leave it or --data out.",
+    ("--jpeg", "--tune"): "--tune uses scenes as they are drawn; leave --jpeg out.",
+    ("--jpeg", "--sweep-views"): "--sweep-views uses scenes as they are drawn; leave --jpeg out.",
 }
 
 

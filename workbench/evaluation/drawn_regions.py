@@ -7,12 +7,14 @@ Shapes: R = regions, K = categories, T = tags, A = attributes.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from tqdm import tqdm
 
 from dynrefer.model.errors import ConfigError
@@ -44,9 +46,12 @@ class RegionSet:
         scenes_seed: int,
         regions: int,
         validation: bool = False,
+        jpeg_quality: int | None = None,
     ) -> RegionSet:
         """Draw scenes of `split` until they hold `regions` regions or more; validation: draw the validation scenes.
 
+        jpeg_quality: store each image as JPEG of this quality, 1 to 100, with half the resolution of colours, and read
+        it again, as for `stored_as_jpeg`; None leaves the pixels as drawn.
         Raises `ConfigError` for more regions than one seed's scenes hold.
         """
         first = _FIRST_SEED + (2 * scenes_seed + validation) * _SCENES_PER_SEED
@@ -56,7 +61,10 @@ class RegionSet:
             while drawn < regions:
                 if len(scenes) == _SCENES_PER_SEED:
                     raise ConfigError(f"{regions} regions are more than the {_SCENES_PER_SEED} scenes of a seed hold.")
-                scenes.append(draw_scene(world, sprites, first + len(scenes), split))
+                scene = draw_scene(world, sprites, first + len(scenes), split)
+                if jpeg_quality is not None:
+                    scene = replace(scene, image=stored_as_jpeg(scene.image, jpeg_quality))
+                scenes.append(scene)
                 drawn += len(scenes[-1].objects)
                 bar.update(len(scenes[-1].objects))
         return cls(world, tuple(scenes))
@@ -103,6 +111,14 @@ class RegionSet:
 
 def _image(scene: Scene) -> NDArray[np.uint8]:
     return scene.image
+
+
+def stored_as_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """The image, (H, W, 3) uint8 RGB, after JPEG compression of quality 1 to 100 with 4:2:0 chroma subsampling."""
+    stored = io.BytesIO()
+    Image.fromarray(image).save(stored, "JPEG", quality=quality, subsampling="4:2:0")
+    with Image.open(stored) as read:
+        return np.array(read)
 
 
 def world_names(world: World) -> dict[Task, tuple[str, ...]]:

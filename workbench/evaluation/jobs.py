@@ -80,6 +80,7 @@ class Options:
     photos: Path | None = None
     split: str | None = None
     colours: Path | None = None
+    jpeg_quality: int | None = None
 
     @property
     def readers(self) -> int:
@@ -129,6 +130,7 @@ def _measure_scenes(options: Options) -> tuple[Result, str]:
         art_cache=art_folder(),
         regions=options.regions or MAIN_REGIONS,
         directory=_directory(options),
+        jpeg_quality=options.jpeg_quality,
     )
     if options.out:
         _report_written(write_result(options.out, "scenes", found.result, found.curves))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +52,20 @@ def measure(
     art_cache: Path,
     regions: int = MAIN_REGIONS,
     directory: Path | None = None,
+    jpeg_quality: int | None = None,
 ) -> SceneResult:
     """Measure everything: proportions in [0, 1], CIDEr-D in [0, 10]; `cider_gain` is CIDEr-D over that without context.
 
     regions: least size of the main set. directory: the model's, for its size on disk. art_cache: the folder that
     `make art` installs the evaluation-only style in; without it `class_unseen_style` is None and `notes` says why.
+    jpeg_quality: the model sees the scenes as JPEG of this quality (`RegionSet.draw`).
     Raises `DataError` for a model whose vocabulary lacks words of the world, `SpritesError` without sprites.
     """
     started = time.perf_counter()
     check_vocabulary(predictor, world)
     sprites = SpritePack.load()
-    main = RegionSet.draw(world, sprites, "test", scenes_seed=scenes_seed, regions=regions)
+    drawn = partial(RegionSet.draw, world, scenes_seed=scenes_seed, jpeg_quality=jpeg_quality)
+    main = drawn(sprites, "test", regions=regions)
     found, captions, region_only = run_queries(predictor, main, _query_specs(predictor), "test")
     thresholds = predictor.card.thresholds
     threshold, attribute_threshold = thresholds["tags"], thresholds.get("attributes")
@@ -71,7 +75,7 @@ def measure(
     metrics["neighbour_named"] = neighbour_named(world, captions.captions)
     if attribute_threshold is not None:
         metrics["attribute_f1"] = attribute_f1(main, found.scores[Task.ATTRIBUTES], attribute_threshold)
-    heldout, counts, notes = _measure_heldout(predictor, world, sprites, scenes_seed, regions, art_cache)
+    heldout, counts, notes = _measure_heldout(predictor, world, sprites, drawn, regions, art_cache)
     metrics |= heldout
     if directory is not None:
         metrics["megabytes"] = megabytes(directory)
@@ -88,6 +92,7 @@ def measure(
         "revision": predictor.card.revision,
         "world_digest": world.digest,
         "scenes_seed": scenes_seed,
+        **({} if jpeg_quality is None else {"jpeg_quality": jpeg_quality}),
         "seconds": round(time.perf_counter() - started, 1),
     }
     for name, sentence in notes.items():
@@ -96,7 +101,12 @@ def measure(
 
 
 def _measure_heldout(
-    predictor: RegionPredictor, world: World, sprites: SpritePack, scenes_seed: int, regions: int, art_cache: Path
+    predictor: RegionPredictor,
+    world: World,
+    sprites: SpritePack,
+    draw: Callable[..., RegionSet],
+    regions: int,
+    art_cache: Path,
 ) -> tuple[dict[str, Estimate], dict[str, int], dict[str, str]]:
     """Accuracy of categories on held-out sets: metrics, numbers of regions, and why a metric was not measured."""
     metrics: dict[str, Estimate] = {}
@@ -111,7 +121,7 @@ def _measure_heldout(
             notes[name] = f"{packages} is not installed; `make art` installs it"
             continue
         size = round(SIDE_FRACTION * regions)
-        side = RegionSet.draw(world, pack, split, scenes_seed=scenes_seed, regions=size)
+        side = draw(pack, split, regions=size)
         metrics[name], counts[split] = _accuracy(predictor, side, split), len(side)
     return metrics, counts, notes
 

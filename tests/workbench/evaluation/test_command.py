@@ -66,6 +66,12 @@ def test_a_table_for_people(calls: list[dict[str, Any]]) -> None:
     ]
 
 
+def test_scenes_as_jpeg(calls: list[dict[str, Any]]) -> None:
+    CliRunner().invoke(app, ["--jpeg", "75"])
+    CliRunner().invoke(app, [])
+    assert [options["jpeg_quality"] for options in calls] == [75, None]
+
+
 def test_unmeasured_values_are_explained(calls: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
     noted = {**RESULT, "notes": {"class_unseen_style": "the style is not installed; `make art` installs it"}}
     monkeypatch.setattr(jobs, "measure", lambda *given, **options: SceneResult(noted, Curves()))

@@ -7,7 +7,7 @@ import pytest
 
 from dynrefer.model.types import Task, ViewPolicy
 from dynrefer.workbench.errors import DataError
-from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
+from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary, stored_as_jpeg
 from dynrefer.workbench.evaluation.inference import BATCH_REGIONS, RECOGNITION, QuerySpec, run_queries
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.world import World
@@ -30,6 +30,24 @@ def test_no_scene_is_shared(world: World, sprites: SpritePack) -> None:
     sets = [_seeds(world, sprites, seed, validation) for seed in (0, 1, 10**30) for validation in (False, True)]
     assert len(set.union(*sets)) == sum(len(each) for each in sets)
     assert min(set.union(*sets)) >= 10**12  # a training counts up from 10_000_000 times a small number
+
+
+def test_scenes_as_jpeg_are_the_same_scenes(world: World, sprites: SpritePack) -> None:
+    drawn, fine, coarse = (
+        RegionSet.draw(world, sprites, "test", scenes_seed=4, regions=20, jpeg_quality=quality)
+        for quality in (None, 95, 40)
+    )
+    assert drawn.objects == fine.objects == coarse.objects
+    (first, *_), (near, *_), (far, *_) = drawn.image_regions(), fine.image_regions(), coarse.image_regions()
+    off = [np.abs(each.load().astype(int) - first.load()).mean() for each in (near, far)]
+    assert near.load().shape == first.load().shape and 0 < off[0] < off[1] < 20
+
+
+def test_jpeg_halves_the_resolution_of_colours() -> None:
+    columns = np.zeros((16, 16, 3), np.uint8)
+    columns[:, ::2, 0] = columns[:, 1::2, 2] = 255  # red and blue columns, one pixel wide
+    stored = stored_as_jpeg(columns, 100).astype(int)
+    assert stored.dtype == int and np.abs(stored[:, ::2] - stored[:, 1::2]).max() < 100
 
 
 def test_truth_in_the_worlds_order(world: World, sprites: SpritePack) -> None:

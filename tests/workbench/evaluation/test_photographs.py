@@ -377,7 +377,7 @@ def test_a_box_that_the_model_refuses_names_the_photograph(folder: Path, monkeyp
 @pytest.mark.parametrize(
     "arguments",
     [
-        *(["--split", "test"], ["--colours", "x"], ["--save-predictions", "x"]),
+        *(["--split", "test"], ["--colours", "x"], ["--save-predictions", "x"], ["--jpeg", "0"], ["--jpeg", "101"]),
         *(["--photos", "x", "--data", "y", "--task", "captions"], ["--photos", "x", "--scenes-seed", "1"]),
         *(
             ["--photos", "x", "--tune", "y.json"],
@@ -390,7 +390,8 @@ def test_a_box_that_the_model_refuses_names_the_photograph(folder: Path, monkeyp
             ["--photos", "x", "--sweep-views", "--colours", "y"],
             ["--photos", "x", "--sweep-views", "--batch-regions", "8"],
         ),
-        ["--photos", "x", "--proposals", "y"],
+        *(["--jpeg", "75", "--tune", "x.json"], ["--jpeg", "75", "--data", "x", "--task", "captions"]),
+        *(["--jpeg", "75", "--sweep-views"], ["--photos", "x", "--proposals", "y"]),
     ],
 )
 def test_usage_errors(arguments: list[str], witness: Witness) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from dynrefer.model.types import Task
+from dynrefer.workbench.evaluation import drawn_regions
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.evaluation.metrics.scene_metrics import attribute_f1, neighbour_named
 from dynrefer.workbench.evaluation.scenes import HEADLINE_METRICS, measure
@@ -87,6 +89,19 @@ def test_the_same_seed_gives_the_same_metrics(world: World, oracle: Oracle) -> N
     for timed in ("seconds", "core_ms_per_region"):
         del once[timed], again[timed]
     assert once == again
+
+
+def test_every_set_is_seen_as_jpeg(world: World, oracle: Oracle, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def stored(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+        seen.append(quality)
+        return image  # the oracle knows the scenes by their pixels
+
+    monkeypatch.setattr(drawn_regions, "stored_as_jpeg", stored)
+    found = measure(oracle, world, scenes_seed=3, art_cache=ELSEWHERE, regions=40, jpeg_quality=75).result
+    counts = {name: found["regions"][name] for name in ("test", "heldout_pairs", "heldout_sprites")}
+    assert found["jpeg_quality"] == 75 and set(seen) == {75} and len(seen) * 3 <= sum(counts.values())
 
 
 def test_size_is_of_all_files(world: World, oracle: Oracle, tmp_path: Path) -> None:
