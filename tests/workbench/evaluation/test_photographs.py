@@ -33,7 +33,7 @@ from dynrefer.workbench.data.regions import ImageRegions
 from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.command import evaluate_command
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
-from dynrefer.workbench.evaluation.metrics.photograph_metrics import judge
+from dynrefer.workbench.evaluation.metrics.photograph_metrics import ancestors_among, judge
 from dynrefer.workbench.evaluation.photographs import (
     OVER_VIEWS,
     measure_photographs,
@@ -182,6 +182,7 @@ def test_metrics_by_hand(folder: Path) -> None:
         **{"colour_said": 1.0, "colour_right": 0.6667, "other_claims": 0.25, "caption_words": 3.5},
     }
     assert result["standard_errors"]["top1"] == 0.25 and result["false_nouns"] == 1
+    assert result["parents"] == {"bird": 1}
     assert result["other_words"] == {"another": 1, "behind": 1, "object": 1}
     # First leaves: .9 right, .3 wrong, .6 right, .95 wrong; .9 and .95 lie in two bins.
     assert result["calibration_error"]["name"] == pytest.approx((0.1 + 0.3 + 0.4 + 0.95) / 4, abs=1e-4)
@@ -205,7 +206,7 @@ def test_boxes_with_the_same_names_are_one_kind(folder: Path) -> None:
 def test_a_parent_without_labelled_parents_is_looked_up() -> None:
     truth, found = LabelledBox(TOUCAN, ("toucan",)), ANSWERS[TOUCAN].describe(TOUCAN)
     assert not judge(truth, found, KNOWN).top1_or_parent
-    known = judge(truth, found, KNOWN, lambda name: {"toucan": ("bird", "animal")}.get(name, ()))
+    known = judge(truth, found, KNOWN, ancestors_among([("cat", ("pet",)), ("toucans", ("bird", "animal"))]))
     assert known.top1_or_parent and known.caption_true and not known.false_noun and not known.names_it
     # Without a hierarchy the words of the name count: a brown bear is a bear.
     bear = Answer("a bear", "bear", 0.6, (("dog", 0.4),), ("bear", 0.6))
@@ -303,7 +304,7 @@ def test_the_report_shows_every_box(folder: Path, tmp_path: Path) -> None:
     assert "| zoo.png | 0, 0, 32, 48 | dog, hound | a brown dog (dog 0.90) | yes | dog 0.90, cat 0.05 | yes |" in page
     assert "| broader, true | bird 0.70 (parent), bear 0.30, toucan 0.25 | broader, true | gray: **wrong**" in page
     assert "| **no** | wok 0.95 | **no** | black: right |" in page
-    assert "with the number of captions: another 1, behind 1, object 1" in page
+    assert "- parents: bird 1\n- other_words: another 1, behind 1, object 1\n" in page
     assert "| calibration | 0.500" in page and "photographs_decisions.png" in page
 
 

@@ -7,8 +7,9 @@ leaves where it is unsure (`Label.level` "parent"). Measures of leaves skip it. 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from dynrefer.workbench.evaluation.metrics.caption_claims import (
     first_name,
     named_in,
     other_claims,
+    same_name,
     words_of,
 )
 from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate, mean, proportion
@@ -36,15 +38,16 @@ Ancestors = Callable[[str], Collection[str]]  # a name -> every broader word for
 class Verdict:
     """What is right in the description of one box.
 
-    noun: what the caption says that the box shows; None if it is no name that the model knows. name, probability: the
-    caption's own, else the first item of the categories. colours: those that are said; colour_right: whether all of
-    them are among the true ones, None where none is said or the true ones are not known. others: the caption's words
-    beyond noun, colours and what the labels say of the scene. leaf_probability: of the first leaf, 0 without leaves.
+    parent: the broader word in front of the leaves, if there is one. noun: what the caption says that the box shows;
+    None if it is no name that the model knows. name, probability: the caption's own, else the first item of the
+    categories. leaf_probability: of the first leaf, 0 without leaves. colours: those that are said; colour_right:
+    whether all of them are among the true ones, None where none is said or the true ones are not known. others: the
+    caption's words beyond noun, colours and what the labels say of the scene.
     """
 
     top1: bool
     top5: bool
-    backs_off: bool
+    parent: str | None
     top1_or_parent: bool
     noun: str | None
     names_it: bool
@@ -60,11 +63,28 @@ class Verdict:
     others: tuple[str, ...]
     words: int
 
+    @property
+    def backs_off(self) -> bool:
+        """Whether there is a parent."""
+        return self.parent is not None
+
 
 def words_as_ancestors(name: str) -> tuple[str, ...]:
     """The broader words that a name itself ends in ("bear" for "brown bear"); a stand-in for a hierarchy of names."""
     words = words_of(name)
     return tuple(" ".join(words[place:]) for place in range(1, len(words)))
+
+
+def ancestors_among(broader: Iterable[tuple[str, Collection[str]]]) -> Ancestors:
+    """The broader words of a model's own names and synonyms, (name, its broader words); of a plural, those of its
+    singular. A name that is not among them has none."""
+    known = list(broader)
+
+    @cache
+    def ancestors(name: str) -> frozenset[str]:
+        return frozenset(word for each, words in known if same_name(name, each) for word in words)
+
+    return ancestors
 
 
 def judge(
@@ -89,7 +109,7 @@ def judge(
 
     categories = found.categories or ()
     leaves = [label for label in categories if label.level != PARENT]
-    backs_off = bool(categories) and categories[0].level == PARENT
+    parent = categories[0].name if categories and categories[0].level == PARENT else None
     right = [any_same(label.name, truth.accepted) for label in leaves[:TOP]]
     top1 = bool(right) and right[0]
 
@@ -101,14 +121,12 @@ def judge(
     first = [(label.name, label.probability) for label in categories[:1]]
     claims = [claim for claim in ((name, probability), *first) if claim[0]]
     nouns = [each for each in (noun, *(label.name for label in categories[:1])) if each]
-    said = colours_in(text, nouns)
-    tagged = [colour for tag in found.tags or () for colour in colours_in(tag.name, nouns)]
-    colours = tuple(dict.fromkeys((*said, *tagged)))
+    colours = _colours(text, found.tags or (), nouns)
     return Verdict(
         top1=top1,
         top5=any(right),
-        backs_off=backs_off,
-        top1_or_parent=top1 or (backs_off and broader(categories[0].name)),
+        parent=parent,
+        top1_or_parent=top1 or (parent is not None and broader(parent)),
         noun=noun,
         names_it=names_it,
         caption_true=names_it or noun_true,
@@ -130,6 +148,13 @@ def name_of_caption(found: RegionDescription, known_names: Collection[str]) -> s
     if found.caption is None:
         return None
     return found.caption.name or first_name(found.caption.text, known_names)
+
+
+def _colours(text: str, tags: Iterable[Label], nouns: Sequence[str]) -> tuple[str, ...]:
+    """The colours that caption and tags say, each once; not as part of a noun."""
+    return tuple(
+        dict.fromkeys(word for said in (text, *(tag.name for tag in tags)) for word in colours_in(said, nouns))
+    )
 
 
 def _said(found: RegionDescription) -> tuple[str, str, float]:
@@ -180,7 +205,15 @@ def name_calibration(verdicts: Sequence[Verdict]) -> tuple[NDArray[np.float64], 
     return probabilities, np.array([each.top1 for each in verdicts], dtype=np.bool_)
 
 
+def counted_parents(verdicts: Sequence[Verdict]) -> dict[str, int]:
+    """Parent -> number of boxes with it, most frequent first: "object" is true of everything and says nothing."""
+    return _counted(each.parent for each in verdicts if each.parent is not None)
+
+
 def counted_claims(verdicts: Sequence[Verdict]) -> dict[str, int]:
     """Words of captions beyond noun and colours -> number of captions with them, most frequent first."""
-    found = Counter(word for each in verdicts for word in dict.fromkeys(each.others))
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    return _counted(word for each in verdicts for word in dict.fromkeys(each.others))
+
+
+def _counted(words: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(words).items(), key=lambda item: (-item[1], item[0])))

@@ -54,10 +54,10 @@ def write_result(
 
 def write_photographs(out: Path, found: PhotographResult) -> list[Path]:
     """Write photographs.json, photographs.md with a row per box, and plots; returns the paths. Raises `DataError`."""
-    listed = {name: value for name, value in found.result.items() if name not in ("by_split", "other_words")}
-    page = markdown_table(listed)
-    words = ", ".join(f"{word} {count}" for word, count in found.result["other_words"].items())
-    page += f"- words of captions beyond noun and colours, with the number of captions: {words or 'none'}\n"
+    counted = ("parents", "other_words")
+    page = markdown_table({name: value for name, value in found.result.items() if name not in ("by_split", *counted)})
+    for name in counted:
+        page += f"- {name}: {', '.join(f'{word} {count}' for word, count in found.result[name].items()) or 'none'}\n"
     if found.splits:
         page += "\n" + grid_table(found.splits, "split")
     page += "\n" + boxes_table(found.boxes)
