@@ -24,6 +24,7 @@ from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabul
 from dynrefer.workbench.evaluation.inference import BATCH_REGIONS, check_names
 from dynrefer.workbench.evaluation.photographs import (
     measure_photographs,
+    names_as_ancestors,
     of_split,
     quality_over_views,
     with_colours,
@@ -141,7 +142,12 @@ def _measure_photographs(options: Options) -> tuple[Result, str]:
     photographs = options.photographs()
     model = options.load()
     found = measure_photographs(
-        model, photographs, decide=_decision, drawings=_drawings(), about=_about_photographs(options)
+        model,
+        photographs,
+        ancestors=names_as_ancestors(_directory(options)),
+        decide=_decision,
+        drawings=_drawings(),
+        about=_about_photographs(options),
     )
     if options.save_predictions:
         write_described(options.save_predictions, found.boxes)
@@ -167,7 +173,7 @@ def _drawings() -> Iterator[ImageRegions]:
 def _study_photographs(options: Options) -> tuple[Result, str]:
     photographs = options.photographs()
     model = options.load()
-    study = quality_over_views(model, photographs)
+    study = quality_over_views(model, photographs, names_as_ancestors(_directory(options)))
     result = {
         "over_t": study.to_json()["over_t"],
         "boxes": sum(len(each.boxes) for each in photographs),

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from dynrefer.model.errors import AnnotatedImageError, QueryError
+from dynrefer.model.evidence.names import NAMES_FILE, EvidenceNames
 from dynrefer.model.images import annotated_pixels
 from dynrefer.model.types import ALL_TASKS, Corners, RegionDescription, RegionQuery, Task
 from dynrefer.workbench.data.json_files import read_json
@@ -29,6 +30,7 @@ from dynrefer.workbench.evaluation.metrics.curves import Curves, reliability
 from dynrefer.workbench.evaluation.metrics.photograph_metrics import (
     Ancestors,
     Verdict,
+    ancestors_among,
     counted_claims,
     counted_parents,
     judge,
@@ -154,6 +156,19 @@ def with_colours(photographs: Sequence[LabelledPhotograph], path: Path) -> tuple
         else each
         for each in photographs
     )
+
+
+def names_as_ancestors(directory: Path) -> Ancestors:
+    """The broader words that a model's own names know, or `words_as_ancestors` if it has no names for photographs.
+
+    directory: the model's. Raises `ConfigError` for names that are malformed.
+    """
+    path = directory / "evidence" / NAMES_FILE
+    if not path.is_file():
+        return words_as_ancestors
+    names = EvidenceNames.load(path)
+    spelled = [(word, entry.parents) for entry in names.names for word in (entry.name, *entry.synonyms)]
+    return ancestors_among([*spelled, *((entry.name, entry.parents) for entry in names.parents)])
 
 
 def measure_photographs(

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from dynrefer.model import DynRefer
 from dynrefer.model.errors import BoxError
+from dynrefer.model.loading import EMBEDDED
 from dynrefer.model.types import (
     Caption,
     Corners,
@@ -37,6 +38,7 @@ from dynrefer.workbench.evaluation.metrics.photograph_metrics import ancestors_a
 from dynrefer.workbench.evaluation.photographs import (
     OVER_VIEWS,
     measure_photographs,
+    names_as_ancestors,
     of_split,
     quality_over_views,
     with_colours,
@@ -208,9 +210,17 @@ def test_a_parent_without_labelled_parents_is_looked_up() -> None:
     assert not judge(truth, found, KNOWN).top1_or_parent
     known = judge(truth, found, KNOWN, ancestors_among([("cat", ("pet",)), ("toucans", ("bird", "animal"))]))
     assert known.top1_or_parent and known.caption_true and not known.false_noun and not known.names_it
+    assert judge(LabelledBox(TOUCAN, ("bird", "toucan")), found, KNOWN).top1_or_parent  # a parent that is accepted
     # Without a hierarchy the words of the name count: a brown bear is a bear.
     bear = Answer("a bear", "bear", 0.6, (("dog", 0.4),), ("bear", 0.6))
     assert judge(LabelledBox(DOG, ("brown bear",)), bear.describe(DOG), KNOWN).top1_or_parent
+
+
+def test_the_embedded_model_knows_broader_words(tmp_path: Path) -> None:
+    ancestors = names_as_ancestors(EMBEDDED)
+    assert {"bird", "animal", "object"} <= set(ancestors("toucans")) and "bird" not in ancestors("hammer")
+    assert not ancestors("pededskirt")
+    assert names_as_ancestors(tmp_path)("brown bear") == ("bear",)  # a model without names for photographs
 
 
 def test_a_caption_without_a_name_is_searched_for_one() -> None:

@@ -126,7 +126,7 @@ def judge(
         top1=top1,
         top5=any(right),
         parent=parent,
-        top1_or_parent=top1 or (parent is not None and broader(parent)),
+        top1_or_parent=top1 or (parent is not None and true(parent)),
         noun=noun,
         names_it=names_it,
         caption_true=names_it or noun_true,
