@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from itertools import pairwise
@@ -13,6 +14,8 @@ from transformers import CLIPTokenizer, T5Tokenizer
 from dynrefer.model.vocabulary import Attribute, Vocabulary
 from dynrefer.workbench.scenes.world import World
 
+NOUN_PLACEHOLDER = "~"  # stands for the noun in control words and captions; no word of the world holds it
+_WORD_START = "\u2581"
 _VOCABULARY_SIZE = 1024
 _END = "</w>"  # closes a word
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789-',.|"
@@ -30,8 +33,8 @@ def build_tokenizers(world: World) -> tuple[Any, Any]:
     """The tokenizers of the text tower and of the language model.
 
     Text tower: CLIP's byte-pair encoding, which can spell any word. Language model: T5 pieces, one per word of the
-    world (fewer tokens make captions faster) and single characters for anything else. Both depend only on the world's
-    words, so they are the same on every machine.
+    world (fewer tokens make captions faster), single characters for anything else, and last the placeholder for the
+    noun. Both depend only on the world's words, so they are the same on every machine.
     """
     phrases = _phrases(world)
     words = sorted({word for phrase in phrases for word in phrase.split()} - {","})
@@ -46,11 +49,33 @@ def build_tokenizers(world: World) -> tuple[Any, Any]:
     text = CLIPTokenizer(vocab=vocabulary, merges=merges)  # type: ignore[arg-type]  # it takes pairs
     text.model_max_length = 32
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
-    pieces += [("\u2581" + word, -4.0) for word in words] + [(word, -5.0) for word in words if len(word) > 1]
-    pieces += [(character, -12.0) for character in ("\u2581", *_CHARACTERS)]
+    pieces += [(_WORD_START + word, -4.0) for word in words] + [(word, -5.0) for word in words if len(word) > 1]
+    pieces += [(character, -12.0) for character in (_WORD_START, *_CHARACTERS)]
+    return text, _language_tokenizer([*pieces, _PLACEHOLDER_PIECE])
+
+
+# One piece is enough: it always begins the control words or follows a space.
+_PLACEHOLDER_PIECE = (_WORD_START + NOUN_PLACEHOLDER, -4.0)
+
+
+def with_noun_placeholder(language_tokenizer: Any) -> Any:
+    """A language tokenizer of this kind with the placeholder's piece; at the end, so that all other ids stay.
+
+    Returns the same tokenizer if it has the piece. Raises ValueError for a tokenizer that is not made of pieces.
+    """
+    state = json.loads(language_tokenizer.backend_tokenizer.to_str())["model"]
+    if state.get("type") != "Unigram":
+        raise ValueError(f"the language tokenizer is of kind {state.get('type')}, not of unigram pieces.")
+    pieces = [(piece, score) for piece, score in state["vocab"]]
+    if _PLACEHOLDER_PIECE[0] in (piece for piece, _ in pieces):
+        return language_tokenizer
+    return _language_tokenizer([*pieces, _PLACEHOLDER_PIECE])
+
+
+def _language_tokenizer(pieces: list[tuple[str, float]]) -> Any:
     language = T5Tokenizer(vocab=pieces, extra_ids=0)
     language.model_max_length = 512
-    return text, language
+    return language
 
 
 def _byte_pair_merges(phrases: list[str], count: int) -> list[tuple[str, str]]:
