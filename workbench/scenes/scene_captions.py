@@ -66,3 +66,14 @@ def _noun_phrase(category: Category, adjectives: list[str]) -> str:
     if category.article == "a" and phrase[0] in "aeiou" and not phrase.startswith("upright"):
         return f"an {phrase}"
     return f"{category.article} {phrase}".strip()
+
+
+def spoken_adjectives(attributes: Mapping[str, str]) -> dict[str, str]:
+    """Attribute type -> the adjective that captions use for it; types of which nothing is said are left out."""
+    return _adjectives(attributes)
+
+
+def short_caption(category: Category, adjectives: Mapping[str, str], scene: SceneKind | None) -> str:
+    """A noun phrase with these adjectives (type -> word), and the scene's phrase if one is given; nothing else."""
+    noun = _noun_phrase(category, [adjectives[kind] for kind in _SPOKEN if kind in adjectives])
+    return f"{noun} {scene.phrase}" if scene else noun
