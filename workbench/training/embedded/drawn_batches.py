@@ -10,10 +10,9 @@ tokens, S = side of a view in pixels.
 from __future__ import annotations
 
 import multiprocessing
-import re
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +27,8 @@ from dynrefer.model.networks.dynrefer.language import IGNORED
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import Scene, SceneObject, draw_scene
 from dynrefer.workbench.scenes.world import World
+from dynrefer.workbench.training.embedded.caption_forms import control_words, draw_form
+from dynrefer.workbench.training.embedded.stored_pictures import draw_storage, excerpt, store
 
 STEPS = tuple(i / 10 for i in range(1, 11))
 _JITTER = 0.06  # of the box's side: a client's box is never as tight as a drawn object's
@@ -41,8 +42,9 @@ _parts: tuple[World, SpritePack] | None = None  # of a drawing process, loaded o
 class Targets:
     """The labels of R regions.
 
-    category, relation, scene: (R,) int64. attributes: (R, A) int8: 1, 0, or -1 where unknown. tags: (R, T) float32, 0
-    or 1. captions: (R, L) int64 ids of the text tower, padded with its end token.
+    category, relation, scene: (R,) int64; scene is `IGNORED` where the background is none of the world's. attributes:
+    (R, A) int8: 1, 0, or -1 where unknown. tags: (R, T) float32, 0 or 1. captions: (R, L) int64 ids of the text tower,
+    padded with its end token.
     """
 
     category: Tensor
@@ -86,6 +88,13 @@ class RegionBatch:
     targets: Targets
 
 
+def moved(batch: Any, device: torch.device) -> Any:
+    """A batch with all its tensors on `device`."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    return replace(batch, **{field.name: moved(getattr(batch, field.name), device) for field in fields(batch)})
+
+
 class _Views:
     """Collects the distinct views of one batch."""
 
@@ -93,11 +102,14 @@ class _Views:
         self.view_size = view_size
         self.images: list[NDArray[np.uint8]] = []
         self._seen: dict[tuple[int, ...], int] = {}
+        self._sources: dict[int, NDArray[np.uint8]] = {}  # kept, so that an id stays one picture's
 
     def add(self, scene: Scene, crop: NDArray[np.int64]) -> int:
         """The index of the view; crop: (4,) integer corners."""
         x1, y1, x2, y2 = (int(value) for value in crop)
-        key = (scene.seed, x1, y1, x2, y2)
+        source = id(scene.image)  # not the seed: a scene may be there twice, stored in two ways
+        self._sources[source] = scene.image
+        key = (source, x1, y1, x2, y2)
         if key not in self._seen:
             self._seen[key] = len(self.images)
             cut = Image.fromarray(scene.image[y1:y2, x1:x2])
@@ -111,13 +123,18 @@ class _Views:
 
 @dataclass(frozen=True)
 class DataOptions:
-    """The data of one stage. crops: close-ups per pretraining batch. scenes: per batch. batches: of the stage."""
+    """The data of one stage. crops: close-ups per pretraining batch. scenes: per batch. batches: of the stage.
+
+    jpeg: most pictures are stored as JPEG before views are cut. placeholder: in most captions it stands for the noun.
+    """
 
     seed: int
     crops: int
     scenes: int
     batches: int
     view_size: int
+    jpeg: bool = False
+    placeholder: bool = False
 
 
 class SceneBatches(Dataset[Any]):
@@ -130,12 +147,18 @@ class SceneBatches(Dataset[Any]):
         self.objects = [(scene, obj) for scene in pool for obj in scene.objects]
         self._category = {category.name: i for i, category in enumerate(world.categories)}
         self._tag = {tag: i for i, tag in enumerate(world.tags)}
+        self._scene = {scene: i for i, scene in enumerate(world.scenes)}
 
     def __len__(self) -> int:
         return self.options.batches
 
     def _scenes(self, rng: np.random.Generator) -> list[Scene]:
-        return [self.pool[i] for i in rng.integers(len(self.pool), size=self.options.scenes)]
+        scenes = [self.pool[i] for i in rng.integers(len(self.pool), size=self.options.scenes)]
+        return [self._received(scene, rng) for scene in scenes] if self.options.jpeg else scenes
+
+    def _received(self, scene: Scene, rng: np.random.Generator) -> Scene:
+        storage = draw_storage(rng)
+        return scene if storage is None else store(scene, storage)
 
     def _targets(self, objects: Sequence[SceneObject], captions: Sequence[str]) -> Targets:
         tags = torch.zeros(len(objects), len(self._tag))
@@ -146,7 +169,7 @@ class SceneBatches(Dataset[Any]):
         return Targets(
             category=torch.tensor([self._category[obj.category] for obj in objects]),
             relation=torch.tensor([self.world.relations.index(obj.relation) for obj in objects]),
-            scene=torch.tensor([self.world.scenes.index(obj.scene) for obj in objects]),
+            scene=torch.tensor([IGNORED if obj.scene is None else self._scene[obj.scene] for obj in objects]),
             attributes=torch.from_numpy(attributes),
             tags=tags,
             captions=ids.input_ids,
@@ -160,10 +183,18 @@ class SceneBatches(Dataset[Any]):
         objects: Sequence[SceneObject],
         rng: np.random.Generator,
     ) -> RegionBatch:
-        """The batch of objects whose views are cut; draws a caption and control words for each."""
+        """The batch of objects whose views are cut; draws a caption and control words for each.
+
+        The region-text head compares with the object's own caption, whatever the language model is to write.
+        """
         captions = [str(rng.choice(obj.captions)) for obj in objects]
-        controls = [control_words(c, obj.tags, rng) for c, obj in zip(captions, objects, strict=True)]
-        labels = self.language_tokenizer(captions, padding=True, truncation=True, max_length=32, return_tensors="pt")
+        pairs = list(zip(objects, captions, strict=True))
+        if self.options.placeholder:
+            forms = [draw_form(obj, caption, self.world, rng) for obj, caption in pairs]
+        else:
+            forms = [(control_words(caption, obj.tags, rng), caption) for obj, caption in pairs]
+        controls, written = ([form[part] for form in forms] for part in (0, 1))
+        labels = self.language_tokenizer(written, padding=True, truncation=True, max_length=32, return_tensors="pt")
         words = self.language_tokenizer(controls, padding=True, truncation=True, max_length=32, return_tensors="pt")
         return RegionBatch(
             images=images,
@@ -204,6 +235,9 @@ class PretrainData(SceneBatches):
         rows: list[tuple[int, NDArray[np.float32], bool, SceneObject]] = []
         for pick in rng.integers(len(self.objects), size=self.options.crops):
             scene, obj = self.objects[pick]
+            if self.options.jpeg:
+                scene = self._received(excerpt(scene, obj), rng)
+                obj = scene.objects[0]
             crop = _jittered_crop(scene, obj, rng)
             rows.append((views.add(scene, crop[0]), boxes_in_views(crop, self.view_size)[0], True, obj))
         for scene in self._scenes(rng):
@@ -258,29 +292,14 @@ class RegionData(SceneBatches):
         return self._regions(views.tensor(), torch.tensor(rows), boxes, objects, rng)
 
 
-_STOP = frozenset(["a", "an", "the", "of", "on", "in", "at", "to", "by", "is", "with", "and", "another", "object"])
-
-
-def control_words(caption: str, tags: Sequence[str], rng: np.random.Generator) -> str:
-    """Control words for the language model: words of the caption and the tags, closed with "|".
-
-    All are dropped with probability 0.5, otherwise each with probability 0.5; the rest is shuffled (paper, section 3.3,
-    and the official training code).
-    """
-    words = [word for word in re.findall(r"[a-z-]+", caption) if word not in _STOP]
-    words = list(dict.fromkeys([*words, *tags]))
-    if rng.random() < 0.5:
-        return "|"
-    kept = [word for word in words if rng.random() >= 0.5]
-    rng.shuffle(kept)
-    return ",".join(kept) + "|"
-
-
-def draw_pool(first_seed: int, count: int, workers: int) -> list[Scene]:
+def draw_pool(first_seed: int, count: int, workers: int, photograph_backgrounds: float = 0.0) -> list[Scene]:
     """`count` training scenes from consecutive seeds, drawn by `workers` processes; about 0.15 MB each.
 
+    photograph_backgrounds: proportion of the scenes whose background is a photograph; not drawn yet, so it must be 0.
     A stage draws its scenes once and keeps them in memory: drawing costs five times as much as cropping.
     """
+    if photograph_backgrounds:
+        raise NotImplementedError("photographs as backgrounds are not drawn yet.")
     starts = range(first_seed, first_seed + count, _CHUNK)
     sizes = [min(_CHUNK, first_seed + count - start) for start in starts]
     context = multiprocessing.get_context("fork")

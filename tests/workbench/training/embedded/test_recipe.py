@@ -11,9 +11,11 @@ from dynrefer.workbench.scenes.scene import draw_scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.scenes.world_vocabulary import build_tokenizers
 from dynrefer.workbench.training.embedded import recipe as train
-from dynrefer.workbench.training.embedded.drawn_batches import DataOptions, PretrainData, RegionData, control_words
+from dynrefer.workbench.training.embedded.caption_forms import control_words
+from dynrefer.workbench.training.embedded.drawn_batches import DataOptions, PretrainData, RegionData
 from dynrefer.workbench.training.embedded.joint import JointTraining
-from dynrefer.workbench.training.embedded.recipe import Stage, train_embedded
+from dynrefer.workbench.training.embedded.recipe import train_embedded
+from dynrefer.workbench.training.embedded.stages import Stage
 
 POOL = (900_000, 4)
 RECIPE = (
