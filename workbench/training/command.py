@@ -1,4 +1,4 @@
-"""`dynrefer train`: the embedded model's own recipe, or, with --train, training on your own data."""
+"""`dynrefer train`: the embedded model's recipe, or its added stages, or, with --train, training on your own data."""
 
 import json
 import os
@@ -18,6 +18,20 @@ Preset = Annotated[
 Out = Annotated[Path, typer.Option("--out", help="Directory of the run: log, checkpoints, and finally the model.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint in --out.")]
 Threads = Annotated[int | None, typer.Option("--threads", help="CPU threads for computation. [default: all cores]")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        help="Embedded recipe: start from this model directory, or embedded, and run the added stages only. "
+        "[default: random weights, all stages]",
+    ),
+]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes", help="Embedded recipe: processes that draw scenes; one fewer read batches. [default: all cores]"
+    ),
+]
 Train = Annotated[
     Path | None,
     typer.Option("--train", help="COCO-style annotations to train on; without it the embedded model is trained."),
@@ -92,7 +106,11 @@ Controls = Annotated[
     ),
 ]
 Seed = Annotated[
-    int | None, typer.Option("--seed", help="Seed of order, views, control words and dropout. [default: 0]")
+    int | None,
+    typer.Option(
+        "--seed",
+        help="Seed of order, views, control words and dropout; of the embedded recipe's added stages. [default: 0]",
+    ),
 ]
 CheckpointEvery = Annotated[
     int | None, typer.Option("--checkpoint-every", help="Steps between checkpoints. [default: 500]")
@@ -114,6 +132,8 @@ def train_command(
     out: Out,
     preset: Preset = None,
     resume: Resume = False,
+    start: From = None,
+    processes: Processes = None,
     train: Train = None,
     images: Images = None,
     captions: Captions = None,
@@ -149,23 +169,37 @@ def train_command(
     workers: Workers = None,
     threads: Threads = None,
 ) -> None:
-    """Train the embedded model from random weights, or with --train fine-tune a model on your own regions."""
+    """Train the embedded model, or with --train fine-tune a model on your own regions."""
     # Flags that are not given are None, so that a resumed run can tell them from the defaults.
     given = {name: value for name, value in locals().items() if value is not None and name not in _OF_BOTH}
+    recipe = {name: given.pop(name) for name in _OF_THE_RECIPE if name in given}
+    shared = {name: given.pop(name) for name in _SHARED if name in given}
     from dynrefer.workbench.training.run_directory import RunDirectory
 
     if train is not None or (resume and RunDirectory.stored_settings(out) is not None):
-        _train_on_data(out, preset, resume, {**given, **({} if threads is None else {"threads": threads})})
+        _refuse_recipe_flags(recipe)
+        _train_on_data(out, preset, resume, {**given, **shared})
         return
     if given:
         raise SettingError(f"{flag(next(iter(given)))} is for training on your own data; name it with --train.")
-    _train_embedded(out, preset, resume, threads)
+    _train_embedded(out, preset, resume, {**recipe, **shared})
 
 
 # The validation scenes that the committed model was tuned on.
 TUNING_SEED, TUNING_REGIONS = 77, 800
 
-_OF_BOTH = ("out", "preset", "resume", "threads")
+_OF_BOTH = ("out", "preset", "resume")
+_SHARED = ("threads", "device", "seed")
+_OF_THE_RECIPE = ("start", "processes")
+
+
+def _refuse_recipe_flags(given: Mapping[str, Any]) -> None:
+    if "start" in given:
+        raise SettingError(
+            "--from starts the embedded recipe's added stages; with --train, name the initial model with --init."
+        )
+    if "processes" in given:
+        raise SettingError("--processes is for the embedded recipe; with --train, use --workers.")
 
 
 def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[str, Any]) -> None:
@@ -210,32 +244,54 @@ def _init_of(preset: str | None) -> str:
     )
 
 
-def _train_embedded(out: Path, preset: str | None, resume: bool, threads: int | None) -> None:
+def _train_embedded(out: Path, preset: str | None, resume: bool, given: Mapping[str, Any]) -> None:
     if preset not in (None, "embedded"):
         raise typer.BadParameter(f"--preset {preset} needs data to train on; name it with --train.")
-    if threads is not None and threads < 1:
-        raise typer.BadParameter("--threads must be at least 1.")
+    for name, least in (("threads", 1), ("processes", 1), ("seed", 0)):
+        if given.get(name, least) < least:
+            raise typer.BadParameter(f"--{name} must be at least {least}.")
     _quiet_tokenizers()
     import torch
 
-    from dynrefer.model import DynRefer
     from dynrefer.workbench.training.embedded.recipe import train_embedded
 
+    start: str | None = given.get("start")
+    if start is None:
+        _need_tuning()
+    torch.set_num_threads(given.get("threads") or os.cpu_count() or 1)
     try:
-        from dynrefer.workbench.evaluation.tune import apply_tuning, tune
-    except ModuleNotFoundError as error:  # reported before hours of training, not after them
+        directory = train_embedded(
+            out,
+            resume=resume,
+            processes=given.get("processes") or os.cpu_count() or 1,
+            start=start,
+            seed=given.get("seed", 0),
+            device=given.get("device", "auto"),
+        )
+    except FileExistsError as error:
+        raise typer.BadParameter(str(error)) from error
+    if start is None:  # else views, thresholds and calibration are those of the model that it started from
+        _tune(out, directory)
+    print(f"{directory}: the finished model; measure it with dynrefer evaluate --model {directory}")
+
+
+def _need_tuning() -> None:
+    """Report a missing package before hours of training, not after them."""
+    try:
+        from dynrefer.workbench.evaluation import tune  # noqa: F401
+    except ModuleNotFoundError as error:
         raise SettingError(
             f"the trained model's views and thresholds are chosen with {error.name}; pip install 'dynrefer[evaluate]'."
         ) from error
-    torch.set_num_threads(threads or os.cpu_count() or 1)
-    try:
-        directory = train_embedded(out, resume=resume)
-    except FileExistsError as error:
-        raise typer.BadParameter(str(error)) from error
+
+
+def _tune(out: Path, directory: Path) -> None:
+    from dynrefer.model import DynRefer
+    from dynrefer.workbench.evaluation.tune import apply_tuning, tune
+
     tuning = tune(directory, DynRefer.load, scenes_seed=TUNING_SEED, regions=TUNING_REGIONS)
     apply_tuning(directory, tuning.fragment)
     (out / "tuning.json").write_text(json.dumps({**tuning.fragment, "quality": tuning.quality}, indent=2) + "\n")
-    print(f"{directory}: the finished model; measure it with dynrefer evaluate --model {directory}")
 
 
 def _quiet_tokenizers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -36,8 +37,8 @@ def refused(*arguments: object) -> str:
 def test_without_data_it_is_the_embedded_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
-    def train_embedded(out: Path, *, resume: bool) -> Path:
-        calls.append((out, resume))
+    def train_embedded(out: Path, *, resume: bool, start: str | None, **others: object) -> Path:
+        calls.append((out, resume, start, others))
         trained = Path(shutil.copytree(EMBEDDED, out / "model"))
         config = json.loads((trained / "config.json").read_text())
         (trained / "config.json").write_text(json.dumps(config | {"thresholds": {"tags": 0.5}, "calibration": {}}))
@@ -46,13 +47,44 @@ def test_without_data_it_is_the_embedded_recipe(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(train, "train_embedded", train_embedded)
     monkeypatch.setattr(command, "TUNING_REGIONS", 10)
     assert invoke("--preset", "embedded", "--out", tmp_path, "--resume", "--threads", 1).exit_code == 0
-    assert calls == [(tmp_path, True)]
+    assert calls == [(tmp_path, True, None, {"processes": os.cpu_count(), "seed": 0, "device": "auto"})]
     # What training leaves open is chosen too: one command makes the model that is measured.
     chosen = json.loads((tmp_path / "tuning.json").read_text())
     config = json.loads((tmp_path / "model" / "config.json").read_text())
     assert config["thresholds"] == chosen["thresholds"] != {"tags": 0.5}
     assert set(config["thresholds"]) == {"tags", "attributes"}
     assert set(config["calibration"]) == {"tags", "attributes", "categories"}
+
+
+def test_the_added_stages_keep_what_was_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def train_embedded(out: Path, **given: object) -> Path:
+        calls.append(given)
+        return out / "model"
+
+    monkeypatch.setattr(train, "train_embedded", train_embedded)
+    flags = ("--from", "embedded", "--seed", 3, "--device", "cpu", "--processes", 2, "--threads", 1)
+    done = invoke("--preset", "embedded", "--out", tmp_path, *flags)
+    assert done.exit_code == 0, done.exception
+    assert calls == [{"resume": False, "start": "embedded", "seed": 3, "device": "cpu", "processes": 2}]
+    assert not (tmp_path / "tuning.json").exists()
+
+
+def test_flags_of_the_recipe_are_refused_with_data(drawn: Path, tmp_path: Path) -> None:
+    data = ("--train", drawn / "train.json", "--out", tmp_path / "run")
+    assert "name the initial model with --init" in refused(*data, "--from", "embedded")
+    assert "use --workers" in refused(*data, "--processes", 2)
+
+
+def test_a_start_that_the_added_stages_cannot_train(tiny_model: Path, tmp_path: Path) -> None:
+    assert "there is no model directory" in refused("--out", tmp_path / "run", "--from", tmp_path / "nothing")
+    other = Path(shutil.copytree(tiny_model, tmp_path / "other"))
+    vocabulary = json.loads((other / "vocabulary.json").read_text())
+    vocabulary["tags"][0] = "something else"
+    (other / "vocabulary.json").write_text(json.dumps(vocabulary))
+    assert "its vocabulary is not that of the drawn scenes" in refused("--out", tmp_path / "run", "--from", other)
+    assert not (tmp_path / "run").exists()
 
 
 def test_with_data_it_trains_on_them(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -34,11 +34,21 @@ class JointWeights:
     tags: float
 
 
+def represent(model: DynReferModel, batch: RegionBatch, *, vision: bool) -> Tensor:
+    """(R, Q, C) of the batch's regions, each distinct view encoded once; vision: with gradients of the tower."""
+    with torch.set_grad_enabled(vision), torch.autocast(batch.images.device.type, torch.bfloat16):
+        features = model.encode(batch.images.contiguous(memory_format=torch.channels_last))
+    features = VisionFeatures(features.map.float(), None)
+    return model.represent(features.take(batch.index.flatten()), batch.boxes)
+
+
 class JointTraining(nn.Module):
     """The network, the fixed text embeddings of its vocabulary, and the auxiliary head.
 
-    vision: train the vision tower too; the text tower is always frozen.
+    vision: train the vision tower too; the text tower is always frozen. texts: on the device of the training.
     """
+
+    owner: Tensor  # of each attribute prompt
 
     def __init__(
         self,
@@ -52,7 +62,7 @@ class JointTraining(nn.Module):
     ) -> None:
         super().__init__()
         self.model, self.texts, self.vision, self.weights = model, texts, vision, weights
-        self.owner = torch.tensor(vocabulary.attribute_owner)
+        self.register_buffer("owner", torch.tensor(vocabulary.attribute_owner), persistent=False)
         self.relation = nn.Linear(model.query_tokens.shape[-1], len(world.relations))
         model.requires_grad_(True)
         model.text.requires_grad_(False)
@@ -66,11 +76,8 @@ class JointTraining(nn.Module):
         return self
 
     def represent(self, batch: RegionBatch) -> Tensor:
-        """(R, Q, C) of the batch's regions, each distinct view encoded once."""
-        with torch.set_grad_enabled(self.vision), torch.autocast("cpu", torch.bfloat16):
-            features = self.model.encode(batch.images.contiguous(memory_format=torch.channels_last))
-        features = VisionFeatures(features.map.float(), None)
-        return self.model.represent(features.take(batch.index.flatten()), batch.boxes)
+        """(R, Q, C) of the batch's regions."""
+        return represent(self.model, batch, vision=self.vision)
 
     def losses(self, batch: RegionBatch) -> dict[str, Tensor]:
         """The weighted terms, scalars; their sum is the loss."""

@@ -15,8 +15,9 @@ from torch import nn
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.vocabulary import embed_vocabulary
 from dynrefer.workbench.scenes.world import World
-from dynrefer.workbench.scenes.world_vocabulary import world_vocabulary
+from dynrefer.workbench.scenes.world_vocabulary import NOUN_PLACEHOLDER, world_vocabulary
 
+_COLUMNS = 7  # of the card's table of stages
 _TRAINED_ON = (
     "synthetic scenes only: icon artwork of {categories} kinds of everyday objects on drawn backgrounds; no photographs"
 )
@@ -33,9 +34,11 @@ def export_model(
     directory: Path,
     *,
     recipe: Sequence[Mapping[str, Any]],
+    earlier: Sequence[str] = (),
 ) -> Path:
     """Write the model directory and return it. Weights are stored as float16: half the bytes, no measurable difference.
 
+    recipe: the stages that were trained; earlier: rows of the model card for those of the model it started from.
     The revision is a digest of the weights.
     """
     directory.mkdir(parents=True, exist_ok=True)
@@ -47,6 +50,8 @@ def export_model(
     texts = embed_vocabulary(model, tokenizers[0], vocabulary)
     config = model.config
     config.revision = _digest(model)
+    if any(stage["placeholder"] for stage in recipe):
+        config.noun_placeholder = NOUN_PLACEHOLDER
     config.trained_on = _TRAINED_ON.format(categories=len(world.categories))
     config.intended_use = _INTENDED_USE
     nn.Module.to(model, torch.float16)
@@ -56,7 +61,7 @@ def export_model(
         tokenizer.save_pretrained(directory / name)
     vocabulary.save(directory)
     texts.save(directory)
-    (directory / "README.md").write_text(_card(model, world, recipe))
+    (directory / "README.md").write_text(_card(model, world, recipe, earlier))
     return directory
 
 
@@ -68,11 +73,19 @@ def _digest(model: DynReferModel) -> str:
     return digest.hexdigest()[:12]
 
 
-def _card(model: DynReferModel, world: World, recipe: Sequence[Mapping[str, Any]]) -> str:
+def _stage_rows(recipe: Sequence[Mapping[str, Any]], earlier: Sequence[str]) -> str:
+    """The rows of the card's table; those of a card without the last two columns are filled up."""
+    rows = [row + " | |" if row.count("|") == _COLUMNS - 1 else row for row in earlier]
+    for stage in recipe:
+        cells = [stage[key] for key in ("name", "steps", "scenes", "view_size")]
+        marks = ["yes" if stage[key] else "" for key in ("jpeg", "placeholder")]
+        rows.append(f"| {' | '.join(str(cell) for cell in [*cells, format(stage['learning_rate'], 'g'), *marks])} |")
+    return "\n".join(rows)
+
+
+def _card(model: DynReferModel, world: World, recipe: Sequence[Mapping[str, Any]], earlier: Sequence[str]) -> str:
     parameters = sum(p.numel() for p in model.parameters())
-    stages = "\n".join(
-        f"| {s['name']} | {s['steps']} | {s['scenes']} | {s['view_size']} | {s['learning_rate']:g} |" for s in recipe
-    )
+    stages = _stage_rows(recipe, earlier)
     packs = "\n".join(f"- {p.style}: {p.package} {p.version}, {p.licence}, {p.author}" for p in world.art if p.shipped)
     return f"""# {model.config.name}, revision {model.config.revision}
 
@@ -84,8 +97,8 @@ A DynRefer network scaled down to {parameters:,} parameters, trained from random
 
 **Made by** `dynrefer train --preset embedded --out runs/embedded`:
 
-| stage | steps | scenes per batch | view, pixels | learning rate |
-|---|---|---|---|---|
+| stage | steps | scenes per batch | view, pixels | learning rate | JPEG | placeholder |
+|---|---|---|---|---|---|---|
 {stages}
 
 **Measured by** `dynrefer evaluate --model embedded --scenes-seed N --json`; the results are in `benchmarks/`.

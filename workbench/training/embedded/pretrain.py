@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dynrefer.model.networks.dynrefer.language import IGNORED
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.dynrefer.region import roi_align
 from dynrefer.model.vocabulary import Vocabulary
@@ -46,7 +47,7 @@ class Pretraining(nn.Module):
     def losses(self, batch: PretrainBatch) -> dict[str, Tensor]:
         """The weighted terms, scalars; their sum is the loss."""
         targets = batch.targets
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(batch.images.device.type, torch.bfloat16):
             features = self.model.encode(batch.images.contiguous(memory_format=torch.channels_last))
         hidden = self._pool(features.map.float(), batch)
         names, prompts = self._texts()
@@ -57,7 +58,7 @@ class Pretraining(nn.Module):
         )
         far = ~batch.near  # a close-up does not show the neighbour
         relation = F.cross_entropy(self.relation(hidden[far]), targets.relation[far]) if far.any() else hidden.sum() * 0
-        scene = F.cross_entropy(self.scene(hidden), targets.scene)
+        scene = _scene_loss(self.scene(hidden), targets.scene)
         classifier = F.cross_entropy(self.classifier(hidden), targets.category)
         return {
             "classifier": classifier,
@@ -86,14 +87,14 @@ class Pretraining(nn.Module):
         first = torch.full((len(self.vocabulary.attributes),), -1)
         first[owner[order]] = order  # the last prompt written wins: a random one per attribute
         prompts = [self.vocabulary.attribute_prompts[int(i)] for i in first]
-        ids = self.tokenizer([*names, *prompts], padding=True, return_tensors="pt").input_ids
+        ids = self.tokenizer([*names, *prompts], padding=True, return_tensors="pt").input_ids.to(self.bias.device)
         named, prompted = self.model.embed_texts(ids).split([len(names), len(prompts)])
         return named, prompted
 
     def _contrast(self, hidden: Tensor, captions: Tensor) -> Tensor:
-        some = torch.randperm(len(hidden))[:_CAPTIONS]
+        some = torch.randperm(len(hidden))[:_CAPTIONS].to(hidden.device)
         logits = _cosine(self.caption(hidden[some]), self.model.embed_texts(captions[some]))
-        own = torch.arange(len(some))
+        own = torch.arange(len(some), device=hidden.device)
         return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
 
     @torch.no_grad()
@@ -110,6 +111,12 @@ class Pretraining(nn.Module):
             "far": float(named[far].float().mean()) if far.any() else 0.0,
             "relation": float(relation[far].float().mean()) if far.any() else 0.0,
         }
+
+
+def _scene_loss(logits: Tensor, scene: Tensor) -> Tensor:
+    """Mean cross-entropy over the regions whose background is one of the world's; 0 if there is none."""
+    known = (scene != IGNORED).sum().clamp(min=1)
+    return F.cross_entropy(logits, scene, ignore_index=IGNORED, reduction="sum") / known
 
 
 def _cosine(regions: Tensor, texts: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""The recipe of the embedded model: trained from random weights in stages; resumable.
+"""The recipe of the embedded model: trained in stages, from random weights or the added ones from a model; resumable.
 
-`dynrefer train --preset embedded --out DIR` repeats it. A checkpoint holds the weights, the optimiser, the random state
-and the step; the batches are functions of (seed, step).
+`dynrefer train --preset embedded --out DIR` repeats all of it, with `--from embedded` its added stages. A checkpoint
+holds the weights, the optimiser, the random state and the step; the batches are functions of (seed, step).
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 from transformers import AutoTokenizer
 
+from dynrefer.model.loading import pick_device
 from dynrefer.model.networks.dynrefer.config import preset
 from dynrefer.model.networks.dynrefer.model import DynReferModel
-from dynrefer.model.vocabulary import embed_vocabulary
+from dynrefer.model.vocabulary import TextEmbeddings, embed_vocabulary
 from dynrefer.workbench.data.atomic import write_atomically
 from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.scenes.world import World
@@ -33,62 +34,20 @@ from dynrefer.workbench.training.embedded.drawn_batches import (
     RegionData,
     SceneBatches,
     draw_pool,
+    moved,
 )
 from dynrefer.workbench.training.embedded.joint import JointTraining, JointWeights
+from dynrefer.workbench.training.embedded.language import LanguageTraining
 from dynrefer.workbench.training.embedded.model_directory import export_model
+from dynrefer.workbench.training.embedded.origin import Origin, begin_or_continue
 from dynrefer.workbench.training.embedded.pretrain import Pretraining
+from dynrefer.workbench.training.embedded.stages import ADDED, RECIPE, Stage, varied
+from dynrefer.workbench.training.embedded.starting_model import load_starting_model
+
+Training = Pretraining | JointTraining | LanguageTraining
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One stage of the recipe. crops, scenes: per batch. view_size: pixels. seed: of the batches.
-
-    pool: first seed and number of the scenes that the batches are made of. warm_up: steps. clip: maximum norm of the
-    gradients. attribute_weight: of a mean over all attributes; with 1, each counts little beside the category.
-    tag_weight: of a sum over all tags.
-    """
-
-    name: str
-    kind: str  # "pretrain" (the towers), "joint" (all but the towers) or "all" (the vision tower too)
-    steps: int
-    crops: int
-    scenes: int
-    learning_rate: float
-    view_size: int
-    seed: int
-    pool: tuple[int, int]
-    weight_decay: float = 0.05
-    warm_up: int = 150
-    clip: float = 2.0
-    attribute_weight: float = 10.0
-    tag_weight: float = 0.15
-
-
-# 10,000 scenes (53,000 regions) are memorised in seven passes of close-ups, so later stages use other scenes.
-_FIRST, _SECOND = (10_000_000, 10_000), (30_000_000, 40_000)
-_THIRD, _FOURTH, _FIFTH = (50_000_000, 25_000), (100_000_000, 40_000), (150_000_000, 10_400)
-_SIXTH, _SEVENTH = (110_000_000, 40_000), (180_000_000, 5_600)
-_EIGHTH, _NINTH = (120_000_000, 40_000), (190_000_000, 11_200)
 _UNSEEN = (20_000_000, 100)
-# The decoders are first trained on half-trained towers, which is cheap; then the towers get their main training; then
-# both are trained together.
-RECIPE = (
-    Stage("close-32", "pretrain", 2400, 256, 0, 2e-3, 32, seed=11, pool=_FIRST, attribute_weight=2.0),
-    Stage("dense-64", "pretrain", 2400, 96, 16, 1e-3, 64, seed=12, pool=_SECOND, attribute_weight=2.0),
-    Stage("close-64", "pretrain", 1300, 128, 4, 1e-3, 64, seed=13, pool=_THIRD, attribute_weight=2.0),
-    Stage("joint", "joint", 1400, 0, 16, 1e-3, 64, seed=14, pool=_THIRD, attribute_weight=1.0, tag_weight=0.05),
-    Stage("towers", "pretrain", 7000, 128, 6, 1e-3, 64, seed=17, pool=_FOURTH),
-    Stage("decoders", "joint", 900, 0, 16, 1e-3, 64, seed=18, pool=_FOURTH),
-    Stage("all", "all", 650, 0, 16, 5e-4, 64, seed=19, pool=_FIFTH, warm_up=50),
-    # The same three once more, on other scenes.
-    Stage("towers-again", "pretrain", 5000, 144, 4, 1e-3, 64, seed=21, pool=_SIXTH, attribute_weight=5.0),
-    Stage("decoders-again", "joint", 500, 0, 16, 1e-3, 64, seed=22, pool=_SIXTH, warm_up=50, attribute_weight=5.0),
-    Stage("all-again", "all", 350, 0, 16, 5e-4, 64, seed=23, pool=_SEVENTH, warm_up=30, attribute_weight=5.0),
-    # And a third time: a lower learning rate for the towers, and more steps for all parts together.
-    Stage("towers-third", "pretrain", 5000, 144, 4, 7e-4, 64, seed=31, pool=_EIGHTH, attribute_weight=5.0),
-    Stage("decoders-third", "joint", 500, 0, 16, 1e-3, 64, seed=32, pool=_EIGHTH, warm_up=50, attribute_weight=5.0),
-    Stage("all-third", "all", 700, 0, 16, 5e-4, 64, seed=33, pool=_NINTH, warm_up=30, attribute_weight=5.0),
-)
 _INITIAL_BIAS = -5.0  # of the region-text logits; the paper's -10 is for batches of 512
 _CHECKPOINT_EVERY = 200
 
@@ -102,16 +61,17 @@ class Run:
     tokenizers: tuple[Any, Any]
     out: Path
     processes: int
-    pools: dict[tuple[int, int], Sequence[Scene]] = field(default_factory=dict)
+    device: torch.device
+    pools: dict[tuple[tuple[int, int], float], Sequence[Scene]] = field(default_factory=dict)
     pretraining: Pretraining | None = None  # its heads are kept from one stage to the next
 
-    def pool(self, first_seed: int, count: int) -> Sequence[Scene]:
-        """The scenes of one pool, drawn once; those of the previous stage are freed."""
-        key = (first_seed, count)
+    def pool(self, seeds: tuple[int, int], photograph_backgrounds: float = 0.0) -> Sequence[Scene]:
+        """The scenes of one pool (first seed, number), drawn once; those of the previous stage are freed."""
+        key = (seeds, photograph_backgrounds)
         if key not in self.pools:
-            if key != _UNSEEN:
-                self.pools = {other: scenes for other, scenes in self.pools.items() if other == _UNSEEN}
-            self.pools[key] = draw_pool(first_seed, count, self.processes)
+            if seeds != _UNSEEN:
+                self.pools = {other: scenes for other, scenes in self.pools.items() if other[0] == _UNSEEN}
+            self.pools[key] = draw_pool(*seeds, self.processes, photograph_backgrounds)
         return self.pools[key]
 
     def log(self, record: dict[str, Any]) -> None:
@@ -120,27 +80,49 @@ class Run:
             file.write(json.dumps(record) + "\n")
 
 
-def train_embedded(out: Path, *, resume: bool = False, recipe: tuple[Stage, ...] = RECIPE, processes: int = 2) -> Path:
+def train_embedded(
+    out: Path,
+    *,
+    resume: bool = False,
+    recipe: Sequence[Stage] | None = None,
+    processes: int = 2,
+    start: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+) -> Path:
     """Train, and write the finished model to `out`/model; returns that directory.
 
-    resume: continue from the last checkpoint in `out`. processes: that draw scenes; one fewer read batches. Raises
-    FileExistsError if `out` holds a run and `resume` is false.
+    resume: continue from the last checkpoint in `out`. recipe: by default all stages, or with `start` the added ones.
+    processes: that draw scenes; one fewer read batches. start: "embedded" or a model directory that the run starts
+    from; None for random weights. seed: of the added stages' batches, scenes and random numbers. device: as in
+    `load_model`.
+    Raises FileExistsError if `out` holds a run and `resume` is false, `SettingError` if that run has another start or
+    seed, or for a start that the stages cannot train.
     """
     if (out / "log.jsonl").exists() and not resume:
         raise FileExistsError(f"{out} already holds a run; pass --resume to continue it, or choose another --out.")
-    out.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(0)
+    on = pick_device(device)
+    stages = varied(recipe if recipe is not None else ADDED if start else RECIPE, seed)
     world = World.load()
-    tokenizers = _tokenizers(out, world)
-    model = DynReferModel(_sized_config(*tokenizers))
-    nn.init.constant_(model.region_text_bias, _INITIAL_BIAS)
-    run = Run(model, world, tokenizers, out, processes)
-    (out / "recipe.json").write_text(json.dumps([asdict(stage) for stage in recipe], indent=1) + "\n")
+    torch.manual_seed(seed if start else 0)
+    starting = load_starting_model(start, world, seed=seed) if start else None
+    out.mkdir(parents=True, exist_ok=True)
+    begin_or_continue(out, Origin(starting.revision if starting else None, seed))
+    if starting:
+        model, tokenizers = starting.model, starting.tokenizers
+    else:
+        tokenizers = _tokenizers(out, world)
+        model = DynReferModel(_sized_config(*tokenizers))
+        nn.init.constant_(model.region_text_bias, _INITIAL_BIAS)
+    run = Run(model, world, tokenizers, out, processes, on)
+    listed = [asdict(stage) for stage in stages]
+    (out / "recipe.json").write_text(json.dumps(listed, indent=1) + "\n")
     started = time.time()
-    for stage in recipe:
+    for stage in stages:
         _run_stage(run, stage)
     run.log({"finished": True, "seconds": round(time.time() - started)})
-    return export_model(run.model, world, run.tokenizers, out / "model", recipe=[asdict(stage) for stage in recipe])
+    earlier = starting.stages if starting else ()
+    return export_model(nn.Module.cpu(run.model), world, run.tokenizers, out / "model", recipe=listed, earlier=earlier)
 
 
 def _tokenizers(out: Path, world: World) -> tuple[Any, Any]:
@@ -167,23 +149,28 @@ def _sized_config(text_tokenizer: Any, language_tokenizer: Any) -> Any:
 
 
 def _run_stage(run: Run, stage: Stage) -> None:
-    module = _module(run, stage)
+    module = _module(run, stage).to(run.device)
     done, optimiser = run.out / f"{stage.name}.done.pt", _optimiser(module, stage)
     saved = run.out / f"{stage.name}.pt"
     first = 0
     if done.exists():  # a resumed run
-        module.load_state_dict(torch.load(done, weights_only=True)["module"])
+        state = torch.load(done, weights_only=True, map_location="cpu")
+        module.load_state_dict(state["module"])
+        torch.set_rng_state(state["random"])
         return
     if saved.exists():
-        state = torch.load(saved, weights_only=True)
+        state = torch.load(saved, weights_only=True, map_location="cpu")
         module.load_state_dict(state["module"])
         optimiser.load_state_dict(state["optimiser"])
         torch.set_rng_state(state["random"])
         first = state["step"]
     run.model.vision.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # makes convolutions in bfloat16 a fifth faster
-    data = _data(run, stage, run.pool(*stage.pool))
-    unseen = _data(run, stage, run.pool(*_UNSEEN))[0]
+    started = time.time()
+    data = _data(run, stage, run.pool(stage.pool, stage.photograph_backgrounds))
+    unseen = moved(_data(run, stage, run.pool(_UNSEEN))[0], run.device)
+    run.log({"stage": stage.name, "drawing_seconds": round(time.time() - started, 1)})
     module.train()
+    started = time.time()
     bar = tqdm(
         _batches(data, first, run.processes - 1), total=stage.steps, initial=first, desc=stage.name, mininterval=5
     )
@@ -191,10 +178,12 @@ def _run_stage(run: Run, stage: Stage) -> None:
         rate = _learning_rate(stage, step)
         for group in optimiser.param_groups:
             group["lr"] = rate
-        terms = module.losses(batch)
+        terms = module.losses(moved(batch, run.device))
         total = torch.stack(list(terms.values())).sum()
         optimiser.zero_grad(set_to_none=True)
         total.backward()
+        if step < stage.heads_first:  # a weight without a gradient stays as it is
+            run.model.zero_grad(set_to_none=True)
         nn.utils.clip_grad_norm_(module.parameters(), stage.clip)
         optimiser.step()
         if step % 20 == 0:
@@ -205,10 +194,11 @@ def _run_stage(run: Run, stage: Stage) -> None:
             _save(saved, module, optimiser, step + 1)
             run.log({"stage": stage.name, "step": step + 1, "unseen": _check(module, unseen)})
     _save(done, module, None, stage.steps)
+    run.log({"stage": stage.name, "steps": stage.steps - first, "seconds": round(time.time() - started, 1)})
     saved.unlink(missing_ok=True)
 
 
-def _check(module: Pretraining | JointTraining, batch: Any) -> dict[str, float]:
+def _check(module: Training, batch: Any) -> dict[str, float]:
     """Accuracies on a batch of unseen scenes, to watch the progress; too few regions for a measurement."""
     state = torch.get_rng_state()
     module.eval()
@@ -218,21 +208,27 @@ def _check(module: Pretraining | JointTraining, batch: Any) -> dict[str, float]:
     return found
 
 
-def _module(run: Run, stage: Stage) -> Pretraining | JointTraining:
+def _module(run: Run, stage: Stage) -> Training:
     vocabulary = world_vocabulary(run.world)
     if stage.kind == "pretrain":
-        run.pretraining = run.pretraining or Pretraining(run.model, run.world, vocabulary, run.tokenizers[0])
+        if run.pretraining is None or stage.heads_first:
+            run.pretraining = Pretraining(run.model, run.world, vocabulary, run.tokenizers[0])
         run.pretraining.attribute_weight = stage.attribute_weight
         return run.pretraining.requires_grad_(True)
+    if stage.kind == "language":
+        return LanguageTraining(run.model)
     run.model.train(False)
     texts = embed_vocabulary(run.model, run.tokenizers[0], vocabulary)
+    on_device = TextEmbeddings(*(part.to(run.device) for part in (texts.tags, texts.attributes, texts.categories)))
     weights = JointWeights(stage.attribute_weight, stage.tag_weight)
-    return JointTraining(run.model, run.world, vocabulary, texts, vision=stage.kind == "all", weights=weights)
+    return JointTraining(run.model, run.world, vocabulary, on_device, vision=stage.kind == "all", weights=weights)
 
 
 def _data(run: Run, stage: Stage, pool: Sequence[Scene]) -> SceneBatches:
     cls = PretrainData if stage.kind == "pretrain" else RegionData
-    options = DataOptions(stage.seed, stage.crops, stage.scenes, stage.steps, stage.view_size)
+    options = DataOptions(
+        stage.seed, stage.crops, stage.scenes, stage.steps, stage.view_size, stage.jpeg, stage.placeholder
+    )
     return cls(run.world, pool, run.tokenizers, options)
 
 
@@ -261,7 +257,11 @@ def _learning_rate(stage: Stage, step: int) -> float:
 
 def _save(path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None, step: int) -> None:
     """Write a checkpoint whole or not at all."""
-    state = {"module": module.state_dict(), "step": step, "random": torch.get_rng_state()}
+    state = {
+        "module": {name: value.cpu() for name, value in module.state_dict().items()},
+        "step": step,
+        "random": torch.get_rng_state(),
+    }
     if optimiser is not None:
         state["optimiser"] = optimiser.state_dict()
     with write_atomically(path) as temporary:
