@@ -13,6 +13,7 @@ import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch.utils.data import Dataset
 from dynrefer.model.geometry import boxes_in_views, boxes_towards, integer_crops
 from dynrefer.model.networks.dynrefer.language import IGNORED
 from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.photographs import PhotographPack
 from dynrefer.workbench.scenes.scene import Scene, SceneObject, draw_scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.embedded.caption_forms import control_words, draw_form
@@ -36,6 +38,7 @@ _WELL_INSIDE = 0.8  # minimum proportion of an object's box that a context view 
 _CHUNK = 100  # scenes per task of a drawing process
 
 _parts: tuple[World, SpritePack] | None = None  # of a drawing process, loaded once in it
+_photographs: PhotographPack | None = None  # likewise, where backgrounds are photographs
 
 
 @dataclass
@@ -295,21 +298,24 @@ class RegionData(SceneBatches):
 def draw_pool(first_seed: int, count: int, workers: int, photograph_backgrounds: float = 0.0) -> list[Scene]:
     """`count` training scenes from consecutive seeds, drawn by `workers` processes; about 0.15 MB each.
 
-    photograph_backgrounds: proportion of the scenes whose background is a photograph; not drawn yet, so it must be 0.
+    photograph_backgrounds: proportion of the scenes whose background is a photograph.
     A stage draws its scenes once and keeps them in memory: drawing costs five times as much as cropping.
     """
-    if photograph_backgrounds:
-        raise NotImplementedError("photographs as backgrounds are not drawn yet.")
     starts = range(first_seed, first_seed + count, _CHUNK)
     sizes = [min(_CHUNK, first_seed + count - start) for start in starts]
     context = multiprocessing.get_context("fork")
+    draw = partial(_draw_chunk, photograph_backgrounds)
     with ProcessPoolExecutor(workers, mp_context=context) as executor:
-        return [scene for chunk in executor.map(_draw_chunk, starts, sizes) for scene in chunk]
+        return [scene for chunk in executor.map(draw, starts, sizes) for scene in chunk]
 
 
-def _draw_chunk(first_seed: int, count: int) -> list[Scene]:
-    global _parts
+def _draw_chunk(photograph_backgrounds: float, first_seed: int, count: int) -> list[Scene]:
+    global _parts, _photographs
     if _parts is None:
         _parts = (World.load(), SpritePack.load())
+    if photograph_backgrounds and _photographs is None:
+        _photographs = PhotographPack.load()
     world, sprites = _parts
-    return [draw_scene(world, sprites, seed, "train") for seed in range(first_seed, first_seed + count)]
+    pack = _photographs if photograph_backgrounds else None
+    seeds = range(first_seed, first_seed + count)
+    return [draw_scene(world, sprites, seed, "train", pack, photograph_backgrounds) for seed in seeds]

@@ -72,14 +72,14 @@ FROM_RANDOM = (
     Stage("decoders-third", "joint", 500, 0, 16, 1e-3, 64, seed=32, pool=_EIGHTH, warm_up=50, attribute_weight=5.0),
     Stage("all-third", "all", 700, 0, 16, 5e-4, 64, seed=33, pool=_NINTH, warm_up=30, attribute_weight=5.0),
 )
-_TENTH, _ELEVENTH = (1_000_000_000, 24_000), (1_100_000_000, 12_000)
-_JPEG: dict[str, Any] = {"jpeg": True, "attribute_weight": 5.0}
+_TENTH, _ELEVENTH = (1_000_000_000, 24_000), (1_100_000_000, 16_000)
+_JPEG: dict[str, Any] = {"jpeg": True, "attribute_weight": 5.0, "photograph_backgrounds": 0.2}
 _BOTH = _JPEG | {"placeholder": True}
 ADDED = (
-    Stage("towers-jpeg", "pretrain", 3000, 144, 4, 5e-4, 64, 41, _TENTH, 0.05, 60, heads_first=30, **_JPEG),
-    Stage("decoders-jpeg", "joint", 400, 0, 16, 7e-4, 64, 42, _TENTH, 0.05, 30, **_BOTH),
-    Stage("all-jpeg", "all", 900, 0, 16, 4e-4, 64, 43, _ELEVENTH, 0.05, 30, **_BOTH),
-    Stage("language", "language", 900, 0, 24, 1e-3, 64, 44, _ELEVENTH, 0.01, 50, clip=1.0, **_BOTH),
+    Stage("towers-jpeg", "pretrain", 5000, 144, 4, 5e-4, 64, 41, _TENTH, 0.05, 60, heads_first=30, **_JPEG),
+    Stage("decoders-jpeg", "joint", 500, 0, 16, 7e-4, 64, 42, _TENTH, 0.05, 30, **_BOTH),
+    Stage("all-jpeg", "all", 1400, 0, 16, 4e-4, 64, 43, _ELEVENTH, 0.05, 30, **_BOTH),
+    Stage("language", "language", 1200, 0, 24, 1e-3, 64, 44, _ELEVENTH, 0.01, 50, clip=1.0, **_BOTH),
 )
 RECIPE = (*FROM_RANDOM, *ADDED)
 _SEED_STRIDE, _POOL_STRIDE = 1_000, 1_000_000
