@@ -2,8 +2,8 @@
 
 Two layouts of an entry are read, told apart by the member `boxes`:
 
-- several boxes, as in benchmarks/photographs: `file`, `split`, `size`, `source`, `author`, `licence`, and `boxes` of
-  `box`, `accepted`, `parents`, `colours` and perhaps `scene`;
+- several boxes, as in benchmarks/photographs: `file`, `split`, `size`, `source`, `author`, `licence`,
+  `licence_stated` (where in the source), and `boxes` of `box`, `accepted`, `parents`, `colours` and perhaps `scene`;
 - one box: `file`, `size`, `box`, `accepted`, `licence`; it belongs to no split.
 
 A member that is missing, unknown or of another form is refused: a misspelt one would drop its labels in silence.
@@ -29,7 +29,7 @@ COLOURS = frozenset(
     ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "gray", "beige")
 )
 
-_PHOTOGRAPH_MEMBERS = frozenset(("file", "split", "size", "source", "author", "licence", "boxes"))
+_PHOTOGRAPH_MEMBERS = frozenset(("file", "split", "size", "source", "author", "licence", "licence_stated", "boxes"))
 _BOX_MEMBERS = frozenset(("box", "accepted", "parents", "colours"))
 _ONE_BOX_MEMBERS = frozenset(("file", "size", "box", "accepted", "licence"))
 
@@ -104,7 +104,7 @@ def _photograph(directory: Path, members: Mapping[str, Any], where: str) -> Labe
         raise DataError(f"{where}: file is not in the folder of {LABELS_FILE}.")
     size = _size(members, where)
     if several:
-        for member in ("source", "author"):
+        for member in ("source", "author", "licence_stated"):
             _text(members, member, where)
         split, boxes = _split(members, where), _boxes(members["boxes"], size, where)
     else:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from dynrefer.workbench.data.photographs import LabelledBox, LabelledPhotograph, Split, read_photographs
 from dynrefer.workbench.errors import DataError
 
+COMMITTED = Path(__file__).parents[3] / "benchmarks" / "photographs"
 SEVERAL: dict[str, Any] = {
     "file": "street.jpg",
     "split": "test",
@@ -19,6 +22,7 @@ SEVERAL: dict[str, Any] = {
     "source": "a package 1.0, doc/street.jpg",
     "author": "Somebody",
     "licence": "CC0-1.0",
+    "licence_stated": "the package's README",
     "boxes": [
         {"box": [1, 2, 30, 40], "accepted": ["person", "woman"], "parents": [], "colours": ["red"]},
         {"box": [0, 0, 64.0, 48], "accepted": ["bus"], "parents": ["vehicle"], "colours": [], "scene": ["street"]},
@@ -95,6 +99,7 @@ def test_both_layouts_are_read(tmp_path: Path) -> None:
         (changed(SEVERAL, split=["test"]), "split must be"),
         (changed(SEVERAL, author=""), "author must be"),
         (changed(SEVERAL, source=None), "source is missing"),
+        (changed(SEVERAL, licence_stated=None), "licence_stated is missing"),
         (changed(SEVERAL, boxes=[]), "boxes must be"),
         (changed(SEVERAL, boxes=[1]), r"boxes\[0\]: it is not a JSON object"),
         (changed_box(parents=None), r"entry 0 \(street.jpg\), boxes\[0\]: parents is missing"),
@@ -129,3 +134,31 @@ def test_the_file_is_a_list(tmp_path: Path, entries: Any) -> None:
 def test_the_file_is_there(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="labels.json"):
         read_photographs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def committed() -> tuple[LabelledPhotograph, ...]:
+    return read_photographs(COMMITTED)
+
+
+def test_the_committed_pictures_are_as_listed(committed: tuple[LabelledPhotograph, ...]) -> None:
+    for photograph in committed:
+        with Image.open(photograph.path) as picture:
+            assert picture.size == photograph.size and max(picture.size) <= 640, photograph.path.name
+    listed = {photograph.path.name for photograph in committed}
+    assert listed == {path.name for path in COMMITTED.glob("*.jpg")}
+    assert sum(path.stat().st_size for path in COMMITTED.iterdir()) <= 4_000_000
+
+
+def test_the_committed_licences_are_permissive(committed: tuple[LabelledPhotograph, ...]) -> None:
+    """`read_photographs` has checked that each is stated, and that every box lies inside its picture."""
+    assert {photograph.licence for photograph in committed} <= {"CC0-1.0", "CC-BY-2.0", "CC-BY-4.0", "MIT"}
+
+
+def test_the_committed_split_is_that_of_the_files(committed: tuple[LabelledPhotograph, ...]) -> None:
+    """A third calibrates: the rule of benchmarks/photographs/README.md, which no content can sway."""
+    for photograph in committed:
+        digest = hashlib.sha256(photograph.path.read_bytes()).hexdigest()
+        expected = Split.CALIBRATION if int(digest[:8], 16) % 3 == 0 else Split.TEST
+        assert photograph.split is expected, photograph.path.name
+    assert {photograph.split for photograph in committed} == {Split.CALIBRATION, Split.TEST}
