@@ -27,7 +27,7 @@ MAP = (1280, 7, 7)
 
 # Crops per call. A crop needs about 8 MB inside the network; more at once is not faster.
 _PART = 8
-_INPUT, _OUTPUTS = "crops", ("logits", "map")
+_INPUT, _OUTPUTS, _WEIGHTS = "crops", ("logits", "map"), "class_weights"
 _ERRORS_ONLY = 3  # ONNX Runtime's level of logging: its warnings are about graphs, of no use to who runs a service
 
 
@@ -45,8 +45,9 @@ class TowerOutput:
 class EvidenceTower:
     """The network in memory. Calls from several threads are allowed; each takes up to `threads` cores."""
 
-    def __init__(self, session: InferenceSession) -> None:
-        self._session = session
+    def __init__(self, session: InferenceSession, class_weights: NDArray[np.float32]) -> None:
+        """class_weights: (1000, 1280) float32; the logits are the features times these, plus a bias."""
+        self._session, self.class_weights = session, class_weights
 
     @classmethod
     def load(cls, path: Path, threads: int) -> EvidenceTower:
@@ -60,13 +61,13 @@ class EvidenceTower:
             raise ModelNotFoundError(f"there is no readable evidence tower {str(path)!r}.") from error
         session = _session(content, threads, str(path))
         inputs = [(each.name, each.type, each.shape[1:]) for each in session.get_inputs()]
-        outputs = [(each.name, each.shape[1:]) for each in session.get_outputs()]
-        if inputs != [(_INPUT, "tensor(uint8)", [3, SIDE, SIDE])] or outputs != [
-            (_OUTPUTS[0], [CLASSES]),
-            (_OUTPUTS[1], list(MAP)),
-        ]:
+        outputs = {each.name: each.shape[1:] for each in session.get_outputs()}
+        expected = {"logits": [CLASSES], "map": list(MAP), _WEIGHTS: [MAP[0]]}
+        if inputs != [(_INPUT, "tensor(uint8)", [3, SIDE, SIDE])] or outputs != expected:
             raise WeightsError(f"{str(path)!r} is not an evidence tower: its inputs or outputs have other shapes.")
-        return cls(session)
+        # A first run, whose crop matters to nothing, also allocates what later ones use.
+        (weights,) = session.run([_WEIGHTS], {_INPUT: np.zeros((1, 3, SIDE, SIDE), dtype=np.uint8)})
+        return cls(session, weights)
 
     def run(self, crops: NDArray[np.uint8]) -> TowerOutput:
         """crops: (N, 3, 224, 224) uint8 RGB, N >= 0.
@@ -93,9 +94,21 @@ def _session(content: bytes, threads: int, name: str) -> InferenceSession:
     options.log_severity_level = _ERRORS_ONLY
     # Waiting threads of ONNX Runtime would otherwise take the cores from torch's.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Processors without VNNI would saturate sums of products of uint8 and int8; exact sums instead, a little slower.
-    options.add_session_config_entry("session.x64quantprecision", "1")
+    if _saturates():
+        options.add_session_config_entry("session.x64quantprecision", "1")
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors have no common base and are not documented
         raise WeightsError(f"the evidence tower {name!r} cannot be read; is the file complete?") from error
+
+
+def _saturates() -> bool:
+    """Whether this processor's int8 products lose sums beyond 16 bits: those with AVX2 and without VNNI do.
+
+    ONNX Runtime can avoid it, at twice the time, and would do so on any processor: so it is asked to on these only.
+    """
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:  # not Linux: no way to know that is worth its lines
+        return False
+    return "avx2" in flags and "vnni" not in flags
