@@ -16,27 +16,40 @@ from torch import Tensor
 
 from dynrefer.model.cache import Digest, FeatureCache, region_digest
 from dynrefer.model.errors import StoppedError
+from dynrefer.model.evidence.identity import Identity
+from dynrefer.model.identification import identify
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.networks.dynrefer.vision import VisionFeatures
 from dynrefer.model.preparation import RegionInput
 from dynrefer.model.tasks import DEVICE_STAGES, RUN_ORDER, with_needs
 from dynrefer.model.tasks.definition import TaskBatch
 
-# The outputs of one input: task name -> what its `run` computed. Includes tasks that a requested one needs.
-RawOutputs = dict[str, Any]
+
+class RawOutputs(dict[str, Any]):
+    """The outputs of one input: task name -> what its `run` computed. Includes tasks that a requested one needs.
+
+    identity: what the region's object is, where the model decides that before its tasks.
+    """
+
+    identity: Identity | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
     """outputs: per input, in order. timings_ms: of the batch, by stage (`DEVICE_STAGES`). parts_ms: the same time in
-    finer parts: encode, represent, and one per task."""
+    finer parts: encode, represent, identify, and one per task."""
 
     outputs: list[RawOutputs]
     timings_ms: dict[str, float]
     parts_ms: dict[str, float]
 
 
-_STAGE_OF_PART = {"encode": "vision", "represent": "vision", **{task.name: task.stage for task in RUN_ORDER}}
+_STAGE_OF_PART = {
+    "encode": "vision",
+    "represent": "vision",
+    "identify": "vision",
+    **{task.name: task.stage for task in RUN_ORDER},
+}
 
 
 class _Clock:
@@ -72,7 +85,9 @@ def run_batch(
     """
     clock = _Clock(loaded.device, should_stop)
     region = _represent(loaded, inputs, cache, clock)
-    outputs = _run_tasks(loaded, region, inputs, clock, should_stop)
+    identities = identify(loaded, region, inputs, cache)
+    clock.lap("identify")
+    outputs = _run_tasks(loaded, region, inputs, identities, clock, should_stop)
     timings = dict.fromkeys(DEVICE_STAGES, 0.0)
     for part, spent in clock.timings.items():
         timings[_STAGE_OF_PART[part]] += spent
@@ -83,17 +98,21 @@ def _run_tasks(
     loaded: LoadedModel,
     region: Tensor,
     inputs: Sequence[RegionInput],
+    identities: Sequence[Identity | None],
     clock: _Clock,
     should_stop: Callable[[], bool] | None,
 ) -> list[RawOutputs]:
     """Every task once, for the inputs that request it and for those whose tasks need it; region: (R, Q, C)."""
     wanted = [with_needs(each.tasks) for each in inputs]
     outputs = [RawOutputs() for _ in inputs]
+    for output, identity in zip(outputs, identities, strict=True):
+        output.identity = identity
     for task in RUN_ORDER:
         rows = [i for i, names in enumerate(wanted) if task.name in names]
         if rows:
             needed = {name: [outputs[i][name] for i in rows] for name in task.needs}
-            some = TaskBatch(_rows(region, rows), [inputs[i].controls for i in rows], needed, should_stop)
+            controls, named = [inputs[i].controls for i in rows], [identities[i] for i in rows]
+            some = TaskBatch(_rows(region, rows), controls, needed, named, should_stop)
             for i, output in zip(rows, task.run(loaded, some), strict=True):
                 outputs[i][task.name] = output
         clock.lap(task.name)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dynrefer.model.evidence.evidence import Sighting
     from dynrefer.model.networks.dynrefer.vision import VisionFeatures
 
 Value = TypeVar("Value")
@@ -85,15 +86,18 @@ class FeatureCache:
     """What a predictor keeps between batches, `capacity` bytes at most; 0 keeps nothing.
 
     Representations are small and save everything up to the task heads; view features are large and save the encoding
-    of a view that another region shares. Each may take up to half of the bytes.
+    of a view that another region shares; sightings of evidence are as small as representations and save the tower.
+    Views and regions may take up to half of the bytes each, the sightings an eighth of the regions' half.
     """
 
     def __init__(self, capacity: int) -> None:
+        sightings = capacity // 16
         self.views: ByteCache[VisionFeatures] = ByteCache(capacity // 2)
-        self.regions: ByteCache[Tensor] = ByteCache(capacity - capacity // 2)
+        self.regions: ByteCache[Tensor] = ByteCache(capacity - capacity // 2 - sightings)
+        self.sightings: ByteCache[Sighting] = ByteCache(sightings)
 
     def clear(self) -> bool:
-        """Free the device memory. Returns whether anything was cached."""
+        """Free the device memory; sightings are not in it. Returns whether anything was cached there."""
         any_cached = bool(self.views.stats.entries or self.regions.stats.entries)
         self.views.clear()
         self.regions.clear()

@@ -18,6 +18,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from dynrefer.model.errors import ConfigError, DeviceError, ModelNotFoundError, WeightsError
+from dynrefer.model.evidence.evidence import Evidence
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
 from dynrefer.model.networks.dynrefer.decoders import PreparedTexts
 from dynrefer.model.networks.dynrefer.model import DynReferModel
@@ -47,6 +48,7 @@ class LoadedModel:
     region_text_scale, region_text_bias: the head's trained exp(temperature) and bias, as plain numbers, because results
     are finished on threads that do not own the device.
     batch_invariant: what the probe at load found; see `kernels/batch_invariance.py`.
+    evidence: of photographs, where the model has it.
     """
 
     network: DynReferModel
@@ -58,6 +60,7 @@ class LoadedModel:
     region_text_scale: float
     region_text_bias: float
     batch_invariant: bool
+    evidence: Evidence | None = None
 
     @cached_property
     def prepared(self) -> PreparedVocabulary:
@@ -71,11 +74,14 @@ class LoadedModel:
         )
 
 
-def load_model(model: str | Path, *, device: str, dtype: str, cpu_kernels: str = "auto") -> LoadedModel:
+def load_model(
+    model: str | Path, *, device: str, dtype: str, cpu_kernels: str = "auto", evidence: bool = True
+) -> LoadedModel:
     """model: "embedded" or a directory. device: auto, cpu, cuda, cuda:N. dtype: auto, float32, bfloat16.
 
     auto: CUDA in bfloat16 where there is a GPU, else the CPU in float32.
     cpu_kernels: the library of linear layers on a CPU; see `kernels.onednn.use_onednn`.
+    evidence: false to leave the model's evidence of photographs out, which `workbench/evidence/gate.py` fits.
     Raises `ModelNotFoundError`, `ConfigError`, `WeightsError`, `DeviceError`.
     """
     directory = _directory(model)
@@ -98,7 +104,15 @@ def load_model(model: str | Path, *, device: str, dtype: str, cpu_kernels: str =
         region_text_scale=math.exp(float(network.region_text_temperature)),
         region_text_bias=float(network.region_text_bias),
         batch_invariant=is_batch_invariant(network, min(map(len, moved.values()))),
+        evidence=_evidence(directory, config) if evidence else None,
     )
+
+
+def _evidence(directory: Path, config: DynReferConfig) -> Evidence | None:
+    """It computes on the CPU, whatever the network's device: as many threads as torch has."""
+    if config.evidence is None:
+        return None
+    return Evidence.load(directory, config.evidence, torch.get_num_threads())
 
 
 def pick_device(name: str) -> torch.device:

@@ -23,6 +23,7 @@ from dynrefer.model.images import Pixels, upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model
 from dynrefer.model.preparation import PreparationSpec, PreparedRegion, RegionInput, prepare, prepare_each
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
+from dynrefer.model.tasks.definition import TaskDefinition
 from dynrefer.model.types import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import plan_views
 
@@ -46,7 +47,8 @@ class DynRefer:
         self._loaded = loaded
         self._cache = FeatureCache(cache_bytes)
         self.card = _card(loaded)
-        self.preparation = PreparationSpec(self.card.num_views, self.card.view_size, self.card.task_priors)
+        evidence = None if loaded.evidence is None else loaded.evidence.spec
+        self.preparation = PreparationSpec(self.card.num_views, self.card.view_size, self.card.task_priors, evidence)
 
     @classmethod
     def load(
@@ -159,7 +161,8 @@ class DynRefer:
         definition, thresholds = TASKS_BY_NAME[task], self._loaded.network.config.thresholds
         # The model's own threshold applies unasked only to tasks that have one by default; for others it is advice.
         default = None if definition.default_threshold is None else thresholds[task]
-        return definition.finish(self._loaded, outputs[task], query.thresholds.get(task, default), query.top_k)
+        threshold = query.thresholds.get(task, default)
+        return definition.finish(self._loaded, outputs[task], outputs.identity, threshold, query.top_k)
 
 
 def _check_finite(outputs: RawOutputs) -> None:
@@ -181,8 +184,14 @@ def _corners(box: Sequence[float]) -> Corners:
     return x1, y1, x2, y2
 
 
+def _names(task: TaskDefinition[Any, Any], loaded: LoadedModel) -> tuple[str, ...]:
+    """Everything that the task can return: what the network scores, then what evidence of photographs adds."""
+    more = () if loaded.evidence is None else task.names_of_photographs(loaded.evidence)
+    return tuple(dict.fromkeys((*task.names(loaded.vocabulary), *more)))
+
+
 def _card(loaded: LoadedModel) -> ModelCard:
-    config, vocabulary = loaded.network.config, loaded.vocabulary
+    config = loaded.network.config
     return ModelCard(
         name=config.name,
         revision=config.revision,
@@ -191,7 +200,7 @@ def _card(loaded: LoadedModel) -> ModelCard:
         device=str(loaded.device),
         num_views=config.num_views,
         view_size=config.view_size,
-        vocabulary={task.name: task.names(vocabulary) for task in TASKS if task.scored},
+        vocabulary={task.name: _names(task, loaded) for task in TASKS if task.scored},
         task_priors={task: tuple(ts) for task, ts in config.task_priors.items()},
         thresholds=dict(config.thresholds),
         trained_on=config.trained_on,

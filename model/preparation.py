@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from dynrefer.model.crops import ViewBatch, ViewCutter
 from dynrefer.model.errors import QueryError
+from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceSpec, cut_evidence
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import Pixels
 from dynrefer.model.types import ALL_TASKS, Corners, RegionQuery, Task, ViewPlan
@@ -18,21 +19,29 @@ from dynrefer.model.views import GreyImage, plan_views
 
 @dataclass(frozen=True, slots=True)
 class PreparationSpec:
-    """What preparation needs to know of a model: V, S, and the t values of each task's views."""
+    """What preparation needs to know of a model: V, S, and the t values of each task's views.
+
+    evidence: how the evidence's crops are cut, where the model has evidence of photographs.
+    """
 
     num_views: int
     view_size: int
     task_priors: Mapping[str, tuple[float, ...]]
+    evidence: EvidenceSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RegionInput:
-    """A region with one view plan, and the tasks that share the plan."""
+    """A region with one view plan, and the tasks that share the plan.
+
+    evidence: the region's crops of the original image; the same object for all inputs of the region.
+    """
 
     plan: ViewPlan
     tasks: tuple[Task, ...]
     views: ViewBatch
     controls: tuple[str, ...]
+    evidence: EvidenceCrops | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +95,10 @@ def _prepare_one(grey: GreyImage, cutter: ViewCutter, query: RegionQuery, spec: 
     for task in query.tasks or ALL_TASKS:
         prior = None if query.tasks is None or query.views is not None else spec.task_priors[task]
         groups.setdefault(prior, []).append(task)
+    evidence = None if spec.evidence is None else cut_evidence(cutter.image, box.corners, spec.evidence)
     inputs = []
     for prior, tasks in groups.items():
         plan = plan_views(grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
-        inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls))
+        inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls, evidence))
     spent = {"views": (time.perf_counter() - started) * 1e3}
     return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent)

@@ -81,6 +81,11 @@ class Vocabulary:
     categories: tuple[str, ...]
 
     @cached_property
+    def tag_index(self) -> dict[str, int]:
+        """Tag -> its index."""
+        return {tag: index for index, tag in enumerate(self.tags)}
+
+    @cached_property
     def attribute_prompts(self) -> tuple[str, ...]:
         """P prompts, attribute by attribute."""
         return tuple(prompt for attribute in self.attributes for prompt in attribute.prompts)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from dynrefer.model.errors import ModelNotFoundError, WeightsError
+from dynrefer.model.errors import WeightsError
 from dynrefer.model.evidence.crops import SIDE
+from dynrefer.model.evidence.session import open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -28,7 +29,6 @@ MAP = (1280, 7, 7)
 # Crops per call. A crop needs about 8 MB inside the network; more at once is not faster.
 _PART = 8
 _INPUT, _OUTPUTS, _WEIGHTS = "crops", ("logits", "map"), "class_weights"
-_ERRORS_ONLY = 3  # ONNX Runtime's level of logging: its warnings are about graphs, of no use to who runs a service
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +55,7 @@ class EvidenceTower:
 
         Raises `ModelNotFoundError` if there is no such file, `WeightsError` if it is damaged or of another network.
         """
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ModelNotFoundError(f"there is no readable evidence tower {str(path)!r}.") from error
-        session = _session(content, threads, str(path))
+        session = open_session(path, threads, "evidence tower")
         inputs = [(each.name, each.type, each.shape[1:]) for each in session.get_inputs()]
         outputs = {each.name: each.shape[1:] for each in session.get_outputs()}
         expected = {"logits": [CLASSES], "map": list(MAP), _WEIGHTS: [MAP[0]]}
@@ -81,34 +77,3 @@ class EvidenceTower:
             part = slice(start, start + _PART)
             logits[part], maps[part] = self._session.run(_OUTPUTS, {_INPUT: np.ascontiguousarray(crops[part])})
         return TowerOutput(logits, maps)
-
-
-def _session(content: bytes, threads: int, name: str) -> InferenceSession:
-    # Imported here: onnxruntime takes a tenth of a second, which a model without evidence need not spend.
-    import onnxruntime
-
-    onnxruntime.disable_telemetry_events()  # has an effect on Windows alone, where they are on by default
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = _ERRORS_ONLY
-    # Waiting threads of ONNX Runtime would otherwise take the cores from torch's.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if _saturates():
-        options.add_session_config_entry("session.x64quantprecision", "1")
-    try:
-        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its errors have no common base and are not documented
-        raise WeightsError(f"the evidence tower {name!r} cannot be read; is the file complete?") from error
-
-
-def _saturates() -> bool:
-    """Whether this processor's int8 products lose sums beyond 16 bits: those with AVX2 and without VNNI do.
-
-    ONNX Runtime can avoid it, at twice the time, and would do so on any processor: so it is asked to on these only.
-    """
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:  # not Linux: no way to know that is worth its lines
-        return False
-    return "avx2" in flags and "vnni" not in flags

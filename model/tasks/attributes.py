@@ -12,6 +12,7 @@ from dynrefer.model.tasks.definition import TaskBatch
 from dynrefer.model.tasks.scoring import NEAR_PRIOR, Floats, LabelTask, best_labels, rows_on_cpu, sigmoid
 
 if TYPE_CHECKING:
+    from dynrefer.model.evidence.identity import Identity
     from dynrefer.model.loading import LoadedModel
     from dynrefer.model.vocabulary import Vocabulary
 
@@ -45,10 +46,15 @@ class AttributesTask(LabelTask[AttributeLabel]):
         return rows_on_cpu(synonym_maximum(prompts, texts.attribute_owner, len(loaded.vocabulary.attributes)))
 
     def finish(
-        self, loaded: LoadedModel, output: Floats, threshold: float | None, top_k: int
+        self, loaded: LoadedModel, output: Floats, identity: Identity | None, threshold: float | None, top_k: int
     ) -> tuple[AttributeLabel, ...]:
         attributes = {attribute.name: attribute for attribute in loaded.vocabulary.attributes}
         probabilities = sigmoid(self.calibrated(loaded, output))
+        if identity is not None and identity.photograph:
+            from dynrefer.model.evidence.labels import photograph_attributes
+
+            probabilities = photograph_attributes(identity, loaded.vocabulary.attributes, probabilities)
+            output = self.logits_of(loaded, probabilities)
         labels = best_labels(tuple(attributes), sigmoid(output), probabilities, threshold, top_k)
         return tuple(
             AttributeLabel(x.name, attributes[x.name].type, attributes[x.name].value, x.score, x.probability)

@@ -10,11 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynrefer.model.evidence.noun_phrases import Noun, noun_phrase, put_noun
 from dynrefer.model.tasks.definition import TaskBatch, TaskDefinition
 from dynrefer.model.tasks.scoring import CONTEXT_PRIOR, Floats, shortest, sigmoid
 from dynrefer.model.tasks.tags import TagsTask
 
 if TYPE_CHECKING:
+    from dynrefer.model.evidence.identity import Identity
     from dynrefer.model.loading import LoadedModel
 
 
@@ -59,7 +61,7 @@ class CaptionTask(TaskDefinition[GeneratedCaption, Caption]):
         from dynrefer.model.networks.kernels.batch_invariance import CONTROL_MULTIPLE
 
         tags = batch.needed[TagsTask.name]
-        words = [control_words(loaded, *row) for row in zip(tags, batch.controls, strict=True)]
+        words = [control_words(loaded, *row) for row in zip(tags, batch.controls, batch.identities, strict=True)]
         ids = loaded.language_tokenizer(
             words,
             padding=True,
@@ -80,24 +82,57 @@ class CaptionTask(TaskDefinition[GeneratedCaption, Caption]):
     def is_finite(self, output: GeneratedCaption) -> bool:
         return math.isfinite(output.score) and math.isfinite(output.logprob_sum)
 
-    def finish(self, loaded: LoadedModel, output: GeneratedCaption, threshold: float | None, top_k: int) -> Caption:
+    def finish(
+        self,
+        loaded: LoadedModel,
+        output: GeneratedCaption,
+        identity: Identity | None,
+        threshold: float | None,
+        top_k: int,
+    ) -> Caption:
         """As in `TaskDefinition`; threshold and top_k do not apply."""
         text = loaded.language_tokenizer.decode(list(output.tokens), skip_special_tokens=True).strip()
         mean = output.logprob_sum / max(output.length, 1)
-        score = math.exp(min(output.score, 0.0))
-        return Caption(text, shortest(score), shortest(output.logprob_sum), shortest(mean))
+        score = shortest(math.exp(min(output.score, 0.0)))
+        if identity is None:
+            return Caption(text, score, shortest(output.logprob_sum), shortest(mean))
+        noun = Noun(identity.name) if loaded.evidence is None else loaded.evidence.names.noun(identity.name)
+        placeholder = loaded.network.config.noun_placeholder or ""
+        text = put_noun(text, noun, placeholder) if placeholder in text else noun_phrase(noun)
+        probability = shortest(identity.probability)
+        return Caption(text, score, shortest(output.logprob_sum), shortest(mean), identity.name, probability)
 
 
-def control_words(loaded: LoadedModel, tag_logits: Floats, controls: Sequence[str]) -> str:
+def control_words(
+    loaded: LoadedModel, tag_logits: Floats, controls: Sequence[str], identity: Identity | None = None
+) -> str:
     """The language model's control words: the user's, then the tags above the model's threshold, best first.
 
     tag_logits: (N,). Joined by "," and closed by "|" as in the released code, whose order is that of a Python set.
     Here the user's words come first, so that the cut at `max_control_tokens` drops tags and not them; tags of equal
     score are ordered by name.
+    With an identity the placeholder of its noun stands in front of all, and other nouns are left out. Of a photograph
+    only its colour follows, and of the user's words those that the model was trained to take up; the closing ".|" asks
+    for a caption of these words and nothing else.
     """
+    placeholder = loaded.network.config.noun_placeholder
+    given = [word for word in controls if word]
+    if identity is None or placeholder is None:
+        return ",".join(dict.fromkeys([*given, *_tags_above(loaded, tag_logits)])) + "|"
+    nouns = frozenset(loaded.vocabulary.categories)
+    given = [cleaned for word in given if (cleaned := word.replace(placeholder, "").strip())]
+    if identity.photograph:
+        known = [word for word in given if word in loaded.vocabulary.tag_index and word not in nouns]
+        colour = [identity.colour] if identity.colour in loaded.vocabulary.tag_index else []
+        return ",".join(dict.fromkeys([placeholder, *known, *colour])) + ".|"
+    tags = [tag for tag in _tags_above(loaded, tag_logits) if tag not in nouns]
+    return ",".join(dict.fromkeys([placeholder, *given, *tags])) + "|"
+
+
+def _tags_above(loaded: LoadedModel, tag_logits: Floats) -> list[str]:
+    """The tags above the model's threshold, best first."""
     scores = sigmoid(tag_logits)
     tags = loaded.vocabulary.tags
     above = (scores > loaded.network.config.thresholds[TagsTask.name]).nonzero()[0]
     ordered = sorted(above.tolist(), key=lambda i: (-float(scores[i]), tags[i]))
-    words = dict.fromkeys([*(word for word in controls if word), *(tags[i] for i in ordered)])
-    return ",".join(words) + "|"
+    return [tags[i] for i in ordered]

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from dynrefer.model.evidence.evidence import Evidence
+    from dynrefer.model.evidence.identity import Identity
     from dynrefer.model.loading import LoadedModel
     from dynrefer.model.vocabulary import Vocabulary
 
@@ -28,12 +30,14 @@ class TaskBatch:
 
     representation: (R, Q, C) float32, on the device. controls: the control words of each region.
     needed: task name -> its outputs for these regions, of every task in `needs`.
+    identities: what each region's object is, where the model decides that first; else None.
     should_stop: polled during long work; None if the batch cannot be cancelled.
     """
 
     representation: Tensor
     controls: Sequence[tuple[str, ...]]
     needed: Mapping[str, Sequence[Any]]
+    identities: Sequence[Identity | None]
     should_stop: Callable[[], bool] | None
 
 
@@ -62,14 +66,21 @@ class TaskDefinition(ABC, Generic[Output, Result]):
         """Whether the output is free of NaN and infinity."""
 
     @abstractmethod
-    def finish(self, loaded: LoadedModel, output: Output, threshold: float | None, top_k: int) -> Result:
+    def finish(
+        self, loaded: LoadedModel, output: Output, identity: Identity | None, threshold: float | None, top_k: int
+    ) -> Result:
         """A region's result. On any thread, without the device.
 
+        identity: as in `TaskBatch`; what the result says of the object agrees with it.
         threshold: only scores strictly above it are returned. top_k: the most records to return, where `many`.
         """
 
     def names(self, vocabulary: Vocabulary) -> tuple[str, ...]:
-        """Everything that the task can return, for the model card; empty where its answers are free text."""
+        """Every label that the network scores, in that order; empty where its answers are free text."""
+        return ()
+
+    def names_of_photographs(self, evidence: Evidence) -> tuple[str, ...]:
+        """Every label that evidence of photographs adds; empty where it adds none."""
         return ()
 
     def default_prior(self, num_views: int) -> tuple[float, ...]:

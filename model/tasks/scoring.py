@@ -68,6 +68,14 @@ class LabelTask(TaskDefinition[Floats, tuple[Record, ...]]):
             return self.uncalibrated(loaded, logits)
         return (logits * float(fitted["scale"]) + float(fitted["bias"])).astype("float32")
 
+    def logits_of(self, loaded: LoadedModel, probabilities: Floats) -> Floats:
+        """The logits whose calibrated sigmoid these probabilities are: the inverse of `calibrated`."""
+        import numpy as np
+
+        low, high = self.calibrated(loaded, np.array([0.0, 1.0], dtype=np.float32)).tolist()
+        logits: Floats = ((logit(probabilities) - low) / (high - low)).astype("float32")
+        return logits
+
     def uncalibrated(self, loaded: LoadedModel, logits: Floats) -> Floats:
         """The logits with the temperature and bias with which the region-text head was trained."""
         return (logits * loaded.region_text_scale + loaded.region_text_bias).astype("float32")
@@ -83,6 +91,14 @@ def sigmoid(logits: Floats) -> Floats:
     import numpy as np
 
     return (0.5 * (1.0 + np.tanh(0.5 * logits.astype(np.float64)))).astype(np.float32)
+
+
+def logit(probabilities: Floats) -> Floats:
+    """The inverse of `sigmoid`, finite for 0 and 1 too."""
+    import numpy as np
+
+    inside = np.clip(probabilities.astype(np.float64), 1e-7, 1 - 1e-7)
+    return np.log(inside / (1 - inside)).astype(np.float32)
 
 
 def best_labels(

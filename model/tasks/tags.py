@@ -1,13 +1,27 @@
-"""Tags: which words of a large vocabulary describe the region. Source: paper, section 3.3 (D_tag)."""
+"""Tags: which words of a large vocabulary describe the region. Source: paper, section 3.3 (D_tag).
+
+Shapes: N = tags of the vocabulary.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from dynrefer.model.tasks.definition import TaskBatch
-from dynrefer.model.tasks.scoring import CONTEXT_PRIOR, Floats, Label, LabelTask, best_labels, rows_on_cpu, sigmoid
+from dynrefer.model.tasks.scoring import (
+    CONTEXT_PRIOR,
+    Floats,
+    Label,
+    LabelTask,
+    best_labels,
+    logit,
+    rows_on_cpu,
+    sigmoid,
+)
 
 if TYPE_CHECKING:
+    from dynrefer.model.evidence.evidence import Evidence
+    from dynrefer.model.evidence.identity import Identity
     from dynrefer.model.loading import LoadedModel
     from dynrefer.model.vocabulary import Vocabulary
 
@@ -23,13 +37,57 @@ class TagsTask(LabelTask[Label]):
     def names(self, vocabulary: Vocabulary) -> tuple[str, ...]:
         return vocabulary.tags
 
+    def names_of_photographs(self, evidence: Evidence) -> tuple[str, ...]:
+        return evidence.tag_names
+
     def run(self, loaded: LoadedModel, batch: TaskBatch) -> list[Floats]:
-        return rows_on_cpu(loaded.network.tag_decoder.score(batch.representation, loaded.prepared.tags))
+        logits = rows_on_cpu(loaded.network.tag_decoder.score(batch.representation, loaded.prepared.tags))
+        pairs = zip(logits, batch.identities, strict=True)
+        return [row if identity is None else self._naming(loaded, row, identity) for row, identity in pairs]
 
     def uncalibrated(self, loaded: LoadedModel, logits: Floats) -> Floats:
         """The logits as they are: this head is trained without temperature and bias."""
         return logits
 
-    def finish(self, loaded: LoadedModel, output: Floats, threshold: float | None, top_k: int) -> tuple[Label, ...]:
+    def finish(
+        self, loaded: LoadedModel, output: Floats, identity: Identity | None, threshold: float | None, top_k: int
+    ) -> tuple[Label, ...]:
+        if identity is not None and identity.photograph:
+            return self._of_photograph(loaded, identity, threshold, top_k)
         probabilities = sigmoid(self.calibrated(loaded, output))
         return best_labels(loaded.vocabulary.tags, sigmoid(output), probabilities, threshold, top_k)
+
+    def _naming(self, loaded: LoadedModel, logits: Floats, identity: Identity) -> Floats:
+        """Logits (N,) whose names of objects agree with the identity of a drawn object.
+
+        The tags that are categories get the categories' probabilities; the identity's name, and no other, is above the
+        model's threshold.
+        """
+        import numpy as np
+
+        vocabulary, agreeing = loaded.vocabulary, logits.copy()
+        threshold = logit(np.array([loaded.network.config.thresholds[self.name]], dtype=np.float32))[0]
+        named = self.logits_of(loaded, identity.categories)
+        for category, value in zip(vocabulary.categories, named.tolist(), strict=True):
+            place = vocabulary.tag_index.get(category)
+            if place is not None:
+                said = category == identity.name
+                agreeing[place] = max(value, threshold + _ABOVE) if said else min(value, threshold)
+        return agreeing
+
+    def _of_photograph(
+        self, loaded: LoadedModel, identity: Identity, threshold: float | None, top_k: int
+    ) -> tuple[Label, ...]:
+        """The evidence's names, parents and colours; a probability of a half has the score of the threshold."""
+        import numpy as np
+
+        from dynrefer.model.evidence.labels import photograph_tags
+
+        assert loaded.evidence is not None
+        found = photograph_tags(identity, loaded.evidence.names)
+        own = np.array([loaded.network.config.thresholds[self.name]], dtype=np.float32)
+        scores = sigmoid(logit(found.probabilities) + logit(own))
+        return best_labels(found.names, scores, found.probabilities, threshold, top_k)
+
+
+_ABOVE = 0.01  # of a logit: strictly above the threshold, also after rounding

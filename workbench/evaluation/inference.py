@@ -106,7 +106,8 @@ class QueryResults:
         for task, columns in self._column.items():
             for label in getattr(found, task.value):
                 column = columns.get(label.name)
-                if column is not None:  # a model may know more labels than are scored
+                # A model may know more labels than are scored, and say a broader word before them.
+                if column is not None and getattr(label, "level", None) is None:
                     self.scores[task][row, column] = label.score
                     self.probabilities[task][row, column] = label.probability
         if found.caption is not None:

@@ -44,7 +44,8 @@ class DynReferConfig(PreTrainedConfig):
     max_control_tokens: control words are cut to so many tokens, the end token counted.
     tie_language_head: whether the language model's head shares its embedding (not in Flan-T5).
     noun_placeholder: token that the language model writes where the noun stands; None: it writes nouns itself (official
-    weights).
+    weights). evidence: settings of `evidence.Evidence`, whose files lie in the folder "evidence"; None: no evidence of
+    photographs (official weights).
     generation: beam search settings. thresholds: task -> the score above which its labels are most useful; that of tags
     applies unless a request sets one, the others are advice.
     task_priors: task -> t of its views, t = 0 first; a missing task has its default. calibration: task -> {"scale",
@@ -86,6 +87,7 @@ class DynReferConfig(PreTrainedConfig):
     max_control_tokens: int = 32
     tie_language_head: bool = False
     noun_placeholder: str | None = None
+    evidence: dict[str, Any] | None = None
     generation: dict[str, Any] = field(default_factory=dict)
     thresholds: dict[str, float] = field(default_factory=dict)
     task_priors: dict[str, Any] = field(default_factory=dict)
@@ -108,6 +110,8 @@ class DynReferConfig(PreTrainedConfig):
             self.task_priors.setdefault(task.name, task.default_prior(self.num_views))
         for name in ("thresholds", "calibration", "task_priors"):
             _refuse_unknown(getattr(self, name), {task.name for task in TASKS}, name)
+        if self.evidence is not None and self.noun_placeholder is None:
+            raise ConfigError("evidence needs a noun_placeholder, in whose place its names are put.")
         if self.noun_placeholder == "":
             raise ConfigError("noun_placeholder must be a token or null; it is empty.")
         self._check_priors()

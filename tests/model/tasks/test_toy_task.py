@@ -43,7 +43,7 @@ class MoodTask(TaskDefinition):
     def is_finite(self, output):
         return True
 
-    def finish(self, loaded, output, threshold, top_k):
+    def finish(self, loaded, output, identity, threshold, top_k):
         labels = (Label("calm", output, 0.75), Label("busy", 0.0, 0.25))
         return tuple(label for label in labels if threshold is None or label.score > threshold)[:top_k]
 '''

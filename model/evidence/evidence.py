@@ -1,0 +1,178 @@
+"""The evidence, assembled: crops of the original image -> what the object is, drawing or photograph.
+
+Its crops are cut where images are prepared (`cutting.py`); all else runs on the device's thread, on the CPU.
+Shapes: R = regions, K = names, D = features of the tower, C = categories of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from dynrefer.model.errors import ConfigError, WeightsError
+from dynrefer.model.evidence.colour import COLOURS, ColourParameters, activation_map, read_colour
+from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceSpec
+from dynrefer.model.evidence.detector import EvidenceDetector, combine
+from dynrefer.model.evidence.fusion import Fusion
+from dynrefer.model.evidence.gate import DrawnFeatures, Gate
+from dynrefer.model.evidence.identity import Identity
+from dynrefer.model.evidence.names import NAMES_FILE, EvidenceNames
+from dynrefer.model.evidence.tower import EvidenceTower
+
+FOLDER = "evidence"  # in a model directory: tower.onnx, detector.onnx, names.json, gate.safetensors
+GATE_FILE = "gate.safetensors"
+SURE = 0.5  # least probability of a name that is said; below it a broader word is
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What tower and detector see of a region, whatever the network sees.
+
+    tower_names: (K,) the tower's probabilities alone. names: (K,) with the detector's word, calibrated.
+    features: (D,) the tower's. activation: (7, 7) where in the crop the tower sees its best name.
+    """
+
+    tower_names: NDArray[np.float32]
+    names: NDArray[np.float32]
+    features: NDArray[np.float32]
+    activation: NDArray[np.float32]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays."""
+        return sum(getattr(self, each.name).nbytes for each in fields(self))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Tower, detector, names, gate and colour measure of one model."""
+
+    spec: EvidenceSpec
+    tower: EvidenceTower
+    detector: EvidenceDetector
+    names: EvidenceNames
+    fusion: Fusion
+    gate: Gate
+    colour: ColourParameters
+
+    @classmethod
+    def load(cls, directory: Path, config: Mapping[str, Any], threads: int) -> Evidence:
+        """directory: the model's. config: its key "evidence". threads: of tower and detector.
+
+        Raises `ConfigError`, `ModelNotFoundError`, `WeightsError`.
+        """
+        known = {"crop_margin", "fusion", "gate", "colour"}
+        if set(config) != known:
+            odd = sorted(set(config) ^ known)[0]
+            raise ConfigError(
+                f"evidence has an unknown key, or lacks one: {odd!r}; it holds {', '.join(sorted(known))}."
+            )
+        folder = directory / FOLDER
+        arrays = _arrays(folder / GATE_FILE)
+        drawn = DrawnFeatures(arrays["mean"], arrays["deviation"], arrays["directions"])
+        names = EvidenceNames.load(folder / NAMES_FILE)
+        return cls(
+            spec=EvidenceSpec(float(config["crop_margin"])),
+            tower=EvidenceTower.load(folder / "tower.onnx", threads),
+            detector=EvidenceDetector.load(folder / "detector.onnx", threads),
+            names=names,
+            fusion=Fusion.from_config(config["fusion"], names),
+            gate=Gate.from_config(config["gate"], drawn),
+            colour=ColourParameters.from_mapping(config["colour"]),
+        )
+
+    @cached_property
+    def category_names(self) -> tuple[str, ...]:
+        """Everything that the categories of a photograph can hold: names and parents."""
+        names = (entry.name for entry in self.names.names)
+        return tuple(dict.fromkeys((*names, *(parent.name for parent in self.names.parents))))
+
+    @cached_property
+    def tag_names(self) -> tuple[str, ...]:
+        """Everything that the tags of a photograph can hold: names, parents and colours."""
+        return tuple(dict.fromkeys((*self.category_names, *COLOURS)))
+
+    def look(self, crops: Sequence[EvidenceCrops]) -> list[Sighting]:
+        """Tower and detector on R regions. A region's numbers do not depend on the others."""
+        if not crops:
+            return []
+        seen = self.tower.run(np.stack([each.crop for each in crops]))
+        support = [combine(self.detector.run(each.windows, each.boxes)) for each in crops]
+        sightings = []
+        for logits, maps, found in zip(seen.logits, seen.map, support, strict=True):
+            alone, together = self.fusion.names_of(logits, found)
+            where = activation_map(maps, self._own_weights(int(alone.argmax())))
+            sightings.append(Sighting(alone, together, maps.mean(axis=(1, 2)), where))
+        return sightings
+
+    def identify(
+        self,
+        crops: Sequence[EvidenceCrops],
+        sightings: Sequence[Sighting],
+        categories: NDArray[np.float32],
+        category_names: Sequence[str],
+    ) -> list[Identity]:
+        """What the object of each region is. categories: (R, C) the network's probabilities of `category_names`."""
+        if not crops:
+            return []
+        photograph = self.gate.probability(
+            categories,
+            np.stack([each.tower_names for each in sightings]),
+            np.stack([each.features for each in sightings]),
+        )
+        identities = []
+        for crop, seen, drawn, probability in zip(crops, sightings, categories, photograph.tolist(), strict=True):
+            if probability > 0.5:
+                identities.append(self._of_photograph(crop, seen, drawn, probability))
+            else:
+                identities.append(of_drawing(drawn, category_names, probability))
+        return identities
+
+    def _own_weights(self, name: int) -> NDArray[np.float32]:
+        """Which features (D,) speak for a name more than for names in general."""
+        weights = self.tower.class_weights
+        own = weights[list(self.names.names[name].classes)].mean(axis=0) - weights.mean(axis=0)
+        return np.asarray(own, dtype=np.float32)
+
+    def _of_photograph(
+        self, crop: EvidenceCrops, seen: Sighting, drawn: NDArray[np.float32], probability: float
+    ) -> Identity:
+        best = int(seen.names.argmax())
+        name, sure = self.names.names[best].name, float(seen.names[best])
+        is_parent = sure < SURE
+        if is_parent:
+            parent, sure = self.names.best_parent(seen.names, at_least=SURE)
+            name = parent.name
+        colour = read_colour(crop.crop, seen.activation, self.colour)
+        said = None if self.names.noun(name).holds_colour else colour.said
+        return Identity(name, sure, drawn, is_parent, True, probability, seen.names, colour.probabilities, said)
+
+
+def of_drawing(
+    categories: NDArray[np.float32], category_names: Sequence[str], photograph_probability: float = 0.0
+) -> Identity:
+    """The network's best category; categories: (C,) its probabilities of `category_names`."""
+    best = int(categories.argmax())
+    return Identity(
+        category_names[best], float(categories[best]), categories, photograph_probability=photograph_probability
+    )
+
+
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The gate's mean, deviation and directions."""
+    try:
+        found: dict[str, NDArray[Any]] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"the evidence's {str(path)!r} is missing or cannot be read.") from error
+    missing = {"mean", "deviation", "directions"} - set(found)
+    if missing:
+        raise WeightsError(f"the evidence's {str(path)!r} lacks {min(missing)}.")
+    return {name: value.astype(np.float32) for name, value in found.items()}
