@@ -53,6 +53,7 @@ Floats = NDArray[np.float32]
 
 _FIRST_SEED = 2_000_000_000  # of the drawn scenes; no other use has these
 _SCENES = 800
+_STORED = 0.6  # of the drawn scenes
 _RANDOM_BOXES = 8  # per photograph
 _DIRECTIONS = 64
 _LEAST_DEVIATION = 1e-3
@@ -87,7 +88,7 @@ def drawn_samples(scenes: int = _SCENES) -> Iterator[Sample]:
     for seed in range(_FIRST_SEED, _FIRST_SEED + scenes):
         scene = draw_scene(world, sprites, seed, "train")
         rng = np.random.default_rng(seed)
-        storage = draw_storage(rng)
+        storage = draw_storage(rng, _STORED)
         if storage is not None:
             scene = store(scene, storage)
         for obj in scene.objects:

@@ -128,7 +128,7 @@ class _Views:
 class DataOptions:
     """The data of one stage. crops: close-ups per pretraining batch. scenes: per batch. batches: of the stage.
 
-    jpeg: most pictures are stored as JPEG before views are cut. placeholder: in most captions it stands for the noun.
+    jpeg: proportion of the pictures that are stored as JPEG before views are cut. placeholder: in most captions it stands for the noun.
     """
 
     seed: int
@@ -136,7 +136,7 @@ class DataOptions:
     scenes: int
     batches: int
     view_size: int
-    jpeg: bool = False
+    jpeg: float = 0.0
     placeholder: bool = False
 
 
@@ -160,7 +160,7 @@ class SceneBatches(Dataset[Any]):
         return [self._received(scene, rng) for scene in scenes] if self.options.jpeg else scenes
 
     def _received(self, scene: Scene, rng: np.random.Generator) -> Scene:
-        storage = draw_storage(rng)
+        storage = draw_storage(rng, self.options.jpeg)
         return scene if storage is None else store(scene, storage)
 
     def _targets(self, objects: Sequence[SceneObject], captions: Sequence[str]) -> Targets:

@@ -24,7 +24,7 @@ class Stage:
     tag_weight: of a sum over all tags.
     heads_first: steps in which a pretraining stage trains new heads on fixed towers; 0: it goes on with the heads of
     the stage before.
-    jpeg: most pictures are stored as JPEG first. placeholder: in most captions it stands for the noun.
+    jpeg: proportion of the pictures that are stored as JPEG first. placeholder: in most captions it stands for the noun.
     photograph_backgrounds: proportion of the scenes with a photograph as background.
     """
 
@@ -43,7 +43,7 @@ class Stage:
     attribute_weight: float = 10.0
     tag_weight: float = 0.15
     heads_first: int = 0
-    jpeg: bool = False
+    jpeg: float = 0.0
     placeholder: bool = False
     photograph_backgrounds: float = 0.0
 
@@ -73,13 +73,21 @@ FROM_RANDOM = (
     Stage("all-third", "all", 700, 0, 16, 5e-4, 64, seed=33, pool=_NINTH, warm_up=30, attribute_weight=5.0),
 )
 _TENTH, _ELEVENTH = (1_000_000_000, 24_000), (1_100_000_000, 16_000)
-_JPEG: dict[str, Any] = {"jpeg": True, "attribute_weight": 5.0, "photograph_backgrounds": 0.2}
+_TWELFTH, _THIRTEENTH = (1_200_000_000, 12_000), (1_300_000_000, 8_000)
+# Some pictures stay exact, so that exact ones are not forgotten.
+_JPEG: dict[str, Any] = {"jpeg": 0.6, "attribute_weight": 5.0, "photograph_backgrounds": 0.2}
 _BOTH = _JPEG | {"placeholder": True}
+_MORE = _JPEG | {"jpeg": 0.85}
+_BOTH_MORE = _MORE | {"placeholder": True}
 ADDED = (
     Stage("towers-jpeg", "pretrain", 5000, 144, 4, 5e-4, 64, 41, _TENTH, 0.05, 60, heads_first=30, **_JPEG),
     Stage("decoders-jpeg", "joint", 500, 0, 16, 7e-4, 64, 42, _TENTH, 0.05, 30, **_BOTH),
     Stage("all-jpeg", "all", 1400, 0, 16, 4e-4, 64, 43, _ELEVENTH, 0.05, 30, **_BOTH),
     Stage("language", "language", 1200, 0, 24, 1e-3, 64, 44, _ELEVENTH, 0.01, 50, clip=1.0, **_BOTH),
+    # Once more on other scenes and with more of them stored: after the first round JPEG still cost .04 of the names.
+    Stage("towers-jpeg-again", "pretrain", 3000, 144, 4, 4e-4, 64, 51, _TWELFTH, 0.05, 60, heads_first=30, **_MORE),
+    Stage("all-jpeg-again", "all", 700, 0, 16, 4e-4, 64, 53, _THIRTEENTH, 0.05, 30, **_BOTH_MORE),
+    Stage("language-again", "language", 600, 0, 24, 7e-4, 64, 54, _THIRTEENTH, 0.01, 50, clip=1.0, **_BOTH_MORE),
 )
 RECIPE = (*FROM_RANDOM, *ADDED)
 _SEED_STRIDE, _POOL_STRIDE = 1_000, 1_000_000

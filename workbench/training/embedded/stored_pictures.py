@@ -16,7 +16,6 @@ from PIL import Image
 
 from dynrefer.workbench.scenes.scene import Scene, SceneObject
 
-_PROBABILITY = 0.6  # of a picture; the others stay exact, so that exact ones are not forgotten
 _RESCALED = 1 / 3  # of the stored pictures
 _SCALES = (0.6, 3.0)
 _FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
@@ -36,9 +35,9 @@ class Storage:
     subsampling: int
 
 
-def draw_storage(rng: np.random.Generator) -> Storage | None:
-    """A random storage, or None for a picture that stays as it is."""
-    if rng.random() >= _PROBABILITY:
+def draw_storage(rng: np.random.Generator, probability: float) -> Storage | None:
+    """A random storage with this probability, else None for a picture that stays as it is."""
+    if rng.random() >= probability:
         return None
     low, high = (math.log(scale) for scale in _SCALES)
     scale = math.exp(rng.uniform(low, high)) if rng.random() < _RESCALED else 1.0

@@ -27,7 +27,7 @@ def pool() -> list[Scene]:
 
 def test_storage_is_drawn_as_configured() -> None:
     rng = np.random.default_rng(0)
-    drawn = [draw_storage(rng) for _ in range(2000)]
+    drawn = [draw_storage(rng, 0.6) for _ in range(2000)]
     stored = [storage for storage in drawn if storage is not None]
     assert len(stored) / len(drawn) == pytest.approx(0.6, abs=0.04)
     assert {s.quality for s in stored} == set(range(40, 96)) and {s.subsampling for s in stored} == {0, 2}
@@ -75,7 +75,7 @@ def test_an_excerpt_is_stored_as_in_the_whole_scene(pool: list[Scene]) -> None:
 def test_batches_are_functions_of_seed_and_index(cls: type, pool: list[Scene]) -> None:
     world = World.load()
     tokenizers = build_tokenizers(world)
-    options = DataOptions(seed=3, crops=6, scenes=3, batches=4, view_size=32, jpeg=True, placeholder=True)
+    options = DataOptions(seed=3, crops=6, scenes=3, batches=4, view_size=32, jpeg=0.6, placeholder=True)
     first, second = (cls(world, pool, tokenizers, options) for _ in range(2))
     first[0]
     a, b = first[2], second[2]
@@ -87,7 +87,7 @@ def test_batches_are_functions_of_seed_and_index(cls: type, pool: list[Scene]) -
 
 def test_a_scene_that_is_drawn_twice_is_stored_twice(pool: list[Scene]) -> None:
     world = World.load()
-    options = DataOptions(seed=1, crops=0, scenes=12, batches=2, view_size=32, jpeg=True)
+    options = DataOptions(seed=1, crops=0, scenes=12, batches=2, view_size=32, jpeg=0.6)
     batch = RegionData(world, pool[:1], build_tokenizers(world), options)[0]
     # The views at t = 0 of one object are of as many pictures as its scene was stored in.
     per_scene = len(pool[0].objects)
