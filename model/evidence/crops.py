@@ -15,6 +15,12 @@ from dynrefer.model.types import Corners
 
 SIDE = 224  # pixels; the "same" padding inside the tower is for this side only
 
+PADDING = 127  # the tower's zero
+
+# How many times longer than wide a region may be and still be squeezed to a square: about what the tower was trained
+# on. Squeezed further it loses: benchmarks/evidence_crops.py, which also found margins and wider views to lose.
+LONGEST = 1.5
+
 # Large crops are first reduced by whole numbers, to no less than this many times the side. 2 is fast and hardly
 # differs from filtering every pixel; see Pillow's `Image.resize`.
 _REDUCING_GAP = 2.0
@@ -23,7 +29,7 @@ _REDUCING_GAP = 2.0
 def cut_crop(
     image: NDArray[np.uint8] | Image.Image, box: Corners, side: int = SIDE, margin: float = 0.0
 ) -> NDArray[np.uint8]:
-    """Cut a box out of an image and squeeze it to a square, whatever its proportions.
+    """Cut a box out of an image and squeeze it to a square, or nearly so if it is long and narrow: see `placement`.
 
     image: upright, (H, W, 3) uint8 or a Pillow image of mode RGB. box: xyxy, pixels of the image; it is widened to
     whole pixels and cut off at the image's edge, and is at least one pixel wide and high.
@@ -31,11 +37,25 @@ def cut_crop(
     """
     size = image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
     crop = crop_pixels(image, whole_pixels(box, size, margin))
-    resized = crop.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
-    planes = np.empty((3, side, side), dtype=np.uint8)
+    x1, y1, x2, y2 = placement(crop.size, side)
+    resized = crop.resize((x2 - x1, y2 - y1), Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
+    planes = np.full((3, side, side), PADDING, dtype=np.uint8)
     for plane, band in zip(planes, "RGB", strict=True):  # faster than a transpose, as in `model/crops.py`
-        plane[:] = np.frombuffer(resized.tobytes("raw", band), dtype=np.uint8).reshape(side, side)
+        plane[y1:y2, x1:x2] = np.frombuffer(resized.tobytes("raw", band), dtype=np.uint8).reshape(y2 - y1, x2 - x1)
     return planes
+
+
+def placement(size: tuple[int, int], side: int = SIDE) -> tuple[int, int, int, int]:
+    """Where a region of this (width, height) lies in its crop: xyxy, pixels of the crop. The rest is `PADDING`.
+
+    Its longer side fills the crop. Its shorter side does too up to `LONGEST` to one, beyond that it keeps the
+    proportion of that limit.
+    """
+    width, height = size
+    short = round(side * min(1, LONGEST * min(size) / max(size)))
+    wide, high = (side, max(short, 1)) if width >= height else (max(short, 1), side)
+    x, y = (side - wide) // 2, (side - high) // 2
+    return x, y, x + wide, y + high
 
 
 def whole_pixels(box: Corners, size: tuple[int, int], margin: float = 0.0) -> tuple[int, int, int, int]:
