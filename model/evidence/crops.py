@@ -17,8 +17,8 @@ SIDE = 224  # pixels; the "same" padding inside the tower is for this side only
 
 PADDING = 127  # the tower's zero
 
-# How many times longer than wide a region may be and still be squeezed to a square: about what the tower was trained
-# on. Squeezed further it loses: benchmarks/evidence_crops.py, which also found margins and wider views to lose.
+# How many times longer than wide a region may be and still be squeezed to a square. Squeezed further, the tower names
+# fewer: benchmarks/evidence_crops.py, which found no gain in margins, and none beyond noise in a second crop.
 LONGEST = 1.5
 
 # Large crops are first reduced by whole numbers, to no less than this many times the side. 2 is fast and hardly

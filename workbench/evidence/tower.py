@@ -63,8 +63,8 @@ PICTURES = (
     Picture("grass.png", "b6b6022426b38936c43a4ac09635cd78af074e90f42ffa8227ac8b7452d39f89", "CC0, CC0 Textures"),
     Picture("gravel.png", "c48615b451bf1e606fbd72c0aa9f8cc0f068ab7111ef7d93bb9b0f2586440c12", "CC0, CC0 Textures"),
 )
-# Of the convolutions: the 32 channels of the first two differ in scale so much that bytes lose twice as much as all
-# other layers together. In float they cost no measurable time.
+# Of the convolutions, from the first: as int8 these three lose more than all others together (root mean square of the
+# logits' difference .22, without them .12). In float they cost no measurable time.
 _FLOAT = 3
 _BOXES = 8  # crops per picture: all of it, and others at random
 _DRAWN_SCENES = 12  # of the split "train"
