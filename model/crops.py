@@ -37,7 +37,7 @@ class ViewCutter:
     """
 
     def __init__(self, image: NDArray[np.uint8] | Image.Image, view_size: int) -> None:
-        self.image, self._view_size = image, view_size
+        self._image, self._view_size = image, view_size
         size = image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
         self._size = size
         self._seen: dict[tuple[int, ...], tuple[NDArray[np.uint8], Digest]] = {}
@@ -51,7 +51,7 @@ class ViewCutter:
             if corners in self._seen:
                 place[:], digest = self._seen[corners]
             else:
-                _resize_into(place, crop_pixels(self.image, corners))
+                _resize_into(place, crop_pixels(self._image, corners))
                 digest = view_digest(place)
                 self._seen[corners] = place, digest
             digests.append(digest)

@@ -81,6 +81,6 @@ def _look(evidence: Evidence, crops: Sequence[EvidenceCrops], revision: str, cac
 
 def _digest(revision: str, crops: EvidenceCrops) -> Digest:
     digest = hashlib.sha256(revision.encode())
-    for part in (crops.crop, crops.windows, crops.boxes):
+    for part in (crops.crop, crops.image, crops.windows, crops.boxes):
         digest.update(np.ascontiguousarray(part).data)
     return digest.digest()

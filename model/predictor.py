@@ -6,6 +6,7 @@ finish   (CPU, any thread)     raw outputs -> records
 """
 
 import itertools
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ from dynrefer.model.tasks.definition import TaskDefinition
 from dynrefer.model.types import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import plan_views
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class RegionOutput:
@@ -47,7 +50,7 @@ class DynRefer:
         self._loaded = loaded
         self._cache = FeatureCache(cache_bytes)
         self.card = _card(loaded)
-        evidence = None if loaded.evidence is None else loaded.evidence.spec
+        evidence = loaded.evidence is not None
         self.preparation = PreparationSpec(self.card.num_views, self.card.view_size, self.card.task_priors, evidence)
 
     @classmethod
@@ -146,6 +149,16 @@ class DynRefer:
         """The records of one region. Raises `OutputError` if the network returned NaN or infinity."""
         for outputs in output.outputs:
             _check_finite(outputs)
+        identity = output.outputs[0].identity
+        if identity is not None:
+            _log.debug(
+                "region %s taken for a %s (a photograph with probability %.3f) of %r with probability %.3f",
+                region.box,
+                identity.domain,
+                identity.photograph_probability,
+                identity.name,
+                identity.probability,
+            )
         plans = {task: each.plan for each in region.inputs for task in each.tasks}
         found = {task: raw for each, raw in zip(region.inputs, output.outputs, strict=True) for task in each.tasks}
         return RegionDescription(
@@ -155,6 +168,7 @@ class DynRefer:
             plans=plans,
             results={task: self._result(task, found[task], region.query) for task in Task if task in found},
             timings_ms={**region.timings_ms, **output.timings_ms},
+            domain=None if identity is None else identity.domain,
         )
 
     def _result(self, task: Task, outputs: RawOutputs, query: RegionQuery) -> Any:

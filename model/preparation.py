@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from dynrefer.model.crops import ViewBatch, ViewCutter
 from dynrefer.model.errors import QueryError
-from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceSpec, cut_evidence
+from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import Pixels
 from dynrefer.model.types import ALL_TASKS, Corners, RegionQuery, Task, ViewPlan
@@ -21,13 +21,13 @@ from dynrefer.model.views import GreyImage, plan_views
 class PreparationSpec:
     """What preparation needs to know of a model: V, S, and the t values of each task's views.
 
-    evidence: how the evidence's crops are cut, where the model has evidence of photographs.
+    evidence: whether the model has evidence of photographs, which looks at crops of its own.
     """
 
     num_views: int
     view_size: int
     task_priors: Mapping[str, tuple[float, ...]]
-    evidence: EvidenceSpec | None = None
+    evidence: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +78,19 @@ def prepare_each(image: Pixels, queries: Sequence[RegionQuery], spec: Preparatio
     For use by one thread at a time. Raises as `prepare` does, when it reaches the failing query.
     """
     grey, cutter = GreyImage(image), ViewCutter(image, spec.view_size)
+    evidence = EvidenceCutter(image) if spec.evidence else None
     for index, query in enumerate(queries):
         try:
-            prepared = _prepare_one(grey, cutter, query, spec)
+            prepared = _prepare_one(grey, cutter, evidence, query, spec)
         except QueryError as error:
             error.index = index
             raise
         yield prepared
 
 
-def _prepare_one(grey: GreyImage, cutter: ViewCutter, query: RegionQuery, spec: PreparationSpec) -> PreparedRegion:
+def _prepare_one(
+    grey: GreyImage, cutter: ViewCutter, evidence: EvidenceCutter | None, query: RegionQuery, spec: PreparationSpec
+) -> PreparedRegion:
     started = time.perf_counter()
     given = Box(*query.box)
     box = given.clip(grey.size)
@@ -95,10 +98,10 @@ def _prepare_one(grey: GreyImage, cutter: ViewCutter, query: RegionQuery, spec: 
     for task in query.tasks or ALL_TASKS:
         prior = None if query.tasks is None or query.views is not None else spec.task_priors[task]
         groups.setdefault(prior, []).append(task)
-    evidence = None if spec.evidence is None else cut_evidence(cutter.image, box.corners, spec.evidence)
+    crops = None if evidence is None else evidence.cut(box.corners)
     inputs = []
     for prior, tasks in groups.items():
         plan = plan_views(grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
-        inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls, evidence))
+        inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls, crops))
     spent = {"views": (time.perf_counter() - started) * 1e3}
     return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent)

@@ -111,6 +111,7 @@ class RegionDescription:
     plan: the views, if all tasks shared them; else None, and `plans` holds the views of each task.
     results: task -> its result, for the tasks that were requested, in the order of `TASKS`.
     timings_ms: stage -> milliseconds; of this region's preparation ("views") and of the batch that it was part of.
+    domain: "drawing" or "photograph", what the region was taken for; None for models that do not tell them apart.
     """
 
     box: Corners
@@ -119,6 +120,7 @@ class RegionDescription:
     plans: Mapping[Task, ViewPlan]
     results: Mapping[str, Any] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
+    domain: str | None = None
 
     @property
     def caption(self) -> Caption | None:

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from dynrefer.model.errors import ConfigError, WeightsError
 from dynrefer.model.evidence.colour import COLOURS, ColourParameters, activation_map, read_colour
-from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceSpec
+from dynrefer.model.evidence.cutting import EvidenceCrops
 from dynrefer.model.evidence.detector import EvidenceDetector, combine
 from dynrefer.model.evidence.fusion import Fusion
 from dynrefer.model.evidence.gate import DrawnFeatures, Gate
@@ -29,6 +30,7 @@ from dynrefer.model.evidence.tower import EvidenceTower
 
 FOLDER = "evidence"  # in a model directory: tower.onnx, detector.onnx, names.json, gate.safetensors
 GATE_FILE = "gate.safetensors"
+DRAWN = ("region", "image")  # whose features the gate compares with those of drawings
 SURE = 0.5  # least probability of a name that is said; below it a broader word is
 
 
@@ -37,12 +39,14 @@ class Sighting:
     """What tower and detector see of a region, whatever the network sees.
 
     tower_names: (K,) the tower's probabilities alone. names: (K,) with the detector's word, calibrated.
-    features: (D,) the tower's. activation: (7, 7) where in the crop the tower sees its best name.
+    features, image_features: (D,) the tower's, of the region and of its image. activation: (7, 7) where in the crop the
+    tower sees its best name.
     """
 
     tower_names: NDArray[np.float32]
     names: NDArray[np.float32]
     features: NDArray[np.float32]
+    image_features: NDArray[np.float32]
     activation: NDArray[np.float32]
 
     @property
@@ -55,7 +59,6 @@ class Sighting:
 class Evidence:
     """Tower, detector, names, gate and colour measure of one model."""
 
-    spec: EvidenceSpec
     tower: EvidenceTower
     detector: EvidenceDetector
     names: EvidenceNames
@@ -69,7 +72,7 @@ class Evidence:
 
         Raises `ConfigError`, `ModelNotFoundError`, `WeightsError`.
         """
-        known = {"crop_margin", "fusion", "gate", "colour"}
+        known = {"fusion", "gate", "colour"}
         if set(config) != known:
             odd = sorted(set(config) ^ known)[0]
             raise ConfigError(
@@ -77,15 +80,16 @@ class Evidence:
             )
         folder = directory / FOLDER
         arrays = _arrays(folder / GATE_FILE)
-        drawn = DrawnFeatures(arrays["mean"], arrays["deviation"], arrays["directions"])
+        drawn, images = (
+            DrawnFeatures(*(arrays[f"{what}_{part}"] for part in ("mean", "deviation", "directions"))) for what in DRAWN
+        )
         names = EvidenceNames.load(folder / NAMES_FILE)
         return cls(
-            spec=EvidenceSpec(float(config["crop_margin"])),
             tower=EvidenceTower.load(folder / "tower.onnx", threads),
             detector=EvidenceDetector.load(folder / "detector.onnx", threads),
             names=names,
             fusion=Fusion.from_config(config["fusion"], names),
-            gate=Gate.from_config(config["gate"], drawn),
+            gate=Gate.from_config(config["gate"], drawn, images),
             colour=ColourParameters.from_mapping(config["colour"]),
         )
 
@@ -104,13 +108,18 @@ class Evidence:
         """Tower and detector on R regions. A region's numbers do not depend on the others."""
         if not crops:
             return []
-        seen = self.tower.run(np.stack([each.crop for each in crops]))
+        # An image is looked at once for all of its regions, and not again where it is one.
+        distinct = {id(array): array for each in crops for array in (each.crop, each.image)}
+        place = {key: index for index, key in enumerate(distinct)}
+        seen = self.tower.run(np.stack(list(distinct.values())))
+        features = seen.map.mean(axis=(2, 3))
         support = [combine(self.detector.run(each.windows, each.boxes)) for each in crops]
         sightings = []
-        for logits, maps, found in zip(seen.logits, seen.map, support, strict=True):
-            alone, together = self.fusion.names_of(logits, found)
-            where = activation_map(maps, self._own_weights(int(alone.argmax())))
-            sightings.append(Sighting(alone, together, maps.mean(axis=(1, 2)), where))
+        for each, found in zip(crops, support, strict=True):
+            own, whole = place[id(each.crop)], place[id(each.image)]
+            alone, together = self.fusion.names_of(seen.logits[own], found, each.coverage)
+            where = activation_map(seen.map[own], self._own_weights(int(alone.argmax())))
+            sightings.append(Sighting(alone, together, features[own], features[whole], where))
         return sightings
 
     def identify(
@@ -127,6 +136,7 @@ class Evidence:
             categories,
             np.stack([each.tower_names for each in sightings]),
             np.stack([each.features for each in sightings]),
+            np.stack([each.image_features for each in sightings]),
         )
         identities = []
         for crop, seen, drawn, probability in zip(crops, sightings, categories, photograph.tolist(), strict=True):
@@ -151,9 +161,26 @@ class Evidence:
         if is_parent:
             parent, sure = self.names.best_parent(seen.names, at_least=SURE)
             name = parent.name
-        colour = read_colour(crop.crop, seen.activation, self.colour)
+        colour = read_colour(*without_padding(crop, seen.activation), self.colour)
         said = None if self.names.noun(name).holds_colour else colour.said
         return Identity(name, sure, drawn, is_parent, True, probability, seen.names, colour.probabilities, said)
+
+
+def without_padding(
+    crops: EvidenceCrops, activation: NDArray[np.float32]
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """Crop (3, 224, 224) and activation (7, 7) of the region alone, squeezed to squares."""
+    height, width = crops.crop.shape[1:]
+    x1, y1, x2, y2 = crops.place
+    if (x1, y1, x2, y2) == (0, 0, width, height):
+        return crops.crop, activation
+    region = Image.fromarray(crops.crop[:, y1:y2, x1:x2].transpose(1, 2, 0)).resize((width, height))
+    side = activation.shape[0]
+    across, down = side / width, side / height
+    seen = Image.fromarray(activation).resize(
+        (side, side), Image.Resampling.BILINEAR, box=(x1 * across, y1 * down, x2 * across, y2 * down)
+    )
+    return np.asarray(region).transpose(2, 0, 1), np.asarray(seen, dtype=np.float32)
 
 
 def of_drawing(
@@ -167,12 +194,12 @@ def of_drawing(
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """The gate's mean, deviation and directions."""
+    """What the gate knows of drawings: mean, deviation and directions of regions and of images."""
     try:
         found: dict[str, NDArray[Any]] = load_file(path)
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"the evidence's {str(path)!r} is missing or cannot be read.") from error
-    missing = {"mean", "deviation", "directions"} - set(found)
+    missing = {f"{what}_{part}" for what in DRAWN for part in ("mean", "deviation", "directions")} - set(found)
     if missing:
         raise WeightsError(f"the evidence's {str(path)!r} lacks {min(missing)}.")
     return {name: value.astype(np.float32) for name, value in found.items()}

@@ -1,9 +1,10 @@
-"""Drawing or photograph? A logistic regression on five numbers of one region.
+"""Drawing or photograph? A logistic regression on six numbers of one region and its image.
 
 Two entropies and two maxima (of the network's categories and of the tower's names), and how unlike drawings the
-tower's features are: the log of what is left of them outside the principal directions of drawn crops. That residual
-alone separates almost perfectly and needs no photograph to fit; the other four settle the rest. The size of the crop
-is not among the numbers: in the data it would separate perfectly, and outside it means nothing.
+tower's features are: the log of what is left of them outside the principal directions of drawn crops, for the region
+and for the image as a whole. A residual needs no photograph to fit and almost separates by itself; the image's speaks
+for small regions, which are blurred alike in drawings and photographs. The size of the crop is not among the numbers:
+in the data it would separate perfectly, and outside it means nothing.
 
 Shapes: R = regions, D = features of the tower, P = principal directions, K = labels.
 """
@@ -20,7 +21,7 @@ from dynrefer.model.errors import ConfigError
 
 Floats = NDArray[np.float32]
 
-NUMBERS = ("residual", "network_entropy", "network_maximum", "tower_entropy", "tower_maximum")
+NUMBERS = ("residual", "image_residual", "network_entropy", "network_maximum", "tower_entropy", "tower_maximum")
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,17 @@ class DrawnFeatures:
 
 @dataclass(frozen=True)
 class Gate:
-    """weights, mean, deviation: of `NUMBERS`, which are standardised first; bias: of the regression."""
+    """weights, mean, deviation: of `NUMBERS`, which are standardised first; bias: of the regression.
+
+    drawn, drawn_images: the features of drawn regions, and of whole drawn scenes.
+    """
 
     weights: Sequence[float]
     mean: Sequence[float]
     deviation: Sequence[float]
     bias: float
     drawn: DrawnFeatures
+    drawn_images: DrawnFeatures
 
     def __post_init__(self) -> None:
         for name in ("weights", "mean", "deviation"):
@@ -66,27 +71,28 @@ class Gate:
                 raise ConfigError(f"the gate's {name} must be {len(NUMBERS)} numbers: {', '.join(NUMBERS)}.")
 
     @classmethod
-    def from_config(cls, config: Mapping[str, object], drawn: DrawnFeatures) -> Gate:
+    def from_config(cls, config: Mapping[str, object], drawn: DrawnFeatures, drawn_images: DrawnFeatures) -> Gate:
         """Raises `ConfigError` for a missing or unknown key."""
         try:
-            return cls(**config, drawn=drawn)  # type: ignore[arg-type]
+            return cls(**config, drawn=drawn, drawn_images=drawn_images)  # type: ignore[arg-type]
         except TypeError as error:
             raise ConfigError("the gate needs weights, mean, deviation and bias, and nothing else.") from error
 
-    def probability(self, network: Floats, tower: Floats, features: Floats) -> Floats:
+    def probability(self, network: Floats, tower: Floats, features: Floats, image: Floats) -> Floats:
         """(R,) that a region is from a photograph.
 
-        network: (R, K) probabilities of the network's categories. tower: (R, K) of the tower's names. features: (R, D).
+        network: (R, K) probabilities of the network's categories. tower: (R, K) of the tower's names. features, image:
+        (R, D) the tower's features of the regions and of the images that they are in.
         """
-        found = numbers(network, tower, self.drawn.log_residual(features))
+        found = numbers(network, tower, self.drawn.log_residual(features), self.drawn_images.log_residual(image))
         standard = (found - np.array(self.mean, np.float32)) / np.array(self.deviation, np.float32)
         logits = (standard * np.array(self.weights, np.float32)).sum(axis=1) + np.float32(self.bias)
         return np.asarray(0.5 * (1.0 + np.tanh(0.5 * logits)), dtype=np.float32)
 
 
-def numbers(network: Floats, tower: Floats, log_residual: Floats) -> Floats:
-    """The five numbers of each region, (R, 5), in the order of `NUMBERS`."""
-    columns = (log_residual, entropy(network), network.max(axis=1), entropy(tower), tower.max(axis=1))
+def numbers(network: Floats, tower: Floats, residual: Floats, image_residual: Floats) -> Floats:
+    """The numbers of each region, (R, 6), in the order of `NUMBERS`; the residuals are logs."""
+    columns = (residual, image_residual, entropy(network), network.max(axis=1), entropy(tower), tower.max(axis=1))
     return np.stack(columns, axis=1).astype(np.float32)
 
 

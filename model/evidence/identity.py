@@ -36,3 +36,8 @@ class Identity:
     names: Floats = field(default_factory=lambda: np.empty(0, dtype=np.float32))
     colours: Floats = field(default_factory=lambda: np.empty(0, dtype=np.float32))
     colour: str | None = None
+
+    @property
+    def domain(self) -> str:
+        """What the region was taken for."""
+        return "photograph" if self.photograph else "drawing"

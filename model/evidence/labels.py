@@ -18,8 +18,8 @@ from dynrefer.model.vocabulary import Attribute
 
 Floats = NDArray[np.float32]
 
-# What the attribute head says of a photograph beside its colour was measured to be worth little, so that it is never
-# given a high probability.
+# The most that is given to what is not trusted of a photograph: a colour that is not said, and whatever the attribute
+# head says beside colours, which was measured to be worth little.
 _UNPROVEN = 0.5
 
 
@@ -34,14 +34,15 @@ class Labels:
 def photograph_tags(identity: Identity, names: EvidenceNames) -> Labels:
     """Every name, the parents of names, and the colours.
 
-    Of the names, only the one that is said can have more than a half. "object" is a tag where it is all that can be
-    said.
+    Of the names and of the colours, only the one that is said can have more than a half. "object" is a tag where it is
+    all that can be said.
     """
     of_parents = names.parent_probability(identity.names).tolist()
     found = {parent.name: p for parent, p in zip(names.parents, of_parents, strict=True) if parent.name != ROOT}
     for entry, probability in zip(names.names, identity.names.tolist(), strict=True):
         found[entry.name] = max(found.get(entry.name, 0.0), probability)
-    found |= _colours(identity)
+    for colour, probability in _colours(identity).items():
+        found[colour] = probability if colour == identity.colour else min(probability, _UNPROVEN)
     found[identity.name] = max(identity.probability, found.get(identity.name, 0.0))
     return Labels(tuple(found), np.array(list(found.values()), dtype=np.float32))
 

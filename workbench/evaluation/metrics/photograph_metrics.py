@@ -1,7 +1,8 @@
 """What is right and wrong in the description of a labelled photograph, and the metrics over many of them.
 
 A leaf is a category that names a kind of thing; a parent is a broader word ("bird") that a model puts in front of the
-leaves where it is unsure (`Label.level` "parent"). Measures of leaves skip it. Shapes: R = boxes, L = leaves.
+leaves where it is unsure (`Label.level` "parent"). Measures of leaves skip it. "object", the broadest, is neither a
+true parent nor a false noun. Shapes: R = boxes, L = leaves.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from dynrefer.model.evidence.names import ROOT
 from dynrefer.model.types import Label, RegionDescription
 from dynrefer.workbench.data.photographs import LabelledBox
 from dynrefer.workbench.evaluation.metrics.caption_claims import (
@@ -100,6 +102,8 @@ def judge(
     """
 
     def broader(word: str) -> bool:
+        if word == ROOT:
+            return False  # true of all, so that saying it is no merit
         if truth.parents:
             return any_same(word, truth.parents)
         return any(any_same(word, ancestors(name)) for name in truth.accepted)
@@ -130,10 +134,10 @@ def judge(
         noun=noun,
         names_it=names_it,
         caption_true=names_it or noun_true,
-        false_noun=not noun_true,
+        false_noun=not noun_true and noun != ROOT,
         name=name,
         probability=probability,
-        confident_wrong=any(value > CONFIDENT and not true(word) for word, value in claims),
+        confident_wrong=any(value > CONFIDENT and word != ROOT and not true(word) for word, value in claims),
         leaf_probability=leaves[0].probability if leaves else 0.0,
         colours=colours,
         colours_known=bool(truth.colours),

@@ -223,8 +223,8 @@ def samples(stamps: Path, pictures: Path, copies: int, seed: int) -> Iterator[Sa
     names = list(STAMPS)
     for name, classes in STAMPS.items():
         for crowd, count in (("crowded", 2), ("alone", 0)) * copies:
-            others = [_stamp(stamps, names[number]) for number in rng.integers(0, len(names), count)]
-            image, box = _composed(_stamp(stamps, name), others, backgrounds[rng.integers(len(backgrounds))], rng)
+            others = [stamp(stamps, names[number]) for number in rng.integers(0, len(names), count)]
+            image, box = _composed(stamp(stamps, name), others, backgrounds[rng.integers(len(backgrounds))], rng)
             yield Sample(name, f"{crowd}, exact", image, box, tuple(classes))
             yield Sample(name, f"{crowd}, jittered", image, _jittered(box, rng), tuple(classes))
     for number, (file, box, classes) in enumerate(PHOTOGRAPHS):
@@ -252,7 +252,7 @@ def labelled_samples(folder: Path, names: Path) -> Iterator[Sample]:
                 yield Sample(name, "photograph", image, tuple(box["box"]), tuple(sorted(accepted)))
 
 
-def _stamp(folder: Path, name: str) -> Image.Image:
+def stamp(folder: Path, name: str) -> Image.Image:
     """A stamp, cut to what is visible of it."""
     image = Image.open(folder / f"{name}.png").convert("RGBA")
     image = image.crop(image.getchannel("A").point(lambda value: 255 if value > 127 else 0).getbbox())
