@@ -79,6 +79,8 @@ def _write_assets(initial: InitialModel, finished: FinishedRun, revision: str, f
     config.thresholds.pop(
         "attributes", None
     )  # fitted to the old weights, as the calibration was; a threshold for tags must stay
+    # A user's captions hold their nouns, and what the region is comes from the user's labels.
+    config.noun_placeholder = config.evidence = None
     config.save_pretrained(folder)
     for name in _TOKENIZERS:
         shutil.copytree(initial.directory / name, folder / name)

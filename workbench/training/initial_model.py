@@ -50,7 +50,7 @@ def load_initial_model(init: str, vocabulary_file: Path | None = None, preset_na
     the preset whose sizes the model must have. Raises what `dynrefer.model.loading.load_model` raises, and
     `SettingError` for a vocabulary file of another name, an unknown preset or one of other sizes.
     """
-    loaded = load_model(init, device="cpu", dtype="float32")
+    loaded = load_model(init, device="cpu", dtype="float32", evidence=False)
     if preset_name is not None:
         _check_preset(preset_name, loaded.network.config, init)
     directory = EMBEDDED if init == "embedded" else Path(init)

@@ -128,7 +128,8 @@ class _Views:
 class DataOptions:
     """The data of one stage. crops: close-ups per pretraining batch. scenes: per batch. batches: of the stage.
 
-    jpeg: proportion of the pictures that are stored as JPEG before views are cut. placeholder: in most captions it stands for the noun.
+    jpeg: proportion of the pictures that are stored as JPEG before views are cut. placeholder: in most captions it
+    stands for the noun.
     """
 
     seed: int

@@ -24,7 +24,8 @@ class Stage:
     tag_weight: of a sum over all tags.
     heads_first: steps in which a pretraining stage trains new heads on fixed towers; 0: it goes on with the heads of
     the stage before.
-    jpeg: proportion of the pictures that are stored as JPEG first. placeholder: in most captions it stands for the noun.
+    jpeg: proportion of the pictures that are stored as JPEG first. placeholder: in most captions it stands for the
+    noun.
     photograph_backgrounds: proportion of the scenes with a photograph as background.
     """
 
