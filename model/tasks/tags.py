@@ -42,8 +42,7 @@ class TagsTask(LabelTask[Label]):
 
     def run(self, loaded: LoadedModel, batch: TaskBatch) -> list[Floats]:
         logits = rows_on_cpu(loaded.network.tag_decoder.score(batch.representation, loaded.prepared.tags))
-        pairs = zip(logits, batch.identities, strict=True)
-        return [row if identity is None else self._naming(loaded, row, identity) for row, identity in pairs]
+        return [self.naming(loaded, row, known) for row, known in zip(logits, batch.identities, strict=True)]
 
     def uncalibrated(self, loaded: LoadedModel, logits: Floats) -> Floats:
         """The logits as they are: this head is trained without temperature and bias."""
@@ -57,14 +56,16 @@ class TagsTask(LabelTask[Label]):
         probabilities = sigmoid(self.calibrated(loaded, output))
         return best_labels(loaded.vocabulary.tags, sigmoid(output), probabilities, threshold, top_k)
 
-    def _naming(self, loaded: LoadedModel, logits: Floats, identity: Identity) -> Floats:
-        """Logits (N,) whose names of objects agree with the identity of a drawn object.
+    def naming(self, loaded: LoadedModel, logits: Floats, identity: Identity | None) -> Floats:
+        """Logits (N,) whose names of objects agree with the identity of a drawn object; as they are without one.
 
         The tags that are categories get the categories' probabilities; the identity's name, and no other, is above the
         model's threshold.
         """
         import numpy as np
 
+        if identity is None:
+            return logits
         vocabulary, agreeing = loaded.vocabulary, logits.copy()
         threshold = logit(np.array([loaded.network.config.thresholds[self.name]], dtype=np.float32))[0]
         named = self.logits_of(loaded, identity.categories)
