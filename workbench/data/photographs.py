@@ -4,7 +4,8 @@ Two layouts of an entry are read, told apart by the member `boxes`:
 
 - several boxes, as in benchmarks/photographs: `file`, `split`, `size`, `source`, `author`, `licence`,
   `licence_stated` (where in the source), and `boxes` of `box`, `accepted`, `parents`, `colours` and perhaps `scene`;
-- one box: `file`, `size`, `box`, `accepted`, `licence`; it belongs to no split.
+- one box: `file`, `size`, `box`, `accepted`, `licence`, and perhaps what a box or a photograph of the other layout has;
+  a file with several boxes has an entry for each.
 
 A member that is missing, unknown or of another form is refused: a misspelt one would drop its labels in silence.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ COLOURS = frozenset(
 _PHOTOGRAPH_MEMBERS = frozenset(("file", "split", "size", "source", "author", "licence", "licence_stated", "boxes"))
 _BOX_MEMBERS = frozenset(("box", "accepted", "parents", "colours"))
 _ONE_BOX_MEMBERS = frozenset(("file", "size", "box", "accepted", "licence"))
+_ONE_BOX_MORE = frozenset(("parents", "colours", "scene", "split", "source", "author", "licence_stated"))
 
 
 class Split(StrEnum):
@@ -86,15 +88,28 @@ def read_photographs(directory: Path) -> tuple[LabelledPhotograph, ...]:
             raise DataError(f"{where}: it is not a JSON object.")
         name = _text(members, "file", where)
         where = f"{where} ({name})"
-        if name in found:
-            raise DataError(f"{where}: file is that of an earlier entry.")
-        found[name] = _photograph(directory, members, where)
+        photograph = _photograph(directory, members, where)
+        found[name] = _joined(found[name], photograph, members, where) if name in found else photograph
     return tuple(found.values())
+
+
+def _joined(
+    earlier: LabelledPhotograph, later: LabelledPhotograph, members: Mapping[str, Any], where: str
+) -> LabelledPhotograph:
+    """A photograph with the box of another entry of its file."""
+    if "boxes" in members:
+        raise DataError(f"{where}: file is that of an earlier entry.")
+    if (earlier.size, earlier.split) != (later.size, later.split):
+        raise DataError(f"{where}: size or split differ from those of an earlier entry of this file.")
+    return replace(earlier, boxes=(*earlier.boxes, *later.boxes))
 
 
 def _photograph(directory: Path, members: Mapping[str, Any], where: str) -> LabelledPhotograph:
     several = "boxes" in members
-    _check_members(members, _PHOTOGRAPH_MEMBERS if several else _ONE_BOX_MEMBERS, where)
+    if several:
+        _check_members(members, _PHOTOGRAPH_MEMBERS, where)
+    else:
+        _check_members(members, _ONE_BOX_MEMBERS, where, optional=_ONE_BOX_MORE)
     name = _text(members, "file", where)
     path = directory / name
     # `labels.json` may come from elsewhere: it must not make us open other files of the machine.
@@ -108,7 +123,8 @@ def _photograph(directory: Path, members: Mapping[str, Any], where: str) -> Labe
             _text(members, member, where)
         split, boxes = _split(members, where), _boxes(members["boxes"], size, where)
     else:
-        split, boxes = None, (LabelledBox(_corners(members, size, where), _texts(members, "accepted", where)),)
+        split = _split(members, where) if "split" in members else None
+        boxes = (_box({"parents": [], "colours": [], **members}, size, where),)
     return LabelledPhotograph(path, size, _text(members, "licence", where), split, boxes)
 
 
@@ -122,6 +138,10 @@ def _labelled_box(members: Any, size: ImageSize, where: str) -> LabelledBox:
     if not isinstance(members, dict):
         raise DataError(f"{where}: it is not a JSON object.")
     _check_members(members, _BOX_MEMBERS, where, optional=frozenset(("scene",)))
+    return _box(members, size, where)
+
+
+def _box(members: Mapping[str, Any], size: ImageSize, where: str) -> LabelledBox:
     colours = _texts(members, "colours", where, least=0)
     if unknown := [colour for colour in colours if colour not in COLOURS]:
         raise DataError(f"{where}: colours has {unknown[0]!r}; it must be one of {', '.join(sorted(COLOURS))}.")

@@ -89,7 +89,7 @@ def test_both_layouts_are_read(tmp_path: Path) -> None:
         (changed(ONE, licence=None), r"entry 0 \(dog.jpg\): licence is missing"),
         (changed(ONE, licence=" "), "licence must be a text"),
         (changed(ONE, colour=["red"]), "'colour' is not a member"),
-        (changed(ONE, split="test"), "'split' is not a member"),
+        (changed(ONE, split="train"), "split must be 'calibration' or 'test'"),
         (changed(ONE, size=[64]), "size must be"),
         (changed(ONE, size=[64, 48.0]), "size must be"),
         (changed(ONE, accepted=[]), "accepted must hold at least one"),
@@ -120,9 +120,9 @@ def test_what_does_not_fit_is_named(tmp_path: Path, entry: Any, reason: str) -> 
         read_photographs(written(tmp_path, [entry]))
 
 
-def test_a_picture_is_listed_once(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"entry 1 \(dog.jpg\): file is that of an earlier entry"):
-        read_photographs(written(tmp_path, [ONE, ONE]))
+def test_a_picture_with_its_boxes_is_listed_once(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"entry 1 \(street.jpg\): file is that of an earlier entry"):
+        read_photographs(written(tmp_path, [SEVERAL, SEVERAL]))
 
 
 @pytest.mark.parametrize("entries", [{}, [], {"images": []}])
@@ -162,3 +162,17 @@ def test_the_committed_split_is_that_of_the_files(committed: tuple[LabelledPhoto
         expected = Split.CALIBRATION if int(digest[:8], 16) % 3 == 0 else Split.TEST
         assert photograph.split is expected, photograph.path.name
     assert {photograph.split for photograph in committed} == {Split.CALIBRATION, Split.TEST}
+
+
+def test_entries_of_one_file_are_one_photograph(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 6)).save(tmp_path / "zoo.png")
+    entry = {"file": "zoo.png", "size": [8, 6], "accepted": ["dog"], "licence": "CC0-1.0"}
+    other = entry | {"box": [2, 0, 8, 6], "accepted": ["cat"], "parents": ["animal"], "colours": ["gray"]}
+    labels = tmp_path / "labels.json"
+    labels.write_text(json.dumps([entry | {"box": [0, 0, 4, 6]}, other]))
+    (photograph,) = read_photographs(tmp_path)
+    assert [box.accepted for box in photograph.boxes] == [("dog",), ("cat",)]
+    assert photograph.boxes[1].parents == ("animal",) and photograph.boxes[1].colours == ("gray",)
+    labels.write_text(json.dumps([entry | {"box": [0, 0, 4, 6]}, other | {"size": [9, 6]}]))
+    with pytest.raises(DataError, match="differ from those of an earlier entry"):
+        read_photographs(tmp_path)

@@ -34,7 +34,7 @@ from dynrefer.workbench.data.regions import ImageRegions
 from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.command import evaluate_command
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
-from dynrefer.workbench.evaluation.metrics.photograph_metrics import ancestors_among, judge
+from dynrefer.workbench.evaluation.metrics.photograph_metrics import ancestors_among, judge, without_kinds
 from dynrefer.workbench.evaluation.photographs import (
     OVER_VIEWS,
     measure_photographs,
@@ -144,7 +144,7 @@ class Witness:
 def _entry(file: str, split: str, *boxes: dict[str, Any]) -> dict[str, Any]:
     return {
         **{"file": file, "split": split, "size": list(SIZE), "boxes": list(boxes)},
-        **{"source": "this test", "author": "this test", "licence": "CC0-1.0"},
+        **{"source": "this test", "author": "this test", "licence": "CC0-1.0", "licence_stated": "here"},
     }
 
 
@@ -418,3 +418,32 @@ def test_the_embedded_model_answers(tmp_path: Path, world: World) -> None:
     found = measure_photographs(DynRefer.load("embedded", device="cpu"), read_photographs(tmp_path))
     assert len(found.boxes) == 2 and all(each.found.caption and each.found.categories for each in found.boxes)
     assert found.result["top5"] == 1.0 and 0 < found.boxes[0].verdict.leaf_probability <= 1
+
+
+def test_a_name_with_its_kind_is_the_name() -> None:
+    def ancestors(name: str) -> tuple[str, ...]:
+        return {"bittern": ("bird", "animal"), "wine": ("drink",)}.get(name, ())
+
+    assert without_kinds(("bittern bird", "wine glass", "heron"), ancestors) == (
+        "bittern bird",
+        "wine glass",
+        "heron",
+        "bittern",
+    )
+
+
+def test_the_broadest_word_is_neither_true_nor_false() -> None:
+    truth = LabelledBox((0.0, 0.0, 4.0, 4.0), ("dog",), parents=("animal",))
+    unsure = RegionDescription(
+        box=truth.box,
+        clipped=False,
+        plan=None,
+        plans={},
+        results={
+            "caption": Caption("an object", 0.5, -0.7, -0.2, "object", 1.0),
+            "categories": (Label("object", 0.0, 1.0, "parent"), Label("mop", -0.1, 0.3)),
+        },
+    )
+    verdict = judge(truth, unsure, {"mop", "dog"})
+    assert not (verdict.false_noun or verdict.caption_true or verdict.top1_or_parent or verdict.confident_wrong)
+    assert verdict.backs_off

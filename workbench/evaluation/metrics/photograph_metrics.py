@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -89,6 +89,17 @@ def ancestors_among(broader: Iterable[tuple[str, Collection[str]]]) -> Ancestors
     return ancestors
 
 
+def without_kinds(names: Iterable[str], ancestors: Ancestors) -> tuple[str, ...]:
+    """The names, and those that name their kind once more without it: "bittern" beside "bittern bird", as ImageNet's
+    class names tell words apart that mean several things."""
+    found = list(names)
+    for name in tuple(found):
+        *first, last = words_of(name) or [""]
+        if first and any_same(last, ancestors(" ".join(first))):
+            found.append(" ".join(first))
+    return tuple(dict.fromkeys(found))
+
+
 def judge(
     truth: LabelledBox,
     found: RegionDescription,
@@ -100,6 +111,8 @@ def judge(
     known_names: of the model's categories; the noun of a caption without a name of its own is the first of them.
     ancestors: the model's broader words for a name, for boxes whose labels list no parents.
     """
+
+    truth = replace(truth, accepted=without_kinds(truth.accepted, ancestors))
 
     def broader(word: str) -> bool:
         if word == ROOT:
