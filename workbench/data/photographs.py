@@ -121,10 +121,10 @@ def _photograph(directory: Path, members: Mapping[str, Any], where: str) -> Labe
     if several:
         for member in ("source", "author", "licence_stated"):
             _text(members, member, where)
-        split, boxes = _split(members, where), _boxes(members["boxes"], size, where)
+        boxes = _boxes(members["boxes"], size, where)
     else:
-        split = _split(members, where) if "split" in members else None
         boxes = (_box({"parents": [], "colours": [], **members}, size, where),)
+    split = _split(members, where) if "split" in members else None
     return LabelledPhotograph(path, size, _text(members, "licence", where), split, boxes)
 
 

@@ -94,6 +94,13 @@ class Options:
 
         return DynRefer.load(directory or self.model, device=self.device)
 
+    def load_network(self, directory: Path | None = None) -> DynRefer:
+        """`load` without evidence of photographs, which costs time and has no part in what is tuned on drawn scenes."""
+        from dynrefer.model import DynRefer
+        from dynrefer.model.loading import load_model
+
+        return DynRefer(load_model(directory or self.model, device=self.device, dtype="auto", evidence=False))
+
     def labelled(self) -> LabelledData:
         """Read the annotations in `data`."""
         assert self.data is not None
@@ -196,7 +203,7 @@ def _tune(options: Options) -> tuple[Result, str]:
     directory = _directory(options)
     tuning = tune(
         directory,
-        options.load,
+        options.load_network,
         scenes_seed=options.scenes_seed,
         regions=options.regions or TUNING_REGIONS,
     )
