@@ -92,7 +92,8 @@ stands in front of the categories with `"level": "parent"`; the names follow beh
 How the photographs were chosen: five that scikit-image includes, with boxes drawn and named beforehand, and seven of
 the test split of [benchmarks/photographs](../benchmarks/photographs/README.md), evenly spaced in the order of their
 file names, with all their boxes. Nothing was fitted on the seven. The five have helped: as backgrounds, as pictures
-that activations were measured on, and two of them (astronaut, coffee) with labelled boxes; so they count in no total.
+that activations were measured on, and three of them (astronaut, chelsea, coffee) with boxes whose names or colours
+were fitted; so they count in no total.
 
 Below each picture: what each box shows (the first name that counts as right), and what the model says. Numbers are
 probabilities; attributes are those over {likely}. The verdict is about the caption's noun: right if a
@@ -324,7 +325,9 @@ Written by `python -m benchmarks.photograph_page`; model {model.card.name}, revi
 {totals_table(totals)}
 
 `dynrefer evaluate --photos` measures them; [evaluation.md](evaluation.md) defines them. A word as broad as "object"
-counts as neither true nor false.
+counts as neither true nor false. The colour measure has seen three photographs of the test split of
+benchmarks/photographs: it was fitted on boxes of fig.jpg and two-dogs.jpg, and on objects put in front of
+paint-brushes.jpg.
 
 {chr(10).join(sections)}"""
 
