@@ -287,7 +287,9 @@ def _totals(model: str, photos: Path, split: str | None = None, colours: Path | 
 
 def totals_table(totals: Mapping[str, Mapping[str, Any]]) -> str:
     """Title of a set -> its result: one column per set, values with their standard errors."""
-    heads = [f"{title}: {found['boxes']} boxes in {found['photographs']}" for title, found in totals.items()]
+    heads = [
+        f"{title}: {found['boxes']} boxes in {found['photographs']} photographs" for title, found in totals.items()
+    ]
     rows = [f"| of the boxes | {' | '.join(heads)} |", "|---" * (len(heads) + 1) + "|"]
     for metric, meaning in TOTALS:
         cells = [_with_error(found, metric) for found in totals.values()]
