@@ -25,10 +25,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
@@ -71,17 +69,10 @@ class Fitted(NamedTuple):
     bias: Tensor
 
 
-def classifier_rows(path: Path) -> Floats:
-    """The tower's classifier out of its ONNX file, less the mean row: (1000, 1280) float32."""
-    tensors = {each.name: each for each in onnx.load(path).graph.initializer}
-    whole = numpy_helper.to_array(tensors["classes.weight_quantized"]).astype(np.float32)
-    rows = whole * numpy_helper.to_array(tensors["classes.weight_scale"])[:, None]
-    return np.asarray(rows - rows.mean(0), dtype=np.float32)
-
-
 def look(examples: Sequence[Example], path: Path) -> list[Seen]:
     """Run the tower over the examples; its first class is taken for the name that is said."""
-    tower, rows = EvidenceTower.load(path, threads=1), classifier_rows(path)
+    tower = EvidenceTower.load(path, threads=1)
+    rows = tower.class_weights - tower.class_weights.mean(axis=0)
     out = []
     for number, example in enumerate(examples):
         found = tower.run(example.crop[None])

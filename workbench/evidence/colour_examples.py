@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dynrefer.model.evidence.crops import SIDE, cut_crop
+from dynrefer.model.evidence.crops import SIDE, whole_pixels
+from dynrefer.model.types import Corners
 
 LABELS = Path(__file__).with_name("colour_labels.json")
 _STAMPS = "tuxpaint-stamps-default/usr/share/tuxpaint/stamps"
@@ -77,12 +78,18 @@ def read_examples(packages: Path) -> Iterator[Example]:
     for number, box in enumerate(labels["boxes"]):
         image = Image.open(packages / box["file"]).convert("RGB")
         corners = tuple(side * share for side, share in zip((*image.size, *image.size), box["box"], strict=True))
-        crop = cut_crop(image, corners)
+        crop = _squeezed(image, corners)
         for variant in range(_BOX_VARIANTS if part_of(box["file"]) == FIT else 1):
             rng = np.random.default_rng(zlib.crc32(f"{number} {variant}".encode()))
             changed = crop if variant == 0 else _photograph(crop.transpose(1, 2, 0), rng).transpose(2, 0, 1)
             name = f"{Path(box['file']).stem} {number}"
             yield Example(changed, None, tuple(box["colours"]), box["file"], name, "photograph")
+
+
+def _squeezed(image: Image.Image, box: Corners) -> NDArray[np.uint8]:
+    """A box of an RGB image squeezed to a square, (3, 224, 224) uint8, without the tower's padding, as in serving."""
+    crop = image.crop(whole_pixels(box, image.size)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(np.asarray(crop).transpose(2, 0, 1))
 
 
 def _stem(path: str) -> str:
@@ -117,9 +124,9 @@ def _compose(
         top + height + jitter[3] * height,
     )
     picture = _photograph(np.asarray(scene), rng)
-    mask = cut_crop(Image.merge("RGB", [alpha] * 3), box)[0]
+    mask = _squeezed(Image.merge("RGB", [alpha] * 3), box)[0]
     cells = mask.reshape(56, SIDE // 56, 56, SIDE // 56).mean((1, 3), dtype=np.float32) / 255
-    return cut_crop(picture, box), cells
+    return _squeezed(Image.fromarray(picture), box), cells
 
 
 def _photograph(picture: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
