@@ -80,7 +80,8 @@ def test_every_kind_runs_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(loaded.language_tokenizer) == config["language_config"]["vocab_size"]
     card = (whole / "README.md").read_text()
     assert (
-        "| all-third | 700 | 16 | 64 | 0.0005 |  |  |" in card and "| language | 2 | 1 | 64 | 0.001 | yes | yes |" in card
+        "| all-third | 700 | 16 | 64 | 0.0005 |  |  |" in card
+        and "| language | 2 | 1 | 64 | 0.001 | yes | yes |" in card
     )
 
     original, calls = LanguageTraining.losses, 0
