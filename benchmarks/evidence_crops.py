@@ -3,7 +3,7 @@
     python -m benchmarks.evidence_crops --stamps /usr/share/tuxpaint/stamps \
         --pictures .venv/lib/python3.11/site-packages/skimage/data [--checkpoint FILE.pth]
 
-Every way of cutting is judged on the same regions of dynrefer.workbench.evidence.stamps.py, so differences are paired; their
+Every way of cutting is judged on the same regions (`workbench/evidence/stamps.py`), so differences are paired; their
 standard error counts a stamp once. A name is right if the probability of the accepted classes, taken together, is
 above that of every other everyday name; ImageNet's breeds and the like count as one name. With the checkpoint, the
 float network is compared and timed too. Writes benchmarks/results/evidence_crops.json.
@@ -25,13 +25,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from dynrefer.workbench.evidence.stamps import GROUPS, Sample, labelled_samples, samples
 from dynrefer.model.evidence.crops import SIDE, cut_crop, whole_pixels
 from dynrefer.model.evidence.tower import EvidenceTower
 from dynrefer.model.geometry import boxes_towards
 from dynrefer.model.loading import EMBEDDED
 from dynrefer.model.types import Corners
 from dynrefer.workbench.evidence.lite2 import Checkpoint, Lite2
+from dynrefer.workbench.evidence.stamps import GROUPS, Sample, labelled_samples, samples
 from dynrefer.workbench.evidence.tower import ZERO, normalised
 from dynrefer.workbench.profiling.machine import ROOT, provenance
 

@@ -164,6 +164,14 @@ def a_region(http: Json, request: str = "photo_coffee.jpg all") -> Json:
     return region
 
 
+def a_drawn_region(http: Json) -> Json:
+    return a_region(http, "scene_4.gif all")
+
+
+def _add(record: Json, difference: float) -> None:
+    record["score"] += difference
+
+
 def _swap(labels: list[Json], first: int, second: int) -> None:
     labels[first], labels[second] = labels[second], labels[first]
 
@@ -173,8 +181,9 @@ CHANGES: dict[str, Callable[[Json], object]] = {
     "an answer": lambda http: http.pop("/livez"),
     "a text": lambda http: a_region(http)["caption"].update(text="a cup"),
     "a caption without other tasks": lambda http: a_region(http, "scene_4.gif caption")["caption"].update(text="a cup"),
-    "a number": lambda http: a_region(http)["caption"].update(score=a_region(http)["caption"]["score"] + 2e-3),
-    "a score": lambda http: a_region(http)["tags"][0].update(score=a_region(http)["tags"][0]["score"] + 2e-3),
+    "a number": lambda http: _add(a_drawn_region(http)["caption"], 2e-3),
+    "a score": lambda http: _add(a_drawn_region(http)["tags"][0], 2e-3),
+    "a number of a photograph": lambda http: _add(a_region(http)["caption"], -0.2),
     "a name": lambda http: a_region(http)["categories"][0].update(name="cup and saucer"),
     "an order": lambda http: _swap(a_region(http)["categories"], 0, 1),
     "a label": lambda http: a_region(http)["categories"].pop(0),
