@@ -7,7 +7,7 @@ Shapes: R = regions, K = names, D = features of the tower, C = categories of the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,25 +34,28 @@ DRAWN = ("region", "image")  # whose features the gate compares with those of dr
 SURE = 0.5  # least probability of a name that is said; below it a broader word is
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Sighting:
     """What tower and detector see of a region, whatever the network sees.
 
-    tower_names: (K,) the tower's probabilities alone. names: (K,) with the detector's word, calibrated.
+    logits: (1000,) the tower's. tower_names: (K,) its probabilities alone. names: (K,) with the detector's word,
+    calibrated; None until a region is taken for a photograph, because the detector looks at photographs only.
     features, image_features: (D,) the tower's, of the region and of its image. activation: (7, 7) where in the crop the
     tower sees its best name.
     """
 
+    logits: NDArray[np.float32]
     tower_names: NDArray[np.float32]
-    names: NDArray[np.float32]
     features: NDArray[np.float32]
     image_features: NDArray[np.float32]
     activation: NDArray[np.float32]
+    names: NDArray[np.float32] | None = None
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the arrays."""
-        return sum(getattr(self, each.name).nbytes for each in fields(self))
+        """Bytes of the arrays, `names` included, which may come later."""
+        always = (self.logits, self.tower_names, self.features, self.image_features, self.activation)
+        return sum(each.nbytes for each in (*always, self.tower_names))
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ class Evidence:
         return tuple(dict.fromkeys((*self.category_names, *COLOURS)))
 
     def look(self, crops: Sequence[EvidenceCrops]) -> list[Sighting]:
-        """Tower and detector on R regions. A region's numbers do not depend on the others."""
+        """The tower on R regions. A region's numbers do not depend on the others."""
         if not crops:
             return []
         # An image is looked at once for all of its regions, and not again where it is one.
@@ -113,13 +116,12 @@ class Evidence:
         place = {key: index for index, key in enumerate(distinct)}
         seen = self.tower.run(np.stack(list(distinct.values())))
         features = seen.map.mean(axis=(2, 3))
-        support = [combine(self.detector.run(each.windows, each.boxes)) for each in crops]
         sightings = []
-        for each, found in zip(crops, support, strict=True):
+        for each in crops:
             own, whole = place[id(each.crop)], place[id(each.image)]
-            alone, together = self.fusion.names_of(seen.logits[own], found, each.coverage)
-            where = activation_map(seen.map[own], self._own_weights(int(alone.argmax())))
-            sightings.append(Sighting(alone, together, features[own], features[whole], where))
+            names = self.fusion.tower_alone(seen.logits[own])
+            where = activation_map(seen.map[own], self._own_weights(int(names.argmax())))
+            sightings.append(Sighting(seen.logits[own], names, features[own], features[whole], where))
         return sightings
 
     def identify(
@@ -148,13 +150,19 @@ class Evidence:
 
     def _own_weights(self, name: int) -> NDArray[np.float32]:
         """Which features (D,) speak for a name more than for names in general."""
-        weights = self.tower.class_weights
-        own = weights[list(self.names.names[name].classes)].mean(axis=0) - weights.mean(axis=0)
-        return np.asarray(own, dtype=np.float32)
+        own = self.tower.class_weights[list(self.names.names[name].classes)].mean(axis=0)
+        return np.asarray(own - self._mean_weights, dtype=np.float32)
+
+    @cached_property
+    def _mean_weights(self) -> NDArray[np.float32]:
+        return np.asarray(self.tower.class_weights.mean(axis=0))
 
     def _of_photograph(
         self, crop: EvidenceCrops, seen: Sighting, drawn: NDArray[np.float32], probability: float
     ) -> Identity:
+        if seen.names is None:
+            support = combine(self.detector.run(crop.windows, crop.boxes))
+            seen.names = self.fusion.names_of(seen.logits, support, crop.coverage)
         best = int(seen.names.argmax())
         name, sure = self.names.names[best].name, float(seen.names[best])
         is_parent = sure < SURE

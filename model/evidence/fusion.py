@@ -79,23 +79,26 @@ class Fusion:
             known = ", ".join(each.name for each in fields(FusionSettings))
             raise ConfigError(f"evidence.fusion must hold {known}, and nothing else.") from error
 
-    def names_of(self, logits: Floats, support: Floats, coverage: float) -> tuple[Floats, Floats]:
-        """Two rows (K,) of probabilities of one region: the tower's as they come, and those of tower and detector.
+    def tower_alone(self, logits: Floats) -> Floats:
+        """The tower's probabilities of names (K,) as they come; logits: (1000,)."""
+        return np.asarray(self._names.fold(softmax(logits)[None])[0], dtype=np.float32)
+
+    def names_of(self, logits: Floats, support: Floats, coverage: float) -> Floats:
+        """Probabilities (K,) of one region's names, by tower and detector.
 
         logits: (1000,) the tower's. support: (80,) the detector's. coverage: the region's part of its image's area.
         """
-        alone = self._names.fold(softmax(logits)[None])[0].astype(np.float32)
         own = self.settings
         temperature = max(own.temperature + own.vagueness * rooms(coverage), _LEAST)
         tower = self._names.fold(softmax(logits / np.float32(temperature))[None])[0] / self._counts**own.commonness
         tower /= tower.sum()
-        return alone, self._mix(tower, self.believed(tower, support, coverage))
+        return self._mix(tower, self.believed(tower, support, coverage))
 
     def believed(self, tower: NDArray[np.float64], support: Floats, coverage: float) -> NDArray[np.float64]:
         """Probabilities (80,) that the region is of each class by the detector's word; what is left of 1 is the
         tower's. tower: (K,)."""
         own = self.settings
-        other = np.array([tower[under == 0].max() for under in self._under])
+        other = np.where(self._under == 0, tower, 0.0).max(axis=1)
         doubt = np.where(self._lacking, own.doubt_lacking, own.doubt) * _logit(other)
         constant = own.bias + own.scene * rooms(coverage)
         odds = own.support * np.log(np.maximum(support.astype(np.float64), 1e-6)) + constant - doubt

@@ -176,7 +176,7 @@ def mixed(fusion: Fusion, seen: Seen) -> Iterator[tuple[Floats, NDArray[np.bool_
     """Each region's names (K,) and which of them are accepted."""
     rows = zip(seen.logits, seen.support, seen.coverage.tolist(), seen.accepted, strict=True)
     for logits, support, coverage, accepted in rows:
-        yield fusion.names_of(logits, support, coverage)[1], accepted
+        yield fusion.names_of(logits, support, coverage), accepted
 
 
 _POSITIVE = ("temperature", "support", "general", "general_lacking")  # fitted as logarithms

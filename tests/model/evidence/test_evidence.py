@@ -33,7 +33,7 @@ def cat() -> list[EvidenceCrops]:
 def test_a_region_is_seen_alike_in_any_company(evidence: Evidence, cat: list[EvidenceCrops]) -> None:
     together = evidence.look(cat)[::-1]
     for seen, alone in zip(together, [evidence.look([each])[0] for each in cat[::-1]], strict=True):
-        for part in ("tower_names", "names", "features", "image_features", "activation"):
+        for part in ("logits", "tower_names", "features", "image_features", "activation"):
             assert np.array_equal(getattr(seen, part), getattr(alone, part)), part
     assert evidence.look([]) == []
 
@@ -47,6 +47,7 @@ def test_a_photograph_is_named_and_an_unsure_one_gets_a_broader_word(
     assert [each.photograph for each in found] == [True] * 3
     assert found[1].name == "cat" and found[1].probability > 0.5 and not found[1].is_parent
     for each, seen in zip(found, sightings, strict=True):
+        assert seen.names is not None
         assert each.is_parent == (seen.names.max() < 0.5)
         assert each.probability == pytest.approx(
             evidence.names.best_parent(seen.names)[1] if each.is_parent else seen.names.max()

@@ -36,11 +36,11 @@ def support(**classes: float) -> np.ndarray:
 
 def best(tower: np.ndarray, detector: np.ndarray, coverage: float) -> str:
     """The likeliest name."""
-    return NAMES.names[int(FUSION.names_of(tower, detector, coverage)[1].argmax())].name
+    return NAMES.names[int(FUSION.names_of(tower, detector, coverage).argmax())].name
 
 
 def test_a_silent_detector_leaves_the_tower_its_word() -> None:
-    alone, both = FUSION.names_of(logits(hammer=14), support(), SCENE)
+    alone, both = FUSION.tower_alone(logits(hammer=14)), FUSION.names_of(logits(hammer=14), support(), SCENE)
     assert NAMES.names[int(alone.argmax())].name == NAMES.names[int(both.argmax())].name == "hammer"
     assert both.sum() == pytest.approx(1, abs=1e-5) and both.min() >= 0
 
@@ -59,16 +59,14 @@ def test_a_sure_tower_in_a_picture_that_it_fills_is_not_overruled() -> None:
 
 
 def test_the_detector_is_believed_more_the_smaller_the_part_of_the_scene() -> None:
-    found = [
-        FUSION.names_of(logits(), support(dog=0.4), coverage)[1][NAMES.index("dog")] for coverage in (1, 0.1, 0.01)
-    ]
+    found = [FUSION.names_of(logits(), support(dog=0.4), coverage)[NAMES.index("dog")] for coverage in (1, 0.1, 0.01)]
     assert found == sorted(found) and found[0] < found[-1]
     assert rooms(1.0) == 0.0 and rooms(0.0) == rooms(1e-9)
 
 
 def test_a_name_of_many_classes_is_no_likelier_for_that() -> None:
     """118 breeds with nothing to tell them from other classes do not make a dog."""
-    alone, both = FUSION.names_of(logits(), support(), 1.0)
+    alone, both = FUSION.tower_alone(logits()), FUSION.names_of(logits(), support(), 1.0)
     dog, hammer = NAMES.index("dog"), NAMES.index("hammer")
     assert both[dog] / both[hammer] < alone[dog] / alone[hammer]
 
