@@ -327,9 +327,7 @@ Written by `python -m benchmarks.photograph_page`; model {model.card.name}, revi
 {totals_table(totals)}
 
 `dynrefer evaluate --photos` measures them; [evaluation.md](evaluation.md) defines them. A word as broad as "object"
-counts as neither true nor false. The colour measure has seen three photographs of the test split of
-benchmarks/photographs: it was fitted on boxes of fig.jpg and two-dogs.jpg, and on objects put in front of
-paint-brushes.jpg.
+counts as neither true nor false.
 
 {chr(10).join(sections)}"""
 

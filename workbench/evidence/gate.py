@@ -3,7 +3,7 @@
     python -m dynrefer.workbench.evidence.gate --model DIR --stamps /usr/share/tuxpaint/stamps
 
 writes `evidence/gate.safetensors` and the key "gate" of config.json into the model directory. It is fitted anew
-whenever the network's weights change, because two of its five numbers are the network's.
+whenever the network's weights change, because two of its six numbers are the network's.
 
 Drawings are objects of training scenes, half of them as they are received: at another scale and as JPEG. Photographs
 are random boxes of the pack of backgrounds and of the calibration photographs, and photographs of single objects on
