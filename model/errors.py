@@ -13,15 +13,19 @@
     │   ├── ImageTooLargeError     more pixels than the caller allows
     │   ├── UnsupportedImageError  not a file of an accepted format
     │   ├── DamagedImageError      a file of an accepted format that is damaged or cut short
+    │   ├── ImageTooCostlyError    an image whose decoding took more time or memory than is allowed, or crashed
     │   └── AnnotatedImageError    an annotated image that is missing, damaged or of another size than listed
     ├── StoppedError           a batch that was cancelled because no client waits for it
     └── QueryError             a region query that cannot be answered
         ├── BoxError           a box that is empty, inverted, not finite or outside the image
-        └── ViewsError         explicit views that the model cannot take
+        ├── ViewsError         explicit views that the model cannot take
+        └── InvalidQueriesError    several queries of one image, each with its own error
 
 The messages are one sentence that names the thing at fault and the fix; they may be shown to a client
 (`QueryError`, `ImageError`) or to the person who starts the service (the others). Nothing here knows HTTP.
 """
+
+from collections.abc import Sequence
 
 
 class ModelError(Exception):
@@ -76,6 +80,10 @@ class DamagedImageError(ImageError):
     """A file of an accepted format that is damaged or cut short."""
 
 
+class ImageTooCostlyError(ImageError):
+    """An image whose decoding or cutting took more time or memory than is allowed, or ended its process."""
+
+
 class AnnotatedImageError(ImageError):
     """An annotated image that is missing, damaged or of another size than listed; a clause without its full stop."""
 
@@ -104,3 +112,16 @@ class ViewsError(QueryError):
     """Explicit views that the model cannot take (first not 0, wrong number, outside [0, 1])."""
 
     field = "views"
+
+
+class InvalidQueriesError(QueryError):
+    """Queries of one image that cannot be answered. errors: one per such query, with its `index`, in order."""
+
+    def __init__(self, errors: Sequence[QueryError]) -> None:
+        super().__init__(str(errors[0]) if len(errors) == 1 else f"{len(errors)} regions cannot be answered.")
+        self.errors = tuple(errors)
+        self.index = errors[0].index
+        self.field = errors[0].field
+
+    def __reduce__(self) -> "tuple[type[InvalidQueriesError], tuple[tuple[QueryError, ...]]]":
+        return type(self), (self.errors,)
