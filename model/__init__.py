@@ -31,7 +31,8 @@ from dynrefer.model.gc_pause import gc_paused
 
 if TYPE_CHECKING:
     from dynrefer.model.geometry import BoxFormat, corners_from
-    from dynrefer.model.images import Pixels, decode_image, forbid_bombs, upright_pixels
+    from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
+    from dynrefer.model.orientation import stored_box, stored_size, upright_box
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
     from dynrefer.model.protocol import CacheCounts, Predictor, ReadyRegion
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
         AttributeLabel,
         Caption,
         Corners,
+        ImageInfo,
         Label,
         ModelCard,
         RegionDescription,
@@ -65,11 +67,13 @@ __all__ = [
     "ConversionError",
     "Corners",
     "DamagedImageError",
+    "DecodedImage",
     "DeviceError",
     "DeviceLostError",
     "DeviceMemoryError",
     "DynRefer",
     "ImageError",
+    "ImageInfo",
     "ImageTooLargeError",
     "Label",
     "ModelCard",
@@ -98,6 +102,9 @@ __all__ = [
     "gc_paused",
     "prepare",
     "prepare_each",
+    "stored_box",
+    "stored_size",
+    "upright_box",
     "upright_pixels",
 ]
 
@@ -111,7 +118,9 @@ _LAZY = {
     "Caption": "types",
     "Corners": "types",
     "DEVICE_STAGES": "tasks",
+    "DecodedImage": "images",
     "DynRefer": "predictor",
+    "ImageInfo": "types",
     "Label": "types",
     "ModelCard": "types",
     "Pixels": "images",
@@ -132,6 +141,9 @@ _LAZY = {
     "forbid_bombs": "images",
     "prepare": "preparation",
     "prepare_each": "preparation",
+    "stored_box": "orientation",
+    "stored_size": "orientation",
+    "upright_box": "orientation",
     "upright_pixels": "images",
 }
 

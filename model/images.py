@@ -8,6 +8,8 @@ import io
 import struct
 import warnings
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -23,6 +25,19 @@ from dynrefer.model.errors import (
     UnsupportedImageError,
 )
 from dynrefer.model.geometry import ImageSize
+from dynrefer.model.orientation import TURNS, upright_view
+from dynrefer.model.types import ImageInfo
+
+__all__ = [
+    "DecodedImage",
+    "ImageInfo",
+    "Pixels",
+    "annotated_pixels",
+    "decode_image",
+    "forbid_bombs",
+    "rgb_pixels",
+    "upright_pixels",
+]
 
 Pixels = NDArray[np.uint8]
 
@@ -31,15 +46,6 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
 
 ORIENTATION = 0x0112  # EXIF tag
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 # What Pillow's readers have been seen to raise for damaged files.
 _DECODE_ERRORS = (
@@ -63,11 +69,27 @@ def forbid_bombs() -> None:
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 
-def decode_image(data: bytes, max_pixels: int) -> Pixels:
-    """(H, W, 3) uint8 RGB, upright, C-contiguous, from an image file's bytes; CPU work.
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """pixels: (H, W, 3) uint8 RGB, upright, C-contiguous. info: what the header says of them."""
+
+    pixels: Pixels
+    info: ImageInfo
+
+
+def _ignore(width: int, height: int) -> None:
+    pass
+
+
+def decode_image(
+    data: bytes | memoryview, max_pixels: int, on_header: Callable[[int, int], None] = _ignore
+) -> DecodedImage:
+    """The upright RGB pixels of an image file's bytes; CPU work.
 
     Only FORMATS are tried. The size in the header is checked before anything is decoded. The first frame is used,
     the EXIF orientation applied, alpha composited over white; colour profile and other metadata are dropped.
+    on_header: called with the width and height of the stored rows and columns once they are known and accepted, before
+    any pixel is decoded.
 
     Raises `ImageTooLargeError` for more than max_pixels (width x height), `UnsupportedImageError` for bytes that are
     none of FORMATS, and `DamagedImageError` for one of them that is damaged or cut short.
@@ -76,21 +98,24 @@ def decode_image(data: bytes, max_pixels: int) -> Pixels:
         width, height = image.size
         if width * height > max_pixels:
             raise ImageTooLargeError(f"The image has {width} x {height} pixels; at most {max_pixels} are accepted.")
+        on_header(width, height)
         try:
             image.load()
-            turned = image.transpose(UPRIGHT[turn]) if (turn := _orientation(image)) in UPRIGHT else image
-            return np.ascontiguousarray(rgb_pixels(turned))
+            orientation = _orientation(image)
+            pixels = np.ascontiguousarray(upright_view(rgb_pixels(image), orientation))
         except _DECODE_ERRORS:  # their text is not for clients
             raise _damaged() from None
+    return DecodedImage(pixels, ImageInfo(pixels.shape[1], pixels.shape[0], orientation))
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes | memoryview) -> Image.Image:
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the warning where filters make it an error
         raise ImageTooLargeError("The image has too many pixels.") from None
     except UnidentifiedImageError:
-        if data.startswith(SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+        head = bytes(data[:12])
+        if head.startswith(SIGNATURES) or (head[:4] == b"RIFF" and head[8:] == b"WEBP"):
             raise _damaged() from None
         raise UnsupportedImageError(
             "The image is not one of the accepted formats: JPEG, PNG, WebP, BMP, GIF."
@@ -106,9 +131,10 @@ def _damaged() -> DamagedImageError:
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where the metadata is damaged: the pixels may still be good."""
     try:
-        return int(image.getexif().get(ORIENTATION, 1))
+        orientation = int(image.getexif().get(ORIENTATION, 1))
     except _DECODE_ERRORS:
         return 1
+    return orientation if orientation in TURNS else 1
 
 
 def upright_pixels(image: str | Path | Image.Image | Pixels) -> Pixels:

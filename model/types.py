@@ -19,6 +19,7 @@ __all__ = [
     "AttributeLabel",
     "Caption",
     "Corners",
+    "ImageInfo",
     "Label",
     "ModelCard",
     "RegionDescription",
@@ -54,6 +55,20 @@ class ViewPolicy(StrEnum):
     IMAGE_PRIOR = "image_prior"  # no task: greedy perceptual-hash search (paper, section 3.4)
     TASK_PRIOR = "task_prior"  # a task: the views that suit it, from the model's configuration
     FIXED = "fixed"  # given in the request
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """What an image file's header says.
+
+    width, height: of the upright image, in pixels. orientation: EXIF 1 to 8, how the stored rows and columns are turned
+    to be upright. frames: how many images the file holds; the first one is used.
+    """
+
+    width: int
+    height: int
+    orientation: int = 1
+    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,7 +262,7 @@ def _read_image(path: Path) -> "NDArray[np.uint8]":
         fail(f"cannot read {path}: {_reason(error)}.")
     forbid_bombs()
     try:
-        return decode_image(data, Settings.model_fields["max_image_pixels"].default)
+        return decode_image(data, Settings.model_fields["max_image_pixels"].default).pixels
     except ImageError as error:
         fail(f"{path}: {error}")
 

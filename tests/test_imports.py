@@ -38,6 +38,7 @@ LAYERS = (
         ("dynrefer.model.tasks",),
         ("dynrefer.model.types",),
         ("dynrefer.model.geometry",),
+        ("dynrefer.model.orientation",),
         ("dynrefer.model.images", "dynrefer.model.views", "dynrefer.model.crops"),
         ("dynrefer.model.preparation",),
         ("dynrefer.model.networks.kernels",),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from dynrefer.model import decode_image
+from dynrefer.model import Pixels, decode_image
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings, request_context
 from dynrefer.service.api.openapi import DESCRIBE_EXTRA, PROBLEMS, pick
 from dynrefer.service.api.responses import answer, queries
@@ -86,9 +86,13 @@ def describe_input(fields: DescribeFields, image: bytes, max_pixels: int) -> Des
     """What the engine is to describe: nothing is decoded yet."""
     return DescribeInput(
         num_regions=len(fields.regions),
-        decode=partial(decode_image, image, max_pixels),
+        decode=partial(_decode, image, max_pixels),
         queries=partial(queries, fields),
     )
+
+
+def _decode(image: bytes, max_pixels: int) -> Pixels:
+    return decode_image(image, max_pixels).pixels
 
 
 def write_response(context: RequestContext, model: str, regions: Sequence[RegionIn], result: DescribeResult) -> bytes:
