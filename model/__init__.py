@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dynrefer.model.orientation import stored_box, stored_size, upright_box
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
-    from dynrefer.model.protocol import CacheCounts, Predictor, ReadyRegion
+    from dynrefer.model.protocol import CacheCounts, Predictor, Preparation, ReadyRegion
     from dynrefer.model.tasks import DEVICE_STAGES, TASKS
     from dynrefer.model.types import (
         ALL_TASKS,
@@ -82,6 +82,7 @@ __all__ = [
     "OutputError",
     "Pixels",
     "Predictor",
+    "Preparation",
     "PreparationSpec",
     "PreparedRegion",
     "QueryError",
@@ -125,6 +126,7 @@ _LAZY = {
     "ModelCard": "types",
     "Pixels": "images",
     "Predictor": "protocol",
+    "Preparation": "protocol",
     "PreparationSpec": "preparation",
     "PreparedRegion": "preparation",
     "ReadyRegion": "protocol",

@@ -7,7 +7,7 @@ finish   (CPU, any thread)     raw outputs -> records
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +22,7 @@ from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import Pixels, upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model
-from dynrefer.model.preparation import PreparationSpec, PreparedRegion, RegionInput, prepare, prepare_each
+from dynrefer.model.preparation import PreparationSpec, PreparedRegion, RegionInput, prepare
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
 from dynrefer.model.tasks.definition import TaskDefinition
 from dynrefer.model.types import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
@@ -42,7 +42,7 @@ class RegionOutput:
 class DynRefer:
     """A loaded model. `prepare` and `finish` may be called from any thread, `run` from one at a time.
 
-    card: what a client may know about the model. preparation: what `preparation.prepare_each` needs of it.
+    card: what a client may know about the model. preparation: how regions are prepared for it.
     """
 
     def __init__(self, loaded: LoadedModel, *, cache_bytes: int = 0) -> None:
@@ -118,10 +118,6 @@ class DynRefer:
     def prepare(self, image: Pixels, queries: Sequence[RegionQuery]) -> list[PreparedRegion]:
         """`preparation.prepare` for this model."""
         return prepare(image, queries, self.preparation)
-
-    def prepare_each(self, image: Pixels, queries: Sequence[RegionQuery]) -> Iterator[PreparedRegion]:
-        """`preparation.prepare_each` for this model."""
-        return prepare_each(image, queries, self.preparation)
 
     def run(
         self, regions: Sequence[PreparedRegion], should_stop: Callable[[], bool] | None = None

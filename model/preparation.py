@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dynrefer.model.crops import ViewBatch, ViewCutter
-from dynrefer.model.errors import QueryError
+from dynrefer.model.errors import InvalidQueriesError, QueryError
 from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
-from dynrefer.model.geometry import Box
+from dynrefer.model.geometry import Box, ImageSize
 from dynrefer.model.images import Pixels
 from dynrefer.model.types import ALL_TASKS, Corners, RegionQuery, Task, ViewPlan
-from dynrefer.model.views import GreyImage, plan_views
+from dynrefer.model.views import GreyImage, check_views, plan_views
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,22 @@ class PreparationSpec:
     """What preparation needs to know of a model: V, S, and the t values of each task's views.
 
     evidence: whether the model has evidence of photographs, which looks at crops of its own.
+
+    It is the model's `Preparation`: all that a worker process needs of it.
     """
 
     num_views: int
     view_size: int
     task_priors: Mapping[str, tuple[float, ...]]
     evidence: bool = False
+
+    def invalid(self, queries: Sequence[RegionQuery], size: ImageSize) -> list[QueryError]:
+        """See `Preparation`."""
+        return invalid_queries(queries, size, self)
+
+    def prepare_each(self, image: Pixels, queries: Sequence[RegionQuery]) -> "Iterator[PreparedRegion]":
+        """See `Preparation`."""
+        return prepare_each(image, queries, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +77,32 @@ class PreparedRegion:
 def prepare(image: Pixels, queries: Sequence[RegionQuery], spec: PreparationSpec) -> list[PreparedRegion]:
     """Plan and cut the views of every query on one image: (H, W, 3) uint8 upright RGB.
 
-    Raises `QueryError` with the `index` of the failing query.
+    Raises, before anything is cut, the `QueryError` of the query that cannot be answered, with its `index`, or one
+    `InvalidQueriesError` for several.
     """
+    if errors := invalid_queries(queries, (image.shape[1], image.shape[0]), spec):
+        raise errors[0] if len(errors) == 1 else InvalidQueriesError(errors)
     return list(prepare_each(image, queries, spec))
+
+
+def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: PreparationSpec) -> list[QueryError]:
+    """An error, with its `index`, for each query that cannot be answered about an image of (width, height) pixels."""
+    errors: list[QueryError] = []
+    for index, query in enumerate(queries):
+        try:
+            Box(*query.box).clip(size)
+            if query.views is not None:
+                check_views(query.views, spec.num_views)
+        except QueryError as error:
+            error.index = index
+            errors.append(error)
+    return errors
 
 
 def prepare_each(image: Pixels, queries: Sequence[RegionQuery], spec: PreparationSpec) -> Iterator[PreparedRegion]:
     """`prepare`, one region per step, so that the caller can pause in between.
 
-    For use by one thread at a time. Raises as `prepare` does, when it reaches the failing query.
+    For use by one thread at a time. Raises `QueryError` with the `index` of a failing query when it reaches that.
     """
     grey, cutter = GreyImage(image), ViewCutter(image, spec.view_size)
     evidence = EvidenceCutter(image) if spec.evidence else None

@@ -1,8 +1,8 @@
 """What a predictor is: the one contract between the model and whoever runs it. No torch here.
 
-    prepare_each  (CPU, any thread)         image, queries -> one prepared region per query
-    run           (the device's thread)     prepared regions, of any requests -> raw outputs, one batch
-    finish        (CPU, any thread)         raw output -> records
+    preparation.prepare_each  (CPU, any thread or process)  image, queries -> one prepared region per query
+    run                       (the device's thread)         prepared regions, of any requests -> raw outputs, one batch
+    finish                    (CPU, any thread)             raw output -> records
 
 Three verbs, so that CPU work overlaps the device's. `dynrefer.model.DynRefer` is such a predictor; a fake one in the
 tests of the service is another. What is handed from verb to verb is the predictor's own business: two type variables.
@@ -11,6 +11,8 @@ tests of the service is another. What is handed from verb to verb is the predict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol, TypeVar
 
+from dynrefer.model.errors import QueryError
+from dynrefer.model.geometry import ImageSize
 from dynrefer.model.images import Pixels
 from dynrefer.model.types import ModelCard, RegionDescription, RegionQuery
 
@@ -36,7 +38,21 @@ class CacheCounts(Protocol):
 
 
 RegionT = TypeVar("RegionT", bound=ReadyRegion)
+PreparedT_co = TypeVar("PreparedT_co", bound=ReadyRegion, covariant=True)
 OutputT = TypeVar("OutputT")
+
+
+class Preparation(Protocol[PreparedT_co]):
+    """How regions are prepared for a model, without the model: a plain value that pickles, for worker processes."""
+
+    def invalid(self, queries: Sequence[RegionQuery], size: ImageSize) -> list[QueryError]:
+        """An error, with its `index`, for each query that cannot be answered about an image of (width, height)."""
+
+    def prepare_each(self, image: Pixels, queries: Sequence[RegionQuery]) -> Iterator[PreparedT_co]:
+        """One region per query, made lazily. One thread at a time per image.
+
+        image: (H, W, 3) uint8 RGB, upright. Raises QueryError with the index of the failing query.
+        """
 
 
 class Predictor(Protocol[RegionT, OutputT]):
@@ -50,11 +66,9 @@ class Predictor(Protocol[RegionT, OutputT]):
     def cache_stats(self) -> Mapping[str, CacheCounts]:
         """Of "views" (vision features) and "regions" (representations). Any thread."""
 
-    def prepare_each(self, image: Pixels, queries: Sequence[RegionQuery]) -> Iterator[RegionT]:
-        """One region per query, made lazily. Any thread, one at a time per image.
-
-        image: (H, W, 3) uint8 RGB, upright. Raises QueryError with the index of the failing query.
-        """
+    @property
+    def preparation(self) -> Preparation[RegionT]:
+        """How regions are prepared for it."""
 
     def run(self, regions: Sequence[RegionT], should_stop: Callable[[], bool]) -> Sequence[OutputT]:
         """One output per region, in order. Device thread only; requests and tasks may be mixed.

@@ -205,8 +205,7 @@ def plan_views(
     grey = image if isinstance(image, GreyImage) else GreyImage(image)
     box = box.clip(grey.size)
     if views is not None:
-        if fault := _fault_of(views, num_views):
-            raise ViewsError(f"The views {fault}.")
+        check_views(views, num_views)
         return ViewPlan(nested_views(box, grey.size, views[1:]), ViewPolicy.FIXED)
     if task_prior is not None:
         if fault := _fault_of(task_prior, num_views):
@@ -219,6 +218,12 @@ def plan_views(
     picks = greedy_picks([candidate.gain for candidate in candidates], num_views - 1)
     chosen = tuple(View(candidates[pick].t, candidates[pick].box) for pick in picks)
     return ViewPlan(region + chosen, ViewPolicy.IMAGE_PRIOR, candidates)
+
+
+def check_views(views: Sequence[float], num_views: int) -> None:
+    """Raises ViewsError unless these t values are views that a model with so many can take."""
+    if fault := _fault_of(views, num_views):
+        raise ViewsError(f"The views {fault}.")
 
 
 def _fault_of(ts: Sequence[float], num_views: int) -> str:

@@ -14,7 +14,7 @@ from dynrefer.service.api import openapi
 from dynrefer.service.api.problems import answer_problem
 from dynrefer.service.api.routes import describe, operations
 from dynrefer.service.engine.device_thread import DeviceThread
-from dynrefer.service.engine.engine import Engine
+from dynrefer.service.engine.engine import Engine, ImageWorkers
 from dynrefer.service.engine.executor import Phase
 from dynrefer.service.errors import ServiceError
 from dynrefer.service.inputs.bodies import Buffer
@@ -25,6 +25,10 @@ from dynrefer.service.playground import mount_pages
 from dynrefer.service.server.auth import ApiKeyMiddleware, configured_keys
 from dynrefer.service.server.request_log import RequestLogMiddleware
 from dynrefer.service.settings import Settings
+from dynrefer.service.workers.pool import PoolLimits, WorkerPool
+from dynrefer.service.workers.threads import WorkerThreads
+
+DEBUG_THREADS = 2  # of image work without worker processes
 
 
 def create_app(
@@ -38,7 +42,7 @@ def create_app(
     """
     metrics, keys, traces = Metrics(), configured_keys(settings), configured_traces(settings)
     executor = DeviceThread(settings, _loader(settings, predictor), metrics)
-    engine = Engine(executor, settings.worker_threads, metrics)
+    engine = Engine(executor, image_workers(settings, executor, metrics), metrics)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -80,6 +84,20 @@ def create_app(
     # FastAPI's documented way to another OpenAPI document: its method is replaced.
     app.openapi = lambda: openapi.document(app, with_keys=bool(keys))  # type: ignore[method-assign]
     return app
+
+
+def image_workers(settings: Settings, executor: DeviceThread[Any, Any], metrics: Metrics) -> ImageWorkers:
+    """Worker processes, unless the settings ask for none."""
+    if not settings.worker_processes:
+        return WorkerThreads(DEBUG_THREADS, executor.wait_for_idle_cores, metrics)
+    limits = PoolLimits(
+        processes=settings.worker_processes,
+        cpu_s=settings.image_cpu_s,
+        wall_s=settings.image_wall_s,
+        max_pixels=settings.max_image_pixels,
+        memory_bytes=settings.worker_memory_bytes,
+    )
+    return WorkerPool(limits, metrics)
 
 
 def _cross_origin(settings: Settings) -> list[Middleware]:

@@ -18,7 +18,7 @@ import typer
 from dynrefer.model.errors import ImageError, ModelError
 from dynrefer.model.types import ALL_TASKS, Corners, Task
 from dynrefer.service import set_thread_environment
-from dynrefer.service.settings import PREFIX, Settings, SettingsError, flag_names, load_settings
+from dynrefer.service.settings import FORMER_NAMES, PREFIX, Settings, SettingsError, flag_names, load_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,13 +142,18 @@ def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
         help_text = f"{field.description} [default: {default}; {PREFIX}{name.upper()}]"
         annotation = Annotated[
             str | None,
-            typer.Option("--" + name.replace("_", "-"), help=help_text, metavar="VALUE", show_default=False),
+            typer.Option(*_flags_of(name), help=help_text, metavar="VALUE", show_default=False),
         ]
         annotations[name] = annotation
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = annotations
     return command
+
+
+def _flags_of(name: str) -> list[str]:
+    names = [name, *(former for former, present in FORMER_NAMES.items() if present == name)]
+    return ["--" + each.replace("_", "-") for each in names]
 
 
 app.command("serve")(_with_flags(_serve))

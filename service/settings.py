@@ -22,6 +22,9 @@ PREFIX = "DYNREFER_"
 Positive = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode]
 
+# Former names of settings, which go on working.
+FORMER_NAMES = {"worker_threads": "worker_processes"}
+
 # A name with a dot whose last part is not a number, so that no IP address in any notation matches.
 HOST_NAME = re.compile(
     r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
@@ -127,12 +130,35 @@ class Settings(BaseSettings):
         description="Longest wait of a batch for regions whose images are still being prepared; a lone request never "
         "waits. Raise it if batches stay small under load.",
     )
-    worker_threads: int = Field(
+    worker_processes: int = Field(
         default=2,
-        ge=1,
+        ge=0,
         le=256,
-        description="Threads that decode images and cut views. On a GPU as many as there are cores; on a CPU few, for "
-        "the model runs there too.",
+        description="Processes that decode images and cut views; as many again work on large images. On a GPU as many "
+        "as there are cores; on a CPU few, for the model runs there too. 0: two threads instead, for debugging; "
+        "nothing stops a hostile image then.",
+    )
+    image_cpu_s: float = Field(
+        default=2.5,
+        gt=0,
+        le=3_600,
+        allow_inf_nan=False,
+        description="Most CPU time that decoding an image may take, in seconds; beyond it the answer is 422. Several "
+        "times what the largest image of your clients takes.",
+    )
+    image_wall_s: float = Field(
+        default=5.0,
+        gt=0,
+        le=3_600,
+        allow_inf_nan=False,
+        description="The same on the clock, once its turn has come. Raise it where image work shares its cores with "
+        "much else.",
+    )
+    worker_memory_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Most memory that a worker process may take for an image; beyond it the answer is 422. 0: 16 bytes "
+        "for each of max_image_pixels, and 256 MiB. So many times twice worker_processes is the most for all images.",
     )
 
     request_timeout_s: float = Field(
@@ -273,16 +299,26 @@ def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
 
     Raises SettingsError for an unknown DYNREFER_* variable or an invalid value.
     """
-    given: Mapping[str, Any] = flags or {}
     _reject_unknown_variables()
+    given: Mapping[str, Any] = {**_formerly_named(), **(flags or {})}
     try:
         return Settings(**given)
     except ValidationError as error:
         raise SettingsError(_sentence(error, given)) from None
 
 
+def _formerly_named() -> dict[str, str]:
+    """Settings from variables of former names, unless the present one is there too."""
+    variables = {name.upper(): value for name, value in os.environ.items()}
+    return {
+        name: variables[PREFIX + former.upper()]
+        for former, name in FORMER_NAMES.items()
+        if PREFIX + former.upper() in variables and PREFIX + name.upper() not in variables
+    }
+
+
 def _reject_unknown_variables() -> None:
-    known = [name.upper() for name in Settings.model_fields]
+    known = [name.upper() for name in (*Settings.model_fields, *FORMER_NAMES)]
     for name in os.environ:
         given = name.upper()
         if given.startswith(PREFIX) and given.removeprefix(PREFIX) not in known:

@@ -17,6 +17,7 @@ from dynrefer.model import (
     Corners,
     Label,
     ModelCard,
+    Preparation,
     RegionDescription,
     RegionQuery,
     Task,
@@ -25,12 +26,15 @@ from dynrefer.model import (
     ViewPolicy,
 )
 from dynrefer.model.cache import CacheStats
-from dynrefer.model.errors import BoxError, QueryError, ViewsError
+from dynrefer.model.errors import QueryError
+from dynrefer.model.geometry import ImageSize
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.settings import Settings
+from dynrefer.service.workers.threads import WorkerThreads
+from tests.fake_preparation import NUM_VIEWS, FakePreparation, FakeRegion, prepared
 
 PRIORS: Mapping[Task, tuple[float, ...]] = {
     Task.CAPTION: (0.0, 0.4, 1.0),
@@ -49,7 +53,7 @@ CARD = ModelCard(
     parameters=0,
     dtype="float32",
     device="cpu",
-    num_views=3,
+    num_views=NUM_VIEWS,
     view_size=224,
     vocabulary=NAMES,
     task_priors={task.value: views for task, views in PRIORS.items()},
@@ -59,24 +63,13 @@ CARD = ModelCard(
 )
 
 
-@dataclass(frozen=True)
-class FakeRegion:
-    """A prepared region. pixel: the image's colour at the box's first corner, as proof of the image."""
-
-    query: RegionQuery
-    box: Corners
-    clipped: bool
-    size: tuple[int, int]
-    pixel: tuple[int, int, int]
-    num_views: int = 3
-
-
 @dataclass
 class FakePredictor:
     """run_hook: called with the boxes of each batch in the device thread; it may sleep, raise or end the
     thread. prepare_hook: called with each query in the thread that prepares it.
 
     batches: the boxes of every batch run. run_threads: names of the threads that called `run`.
+    in_processes: whether its regions can be prepared in worker processes; its hooks cannot go there.
     """
 
     card: ModelCard = CARD
@@ -86,6 +79,16 @@ class FakePredictor:
     run_threads: set[str] = field(default_factory=set)
     prepare_threads: set[str] = field(default_factory=set)
     queries: list[RegionQuery] = field(default_factory=list)
+    in_processes: bool = False
+
+    @property
+    def preparation(self) -> "Preparation[FakeRegion]":
+        """Itself, so that the hooks see everything, unless it has to pickle."""
+        return FakePreparation() if self.in_processes else self
+
+    def invalid(self, queries: Sequence[RegionQuery], size: ImageSize) -> list[QueryError]:
+        """What the real one finds."""
+        return FakePreparation().invalid(queries, size)
 
     @property
     def cache_stats(self) -> Mapping[str, CacheStats]:
@@ -99,11 +102,11 @@ class FakePredictor:
             self.prepare_threads.add(threading.current_thread().name)
             try:
                 self.prepare_hook(query)
-                prepared = _prepare(image, query)
+                region = prepared(image, query)
             except QueryError as error:
                 error.index = index
                 raise
-            yield prepared
+            yield region
 
     def run(self, regions: Sequence[FakeRegion], should_stop: Callable[[], bool] = lambda: False) -> list[float]:
         """One number per region."""
@@ -126,20 +129,6 @@ class FakePredictor:
             results={task: _result(region, task, output) for task in Task if task in tasks},
             timings_ms={"views": 0.5, "vision": 2.0, "heads": 1.0, "caption": 3.0},
         )
-
-
-def _prepare(image: NDArray[np.uint8], query: RegionQuery) -> FakeRegion:
-    height, width = image.shape[:2]
-    x1, y1, x2, y2 = query.box
-    if x2 <= x1 or y2 <= y1:
-        raise BoxError("The box is empty or inverted.")
-    box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
-    if box[2] <= box[0] or box[3] <= box[1]:
-        raise BoxError("The box lies wholly outside the image.")
-    if query.views is not None and (len(query.views) != CARD.num_views or query.views[0] != 0):
-        raise ViewsError("This model takes three views, the first of them 0.")
-    red, green, blue = (int(value) for value in image[int(box[1]), int(box[0])])
-    return FakeRegion(query, box, box != query.box, (width, height), (red, green, blue))
 
 
 def _plan(region: FakeRegion, task: Task) -> ViewPlan:
@@ -184,10 +173,11 @@ def _attributes(region: FakeRegion) -> tuple[AttributeLabel, ...]:
     )
 
 
-def local_engine(load: Callable[[], FakePredictor], **settings: Any) -> Engine:
-    """An engine around a device thread of this process, wired as the application does it."""
-    chosen, metrics = Settings(**settings), Metrics()
-    return Engine(DeviceThread(chosen, load, metrics), chosen.worker_threads, metrics)
+def local_engine(load: Callable[[], FakePredictor], threads: int = 2, **settings: Any) -> Engine:
+    """An engine around a device thread of this process; images are prepared in so many threads."""
+    metrics = Metrics()
+    executor = DeviceThread(Settings(**settings), load, metrics)
+    return Engine(executor, WorkerThreads(threads, executor.wait_for_idle_cores, metrics), metrics)
 
 
 def context_of(caller: str | None = None, timeout_s: float = 60.0) -> RequestContext:

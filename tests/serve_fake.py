@@ -6,7 +6,6 @@ FAKE_BROKEN_LOAD: loading fails.
 
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from dynrefer.model.errors import ModelNotFoundError
@@ -19,7 +18,8 @@ from tests.faults import FaultyPredictor
 class UnloadablePredictor(FakePredictor):
     """Fails in the warm-up, as a missing model does when it is loaded."""
 
-    def prepare_each(self, image: object, queries: object) -> Iterator[Any]:
+    @property
+    def preparation(self) -> Any:
         """Always fails."""
         raise ModelNotFoundError("the model directory 'nowhere' does not exist")
 
@@ -27,7 +27,8 @@ class UnloadablePredictor(FakePredictor):
 def main() -> None:
     """Serve until a signal comes."""
     settings = load_settings()
-    predictor: FakePredictor = FaultyPredictor(run_hook=slowly(float(os.environ.get("FAKE_RUN_SECONDS", "0"))))
+    run_hook = slowly(float(os.environ.get("FAKE_RUN_SECONDS", "0")))
+    predictor: FakePredictor = FaultyPredictor(run_hook=run_hook, in_processes=True)
     for name in ("hang", "slow"):
         if seconds := os.environ.get(f"FAKE_{name.upper()}_SECONDS"):
             setattr(predictor, f"{name}_s", float(seconds))

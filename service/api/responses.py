@@ -9,6 +9,7 @@ from dynrefer.model import (
     TASKS,
     BoxFormat,
     Corners,
+    ImageInfo,
     ModelCard,
     RegionDescription,
     RegionQuery,
@@ -34,14 +35,14 @@ from dynrefer.service.observability.metrics import STAGES
 from dynrefer.service.settings import Settings
 
 
-def queries(fields: DescribeFields, width: int, height: int) -> list[RegionQuery]:
-    """One query per region. width, height: of the upright image, in pixels."""
-    box_format = BoxFormat(fields.box_format)
+def queries(fields: DescribeFields, info: ImageInfo) -> list[RegionQuery]:
+    """One query per region. info: of the image."""
+    box_format, size = BoxFormat(fields.box_format), (info.width, info.height)
     given = fields.thresholds.model_dump(exclude_none=True) if fields.thresholds else {}
     thresholds = {Task(name): score for name, score in given.items()}
     return [
         RegionQuery(
-            box=corners_from(region.box, box_format, normalized=fields.normalized, image_size=(width, height)),
+            box=corners_from(region.box, box_format, normalized=fields.normalized, image_size=size),
             tasks=fields.task,
             controls=tuple(fields.controls or ()),
             views=fields.views,
@@ -59,10 +60,11 @@ def answer(
     return DescribeResponse(
         id=request_id,
         model=model,
-        image=ImageOut(width=described.width, height=described.height),
+        image=ImageOut(width=described.info.width, height=described.info.height),
         regions=[
             region_answer(region_id(requested, index), found, {"queue": described.queue_ms[index]})
             for index, (requested, found) in enumerate(zip(regions, described.regions, strict=True))
+            if isinstance(found, RegionDescription)
         ],
         timings_ms=_in_order({**described.timings_ms, "total": total_ms}),
     )

@@ -123,7 +123,7 @@ class DeviceThread(Generic[Region, Output]):
         """One region through every stage, so that the first client does not pay for lazy initialisation."""
         rows, columns = np.mgrid[0:64, 0:64]
         image = np.stack([rows * 4, columns * 4, (rows + columns) * 2], axis=-1).astype(np.uint8)
-        self._sample = list(predictor.prepare_each(image, [RegionQuery(box=(16.0, 16.0, 48.0, 48.0))]))
+        self._sample = list(predictor.preparation.prepare_each(image, [RegionQuery(box=(16.0, 16.0, 48.0, 48.0))]))
         for region, output in zip(self._sample, predictor.run(self._sample, _never), strict=True):
             predictor.finish(region, output)
 

@@ -1,8 +1,7 @@
 """What the routes talk to: it admits a request, has its image prepared, its regions run and its outputs finished.
 
-Image work runs in a small pool of worker threads (`image_work.py`), parsing, finishing and the writing of responses in
-another, so that neither waits behind a backlog of images; the event loop only waits. What is prepared is run by an
-`Executor`.
+Image work runs in worker processes (`service/workers`), parsing, finishing and the writing of responses in a thread, so
+that they never wait behind images; the event loop only waits. What is prepared is run by an `Executor`.
 """
 
 import asyncio
@@ -12,28 +11,43 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from dynrefer.model import ModelCard, Predictor
+from dynrefer.model import ModelCard, Predictor, Preparation
 from dynrefer.model.errors import ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.executor import Executor, Phase, Region
-from dynrefer.service.engine.image_work import DescribeInput, ImageWorkers
 from dynrefer.service.engine.reservations import ExecutorClosed, Output, WorkKind
 from dynrefer.service.engine.results import DescribeResult, finish_request
 from dynrefer.service.errors import QueueFullError, UnavailableError
 from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.workers.image_task import DescribeInput, PreparedImage
 
 Result = TypeVar("Result")
 
 
-class Engine:
-    """executor: runs the regions. worker_threads: how many decode images and prepare regions."""
+class ImageWorkers(Protocol):
+    """Who decodes images and prepares their regions: `WorkerPool`, or `WorkerThreads`."""
 
-    def __init__(self, executor: Executor[Any, Any], worker_threads: int, metrics: Metrics) -> None:
+    def start(self) -> None:
+        """Called once, on the event loop."""
+
+    def stop(self) -> None:
+        """Begin nothing more."""
+
+    async def prepare(
+        self, preparation: Preparation[Region], request: DescribeInput, context: RequestContext
+    ) -> PreparedImage[Region]:
+        """See `WorkerPool.prepare`."""
+
+
+class Engine:
+    """executor: runs the regions. image_workers: prepare them."""
+
+    def __init__(self, executor: Executor[Any, Any], image_workers: ImageWorkers, metrics: Metrics) -> None:
         self._executor = executor
         self._metrics = metrics
-        self._image_workers = ImageWorkers(worker_threads, executor.wait_for_idle_cores, metrics)
+        self._image_workers = image_workers
         self._cpu_pool = ThreadPoolExecutor(1, thread_name_prefix="cpu")
         self._draining = False
         self._in_flight = 0  # work under way for requests; touched by the event loop alone
@@ -61,7 +75,11 @@ class Engine:
         return self._executor.predictor.card
 
     def start(self, on_loss: Callable[[], None] = lambda: None) -> None:
-        """Begin loading; `phase` says when it is done. on_loss: called in a thread when the device is given up."""
+        """Begin loading; `phase` says when it is done. on_loss: called in a thread when the device is given up.
+
+        Called on the event loop.
+        """
+        self._image_workers.start()
         self._executor.start(on_loss)
 
     def begin_drain(self) -> None:
@@ -110,10 +128,10 @@ class Engine:
         context: RequestContext,
     ) -> DescribeResult:
         with executor.reserve(request.num_regions, context) as reservation:
-            image = await self._image_workers.prepare(predictor, request)
+            image = await self._image_workers.prepare(predictor.preparation, request, context)
             submitted_ns = time.time_ns()
-            results = await asyncio.wrap_future(reservation.submit(image.regions, WorkKind.DESCRIBE))
-        return await self.run_in_cpu_pool(partial(finish_request, predictor, image, results, submitted_ns))
+            results = await asyncio.wrap_future(reservation.submit(image.ready, WorkKind.DESCRIBE))
+        return await self.run_in_cpu_pool(partial(finish_request, predictor, request, image, results, submitted_ns))
 
     def _check_ready(self) -> Predictor[Any, Any]:
         """The predictor. Raises UnavailableError, and counts it, unless the phase is READY."""

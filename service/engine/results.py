@@ -6,27 +6,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from dynrefer.model import DEVICE_STAGES, Predictor, RegionDescription
+from dynrefer.model import DEVICE_STAGES, ImageInfo, Predictor, RegionDescription
 from dynrefer.model.errors import DeviceMemoryError, OutputError, QueryError, StoppedError
 from dynrefer.service.engine.executor import Region
-from dynrefer.service.engine.image_work import PreparedImage
 from dynrefer.service.engine.reservations import Output, RegionResult
 from dynrefer.service.errors import DeadlineExceeded, FieldError, RegionFailedError, UnavailableError
+from dynrefer.service.workers.image_task import DescribeInput, PreparedImage
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class DescribeResult:
-    """A request's result, before it has a schema. Sizes in pixels, times in milliseconds.
+    """A request's result, before it has a schema. Times in milliseconds.
 
-    queue_ms, batches: per region. timings_ms: decode, views, queue, vision, heads, caption of the request as a whole.
-    began_ns, submitted_ns: when its image was begun and its regions were queued, in nanoseconds since 1970.
+    regions: a description each, or, only where the request reports errors, why there is none. queue_ms, batches: per
+    region; 0 for one that never was in a queue. timings_ms: decode, views, queue, vision, heads, caption of the request
+    as a whole. began_ns, submitted_ns: when its image was begun and its regions were queued, in nanoseconds since 1970.
     """
 
-    width: int
-    height: int
-    regions: tuple[RegionDescription, ...]
+    info: ImageInfo
+    regions: tuple[RegionDescription | Exception, ...]
     queue_ms: tuple[float, ...]
     batches: tuple[int, ...]
     timings_ms: Mapping[str, float]
@@ -36,44 +36,62 @@ class DescribeResult:
 
 def finish_request(
     predictor: Predictor[Region, Output],
+    request: DescribeInput,
     image: PreparedImage[Region],
     results: Sequence[RegionResult[Output]],
     submitted_ns: int,
 ) -> DescribeResult:
-    """The records of a request's regions. CPU work. Raises as `finish_regions` does."""
-    regions = finish_regions(predictor, image.regions, results)
+    """The records of a request's regions; results: of those that were prepared. CPU work.
+
+    Raises as `finish_regions` does unless the request reports errors.
+    """
+    places = sorted(image.regions)
+    ran = dict(zip(places, results, strict=True))
+    found: dict[int, RegionDescription | Exception] = {**image.errors}
+    found |= zip(places, finish_regions(predictor, image.ready, results, places, request.report_errors), strict=True)
+    described = {place: each for place, each in found.items() if isinstance(each, RegionDescription)}
+    stages = total_stages([(each, ran[place]) for place, each in described.items()])
+    assert image.info is not None, "an image without regions was finished"
     return DescribeResult(
-        image.width,
-        image.height,
-        regions,
-        queue_ms=tuple(result.queue_ms for result in results),
-        batches=tuple(result.batch for result in results),
-        timings_ms={"decode": image.decode_ms, **total_stages(regions, results)},
+        image.info,
+        tuple(found[place] for place in range(image.num_regions)),
+        queue_ms=tuple(ran[place].queue_ms if place in ran else 0.0 for place in range(image.num_regions)),
+        batches=tuple(ran[place].batch if place in ran else 0 for place in range(image.num_regions)),
+        timings_ms={"decode": image.decode_ms, **stages},
         began_ns=image.began_ns,
         submitted_ns=submitted_ns,
     )
 
 
 def finish_regions(
-    predictor: Predictor[Region, Output], prepared: Sequence[Region], results: Sequence[RegionResult[Output]]
-) -> tuple[RegionDescription, ...]:
-    """The regions' records. CPU work.
+    predictor: Predictor[Region, Output],
+    prepared: Sequence[Region],
+    results: Sequence[RegionResult[Output]],
+    places: Sequence[int],
+    report_errors: bool = False,
+) -> tuple[RegionDescription | Exception, ...]:
+    """The regions' records; places: theirs in the request. CPU work. With report_errors, errors stand among them.
 
     Raises, for the failing regions: QueryError, DeadlineExceeded, UnavailableError (too large for the device's
-    memory), RegionFailedError.
+    memory), RegionFailedError. Past the deadline that is all there is to report.
     """
-    found: list[RegionDescription] = []
+    found: list[RegionDescription | Exception] = []
     failures: dict[int, Exception] = {}
-    for index, (region, result) in enumerate(zip(prepared, results, strict=True)):
-        if result.error is not None:
-            failures[index] = result.error
-            continue
-        try:
-            found.append(_checked(predictor.finish(region, cast("Output", result.output))))
-        except Exception as error:
-            # The border of the model: whatever it raises belongs to this region.
-            failures[index] = error
-    if failures:
+    for place, region, result in zip(places, prepared, results, strict=True):
+        error = result.error
+        if error is None:
+            try:
+                found.append(_checked(predictor.finish(region, cast("Output", result.output))))
+                continue
+            except Exception as caught:
+                # The border of the model: whatever it raises belongs to this region.
+                error = caught
+        failures[place] = error
+        found.append(_as_one({place: error}) if report_errors else error)
+    late = next((each for each in found if isinstance(each, DeadlineExceeded)), None)
+    if late is not None:
+        raise late
+    if failures and not report_errors:
         raise _as_one(failures)
     return tuple(found)
 
@@ -109,15 +127,15 @@ def _as_one(failures: Mapping[int, Exception]) -> Exception:
     return RegionFailedError(detail, [FieldError(f"/regions/{index}", detail) for index in failures])
 
 
-def total_stages(regions: Sequence[RegionDescription], results: Sequence[RegionResult[Output]]) -> dict[str, float]:
+def total_stages(described: Sequence[tuple[RegionDescription, RegionResult[Output]]]) -> dict[str, float]:
     """Stage times of the request. Regions of one batch ran side by side, batches one after another."""
     totals = {
-        "views": sum(region.timings_ms.get("views", 0.0) for region in regions),
-        "queue": max(result.queue_ms for result in results),
+        "views": sum(region.timings_ms.get("views", 0.0) for region, _ in described),
+        "queue": max((result.queue_ms for _, result in described), default=0.0),
     }
     for stage in DEVICE_STAGES:
         per_batch: dict[int, float] = {}
-        for region, result in zip(regions, results, strict=True):
+        for region, result in described:
             if stage in region.timings_ms:
                 per_batch[result.batch] = max(per_batch.get(result.batch, 0.0), region.timings_ms[stage])
         if per_batch:

@@ -53,6 +53,21 @@ class Metrics:
         self.batch_cap_regions = Gauge(
             "dynrefer_batch_cap_regions", "Most regions in a batch, lowered by want of memory.", registry=self.registry
         )
+        self.image_workers = Gauge(
+            "dynrefer_image_workers", "Worker processes that decode images.", registry=self.registry
+        )
+        self.queued_images = Gauge(
+            "dynrefer_queued_images", "Images waiting for a worker process.", registry=self.registry
+        )
+        self.image_worker_kills = Counter(
+            "dynrefer_image_worker_kills",
+            "Worker processes ended in the middle of an image, by reason: cpu and wall (the limits of an image), turn "
+            "(to begin again in the long lane), cancelled (the client left, or its deadline passed), crash.",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in ("cpu", "wall", "turn", "cancelled", "crash"):
+            self.image_worker_kills.labels(reason)
         self.queue_regions = Gauge(
             "dynrefer_queue_regions", "Regions admitted and waiting for the device.", registry=self.registry
         )
@@ -64,6 +79,11 @@ class Metrics:
         """Read the queue's length and the cap on batches whenever the metrics are read."""
         self.queue_regions.set_function(waiting)
         self.batch_cap_regions.set_function(cap)
+
+    def watch_image_workers(self, processes: Callable[[], float], waiting: Callable[[], float]) -> None:
+        """Read how many worker processes there are, and images waiting for one, whenever the metrics are read."""
+        self.image_workers.set_function(processes)
+        self.queued_images.set_function(waiting)
 
     def watch_buffer(self, held_bytes: Callable[[], float]) -> None:
         """Read what the bodies take whenever the metrics are read."""

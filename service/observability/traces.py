@@ -11,7 +11,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from starlette.middleware import Middleware
 
-from dynrefer.model import DEVICE_STAGES
+from dynrefer.model import DEVICE_STAGES, RegionDescription
 from dynrefer.service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -67,14 +67,15 @@ def record_stages(tracer: trace.Tracer, described: "DescribeResult", parent: Con
     span = partial(_span, tracer, parent)
     at = span("decode", described.began_ns, described.timings_ms["decode"])
     span("views", at, described.timings_ms["views"])
-    batches: dict[int, int] = {}
-    for index, batch in enumerate(described.batches):
-        batches.setdefault(batch, index)
-    for index in batches.values():
+    batches: dict[int, tuple[int, RegionDescription]] = {}
+    for index, (batch, region) in enumerate(zip(described.batches, described.regions, strict=True)):
+        if not isinstance(region, Exception):
+            batches.setdefault(batch, (index, region))
+    for index, region in batches.values():
         at = span("queue", described.submitted_ns, described.queue_ms[index])
         for stage in DEVICE_STAGES:
-            if stage in described.regions[index].timings_ms:
-                at = span(stage, at, described.regions[index].timings_ms[stage])
+            if stage in region.timings_ms:
+                at = span(stage, at, region.timings_ms[stage])
 
 
 def _span(tracer: trace.Tracer, parent: Context | None, name: str, start_ns: int, spent_ms: float) -> int:

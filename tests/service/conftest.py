@@ -83,7 +83,8 @@ def make_api() -> Iterator[ApiFactory]:
 
     def make(predictor: FakePredictor | None = None, **settings: Any) -> ApiClient:
         predictor = predictor or FakePredictor()
-        client = TestClient(create_app(Settings(**settings), predictor))
+        # Threads see the predictor's hooks, and are quick to start.
+        client = TestClient(create_app(Settings(**{"worker_processes": 0, **settings}), predictor))
         client.__enter__()
         clients.append(client)
         await_ready(client)

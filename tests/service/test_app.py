@@ -41,7 +41,7 @@ def test_concurrent_requests_share_a_batch() -> None:
         gate.wait(10)
 
     predictor = FakePredictor()
-    app = create_app(Settings(), predictor)
+    app = create_app(Settings(worker_processes=0), predictor)
     bodies = [
         json.dumps({"image": {"base64": in_base64(image_bytes())}, "regions": [{"box": [0, 0, 8, side]}]})
         for side in range(1, 9)
@@ -76,7 +76,7 @@ def test_concurrent_requests_share_a_batch() -> None:
 def test_a_client_that_hangs_up_leaves_the_queue() -> None:
     gate, began = threading.Event(), threading.Event()
     predictor = FakePredictor()
-    app = create_app(Settings(max_batch_regions=1), predictor)
+    app = create_app(Settings(max_batch_regions=1, worker_processes=0), predictor)
     body = json.dumps({"image": {"base64": in_base64(image_bytes())}, **one_region()}).encode()
     regions = [{"box": [0, 0, 8, side]} for side in (5, 6, 7)]
     large = json.dumps({"image": {"base64": in_base64(image_bytes())}, "regions": regions}).encode()

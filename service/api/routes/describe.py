@@ -9,14 +9,13 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from dynrefer.model import Pixels, decode_image
+from dynrefer.model import decode_image
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings, request_context
 from dynrefer.service.api.openapi import DESCRIBE_EXTRA, PROBLEMS, pick
 from dynrefer.service.api.responses import answer, queries
 from dynrefer.service.api.schemas import DescribeFields, DescribeResponse, RegionIn
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
-from dynrefer.service.engine.image_work import DescribeInput
 from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import DeadlineExceeded
 from dynrefer.service.inputs.bodies import read_body
@@ -24,6 +23,7 @@ from dynrefer.service.inputs.parsing import ParsedRequest, check_headers, read_r
 from dynrefer.service.inputs.url_fetch import Fetcher
 from dynrefer.service.observability.traces import record_stages
 from dynrefer.service.settings import Settings
+from dynrefer.service.workers.image_task import DescribeInput
 
 router = APIRouter(tags=["describe"])
 
@@ -86,13 +86,10 @@ def describe_input(fields: DescribeFields, image: bytes, max_pixels: int) -> Des
     """What the engine is to describe: nothing is decoded yet."""
     return DescribeInput(
         num_regions=len(fields.regions),
-        decode=partial(_decode, image, max_pixels),
+        image=image,
+        decode=partial(decode_image, max_pixels=max_pixels),
         queries=partial(queries, fields),
     )
-
-
-def _decode(image: bytes, max_pixels: int) -> Pixels:
-    return decode_image(image, max_pixels).pixels
 
 
 def write_response(context: RequestContext, model: str, regions: Sequence[RegionIn], result: DescribeResult) -> bytes:

@@ -10,19 +10,23 @@ from contextvars import ContextVar
 import numpy as np
 import pytest
 
-from dynrefer.model import Corners, RegionQuery
+from dynrefer.model import Corners, DecodedImage, ImageInfo, RegionQuery
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.batcher import Batcher, Limits
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.executor import Phase
-from dynrefer.service.engine.image_work import DescribeInput
 from dynrefer.service.engine.reservations import Kind, Reservation, WorkKind
 from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import DeadlineExceeded, UnavailableError
 from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.workers.image_task import DescribeInput
 from tests.fakes import FakePredictor, FakeRegion, context_of, local_engine
 
-IMAGE = np.zeros((48, 64, 3), dtype=np.uint8)
+IMAGE = DecodedImage(np.zeros((48, 64, 3), dtype=np.uint8), ImageInfo(64, 48))
+
+
+def decoded(data: memoryview, on_header: object) -> DecodedImage:
+    return IMAGE
 
 
 async def ready(engine: Engine) -> None:
@@ -35,7 +39,7 @@ async def ready(engine: Engine) -> None:
 async def describe(engine: Engine, *sides: float) -> DescribeResult:
     """Describe one region per side."""
     queries = [RegionQuery(box=(0.0, 0.0, side, side)) for side in sides]
-    request = DescribeInput(len(queries), lambda: IMAGE, lambda width, height: queries)
+    request = DescribeInput(len(queries), b"", decoded, lambda info: queries)
     return await engine.describe(request, context_of())
 
 
@@ -81,13 +85,15 @@ class ToyExecutor:
 def test_any_executor_will_do() -> None:
     async def scene() -> None:
         executor = ToyExecutor()
-        engine = Engine(executor, 1, Metrics())
+        engine = Engine(executor, WorkerThreads(1, lambda: None, Metrics()), Metrics())
         with pytest.raises(UnavailableError, match="loading its model"):
             await describe(engine, 5)
         await ready(engine)
         assert engine.card.name == "fake"
         engine.check_room(context_of("somebody"))
-        assert [region.box[2] for region in (await describe(engine, 5, 6)).regions] == [5, 6]
+        assert [
+            region.box[2] for region in (await describe(engine, 5, 6)).regions if not isinstance(region, Exception)
+        ] == [5, 6]
         assert executor.callers == ["somebody", None]
         executor.phase = Phase.STUCK
         with pytest.raises(UnavailableError, match="to answer again"):
@@ -102,7 +108,7 @@ def test_a_deadline_that_passes_in_the_queue_is_the_services_error() -> None:
     async def scene() -> None:
         engine = local_engine(FakePredictor)
         await ready(engine)
-        request = DescribeInput(1, lambda: IMAGE, lambda width, height: [RegionQuery(box=(0.0, 0.0, 5.0, 5.0))])
+        request = DescribeInput(1, b"", decoded, lambda info: [RegionQuery(box=(0.0, 0.0, 5.0, 5.0))])
         with pytest.raises(DeadlineExceeded, match="while the request was queued"):
             await engine.describe(request, context_of(timeout_s=-1.0))
         await engine.stop(grace_s=10)
@@ -144,7 +150,7 @@ def test_threads_know_the_context_of_the_request_they_work_for() -> None:
 
     async def scene() -> None:
         predictor = FakePredictor()
-        engine = local_engine(lambda: predictor, worker_threads=1)
+        engine = local_engine(lambda: predictor, threads=1)
         await ready(engine)
         predictor.prepare_hook = lambda query: seen.append(request.get())
         await asyncio.gather(describe_one(engine, "one"), describe_one(engine, "two"))

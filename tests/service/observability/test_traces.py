@@ -64,7 +64,9 @@ def collector() -> Iterator[Collector]:
 
 def test_stages_are_spans_of_the_request(collector: Collector) -> None:
     body = {"image": {"base64": in_base64(image_bytes())}, "regions": [{"box": [0, 0, 8, 8]}, {"box": [0, 0, 9, 9]}]}
-    with TestClient(create_app(Settings(otlp_endpoint=collector.address), FakePredictor())) as client:
+    with TestClient(
+        create_app(Settings(otlp_endpoint=collector.address, worker_processes=0), FakePredictor())
+    ) as client:
         await_ready(client)
         assert client.post("/v1/describe", json=body, headers={"traceparent": PARENT}).status_code == 200
         client.get("/livez")
@@ -80,7 +82,9 @@ def test_stages_are_spans_of_the_request(collector: Collector) -> None:
 
 
 def test_an_unreachable_collector_delays_nothing() -> None:
-    with TestClient(create_app(Settings(otlp_endpoint="http://127.0.0.1:9"), FakePredictor())) as client:
+    with TestClient(
+        create_app(Settings(otlp_endpoint="http://127.0.0.1:9", worker_processes=0), FakePredictor())
+    ) as client:
         await_ready(client)
         body = {"image": {"base64": in_base64(image_bytes())}, **one_region()}
         assert client.post("/v1/describe", json=body).status_code == 200

@@ -26,7 +26,7 @@ def test_probes_and_card(api: ApiClient) -> None:
 def test_not_ready_while_loading() -> None:
     gate = threading.Event()
     predictor = FakePredictor(run_hook=lambda boxes: gate.wait(10) and None)
-    with TestClient(create_app(Settings(), predictor)) as client:
+    with TestClient(create_app(Settings(worker_processes=0), predictor)) as client:
         response = client.get("/readyz")
         assert response.status_code == 503
         assert response.headers["retry-after"] == "1"

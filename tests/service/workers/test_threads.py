@@ -8,25 +8,26 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dynrefer.model import RegionQuery
+from dynrefer.model import DecodedImage, ImageInfo, RegionQuery
 from dynrefer.model.errors import BoxError
-from dynrefer.service.engine import image_work
 from dynrefer.service.engine.engine import Engine
-from dynrefer.service.engine.image_work import WHOLE_REGIONS, DescribeInput, ImageWorkers
 from dynrefer.service.engine.reservations import ExecutorClosed
 from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.workers import threads
+from dynrefer.service.workers.image_task import DescribeInput
+from dynrefer.service.workers.threads import WHOLE_REGIONS, WorkerThreads
 from tests.fakes import FakePredictor, FakeRegion, context_of, local_engine
 from tests.service.engine.test_engine import ready
 
 WAIT_S = 10
-IMAGE = np.zeros((512, 512, 3), dtype=np.uint8)
+IMAGE = DecodedImage(np.zeros((512, 512, 3), dtype=np.uint8), ImageInfo(512, 512))
 LARGE, SMALL = 200, 1
 
 
 @pytest.fixture(autouse=True)
 def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
     """One step of a large request is a slice."""
-    monkeypatch.setattr(image_work, "SLICE_S", 0.0)
+    monkeypatch.setattr(threads, "SLICE_S", 0.0)
 
 
 def queries(count: int) -> list[RegionQuery]:
@@ -58,16 +59,20 @@ class GatedPrepare:
         assert await asyncio.to_thread(self.reached[region].wait, WAIT_S)
 
 
-async def started(**settings: Any) -> tuple[Engine, FakePredictor]:
+async def started(count: int, **settings: Any) -> tuple[Engine, FakePredictor]:
     predictor = FakePredictor()
-    engine = local_engine(lambda: predictor, **settings)
+    engine = local_engine(lambda: predictor, count, **settings)
     await ready(engine)
     return engine, predictor
 
 
-def input_of(count: int, decode: Callable[[], Any] = lambda: IMAGE) -> DescribeInput:
+def decoded(data: memoryview, on_header: object) -> DecodedImage:
+    return IMAGE
+
+
+def input_of(count: int, decode: Callable[..., DecodedImage] = decoded) -> DescribeInput:
     """The input of a request about so many regions."""
-    return DescribeInput(count, decode, lambda width, height: queries(count))
+    return DescribeInput(count, b"", decode, lambda info: queries(count))
 
 
 async def describe(engine: Engine, count: int) -> int:
@@ -80,7 +85,7 @@ def test_one_region_is_answered_while_200_are_being_prepared(threads: int) -> No
     first, last = (LARGE, 0), (LARGE, LARGE - 1)
 
     async def scene() -> None:
-        engine, predictor = await started(worker_threads=threads, max_queue_regions=1_000)
+        engine, predictor = await started(threads, max_queue_regions=1_000)
         predictor.prepare_hook = gated = GatedPrepare(first, last)
         large = [asyncio.create_task(describe(engine, LARGE)) for _ in range(threads)]
         await gated.reach(first)
@@ -98,7 +103,7 @@ def test_one_region_is_answered_while_200_are_being_prepared(threads: int) -> No
 
 def test_no_more_regions_are_prepared_for_a_cancelled_request() -> None:
     async def scene() -> list[tuple[int, int]]:
-        engine, predictor = await started(worker_threads=1)
+        engine, predictor = await started(1)
         predictor.prepare_hook = gated = GatedPrepare((LARGE, 2))
         large = asyncio.create_task(describe(engine, LARGE))
         await gated.reach((LARGE, 2))
@@ -117,7 +122,7 @@ def test_a_stop_between_slices_closes_the_request() -> None:
     async def scene() -> None:
         pool = made(1)
         predictor = FakePredictor(prepare_hook=(gated := GatedPrepare((LARGE, 2))))
-        preparing = asyncio.create_task(pool.prepare(predictor, input_of(LARGE)))
+        preparing = asyncio.create_task(pool.prepare(predictor, input_of(LARGE), context_of()))
         await gated.reach((LARGE, 2))
         pool.stop()
         gated.gates[LARGE, 2].set()
@@ -133,20 +138,22 @@ class Decodes:
     def __init__(self) -> None:
         self.count = 0
 
-    def __call__(self) -> Any:
+    def __call__(self, data: memoryview, on_header: object) -> DecodedImage:
         self.count += 1
         return IMAGE
 
 
-def made(threads: int, wait_for_idle_cores: Callable[[], None] = lambda: None) -> ImageWorkers:
-    return ImageWorkers(threads, wait_for_idle_cores, Metrics())
+def made(count: int, wait_for_idle_cores: Callable[[], None] = lambda: None) -> WorkerThreads:
+    return WorkerThreads(count, wait_for_idle_cores, Metrics())
 
 
 def test_no_more_images_are_held_between_slices_than_there_are_threads() -> None:
     async def scene() -> None:
         pool = made(2)
         decode, predictor = Decodes(), FakePredictor(prepare_hook=(gated := GatedPrepare((LARGE, 1))))
-        preparing = [asyncio.create_task(pool.prepare(predictor, input_of(LARGE, decode))) for _ in range(5)]
+        preparing = [
+            asyncio.create_task(pool.prepare(predictor, input_of(LARGE, decode), context_of())) for _ in range(5)
+        ]
         await gated.reach((LARGE, 1))
         async with asyncio.timeout(60):
             while gated.seen.count((LARGE, 1)) < 2:
@@ -167,10 +174,10 @@ def test_every_slice_waits_for_idle_cores(regions: int, gaps: int) -> None:
 
     async def scene() -> None:
         pool = made(1, lambda: waited.append(threading.current_thread().name))
-        image = await pool.prepare(FakePredictor(), input_of(regions))
-        found = [region.query for region in image.regions if isinstance(region, FakeRegion)]
+        image = await pool.prepare(FakePredictor(), input_of(regions), context_of())
+        found = [region.query for region in image.ready if isinstance(region, FakeRegion)]
         assert found == queries(regions)
-        assert (image.width, image.height) == (512, 512)
+        assert image.info == ImageInfo(512, 512)
         pool.stop()
 
     asyncio.run(scene())
@@ -193,7 +200,7 @@ def test_a_failing_query_keeps_its_index_whatever_slice_it_was_in(regions: int, 
         pool = made(1)
         predictor = FakePredictor(prepare_hook=fails(at))
         with pytest.raises(BoxError) as caught:
-            await pool.prepare(predictor, input_of(regions))
+            await pool.prepare(predictor, input_of(regions), context_of())
         assert caught.value.index == at
         pool.stop()
 
