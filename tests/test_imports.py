@@ -27,6 +27,7 @@ LAYERS = (
         ("dynrefer.service.errors", "dynrefer.service.context", "dynrefer.service.settings"),
         ("dynrefer.service.observability",),
         ("dynrefer.service.engine.batcher",),
+        ("dynrefer.service.workers",),
         ("dynrefer.service.engine.engine",),
         ("dynrefer.service.inputs", "dynrefer.service.server.auth", "dynrefer.service.api.problems"),
         ("dynrefer.service.api.routes",),

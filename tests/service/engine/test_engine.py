@@ -20,6 +20,7 @@ from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import DeadlineExceeded, UnavailableError
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.workers.image_task import DescribeInput
+from dynrefer.service.workers.threads import WorkerThreads
 from tests.fakes import FakePredictor, FakeRegion, context_of, local_engine
 
 IMAGE = DecodedImage(np.zeros((48, 64, 3), dtype=np.uint8), ImageInfo(64, 48))
