@@ -10,6 +10,7 @@ The serving process talks to it through a socket, one request at a time: `Fork` 
 import asyncio
 import contextlib
 import gc
+import importlib
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from dynrefer.service.workers.worker import WorkerLimits, live
 
 # The interpreter is started with the import path of the serving process, so that both run the same files.
 START = "import sys; sys.path[:] = sys.argv[2:]; from dynrefer.service.workers import fork_server as f; f.main()"
+PRELOADED = ("dynrefer.model.preparation", "dynrefer.model.images", "dynrefer.service.errors")
 OWN_MODULES = ("dynrefer.service.workers.fork_server",)
 PR_SET_PDEATHSIG = 1  # Linux's prctl
 
@@ -106,11 +108,12 @@ def _reaped(process: int) -> Reaped:
 
 def _preload() -> None:
     """Import what tasks need, so that no worker has to: the decoders of all accepted formats too."""
+    for module in PRELOADED:
+        importlib.import_module(module)
     from PIL import Image
 
-    from dynrefer.model.images import forbid_bombs
+    from dynrefer.model import forbid_bombs
 
-    Image.preinit()
     Image.init()
     forbid_bombs()
 

@@ -19,6 +19,6 @@ def test_stages_of_a_request() -> None:
     slow = replace(region, timings_ms={"views": 1.0, "vision": 5.0})
     outcomes = [RegionResult(0.0, None, queue_ms, batch) for queue_ms, batch in ((1.0, 7), (2.0, 7), (9.0, 8))]
     # The first two shared a batch, so they went through it at the same time; the third came after them.
-    assert total_stages([region, slow, slow], outcomes) == {
+    assert total_stages(list(zip([region, slow, slow], outcomes, strict=True))) == {
         "views": 2.5, "queue": 9.0, "vision": 10.0, "heads": 1.0, "caption": 3.0,
     }  # fmt: skip
