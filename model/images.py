@@ -1,31 +1,37 @@
 """Images of any mode -> upright RGB, the same for HTTP, the command line and Python. No torch.
 
 `decode_image` is for bytes from strangers: a few formats, within limits, and errors whose text may be shown.
-`upright_pixels` is for what a program already trusts, `annotated_pixels` for the files that annotations list.
+`upright_pixels` is for what a program already trusts, `annotated_pixels` for the files that annotations list. All
+three read a file in the same way: `containers.py` keeps what the pixels need, one decoder of Pillow's decodes it, and
+`rgb.py` turns and converts it.
 """
 
 import io
-import struct
+import os
+import re
 import warnings
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
+from dynrefer.model.containers import Container, damaged, format_of, open_container, webp_size
 from dynrefer.model.errors import (
     AnnotatedImageError,
     DamagedImageError,
+    ImageError,
+    ImageTooCostlyError,
     ImageTooLargeError,
     QueryError,
     UnsupportedImageError,
 )
+from dynrefer.model.exif import ORIENTATION, orientation_of
 from dynrefer.model.geometry import ImageSize
-from dynrefer.model.orientation import TURNS, upright_view
+from dynrefer.model.orientation import stored_view
+from dynrefer.model.rgb import Pixels, RowReader, rows_of_bytes, rows_of_image, upright_rgb
 from dynrefer.model.types import ImageInfo
 
 __all__ = [
@@ -35,46 +41,47 @@ __all__ = [
     "annotated_pixels",
     "decode_image",
     "forbid_bombs",
-    "rgb_pixels",
+    "read_image",
     "upright_pixels",
 ]
 
-Pixels = NDArray[np.uint8]
+TIFF_BITS_PER_SAMPLE, TIFF_PHOTOMETRIC = 258, 262
+WHITE_IS_ZERO = 0
 
-# What `decode_image` accepts, by Pillow's names, and how such files begin; WebP's signature is in two parts.
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
-
-ORIENTATION = 0x0112  # EXIF tag
-
-# What Pillow's readers have been seen to raise for damaged files.
-_DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    AttributeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
-
-
-def forbid_bombs() -> None:
-    """Make Pillow refuse a decompression bomb where it would only warn of one. Holds for the whole process, as filters
-    of warnings do: called when a process starts to decode images from strangers, never at import."""
-    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | Pixels
 
 
 @dataclass(frozen=True, slots=True)
 class DecodedImage:
-    """pixels: (H, W, 3) uint8 RGB, upright, C-contiguous. info: what the header says of them."""
+    """pixels: (H, W, 3) uint8 RGB, upright, C-contiguous. info: what the file says of them."""
 
     pixels: Pixels
     info: ImageInfo
+
+    def stored(self) -> Pixels:
+        """(h, w, 3) uint8 RGB in the file's own rows and columns, C-contiguous: the frame without the orientation."""
+        return np.ascontiguousarray(stored_view(self.pixels, self.info.orientation))
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An image file whose header was read. size: (width, height) as stored. decode: decodes all pixels."""
+
+    size: ImageSize
+    decode: Callable[[], RowReader]
+    orientation: int
+    frames: int
+
+
+def forbid_bombs(max_pixels: int | None = None) -> None:
+    """Make Pillow refuse more than max_pixels itself, where it would only warn; None: where its own bound is.
+
+    Holds for the whole process, as filters of warnings do: called when a process starts to decode images from
+    strangers, never at import. `decode_image` checks the size before; this is for what a decoder opens inside.
+    """
+    warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+    if max_pixels is not None:
+        Image.MAX_IMAGE_PIXELS = max_pixels
 
 
 def _ignore(width: int, height: int) -> None:
@@ -82,85 +89,223 @@ def _ignore(width: int, height: int) -> None:
 
 
 def decode_image(
-    data: bytes | memoryview, max_pixels: int, on_header: Callable[[int, int], None] = _ignore
+    data: bytes | memoryview, max_pixels: int | None, on_header: Callable[[int, int], None] = _ignore
 ) -> DecodedImage:
     """The upright RGB pixels of an image file's bytes; CPU work.
 
-    Only FORMATS are tried. The size in the header is checked before anything is decoded. The first frame is used,
-    the EXIF orientation applied, alpha composited over white; colour profile and other metadata are dropped.
+    Only `containers.FORMATS` are tried. The size in the header is checked before anything is decoded. The first frame
+    is used, the EXIF orientation applied, alpha composited over white; colour profile and other metadata are dropped.
+    max_pixels: the most that are decoded; None: any number, for files that are trusted.
     on_header: called with the width and height of the stored rows and columns once they are known and accepted, before
     any pixel is decoded.
 
+    Memory at the peak: 7 bytes a pixel, 12 for WebP, AVIF and progressive JPEG, beside the file.
+
     Raises `ImageTooLargeError` for more than max_pixels (width x height), `UnsupportedImageError` for bytes that are
-    none of FORMATS, and `DamagedImageError` for one of them that is damaged or cut short.
+    none of the formats or a kind of one that cannot be decoded, `DamagedImageError` for one of them that is damaged or
+    cut short, and `ImageTooCostlyError` where memory does not suffice.
     """
-    with _open(data) as image:
-        width, height = image.size
-        if width * height > max_pixels:
-            raise ImageTooLargeError(f"The image has {width} x {height} pixels; at most {max_pixels} are accepted.")
-        on_header(width, height)
-        try:
-            image.load()
-            orientation = _orientation(image)
-            pixels = np.ascontiguousarray(upright_view(rgb_pixels(image), orientation))
-        except _DECODE_ERRORS:  # their text is not for clients
-            raise _damaged() from None
-    return DecodedImage(pixels, ImageInfo(pixels.shape[1], pixels.shape[0], orientation))
+    with _errors_of_decoders():
+        container = open_container(bytes(data))
+    first: DecodedImage | None = None
+    for ending in container.endings:
+        with _errors_of_decoders():
+            opened = _open(container, container.data + ending)
+        if first is None:
+            _check_size(opened.size, max_pixels)
+            on_header(*opened.size)
+        with _errors_of_decoders():
+            pixels = upright_rgb(opened.size, opened.decode(), opened.orientation)
+        info = ImageInfo(pixels.shape[1], pixels.shape[0], opened.orientation, opened.frames)
+        del opened
+        first = first or DecodedImage(pixels, info)
+        if not np.array_equal(first.pixels, pixels):
+            raise damaged()
+    assert first is not None
+    return first
 
 
-def _open(data: bytes | memoryview) -> Image.Image:
+def _check_size(size: ImageSize, max_pixels: int | None) -> None:
+    width, height = size
+    if max_pixels is not None and width * height > max_pixels:
+        raise ImageTooLargeError(f"The image has {width} x {height} pixels; at most {max_pixels} are accepted.")
+
+
+@contextmanager
+def _errors_of_decoders() -> Iterator[None]:
+    """Whatever a decoder raises is an `ImageError`; its text is not for clients."""
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):  # the warning where filters make it an error
-        raise ImageTooLargeError("The image has too many pixels.") from None
-    except UnidentifiedImageError:
-        head = bytes(data[:12])
-        if head.startswith(SIGNATURES) or (head[:4] == b"RIFF" and head[8:] == b"WEBP"):
-            raise _damaged() from None
-        raise UnsupportedImageError(
-            "The image is not one of the accepted formats: JPEG, PNG, WebP, BMP, GIF."
-        ) from None
-    except _DECODE_ERRORS:
-        raise _damaged() from None
+        yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageTooCostlyError("The image takes more memory to decode than is allowed.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:  # a frame larger than the header's
+        pixels = re.search(r"\d+", str(error))
+        raise ImageTooLargeError(f"The image has {pixels[0] if pixels else 'too many'} pixels.") from error
+    except ImportError as error:
+        raise UnsupportedImageError("This installation's Pillow does not decode the image's format.") from error
+    except Exception as error:  # by kind: decoders have been seen to raise a dozen classes
+        if "out of memory" in str(error):
+            raise ImageTooCostlyError("The image takes more memory to decode than is allowed.") from error
+        if "truncated" in str(error):
+            raise damaged() from error
+        raise DamagedImageError(
+            "The image cannot be decoded: it is damaged, or of a kind that is not supported; save it anew."
+        ) from error
 
 
-def _damaged() -> DamagedImageError:
-    return DamagedImageError("The image is damaged or cut short.")
+def _open(container: Container, data: bytes) -> _Opened:
+    """Read the header with the format's own decoder; each is imported where it is first used, and no other is."""
+    match container.format:
+        case "WebP":
+            return _open_webp(container, data)
+        case "AVIF":
+            return _open_avif(container, data)
+        case "TIFF":
+            return _open_tiff(container, data)
+    image = _plugin(container.format)(io.BytesIO(data))
+
+    def decode() -> RowReader:
+        image.load()
+        return rows_of_image(image)
+
+    return _Opened(image.size, decode, container.orientation, container.frames)
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 where the metadata is damaged: the pixels may still be good."""
-    try:
-        orientation = int(image.getexif().get(ORIENTATION, 1))
-    except _DECODE_ERRORS:
-        return 1
-    return orientation if orientation in TURNS else 1
+def _plugin(kind: str) -> type[ImageFile.ImageFile]:
+    match kind:
+        case "JPEG":
+            from PIL.JpegImagePlugin import JpegImageFile
+
+            return JpegImageFile
+        case "PNG":
+            from PIL.PngImagePlugin import PngImageFile
+
+            return PngImageFile
+        case "GIF":
+            from PIL.GifImagePlugin import GifImageFile
+
+            return GifImageFile
+        case _:
+            from PIL.BmpImagePlugin import BmpImageFile
+
+            return BmpImageFile
 
 
-def upright_pixels(image: str | Path | Image.Image | Pixels) -> Pixels:
+def _open_tiff(container: Container, data: bytes) -> _Opened:
+    from PIL.TiffImagePlugin import TiffImageFile
+
+    image = TiffImageFile(io.BytesIO(data))
+    bits = image.tag_v2.get(TIFF_BITS_PER_SAMPLE, (1,))
+    negative = image.tag_v2.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO
+
+    def decode() -> RowReader:
+        image.load()
+        return rows_of_image(image, bits[0], negative)
+
+    return _Opened(image.size, decode, container.orientation, container.frames)
+
+
+def _open_webp(container: Container, data: bytes) -> _Opened:
+    """With Pillow's decoder but not through its image, which would be two more copies of the pixels."""
+    size = webp_size(data)
+
+    def decode() -> RowReader:
+        from PIL import _webp
+
+        decoder = _webp.WebPAnimDecoder(data)
+        *_, mode = decoder.get_info()
+        frame = decoder.get_next()
+        if frame is None:
+            raise damaged()
+        return rows_of_bytes(frame[0], size, mode)
+
+    return _Opened(size, decode, container.orientation, container.frames)
+
+
+def _open_avif(container: Container, data: bytes) -> _Opened:
+    """As `_open_webp`. How the image is turned stands in its container; EXIF only repeats it."""
+    from PIL import _avif
+
+    decoder = _avif.AvifDecoder(data, "auto", 1)  # one thread: the workers share the processors
+    size, frames, mode, _, _, orientation, _ = decoder.get_info()
+
+    def decode() -> RowReader:
+        pixels, *_ = decoder.get_frame(0)
+        return rows_of_bytes(pixels, size, mode)
+
+    return _Opened(size, decode, orientation_of(orientation), max(1, frames))
+
+
+def upright_pixels(image: ImageSource) -> Pixels:
     """(H, W, 3) uint8 RGB, EXIF orientation applied. For trusted input: there are no limits.
 
-    Raises `QueryError` for an array that is not (H, W, 3) uint8, `UnsupportedImageError` for a file that is no image,
-    `DamagedImageError` for an image that cannot be decoded, and OSError for a file that cannot be opened.
+    image: a file, its bytes, a Pillow image, or such an array, which is returned as it is.
+    Raises `QueryError` for anything else, and for pixels whose range is unclear, `UnsupportedImageError` for a file
+    that is no image, `DamagedImageError` for an image that cannot be decoded, and OSError for a file that cannot be
+    opened.
     """
     if isinstance(image, np.ndarray):
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
             raise QueryError(f"The image must be (H, W, 3) uint8 RGB, not {image.shape} {image.dtype}.")
         return image
-    if not isinstance(image, Image.Image):
-        with open(image, "rb") as file:
-            return _upright_file(file, str(image))
-    return rgb_pixels(ImageOps.exif_transpose(image))
+    if isinstance(image, Image.Image):
+        try:
+            return _pixels_of(image)
+        except UnsupportedImageError as error:
+            raise QueryError(str(error)) from error
+    if isinstance(image, bytes | bytearray | memoryview):
+        return _read(bytes(image), "the given bytes").pixels
+    if isinstance(image, str | os.PathLike):
+        return read_image(Path(image)).pixels
+    raise QueryError(
+        "The image must be a file's path, its bytes, a Pillow image or an (H, W, 3) uint8 RGB array, "
+        f"not {type(image).__name__}."
+    )
 
 
-def _upright_file(file: BinaryIO, name: str) -> Pixels:
+def _pixels_of(image: Image.Image) -> Pixels:
+    """(H, W, 3) uint8 RGB from a Pillow image of any mode, turned upright; transparency is composited over white."""
+    image.load()
+    return upright_rgb(image.size, rows_of_image(image), _orientation(image))
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 where the metadata is damaged: the pixels may still be good."""
     try:
-        with Image.open(file) as opened:
-            return rgb_pixels(ImageOps.exif_transpose(opened))
-    except UnidentifiedImageError:
-        raise UnsupportedImageError(f"{name} is not an image.") from None
-    except _DECODE_ERRORS as error:
-        raise DamagedImageError(f"the image {name} cannot be read: {str(error).strip().rstrip('.')}.") from error
+        return orientation_of(image.getexif().get(ORIENTATION))
+    except Exception:  # by kind, as in `_errors_of_decoders`
+        return 1
+
+
+def read_image(path: Path) -> DecodedImage:
+    """A trusted image file, without limits: of the formats of `decode_image`, or of any other that Pillow reads.
+
+    Raises `UnsupportedImageError` for a file that is no image, `DamagedImageError` for an image that cannot be decoded,
+    and OSError for a file that cannot be opened.
+    """
+    try:
+        data = path.read_bytes()
+    except ValueError:  # a null in the name
+        raise FileNotFoundError(f"no such file: {str(path)!r}") from None
+    return _read(data, str(path))
+
+
+def _read(data: bytes, name: str) -> DecodedImage:
+    try:
+        if format_of(data) is not None:
+            return decode_image(data, None)
+        with _errors_of_decoders(), Image.open(io.BytesIO(data)) as image:
+            orientation = _orientation(image)
+            pixels = _pixels_of(image)
+            return DecodedImage(pixels, ImageInfo(pixels.shape[1], pixels.shape[0], orientation))
+    except UnsupportedImageError as error:
+        raise UnsupportedImageError(f"{name}: {error}") from error
+    except ImageError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError):
+            raise UnsupportedImageError(f"{name} is not an image.") from error
+        raise type(error)(f"the image {name} cannot be read: {error}") from error
 
 
 def annotated_pixels(path: Path, listed: ImageSize | None) -> Pixels:
@@ -170,34 +315,19 @@ def annotated_pixels(path: Path, listed: ImageSize | None) -> Pixels:
     Raises `AnnotatedImageError`: no such file, one that cannot be read, or one of another size.
     """
     try:
-        with Image.open(path) as opened:
-            upright = upright_pixels(opened)
-            if listed is None or listed == _size(upright):
-                return upright
-            stored = rgb_pixels(opened)
+        image = read_image(path)
     except FileNotFoundError as error:
         raise AnnotatedImageError(f"there is no image {path}") from error
-    except UnidentifiedImageError as error:
-        raise AnnotatedImageError(f"{path} is not an image") from error
-    except _DECODE_ERRORS as error:
-        raise AnnotatedImageError(f"the image {path} cannot be read: {str(error).strip().rstrip('.')}") from error
-    if listed == _size(stored):
+    except (ImageError, OSError) as error:
+        detail = error.strerror if isinstance(error, OSError) else str(error)
+        sentence = str(detail).rstrip(".")
+        raise AnnotatedImageError(
+            sentence if str(path) in sentence else f"the image {path} cannot be read: {sentence}"
+        ) from error
+    upright = (image.info.width, image.info.height)
+    if listed is None or listed == upright:
+        return image.pixels
+    stored = image.stored()
+    if listed == (stored.shape[1], stored.shape[0]):
         return stored
-    raise AnnotatedImageError("{} is {} x {} pixels, but listed as {} x {}".format(path, *_size(upright), *listed))
-
-
-def _size(pixels: Pixels) -> ImageSize:
-    return pixels.shape[1], pixels.shape[0]
-
-
-def rgb_pixels(image: Image.Image) -> Pixels:
-    """(H, W, 3) uint8 RGB from any mode that Pillow's readers give; transparency is composited over white."""
-    if image.mode.startswith("I"):
-        # 16-bit grey. Pillow's own conversion clips at 255; the high byte is what its 16-bit colour reader keeps.
-        grey = (np.asarray(image).clip(0, 65_535) >> 8).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return np.asarray(Image.alpha_composite(white, rgba).convert("RGB"))
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    raise AnnotatedImageError("{} is {} x {} pixels, but listed as {} x {}".format(path, *upright, *listed))

@@ -182,7 +182,7 @@ def test_other_formats_are_unsupported(data: bytes) -> None:
         decoded(data, LIMIT)
 
 
-@pytest.mark.parametrize("kind", ["TIFF", "ICO", "PPM", "TGA", "PDF"])
+@pytest.mark.parametrize("kind", ["ICO", "PPM", "TGA", "PDF", "JPEG2000", "EPS"])
 def test_other_formats_that_pillow_reads_are_unsupported_too(kind: str) -> None:
     with pytest.raises(UnsupportedImageError):
         decoded(encoded(ramp(), kind), LIMIT)
