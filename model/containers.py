@@ -5,11 +5,13 @@ here, so that metadata, whether large, damaged or hostile, neither costs an imag
 and nothing of a file's contents is trusted: sizes are checked against the bytes that are there.
 """
 
+import importlib.util
 import re
 import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from dynrefer.model.errors import DamagedImageError, ImageTooCostlyError, UnsupportedImageError
 from dynrefer.model.exif import (
@@ -24,6 +26,7 @@ from dynrefer.model.exif import (
     tiff_layout,
 )
 
+HEIC = "HEIC"
 FORMATS = ("JPEG", "PNG", "WebP", "AVIF", "TIFF", "BMP", "GIF")
 
 MOST_PARTS = 100_000  # chunks or segments of a file: 30 MB in the 8 kB of libpng are 4,000
@@ -43,6 +46,9 @@ JPEG_METADATA = frozenset((*range(0xE0, 0xF0), 0xFE))
 # What may stand in place of the missing end of a JPEG: whatever the decoder still needs of the image it reads here.
 JPEG_ENDINGS = (b"\0" * 256 + JPEG_END, b"\xaa" * 256 + JPEG_END, b"\x5b" * 256 + JPEG_END)
 MP_NUMBER_OF_IMAGES = 0xB001
+# What an ISO media file calls its kind.
+AVIF_BRANDS = (b"avif", b"avis")
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 # What describes the pixels of a TIFF file; not, say, its orientation, which is applied here, and further directories.
 TIFF_NEEDED = frozenset(
     (256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 338, 339, 347)
@@ -74,22 +80,32 @@ def open_container(data: bytes) -> Container:
     `DamagedImageError` where no image can be in it, and `ImageTooCostlyError` for more parts than honest files have.
     """
     kind = format_of(data)
-    if kind is None:
-        raise UnsupportedImageError(f"The image is not one of the accepted formats: {', '.join(FORMATS)}.")
+    if kind is None or (kind == HEIC and not _reads_heic()):
+        raise UnsupportedImageError(f"The image is not one of the accepted formats: {', '.join(accepted_formats())}.")
     reader = {"PNG": _png, "JPEG": _jpeg, "WebP": _webp, "TIFF": _tiff, "GIF": _gif}.get(kind)
     return Container(kind, data) if reader is None else reader(data)
 
 
+def accepted_formats() -> tuple[str, ...]:
+    """FORMATS, and HEIC where the package of the extra `heic` is installed."""
+    return (*FORMATS, HEIC) if _reads_heic() else FORMATS
+
+
+@cache
+def _reads_heic() -> bool:
+    return importlib.util.find_spec("pi_heif") is not None
+
+
 def format_of(data: bytes) -> str | None:
-    """Which of FORMATS these bytes begin as; None for none."""
+    """Which of FORMATS these bytes begin as, or HEIC; None for none."""
     if data.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if data.startswith(PNG_SIGNATURE):
         return "PNG"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
-    if data[4:8] == b"ftyp" and _has_brand(data, (b"avif", b"avis")):
-        return "AVIF"
+    if data[4:8] == b"ftyp":
+        return "AVIF" if _has_brand(data, AVIF_BRANDS) else HEIC if _has_brand(data, HEIC_BRANDS) else None
     if tiff_layout(data[:16]) is not None:
         return "TIFF"
     if data.startswith((b"GIF87a", b"GIF89a")):

@@ -6,6 +6,7 @@ three read a file in the same way: `containers.py` keeps what the pixels need, o
 `rgb.py` turns and converts it.
 """
 
+import importlib
 import io
 import os
 import re
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -30,7 +32,7 @@ from dynrefer.model.errors import (
 )
 from dynrefer.model.exif import ORIENTATION, orientation_of
 from dynrefer.model.geometry import ImageSize
-from dynrefer.model.orientation import stored_view
+from dynrefer.model.orientation import TURNS, stored_size, stored_view
 from dynrefer.model.rgb import Pixels, RowReader, rows_of_bytes, rows_of_image, upright_rgb
 from dynrefer.model.types import ImageInfo
 
@@ -38,6 +40,8 @@ __all__ = [
     "DecodedImage",
     "ImageInfo",
     "Pixels",
+    "annotated_image",
+    "annotated_info",
     "annotated_pixels",
     "decode_image",
     "forbid_bombs",
@@ -116,13 +120,18 @@ def decode_image(
             on_header(*opened.size)
         with _errors_of_decoders():
             pixels = upright_rgb(opened.size, opened.decode(), opened.orientation)
-        info = ImageInfo(pixels.shape[1], pixels.shape[0], opened.orientation, opened.frames)
-        del opened
-        first = first or DecodedImage(pixels, info)
-        if not np.array_equal(first.pixels, pixels):
+        if first is None:
+            first = DecodedImage(pixels, _info(opened))
+        elif not np.array_equal(first.pixels, pixels):
             raise damaged()
     assert first is not None
     return first
+
+
+def _info(opened: _Opened) -> ImageInfo:
+    width, height = opened.size
+    swapped, _, _ = TURNS[opened.orientation]
+    return ImageInfo(*((height, width) if swapped else (width, height)), opened.orientation, opened.frames)
 
 
 def _check_size(size: ImageSize, max_pixels: int | None) -> None:
@@ -144,7 +153,7 @@ def _errors_of_decoders() -> Iterator[None]:
         pixels = re.search(r"\d+", str(error))
         raise ImageTooLargeError(f"The image has {pixels[0] if pixels else 'too many'} pixels.") from error
     except ImportError as error:
-        raise UnsupportedImageError("This installation's Pillow does not decode the image's format.") from error
+        raise UnsupportedImageError("This installation cannot decode images of this format.") from error
     except Exception as error:  # by kind: decoders have been seen to raise a dozen classes
         if "out of memory" in str(error):
             raise ImageTooCostlyError("The image takes more memory to decode than is allowed.") from error
@@ -162,6 +171,8 @@ def _open(container: Container, data: bytes) -> _Opened:
             return _open_webp(container, data)
         case "AVIF":
             return _open_avif(container, data)
+        case "HEIC":
+            return _open_heic(container, data)
         case "TIFF":
             return _open_tiff(container, data)
     image = _plugin(container.format)(io.BytesIO(data))
@@ -217,6 +228,7 @@ def _open_webp(container: Container, data: bytes) -> _Opened:
         decoder = _webp.WebPAnimDecoder(data)
         *_, mode = decoder.get_info()
         frame = decoder.get_next()
+        del decoder  # and its two canvases
         if frame is None:
             raise damaged()
         return rows_of_bytes(frame[0], size, mode)
@@ -236,6 +248,17 @@ def _open_avif(container: Container, data: bytes) -> _Opened:
         return rows_of_bytes(pixels, size, mode)
 
     return _Opened(size, decode, orientation_of(orientation), max(1, frames))
+
+
+def _open_heic(container: Container, data: bytes) -> _Opened:
+    """With the package of the extra `heic`, which turns the image itself as its container says."""
+    pi_heif: Any = importlib.import_module("pi_heif")  # has no types
+    image = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
+
+    def decode() -> RowReader:
+        return rows_of_image(image.to_pillow())
+
+    return _Opened(image.size, decode, container.orientation, max(1, len(image)))
 
 
 def upright_pixels(image: ImageSource) -> Pixels:
@@ -285,27 +308,71 @@ def read_image(path: Path) -> DecodedImage:
     Raises `UnsupportedImageError` for a file that is no image, `DamagedImageError` for an image that cannot be decoded,
     and OSError for a file that cannot be opened.
     """
+    return _read(_bytes_of(path), str(path))
+
+
+def _bytes_of(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except ValueError:  # a null in the name
         raise FileNotFoundError(f"no such file: {str(path)!r}") from None
-    return _read(data, str(path))
 
 
 def _read(data: bytes, name: str) -> DecodedImage:
-    try:
+    with _named(name):
         if format_of(data) is not None:
             return decode_image(data, None)
         with _errors_of_decoders(), Image.open(io.BytesIO(data)) as image:
+            image.load()
             orientation = _orientation(image)
-            pixels = _pixels_of(image)
+            pixels = upright_rgb(image.size, rows_of_image(image), orientation)
             return DecodedImage(pixels, ImageInfo(pixels.shape[1], pixels.shape[0], orientation))
-    except UnsupportedImageError as error:
-        raise UnsupportedImageError(f"{name}: {error}") from error
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors say which image is meant. name: its path, say."""
+    try:
+        yield
     except ImageError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
             raise UnsupportedImageError(f"{name} is not an image.") from error
-        raise type(error)(f"the image {name} cannot be read: {error}") from error
+        raise type(error)(f"{name}: {error}") from error
+
+
+def annotated_image(path: Path) -> DecodedImage:
+    """An image that annotations list, upright, without limits. Raises `AnnotatedImageError`: missing or unreadable."""
+    with _annotated(path):
+        return read_image(path)
+
+
+def annotated_info(path: Path) -> ImageInfo:
+    """Size and orientation of an image that annotations list; none of its pixels is decoded.
+
+    Raises `AnnotatedImageError`: missing or unreadable.
+    """
+    with _annotated(path):
+        data = _bytes_of(path)
+        if format_of(data) is None:
+            return _read(data, str(path)).info
+        with _named(str(path)), _errors_of_decoders():
+            container = open_container(data)
+            opened = _open(container, container.data + container.endings[0])
+        return _info(opened)
+
+
+@contextmanager
+def _annotated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise AnnotatedImageError(f"there is no image {path}") from error
+    except OSError as error:
+        raise AnnotatedImageError(f"the image {path} cannot be read: {error.strerror or error}") from error
+    except ImageError as error:
+        clause = str(error).removesuffix(".")
+        is_none = clause.endswith(" is not an image")
+        raise AnnotatedImageError(clause if is_none else f"the image {clause}") from error
 
 
 def annotated_pixels(path: Path, listed: ImageSize | None) -> Pixels:
@@ -314,20 +381,10 @@ def annotated_pixels(path: Path, listed: ImageSize | None) -> Pixels:
     Upright, unless only the image as stored has the listed size: then it was annotated as stored.
     Raises `AnnotatedImageError`: no such file, one that cannot be read, or one of another size.
     """
-    try:
-        image = read_image(path)
-    except FileNotFoundError as error:
-        raise AnnotatedImageError(f"there is no image {path}") from error
-    except (ImageError, OSError) as error:
-        detail = error.strerror if isinstance(error, OSError) else str(error)
-        sentence = str(detail).rstrip(".")
-        raise AnnotatedImageError(
-            sentence if str(path) in sentence else f"the image {path} cannot be read: {sentence}"
-        ) from error
+    image = annotated_image(path)
     upright = (image.info.width, image.info.height)
     if listed is None or listed == upright:
         return image.pixels
-    stored = image.stored()
-    if listed == (stored.shape[1], stored.shape[0]):
-        return stored
+    if listed == stored_size(image.info):
+        return image.stored()
     raise AnnotatedImageError("{} is {} x {} pixels, but listed as {} x {}".format(path, *upright, *listed))
