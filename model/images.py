@@ -39,6 +39,7 @@ from dynrefer.model.types import ImageInfo
 __all__ = [
     "DecodedImage",
     "ImageInfo",
+    "ImageSource",
     "Pixels",
     "annotated_image",
     "annotated_info",

@@ -7,28 +7,44 @@ finish   (CPU, any thread)     raw outputs -> records
 
 import itertools
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from PIL import Image
-
+from dynrefer.model.arguments import box_corners, region_queries
 from dynrefer.model.batch import BatchResult, RawOutputs, run_batch
 from dynrefer.model.cache import CacheStats, FeatureCache
 from dynrefer.model.device_errors import translate_device_errors
-from dynrefer.model.errors import DeviceMemoryError, OutputError
+from dynrefer.model.errors import DeviceError, DeviceMemoryError, OutputError
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box
-from dynrefer.model.images import Pixels, upright_pixels
+from dynrefer.model.images import ImageSource, Pixels, upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model
 from dynrefer.model.preparation import PreparationSpec, PreparedRegion, RegionInput, prepare
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
 from dynrefer.model.tasks.definition import TaskDefinition
-from dynrefer.model.types import Corners, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
+from dynrefer.model.types import ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import plan_views
 
 _log = logging.getLogger(__name__)
+
+
+# The process in which torch runs; None until it does.
+_process: int | None = None
+
+
+def _check_process() -> None:
+    """Raises `DeviceError` in a fork of the process in which torch already ran: its threads do not exist here, and
+    waiting for them (GNU OpenMP) or a GPU's context would hang without a word."""
+    global _process
+    _process = _process or os.getpid()
+    if _process != os.getpid():
+        raise DeviceError(
+            "a model was loaded before this process was forked, and cannot run here: load the model after the fork "
+            "alone, or start processes with spawn."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +83,10 @@ class DynRefer:
 
         device: auto, cpu, cuda, cuda:N. dtype: auto, float32, bfloat16. cache_bytes: as in the constructor.
         cpu_kernels: library for linear layers on a CPU: auto (by processor and size), onednn, torch.
-        Raises as `loading.load_model` does, and `DeviceMemoryError`.
+        Raises as `loading.load_model` does, and `DeviceMemoryError`; `DeviceError` too in a process that was forked
+        from one that had loaded a model.
         """
+        _check_process()
         with gc_paused():
             loaded = translate_device_errors(
                 lambda: load_model(model, device=device, dtype=dtype, cpu_kernels=cpu_kernels)
@@ -82,7 +100,7 @@ class DynRefer:
 
     def describe(
         self,
-        image: str | Path | Image.Image | Pixels,
+        image: ImageSource,
         boxes: Iterable[Sequence[float]],
         task: Task | str | Iterable[Task | str] | None = None,
         *,
@@ -93,16 +111,13 @@ class DynRefer:
     ) -> list[RegionDescription]:
         """Describe each box of an image.
 
-        image: a file, a Pillow image (both turned upright), or (H, W, 3) uint8 RGB. boxes: xyxy pixels of the upright
-        image. task: one, several, or None for all with views chosen by the image. The rest as in `RegionQuery`.
-        Raises `QueryError` (with `index`) for an invalid box or invalid views, `ImageError` for a file that is not an
-        image or is damaged, OSError for one that cannot be opened, ValueError for an unknown task.
+        image: a file, its bytes, a Pillow image (all turned upright), or (H, W, 3) uint8 RGB. boxes: xyxy pixels of the
+        upright image. task: one, several, or None for all with views chosen by the image. The rest as in `RegionQuery`.
+        Raises `QueryError` (with `index`) for an invalid box or invalid views, and for an argument of another type,
+        `ImageError` for a file that is not an image or is damaged, OSError for one that cannot be opened, ValueError
+        for an unknown task, `DeviceError` in a process that was forked from the one that loaded the model.
         """
-        tasks = _tasks(task)
-        chosen = None if views is None else tuple(views)
-        queries = [
-            RegionQuery(_corners(box), tasks, tuple(controls), chosen, top_k, dict(thresholds or {})) for box in boxes
-        ]
+        queries = region_queries(boxes, task, controls, views, top_k, thresholds)
         regions = self.prepare(upright_pixels(image), queries)
         outputs = self.run(regions) if regions else []
         return [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]
@@ -113,7 +128,7 @@ class DynRefer:
         """The views that `describe` would look at; image: (H, W, 3) uint8 upright RGB."""
         spec = self.preparation
         prior = None if task is None else spec.task_priors[Task(task)]
-        return plan_views(image, Box(*_corners(box)), num_views=spec.num_views, task_prior=prior, views=views)
+        return plan_views(image, Box(*box_corners(box)), num_views=spec.num_views, task_prior=prior, views=views)
 
     def prepare(self, image: Pixels, queries: Sequence[RegionQuery]) -> list[PreparedRegion]:
         """`preparation.prepare` for this model."""
@@ -126,8 +141,9 @@ class DynRefer:
 
         should_stop: polled between the parts of the work and between caption tokens; `StoppedError` if it returns true.
         Raises `DeviceMemoryError` if the batch does not fit the device even with empty caches, `DeviceLostError` if
-        the device can no longer be used.
+        the device can no longer be used, `DeviceError` in a process that was forked after the model was loaded.
         """
+        _check_process()
         inputs = [each for region in regions for each in region.inputs]
         try:
             result = self._run_once(inputs, should_stop)
@@ -180,18 +196,6 @@ def _check_finite(outputs: RawOutputs) -> None:
     for name, output in outputs.items():
         if not TASKS_BY_NAME[name].is_finite(output):
             raise OutputError("the network returned NaN or infinity for this region.")
-
-
-def _tasks(task: Task | str | Iterable[Task | str] | None) -> tuple[Task, ...] | None:
-    if task is None:
-        return None
-    listed = [task] if isinstance(task, str) else list(task)
-    return tuple(dict.fromkeys(Task(each) for each in listed))
-
-
-def _corners(box: Sequence[float]) -> Corners:
-    x1, y1, x2, y2 = (float(value) for value in box)
-    return x1, y1, x2, y2
 
 
 def _names(task: TaskDefinition[Any, Any], loaded: LoadedModel) -> tuple[str, ...]:

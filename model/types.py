@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from dynrefer.model.records import JsonRecord
 from dynrefer.model.tasks import TASKS
 from dynrefer.model.tasks.attributes import AttributeLabel
 from dynrefer.model.tasks.caption import Caption
@@ -58,7 +59,7 @@ class ViewPolicy(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class ImageInfo:
+class ImageInfo(JsonRecord):
     """What an image file's header says.
 
     width, height: of the upright image, in pixels. orientation: EXIF 1 to 8, how the stored rows and columns are turned
@@ -72,7 +73,7 @@ class ImageInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class RegionQuery:
+class RegionQuery(JsonRecord):
     """One region to describe.
 
     box: xyxy pixels of the upright image; partly outside is clipped, wholly outside raises `BoxError`.
@@ -92,7 +93,7 @@ class RegionQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class View(JsonRecord):
     """A crop between the region (t = 0) and the whole image (t = 1); box in float pixels of the image."""
 
     t: float
@@ -100,7 +101,7 @@ class View:
 
 
 @dataclass(frozen=True, slots=True)
-class ViewCandidate:
+class ViewCandidate(JsonRecord):
     """One candidate of the hash search: its Hamming distance to t = 0 (0..64 bits) and gain = distance / t."""
 
     t: float
@@ -110,7 +111,7 @@ class ViewCandidate:
 
 
 @dataclass(frozen=True, slots=True)
-class ViewPlan:
+class ViewPlan(JsonRecord):
     """The views chosen for a region, t = 0 first and then best gain first (the fusion depends on the order)."""
 
     views: tuple[View, ...]
@@ -119,7 +120,7 @@ class ViewPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class RegionDescription:
+class RegionDescription(JsonRecord):
     """The description of one region.
 
     box: the region that was described, after clipping. clipped: whether clipping changed it.
@@ -159,7 +160,7 @@ class RegionDescription:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelCard:
+class ModelCard(JsonRecord):
     """What a client may know about the loaded model.
 
     vocabulary: task -> every label that it can return. task_priors: task -> t of its views.

@@ -35,9 +35,10 @@ LAYERS = (
         ("dynrefer.service.server.server", "dynrefer.service.cli"),
     ),
     (
-        ("dynrefer.model.errors", "dynrefer.model.gc_pause"),
+        ("dynrefer.model.errors", "dynrefer.model.gc_pause", "dynrefer.model.records"),
         ("dynrefer.model.tasks",),
         ("dynrefer.model.types",),
+        ("dynrefer.model.arguments",),
         ("dynrefer.model.geometry",),
         ("dynrefer.model.exif", "dynrefer.model.orientation"),
         ("dynrefer.model.containers", "dynrefer.model.rgb"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynrefer.model.records import JsonRecord
 from dynrefer.model.tasks.definition import TaskBatch
 from dynrefer.model.tasks.scoring import NEAR_PRIOR, Floats, LabelTask, best_labels, rows_on_cpu, sigmoid
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class AttributeLabel:
+class AttributeLabel(JsonRecord):
     """An attribute "type:value"; `value` is the first of its synonyms. Scores as in `Label`."""
 
     name: str

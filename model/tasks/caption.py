@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynrefer.model.evidence.noun_phrases import Noun, noun_phrase, put_noun
+from dynrefer.model.records import JsonRecord
 from dynrefer.model.tasks.definition import TaskBatch, TaskDefinition
 from dynrefer.model.tasks.scoring import CONTEXT_PRIOR, Floats, shortest, sigmoid
 from dynrefer.model.tasks.tags import TagsTask
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Caption:
+class Caption(JsonRecord):
     """text; score = exp(beam score) as the official code reports it; sum and per-token mean of log-probabilities.
 
     name: the noun of the text, where the model decides it before it writes; probability: of that name, calibrated.

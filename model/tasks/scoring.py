@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
+from dynrefer.model.records import JsonRecord
 from dynrefer.model.tasks.definition import TaskDefinition
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ NEAR_PRIOR = (0.0, 0.1, 0.2, 0.3)
 
 
 @dataclass(frozen=True, slots=True)
-class Label:
+class Label(JsonRecord):
     """A tag or a category: `score` is the raw value, `probability` the calibrated one in [0, 1].
 
     level: "parent" for a broader word that stands in front of the categories of an object that the model is unsure of.

@@ -1,0 +1,134 @@
+"""What is given to the Python interface -> `RegionQuery` records, or a `QueryError` that names the argument. No torch.
+
+Python takes anything for anything: a text is a sequence of words to it, one box a sequence of boxes. What is not meant
+is refused here by the name of its type, before any work is done.
+"""
+
+import math
+import numbers
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from dynrefer.model.errors import BoxError, QueryError
+from dynrefer.model.types import Corners, RegionQuery, Task
+
+
+def region_queries(
+    boxes: Iterable[Sequence[float]],
+    task: Task | str | Iterable[Task | str] | None,
+    controls: Sequence[str],
+    views: Sequence[float] | None,
+    top_k: int,
+    thresholds: Mapping[Task, float] | None,
+) -> list[RegionQuery]:
+    """One query per box; the arguments are those of `DynRefer.describe`.
+
+    Raises `BoxError`, with its index, for a box that is not four numbers, `QueryError` for any other argument of a
+    wrong type or range, and ValueError for an unknown task.
+    """
+    corners = _boxes(boxes)
+    tasks = _tasks(task)
+    words = _words(controls)
+    chosen = None if views is None else _numbers(views, "views")
+    most = _count(top_k)
+    least = _thresholds(thresholds)
+    return [RegionQuery(each, tasks, words, chosen, most, least) for each in corners]
+
+
+def box_corners(box: Any, index: int | None = None) -> Corners:
+    """Four numbers as a box. Raises `BoxError` for anything else; index: the box's position among those given."""
+    values = _listed(box)
+    if values is None or len(values) != 4 or not all(map(_is_number, values)):
+        given = f"{len(values)} values" if values is not None and len(values) != 4 else _kind(box, values)
+        error = BoxError(f"A box must be four numbers x1, y1, x2, y2, not {given}.")
+        error.index = index
+        raise error
+    x1, y1, x2, y2 = map(float, values)
+    return x1, y1, x2, y2
+
+
+def _boxes(boxes: Any) -> list[Corners]:
+    listed = _listed(boxes)
+    if listed is None:
+        raise _wrong("box", f"boxes must be a list of boxes, not {_kind(boxes, None)}.")
+    if listed and all(map(_is_number, listed)):
+        raise _wrong("box", "boxes must be a list of boxes: write one box as [(x1, y1, x2, y2)].")
+    return [box_corners(box, index) for index, box in enumerate(listed)]
+
+
+def _tasks(task: Any) -> tuple[Task, ...] | None:
+    if task is None:
+        return None
+    listed = [task] if isinstance(task, str) else _listed(task)
+    if listed is None:
+        raise _wrong("task", f"task must be a name, a list of names or None, not {_kind(task, None)}.")
+    return tuple(dict.fromkeys(Task(each) for each in listed))
+
+
+def _words(controls: Any) -> tuple[str, ...]:
+    listed = _listed(controls)
+    if listed is None or not all(isinstance(word, str) for word in listed):
+        hint = f": write one as [{controls!r}]" if isinstance(controls, str) else ""
+        raise _wrong("controls", f"controls must be a list of words, not {_kind(controls, listed)}{hint}.")
+    return tuple(listed)
+
+
+def _numbers(values: Any, field: str) -> tuple[float, ...]:
+    listed = _listed(values)
+    if listed is None or not all(map(_is_number, listed)):
+        raise _wrong(field, f"{field} must be a list of numbers, not {_kind(values, listed)}.")
+    return tuple(map(float, listed))
+
+
+def _count(top_k: Any) -> int:
+    try:
+        number = None if isinstance(top_k, bool) else operator.index(top_k)
+    except TypeError:
+        number = None
+    if number is None:
+        raise _wrong("top_k", f"top_k must be an integer, not {_kind(top_k, None)}.")
+    if number < 1:
+        raise _wrong("top_k", f"top_k must be at least 1, not {number}.")
+    return number
+
+
+def _thresholds(thresholds: Any) -> dict[Task, float]:
+    if thresholds is None:
+        return {}
+    if not isinstance(thresholds, Mapping):
+        raise _wrong("thresholds", f"thresholds must map tasks to numbers, and are {_kind(thresholds, None)}.")
+    for task, value in thresholds.items():
+        if not _is_number(value) or not math.isfinite(value):
+            raise _wrong("thresholds", f"The threshold of {task} must be a finite number, not {value!r}.")
+    return {Task(task): float(value) for task, value in thresholds.items()}
+
+
+def _listed(values: Any) -> list[Any] | None:
+    """What can be listed; None for what is no collection, or one that nobody means here: text, bytes, a mapping."""
+    if isinstance(values, str | bytes | bytearray | memoryview | Mapping):
+        return None
+    try:
+        return list(values)
+    except TypeError:
+        return None
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one real number; arrays and tensors without dimensions count, truth values do not."""
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return True
+    return getattr(value, "shape", None) == () and hasattr(value, "__float__")
+
+
+def _kind(value: Any, listed: list[Any] | None) -> str:
+    """The type's name, of the members too where those are wrong."""
+    if not listed:
+        return type(value).__name__
+    return f"{type(value).__name__} of {', '.join(sorted({type(each).__name__ for each in listed}))}"
+
+
+def _wrong(field: str, sentence: str) -> QueryError:
+    error = QueryError(sentence)
+    error.field = field
+    return error
