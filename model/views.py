@@ -176,7 +176,7 @@ def search_candidates(grey: GreyImage, box: Box) -> tuple[ViewCandidate, ...]:
     """Measure every candidate view: Hamming distance of its hash to that of t = 0, and distance / t."""
     views = nested_views(box, grey.size)
     region, *others = grey.hashes(integer_crops(np.array([view.box for view in views], dtype=np.float32), grey.size))
-    distances = [region - other for other in others]
+    distances = [int(region - other) for other in others]  # not NumPy's
     return tuple(
         ViewCandidate(view.t, view.box, distance, distance / view.t)
         for view, distance in zip(views[1:], distances, strict=True)
