@@ -46,7 +46,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        forbid_bombs()
+        forbid_bombs(settings.max_image_pixels)
         engine.start(on_loss)
         yield
         await engine.stop(settings.shutdown_grace_s)

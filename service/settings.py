@@ -79,11 +79,11 @@ class Settings(BaseSettings):
         ge=1_024,
         description="Largest request body. Base64 makes an image a third larger.",
     )
-    # Pillow itself warns from 89,478,485 pixels on, so that a higher limit could not be kept.
+    # Pillow's own bound is set to this one when a process starts to decode.
     max_image_pixels: int = Field(
         default=50_000_000,
         ge=1,
-        le=89_000_000,
+        le=1_000_000_000,
         description="Largest image, width x height, checked before it is decoded. Decoded, a pixel takes 3 to 4 bytes.",
     )
     max_json_values: Positive = Field(
