@@ -25,6 +25,9 @@ GREY_WEIGHTS = np.array([9798, 19235, 3735], dtype=np.float32) / np.float32(1 <<
 # serves all crops and is faster. Its weights grow with the sides, so very long images are gathered too.
 GATHER_FROM_PIXELS, GATHER_FROM_SIDE = 1 << 20, 1 << 12
 BLOCK_PIXELS = 1 << 16  # grey conversion: a block of floats that stays in the cache
+# A sample that is gathered in colour costs about three times what converting a pixel in its turn does. So the whole
+# image is converted once the samples come to a third of its pixels: at most about twice the least work.
+SAMPLES_TO_CONVERT_ALL = 1 / 3
 
 
 def _cosines() -> NDArray[np.float64]:
@@ -40,7 +43,8 @@ COSINES = _cosines()
 
 
 class GreyImage:
-    """One image in grey, made once and shared by the hashes of all its regions; converted on first use.
+    """One image in grey, shared by the hashes of all its regions. Of a large one with few regions, the sampled pixels
+    alone are converted; else all of them, once, on first use.
 
     rgb: (H, W, 3) uint8, upright. Not meant for use by two threads at once.
     """
@@ -49,19 +53,17 @@ class GreyImage:
         """Keep the image; nothing is computed yet."""
         self._rgb = rgb
         self.size: ImageSize = (rgb.shape[1], rgb.shape[0])
+        self._samples = 0  # of all crops so far, each counted whole
+        self._gathered_crops: dict[tuple[int, ...], NDArray[np.float32]] = {}
 
     @cached_property
     def pixels(self) -> NDArray[np.uint8]:
-        """(H, W) uint8, rounded half up as OpenCV's integer grey.
-
-        Exact in float32: a sum of weights in 2 ** -15 times 8-bit values, plus a half, needs 23 bits.
-        """
+        """(H, W) uint8, rounded half up as OpenCV's integer grey."""
         width, height = self.size
         grey = np.empty((height, width), dtype=np.uint8)
         rows = max(1, BLOCK_PIXELS // width)
         for top in range(0, height, rows):
-            block = self._rgb[top : top + rows].astype(np.float32) @ GREY_WEIGHTS
-            grey[top : top + rows] = block + np.float32(0.5)
+            grey[top : top + rows] = _grey_plus_half(self._rgb[top : top + rows])
         return grey
 
     @cached_property
@@ -76,40 +78,47 @@ class GreyImage:
         repeated) and an orthonormal DCT-II. Resize and cosines of an axis are linear, so they are folded
         into one weight matrix, and 224 x 224 pixels are never formed.
         """
+        width, height = self.size
+        if width * height >= GATHER_FROM_PIXELS or max(self.size) >= GATHER_FROM_SIDE:
+            self._samples += len(crops) * (2 * HASH_SIDE) ** 2
+            gathered = [self._gathered(corners) for corners in map(tuple, crops.tolist())]
+            return np.array(gathered, dtype=np.float32).reshape(-1, HASH_BANDS, HASH_BANDS)
         columns, across = _folded_weights(crops[:, 2] - crops[:, 0])
         rows, down = _folded_weights(crops[:, 3] - crops[:, 1])
-        if self.pixels.size >= GATHER_FROM_PIXELS or max(self.size) >= GATHER_FROM_SIDE:
-            return self._gathered(crops, rows, down, columns, across)
-        width, height = self.size
         down = _spread(rows + crops[:, 1:2], down, height)
         across = _spread(columns + crops[:, 0:1], across, width)
         strips = np.matmul(down.reshape(-1, height), self.floats).reshape(len(crops), HASH_BANDS, width)
         coefficients: NDArray[np.float32] = np.matmul(strips, across.transpose(0, 2, 1))
         return coefficients
 
-    def _gathered(
-        self,
-        crops: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        down: NDArray[np.float32],
-        columns: NDArray[np.int64],
-        across: NDArray[np.float32],
-    ) -> NDArray[np.float32]:
-        """Transform each crop from its sampled rows and columns alone: (N, 8, 8) float32."""
-        coefficients = np.empty((len(crops), HASH_BANDS, HASH_BANDS), dtype=np.float32)
-        floats = np.empty((HASH_SIDE, columns.shape[1]), dtype=np.float32)
-        for index, (x1, y1, x2, y2) in enumerate(crops.tolist()):
-            crop, column = self.pixels[y1:y2, x1:x2], columns[index]
-            # In the order that keeps intermediate arrays within twice the size of the crop.
-            rows_first = len(crop) >= HASH_SIDE
-            lines = crop if rows_first else crop[:, column]
-            strips = np.zeros((HASH_BANDS, columns.shape[1]), dtype=np.float32)
-            for half in (slice(0, HASH_SIDE), slice(HASH_SIDE, None)):  # the floats of a half stay in the cache
-                sampled = lines[rows[index, half]]
-                np.copyto(floats, sampled.take(column, axis=1) if rows_first else sampled)
-                strips += down[index, :, half] @ floats
-            coefficients[index] = strips @ across[index].T
+    def _gathered(self, corners: tuple[int, ...]) -> NDArray[np.float32]:
+        """Transform one crop from its sampled rows and columns alone: (8, 8) float32. A crop that several regions
+        share, such as the whole image, is transformed once."""
+        if corners in self._gathered_crops:
+            return self._gathered_crops[corners]
+        x1, y1, x2, y2 = corners
+        (columns, rows), (across, down) = _folded_weights(np.array([x2 - x1, y2 - y1]))
+        strips = np.zeros((HASH_BANDS, len(columns)), dtype=np.float32)
+        for half in (slice(0, HASH_SIDE), slice(HASH_SIDE, None)):  # the floats of a half stay in the cache
+            strips += down[:, half] @ self._sampled(corners, rows[half], columns)
+        coefficients: NDArray[np.float32] = strips @ across.T
+        self._gathered_crops[corners] = coefficients
         return coefficients
+
+    def _sampled(
+        self, corners: tuple[int, ...], rows: NDArray[np.int64], columns: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """The pixels of a crop at rows (R,) and columns (C,) of it: (R, C) float32, with the numbers of `pixels`."""
+        x1, y1, x2, y2 = corners
+        width, height = self.size
+        if self._samples < SAMPLES_TO_CONVERT_ALL * width * height and self._rgb.flags.c_contiguous:
+            places = (rows + y1)[:, None] * width + (columns + x1)
+            colours = self._rgb.view("V3").reshape(-1).take(places)  # a pixel as one value of three bytes
+            return np.floor(_grey_plus_half(colours.view(np.uint8).reshape(*places.shape, 3)))
+        crop = self.pixels[y1:y2, x1:x2]
+        # In the order that keeps the array between within twice the size of the crop.
+        sampled = crop[rows].take(columns, axis=1) if len(crop) >= HASH_SIDE else crop[:, columns][rows]
+        return sampled.astype(np.float32)
 
     def hash_bits(self, crops: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Hash crops: (N, 4) integer corners -> (N, 64) bits, coefficient above the mean of the 64."""
@@ -123,6 +132,16 @@ class GreyImage:
         Only the objects are the library's: its own perceptual hash has other bits (32 x 32, median).
         """
         return [ImageHash(bits.reshape(HASH_BANDS, HASH_BANDS)) for bits in self.hash_bits(crops)]
+
+
+def _grey_plus_half(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Grey plus a half, (..., 3) uint8 -> (...) float32: its whole part is OpenCV's integer grey.
+
+    Exact in float32: a sum of weights in 2 ** -15 times 8-bit values, plus a half, needs 23 bits.
+    """
+    grey: NDArray[np.float32] = rgb.astype(np.float32) @ GREY_WEIGHTS
+    grey += np.float32(0.5)
+    return grey
 
 
 def _folded_weights(lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

@@ -95,6 +95,24 @@ def test_both_ways_of_the_fast_hash_are_tried() -> None:
     assert 900 < GATHER_FROM_SIDE <= 20_000
 
 
+def test_a_large_image_is_hashed_from_its_samples_alone_or_whole_to_the_same_bit() -> None:
+    rgb = np.random.default_rng(0).integers(0, 256, (2600, 3100, 3), dtype=np.uint8)
+    sampled, whole = GreyImage(rgb), GreyImage(rgb)
+    whole.pixels  # noqa: B018  converts all
+    whole._samples = rgb.size
+    crops = some_crops(sampled.size, seed=2)[-9:]  # few enough that their samples are converted alone
+    assert np.array_equal(sampled.low_frequencies(crops), whole.low_frequencies(crops))
+    assert "pixels" not in vars(sampled) and "floats" not in vars(sampled)
+
+
+def test_many_regions_of_a_large_image_share_one_conversion_and_the_hash_of_the_whole_image() -> None:
+    rgb = photo(1100, 1300)
+    alone = [search_candidates(GreyImage(rgb), box) for box in (Box(1, 2, 500, 600), Box(200, 300, 1200, 1000))]
+    grey = GreyImage(rgb)
+    assert [search_candidates(grey, box) for box in (Box(1, 2, 500, 600), Box(200, 300, 1200, 1000))] == alone
+    assert len(grey._gathered_crops) == 2 * len(STEPS) + 1 and "pixels" in vars(grey)
+
+
 def test_grey_is_opencvs_integer_grey() -> None:
     levels = np.arange(0, 256, 3, dtype=np.uint8)
     rgb = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), axis=-1).reshape(-1, len(levels), 3)
