@@ -13,6 +13,7 @@ from dynrefer.model.errors import InvalidQueriesError, QueryError
 from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
 from dynrefer.model.geometry import Box, ImageSize
 from dynrefer.model.images import Pixels
+from dynrefer.model.pyramid import ImagePyramid
 from dynrefer.model.types import ALL_TASKS, Corners, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import GreyImage, check_views, plan_views
 
@@ -104,8 +105,9 @@ def prepare_each(image: Pixels, queries: Sequence[RegionQuery], spec: Preparatio
 
     For use by one thread at a time. Raises `QueryError` with the `index` of a failing query when it reaches that.
     """
-    grey, cutter = GreyImage(image), ViewCutter(image, spec.view_size)
-    evidence = EvidenceCutter(image) if spec.evidence else None
+    grey, pyramid = GreyImage(image), ImagePyramid(image)
+    cutter = ViewCutter(pyramid, spec.view_size)
+    evidence = EvidenceCutter(pyramid) if spec.evidence else None
     for index, query in enumerate(queries):
         try:
             prepared = _prepare_one(grey, cutter, evidence, query, spec)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from dynrefer.model.crops import crop_pixels
+from dynrefer.model.pyramid import AnyImage, ImagePyramid
 from dynrefer.model.types import Corners
 
 SIDE = 224  # pixels; the "same" padding inside the tower is for this side only
@@ -24,21 +24,20 @@ LONGEST = 1.5
 # Large crops are first reduced by whole numbers, to no less than this many times the side. 2 is fast and hardly
 # differs from filtering every pixel; see Pillow's `Image.resize`.
 _REDUCING_GAP = 2.0
+_GAP = 3  # likewise of the copy of the image that they are cut from
 
 
-def cut_crop(
-    image: NDArray[np.uint8] | Image.Image, box: Corners, side: int = SIDE, margin: float = 0.0
-) -> NDArray[np.uint8]:
+def cut_crop(image: AnyImage, box: Corners, side: int = SIDE, margin: float = 0.0) -> NDArray[np.uint8]:
     """Cut a box out of an image and squeeze it to a square, or nearly so if it is long and narrow: see `placement`.
 
-    image: upright, (H, W, 3) uint8 or a Pillow image of mode RGB. box: xyxy, pixels of the image; it is widened to
-    whole pixels and cut off at the image's edge, and is at least one pixel wide and high.
+    image: upright, (H, W, 3) uint8, a Pillow image of mode RGB, or the pyramid of either. box: xyxy, pixels of the
+    image; it is widened to whole pixels and cut off at the image's edge, and is at least one pixel wide and high.
     margin: fraction of the box's width and height that is added on each side. Returns (3, side, side) uint8 RGB.
     """
-    size = image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
-    crop = crop_pixels(image, whole_pixels(box, size, margin))
-    x1, y1, x2, y2 = placement(crop.size, side)
-    resized = crop.resize((x2 - x1, y2 - y1), Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP)
+    pyramid = ImagePyramid.of(image)
+    left, top, right, bottom = corners = whole_pixels(box, pyramid.size, margin)
+    x1, y1, x2, y2 = placement((right - left, bottom - top), side)
+    resized = pyramid.resized(corners, (x2 - x1, y2 - y1), Image.Resampling.BICUBIC, _GAP, _REDUCING_GAP)
     planes = np.full((3, side, side), PADDING, dtype=np.uint8)
     for plane, band in zip(planes, "RGB", strict=True):  # faster than a transpose, as in `model/crops.py`
         plane[y1:y2, x1:x2] = np.frombuffer(resized.tobytes("raw", band), dtype=np.uint8).reshape(y2 - y1, x2 - x1)

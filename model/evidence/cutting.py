@@ -9,10 +9,10 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from dynrefer.model.evidence.crops import cut_crop, placement, whole_pixels
 from dynrefer.model.evidence.windows import cut_windows
+from dynrefer.model.pyramid import AnyImage, ImagePyramid
 from dynrefer.model.types import Corners
 
 
@@ -37,22 +37,22 @@ class EvidenceCrops:
 class EvidenceCutter:
     """Cuts the crops of one image's regions; that of the whole image is cut once. For one thread at a time.
 
-    image: upright, (H, W, 3) uint8 or a Pillow image of mode RGB.
+    image: upright, (H, W, 3) uint8, a Pillow image of mode RGB, or its `ImagePyramid`, which others can share.
     """
 
-    def __init__(self, image: NDArray[np.uint8] | Image.Image) -> None:
-        self._image = image
-        self._size = image.size if isinstance(image, Image.Image) else (image.shape[1], image.shape[0])
+    def __init__(self, image: AnyImage) -> None:
+        self._pyramid = ImagePyramid.of(image)
+        self._size = self._pyramid.size
 
     @cached_property
     def _whole(self) -> NDArray[np.uint8]:
-        return cut_crop(self._image, (0, 0, *self._size))
+        return cut_crop(self._pyramid, (0, 0, *self._size))
 
     def cut(self, box: Corners) -> EvidenceCrops:
         """box: xyxy pixels, clipped to the image."""
         x1, y1, x2, y2 = corners = whole_pixels(box, self._size)
-        crop = self._whole if corners == (0, 0, *self._size) else cut_crop(self._image, box)
-        windows, boxes = cut_windows(self._image, box)
+        crop = self._whole if corners == (0, 0, *self._size) else cut_crop(self._pyramid, box)
+        windows, boxes = cut_windows(self._pyramid, box)
         across, down = x2 - x1, y2 - y1
         coverage = across * down / (self._size[0] * self._size[1])
         return EvidenceCrops(crop, self._whole, windows, boxes, placement((across, down)), coverage)
