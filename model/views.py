@@ -24,6 +24,7 @@ GREY_WEIGHTS = np.array([9798, 19235, 3735], dtype=np.float32) / np.float32(1 <<
 # From this size on, the hash gathers the sampled pixels of each crop; below, one matrix product over the whole image
 # serves all crops and is faster. Its weights grow with the sides, so very long images are gathered too.
 GATHER_FROM_PIXELS, GATHER_FROM_SIDE = 1 << 20, 1 << 12
+PICK_FROM_SIDE = 1 << 14  # wider crops: each sample by itself; in others it is faster to copy whole rows first
 BLOCK_PIXELS = 1 << 16  # grey conversion: a block of floats that stays in the cache
 # A sample that is gathered in colour costs about three times what converting a pixel in its turn does. So the whole
 # image is converted once the samples come to a third of its pixels: at most about twice the least work.
@@ -116,8 +117,12 @@ class GreyImage:
             colours = self._rgb.view("V3").reshape(-1).take(places)  # a pixel as one value of three bytes
             return np.floor(_grey_plus_half(colours.view(np.uint8).reshape(*places.shape, 3)))
         crop = self.pixels[y1:y2, x1:x2]
-        # In the order that keeps the array between within twice the size of the crop.
-        sampled = crop[rows].take(columns, axis=1) if len(crop) >= HASH_SIDE else crop[:, columns][rows]
+        if y2 - y1 < HASH_SIDE:  # in the order that keeps what is copied between small
+            sampled = crop[:, columns][rows]
+        elif x2 - x1 < PICK_FROM_SIDE:
+            sampled = crop[rows].take(columns, axis=1)
+        else:
+            sampled = crop[rows[:, None], columns]
         return sampled.astype(np.float32)
 
     def hash_bits(self, crops: NDArray[np.int64]) -> NDArray[np.bool_]:
