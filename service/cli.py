@@ -45,7 +45,7 @@ Tasks = Annotated[
 ]
 ModelName = Annotated[str, typer.Option("--model", help="Name or directory of the model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF, of any size.")]
+ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF; any size.")]
 
 
 def fail(sentence: str, code: int = EXIT_USAGE) -> NoReturn:

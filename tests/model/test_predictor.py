@@ -1,8 +1,12 @@
 """The embedded model through the Python interface: tasks, views, batches, thresholds."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +17,14 @@ from PIL import Image
 from dynrefer.model import BoxError, DynRefer, QueryError, RegionDescription, RegionQuery, Task, ViewPolicy, ViewsError
 from dynrefer.model.batch import BatchResult, run_batch
 from dynrefer.model.cache import FeatureCache
-from dynrefer.model.errors import DeviceMemoryError, OutputError, StoppedError
+from dynrefer.model.errors import (
+    DamagedImageError,
+    DeviceError,
+    DeviceMemoryError,
+    OutputError,
+    StoppedError,
+    UnsupportedImageError,
+)
 from dynrefer.model.images import upright_pixels
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.preparation import RegionInput
@@ -140,6 +151,70 @@ def test_regions_are_prepared_as_they_are_asked_for(model: DynRefer, image: NDAr
     with pytest.raises(BoxError) as caught:
         next(steps)
     assert caught.value.index == 2
+
+
+def test_results_are_json_as_they_come(model: DynRefer) -> None:
+    (found,) = model.describe(SCENE, BOXES[:1])
+    assert json.loads(json.dumps(asdict(found))) == found.to_dict()
+    assert found.plan is not None and {type(each.distance) for each in found.plan.candidates} == {int}
+    assert not {type(value).__module__ for value in leaves(asdict(found))} - {"builtins", "dynrefer.model.types"}
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict | list | tuple):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from leaves(each)
+    else:
+        yield value
+
+
+@pytest.mark.parametrize("given", [bytes, bytearray, memoryview])
+def test_the_bytes_of_a_file(given: type, model: DynRefer) -> None:
+    same(model.describe(given(SCENE.read_bytes()), BOXES[:1], "tags")[0], model.describe(SCENE, BOXES[:1], "tags")[0])
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [(None, "NoneType"), (5, "int"), ([SCENE], "list"), (torch.zeros(4, 4, 3), "Tensor"), (io.BytesIO(), "BytesIO")],
+)
+def test_what_is_no_image_is_refused_by_the_name_of_its_type(image: Any, words: str, model: DynRefer) -> None:
+    with pytest.raises(QueryError, match=words):
+        model.describe(image, BOXES[:1])
+
+
+def test_bytes_that_are_no_image() -> None:
+    with pytest.raises(UnsupportedImageError, match="not an image"):
+        upright_pixels(b"text")
+    with pytest.raises(DamagedImageError, match="cut short"):
+        upright_pixels(SCENE.read_bytes()[:1000])
+
+
+def test_arguments_of_a_wrong_type(model: DynRefer, image: NDArray[np.uint8]) -> None:
+    wrong: list[dict[str, Any]] = [{"boxes": BOXES[0]}, {"controls": "grass"}, {"top_k": 0}, {"task": 5}]
+    for each in wrong:
+        with pytest.raises(QueryError):
+            model.describe(image, **{"boxes": BOXES, **each})
+    with pytest.raises(BoxError, match="5 values"):
+        model.plan_views(image, (*BOXES[0], 0.9))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.parametrize("what", ["describe", "load"])
+def test_a_fork_is_told_so(what: str, model: DynRefer, image: NDArray[np.uint8]) -> None:
+    model.describe(image, BOXES[:1], "tags")
+    reading, writing = os.pipe()
+    child = os.fork()
+    if not child:  # whatever happens, this process ends here
+        try:
+            DynRefer.load("embedded") if what == "load" else model.describe(image, BOXES[:1], "tags")
+        except DeviceError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    with open(reading, "rb") as answer:
+        assert b"load the model after the fork" in answer.read()
 
 
 def test_no_boxes_give_no_results(model: DynRefer) -> None:
