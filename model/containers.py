@@ -132,17 +132,19 @@ def _png(data: bytes) -> Container:
     """Keep the header, the palette and the pixels, these in one chunk: checks of what is left out are not made."""
     whole = memoryview(data)
     header, kept, pixels, metadata = b"", [whole[:8]], list[memoryview](), _PngMetadata()
+    has_palette = False
     for name, at, end in _png_chunks(data):
         if name == b"IDAT":
             pixels.append(whole[at + 8 : end])
             metadata.saw_pixels()
         elif name in PNG_NEEDED and not pixels and (name == b"IHDR") == (not header):
             header = header or data[at + 8 : end]
+            has_palette |= name == b"PLTE"
             if name != b"PLTE" or header[9:10] == bytes((PALETTE,)):  # elsewhere it is a mere suggestion
                 kept.append(whole[at : end + 4])
         else:
             metadata.add(name, whole[at + 8 : end])
-    if not header or not pixels:
+    if not header or not pixels or (header[9:10] == bytes((PALETTE,)) and not has_palette):
         raise damaged()
     length = struct.pack(">I", sum(map(len, pixels)))
     closing = bytes(8) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))  # a checksum that is not looked at, no length
