@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF", "TIFF")
 MODES = {
     "JPEG": ("RGB", "L", "CMYK"),
     "PNG": ("RGB", "RGBA", "L", "LA", "P", "1", "I;16"),
     "WEBP": ("RGB", "RGBA"),
     "BMP": ("RGB", "L", "P", "1"),
     "GIF": ("L", "P"),
+    "AVIF": ("RGB", "RGBA"),
+    "TIFF": ("RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK", "YCbCr"),
 }
 NUMBERS = ("NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1e-400", "1" * 400, "-0", "0x1", "01", "1_0", "true")
 VALUES: tuple[Any, ...] = (None, True, -1, 0, 2**63, 1.5, "", "x" * 1_000, "\ud800", [], {}, [[]], [None], {"a": 1})
@@ -40,8 +42,10 @@ def sample_images() -> dict[str, bytes]:
     exif[0x0112] = 6
     found = {f"{kind} {mode}": _saved(plain.convert(mode), kind) for kind in FORMATS for mode in MODES[kind]}
     found["JPEG progressive"] = _saved(plain, "JPEG", progressive=True, exif=exif, icc_profile=b"profile" * 20)
+    for compression in ("tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"):
+        found[f"TIFF {compression}"] = _saved(plain, "TIFF", compression=compression, exif=exif)
     found["WEBP lossless"] = _saved(plain, "WEBP", lossless=True, exif=exif)
-    for kind in ("PNG", "WEBP", "GIF"):
+    for kind in ("PNG", "WEBP", "GIF", "TIFF", "AVIF"):
         found[f"{kind} animated"] = _saved(plain, kind, save_all=True, append_images=[plain.rotate(90)] * 2)
     return found
 
