@@ -97,6 +97,7 @@ contract: $(VENV)/.dev ## have schemathesis test the running service with 2000 e
 
 fuzz: $(VENV)/.dev ## send damaged images and requests to the running service for a few minutes
 	$(BIN)/python -m benchmarks.fuzz
+	$(BIN)/python -m benchmarks.fuzz_images
 
 soak: $(VENV)/.dev ## put the running service under load for a quarter of an hour; prints its table
 	@$(PIP) --editable '.[load]'
