@@ -180,7 +180,8 @@ def box_from_rle(rle: Mapping[str, Any]) -> Corners:
     """Bound a COCO run-length mask by its first and last column and row, both inclusive (official rule).
 
     rle: {"size": [height, width], "counts": compressed string or bytes, or a list of run lengths}. The runs
-    go down the columns and begin with background. A one-pixel mask gives an empty box, which `Box` refuses.
+    go down the columns and begin with background. To a mask of one column or row the official rule gives an empty box;
+    here it gets the one pixel that it covers.
 
     Raises:
         BoxError: the mask is empty, or its runs do not fill its size.
@@ -198,7 +199,7 @@ def box_from_rle(rle: Mapping[str, Any]) -> Corners:
         y1, y2 = 0, height - 1
     else:
         y1, y2 = (starts % height).min(), (ends % height).max()
-    return float(x1), float(y1), float(x2), float(y2)
+    return float(x1), float(y1), float(max(x2, x1 + 1)), float(max(y2, y1 + 1))
 
 
 def rle_runs(counts: str | bytes | Sequence[int]) -> NDArray[np.int64]:

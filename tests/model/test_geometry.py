@@ -168,7 +168,8 @@ def test_masks_agree_with_a_plain_scan() -> None:
         if not mask.any():
             continue
         rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-        expected = (columns[0], rows[0], columns[-1], rows[-1])
+        x1, y1 = columns[0], rows[0]
+        expected = (x1, y1, max(columns[-1], x1 + 1), max(rows[-1], y1 + 1))
         runs = runs_of(mask)
         assert rle_runs(compressed(runs)).tolist() == runs
         for counts in (runs, compressed(runs), compressed(runs).encode()):
@@ -186,8 +187,8 @@ def test_a_malformed_or_empty_mask_is_refused(counts: str | list[int]) -> None:
         box_from_rle({"size": [4, 5], "counts": counts})
 
 
-def test_a_mask_of_one_pixel_gives_an_empty_box() -> None:
-    corners = box_from_rle({"size": [4, 5], "counts": [6, 1, 13]})
-    assert corners == (1, 2, 1, 2)
-    with pytest.raises(BoxError, match="empty"):
-        Box(*corners)
+@pytest.mark.parametrize(
+    ("counts", "box"), [([6, 1, 13], (1, 2, 2, 3)), ([5, 2, 13], (1, 1, 2, 2)), ([6, 1, 3, 1, 9], (1, 2, 2, 3))]
+)
+def test_a_mask_of_one_column_or_row_gets_the_pixel_that_it_covers(counts: list[int], box: Corners) -> None:
+    assert Box(*box_from_rle({"size": [4, 5], "counts": counts})).corners == box
