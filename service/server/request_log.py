@@ -50,7 +50,12 @@ class RequestLogMiddleware:
         began = time.perf_counter()
         state = scope.setdefault("state", {})
         state.update(request_id=request_id, began=began, timings_ms={}, key=None)
-        status = 0
+        status, body_unrequested = 0, "expect" in Headers(scope=scope)
+
+        async def receive_recorded() -> Message:
+            nonlocal body_unrequested
+            body_unrequested = False
+            return await receive()
 
         async def send_recorded(message: Message) -> None:
             nonlocal status
@@ -60,12 +65,14 @@ class RequestLogMiddleware:
                 headers["X-Request-Id"] = request_id
                 headers["X-Content-Type-Options"] = "nosniff"
                 headers["Server-Timing"] = _server_timing(state["timings_ms"], began)
-                if self._closing():
-                    headers["Connection"] = "close"  # so that the client sends its next request elsewhere
+                # While shutting down, so that the client sends its next request elsewhere. A client that waits for 100
+                # Continue may send its body now or not, and what it sends next could be taken for either.
+                if self._closing() or body_unrequested:
+                    headers["Connection"] = "close"
             await send(message)
 
         try:
-            await self.app(scope, receive, send_recorded)
+            await self.app(scope, receive_recorded, send_recorded)
         except asyncio.CancelledError:
             # Only the end of the grace time cancels a request from outside; it still gets a response.
             if status:

@@ -1,6 +1,5 @@
 """Connections, byte by byte: what is not HTTP gets a problem document too, and no malformed request hangs or harms."""
 
-import contextlib
 import json
 from collections.abc import Iterator
 
@@ -60,6 +59,9 @@ def with_headers(*lines: bytes) -> bytes:
         (with_headers(b"Content-Length: 5", b"Content-Length: 6"), 400),
         (with_headers(b"Transfer-Encoding: gzip"), 400),
         (with_headers(b"Transfer-Encoding: chunked") + b"zz\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a:443\r\n\r\n", 501),
+        (with_headers(b"Transfer-Encoding: gzip, chunked"), 501),
         (b"GET /li", 408),
         (b"", 408),
     ],
@@ -80,11 +82,52 @@ def test_a_length_that_is_too_small_only_spoils_the_rest(server: Server) -> None
     assert (first[0], second[0]) == (422, 408)  # nine bytes are no headers, and none come
 
 
-def test_a_huge_header_does_no_harm(server: Server) -> None:
-    with contextlib.suppress(ConnectionError):  # the connection may be closed before all of it is sent
-        ((status, _, _),) = exchange(server, with_headers(b"X: " + b"a" * 5_000_000, b"Connection: close"))
-        assert status == 400
+def test_a_client_that_is_still_sending_can_read_why_it_is_refused(server: Server) -> None:
+    for line, status in ((b"X: " + b"a" * 5_000_000, 431), (b"Content-Length: 5000000", 413)):
+        ((found, headers, _),) = exchange(server, with_headers(line, b"Connection: close") + b"a" * 5_000_000)
+        assert (found, headers[b"connection"]) == (status, b"close")
     assert server.describe(DOCUMENT)[0] == 200
+
+
+def test_a_malformed_body_is_refused_once_and_leaves_no_traceback(server: Server) -> None:
+    for kind in (b"application/json", b"text/plain"):  # the application waits for it, or refuses it unread
+        head = with_headers(b"Transfer-Encoding: chunked").replace(b"application/json", kind)
+        ((status, _, _),) = exchange(server, head + b"zz\r\n")
+        assert status == 400
+    assert "Traceback" not in "".join(server.lines)
+
+
+def test_what_follows_a_refused_request_is_not_read(server: Server) -> None:
+    ambiguous = with_headers(b"Content-Length: 5", b"Transfer-Encoding: chunked")
+    ((status, _, _),) = exchange(server, ambiguous + b"0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert status == 400
+
+
+def test_a_refused_head_request_gets_no_body(server: Server) -> None:
+    with server.connect() as connection:
+        connection.sendall(b"HEAD ftp://a/x HTTP/1.1\r\nHost: x\r\n\r\n")
+        received = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert received.startswith(b"HTTP/1.1 400 ") and received.endswith(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in received.lower()
+
+
+def test_an_offer_of_another_protocol_is_passed_over(server: Server) -> None:
+    for protocol in (b"websocket", b"h2c"):
+        offer = b"Upgrade: " + protocol, b"Connection: Upgrade, close", b"Content-Length: %d" % len(BODY)
+        assert [status for status, _, _ in exchange(server, with_headers(*offer) + BODY)] == [200]
+    assert "pip install" not in "".join(server.lines)
+
+
+def test_a_body_is_asked_for_only_where_it_will_be_read(server: Server) -> None:
+    lines = b"Expect: 100-continue", b"Connection: close", b"Content-Length: %d" % len(BODY)
+    with server.connect() as connection:
+        connection.sendall(with_headers(*lines))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 100 ")
+        connection.sendall(BODY)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+    refused = with_headers(*lines[::2]).replace(b"application/json", b"text/plain")
+    ((status, headers, _),) = exchange(server, refused)  # closed: what follows would be the body, or would not
+    assert (status, headers[b"connection"]) == (415, b"close")
 
 
 def test_a_length_that_is_too_large_meets_the_deadline(server: Server) -> None:
