@@ -23,7 +23,9 @@ from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.observability.traces import configured_traces
 from dynrefer.service.playground import mount_pages
 from dynrefer.service.server.auth import ApiKeyMiddleware, configured_keys
+from dynrefer.service.server.methods import MethodsMiddleware
 from dynrefer.service.server.request_log import RequestLogMiddleware
+from dynrefer.service.server.root_path import RootPathMiddleware
 from dynrefer.service.settings import Settings
 from dynrefer.service.workers.pool import PoolLimits, WorkerPool
 from dynrefer.service.workers.threads import WorkerThreads
@@ -57,12 +59,17 @@ def create_app(
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
+        # A redirect would lead to whatever host the client names in its Host header, and out of a proxy's path prefix.
+        redirect_slashes=False,
         # Outermost first. The framework's own handler of unexpected errors is outside of these and never reached.
         middleware=[
+            *([Middleware(RootPathMiddleware, root_path=settings.root_path)] if settings.root_path else []),
             Middleware(RequestLogMiddleware, metrics=metrics, closing=lambda: engine.phase is Phase.DRAINING),
             *traces.middleware,
             *_cross_origin(settings),
             Middleware(ApiKeyMiddleware, keys=keys),
+            Middleware(MethodsMiddleware),
         ],
         exception_handlers={
             ServiceError: answer_problem,
@@ -81,8 +88,7 @@ def create_app(
     if settings.metrics_port is None:
         app.include_router(operations.metrics_router)
     mount_pages(app)
-    # FastAPI's documented way to another OpenAPI document: its method is replaced.
-    app.openapi = lambda: openapi.document(app, with_keys=bool(keys))  # type: ignore[method-assign]
+    openapi.mount_document(app, with_keys=bool(keys))
     return app
 
 

@@ -73,6 +73,17 @@ class Settings(BaseSettings):
         description="Address to listen on; 0.0.0.0 for every interface, as in a container.",
     )
     port: int = Field(default=8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one and prints it.")
+    unix_socket: Path | None = Field(
+        default=None,
+        description="Unix socket to listen on instead of host and port, such as /run/dynrefer/http.sock. Its owner and "
+        "group may connect (mode 660), within what its folder allows.",
+    )
+    root_path: str = Field(
+        default="",
+        pattern=r"^(/[A-Za-z0-9._~-]+)*$",
+        description="Path prefix that a proxy in front leaves in the requests, such as /region. A proxy that strips "
+        "its prefix needs no setting.",
+    )
 
     max_body_bytes: int = Field(
         default=33_554_432,

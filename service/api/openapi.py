@@ -1,9 +1,12 @@
 """The parts of the OpenAPI document that FastAPI cannot derive: the two request forms and the problem documents."""
 
+import functools
+import hashlib
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
@@ -30,6 +33,8 @@ DESCRIPTION = (
     "Describes image regions: post an image and boxes, get captions, tags, attributes and categories with "
     "scores and with the nested views that the model looked at. Every error is a problem document (RFC 9457)."
 )
+# The folder of the document's own address, also behind a proxy's path prefix; without it the paths would be the host's.
+SERVERS = [{"url": "."}]
 _REFERENCES = "#/components/schemas/{model}"
 
 
@@ -103,12 +108,40 @@ def pick(problems: Mapping[int, dict[str, Any]], *statuses: int) -> dict[int | s
     return {status: problems[status] for status in statuses}
 
 
+def mount_document(app: FastAPI, with_keys: bool) -> None:
+    """Add /openapi.json. The document is made once, for the first who asks, and has an ETag to ask again with.
+
+    with_keys: whether every route but the probes requires a key.
+    """
+
+    @functools.cache
+    def made() -> dict[str, Any]:
+        return document(app, with_keys)
+
+    @functools.cache
+    def encoded() -> tuple[bytes, str]:
+        body = json.dumps(made(), ensure_ascii=False, separators=(",", ":")).encode()
+        return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi(request: Request) -> Response:
+        body, tag = encoded()
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
+        if known & {tag, "*"}:
+            return Response(status_code=304, headers=headers)
+        return Response(body, headers=headers, media_type="application/json")
+
+    # FastAPI's documented way to another OpenAPI document: its method is replaced.
+    app.openapi = made  # type: ignore[method-assign]
+
+
 def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
     """The whole document: FastAPI's, and the schemas that only `inputs/parsing.py` uses.
 
     with_keys: whether every route but the probes requires a key.
     """
-    found = get_openapi(title=TITLE, version=API_VERSION, description=DESCRIPTION, routes=app.routes)
+    found = get_openapi(title=TITLE, version=API_VERSION, description=DESCRIPTION, routes=app.routes, servers=SERVERS)
     _, extra = models_json_schema(
         [(DescribeRequest, "validation"), (DescribeFields, "validation"), (Problem, "serialization")],
         ref_template=_REFERENCES,

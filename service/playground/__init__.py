@@ -1,4 +1,7 @@
-"""The pages: the playground at / and the API's documentation (Swagger UI) at /docs, with all that they load."""
+"""The pages: the playground at / and the API's documentation (Swagger UI) at /docs, with all that they load.
+
+Every address in them is relative, so that they work behind a proxy that puts a path prefix before them.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,5 @@
 // The playground: an image, boxes drawn with the mouse, one request, the response drawn and shown as JSON.
+// All addresses are relative to the page, so that it works behind any path prefix.
 const COLOURS = ["#ff7a59", "#2f9e8f", "#6c5ce7", "#e0a100", "#d6336c", "#1c7ed6", "#5c940d", "#9c36b5"];
 const SMALLEST_BOX = 4; // pixels of the image; a smaller one is taken for an accidental click
 
@@ -153,7 +154,7 @@ async function submit(event) {
   body.append("image", state.file);
   body.append("request", new Blob([JSON.stringify(requestFields())], { type: "application/json" }));
   try {
-    const response = await fetch("/v1/describe", { method: "POST", body });
+    const response = await fetch("v1/describe", { method: "POST", body });
     const answer = await response.json();
     if (response.ok) showAnswer(answer);
     else showStatus([answer.detail, ...(answer.errors ?? []).map((each) => `${each.pointer} ${each.detail}`)].join(" · "), true);
@@ -197,7 +198,7 @@ function labelRow(label) {
 }
 
 async function showModel() {
-  const response = await fetch("/v1/models");
+  const response = await fetch("v1/models");
   if (!response.ok) {
     showStatus("The model is still being loaded …");
     setTimeout(showModel, 1000);

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dynrefer.service.api import openapi
 from tests.service.api.update_openapi import SNAPSHOT, current
 from tests.service.conftest import ApiClient
 
@@ -16,6 +17,21 @@ def test_snapshot() -> None:
 
 def test_the_service_serves_the_document(api: ApiClient) -> None:
     assert api.client.get("/openapi.json").json() == current()
+
+
+def test_the_document_is_made_once(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = api.client.get("/openapi.json")
+    monkeypatch.setattr(openapi, "document", None)  # called again, it would fail
+    again = api.client.get("/openapi.json")
+    assert again.content == first.content and again.headers["etag"] == first.headers["etag"]
+
+
+def test_a_client_that_has_the_document_need_not_read_it_again(api: ApiClient) -> None:
+    tag = api.client.get("/openapi.json").headers["etag"]
+    for known in (tag, f'"other", W/{tag}', "*"):
+        response = api.client.get("/openapi.json", headers={"if-none-match": known})
+        assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", tag)
+    assert api.client.get("/openapi.json", headers={"if-none-match": '"other"'}).status_code == 200
 
 
 @pytest.mark.parametrize("status", ["401", "413", "415", "422", "429", "500", "503", "504"])

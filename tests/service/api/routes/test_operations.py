@@ -114,5 +114,5 @@ def test_ten_thousand_paths_do_not_make_series(api: ApiClient) -> None:
 def test_routing_problems(api: ApiClient) -> None:
     missing, wrong = api.client.get("/v2/describe"), api.client.get("/v1/describe")
     assert (missing.status_code, wrong.status_code) == (404, 405)
-    assert wrong.headers["allow"] == "POST"
+    assert wrong.headers["allow"] == "OPTIONS, POST"
     assert field_errors(missing) == field_errors(wrong) == {}
