@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
 import os
-import resource
 import socket
 import sys
 import threading
@@ -20,7 +20,9 @@ from dynrefer.service.app import create_app
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.observability import logs
 from dynrefer.service.server.connections import GuardedProtocol, protocol_class
-from dynrefer.service.settings import Settings, SettingsError
+from dynrefer.service.settings import Settings, SettingsError, link_variables
+
+logger = logging.getLogger("service")
 
 STOPPED, CUT_OFF, NOT_LOADED, DEVICE_LOST = 0, 1, 2, 3  # exit codes
 
@@ -86,6 +88,8 @@ def serve(settings: Settings, listener: socket.socket, predictor: Predictor[Any,
     Raises SettingsError for a setting that turns out to be wrong only now.
     """
     logs.configure(settings)
+    if ignored := link_variables():
+        logger.info("ignored, as Kubernetes or Docker has set them and not a user: %s", ", ".join(ignored))
     app = create_app(settings, predictor, on_loss=lambda: setattr(server, "should_exit", True))
     engine: Engine = app.state.engine
     config = uvicorn.Config(
@@ -131,12 +135,16 @@ def _metrics_port(settings: Settings, registry: CollectorRegistry) -> Iterator[N
 
 
 def _address(listener: socket.socket) -> str:
+    if isinstance(listener.getsockname(), str):
+        return f"unix:{listener.getsockname()}"
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def _allow_many_connections() -> None:
     """Raise the limit on open files to OPEN_FILES, or as far as the system allows: every connection is one."""
+    import resource  # not on Windows, where the command says so before it comes here
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
