@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -110,22 +111,34 @@ def _serve(**flags: str | None) -> None:
         settings = load_settings({name: value for name, value in flags.items() if value is not None})
     except SettingsError as error:
         fail(str(error))
+    if importlib.util.find_spec("resource") is None:
+        fail("`dynrefer serve` needs Linux or macOS; on Windows run it in a container or in WSL.")
     from dynrefer.model import gc_paused
 
     with gc_paused():
-        from dynrefer.service.server.server import exit_process, listen, serve
+        from dynrefer.service.server.server import exit_process, serve
 
     try:
-        listener = listen(settings.host, settings.port)
-    except OSError as error:
-        fail(f"cannot listen on {settings.host} port {settings.port}: {_reason(error)}.")
-    try:
-        code, sentence = serve(settings, listener)
+        with _listener(settings) as listener:
+            code, sentence = serve(settings, listener)
     except SettingsError as error:
         fail(str(error))
     if sentence:
         print(f"dynrefer: {sentence}", file=sys.stderr)
     exit_process(code)
+
+
+def _listener(settings: Settings) -> AbstractContextManager[socket.socket]:
+    """What the service listens on, which is closed at the end. Raises SettingsError where the address is taken."""
+    from dynrefer.service.server.server import listen
+    from dynrefer.service.server.unix_socket import unix_socket
+
+    if settings.unix_socket is not None:
+        return unix_socket(settings.unix_socket)
+    try:
+        return listen(settings.host, settings.port)
+    except OSError as error:
+        raise SettingsError(f"cannot listen on {settings.host} port {settings.port}: {_reason(error)}.") from None
 
 
 def _reason(error: OSError) -> str:

@@ -1,7 +1,7 @@
 """The service's settings: one frozen record from flags and DYNREFER_* variables, validated once, at start-up.
 
 Every field has an environment variable (DYNREFER_MAX_BODY_BYTES) and, except for the keys, a flag (--max-body-bytes). A
-flag takes precedence. Names carry their units. Nothing is read at import.
+flag takes precedence; an empty variable is one that is not set. Names carry their units. Nothing is read at import.
 
 The descriptions say how to choose a value. They are the help of `dynrefer serve` and the table in docs/operations.md,
 which `python -m tests.service.update_settings_table` writes.
@@ -15,7 +15,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 PREFIX = "DYNREFER_"
 
@@ -30,6 +36,12 @@ HOST_NAME = re.compile(
     r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 )
 
+# What Kubernetes sets in every container beside a Service, and Docker beside a linked container, named `dynrefer` or
+# `dynrefer-NAME`: settings of nobody, though one may have the name of a setting, such as DYNREFER_PORT.
+LINK_NAME = re.compile(r"(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)")
+LINK_ADDRESS = re.compile(r"(tcp|udp|sctp)://\S*")  # the value of PORT or NAME_PORT
+LINKED_CONTAINER = re.compile(r"/[^/]+/[^/]+")  # the value of Docker's NAME, beside which stand ENV_* variables
+
 
 class SettingsError(Exception):
     """A setting that cannot be used; one sentence that names it as the user gave it."""
@@ -38,7 +50,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """Everything about the service that can be chosen from outside."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
 
     model: str = Field(
         default="embedded",
@@ -265,6 +277,27 @@ class Settings(BaseSettings):
         "pip install 'dynrefer[trace]'.",
     )
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment without the variables of links."""
+        links = {name.lower() for name in link_variables()}
+        assert isinstance(env_settings, EnvSettingsSource)
+        env_settings.env_vars = {name: value for name, value in env_settings.env_vars.items() if name not in links}
+        return init_settings, env_settings
+
+    @field_validator("host", "metrics_host", mode="before")
+    @classmethod
+    def _without_brackets(cls, host: object) -> object:
+        """An IPv6 address as a URL has it is taken as well."""
+        return host[1:-1] if isinstance(host, str) and re.fullmatch(r"\[.+\]", host) else host
+
     @field_validator("api_keys", "cors_origins", "image_url_hosts", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -320,7 +353,7 @@ def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
 
 def _formerly_named() -> dict[str, str]:
     """Settings from variables of former names, unless the present one is there too."""
-    variables = {name.upper(): value for name, value in os.environ.items()}
+    variables = {name.upper(): value for name, value in os.environ.items() if value}
     return {
         name: variables[PREFIX + former.upper()]
         for former, name in FORMER_NAMES.items()
@@ -328,11 +361,38 @@ def _formerly_named() -> dict[str, str]:
     }
 
 
+def link_variables() -> list[str]:
+    """The DYNREFER_* variables that Kubernetes or Docker has set for a Service or container of that name."""
+    given = {name: value for name, value in os.environ.items() if value and name.upper().startswith(PREFIX)}
+    values = {name.upper(): value for name, value in given.items()}
+
+    def is_link(name: str) -> bool:
+        short = name.upper().removeprefix(PREFIX)
+        named = _is_named_link(short, given[name])
+        return named or LINK_NAME.fullmatch(short) is not None or _is_passed_on(short, values)
+
+    return sorted(filter(is_link, given))
+
+
+def _is_named_link(short: str, value: str) -> bool:
+    """Whether it is the variable that names a link's address or container, by its value."""
+    if short == "PORT" or short.endswith("_PORT"):
+        return LINK_ADDRESS.fullmatch(value) is not None
+    return (short == "NAME" or short.endswith("_NAME")) and LINKED_CONTAINER.fullmatch(value) is not None
+
+
+def _is_passed_on(short: str, values: Mapping[str, str]) -> bool:
+    """Whether it is a variable of the container that a link leads to, which Docker passes on beside the link's name."""
+    link, found, _ = short.partition("ENV_")
+    return bool(found) and LINKED_CONTAINER.fullmatch(values.get(f"{PREFIX}{link}NAME", "")) is not None
+
+
 def _reject_unknown_variables() -> None:
     known = [name.upper() for name in (*Settings.model_fields, *FORMER_NAMES)]
-    for name in os.environ:
+    links = link_variables()
+    for name, value in os.environ.items():
         given = name.upper()
-        if given.startswith(PREFIX) and given.removeprefix(PREFIX) not in known:
+        if value and name not in links and given.startswith(PREFIX) and given.removeprefix(PREFIX) not in known:
             # Compared without the prefix, which would make all names similar.
             nearest = difflib.get_close_matches(given.removeprefix(PREFIX), known, n=1)
             hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else "."

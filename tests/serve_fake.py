@@ -10,6 +10,7 @@ from typing import Any
 
 from dynrefer.model.errors import ModelNotFoundError
 from dynrefer.service.server.server import exit_process, listen, serve
+from dynrefer.service.server.unix_socket import unix_socket
 from dynrefer.service.settings import load_settings
 from tests.fakes import FakePredictor, slowly
 from tests.faults import FaultyPredictor
@@ -34,7 +35,9 @@ def main() -> None:
             setattr(predictor, f"{name}_s", float(seconds))
     if "FAKE_BROKEN_LOAD" in os.environ:
         predictor = UnloadablePredictor()
-    code, sentence = serve(settings, listen(settings.host, settings.port), predictor)
+    path = settings.unix_socket
+    with unix_socket(path) if path else listen(settings.host, settings.port) as listener:
+        code, sentence = serve(settings, listener, predictor)
     if sentence:
         print(f"dynrefer: {sentence}", file=sys.stderr)
     exit_process(code)

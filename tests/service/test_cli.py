@@ -65,6 +65,13 @@ def test_port_taken() -> None:
         assert f"cannot listen on 127.0.0.1 port {port}" in refused("serve", "--port", str(port))
 
 
+def test_serving_on_windows() -> None:
+    """Where Python has no module `resource`."""
+    done = subprocess.run([sys.executable, "-c", without("resource"), "serve"], capture_output=True, text=True)
+    sentence = "`dynrefer serve` needs Linux or macOS; on Windows run it in a container or in WSL."
+    assert (done.returncode, done.stderr) == (2, f"dynrefer: {sentence}\n")
+
+
 @pytest.mark.parametrize(
     ("command", "extra"),
     [(["train"], "train"), (["evaluate", "--data", "x"], "evaluate"), (["bench", "model", "--help"], "train")],

@@ -2,7 +2,15 @@
 
 import pytest
 
-from dynrefer.service.settings import PREFIX, Settings, SettingsError, flag_names, load_settings
+from dynrefer.service.settings import (
+    LINK_NAME,
+    PREFIX,
+    Settings,
+    SettingsError,
+    flag_names,
+    link_variables,
+    load_settings,
+)
 from tests.service.update_settings_table import OPERATIONS, with_table
 
 
@@ -32,7 +40,14 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
         ("DYNREFER_PROT", "1", "unknown setting DYNREFER_PROT; did you mean DYNREFER_PORT?"),
         ("DYNREFER_XYZZY", "1", "unknown setting DYNREFER_XYZZY."),
         ("DYNREFER_PORT", "70000", "DYNREFER_PORT '70000' is invalid"),
-        ("DYNREFER_PORT", "", "DYNREFER_PORT '' is invalid"),
+        ("DYNREFER_PORT", "udp", "DYNREFER_PORT 'udp' is invalid"),
+        ("DYNREFER_PORT", "http://10.0.0.7:8000", "DYNREFER_PORT 'http://10.0.0.7:8000' is invalid"),
+        ("DYNREFER_SERVICE_HOSTS", "10.0.0.7", "unknown setting DYNREFER_SERVICE_HOSTS"),
+        ("DYNREFER_PORT_8000", "1", "unknown setting DYNREFER_PORT_8000; did you mean DYNREFER_PORT?"),
+        ("DYNREFER_NAME", "prod", "unknown setting DYNREFER_NAME"),
+        ("DYNREFER_ENV_MODE", "prod", "unknown setting DYNREFER_ENV_MODE"),
+        ("DYNREFER_ROOT_PATH", "region", "DYNREFER_ROOT_PATH 'region' is invalid"),
+        ("DYNREFER_ROOT_PATH", "/region/", "DYNREFER_ROOT_PATH '/region/' is invalid"),
         ("DYNREFER_BATCH_WAIT_MS", "nan", "DYNREFER_BATCH_WAIT_MS 'nan' is invalid"),
         ("DYNREFER_DTYPE", "int8", "'float32' or 'bfloat16'"),
         ("DYNREFER_MAX_QUEUE_REGIONS", "3", "must hold one full request"),
@@ -49,6 +64,73 @@ def test_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str, part: s
     with pytest.raises(SettingsError) as refused:
         load_settings()
     assert part in str(refused.value) and "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["DYNREFER_PORT", "DYNREFER_API_KEYS", "DYNREFER_DTYPE", "DYNREFER_METRICS_PORT"])
+def test_an_empty_variable_is_not_set(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Compose's ${NAME:-}."""
+    monkeypatch.setenv(name, "")
+    assert load_settings() == Settings()
+    with pytest.raises(SettingsError, match="--port '' is invalid"):
+        load_settings({"port": ""})
+
+
+KUBERNETES = {
+    "DYNREFER_SERVICE_HOST": "10.0.0.7",
+    "DYNREFER_SERVICE_PORT": "8000",
+    "DYNREFER_SERVICE_PORT_HTTP": "8000",
+    "DYNREFER_PORT": "tcp://10.0.0.7:8000",
+    "DYNREFER_PORT_8000_TCP": "tcp://10.0.0.7:8000",
+    "DYNREFER_PORT_8000_TCP_PROTO": "tcp",
+    "DYNREFER_PORT_8000_TCP_PORT": "8000",
+    "DYNREFER_PORT_8000_TCP_ADDR": "10.0.0.7",
+    "DYNREFER_PORT_53_UDP": "udp://10.0.0.7:53",
+}
+SERVICE_OF_THE_METRICS = {  # kind: Service, name: dynrefer-metrics
+    "DYNREFER_METRICS_SERVICE_HOST": "10.0.0.8",
+    "DYNREFER_METRICS_SERVICE_PORT": "9090",
+    "DYNREFER_METRICS_PORT": "tcp://[fd00::8]:9090",
+    "DYNREFER_METRICS_PORT_9090_TCP_ADDR": "fd00::8",
+}
+DOCKER = {  # docker run --link server:dynrefer
+    "DYNREFER_NAME": "/client/dynrefer",
+    "DYNREFER_PORT": "tcp://172.17.0.2:8000",
+    "DYNREFER_PORT_8000_TCP": "tcp://172.17.0.2:8000",
+    "DYNREFER_ENV_DYNREFER_MODEL": "/models/other",
+    "DYNREFER_ENV_PYTHONUNBUFFERED": "1",
+}
+
+
+@pytest.mark.parametrize("links", [KUBERNETES, SERVICE_OF_THE_METRICS, DOCKER])
+def test_variables_of_links_are_no_settings(monkeypatch: pytest.MonkeyPatch, links: dict[str, str]) -> None:
+    for name, value in links.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DYNREFER_MAX_REGIONS", "7")
+    assert link_variables() == sorted(links)
+    assert load_settings() == Settings(max_regions=7)
+    assert (load_settings().port, load_settings().metrics_port) == (8000, None)
+    assert load_settings({"port": "9000"}).port == 9000
+
+
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_each_variable_of_a_link_alone(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, KUBERNETES[name])
+    assert link_variables() == [name] and load_settings() == Settings()
+
+
+def test_settings_are_not_taken_for_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DYNREFER_PORT", "DYNREFER_METRICS_PORT"):
+        monkeypatch.setenv(name, "9000")
+    monkeypatch.setenv("SERVICE_HOST", "10.0.0.7")
+    assert link_variables() == []
+    assert [name for name in Settings.model_fields if LINK_NAME.fullmatch(name.upper())] == []
+    assert (load_settings().port, load_settings().metrics_port) == (9000, 9000)
+
+
+@pytest.mark.parametrize(("given", "host"), [("[::1]", "::1"), ("::1", "::1"), ("[fe80::1%lo]", "fe80::1%lo")])
+def test_brackets_around_an_address_are_taken_off(given: str, host: str) -> None:
+    settings = load_settings({"host": given, "metrics_host": given})
+    assert (settings.host, settings.metrics_host) == (host, host)
 
 
 def test_flags_are_named_as_typed() -> None:

@@ -47,7 +47,7 @@ class Server:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
-            if found := re.search(r"Listening on (http://\S+)", line):
+            if found := re.search(r"Listening on (\S+)", line):
                 return found.group(1)
         raise AssertionError("".join(self.lines))
 

@@ -79,6 +79,15 @@ def test_settings_that_turn_out_to_be_invalid_during_start_up(tmp_path: Path) ->
         assert f"127.0.0.1 port {port} for the metrics" in refused("--metrics-port", str(port))
 
 
+def test_variables_of_links_are_named_in_one_line_of_the_log() -> None:
+    links = {"DYNREFER_SERVICE_HOST": "10.0.0.7", "DYNREFER_METRICS_PORT": "tcp://10.0.0.8:9090"}
+    with running("tests.serve_fake", DYNREFER_LOG_FORMAT="json", **links) as server:
+        server.await_ready()
+        assert server.end() == 0
+        (line,) = [json.loads(line) for line in server.lines if "ignored" in line]
+        assert all(name in line["message"] for name in links) and "10.0.0" not in line["message"]
+
+
 def test_metrics_on_a_port_of_their_own() -> None:
     with running("tests.serve_fake", DYNREFER_METRICS_PORT="0", DYNREFER_API_KEYS="sesame") as server:
         server.await_ready()
