@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,10 +23,12 @@ def open_session(path: Path, threads: int, network: str) -> InferenceSession:
         content = path.read_bytes()
     except OSError as error:
         raise ModelNotFoundError(f"there is no readable {network} {str(path)!r}.") from error
+    # Before the import, which writes an identifier of this machine into the user's cache folder or warns if it cannot.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     # Imported here: onnxruntime takes a tenth of a second, which a model without evidence need not spend.
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()  # has an effect on Windows alone, where they are on by default
+    onnxruntime.disable_telemetry_events()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
