@@ -51,8 +51,11 @@ class ParsedRequest:
 
 
 def check_headers(content_type: str, content_encoding: str) -> None:
-    """Reject, before the body is read, what could not be parsed. Raises UnsupportedMediaError."""
-    if content_encoding.strip().lower() not in ("", "identity"):
+    """Reject, before the body is read, what could not be parsed. Raises UnsupportedMediaError.
+
+    content_encoding: a list, separated by commas.
+    """
+    if any(coding.strip().lower() not in ("", "identity") for coding in content_encoding.split(",")):
         raise UnsupportedMediaError("A compressed body is not accepted; send it without Content-Encoding.")
     if media_type(content_type) not in ("application/json", "multipart/form-data"):
         raise UnsupportedMediaError("The Content-Type must be application/json or multipart/form-data.")

@@ -55,7 +55,8 @@ async def describe(
     matches `[A-Za-z0-9._-]{1,64}`.
     """
     # Both before the body is read: what will be refused anyway need not be uploaded.
-    check_headers(request.headers.get("content-type", ""), request.headers.get("content-encoding", ""))
+    encodings = ",".join(request.headers.getlist("content-encoding"))  # several lines are one list (RFC 9110, 5.3)
+    check_headers(request.headers.get("content-type", ""), encodings)
     context = request_context(request, settings)
     try:
         async with asyncio.timeout(context.timeout_s):

@@ -111,6 +111,15 @@ def test_a_refused_head_request_gets_no_body(server: Server) -> None:
     assert b"content-type: application/problem+json" in received.lower()
 
 
+@pytest.mark.parametrize("codings", [(b"identity", b"gzip"), (b"", b"br"), (b"gzip", b"identity")])
+def test_every_line_of_content_codings_counts(server: Server, codings: tuple[bytes, ...]) -> None:
+    lines = [b"Content-Encoding: " + coding for coding in codings]
+    body = b"Content-Length: %d" % len(BODY), b"Connection: close"
+    assert [status for status, _, _ in exchange(server, with_headers(*lines, *body) + BODY)] == [415]
+    lines = [b"Content-Encoding: identity", b"Content-Encoding:"]
+    assert [status for status, _, _ in exchange(server, with_headers(*lines, *body) + BODY)] == [200]
+
+
 def test_an_offer_of_another_protocol_is_passed_over(server: Server) -> None:
     for protocol in (b"websocket", b"h2c"):
         offer = b"Upgrade: " + protocol, b"Connection: Upgrade, close", b"Content-Length: %d" % len(BODY)
