@@ -66,6 +66,6 @@ USER 10001:10001
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen(f\"http://127.0.0.1:{os.environ['DYNREFER_PORT']}/readyz\", timeout=4)"]
+    CMD ["python", "-m", "dynrefer.service.healthcheck"]
 ENTRYPOINT ["dynrefer"]
 CMD ["serve"]
