@@ -28,6 +28,7 @@ from dynrefer.model.errors import (
     WeightsError,
 )
 from dynrefer.model.gc_pause import gc_paused
+from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
     from dynrefer.model.geometry import BoxFormat, corners_from
@@ -153,6 +154,8 @@ _LAZY = {
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "DynRefer":
+        set_cache_environment()
     with gc_paused():  # importing torch makes many objects, hardly any of them garbage
         module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
     value = globals()[name] = getattr(module, name)  # the next look-up finds it

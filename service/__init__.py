@@ -4,7 +4,6 @@ Importing this package, or any module in it, loads no torch, starts no thread an
 """
 
 import os
-import tempfile
 
 
 def set_thread_environment() -> None:
@@ -18,15 +17,3 @@ def set_thread_environment() -> None:
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # The many small NumPy products of the perceptual hashes gain nothing from threads, which get in torch's way.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
-
-def set_cache_environment() -> None:
-    """Name a folder for the kernels that torch compiles, where the system has no temporary one and the user names none.
-
-    Importing torch fails otherwise, for it makes up the folder's name from the temporary one. Nothing here compiles, so
-    nothing is ever written there: any folder that exists will do. To be called before torch is imported.
-    """
-    try:
-        tempfile.gettempdir()
-    except FileNotFoundError:
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", os.path.abspath(os.sep))

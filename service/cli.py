@@ -18,7 +18,7 @@ import typer
 
 from dynrefer.model.errors import ImageError, ModelError
 from dynrefer.model.types import ALL_TASKS, Corners, Task
-from dynrefer.service import set_cache_environment, set_thread_environment
+from dynrefer.service import set_thread_environment
 from dynrefer.service.settings import FORMER_NAMES, PREFIX, Settings, SettingsError, flag_names, load_settings
 
 if TYPE_CHECKING:
@@ -86,6 +86,8 @@ def _add_missing_command(name: str) -> None:
 
 def main() -> None:
     """The console script: every expected error ends in one line."""
+    from dynrefer.model.torch_environment import set_cache_environment
+
     set_thread_environment()  # both before any command imports NumPy or torch
     set_cache_environment()
     _add_other_commands()

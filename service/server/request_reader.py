@@ -24,6 +24,7 @@ UNKNOWN_VERSION = ProblemType(505, "http-version-not-supported", "The version of
 AUTHORITY = re.compile(rb"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(:[0-9]*)?")
 ABSOLUTE_FORM = re.compile(rb"https?://(?P<authority>[^/?]+)(?P<rest>.*)", re.IGNORECASE)
 TRANSFER_ENCODING = re.compile(rb"^transfer-encoding:(.*)$", re.IGNORECASE | re.MULTILINE)
+EMPTY_LINES = re.compile(rb"(\r?\n)+")
 FOLDED_LINE = re.compile(rb"\n[ \t]")
 # Fields of one value, of which two recipients could take different lines. h11 sees to Host and Content-Length.
 SINGLE_FIELDS = (b"authorization", b"content-type", b"x-request-timeout")
@@ -84,13 +85,10 @@ class RequestReader(h11.Connection):
     def _skip_empty_lines(self) -> bytes:
         """What has arrived of the next request, without the empty lines ahead of it (RFC 9112, 2.2)."""
         received = self.trailing_data[0]
-        start = 0
-        while received[start : start + 1] == b"\n" or received[start : start + 2] == b"\r\n":
-            start = received.index(b"\n", start) + 1
-        if start:
+        if ahead := EMPTY_LINES.match(received):
             # h11 cannot drop bytes; but between two requests it is in the state in which it begins.
             super().__init__(h11.SERVER, MAX_HEAD_BYTES)
-            received = received[start:]
+            received = received[ahead.end() :]
             if received:
                 self.receive_data(received)
         return received

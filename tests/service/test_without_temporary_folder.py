@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dynrefer.service import set_cache_environment
+from dynrefer.model.torch_environment import set_cache_environment
 from tests.repository import ROOT
 from tests.service.server.test_process import PATIENCE_S, REQUEST, Server, running
 
@@ -28,6 +28,18 @@ def test_describe() -> None:
     environment = without("TORCHINDUCTOR_CACHE_DIR") | NOWHERE
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=PATIENCE_S)
     assert (done.returncode, done.stderr) == (0, "") and "caption" in done.stdout
+
+
+@pytest.mark.slow
+def test_the_python_interface() -> None:
+    code = (
+        "import tempfile; tempfile._candidate_tempdir_list = lambda: []\n"
+        "from dynrefer import DynRefer\n"
+        "print(DynRefer.load('embedded', device='cpu').card.name)"
+    )
+    environment = without("TORCHINDUCTOR_CACHE_DIR") | NOWHERE
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "dynrefer-embedded\n", "")
 
 
 @pytest.mark.server
