@@ -1,7 +1,8 @@
 # The service with the embedded model: docs/container.md.
 #   docker build -t dynrefer .                              on the CPU
 #   docker build -t dynrefer:cuda --build-arg VARIANT=cuda . on a GPU: docker run --gpus all ...
-# BASE may be any image with Python 3.11, venv and pip on the PATH as `python` and `pip`.
+# BASE may be any image with Python 3.11, venv and pip on the PATH as `python` and `pip`. A tag can be moved to other
+# content; a digest cannot: --build-arg BASE=python:3.11.14-slim-bookworm@sha256:..., see docs/container.md.
 ARG BASE=python:3.11.14-slim-bookworm
 ARG VARIANT=cpu
 
@@ -11,12 +12,15 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=igno
 # Without pip: the running service does not need it.
 RUN python -m venv --without-pip /opt/dynrefer
 WORKDIR /src
-# What changes least comes first. The CPU build of torch comes from the index that pip is configured with, or else from
-# PyTorch's own, whose address uv knows; the default build, for CUDA, is locked together with its libraries.
-COPY docker/requirements-${VARIANT}.txt ./
-RUN pip --python /opt/dynrefer/bin/python install --no-deps -r requirements-${VARIANT}.txt \
-    || { [ "${VARIANT}" = cpu ] && pip install --target /opt/uv uv==0.13.9 \
-        && /opt/uv/bin/uv pip install --python /opt/dynrefer/bin/python --compile-bytecode --no-deps --torch-backend cpu -r requirements-cpu.txt; }
+# What changes least comes first. Every file that is installed has its hash in a lock, but for one: the CPU build of torch
+# comes from the index that pip is configured with, or else from PyTorch's own, whose address uv knows, and its hash
+# depends on which. The default build, for CUDA, is locked together with its libraries.
+COPY docker/requirements-${VARIANT}.txt docker/requirements-uv.txt ./
+RUN if [ "${VARIANT}" = cpu ]; then \
+        pip --python /opt/dynrefer/bin/python install --no-deps -r requirements-cpu.txt \
+        || { pip install --no-deps --require-hashes --target /opt/uv -r requirements-uv.txt \
+            && /opt/uv/bin/uv pip install --python /opt/dynrefer/bin/python --compile-bytecode --no-deps --torch-backend cpu -r requirements-cpu.txt; }; \
+    else pip --python /opt/dynrefer/bin/python install --no-deps --require-hashes -r requirements-${VARIANT}.txt; fi
 COPY docker/requirements.txt ./
 RUN pip --python /opt/dynrefer/bin/python install --no-deps --require-hashes -r requirements.txt
 COPY pyproject.toml README.md LICENSE NOTICE ./
@@ -31,7 +35,9 @@ RUN rm -rf /opt/dynrefer/lib/python3*/site-packages/torch/test /opt/dynrefer/lib
     && find /opt/dynrefer/lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
 
 FROM ${BASE} AS tools
-RUN python -m venv /opt/tools && /opt/tools/bin/pip install --no-cache-dir cyclonedx-bom==7.5.0 pip-licenses==5.5.5
+COPY docker/requirements-tools.txt ./
+RUN python -m venv /opt/tools \
+    && /opt/tools/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements-tools.txt
 
 # The inventory: name, version and licence of every Python package, and the Debian packages of the base.
 FROM build AS inventory

@@ -3,7 +3,11 @@
 `uv pip compile` resolves what the service needs in production, for Linux and the images' Python, with the versions of
 requirements.txt and the hash of every file. The result is split, because the CPU build of torch is on a separate index:
 requirements.txt has everything but torch, requirements-cuda.txt torch's default build and the CUDA libraries and
-compilers that only it needs. requirements-cpu.txt names the CPU build of the same version.
+compilers that only it needs. requirements-cpu.txt names the CPU build of the same version, without hashes: its files
+differ from index to index.
+
+requirements-uv.txt has the program that finds that index, requirements-tools.txt what writes the image's inventory; the
+build runs both, and the image holds neither.
 """
 
 import re
@@ -18,26 +22,37 @@ EXTRA = "trace"  # installed, but off until an endpoint is set
 PYTHON = "3.11"
 PLATFORM = "x86_64-manylinux_2_28"
 ONLY_WITH_CUDA = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
+UV = ("uv==0.13.9",)
+TOOLS = ("cyclonedx-bom==7.5.0", "pip-licenses==5.5.5")
 HEAD = "# Written by `make lock` (docker/lock.py); do not edit.\n"
 
 
-def resolve() -> str:
-    """The whole lock, as uv writes it, without comments. Exits with an error if uv finds no solution."""
+def resolve(*source: str, given: str | None = None) -> str:
+    """The whole lock, as uv writes it, without comments. Exits with an error if uv finds no solution.
+
+    source: the input and its options, of `uv pip compile`. given: what it reads from standard input, "-".
+    """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "lock.txt"
         done = subprocess.run(
             [
-                *(sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", EXTRA, "--quiet"),
-                *("--output-file", str(out)),
-                *("--constraint", "requirements.txt", "--python-version", PYTHON, "--python-platform", PLATFORM),
+                *(sys.executable, "-m", "uv", "pip", "compile", *source, "--quiet", "--output-file", str(out)),
+                *("--python-version", PYTHON, "--python-platform", PLATFORM),
                 *("--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url", "--no-emit-find-links"),
             ],
             cwd=ROOT,
+            input=given,
+            text=True,
             check=False,
         )
         if done.returncode:
             raise SystemExit("uv found no solution; see its message above.")
         return out.read_text(encoding="utf-8")
+
+
+def lock_tools(*requirements: str) -> str:
+    """The text of a lock file for programs that only the build runs, with all that they need."""
+    return HEAD + resolve("-", given="\n".join(requirements))
 
 
 def split(lock: str) -> tuple[str, str, str]:
@@ -53,11 +68,12 @@ def split(lock: str) -> tuple[str, str, str]:
 
 
 def main() -> None:
-    """Rewrite the three files."""
-    texts = split(resolve())
-    for name, text in zip(("requirements", "requirements-cuda", "requirements-cpu"), texts, strict=True):
-        (HERE / f"{name}.txt").write_text(text, encoding="utf-8")
-        print(f"docker/{name}.txt: {text.count('==')} packages")
+    """Rewrite the files."""
+    shared, cuda, cpu = split(resolve("pyproject.toml", "--extra", EXTRA, "--constraint", "requirements.txt"))
+    locks = {"": shared, "-cuda": cuda, "-cpu": cpu, "-uv": lock_tools(*UV), "-tools": lock_tools(*TOOLS)}
+    for ending, text in locks.items():
+        (HERE / f"requirements{ending}.txt").write_text(text, encoding="utf-8")
+        print(f"docker/requirements{ending}.txt: {text.count('==')} packages")
 
 
 if __name__ == "__main__":

@@ -1,32 +1,34 @@
 """A model directory -> the network on its device. Strict: no missing and no unexpected tensors, no guesses."""
 
 import contextlib
-import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
-from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from dynrefer.model.errors import ConfigError, DeviceError, ModelNotFoundError, WeightsError
+from dynrefer.model.device_errors import translate_device_errors
+from dynrefer.model.errors import ConfigError, DeviceError, ModelError, ModelNotFoundError, WeightsError
 from dynrefer.model.evidence.evidence import Evidence
+from dynrefer.model.model_files import FLOATS, INTEGERS, StoredTensor, read_header, read_json_object
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
 from dynrefer.model.networks.dynrefer.decoders import PreparedTexts
-from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.dynrefer.model import DynReferModel, stored_layout
 from dynrefer.model.networks.kernels.batch_invariance import is_batch_invariant
 from dynrefer.model.networks.kernels.onednn import use_onednn
+from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, load_tokenizer
 from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"
+WEIGHTS_FILE = "model.safetensors"
+Result = TypeVar("Result")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -98,14 +100,32 @@ def load_model(
         network,
         vocabulary,
         TextEmbeddings(**moved),
-        _tokenizer(directory),
+        _language_tokenizer(directory, config),
         on,
         precision,
-        region_text_scale=math.exp(float(network.region_text_temperature)),
+        region_text_scale=_region_text_scale(network, directory),
         region_text_bias=float(network.region_text_bias),
-        batch_invariant=is_batch_invariant(network, min(map(len, moved.values()))),
+        batch_invariant=_is_batch_invariant(network, min(map(len, moved.values())), directory),
         evidence=_evidence(directory, config) if evidence else None,
     )
+
+
+def _language_tokenizer(directory: Path, config: DynReferConfig) -> Any:
+    with _quiet():
+        return load_tokenizer(directory / LANGUAGE_TOKENIZER, config.language_config.vocab_size)
+
+
+def _region_text_scale(network: DynReferModel, directory: Path) -> float:
+    try:
+        return math.exp(float(network.region_text_temperature))
+    except OverflowError as error:
+        raise WeightsError(f"region_text_temperature of the weights in {str(directory)!r} is too large.") from error
+
+
+def _is_batch_invariant(network: DynReferModel, texts: int, directory: Path) -> bool:
+    """The probe is the first that computes with the network, so it also meets settings that fit no computation."""
+    sentence = f"{directory / 'config.json'}: its settings fit the weights but give no network that computes"
+    return _by_library(lambda: is_batch_invariant(network, texts), ConfigError, sentence)
 
 
 def _evidence(directory: Path, config: DynReferConfig) -> Evidence | None:
@@ -148,7 +168,7 @@ def _directory(model: str | Path) -> Path:
             f"there is no model directory {str(model)!r}; give 'embedded' or a converted directory."
         )
     _refuse_unreadable(directory)
-    if not (directory / "config.json").is_file():
+    if not os.path.lexists(directory / "config.json"):
         raise ModelNotFoundError(f"the model directory {str(model)!r} is empty or has no config.json.")
     return directory
 
@@ -164,62 +184,107 @@ def _refuse_unreadable(directory: Path) -> None:
 
 def _config(directory: Path) -> DynReferConfig:
     path = directory / "config.json"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # not UTF-8 or not JSON
-        raise ConfigError(f"{path} is not valid JSON.") from error
-    if not isinstance(data, dict) or data.get("model_type") != DynReferConfig.model_type:
+    data = read_json_object(path, "configuration")
+    if data.get("model_type") != DynReferConfig.model_type:
         raise ConfigError(f"{path} does not describe a DynRefer model (model_type must be 'dynrefer').")
     try:
-        return DynReferConfig.from_dict(data)
+        with _quiet():
+            return _by_library(lambda: DynReferConfig.from_dict(data), ConfigError, "it cannot be read")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
-    except (TypeError, ValueError) as error:  # transformers' own checks of a part
-        raise ConfigError(
-            f"{path} holds a value that is invalid for its part of the model: {_first_line(error)}"
-        ) from error
 
 
 def _network(directory: Path, config: DynReferConfig, device: torch.device, dtype: torch.dtype) -> DynReferModel:
-    try:
+    _check_stored(directory, config)
+
+    def load() -> Any:
         with _quiet():
             # With the loading info it returns a pair, which its annotations do not say.
-            found: Any = DynReferModel.from_pretrained(
+            return DynReferModel.from_pretrained(
                 directory,
                 config=config,
                 dtype=dtype,
                 device_map={"": str(device)} if device.type == "cuda" else None,
                 output_loading_info=True,
                 use_safetensors=True,
+                local_files_only=True,
             )
-    except OSError as error:
-        raise ModelNotFoundError(
-            f"the model directory {str(directory)!r} has no readable safetensors weights."
-        ) from error
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"the weights in {str(directory)!r} cannot be read: {_first_line(error)}") from error
+
+    found = _by_library(load, WeightsError, f"the weights in {str(directory)!r} cannot be read")
     network, report = found
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if report.get(what):
             first = sorted(map(str, report[what]))[0]
             raise WeightsError(f"the weights in {str(directory)!r} do not fit config.json: {what} {first}.")
     loaded: DynReferModel = network.eval().requires_grad_(False)
+    _refuse_not_finite(loaded, directory)
     return loaded
 
 
-def _tokenizer(directory: Path) -> Any:
-    path = directory / "language_tokenizer"
-    # Without either file transformers silently makes a tokenizer of the special tokens alone.
-    if not any((path / name).is_file() for name in ("tokenizer.json", "spiece.model")):
-        raise ModelNotFoundError(f"the model directory {str(directory)!r} has no language_tokenizer.")
+def _check_stored(directory: Path, config: DynReferConfig) -> None:
+    """Raise unless the weights on disk are those of a network of these sizes, before anything is allocated for it."""
     try:
-        return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, LookupError) as error:
-        raise WeightsError(f"the language_tokenizer of {str(directory)!r} cannot be read.") from error
+        with _quiet():
+            layout = stored_layout(config)
+    except ConfigError as error:
+        raise ConfigError(f"{directory / 'config.json'}: {error}") from error
+    stored = _stored_tensors(directory)
+    for name, shape in layout.shapes.items():
+        if name not in stored:
+            raise WeightsError(f"the weights in {str(directory)!r} lack {name!r}, which config.json needs.")
+        if stored[name].shape != shape:
+            raise WeightsError(
+                f"{name!r} of the weights in {str(directory)!r} has the shape {list(stored[name].shape)}, but "
+                f"config.json needs {list(shape)}."
+            )
+    for name, tensor in stored.items():
+        if name not in layout.shapes and name not in layout.tied:
+            raise WeightsError(f"the weights in {str(directory)!r} hold {name!r}, for which config.json has no place.")
+        allowed = INTEGERS if name in layout.integers else FLOATS
+        if tensor.dtype not in allowed:
+            raise WeightsError(
+                f"{name!r} of the weights in {str(directory)!r} has the type {tensor.dtype}; use {', '.join(allowed)}."
+            )
+
+
+def _stored_tensors(directory: Path) -> dict[str, StoredTensor]:
+    """What the headers of model.safetensors, or of the shards that its index names, say."""
+    index = directory / f"{WEIGHTS_FILE}.index.json"
+    if (directory / WEIGHTS_FILE).exists() or not index.exists():
+        return read_header(directory / WEIGHTS_FILE, "weight file")
+    places = read_json_object(index, "index of the weights").get("weight_map")
+    if not isinstance(places, dict) or not all(isinstance(name, str) for name in places.values()):
+        raise ConfigError(f"{str(index)!r} has no weight_map from tensors to files.")
+    found: dict[str, StoredTensor] = {}
+    for name in sorted(set(places.values())):
+        if Path(name).name != name:
+            raise ConfigError(f"{str(index)!r} names {name!r}, which is no file beside it.")
+        found |= read_header(directory / name, "weight file")
+    return found
+
+
+def _refuse_not_finite(network: DynReferModel, directory: Path) -> None:
+    """Raise `WeightsError` for NaN or infinity among the weights, which are read once for it."""
+    with torch.inference_mode():
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point() and not all(bool(each.isfinite()) for each in tensor.aminmax()):
+                raise WeightsError(f"{name!r} of the weights in {str(directory)!r} holds NaN or infinity.")
+
+
+def _by_library(work: Callable[[], Result], kind: type[ModelError], sentence: str) -> Result:
+    """The result of one call of a library. Its errors, which have no common base, become one of ours of this kind;
+    those of the device stay what they are."""
+    try:
+        return translate_device_errors(work)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise kind(f"{sentence}: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0]
+    """What a library says, as the end of a sentence: its first line, or the error's name where it says nothing."""
+    return (str(error).strip().split("\n")[0][:200] or type(error).__name__).rstrip(".: ") + "."
 
 
 @contextlib.contextmanager

@@ -14,7 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from dynrefer.model.errors import ConfigError, ModelNotFoundError, WeightsError
+from dynrefer.model.errors import ConfigError, WeightsError
+from dynrefer.model.model_files import check_tensors, read_header, read_json_object
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,12 +110,7 @@ class Vocabulary:
     def load(cls, directory: str | Path) -> Vocabulary:
         """Read vocabulary.json. Raises `ModelNotFoundError` if missing, `ConfigError` if malformed."""
         path = Path(directory) / VOCABULARY_FILE
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ModelNotFoundError(f"no {VOCABULARY_FILE} in {path.parent}.") from error
-        except ValueError as error:  # not UTF-8 or not JSON
-            raise ConfigError(f"{path} is not valid JSON: {error}.") from error
+        data = read_json_object(path, "vocabulary")
         _expect_keys(data, ("tags", "attributes", "categories"), str(path))
         items = _list_of(data["attributes"], dict, f"attributes in {path}")
         return cls(
@@ -142,19 +138,20 @@ class TextEmbeddings:
     @classmethod
     def load(cls, directory: str | Path) -> TextEmbeddings:
         """Read text_embeddings.safetensors. Raises `ModelNotFoundError` or `WeightsError`."""
-        from safetensors import SafetensorError
+        import torch
         from safetensors.torch import load_file
 
-        path = Path(directory) / EMBEDDINGS_FILE
-        if not path.is_file():
-            raise ModelNotFoundError(f"no {EMBEDDINGS_FILE} in {path.parent}.")
-        try:
-            tensors = load_file(path)
-        except SafetensorError as error:
-            raise WeightsError(f"{path} is not a readable safetensors file: {error}.") from error
-        if set(tensors) != {"tags", "attributes", "categories"}:
-            raise WeightsError(f"{path} holds {sorted(tensors)}, not attributes, categories and tags.")
-        return cls(**{name: tensor.float() for name, tensor in tensors.items()})
+        path, what = Path(directory) / EMBEDDINGS_FILE, "text embeddings' file"
+        header = read_header(path, what)
+        check_tensors(header, ("tags", "attributes", "categories"), path, what)
+        for name, stored in header.items():
+            if len(stored.shape) != 2:
+                raise WeightsError(f"{name} in {str(path)!r} has the shape {list(stored.shape)}, not texts x width.")
+        tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise WeightsError(f"{name} in {str(path)!r} holds NaN or infinity.")
+        return cls(**tensors)
 
     def check(self, vocabulary: Vocabulary, width: int) -> None:
         """Raise `WeightsError` unless there is one embedding of E = `width` per text of the vocabulary."""

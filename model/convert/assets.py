@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynrefer.model.convert.sizes import settings_of_sizes
-from dynrefer.model.errors import ConfigError, ConversionError
+from dynrefer.model.errors import ConfigError, ConversionError, ModelError
+from dynrefer.model.model_files import read_json_object
+from dynrefer.model.tokenizers import load_tokenizer
 from dynrefer.model.vocabulary import Attribute, Vocabulary
 
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from dynrefer.model.networks.dynrefer.config import DynReferConfig
 
 TAGS, ATTRIBUTES, CATEGORIES = "ram_tag_list.txt", "ovad2000.json", "coco.json"
+_MAX_TABLE_BYTES = 64_000_000
 BYTE_PAIRS = "bpe_simple_vocab_16e6.txt.gz"
 PRESET = "flan-t5-xl"
 _START, _END = "<|startoftext|>", "<|endoftext|>"
@@ -30,13 +34,13 @@ def read_config(path: Path | None) -> DynReferConfig:
     """
     from dynrefer.model.networks.dynrefer.config import PRESETS, preset
 
-    document = {} if path is None else _json(path, ConfigError)
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path} is not a JSON object.")
+    document = {} if path is None else read_json_object(path, "configuration")
     try:
         settings = settings_of_sizes(document) if "cfg" in document else document
-    except (KeyError, TypeError) as error:
+    except KeyError as error:
         raise ConfigError(f"{path} does not give all sizes of an official model: {error} is missing.") from error
+    except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise ConfigError(f"{path} gives a size of an official model that is no size.") from error
     base = PRESETS[PRESET]
     return preset(PRESET, **{key: _over(base.get(key), value) for key, value in settings.items()})
 
@@ -49,11 +53,10 @@ def read_vocabulary(official: Path) -> Vocabulary:
     """Tags, attributes and categories from the files below a copy of the official repository."""
     tags = [line.strip() for line in _text(_find(official, TAGS)).splitlines()]
     benchmark, categories = _find(official, ATTRIBUTES), _find(official, CATEGORIES)
-    records = _json(benchmark, ConversionError)
-    names = _json(categories, ConversionError)
+    records, names = _json(benchmark), _json(categories)
     try:
         attributes = tuple(_attribute(record) for record in records["attributes"])
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConversionError(
             f'{benchmark} is not the benchmark\'s file: it needs "attributes" with "name" and "is_has_att" ({error}).'
         ) from error
@@ -77,10 +80,7 @@ def text_tokenizer(official: Path, config: DynReferConfig) -> PreTrainedTokenize
     from transformers import CLIPTokenizer
 
     path = _find(official, BYTE_PAIRS)
-    try:
-        lines = gzip.decompress(path.read_bytes()).decode("utf-8").split("\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise ConversionError(f"{path} is not a readable table of byte pairs: {error}.") from error
+    lines = _unpacked(path).split("\n")
     letters = _byte_letters()
     size = config.text_config.vocab_size
     merges = [line.split() for line in lines[1 : 1 + size - 2 * len(letters) - 2]]
@@ -93,12 +93,26 @@ def text_tokenizer(official: Path, config: DynReferConfig) -> PreTrainedTokenize
     ]
     if len(tokens) != size or any(len(pair) != 2 for pair in merges):
         raise ConversionError(f"{path} gives {len(tokens)} tokens but the text tower has {size}.")
-    tokenizer = CLIPTokenizer(
-        vocab={token: index for index, token in enumerate(tokens)},
-        merges=[(first, second) for first, second in merges],  # type: ignore[misc]
-        model_max_length=config.text_config.max_position_embeddings,
-    )
-    return tokenizer
+    try:
+        return CLIPTokenizer(
+            vocab={token: index for index, token in enumerate(tokens)},
+            merges=[(first, second) for first, second in merges],  # type: ignore[misc]
+            model_max_length=config.text_config.max_position_embeddings,
+        )
+    except Exception as error:  # of the library in Rust, a bare one
+        raise ConversionError(f"{path} is not CLIP's table of byte pairs.") from error
+
+
+def _unpacked(path: Path) -> str:
+    """The text of a compressed file, of reasonable size."""
+    try:
+        with gzip.open(path) as file:
+            content = file.read(_MAX_TABLE_BYTES + 1)
+        if len(content) > _MAX_TABLE_BYTES:
+            raise ConversionError(f"{path} is larger than {_MAX_TABLE_BYTES:,} bytes, once unpacked: no such table.")
+        return content.decode("utf-8")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise ConversionError(f"{path} is not a readable table of byte pairs: {error}.") from error
 
 
 def _byte_letters() -> list[str]:
@@ -109,21 +123,13 @@ def _byte_letters() -> list[str]:
 
 def language_tokenizer(places: list[Path], config: DynReferConfig) -> PreTrainedTokenizerBase:
     """The language model's tokenizer from the first of these directories that holds one."""
-    from transformers import AutoTokenizer
-
     for place in places:
         if not any((place / name).is_file() for name in ("tokenizer.json", "spiece.model")):
             continue
         try:
-            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place)
-        except (OSError, ValueError) as error:
-            reason = str(error).split("\n", 1)[0].rstrip(".")
-            raise ConversionError(f"the tokenizer in {place} cannot be read: {reason}.") from error
-        if len(tokenizer) > config.language_config.vocab_size:
-            raise ConversionError(
-                f"the tokenizer in {place} has {len(tokenizer)} tokens but the language model only "
-                f"{config.language_config.vocab_size}."
-            )
+            tokenizer: PreTrainedTokenizerBase = load_tokenizer(place, config.language_config.vocab_size)
+        except ModelError as error:
+            raise ConversionError(str(error)) from error
         return tokenizer
     raise ConversionError("the language model's tokenizer is missing: give google/flan-t5-xl with --language.")
 
@@ -132,6 +138,8 @@ def hugging_face_directory(name: str) -> Path:
     """A local directory, or a model's name on the Hugging Face Hub, fetched into its cache."""
     if Path(name).is_dir():
         return Path(name)
+    if os.path.lexists(name):
+        raise ConversionError(f"{name} is a file; give the directory that it is in, or a name on the Hugging Face Hub.")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
@@ -163,10 +171,12 @@ def _text(path: Path) -> str:
         raise ConversionError(f"{path} is not a readable text: {error}.") from error
 
 
-def _json(path: Path, kind: type[ConfigError] | type[ConversionError]) -> Any:
+def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise kind(f"cannot read {path}: {error.strerror}.") from error
+        raise ConversionError(f"cannot read {path}: {error.strerror}.") from error
     except ValueError as error:  # not UTF-8 or not JSON
-        raise kind(f"{path} is not valid JSON: {error}.") from error
+        raise ConversionError(f"{path} is not valid JSON: {error}.") from error
+    except RecursionError as error:
+        raise ConversionError(f"{path} is not valid JSON: it is nested too deeply.") from error

@@ -126,14 +126,9 @@ class _Collected:
 
 def network_shapes(config: DynReferConfig) -> dict[str, tuple[int, ...]]:
     """Name -> shape of every tensor of a model directory; tensors that are tied to another are not stored."""
-    import torch
+    from dynrefer.model.networks.dynrefer.model import stored_layout
 
-    from dynrefer.model.networks.dynrefer.model import DynReferModel
-
-    with torch.device("meta"):
-        network = DynReferModel(config)
-    tied = network.all_tied_weights_keys
-    return {name: tuple(value.shape) for name, value in network.state_dict().items() if name not in tied}
+    return stored_layout(config).shapes
 
 
 def _check_shape(source: Source, shapes: Mapping[str, tuple[int, ...]]) -> None:

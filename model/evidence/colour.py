@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from dynrefer.model.errors import ConfigError
+from dynrefer.model.evidence.settings import read_list, read_number, read_numbers, read_object
 
 COLOURS = (
     *("red", "orange", "yellow", "green", "blue", "purple"),
@@ -89,15 +90,15 @@ class ColourParameters:
     def from_mapping(cls, values: Mapping[str, object]) -> ColourParameters:
         """From a section of a configuration. Raises `ConfigError` for a key that is missing, unknown or not numbers."""
         expected = [field.name for field in fields(cls)]
-        for key in values:
+        for key in read_object(values, "colour"):
             if key not in expected:
                 raise ConfigError(f"unknown key {key!r} in colour; it may hold {', '.join(expected)}.")
         for key in expected:
             if key not in values:
                 raise ConfigError(f"colour has no {key!r}.")
-        scalars = {key: _number(values[key], key) for key in expected if key not in ("naming", "bias")}
-        naming = tuple(_numbers(row, "naming") for row in _items(values["naming"], "naming"))
-        return cls(naming=naming, bias=_numbers(values["bias"], "bias"), **scalars)
+        scalars = {key: read_number(values[key], f"colour.{key}") for key in expected if key not in ("naming", "bias")}
+        naming = tuple(read_numbers(row, "colour.naming") for row in read_list(values["naming"], "colour.naming"))
+        return cls(naming=naming, bias=read_numbers(values["bias"], "colour.bias"), **scalars)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,19 +325,3 @@ def _linear_light() -> Floats:
 _ENLARGE = _enlarging()
 _INWARD, _OUTWARD, _RIM = _surroundings()
 _LINEAR = _linear_light()
-
-
-def _number(value: object, key: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ConfigError(f"colour.{key} must hold finite numbers, not {value!r}.")
-    return float(value)
-
-
-def _items(value: object, key: str) -> list[object] | tuple[object, ...]:
-    if not isinstance(value, list | tuple):
-        raise ConfigError(f"colour.{key} must be a list.")
-    return value
-
-
-def _numbers(value: object, key: str) -> tuple[float, ...]:
-    return tuple(_number(each, key) for each in _items(value, key))

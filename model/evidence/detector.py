@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynrefer.model.errors import WeightsError
-from dynrefer.model.evidence.session import open_session
+from dynrefer.model.evidence.session import first_run, open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -55,13 +55,15 @@ class EvidenceDetector:
         Raises `ModelNotFoundError` if there is no such file, `WeightsError` if it is damaged or of another network.
         """
         session = open_session(path, threads, "evidence detector")
-        inputs = [(each.name, each.type, each.shape[1]) for each in session.get_inputs()]
-        outputs = [(each.name, each.shape[2]) for each in session.get_outputs()]
-        if inputs != [(_INPUT, "tensor(uint8)", 3)] or outputs != [
-            (_OUTPUTS[0], len(COCO_NAMES)),
-            (_OUTPUTS[1], 4 * BINS),
-        ]:
+        inputs = [(each.name, each.type, each.shape[1:2]) for each in session.get_inputs()]
+        outputs = [(each.name, each.shape[2:]) for each in session.get_outputs()]
+        expected = [(_OUTPUTS[0], [len(COCO_NAMES)]), (_OUTPUTS[1], [4 * BINS])]
+        if inputs != [(_INPUT, "tensor(uint8)", [3])] or outputs != expected:
             raise WeightsError(f"{str(path)!r} is not an evidence detector: its inputs or outputs have other shapes.")
+        side = max(STRIDES)
+        points = sum((side // stride) ** 2 for stride in STRIDES)
+        shapes = {name: (1, points, width) for name, (width,) in outputs}
+        first_run(session, {_INPUT: np.zeros((1, 3, side, side), dtype=np.uint8)}, shapes, path)
         return cls(session)
 
     def run(self, windows: NDArray[np.uint8], regions: NDArray[np.float32]) -> NDArray[np.float32]:

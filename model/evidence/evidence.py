@@ -15,21 +15,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 
 from dynrefer.model.errors import ConfigError, WeightsError
 from dynrefer.model.evidence.colour import COLOURS, ColourParameters, activation_map, read_colour
 from dynrefer.model.evidence.cutting import EvidenceCrops
 from dynrefer.model.evidence.detector import EvidenceDetector, combine
-from dynrefer.model.evidence.fusion import Fusion
+from dynrefer.model.evidence.fusion import Fusion, check_classes
 from dynrefer.model.evidence.gate import DrawnFeatures, Gate
 from dynrefer.model.evidence.identity import Identity
 from dynrefer.model.evidence.names import NAMES_FILE, EvidenceNames
-from dynrefer.model.evidence.tower import EvidenceTower
+from dynrefer.model.evidence.settings import read_object
+from dynrefer.model.evidence.tower import MAP, EvidenceTower
+from dynrefer.model.model_files import read_arrays
 
 FOLDER = "evidence"  # in a model directory: tower.onnx, detector.onnx, names.json, gate.safetensors
 GATE_FILE = "gate.safetensors"
+FEATURES = MAP[0]  # D
 DRAWN = ("region", "image")  # whose features the gate compares with those of drawings
 SURE = 0.5  # least probability of a name that is said; below it a broader word is
 
@@ -75,25 +76,24 @@ class Evidence:
 
         Raises `ConfigError`, `ModelNotFoundError`, `WeightsError`.
         """
-        known = {"fusion", "gate", "colour"}
-        if set(config) != known:
-            odd = sorted(set(config) ^ known)[0]
-            raise ConfigError(
-                f"evidence has an unknown key, or lacks one: {odd!r}; it holds {', '.join(sorted(known))}."
-            )
         folder = directory / FOLDER
         arrays = _arrays(folder / GATE_FILE)
         drawn, images = (
             DrawnFeatures(*(arrays[f"{what}_{part}"] for part in ("mean", "deviation", "directions"))) for what in DRAWN
         )
         names = EvidenceNames.load(folder / NAMES_FILE)
+        check_classes(names, folder / NAMES_FILE)
+        try:
+            fusion, gate, colour = _fitted(config, names, drawn, images)
+        except ConfigError as error:
+            raise ConfigError(f"{directory / 'config.json'}: {error}") from error
         return cls(
             tower=EvidenceTower.load(folder / "tower.onnx", threads),
             detector=EvidenceDetector.load(folder / "detector.onnx", threads),
             names=names,
-            fusion=Fusion.from_config(config["fusion"], names),
-            gate=Gate.from_config(config["gate"], drawn, images),
-            colour=ColourParameters.from_mapping(config["colour"]),
+            fusion=fusion,
+            gate=gate,
+            colour=colour,
         )
 
     @cached_property
@@ -201,13 +201,28 @@ def of_drawing(
     )
 
 
-def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+def _fitted(
+    config: Mapping[str, Any], names: EvidenceNames, drawn: DrawnFeatures, images: DrawnFeatures
+) -> tuple[Fusion, Gate, ColourParameters]:
+    """The parts that are numbers in the configuration."""
+    known = {"fusion", "gate", "colour"}
+    if set(read_object(config, "evidence")) != known:
+        odd = sorted(set(config) ^ known)[0]
+        raise ConfigError(f"evidence has an unknown key, or lacks one: {odd!r}; it holds {', '.join(sorted(known))}.")
+    return (
+        Fusion.from_config(config["fusion"], names),
+        Gate.from_config(config["gate"], drawn, images),
+        ColourParameters.from_mapping(config["colour"]),
+    )
+
+
+def _arrays(path: Path) -> dict[str, NDArray[np.float32]]:
     """What the gate knows of drawings: mean, deviation and directions of regions and of images."""
-    try:
-        found: dict[str, NDArray[Any]] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"the evidence's {str(path)!r} is missing or cannot be read.") from error
-    missing = {f"{what}_{part}" for what in DRAWN for part in ("mean", "deviation", "directions")} - set(found)
-    if missing:
-        raise WeightsError(f"the evidence's {str(path)!r} lacks {min(missing)}.")
-    return {name: value.astype(np.float32) for name, value in found.items()}
+    names = [f"{what}_{part}" for what in DRAWN for part in ("mean", "deviation", "directions")]
+    arrays = read_arrays(path, names, "gate's file")
+    for name, array in arrays.items():
+        if array.ndim != (2 if name.endswith("directions") else 1) or array.shape[-1] != FEATURES:
+            raise WeightsError(f"{name!r} in {str(path)!r} has the shape {list(array.shape)}, not {FEATURES} features.")
+        if name.endswith("deviation") and not (array > 0).all():
+            raise WeightsError(f"{name!r} in {str(path)!r} holds a deviation that is not above 0.")
+    return arrays

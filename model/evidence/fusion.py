@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.evidence.detector import COCO_NAMES
 from dynrefer.model.evidence.names import EvidenceNames
+from dynrefer.model.evidence.settings import read_number, read_object
 
 Floats = NDArray[np.float32]
 _FEW = 5  # classes of ImageNet under a COCO class with no class of its very name, below which the tower lacks it
@@ -72,12 +74,12 @@ class Fusion:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], names: EvidenceNames) -> Fusion:
-        """Raises `ConfigError` for a missing or unknown key."""
-        try:
-            return cls(FusionSettings(**config), names)
-        except TypeError as error:
-            known = ", ".join(each.name for each in fields(FusionSettings))
-            raise ConfigError(f"evidence.fusion must hold {known}, and nothing else.") from error
+        """names: as `check_classes` wants them. Raises `ConfigError` for a missing or unknown key, or no number."""
+        known = [each.name for each in fields(FusionSettings)]
+        if set(read_object(config, "evidence.fusion")) != set(known):
+            raise ConfigError(f"evidence.fusion must hold {', '.join(known)}, and nothing else.")
+        numbers = {key: read_number(value, f"evidence.fusion.{key}") for key, value in config.items()}
+        return cls(FusionSettings(**numbers), names)
 
     def tower_alone(self, logits: Floats) -> Floats:
         """The tower's probabilities of names (K,) as they come; logits: (1000,)."""
@@ -122,6 +124,16 @@ def rooms(coverage: float) -> float:
     detector in a part of a scene.
     """
     return float(-np.log(max(coverage, _LEAST)))
+
+
+def check_classes(names: EvidenceNames, path: Path) -> None:
+    """Raise `ConfigError` unless every class of COCO has a name, and no name another class. path: of the names."""
+    classes = {entry.coco for entry in names.names} - {None}
+    if odd := sorted(map(str, classes - set(COCO_NAMES))):
+        raise ConfigError(f"coco in {path} is {odd[0]!r:.40}, which is no class of COCO.")
+    for name in COCO_NAMES:
+        if name not in classes and name not in names:
+            raise ConfigError(f"no name in {path} stands for COCO's {name!r}.")
 
 
 def _own_name(coco: str, names: EvidenceNames) -> int:

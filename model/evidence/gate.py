@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynrefer.model.errors import ConfigError
+from dynrefer.model.evidence.settings import read_number, read_numbers, read_object
 
 Floats = NDArray[np.float32]
 
@@ -34,7 +35,7 @@ class DrawnFeatures:
 
     def __post_init__(self) -> None:
         size = self.mean.shape
-        if len(size) != 1 or self.deviation.shape != size or self.directions.shape[1:] != size:
+        if len(size) != 1 or not size[0] or self.deviation.shape != size or self.directions.shape[1:] != size:
             raise ConfigError("the gate's mean, deviation and directions do not have the same number of features.")
 
     def log_residual(self, features: Floats) -> Floats:
@@ -66,17 +67,19 @@ class Gate:
     drawn_images: DrawnFeatures
 
     def __post_init__(self) -> None:
+        read_number(self.bias, "evidence.gate.bias")
         for name in ("weights", "mean", "deviation"):
-            if len(getattr(self, name)) != len(NUMBERS):
+            if len(read_numbers(getattr(self, name), f"evidence.gate.{name}")) != len(NUMBERS):
                 raise ConfigError(f"the gate's {name} must be {len(NUMBERS)} numbers: {', '.join(NUMBERS)}.")
+        if not all(each > 0 for each in self.deviation):
+            raise ConfigError("the gate's deviation must be above 0.")
 
     @classmethod
     def from_config(cls, config: Mapping[str, object], drawn: DrawnFeatures, drawn_images: DrawnFeatures) -> Gate:
-        """Raises `ConfigError` for a missing or unknown key."""
-        try:
-            return cls(**config, drawn=drawn, drawn_images=drawn_images)  # type: ignore[arg-type]
-        except TypeError as error:
-            raise ConfigError("the gate needs weights, mean, deviation and bias, and nothing else.") from error
+        """Raises `ConfigError` for a missing or unknown key, or a value that is no number or list of them."""
+        if set(read_object(config, "evidence.gate")) != {"weights", "mean", "deviation", "bias"}:
+            raise ConfigError("the gate needs weights, mean, deviation and bias, and nothing else.")
+        return cls(**config, drawn=drawn, drawn_images=drawn_images)  # type: ignore[arg-type]
 
     def probability(self, network: Floats, tower: Floats, features: Floats, image: Floats) -> Floats:
         """(R,) that a region is from a photograph.

@@ -6,7 +6,6 @@ Shapes: N = regions, K = names, P = parents, in the file's order; probabilities 
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -17,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dynrefer.model.errors import ConfigError, ModelNotFoundError
+from dynrefer.model.errors import ConfigError
 from dynrefer.model.evidence.noun_phrases import Noun, is_article, noun_phrase, put_noun
+from dynrefer.model.model_files import read_json_object
 
 NAMES_FILE = "names.json"
 IMAGENET_CLASSES = 1000
@@ -70,13 +70,8 @@ class EvidenceNames:
     def load(cls, path: str | Path) -> EvidenceNames:
         """Read names.json. Raises `ModelNotFoundError` if missing, `ConfigError` naming the entry if malformed."""
         path = Path(path)
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ModelNotFoundError(f"no {path.name} in {path.parent}.") from error
-        except ValueError as error:  # not UTF-8 or not JSON
-            raise ConfigError(f"{path} is not valid JSON: {error}.") from error
-        if not isinstance(data, dict) or set(data) != {"names", "parents"}:
+        data = read_json_object(path, "names of the evidence")
+        if set(data) != {"names", "parents"}:
             raise ConfigError(f"{path} must hold names and parents, and nothing else.")
         names = tuple(
             _name(item, f"names[{i}] in {path}") for i, item in enumerate(_list(data["names"], "names", path))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from dynrefer.model.errors import WeightsError
 from dynrefer.model.evidence.crops import SIDE
-from dynrefer.model.evidence.session import open_session
+from dynrefer.model.evidence.session import first_run, open_session
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -61,9 +61,9 @@ class EvidenceTower:
         expected = {"logits": [CLASSES], "map": list(MAP), _WEIGHTS: [MAP[0]]}
         if inputs != [(_INPUT, "tensor(uint8)", [3, SIDE, SIDE])] or outputs != expected:
             raise WeightsError(f"{str(path)!r} is not an evidence tower: its inputs or outputs have other shapes.")
-        # A first run, whose crop matters to nothing, also allocates what later ones use.
-        (weights,) = session.run([_WEIGHTS], {_INPUT: np.zeros((1, 3, SIDE, SIDE), dtype=np.uint8)})
-        return cls(session, weights)
+        shapes = {"logits": (1, CLASSES), "map": (1, *MAP), _WEIGHTS: (CLASSES, MAP[0])}
+        found = first_run(session, {_INPUT: np.zeros((1, 3, SIDE, SIDE), dtype=np.uint8)}, shapes, path)
+        return cls(session, found[_WEIGHTS])
 
     def run(self, crops: NDArray[np.uint8]) -> TowerOutput:
         """crops: (N, 3, 224, 224) uint8 RGB, N >= 0.

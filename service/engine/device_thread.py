@@ -120,12 +120,23 @@ class DeviceThread(Generic[Region, Output]):
         return None
 
     def _warm_up(self, predictor: Predictor[Region, Output]) -> None:
-        """One region through every stage, so that the first client does not pay for lazy initialisation."""
+        """One region through every stage, so that the first client does not pay for lazy initialisation.
+
+        Raises `ModelError`, whatever a model that could be loaded and yet cannot describe raises.
+        """
         rows, columns = np.mgrid[0:64, 0:64]
         image = np.stack([rows * 4, columns * 4, (rows + columns) * 2], axis=-1).astype(np.uint8)
-        self._sample = list(predictor.preparation.prepare_each(image, [RegionQuery(box=(16.0, 16.0, 48.0, 48.0))]))
-        for region, output in zip(self._sample, predictor.run(self._sample, _never), strict=True):
-            predictor.finish(region, output)
+        try:
+            self._sample = list(predictor.preparation.prepare_each(image, [RegionQuery(box=(16.0, 16.0, 48.0, 48.0))]))
+            for region, output in zip(self._sample, predictor.run(self._sample, _never), strict=True):
+                predictor.finish(region, output)
+        except (ModelError, ImportError, MemoryError, OSError, RuntimeError):
+            raise  # `_begin` reports these
+        except Exception as error:  # settings that fit the weights and no computation
+            logger.debug("the first region failed", exc_info=error)
+            raise ModelError(
+                f"the model was loaded but cannot describe a region ({type(error).__name__}): its settings do not fit."
+            ) from error
 
     def _run(
         self,

@@ -69,6 +69,32 @@ def test_base_is_an_argument_and_pinned() -> None:
     )
 
 
+def test_everything_that_is_installed_is_hashed() -> None:
+    """But for our own code, and the CPU build of torch, whose hash depends on the index."""
+    commands = re.split(r"&&|\|\||;", DOCKERFILE.replace("\\\n", " ").replace("\n", ";"))
+    installs = [each.split() for each in commands if re.search(r"\bpip .*\binstall\b", each) and "#" not in each]
+    unhashed = {
+        words[words.index("-r") + 1] if "-r" in words else words[-1]
+        for words in installs
+        if "--require-hashes" not in words
+    }
+    assert len(installs) == 7 and unhashed == {".", "requirements-cpu.txt"}
+
+
+@pytest.mark.parametrize("name", ["uv", "tools"])
+def test_programs_of_the_build_are_locked(name: str) -> None:
+    script, lock = docker_script("lock"), (DOCKER / f"requirements-{name}.txt").read_text(encoding="utf-8")
+    entries = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
+    assert all("--hash=sha256:" in entry for entry in entries) and "://" not in lock
+    for requirement in {"uv": script.UV, "tools": script.TOOLS}[name]:
+        assert any(entry.startswith(f"{requirement} ") for entry in entries), "run make lock"
+
+
+def test_compose_builds_on_the_same_base() -> None:
+    (base,) = re.findall(r"^ARG BASE=(\S+)$", DOCKERFILE, re.MULTILINE)
+    assert COMPOSE["services"]["dynrefer"]["build"]["args"] == {"BASE": f"${{BASE_IMAGE:-{base}}}"}
+
+
 def test_context_holds_what_is_copied() -> None:
     allowed = [
         line[1:] for line in (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines() if line[:1] == "!"
@@ -181,7 +207,8 @@ def test_compose_publishes_on_this_machine_only(name: str) -> None:
 @pytest.mark.parametrize("name", ["prometheus", "grafana"])
 def test_monitoring_is_optional_and_pinned(name: str) -> None:
     assert COMPOSE["services"][name]["profiles"] == ["monitoring"]
-    assert re.fullmatch(r"[a-z]+/[a-z]+:v?\d+\.\d+\.\d+", COMPOSE["services"][name]["image"])
+    image = rf"\$\{{{name.upper()}_IMAGE:-[a-z]+/[a-z]+:v?\d+\.\d+\.\d+\}}"
+    assert re.fullmatch(image, COMPOSE["services"][name]["image"])
 
 
 def test_compose_mounts_what_exists() -> None:

@@ -77,7 +77,7 @@ def test_tokenizer_without_its_words(directory: Path) -> None:
 @pytest.mark.parametrize("text", ["{", "{}"])
 def test_broken_tokenizer(directory: Path, text: str) -> None:
     (directory / "language_tokenizer" / "tokenizer.json").write_text(text)
-    refused(directory, WeightsError, "language_tokenizer")
+    refused(directory, ConfigError, "language_tokenizer")
 
 
 def test_config_is_not_json(directory: Path) -> None:

@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoTokenizer
 
-from dynrefer.model.errors import ModelNotFoundError, WeightsError
 from dynrefer.model.loading import EMBEDDED, load_model
 from dynrefer.model.networks.dynrefer.config import DynReferConfig, preset, vision_width
 from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.tokenizers import TEXT_TOKENIZER, load_tokenizer
 from dynrefer.model.vocabulary import VOCABULARY_FILE, TextEmbeddings, Vocabulary, embed_vocabulary
 from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.run_settings import TrainingSettings
@@ -54,7 +53,7 @@ def load_initial_model(init: str, vocabulary_file: Path | None = None, preset_na
     if preset_name is not None:
         _check_preset(preset_name, loaded.network.config, init)
     directory = EMBEDDED if init == "embedded" else Path(init)
-    tokenizer = _text_tokenizer(directory)
+    tokenizer = load_tokenizer(directory / TEXT_TOKENIZER, loaded.network.config.text_config.vocab_size)
     vocabulary, texts = loaded.vocabulary, loaded.texts
     if vocabulary_file is not None:
         if vocabulary_file.name != VOCABULARY_FILE:
@@ -74,16 +73,6 @@ def _check_preset(name: str, config: DynReferConfig, init: str) -> None:
     ]
     if sizes[0] != sizes[1]:
         raise SettingError(f"--preset {name} does not match --init {init}, a model of other sizes; leave --preset out.")
-
-
-def _text_tokenizer(directory: Path) -> Any:
-    path = directory / "text_tokenizer"
-    if not any((path / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise ModelNotFoundError(f"the model directory {str(directory)!r} has no text_tokenizer, which training needs.")
-    try:
-        return AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError, LookupError) as error:
-        raise WeightsError(f"the text_tokenizer of {str(directory)!r} cannot be read.") from error
 
 
 def prepare_parts(network: DynReferModel, settings: TrainingSettings, *, frozen_dtype: torch.dtype) -> None:

@@ -13,6 +13,13 @@ from transformers import CONFIG_MAPPING, AutoConfig, Blip2QFormerConfig, CLIPTex
 from transformers.configuration_utils import SubConfigSpec
 
 from dynrefer.model.errors import ConfigError
+from dynrefer.model.networks.dynrefer.config_values import (
+    check_calibration,
+    check_dtype,
+    check_generation,
+    check_own_values,
+    check_part_values,
+)
 from dynrefer.model.tasks import TASKS
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -27,6 +34,7 @@ _LIBRARY_KEYS = frozenset(
     }
 )
 _GENERATION_KEYS = ("num_beams", "max_new_tokens", "min_length", "length_penalty", "repetition_penalty")
+_ONE_KIND = ("qformer_config", "text_config")  # parts that are always of the same class
 _PART_KEYS = ("vision_config", "qformer_config", "text_config", "language_config")
 
 
@@ -99,10 +107,14 @@ class DynReferConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         _refuse_unknown(kwargs, set(type(self).__dataclass_fields__), "the model configuration")
+        check_own_values(vars(self))
+        for value in (self.dtype, kwargs.get("torch_dtype")):
+            check_dtype(value)
         for part in _PART_KEYS:
             _check_part(part, getattr(self, part), type(self).sub_configs_defaults[part].model_type)
         self.generation = _GENERATION | dict(self.generation)
         _refuse_unknown(self.generation, set(_GENERATION_KEYS), "generation")
+        check_generation(self.generation)
         self.thresholds = _DEFAULT_THRESHOLDS | dict(self.thresholds)
         self.calibration = dict(self.calibration)
         self.task_priors = dict(self.task_priors)
@@ -110,12 +122,17 @@ class DynReferConfig(PreTrainedConfig):
             self.task_priors.setdefault(task.name, task.default_prior(self.num_views))
         for name in ("thresholds", "calibration", "task_priors"):
             _refuse_unknown(getattr(self, name), {task.name for task in TASKS}, name)
+        for name, values in self.calibration.items():
+            check_calibration(name, values)
         if self.evidence is not None and self.noun_placeholder is None:
             raise ConfigError("evidence needs a noun_placeholder, in whose place its names are put.")
         if self.noun_placeholder == "":
             raise ConfigError("noun_placeholder must be a token or null; it is empty.")
         self._check_priors()
-        super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        try:
+            super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
+        except Exception as error:  # as in `_check_part`
+            raise ConfigError(f"the configuration has values that do not fit: {_one_line(error)}.") from error
         self._check_widths()
 
     def _check_priors(self) -> None:
@@ -135,19 +152,35 @@ class DynReferConfig(PreTrainedConfig):
 
 
 def vision_width(config: DynReferConfig) -> int:
-    """Channels C of the vision tower's feature map."""
+    """Channels C of the vision tower's feature map. Raises `ConfigError` for a tower that has no such number."""
     sizes = getattr(config.vision_config, "hidden_sizes", None)  # convolutional towers name one per stage
-    return int(sizes[-1]) if sizes else int(config.vision_config.hidden_size)
+    width = sizes[-1] if sizes else getattr(config.vision_config, "hidden_size", None)
+    if not isinstance(width, int):
+        raise ConfigError("vision_config gives no width: it needs hidden_size, or hidden_sizes with one per stage.")
+    return width
 
 
 def _check_part(name: str, part: object, default_type: str) -> None:
-    if not isinstance(part, Mapping):
+    if part is None or isinstance(part, PreTrainedConfig):
         return
+    if not isinstance(part, Mapping):
+        raise ConfigError(f"{name} is {part!r:.40}; it must be an object with the settings of that part.")
     kind = part.get("model_type", default_type)
-    if kind not in CONFIG_MAPPING:
-        raise ConfigError(f"{name}.model_type {kind!r} is not a model type that transformers knows.")
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        raise ConfigError(f"{name}.model_type {kind!r:.40} is not a model type that transformers knows.")
+    if name in _ONE_KIND and kind != default_type:
+        raise ConfigError(f"{name}.model_type {kind!r} is not supported; use {default_type!r}.")
     known = CONFIG_MAPPING[kind]
     _refuse_unknown(part, set(known().to_dict()) | set(known.attribute_map), name)
+    check_part_values(name, part, known)
+    try:
+        known(**{key: value for key, value in part.items() if key != "model_type"})
+    except Exception as error:  # each class of transformers raises what it meets
+        raise ConfigError(f"{name} has values that do not fit: {_one_line(error)}.") from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
 
 
 def _refuse_unknown(given: Mapping[str, Any], valid: set[str], where: str) -> None:

@@ -16,6 +16,7 @@ from transformers import T5Config, T5ForConditionalGeneration
 
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
+from dynrefer.model.networks.dynrefer.config_values import check_token_ids
 from dynrefer.model.networks.generation.beam_search import SearchSettings, SpecialTokens, greedy, search
 from dynrefer.model.networks.generation.t5_stepper import T5Steps
 
@@ -53,6 +54,7 @@ class LanguageDecoder(nn.Module):
         language = config.language_config
         if not isinstance(language, T5Config):
             raise ConfigError(f"language_config.model_type {language.model_type!r} is not supported; use 't5'.")
+        check_token_ids("language_config", language)
         self.generation = dict(config.generation or {})
         self.projection = nn.Linear(config.qformer_config.hidden_size, language.d_model)
         self.control_memory = nn.Parameter(torch.zeros(language.d_model))

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import Blip2QFormerModel, CLIPTextModelWithProjection, PreTrainedModel
 from transformers import initialization as init
 
+from dynrefer.model.errors import ConfigError
 from dynrefer.model.networks.dynrefer.config import DynReferConfig, vision_width
 from dynrefer.model.networks.dynrefer.decoders import RecognitionDecoder
 from dynrefer.model.networks.dynrefer.language import LanguageDecoder
@@ -181,3 +182,32 @@ def _init_own_parameters(model: DynReferModel) -> None:
     init.constant_(model.region_text_bias, -10.0)
     init.copy_(model.image_mean, torch.tensor(model.config.image_mean))
     init.copy_(model.image_std, torch.tensor(model.config.image_std))
+
+
+@dataclass(frozen=True)
+class StoredLayout:
+    """What the weights of a model directory hold. shapes: name -> shape of every tensor that must be stored.
+
+    tied: tensors that are another one's alias, and need not be. integers: those that count, and are no floating point.
+    """
+
+    shapes: dict[str, tuple[int, ...]]
+    tied: frozenset[str]
+    integers: frozenset[str]
+
+
+def stored_layout(config: DynReferConfig) -> StoredLayout:
+    """The layout of a network of these sizes; takes no memory for weights. Raises `ConfigError` if there is none."""
+    try:
+        with torch.device("meta"):
+            network = DynReferModel(config)
+    except ConfigError:
+        raise
+    except Exception as error:  # each class of transformers raises what it meets: KeyError, ZeroDivisionError, ...
+        raise ConfigError(f"its sizes and settings give no network: {type(error).__name__}.") from error
+    tied, state = frozenset(network.all_tied_weights_keys), network.state_dict()
+    return StoredLayout(
+        {name: tuple(value.shape) for name, value in state.items() if name not in tied},
+        tied,
+        frozenset(name for name, value in state.items() if not value.is_floating_point()),
+    )

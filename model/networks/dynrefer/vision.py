@@ -60,6 +60,11 @@ class VisionEncoder(nn.Module):
     def __init__(self, config: DynReferConfig) -> None:
         super().__init__()
         if isinstance(config.vision_config, Blip2VisionConfig):
+            if config.vision_config.image_size not in (config.view_size, [config.view_size] * 2):
+                raise ConfigError(
+                    f"vision_config.image_size is {config.vision_config.image_size} but view_size is "
+                    f"{config.view_size}; make them equal."
+                )
             self.tower: nn.Module = Blip2VisionModel(config.vision_config)
             self.tower.post_layernorm.eps = config.vision_norm_eps  # the class knows only the blocks' epsilon
             self.norm: nn.Module = nn.Identity()

@@ -416,7 +416,7 @@ REFUSED: list[tuple[Change, type[ModelError], tuple[str, ...]]] = [
     (_no_tensor, ConversionError, ("epoch", "no tensor")),
     (_truncated, ConversionError, ("cut.pth", "not a readable weight file")),
     (_corrupt_safetensors, ConversionError, ("bad.safetensors", "not a readable safetensors file")),
-    (_pickled_code, ConversionError, ("evil.pth", "not a readable weight file")),
+    (_pickled_code, ConversionError, ("evil.pth", "not read because")),
     (_no_weights, ConversionError, ("notes.txt", ".safetensors")),
     (_no_vocabulary, ConversionError, ("ovad2000.json", "--official")),
     (_bad_vocabulary, ConversionError, ("ovad2000.json", "attributes")),

@@ -37,6 +37,7 @@ def refused(*arguments: str, code: int = 2, limit_bytes: int | None = None) -> s
     lines = [line for line in done.stderr.splitlines() if not line.startswith("Listening on ")]
     assert done.returncode == code, done.stderr
     assert len(lines) == 1 and lines[0].startswith("dynrefer: "), done.stderr
+    assert not done.stdout
     return lines[0]
 
 
@@ -56,11 +57,23 @@ def misspell_config(directory: Path) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"num_viewz": 3}))
 
 
+def empty_tokenizer(directory: Path) -> None:
+    (directory / "language_tokenizer" / "tokenizer.json").write_text("[]")
+
+
+def misspell_operator(directory: Path) -> None:
+    """To something that is not UTF-8, of which ONNX Runtime would print to standard output."""
+    path = directory / "evidence" / "tower.onnx"
+    path.write_bytes(path.read_bytes().replace(b'"\x04Conv', b'"\x04\xff\xfe\xfd\xfc'))
+
+
 @pytest.mark.parametrize(
     ("damage", "part"),
     [
-        (cut_weights, "weights"),
+        (cut_weights, "weight"),
         (misspell_config, "num_viewz"),
+        (empty_tokenizer, "language_tokenizer"),
+        (misspell_operator, "tower.onnx"),
     ],
 )
 def test_a_damaged_model(directory: Path, damage: Callable[[Path], None], part: str) -> None:
