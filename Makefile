@@ -14,7 +14,7 @@ IMAGE ?= localhost/dynrefer:$(VARIANT)
 export GOMP_SPINCOUNT ?= 10000
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help serve test test-fast test-lowest check format package bench art image image-test sbom lock clean contract fuzz soak audit
+.PHONY: help serve test test-fast test-lowest check format package bench art image image-test sbom lock clean contract fuzz soak attacks audit
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -102,6 +102,9 @@ fuzz: $(VENV)/.dev ## send damaged images and requests to the running service fo
 soak: $(VENV)/.dev ## put the running service under load for a quarter of an hour; prints its table
 	@$(PIP) --editable '.[load]'
 	$(BIN)/python -m benchmarks.soak --json benchmarks/results/soak.json
+
+attacks: $(VENV)/.dev ## attack the running service and measure what each attack costs, about twenty minutes
+	$(BIN)/python -m benchmarks.attacks $(ARGS)
 
 audit: $(VENV)/.dev ## known vulnerabilities of the versions that requirements.txt names
 	@$(PIP) pip-audit

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.attacks [NAME...]` attacks a service of this checkout, prints `ok` or `FAULT` for each case with
-its figures, and writes results/attacks.json; the exit code is 1 where there was a fault.
+"""`python -m benchmarks.attacks [NAME...]` attacks a service of this checkout, prints `ok` or `FAULT` for each case
+with its figures, and writes results/attacks.json; the exit code is 1 where there was a fault.
 
-All of them take about a quarter of an hour. Results hold for one run on one machine; CPU seconds, memory and counts do not
+All of them take about twenty minutes. Results hold for one run on one machine; CPU seconds, memory and counts do not
 depend on what else it does, waiting times do.
 """
 

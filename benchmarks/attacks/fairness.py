@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks.attacks.findings import Finding, unexpected
@@ -31,14 +32,14 @@ def _service_with_keys() -> Iterator[Service]:
 
 
 def unfair_image_work() -> Iterator[Finding]:
-    """Ten requests of 8 regions of a 50-megapixel image by one key, in pixels of several sizes; a thumbnail by another."""
+    """Ten requests of 8 regions of a 50-megapixel image by one key, then twenty; a thumbnail by another."""
     data = jpeg.solid_jpeg(LIMIT_SIDE)
     boxes = [(i, i, LIMIT_SIDE - 800 * i, LIMIT_SIDE - 500 * i) for i in range(8)]
     for requests, task in ((10, None), (20, "caption")):
         with _service_with_keys() as service:
             alone_s = max(service.describe(key=SMALL).seconds for _ in range(5))
             with Watch(lambda: service.describe(key=SMALL, timeout_s=70), 0.2) as neighbour:
-                answers = at_once([lambda: service.describe(data, boxes, task, key=GREEDY, timeout_s=70)] * requests)
+                answers = at_once([partial(service.describe, data, boxes, task, key=GREEDY, timeout_s=70)] * requests)
         yield _beside(f"{requests} requests of 8 regions, task {task}", answers, neighbour.seen, alone_s)
 
 
@@ -63,7 +64,7 @@ def many_regions() -> Iterator[Finding]:
         with _service_with_keys() as service:
             before = service.cpu_s()
             with Watch(lambda: service.describe(key=SMALL, timeout_s=70), 1.0) as neighbour:
-                answers = at_once([lambda: service.describe(data, boxes, task, key=GREEDY, timeout_s=130)] * 2)
+                answers = at_once([partial(service.describe, data, boxes, task, key=GREEDY, timeout_s=130)] * 2)
             service.settle(5)
             cpu_s = (service.cpu_s() - before) / 2
         wait_s, statuses = longest(neighbour.seen), [each.status for each in answers]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.attacks import images
-from benchmarks.attacks.findings import Finding, unexpected
+from benchmarks.attacks.findings import Figure, Finding, unexpected
 from benchmarks.attacks.served import Answer, Service, Watch, at_once, longest
 
 CPU_S = 3.0  # of one image, with the worker that replaces a killed one
@@ -77,7 +77,7 @@ def _cost_of(name: str, data: bytes, service: Service, thumbnail_s: float) -> Fi
         text += f", neighbour's failures {failed}"
     if log_bytes > LOG_BYTES:
         text += f", {log_bytes / 1e6:.1f} MB of log"
-    figures = {
+    figures: dict[str, Figure] = {
         "megabytes": round(len(data) / 1e6, 3),
         "cpu_s": round(cpu_s, 2),
         "growth_gb": round(growth_gb, 3),

@@ -1,11 +1,12 @@
 """A service process under attack: started, asked, measured together with its child processes, and ended.
 
-CPU seconds and memory are those of the whole process tree: workers count, ended ones too. Memory is the proportional set
-size, in which pages that several processes share count once.
+CPU seconds and memory are those of the whole process tree: workers count, ended ones too. Memory is the proportional
+set size, in which pages that several processes share count once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -19,9 +20,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from benchmarks.attacks.images.png import solid_png
 
@@ -111,10 +112,10 @@ def describe_form(image: bytes, boxes: Sequence[Sequence[float]], task: str | Se
 
 
 class Service(Client):
-    """A service process of this checkout, on a free port of 127.0.0.1; killed with its tree at the end of a `with`.
+    """A service process of this checkout, on a free port of 127.0.0.1; killed, tree and all, at the end of a `with`.
 
-    settings: of the service, by their names in service/settings.py. command: module and arguments. open_files: its limit on
-    file descriptors. stderr: where its log goes; by default a file, which `log` reads. wait: until it is ready.
+    settings: of the service, by their names in service/settings.py. command: module and arguments. open_files: its
+    limit on file descriptors. stderr: where its log goes; by default a file, for `log` to read. wait: until it is ready.
     Raises SystemExit where it ends, or is not ready in time.
     """
 
@@ -128,10 +129,10 @@ class Service(Client):
         wait: bool = True,
         **settings: object,
     ) -> None:
-        self._log: IO[str] = tempfile.NamedTemporaryFile("r", suffix=".log", errors="replace")
+        self._log = Path(tempfile.mkstemp(suffix=".log")[1])
         variables = {"DYNREFER_HOST": "127.0.0.1", "DYNREFER_PORT": "0"}
         variables |= {f"DYNREFER_{name.upper()}": str(value) for name, value in settings.items()}
-        with open(self._log.name, "wb") as log:
+        with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command],
                 cwd=ROOT,
@@ -170,7 +171,7 @@ class Service(Client):
 
     def log(self) -> str:
         """All that it wrote to standard error."""
-        return Path(self._log.name).read_text(encoding="utf-8", errors="replace")
+        return self._log.read_text(encoding="utf-8", errors="replace")
 
     def tree(self) -> list[psutil.Process]:
         """The process and its descendants; only itself where it has ended."""
@@ -204,10 +205,8 @@ class Service(Client):
     def stop(self) -> None:
         """Kill what still runs of the tree."""
         for each in reversed(self.tree()) if self.process.poll() is None else ():
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
-            except psutil.NoSuchProcess:
-                pass
         self.process.wait()
 
     def __enter__(self) -> Self:
@@ -215,7 +214,7 @@ class Service(Client):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self._log.close()
+        self._log.unlink(missing_ok=True)
 
 
 def _file_limit(count: int) -> Callable[[], None]:

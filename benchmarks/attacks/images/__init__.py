@@ -1,6 +1,7 @@
 """Hostile images, made byte by byte: the same on every run, most of them below 2 MB.
 
-`catalogue` names those whose cost is measured, `worst_legal_files` those that a service must decode as a matter of course.
+`catalogue` names those whose cost is measured, `worst_legal_files` those that a service must decode as a matter of
+course.
 """
 
 from __future__ import annotations

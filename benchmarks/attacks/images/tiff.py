@@ -16,19 +16,20 @@ STRIP_AT, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES = 273, 277, 278, 279
 TILE_WIDTH, TILE_HEIGHT, TILE_AT, TILE_BYTES = 322, 323, 324, 325
 DEFLATE = 8
 
-Fields = Mapping[int, tuple[int, tuple[int, ...] | bytes]]
-_SIZES = {ASCII: 1, SHORT: 2, LONG: 4}
+Field = tuple[int, tuple[int, ...] | bytes]  # type and values
+Fields = Mapping[int, Field]  # by tag
+_SIZES = {ASCII: 1, SHORT: 2, LONG: 4}  # bytes
+_LETTERS = {SHORT: "H", LONG: "I"}  # of struct
 
 
 def tiff(fields: Fields, data: bytes = b"", next_directory: int = 0) -> bytes:
-    """Header, `data` at offset 8, one directory, and the values that do not fit into it. fields: tag -> (type, values)."""
+    """Header, `data` at offset 8, one directory, and the values that do not fit into it. fields: tag -> (type,
+    values)."""
     at = 8 + len(data) + len(data) % 2
     values_at = at + 2 + 12 * len(fields) + 4
     entries, values = b"", b""
     for tag, (kind, given) in sorted(fields.items()):
-        packed = (
-            given if isinstance(given, bytes) else struct.pack(f"<{len(given)}{'H' if kind == SHORT else 'I'}", *given)
-        )
+        packed = given if isinstance(given, bytes) else struct.pack(f"<{len(given)}{_LETTERS[kind]}", *given)
         count = len(packed) // _SIZES[kind]
         if len(packed) <= 4:
             entries += struct.pack("<HHI", tag, kind, count) + packed.ljust(4, b"\0")
@@ -39,9 +40,7 @@ def tiff(fields: Fields, data: bytes = b"", next_directory: int = 0) -> bytes:
     return b"II*\0" + struct.pack("<I", at) + data + bytes(len(data) % 2) + directory + values
 
 
-def grey_fields(
-    width: int, height: int, data_bytes: int, compression: int = 1
-) -> dict[int, tuple[int, tuple[int, ...]]]:
+def grey_fields(width: int, height: int, data_bytes: int, compression: int = 1) -> Fields:
     """The fields of a grey image in one strip at offset 8."""
     return {
         WIDTH: (LONG, (width,)),
@@ -56,7 +55,7 @@ def grey_fields(
     }
 
 
-def small_tiff(**more: tuple[int, tuple[int, ...] | bytes]) -> bytes:
+def small_tiff() -> bytes:
     """An ordinary grey image of 64 x 64 pixels."""
     return tiff(grey_fields(64, 64, 4_096), bytes(4_096))
 
@@ -64,7 +63,7 @@ def small_tiff(**more: tuple[int, tuple[int, ...] | bytes]) -> bytes:
 def deflate_bomb(side: int) -> bytes:
     """A square of RGBA of 16 bits a channel, deflated to a thousandth."""
     packed = zlib_zeros(side * side * 8)
-    fields: dict[int, tuple[int, tuple[int, ...] | bytes]] = {**grey_fields(side, side, len(packed), DEFLATE)}
+    fields: dict[int, Field] = {**grey_fields(side, side, len(packed), DEFLATE)}
     fields |= {BITS: (SHORT, (16, 16, 16, 16)), PHOTOMETRIC: (SHORT, (2,)), SAMPLES: (SHORT, (4,)), 338: (SHORT, (2,))}
     return tiff(fields, packed)
 
@@ -104,7 +103,7 @@ def broken_fields(entries: int) -> bytes:
 
 def one_row_strips(width: int, height: int) -> bytes:
     """A strip for every row, all at the same place."""
-    fields: dict[int, tuple[int, tuple[int, ...] | bytes]] = {**grey_fields(width, height, width)}
+    fields: dict[int, Field] = {**grey_fields(width, height, width)}
     fields |= {ROWS_PER_STRIP: (LONG, (1,)), STRIP_AT: (LONG, (8,) * height), STRIP_BYTES: (LONG, (width,) * height)}
     return tiff(fields, bytes(width))
 
@@ -112,7 +111,7 @@ def one_row_strips(width: int, height: int) -> bytes:
 def huge_tile(side: int) -> bytes:
     """A small image in one tile of `side` x `side` pixels, deflated."""
     data = zlib_zeros(side * side)
-    fields: dict[int, tuple[int, tuple[int, ...] | bytes]] = {
+    fields: dict[int, Field] = {
         tag: value for tag, value in grey_fields(64, 64, 0, DEFLATE).items() if tag not in (STRIP_AT, STRIP_BYTES, 278)
     }
     fields |= {TILE_WIDTH: (LONG, (side,)), TILE_HEIGHT: (LONG, (side,))}
@@ -126,7 +125,7 @@ def text(size: int) -> bytes:
 
 def malformed() -> dict[str, bytes]:
     """Small files that break one rule of the format each; the answer to each is 4xx, or 200 where it can be read."""
-    fields: dict[int, tuple[int, tuple[int, ...] | bytes]] = {**grey_fields(64, 64, 4_096)}
+    fields: dict[int, Field] = {**grey_fields(64, 64, 4_096)}
     data = bytes(4_096)
 
     def with_field(tag: int, kind: int, *values: int) -> bytes:
