@@ -115,7 +115,7 @@ class Service(Client):
     """A service process of this checkout, on a free port of 127.0.0.1; killed, tree and all, at the end of a `with`.
 
     settings: of the service, by their names in service/settings.py. command: module and arguments. open_files: its
-    limit on file descriptors. stderr: where its log goes; by default a file, for `log` to read. wait: until it is ready.
+    limit on file descriptors. stderr: where its log goes; by default a file, for `log` to read. wait: until ready.
     Raises SystemExit where it ends, or is not ready in time.
     """
 

@@ -10,6 +10,7 @@ import io
 import zipfile
 from collections.abc import Callable, Mapping
 
+import numpy as np
 from PIL import Image
 
 from benchmarks.attacks.images import avif, bmp, gif, jpeg, png, tiff, webp
@@ -26,6 +27,14 @@ def gradient(mode: str, side: int, kind: str, **options: object) -> bytes:
     image = Image.merge(mode, [grey.rotate(90 * turn) for turn in range(len(mode))])
     out = io.BytesIO()
     image.save(out, kind, **options)
+    return out.getvalue()
+
+
+def smooth_noise(width: int, height: int) -> bytes:
+    """A JPEG with something to see everywhere, as a photograph has; the same on every run."""
+    coarse = np.random.default_rng(1).integers(0, 256, (12, 16, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(coarse).resize((width, height)).save(out, "JPEG", quality=80)
     return out.getvalue()
 
 
