@@ -2,9 +2,9 @@
 The load comes from a process of its own (benchmarks/arrivals.py).
 
 Phases: a predictor that does nothing (the cost of HTTP alone); then the model: rounds of the offline loop, one client
-and eight clients; one region beside a client that requests 200; the long run with poison and disconnects; /livez while
-huge images are decoded; twice the peak load; and SIGTERM under that load. Results hold for one run on one machine;
-`--quick` only shows that the script works.
+and eight clients; one region beside a client that requests 200; a thumbnail beside clients that send hostile images;
+the long run with poison and disconnects; /livez while huge images are decoded; twice the peak load; and SIGTERM under
+that load. Results hold for one run on one machine; `--quick` only shows that the script works.
 """
 
 import argparse
@@ -21,6 +21,10 @@ from statistics import median
 import numpy as np
 from PIL import Image
 
+from benchmarks.attacks import images as hostile_images
+from benchmarks.attacks.event_loop import asked_beside
+from benchmarks.attacks.findings import unexpected
+from benchmarks.attacks.served import Service, longest, percentile_ms
 from benchmarks.fuzz import memory_mb, service
 from benchmarks.load import Bench, Records, Row, Sizes, ms, rate, read
 from benchmarks.offline import SCENE, Offline
@@ -30,6 +34,8 @@ from dynrefer.workbench.profiling.machine import provenance
 # Without the feature cache, because the load sends the same image again and again.
 COMMAND = ("dynrefer.service.cli", "serve", "--device", "cpu", "--cache-bytes", "0")
 MEMORY_EVERY_S = 0.5
+HOSTILE_BYTES = 4_000_000
+ORDINARY_MS = 2_000.0
 
 FULL = Sizes(10, 5, 5, 20, 20_000, 45, 20)
 QUICK = Sizes(3, 2, 2, 4, 40, 6, 2)
@@ -84,6 +90,7 @@ def with_model(sizes: Sizes, folder: Path, files: Images, no_op_ms: float) -> tu
         rounds = in_turn(bench, sizes)
         rows = [rounds.offline_row(), rounds.wait_row(), rounds.extra_row(no_op_ms)]
         rows += beside_a_large_one(sizes, folder, files, rounds)
+        rows.append(beside_attacks(sizes))
         # Peak throughput when every request brings an image for a single region.
         peak = max(0.1, rate(bench.load(image=SCENE, clients=16, seconds=sizes.seconds)))
         rows += soak(bench, process.pid, sizes, peak)
@@ -117,6 +124,22 @@ def _beside_row(name: str, small: Records, large: Records, alone_ms: float, limi
         f"{p99:.0f} ms of {len(ones)} beside {len(others)} (alone {alone_ms:.0f}); {failed}",
         f"<= {limit_ms:.0f} ms, the lone p99 + the time of 3 full batches; 0",
         p99 <= limit_ms and not failed and len(others) > 0,
+    )
+
+
+def beside_attacks(sizes: Sizes) -> Row:
+    """One thumbnail at a time while four clients send hostile images, those of `make attacks` below 4 MB, in turn."""
+    files = [data for make in hostile_images.catalogue().values() if len(data := make()) < HOSTILE_BYTES]
+    with Service() as attacked:
+        attacked.describe()
+        ordinary, statuses = asked_beside(attacked, attacked.describe, 0.05, files, 4, 4 * sizes.beside_seconds)
+    p99, failed = percentile_ms(ordinary, 99), sum(each.status != 200 for each in ordinary)
+    strange = unexpected(statuses)
+    return Row(
+        "one thumbnail at a time beside four clients with hostile images: p99, longest; not 200",
+        f"{p99:.0f} ms, {longest(ordinary) * 1e3:.0f} ms of {len(ordinary)} beside {len(statuses)}; {failed}",
+        f"<= {ORDINARY_MS:.0f} ms, a generous bound; 0; hostile images answered as `make attacks` allows",
+        p99 <= ORDINARY_MS and not failed and not strange,
     )
 
 

@@ -36,16 +36,20 @@ def send_images(host: str, port: int, bodies: Sequence[bytes], clients: int, sec
     return sum(at_once([partial(send, first) for first in range(clients)]), [])
 
 
+def asked_beside(
+    service: Service, ask: Callable[[], Answer], pause_s: float, bodies: Sequence[bytes], clients: int, seconds: float
+) -> tuple[list[Answer], list[int]]:
+    """Answers of `ask`, called again and again while clients send the images, and the statuses of those."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool, Watch(ask, pause_s) as asked:
+        statuses = pool.apply(send_images, (service.host, service.port, bodies, clients, seconds))
+    return asked.seen, statuses
+
+
 def livez_beside(
     service: Service, bodies: Sequence[bytes], clients: int, seconds: float
 ) -> tuple[list[Answer], list[int]]:
-    """Answers of /livez while clients send the images, and the statuses of those."""
-    with (
-        multiprocessing.get_context("spawn").Pool(1) as pool,
-        Watch(lambda: service.get("/livez"), 0.005) as livez,
-    ):
-        statuses = pool.apply(send_images, (service.host, service.port, bodies, clients, seconds))
-    return livez.seen, statuses
+    """`asked_beside` for /livez, every few milliseconds."""
+    return asked_beside(service, lambda: service.get("/livez"), 0.005, bodies, clients, seconds)
 
 
 def worst_legal_files() -> Iterator[Finding]:
