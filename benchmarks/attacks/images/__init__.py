@@ -50,7 +50,7 @@ def worst_legal_files() -> Makers:
         "WebP, RGBA, 50 MP in 38 bytes": lambda: webp.solid(LIMIT_SIDE),
         "JPEG, RGB, 50 MP": lambda: jpeg.solid_jpeg(LIMIT_SIDE),
         "JPEG, CMYK, progressive, 12 MP": lambda: jpeg.solid_jpeg(CAMERA_SIDE, "CMYK", progressive=True),
-        "BMP, a run for every pixel, 9 MP": lambda: bmp.one_pixel_runs(3_000),
+        "BMP, a run for every pixel, 4 MP": lambda: bmp.one_pixel_runs(2_000),
     }
 
 
