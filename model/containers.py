@@ -334,7 +334,7 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _tiff(data: bytes) -> Container:
-    """Put a directory of what is needed behind the file, and let the header point to it alone."""
+    """Leave in the first directory what is needed, and none behind it. Nothing moves: offsets stay right."""
     layout = tiff_layout(data)
     directory = None if layout is None else read_directory(data, layout.first, layout)
     if layout is None or directory is None or not directory.entries:
@@ -343,13 +343,10 @@ def _tiff(data: bytes) -> Container:
     orientation = orientation_of(stated[0]) if stated else UPRIGHT
     frames = sum(1 for _ in directory_offsets(data, layout, MOST_FRAMES))
     kept = [entry for tag, entry in directory.entries if tag in TIFF_NEEDED]
-    at = len(data) + -len(data) % 2
-    if not layout.big and at + 12 * len(kept) >= 1 << 32:  # no offset reaches behind it
-        return Container("TIFF", data, orientation, frames)
-    offset = struct.pack(layout.offset_format, at)
-    start = 8 if layout.big else 4
-    parts = [data[:start], offset, data[start + len(offset) :], bytes(at - len(data))]
-    parts += [struct.pack(layout.count_format, len(kept)), *kept, bytes(len(offset))]
+    no_next = bytes(struct.calcsize(layout.offset_format))
+    shorter = b"".join([struct.pack(layout.count_format, len(kept)), *kept, no_next])
+    whole = memoryview(data)
+    parts = [whole[: layout.first], shorter, whole[layout.first + len(shorter) :]]
     return Container("TIFF", b"".join(parts), orientation, frames)
 
 

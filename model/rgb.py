@@ -43,7 +43,8 @@ def rows_of_image(image: Image.Image, grey_bits: int = 16, white_is_zero: bool =
     Raises `UnsupportedImageError` for 32-bit integers and floats whose range does not tell what is white.
     """
     convert = _converter(image, grey_bits, white_is_zero)
-    return lambda top, bottom: convert(image.crop((0, top, image.width, bottom)))
+    whole = (0, image.height)
+    return lambda top, bottom: convert(image if (top, bottom) == whole else image.crop((0, top, image.width, bottom)))
 
 
 def rows_of_bytes(data: bytes, size: ImageSize, mode: str) -> RowReader:

@@ -1,5 +1,6 @@
 """Image files' bytes -> upright RGB: every mode, orientation, limits, and damage."""
 
+import base64
 import contextlib
 import importlib.util
 import io
@@ -23,7 +24,7 @@ from dynrefer.model.errors import (
     QueryError,
     UnsupportedImageError,
 )
-from dynrefer.model.images import ImageInfo, Pixels, decode_image, upright_pixels
+from dynrefer.model.images import ImageInfo, Pixels, decode_image, forbid_bombs, upright_pixels
 from dynrefer.model.orientation import stored_view
 from tests.service.conftest import COLOUR, HEIGHT, WIDTH, image_bytes
 
@@ -388,6 +389,14 @@ def test_floods_of_parts_are_refused_before_they_cost() -> None:
         decoded(progressive[:last] + progressive[last:-2] * 1_000 + b"\xff\xd9", LIMIT)
 
 
+def test_a_tiff_whose_pixels_are_cut_short() -> None:
+    whole = encoded(ramp(), "TIFF")
+    assert struct.unpack_from("<L", whole, 4)[0] < 100  # the directory stands in front of the pixels
+    for missing in (1, 10, 1_000, len(whole) // 2):
+        with pytest.raises(DamagedImageError, match="cut short"):
+            decoded(whole[:-missing], LIMIT)
+
+
 def test_twelve_bit_and_negative_tiff() -> None:
     values = np.array([[0, 16, 4_095]], dtype=np.uint16)
     assert decoded(tiff(values, 16), LIMIT)[0, :, 0].tolist() == [0, 0, 15]
@@ -452,7 +461,34 @@ def test_the_peak_of_memory() -> None:
         assert float(done.stdout) < most, kind
 
 
+def test_pillows_own_bound_is_that_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
+    data = bytearray(encoded(ramp("P"), "GIF"))
+    struct.pack_into("<HH", data, 6, 8, 8)  # the screen, smaller than its image
+    with warnings.catch_warnings():
+        forbid_bombs(WIDTH * HEIGHT)
+        assert decoded(bytes(data), LIMIT).shape == (HEIGHT, WIDTH, 3)
+        forbid_bombs(WIDTH * HEIGHT - 1)
+        with pytest.raises(ImageTooLargeError, match=f"{WIDTH * HEIGHT} pixels"):
+            decoded(bytes(data), LIMIT)
+
+
+# 64 x 32: the left half red, the right half blue.
+HEIC = """
+AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9jAA
+AAAERAAAEAAQAAAAABoQABAAAAAAAAACQAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/WlwcnAA
+AADdaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkA
+AAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAA
+AAAoY2xhcAAAAEAAAAABAAAAIAAAAAEAAAAAAAAAAv///+AAAAACAAAAEHBpeGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWBAgMFhAAAAC
+xtZGF0AAAAICgBrxmA70mlv//f4x/19q/4pshf/72Qd9I+n++xw21v
+"""
+
+
 def test_heic_where_its_decoder_is_installed() -> None:
+    if importlib.util.find_spec("pi_heif") is not None:
+        pixels = decoded(base64.b64decode(HEIC), LIMIT).astype(int)
+        assert pixels.shape == (32, 64, 3)
+        assert np.abs(pixels[5, 5] - (200, 30, 30)).max() < 9 and np.abs(pixels[5, -5] - (20, 30, 200)).max() < 9
     data = bytes(4) + b"ftypheic" + bytes(40)
     if importlib.util.find_spec("pi_heif") is None:
         with pytest.raises(UnsupportedImageError, match="accepted formats: JPEG, PNG, WebP, AVIF, TIFF, BMP, GIF"):
@@ -476,7 +512,7 @@ def test_size_is_checked_by_the_header() -> None:
             decoded(png(side, side, b""), LIMIT)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "GIF", "AVIF", "TIFF"])
 def test_cut_short_anywhere(kind: str) -> None:
     data = encoded(ramp(), kind)
     for length in sorted({0, 1, 2, 4, 8, 16, 24, 30, *range(32, len(data) - 64, max(1, len(data) // 40))}):

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from dynrefer.service.cli import _read_image
 from tests.service.conftest import image_bytes
 
 
@@ -114,6 +116,14 @@ def test_a_package_that_is_not_installed(command: list[str], module: str, extra:
     )
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1, done.stderr
     assert module in done.stderr and f"pip install 'dynrefer[{extra}]'" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_trusted_file_may_have_any_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # Pillow would refuse twice as many
+    for name in ("large.png", "large.tif"):
+        Image.new("1", (9_000, 7_000), 1).save(tmp_path / name)  # and the service more than 50 megapixels
+        assert _read_image(tmp_path / name).shape == (7_000, 9_000, 3)
 
 
 @pytest.mark.slow
