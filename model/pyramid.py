@@ -64,7 +64,7 @@ class ImagePyramid:
 
         reducing_gap: as of Pillow's `resize`, with the same bytes; None reduces nothing before the filter.
         gap: a large crop comes from a copy in which it still has at least this many times the pixels of `size` along
-        each axis. Where reducing_gap is None, it is also the reducing gap of large crops.
+        each axis. Where no copy serves and reducing_gap is None, it is also the reducing gap of large crops.
 
         Nothing from outside the crop enters a small one. In a large one that comes from a copy, a pixel of the copy at
         the crop's edge may reach beyond it.
@@ -73,10 +73,10 @@ class ImagePyramid:
         across, down = x2 - x1, y2 - y1
         if across * down < self._reduce_from:
             return crop_pixels(self._image, corners).resize(size, resampling, reducing_gap=reducing_gap)
-        reducing_gap = reducing_gap or gap
         fx, fy = _copy_factors(across / (gap * size[0]), down / (gap * size[1]))
         if fx * fy < LEAST_REDUCTION:  # in strips what Pillow would do with one large copy of the crop
-            factors = max(1, int(across / size[0] / reducing_gap)), max(1, int(down / size[1] / reducing_gap))
+            kept = reducing_gap or gap
+            factors = max(1, int(across / size[0] / kept)), max(1, int(down / size[1] / kept))
             part = Image.fromarray(_reduced(self._image, corners, factors))
             return part.resize(size, resampling, box=(0, 0, across / factors[0], down / factors[1]))
         # Cropped first, because a resize reads beyond its box.
@@ -88,9 +88,12 @@ class ImagePyramid:
     def _copy(self, factors: Factors) -> NDArray[np.uint8]:
         """The image reduced by these factors, (ceil(H / fy), ceil(W / fx), 3) uint8."""
         if factors not in self._copies:
-            source, rest, finest = self._image, factors, (STEP, STEP)
-            if factors != finest and min(factors) >= STEP:  # from the finest copy, which reads less
-                source, rest = self._copy(finest), (factors[0] // STEP, factors[1] // STEP)
+            # From the finest copy of its kind, which reads less. Never by 2 x 2 of that: Pillow rounds a half up, which
+            # would make the copy brighter by an eighth of a grey level.
+            side = STEP if _power(STEP, factors[0]) == factors[0] else STEP * SQUARE_STEP
+            source, rest = self._image, factors
+            if min(factors) >= side and factors != (side, side):
+                source, rest = self._copy((side, side)), (factors[0] // side, factors[1] // side)
             whole = source.size if isinstance(source, Image.Image) else (source.shape[1], source.shape[0])
             self._copies[factors] = _reduced(source, (0, 0, *whole), rest)
         return self._copies[factors]

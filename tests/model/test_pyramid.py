@@ -59,7 +59,7 @@ def test_a_crop_that_no_copy_serves_is_reduced_in_strips_to_pillows_bytes() -> N
 def test_a_large_crop_is_close_to_filtering_every_pixel(corners: IntCorners) -> None:
     fast, exact = ImagePyramid(LARGE), ImagePyramid(LARGE, EXACT)
     difference = np.abs(resized(fast, corners) - resized(exact, corners))
-    assert difference.mean() < 0.7 and difference.max() <= 16
+    assert difference.mean() < 0.25 and difference.max() <= 16
     assert not exact.bytes
 
 
@@ -109,7 +109,7 @@ def test_all_copies_of_an_image_take_less_than_a_third_of_its_bytes(size: ImageS
     assert 0 < many.bytes < image.nbytes / 3
 
 
-def test_the_image_is_read_once_however_many_regions_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_image_is_read_a_few_times_however_many_regions_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Views and evidence share the copies: what is read of the image itself does not grow with its regions."""
     read = 0
     original = pyramid.crop_pixels
@@ -126,10 +126,11 @@ def test_the_image_is_read_once_however_many_regions_there_are(monkeypatch: pyte
     shared = ImagePyramid(LARGE)
     views, evidence = ViewCutter(shared, 64), EvidenceCutter(shared)
     for number in range(12):
+        before = read
         box = Box(number, 2 * number, 2000 - 3 * number, 1650 - number)
         views.cut(ViewPlan(nested_views(box, shared.size, (0.2, 1.0)), ViewPolicy.FIXED))
         evidence.cut(box.corners)
-    assert read == 2100 * 1700
+    assert before == read <= 2 * 2100 * 1700
 
 
 def test_digests_are_of_the_pixels_that_were_cut() -> None:
