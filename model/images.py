@@ -8,6 +8,7 @@ three read a file in the same way: `containers.py` keeps what the pixels need, o
 
 import importlib
 import io
+import logging
 import os
 import re
 import warnings
@@ -53,6 +54,9 @@ __all__ = [
 TIFF_BITS_PER_SAMPLE, TIFF_PHOTOMETRIC = 258, 262
 WHITE_IS_ZERO = 0
 
+# Modules whose warnings are about an image, as a regular expression.
+IMAGE_LIBRARIES = r"(PIL|imagehash|pillow_heif)\b"
+
 ImageSource = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | Pixels
 
 
@@ -79,12 +83,18 @@ class _Opened:
 
 
 def forbid_bombs(max_pixels: int | None = None) -> None:
-    """Make Pillow refuse more than max_pixels itself, where it would only warn; None: where its own bound is.
+    """Make Pillow refuse more than max_pixels itself, where it would only warn; None: where its own bound is. What
+    else image libraries warn of is ignored.
 
-    Holds for the whole process, as filters of warnings do: called when a process starts to decode images from
-    strangers, never at import. `decode_image` checks the size before; this is for what a decoder opens inside.
+    One image can cause 65,535 warnings about its metadata, each with a text of its own. Ignored by a filter they cost
+    about a microsecond each, and the interpreter keeps none of their texts. Holds for the whole process, as filters of
+    warnings and loggers do: called when a process starts to decode images from strangers, never at import.
+    `decode_image` checks the size before; this is for what a decoder opens inside.
     """
     warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+    # Behind the other filters, so that those which the user has set apply.
+    warnings.filterwarnings("ignore", module=IMAGE_LIBRARIES, append=True)
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # a line per tag at the level debug
     if max_pixels is not None:
         Image.MAX_IMAGE_PIXELS = max_pixels
 

@@ -3,6 +3,7 @@
 A usage error is one line on standard error and exit code 2, never a traceback.
 """
 
+import contextlib
 import importlib.util
 import inspect
 import json
@@ -19,7 +20,14 @@ import typer
 from dynrefer.model.errors import ImageError, ModelError
 from dynrefer.model.types import ALL_TASKS, Corners, Task
 from dynrefer.service import set_thread_environment
+from dynrefer.service.server.signals import stop_signals
 from dynrefer.service.settings import FORMER_NAMES, PREFIX, Settings, SettingsError, flag_names, load_settings
+from dynrefer.service.standard_streams import (
+    UnwritableOutput,
+    abandon_output,
+    finish_output,
+    prepare_standard_streams,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +59,8 @@ ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, Web
 
 def fail(sentence: str, code: int = EXIT_USAGE) -> NoReturn:
     """End the command with one line on standard error."""
-    print(f"dynrefer: {sentence}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # standard error may be unwritable too: then the exit code alone tells it
+        print(f"dynrefer: {sentence}", file=sys.stderr, flush=True)
     raise SystemExit(code)
 
 
@@ -86,14 +95,21 @@ def _add_missing_command(name: str) -> None:
 
 def main() -> None:
     """The console script: every expected error ends in one line."""
+    prepare_standard_streams()
+    arguments = sys.argv[1:] or ["--help"]
+    if arguments[0] == "serve":
+        stop_signals()  # a service may be stopped while it still imports what it needs
     from dynrefer.model.torch_environment import set_cache_environment
 
     set_thread_environment()  # both before any command imports NumPy or torch
     set_cache_environment()
     _add_other_commands()
-    arguments = sys.argv[1:] or ["--help"]
     try:
         code = app(args=arguments, prog_name="dynrefer", standalone_mode=False)
+        finish_output()
+    except UnwritableOutput as error:
+        abandon_output()
+        fail(f"cannot write to standard output: {error}.")
     except typer.TyperException as error:
         fail(error.format_message())
     except ModelError as error:
@@ -109,7 +125,11 @@ def main() -> None:
 
 
 def _serve(**flags: str | None) -> None:
-    """Serve the model over HTTP. Every flag can be set as an environment variable too, DYNREFER_<NAME>; a flag wins."""
+    """Serve the model over HTTP. Every flag can be set as an environment variable too, DYNREFER_<NAME>; a flag wins.
+
+    SIGTERM, SIGINT and SIGHUP stop it once the admitted requests are answered, a second one at once. Exit codes: 0
+    stopped; 1 a second signal left requests unanswered; 2 a setting or the model cannot be used; 3 the device is lost.
+    """
     try:
         settings = load_settings({name: value for name, value in flags.items() if value is not None})
     except SettingsError as error:

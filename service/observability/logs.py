@@ -4,6 +4,7 @@ The id travels in a context variable: coroutines and tasks inherit it, threads d
 a thread runs it in a copy of the context (`contextvars.copy_context().run`), or binds the id again in that thread.
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -77,15 +78,25 @@ class TextFormatter(logging.Formatter):
         return f"{first} {shown}".rstrip() + (newline + rest).rstrip()
 
 
+class _WithoutCancellations(logging.Filter):
+    """Discards uvicorn's tracebacks of what a shutdown has cancelled on purpose."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to keep the record."""
+        return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+
+
 def configure(settings: Settings) -> None:
     """Send the process's log to standard error, in the format and from the level that the settings name."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
     handler.addFilter(RequestIdFilter())
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
-    logging.captureWarnings(True)  # such as Pillow's about damaged metadata: log lines like all others
+    logging.captureWarnings(True)  # log lines like all others
+    logging.getLogger("python_multipart").setLevel("ERROR")  # below: what a client sent, line by line
     # What uvicorn logs apart from requests, without its own handlers.
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = name != "uvicorn.access"
     logging.getLogger("uvicorn.error").setLevel("WARNING")
+    logging.getLogger("uvicorn.error").addFilter(_WithoutCancellations())

@@ -93,6 +93,10 @@ class Metrics:
         """Read the caches' (hits, misses), by name, whenever the metrics are read."""
         self.registry.register(_CacheCounts(counts))
 
+    def watch_log(self, dropped: Callable[[], float]) -> None:
+        """Read how many lines of the log were dropped whenever the metrics are read."""
+        self.registry.register(_DroppedLines(dropped))
+
     def observe_stages(self, timings_ms: Mapping[str, float]) -> None:
         """Count one described request's stages."""
         for stage in STAGES:
@@ -118,6 +122,17 @@ class _CacheCounts(Collector):
                 yield CounterMetricFamily(
                     f"dynrefer_{name}_cache_{what}", f"{what.title()} in the {name} cache.", value
                 )
+
+
+class _DroppedLines(Collector):
+    """The count that the log's writer keeps itself."""
+
+    def __init__(self, dropped: Callable[[], float]) -> None:
+        self._dropped = dropped
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Lines that nobody read in time, or that could not be written."""
+        yield CounterMetricFamily("dynrefer_log_lines_dropped", "Lines of the log that were dropped.", self._dropped())
 
 
 def outcome_of(status: int) -> str:

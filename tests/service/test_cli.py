@@ -53,6 +53,25 @@ def test_serve_lists_every_setting() -> None:
     assert "--max-body-bytes" in text and "DYNREFER_PORT" in text and "--api-keys " not in text
 
 
+@pytest.mark.parametrize("command", [["--help"], ["serve", "--help"], ["key", "bob"]])
+def test_output_that_cannot_be_written_is_one_line(command: list[str]) -> None:
+    called = [sys.executable, "-m", "dynrefer.service.cli", *command]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(called, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "dynrefer: cannot write to standard output: no space left on device."
+    assert done.stderr.count("\n") == 1 + (command[0] == "key")  # the key itself
+    closed = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *called], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert closed.returncode == 2 and closed.stderr.splitlines()[-1].startswith("dynrefer: cannot write to standard")
+
+
+def test_without_standard_error_only_the_exit_code_tells_a_failure() -> None:
+    called = [sys.executable, "-m", "dynrefer.service.cli", "serve", "--portt", "1"]
+    for how in ('"$@" 2>&-', '"$@" 2>/dev/full'):
+        done = subprocess.run(["sh", "-c", how, "sh", *called], capture_output=True, timeout=60)
+        assert (done.returncode, done.stdout, done.stderr) == (2, b"", b"")
+
+
 @pytest.mark.slow
 def test_invalid_settings() -> None:
     assert "--portt" in refused("serve", "--portt", "1")

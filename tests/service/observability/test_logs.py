@@ -6,6 +6,7 @@ import contextvars
 import io
 import json
 import logging
+import struct
 import sys
 import threading
 import warnings
@@ -153,16 +154,37 @@ def test_the_lines_of_the_device_thread_carry_the_id(make_api: ApiFactory, lines
     assert warned["request_id"] == "mine" and "no memory for a batch" in str(warned["message"])
 
 
-def test_warnings_of_pillow_in_an_image_thread_carry_the_id(api: ApiClient, lines: io.StringIO) -> None:
+def test_what_libraries_warn_about_an_image_is_no_line(
+    make_api: ApiFactory, lines: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
     image = io.BytesIO()
-    Image.new("RGB", (64, 48)).save(image, "PNG", exif=b"Exif\0\0MM\0*\0\0\xff\xff broken")
+    tags = b"".join(struct.pack(">HHII", 0x8000 + tag, 2, 1_000, tag << 8) for tag in range(500))
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 500) + tags
+    Image.new("RGB", (64, 48)).save(image, "JPEG", exif=exif)
+    monkeypatch.setattr(logging.getLogger(), "level", logging.DEBUG)
     logging.captureWarnings(True)
     try:
-        assert describe(api, image.getvalue(), [8, 8, 40, 40]) == 200
+        assert describe(make_api(), image.getvalue(), [8, 8, 40, 40]) == 200
     finally:
         logging.captureWarnings(False)
-    (warned, *_) = named(lines, "py.warnings")
-    assert warned["request_id"] == "mine" and "Corrupt EXIF data" in str(warned["message"])
+    assert not [each for each in entries(lines) if str(each["logger"]).startswith(("py.warnings", "PIL"))]
+
+
+def test_tracebacks_of_cancelled_tasks_are_discarded(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, level, uvicorns = logging.getLogger(), logging.getLogger().level, logging.getLogger("uvicorn.error")
+    monkeypatch.setattr(root, "handlers", [])
+    monkeypatch.setattr(uvicorns, "filters", [])
+    try:
+        logs.configure(Settings())
+        for error in (asyncio.CancelledError(), KeyError("unforeseen")):
+            uvicorns.error("Exception in ASGI application\n", exc_info=error)
+    finally:
+        root.setLevel(level)
+        logging.captureWarnings(False)
+    shown = capsys.readouterr().err
+    assert shown.count("Exception in ASGI application") == 1 and "unforeseen" in shown
 
 
 def test_a_line_about_a_batch_carries_the_ids_of_its_requests(lines: io.StringIO) -> None:

@@ -98,6 +98,30 @@ def test_a_second_signal_ends_it_at_once(signals: Sequence[signal.Signals]) -> N
             await_line(server, "/readyz", "shutting down")
             assert server.end(signals[1]) == 1
         assert server.last_line() == "dynrefer: stopped at once by a second signal.\n"
+        assert "Traceback" not in "".join(server.lines)
+
+
+def test_a_second_signal_ends_what_hangs() -> None:
+    hanging = {**DOCUMENT, "regions": [{"box": box_of(Fault.HANG)}]}
+    with running("tests.serve_fake", FAKE_HANG_SECONDS="600") as server:
+        server.await_ready()
+        with server.send(hanging):
+            await_line(server, "/metrics", "dynrefer_batch_regions_count 1.0")
+            server.process.send_signal(signal.SIGTERM)
+            server.process.send_signal(signal.SIGHUP)
+            assert server.process.wait(PATIENCE_S) == 1
+        assert server.last_line() == "dynrefer: stopped at once by a second signal.\n"
+        assert "Traceback" not in "".join(server.lines)
+
+
+def test_a_second_signal_changes_nothing_where_all_is_done() -> None:
+    with running("tests.serve_fake") as server:
+        server.await_ready()
+        server.process.send_signal(signal.SIGTERM)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(PATIENCE_S) == 0
+        server.last_line()
+        assert "Traceback" not in "".join(server.lines)
 
 
 def test_an_idle_service_ends_soon() -> None:

@@ -11,7 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,14 +28,22 @@ PATIENCE_S = 120  # a busy machine may take long to import torch
 class Server:
     """A running process and its address."""
 
-    def __init__(self, module: str, *arguments: str, folder: Path | None = None, **environment: str) -> None:
-        """folder: the checkout whose module it is; the current one by default."""
+    def __init__(
+        self,
+        module: str,
+        *arguments: str,
+        folder: Path | None = None,
+        preexec_fn: Callable[[], None] | None = None,
+        **environment: str,
+    ) -> None:
+        """folder: the checkout whose module it is; the current one by default. preexec_fn: as in Popen."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "DYNREFER_PORT": "0", **environment},
             cwd=folder,
+            preexec_fn=preexec_fn,
         )
         self.lines: list[str] = []
         self.retry_after: list[int] = []  # seconds, from the headers of errors
@@ -111,8 +119,10 @@ def request_bytes(document: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def running(module: str, *arguments: str, **environment: str) -> Iterator[Server]:
-    server = Server(module, *arguments, **environment)
+def running(
+    module: str, *arguments: str, preexec_fn: Callable[[], None] | None = None, **environment: str
+) -> Iterator[Server]:
+    server = Server(module, *arguments, preexec_fn=preexec_fn, **environment)
     try:
         yield server
     finally:
@@ -125,7 +135,7 @@ REQUEST = {"image": {"base64": in_base64(image_bytes())}, **one_region()}
 
 
 def test_starts_answers_and_stops() -> None:
-    for by in (signal.SIGTERM, signal.SIGINT):
+    for by in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         with running("tests.serve_fake", DYNREFER_LOG_FORMAT="json") as server:
             server.await_ready()
             status, answer = server.describe(REQUEST)
@@ -136,7 +146,8 @@ def test_starts_answers_and_stops() -> None:
             assert "Traceback" not in "".join(server.lines)
 
 
-def test_sigterm_lets_a_running_request_finish() -> None:
+@pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_lets_a_running_request_finish(by: signal.Signals) -> None:
     with running("tests.serve_fake", FAKE_RUN_SECONDS="0.5") as server:
         server.await_ready()
         answers: list[tuple[int, dict[str, Any]]] = []
@@ -144,7 +155,7 @@ def test_sigterm_lets_a_running_request_finish() -> None:
         client.start()
         while b"dynrefer_image_pixels_count 1.0" not in server.get("/metrics")[1]:
             time.sleep(0.01)
-        assert server.end() == 0
+        assert server.end(by) == 0
         client.join(PATIENCE_S)
         assert [status for status, _ in answers] == [200]
 

@@ -1,6 +1,7 @@
 """Start-up that fails: one clear line, the right exit code, no traceback."""
 
 import json
+import os
 import resource
 import shutil
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dynrefer import model
-from tests.service.server.test_process import PATIENCE_S, running
+from tests.service.server.test_process import PATIENCE_S, Server, running
 
 pytestmark = pytest.mark.server
 
@@ -101,12 +102,34 @@ def test_variables_of_links_are_named_in_one_line_of_the_log() -> None:
         assert all(name in line["message"] for name in links) and "10.0.0" not in line["message"]
 
 
+def threads_of(server: Server) -> int:
+    return len(os.listdir(f"/proc/{server.process.pid}/task"))
+
+
 def test_metrics_on_a_port_of_their_own() -> None:
     with running("tests.serve_fake", DYNREFER_METRICS_PORT="0", DYNREFER_API_KEYS="sesame") as server:
         server.await_ready()
         address = next(line for line in server.lines if line.startswith("Metrics on ")).split()[-1]
-        main, server.address = server.address, address.removesuffix("/metrics")
-        status, text = server.get("/metrics")
-        assert status == 200 and b"dynrefer_queue_regions" in text
-        server.address = main
         assert server.get("/metrics")[0] == 401
+        server.address = address.removesuffix("/metrics")
+        before = threads_of(server)
+        idle = [server.connect() for _ in range(100)]
+        status, text = server.get("/metrics")
+        assert status == 200 and b"dynrefer_queue_regions" in text and b"dynrefer_log_lines_dropped_total 0.0" in text
+        assert threads_of(server) == before
+        for each in idle:
+            each.close()
+        for method, path, status in (
+            ("HEAD", "/metrics", 200),
+            ("POST", "/metrics", 405),
+            ("GET", "/", 404),
+            ("GET", "/metrics/", 404),
+            ("GET", "/livez", 404),
+        ):
+            with server.connect() as connection:
+                connection.sendall(f"{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+                answer = b"".join(iter(lambda: connection.recv(65_536), b""))
+            assert int(answer.split()[1]) == status
+            if method == "HEAD":
+                assert answer.endswith(b"\r\n\r\n") and f"content-length: {len(text)}".encode()[:16] in answer
+        assert server.end() == 0 and "Traceback" not in "".join(server.lines)
