@@ -346,7 +346,7 @@ def _tiff(data: bytes) -> Container:
     no_next = bytes(struct.calcsize(layout.offset_format))
     shorter = b"".join([struct.pack(layout.count_format, len(kept)), *kept, no_next])
     whole = memoryview(data)
-    parts = [whole[: layout.first], shorter, whole[layout.first + len(shorter) :]]
+    parts: list[bytes | memoryview] = [whole[: layout.first], shorter, whole[layout.first + len(shorter) :]]
     return Container("TIFF", b"".join(parts), orientation, frames)
 
 

@@ -1,4 +1,4 @@
-"""The hostile images of `make attacks`: small ones of each kind are what they are meant to be, the same on every run."""
+"""The hostile images of `make attacks`: small ones of each kind are what they are meant to be, alike on every run."""
 
 from __future__ import annotations
 
