@@ -112,6 +112,21 @@ class Box:
         return x1, y1, x2, y2
 
 
+def region_box(corners: Corners) -> Box:
+    """The box of a region that a client asks about, in pixels of the upright image.
+
+    Raises:
+        BoxError: as `Box`, or less than one pixel wide and high, as of fractions that were taken for pixels. Nobody can
+            have drawn such a box; views need no such check, nor do annotations, which are read as they are.
+    """
+    box = Box(*corners)
+    width, height = box.x2 - box.x1, box.y2 - box.y1
+    fractions = all(0 <= value <= 1 for value in corners)
+    if (width < 1 and height < 1) or (fractions and min(width, height) < 1):
+        raise BoxError(f"The box {box} is less than one pixel.")
+    return box
+
+
 def boxes_towards(corners: Corners, image_size: ImageSize, ts: Sequence[float]) -> NDArray[np.float32]:
     """Interpolate a box towards the image at every t: (T, 4) float32, `b + t * ((0, 0, w, h) - b)`.
 

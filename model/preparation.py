@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from dynrefer.model.crops import ViewBatch, ViewCutter
 from dynrefer.model.errors import InvalidQueriesError, QueryError
 from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
-from dynrefer.model.geometry import Box, ImageSize
+from dynrefer.model.geometry import ImageSize, region_box
 from dynrefer.model.images import Pixels
 from dynrefer.model.pyramid import ImagePyramid
 from dynrefer.model.types import ALL_TASKS, Corners, RegionQuery, Task, ViewPlan
@@ -91,7 +91,7 @@ def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: Prepa
     errors: list[QueryError] = []
     for index, query in enumerate(queries):
         try:
-            Box(*query.box).clip(size)
+            region_box(query.box).clip(size)
             if query.views is not None:
                 check_views(query.views, spec.num_views)
         except QueryError as error:
@@ -121,7 +121,7 @@ def _prepare_one(
     grey: GreyImage, cutter: ViewCutter, evidence: EvidenceCutter | None, query: RegionQuery, spec: PreparationSpec
 ) -> PreparedRegion:
     started = time.perf_counter()
-    given = Box(*query.box)
+    given = region_box(query.box)
     box = given.clip(grey.size)
     groups: dict[tuple[float, ...] | None, list[Task]] = {}  # tasks by their prior; None: no prior applies
     for task in query.tasks or ALL_TASKS:

@@ -1,5 +1,6 @@
 """The application: wiring only."""
 
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,6 +31,9 @@ from dynrefer.service.settings import Settings
 from dynrefer.service.workers.pool import PoolLimits, WorkerPool
 from dynrefer.service.workers.threads import WorkerThreads
 
+# How long a thread keeps the interpreter while another waits for it. The event loop lets go of it at every read and
+# write, several times a request; with the default, 5 ms, each costs so much beside a thread that parses.
+SWITCH_INTERVAL_S = 0.001
 DEBUG_THREADS = 2  # of image work without worker processes
 
 
@@ -49,6 +53,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         forbid_bombs(settings.max_image_pixels)
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
         engine.start(on_loss)
         yield
         await engine.stop(settings.shutdown_grace_s)
@@ -80,7 +85,9 @@ def create_app(
     )
     app.state.engine, app.state.metrics, app.state.settings = engine, metrics, settings
     app.state.tracer, app.state.fetcher = traces.tracer, _fetcher(settings)
-    buffer = Buffer(settings.max_buffered_bytes, on_full=lambda: metrics.rejected.labels("buffer_full").inc())
+    buffer = Buffer(
+        settings.max_buffered_bytes, settings.key_buffered_bytes, lambda reason: metrics.rejected.labels(reason).inc()
+    )
     metrics.watch_buffer(lambda: buffer.held_bytes)
     app.state.buffer = buffer
     app.include_router(describe.router)

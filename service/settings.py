@@ -124,8 +124,13 @@ class Settings(BaseSettings):
     max_buffered_bytes: int = Field(
         default=536_870_912,
         ge=1_024,
-        description="Most bytes of bodies in memory at the same time, over all requests; beyond it the answer is 429. "
-        "Choose it by the memory of the machine.",
+        description="Most bytes of bodies and of images fetched by URL in memory at the same time, over all requests; "
+        "beyond it the answer is 429. Choose it by the memory of the machine.",
+    )
+    max_key_buffered_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Most such bytes of one API key's requests. 0: half of them if there are several keys, else all.",
     )
     max_queue_regions: Positive = Field(
         default=256,
@@ -319,6 +324,7 @@ class Settings(BaseSettings):
             ("max_queue_regions", "max_regions"),
             ("max_key_regions", "max_regions"),
             ("max_buffered_bytes", "max_body_bytes"),
+            ("max_key_buffered_bytes", "max_body_bytes"),
         ):
             if 0 < getattr(self, name) < getattr(self, one):
                 raise ValueError(
@@ -329,8 +335,18 @@ class Settings(BaseSettings):
     @property
     def key_regions(self) -> int:
         """Most waiting regions of one key; 0: no limit."""
-        several = len(self.api_keys) > 1 or self.api_keys_file is not None
+        several = self._several_keys
         return self.max_key_regions or (max(self.max_regions, self.max_queue_regions // 2) if several else 0)
+
+    @property
+    def key_buffered_bytes(self) -> int:
+        """Most bytes that the requests of one key hold; 0: no limit."""
+        several = self._several_keys
+        return self.max_key_buffered_bytes or (max(self.max_body_bytes, self.max_buffered_bytes // 2) if several else 0)
+
+    @property
+    def _several_keys(self) -> bool:
+        return len(self.api_keys) > 1 or self.api_keys_file is not None
 
 
 def flag_names() -> tuple[str, ...]:

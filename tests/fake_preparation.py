@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dynrefer.model import Corners, RegionQuery
 from dynrefer.model.errors import BoxError, QueryError, ViewsError
-from dynrefer.model.geometry import ImageSize
+from dynrefer.model.geometry import ImageSize, region_box
 
 NUM_VIEWS = 3
 
@@ -55,9 +55,7 @@ def prepared(image: NDArray[np.uint8], query: RegionQuery) -> FakeRegion:
 
 def _checked(query: RegionQuery, width: int, height: int) -> Corners:
     """The clipped box."""
-    x1, y1, x2, y2 = query.box
-    if x2 <= x1 or y2 <= y1:
-        raise BoxError("The box is empty or inverted.")
+    x1, y1, x2, y2 = region_box(query.box).corners
     box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if box[2] <= box[0] or box[3] <= box[1]:
         raise BoxError("The box lies wholly outside the image.")

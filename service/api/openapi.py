@@ -1,4 +1,4 @@
-"""The parts of the OpenAPI document that FastAPI cannot derive: the two request forms and the problem documents."""
+"""The parts of the OpenAPI document that FastAPI cannot derive: the request forms and the problem documents."""
 
 import functools
 import hashlib
@@ -66,7 +66,7 @@ PROBLEMS: Mapping[int, dict[str, Any]] = {
     504: _problem(DeadlineExceeded, "The deadline passed"),
 }
 
-# What the route's signature does not show: its headers and its two forms of body.
+# What the route's signature does not show: its headers and its forms of body.
 DESCRIBE_EXTRA: dict[str, Any] = {
     "parameters": [
         {
@@ -98,6 +98,7 @@ DESCRIBE_EXTRA: dict[str, Any] = {
                 },
                 "encoding": {"request": {"contentType": "application/json"}},
             },
+            "image/*": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}},
         },
     },
 }

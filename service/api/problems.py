@@ -3,7 +3,7 @@
 A client reads one sentence of ours: no traceback, no path, no text of a library.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -14,11 +14,14 @@ from starlette.exceptions import HTTPException
 
 from dynrefer.model.errors import (
     DamagedImageError,
+    ImageTooCostlyError,
     ImageTooLargeError,
+    InvalidQueriesError,
     ModelError,
     QueryError,
     UnsupportedImageError,
 )
+from dynrefer.service.api.schemas import FlawItem, RegionProblem
 from dynrefer.service.errors import (
     BodyTooLargeError,
     DeadlineExceeded,
@@ -34,6 +37,7 @@ from dynrefer.service.errors import (
 )
 
 PROBLEM_JSON = "application/problem+json"
+REGION_FAILED = "The model failed on this region."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,7 @@ TABLE: dict[type[Exception], ProblemType] = {
     InvalidRequestError: ProblemType(422, "invalid-request", "The request is not valid"),
     QueryError: ProblemType(422, "invalid-request", "The request is not valid"),
     DamagedImageError: ProblemType(422, "invalid-request", "The request is not valid"),
+    ImageTooCostlyError: ProblemType(422, "image-too-costly", "The image takes too much work"),
     BodyTooLargeError: ProblemType(413, "body-too-large", "The request body is too large"),
     ImageTooLargeError: ProblemType(413, "image-too-large", "The image has too many pixels"),
     UnsupportedImageError: ProblemType(415, "unsupported-media", "The media type is not supported"),
@@ -63,14 +68,7 @@ TABLE: dict[type[Exception], ProblemType] = {
     Exception: ProblemType(500, "internal", "The service failed"),
 }
 # The model's errors whose message is meant for clients.
-_ABOUT_THE_REQUEST = (QueryError, ImageTooLargeError, UnsupportedImageError, DamagedImageError)
-
-
-class FlawItem(BaseModel):
-    """One thing wrong with the request."""  # the class's name is part of the OpenAPI document
-
-    pointer: str = Field(description="JSON pointer (RFC 6901) into the request; empty for the whole document")
-    detail: str
+_ABOUT_THE_REQUEST = (QueryError, ImageTooLargeError, UnsupportedImageError, DamagedImageError, ImageTooCostlyError)
 
 
 class Problem(BaseModel):
@@ -99,9 +97,8 @@ def problem_response(error: Exception, request_id: str) -> JSONResponse:
     if isinstance(error, ServiceError):
         detail, field_errors, headers = error.detail, error.fields, dict(error.headers)
     elif isinstance(error, _ABOUT_THE_REQUEST):
-        detail = str(error)
-        pointer = model_error_pointer(error)
-        field_errors = () if pointer is None else [FieldError(pointer, detail)]
+        field_errors = model_field_errors(error)
+        detail = str(error) if len(field_errors) != 1 else field_errors[0].detail
     if isinstance(error, RetryLaterError):
         headers["Retry-After"] = str(error.retry_after_s)
     return _response(problem_type_of(error), detail, field_errors, request_id, headers)
@@ -112,7 +109,7 @@ def problem_document(
 ) -> dict[str, object]:
     """The members of `Problem`; `errors` only where there are any."""
     document: dict[str, object] = {
-        "type": f"urn:problem-type:dynrefer:{problem.slug}",
+        "type": _type_uri(problem),
         "title": problem.title,
         "status": problem.status,
         "detail": detail,
@@ -123,18 +120,42 @@ def problem_document(
     return document
 
 
-def model_error_pointer(error: ModelError) -> str | None:
+def model_field_errors(error: ModelError, hint: Callable[[int], str] = lambda index: "") -> list[FieldError]:
     """Where in the request an error of the model's lies: a box belongs to its region, other fields to the request.
 
-    None where the status alone says it: an image that is too large or of another format.
+    Empty where the status alone says it: an image that is too large or of another format. hint: of a region's index,
+    what is said of its box besides.
     """
-    if isinstance(error, DamagedImageError):
-        return "/image"
-    if not isinstance(error, QueryError):
-        return None
-    if error.field == "box" and error.index is not None:
-        return f"/regions/{error.index}/box"
-    return f"/{error.field}" if error.field else ""
+    if isinstance(error, DamagedImageError | ImageTooCostlyError):
+        return [FieldError("/image", str(error))]
+    found: list[FieldError] = []
+    for each in error.errors if isinstance(error, InvalidQueriesError) else (error,):
+        if not isinstance(each, QueryError):
+            continue
+        if each.field == "box" and each.index is not None:
+            found.append(FieldError(f"/regions/{each.index}/box", f"{each}{hint(each.index)}"))
+        else:  # the same of every region
+            found.append(FieldError(f"/{each.field}" if each.field else "", str(each)))
+    return list(dict.fromkeys(found))
+
+
+def region_problem(error: Exception, index: int, field_errors: Sequence[FieldError] = ()) -> RegionProblem:
+    """What the answer has in the place of a region that failed alone. field_errors: what is known to be wrong."""
+    kind = error if isinstance(error, QueryError | ServiceError) else RegionFailedError(REGION_FAILED)
+    detail = field_errors[0].detail if field_errors else str(kind)
+    flaws = field_errors or [FieldError(f"/regions/{index}", detail)]
+    problem = problem_type_of(kind)
+    return RegionProblem(
+        type=_type_uri(problem),
+        title=problem.title,
+        status=problem.status,
+        detail=detail if len(flaws) == 1 else f"The region has {len(flaws)} errors.",
+        errors=[FlawItem(pointer=each.pointer, detail=each.detail) for each in flaws],
+    )
+
+
+def _type_uri(problem: ProblemType) -> str:
+    return f"urn:problem-type:dynrefer:{problem.slug}"
 
 
 def _routing_problem(error: HTTPException, request_id: str) -> JSONResponse:

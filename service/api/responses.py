@@ -1,6 +1,8 @@
 """Between the contract and the model: a request's fields -> queries, descriptions -> the answer's schema."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -11,74 +13,126 @@ from dynrefer.model import (
     Corners,
     ImageInfo,
     ModelCard,
+    QueryError,
     RegionDescription,
     RegionQuery,
     Task,
     ViewPlan,
-    corners_from,
+    stored_box,
+    stored_size,
 )
+from dynrefer.service.api.problems import model_field_errors, region_problem
 from dynrefer.service.api.schemas import (
     RESULT_SCHEMAS,
     DescribeFields,
     DescribeResponse,
+    FailedRegionOut,
     ImageOut,
     ModelOut,
     NamesOut,
-    RegionIn,
     RegionOut,
     ViewOut,
     ViewsOut,
 )
 from dynrefer.service.engine.results import DescribeResult
-from dynrefer.service.inputs.parsing import region_id
+from dynrefer.service.errors import InvalidRequestError, RegionFailedError
+from dynrefer.service.inputs.parsing import ParsedRequest, region_id
+from dynrefer.service.inputs.region_queries import BoxNotation, Coordinates, Orientation, region_queries
 from dynrefer.service.observability.metrics import STAGES
 from dynrefer.service.settings import Settings
 
 
-def queries(fields: DescribeFields, info: ImageInfo) -> list[RegionQuery]:
-    """One query per region. info: of the image."""
-    box_format, size = BoxFormat(fields.box_format), (info.width, info.height)
+def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuery]]:
+    """What is asked of each region, once the image is known: a function that pickles."""
     given = fields.thresholds.model_dump(exclude_none=True) if fields.thresholds else {}
-    thresholds = {Task(name): score for name, score in given.items()}
-    return [
-        RegionQuery(
-            box=corners_from(region.box, box_format, normalized=fields.normalized, image_size=size),
-            tasks=fields.task,
-            controls=tuple(fields.controls or ()),
-            views=fields.views,
-            top_k=fields.top_k,
-            thresholds=thresholds,
-        )
-        for region in fields.regions
-    ]
+    query = RegionQuery(
+        box=(0.0, 0.0, 0.0, 0.0),
+        tasks=fields.task,
+        controls=tuple(fields.controls or ()),
+        views=fields.views,
+        top_k=fields.top_k,
+        thresholds={Task(name): score for name, score in given.items()},
+    )
+    boxes = tuple(region.box for region in fields.regions)
+    return partial(region_queries, boxes, notation(fields), query)
+
+
+def notation(fields: DescribeFields) -> BoxNotation:
+    """How the request writes its boxes."""
+    coordinates = Coordinates.UNIT if fields.normalized else Coordinates(fields.coordinates)
+    return BoxNotation(BoxFormat(fields.box_format), coordinates, Orientation(fields.orientation))
+
+
+def box_hint(fields: DescribeFields, index: int) -> str:
+    """What else the numbers of a box that was refused may have meant."""
+    return notation(fields).hint(fields.regions[index].box)
 
 
 def answer(
-    request_id: str, model: str, regions: Sequence[RegionIn], described: DescribeResult, total_ms: float
+    request_id: str, model: str, parsed: ParsedRequest, described: DescribeResult, total_ms: float
 ) -> DescribeResponse:
     """The answer's schema. total_ms: since the request's first byte."""
+    frame = _Frame(described.info, stored=parsed.fields.orientation == Orientation.STORED.value)
+    (width, height), frames = frame.size, described.info.frames
+    regions: list[RegionOut | FailedRegionOut] = []
+    for index, (requested, found) in enumerate(zip(parsed.fields.regions, described.regions, strict=True)):
+        name = region_id(requested, index)
+        if index in parsed.region_errors or isinstance(found, Exception):
+            regions.append(_failed(name, index, found, parsed))
+        else:
+            regions.append(region_answer(name, found, {"queue": described.queue_ms[index]}, frame))
     return DescribeResponse(
         id=request_id,
         model=model,
-        image=ImageOut(width=described.info.width, height=described.info.height),
-        regions=[
-            region_answer(region_id(requested, index), found, {"queue": described.queue_ms[index]})
-            for index, (requested, found) in enumerate(zip(regions, described.regions, strict=True))
-            if isinstance(found, RegionDescription)
-        ],
+        image=ImageOut(width=width, height=height, frames=frames if frames > 1 else None),
+        regions=regions,
         timings_ms=_in_order({**described.timings_ms, "total": total_ms}),
     )
 
 
-def region_answer(name: str, found: RegionDescription, more_ms: Mapping[str, float]) -> RegionOut:
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The frame of the answer's coordinates: the upright image, or the rows and columns of the file."""
+
+    info: ImageInfo
+    stored: bool
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels."""
+        return stored_size(self.info) if self.stored else (self.info.width, self.info.height)
+
+    def box(self, upright: Corners, digits: int) -> list[float]:
+        """xyxy pixels of the frame, rounded to so many decimal places."""
+        corners = stored_box(upright, self.info) if self.stored else upright
+        return [round(value, digits) for value in corners]
+
+
+UPRIGHT = _Frame(ImageInfo(0, 0), stored=False)
+
+
+def _failed(name: str, index: int, found: object, parsed: ParsedRequest) -> FailedRegionOut:
+    error = found if isinstance(found, Exception) else RegionFailedError("")
+    field_errors = parsed.region_errors.get(index, ())
+    if not field_errors and isinstance(error, QueryError):
+        error.index = index
+        field_errors = model_field_errors(error, partial(box_hint, parsed.fields))
+    elif field_errors:
+        error = InvalidRequestError("", field_errors)
+    return FailedRegionOut(id=name, error=region_problem(error, index, field_errors))
+
+
+def region_answer(
+    name: str, found: RegionDescription, more_ms: Mapping[str, float], frame: _Frame = UPRIGHT
+) -> RegionOut:
     """One region's schema. more_ms: times of stages outside the model."""
-    shared = _viewed(found.plan)
+    shared = _viewed(found.plan, frame)
     own: dict[str, dict[str, Any]] = {}
     if found.plan is None:
-        own = {task: _viewed(plan) for task, plan in found.plans.items()}
+        own = {task: _viewed(plan, frame) for task, plan in found.plans.items()}
     return RegionOut(
         id=name,
-        box=_pixels(found.box, 4),
+        box=frame.box(found.box, 4),
         clipped=found.clipped,
         **shared,
         **{task.name: _result(found.results.get(task.name), own.get(task.name, {})) for task in TASKS},
@@ -91,16 +145,11 @@ def _shown(score: float) -> float:
     return float(f"{score:.4g}")
 
 
-def _pixels(box: Corners, digits: int) -> list[float]:
-    """Coordinates rounded to so many decimal places."""
-    return [round(value, digits) for value in box]
-
-
-def _viewed(plan: ViewPlan | None) -> dict[str, Any]:
+def _viewed(plan: ViewPlan | None, frame: _Frame) -> dict[str, Any]:
     if plan is None:
         return {}
     # In single precision; a further digit would be noise in images of a few thousand pixels.
-    views = [ViewOut(t=view.t, box=_pixels(view.box, 3)) for view in plan.views]
+    views = [ViewOut(t=view.t, box=frame.box(view.box, 3)) for view in plan.views]
     return {"views": views, "view_policy": plan.policy.value}
 
 

@@ -14,6 +14,9 @@ from dynrefer.model import TASKS, AttributeLabel, Caption, Label, Task
 from dynrefer.service.observability.metrics import STAGES
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
+Coordinates = Literal["pixels", "unit", "percent", "per_mille"]
+Orientation = Literal["upright", "stored"]
+OnRegionError = Literal["fail", "report"]
 PolicyName = Literal["image_prior", "task_prior", "fixed"]
 TASK_NAMES = tuple(task.name for task in TASKS)
 SCORED_TASKS = tuple(task.name for task in TASKS if task.scored)
@@ -129,7 +132,7 @@ class Contract(BaseModel):
 class RegionIn(Contract):
     """One region to describe."""
 
-    box: Box = Field(description="in `box_format`; pixels of the upright image unless `normalized`")
+    box: Box = Field(description="in `box_format`, `coordinates` and `orientation`; at least one pixel large")
     id: str | None = Field(None, min_length=1, description="returned with the region; default: its index")
 
 
@@ -148,7 +151,17 @@ class DescribeFields(Contract):
     box_format: BoxFormat = Field(
         "xyxy", description="xyxy: corners; xywh: corner and size (COCO); cxcywh: centre and size (YOLO)"
     )
-    normalized: bool = Field(False, description="coordinates are fractions of the image's width and height")
+    coordinates: Coordinates = Field(
+        "pixels",
+        description="what the numbers of a box count: pixels, or parts of the image's width and height: 0 to 1, 0 to "
+        "100, 0 to 1000; boxes of the answer are always in pixels",
+    )
+    normalized: bool = Field(False, description="true is another word for the coordinates `unit`")
+    orientation: Orientation = Field(
+        "upright",
+        description="the frame of all coordinates, and of the image's size in the answer: after the EXIF orientation, "
+        "or the rows and columns that the file stores",
+    )
     task: Tasks = Field(
         None,
         description="what to compute, with the views that suit it; null: all tasks, with views chosen by the image",
@@ -162,6 +175,11 @@ class DescribeFields(Contract):
     views: Views = Field(None, description="explicit views: t from 0 (the region) to 1 (the whole image), the first 0")
     top_k: int = Field(10, ge=1, description="the most labels that a task returns")
     thresholds: Thresholds | None = Field(None, description="least scores; tags default to the model's own threshold")
+    on_region_error: OnRegionError = Field(
+        "fail",
+        description="what a region that is not valid does: `fail` refuses the request and lists all of them; `report` "
+        "answers the others, and has an `error` in its place",
+    )
     explain: Annotated[Literal[False], BeforeValidator(_no_explanation)] = Field(
         False, description="not supported by this server yet"
     )
@@ -172,7 +190,11 @@ class ImageIn(Contract):
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["base64"]}, {"required": ["url"]}]})
 
-    base64: GivenText = Field(None, description="JPEG, PNG, WebP, BMP or GIF (first frame), in standard Base64")
+    base64: GivenText = Field(
+        None,
+        description="JPEG, PNG, WebP, BMP or GIF (first frame), in standard Base64, also as a `data:` URI and with "
+        "line breaks",
+    )
     url: GivenText = Field(None, description="https, and only where this server allows the host; most allow none")
 
 
@@ -199,7 +221,7 @@ class ViewOut(BaseModel):
     """A crop that the model looked at."""
 
     t: float = Field(description="0: the region, 1: the whole image")
-    box: list[float] = Field(description="xyxy, pixels of the upright image")
+    box: list[float] = Field(description="xyxy, pixels of the image in the request's `orientation`")
 
 
 # A result carries views of its own only where several tasks looked at different ones.
@@ -253,7 +275,7 @@ RESULT_SCHEMAS: Mapping[type, type[BaseModel]] = {Caption: CaptionOut, Label: La
 
 class _RegionHead(BaseModel):
     id: str
-    box: list[float] = Field(description="xyxy, pixels of the upright image, after clipping")
+    box: list[float] = Field(description="xyxy, pixels of the image in the request's `orientation`, after clipping")
     clipped: bool = Field(description="whether the box stood partly outside the image")
     views: list[ViewOut] | None = Field(None, description="in the order in which the model fused them")
     view_policy: PolicyName | None = None
@@ -274,11 +296,36 @@ class RegionOut(_RegionResults):  # type: ignore[misc]  # a field per task is ma
     timings_ms: dict[str, float] = Field(description=", ".join(STAGES[1:]))
 
 
+class FlawItem(BaseModel):
+    """One thing wrong with the request."""  # the class's name is part of the OpenAPI document
+
+    pointer: str = Field(description="JSON pointer (RFC 6901) into the request; empty for the whole document")
+    detail: str
+
+
+class RegionProblem(BaseModel):
+    """Why a region could not be described: the members of a problem document (RFC 9457)."""
+
+    type: str = Field(description="what kind of problem this is; stable, made for programs")
+    title: str = Field(description="the kind in words")
+    status: int = Field(description="the HTTP status that the request would have had with `on_region_error`: `fail`")
+    detail: str = Field(description="one sentence about this occurrence")
+    errors: list[FlawItem] = Field(description="the fields at fault")
+
+
+class FailedRegionOut(BaseModel):
+    """A region that could not be described, with `on_region_error`: `report`."""
+
+    id: str
+    error: RegionProblem
+
+
 class ImageOut(BaseModel):
-    """The upright image's size, in pixels."""
+    """The image's size, in pixels, in the request's `orientation`."""
 
     width: int
     height: int
+    frames: int | None = Field(None, description="of an animated image, of which the first is described; else absent")
 
 
 class DescribeResponse(BaseModel):
@@ -326,7 +373,7 @@ class DescribeResponse(BaseModel):
     id: str = Field(description="the X-Request-Id")
     model: str
     image: ImageOut
-    regions: list[RegionOut]
+    regions: list[RegionOut | FailedRegionOut]
     timings_ms: dict[str, float] = Field(description=", ".join((*STAGES, "total")))
 
 

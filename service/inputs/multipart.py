@@ -4,12 +4,25 @@ The body is in memory already, within max_body_bytes, so that nothing is spooled
 read-only file system.
 """
 
+import difflib
+
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from dynrefer.service.errors import InvalidRequestError
+from dynrefer.service.inputs.json_text import printable
 
 PARTS = ("image", "request")
+PARTS_SENTENCE = "a form has the parts 'image' and 'request' and no others"
+# What people call the part with the image elsewhere.
+ALIASES = {
+    "file": "image",
+    "photo": "image",
+    "picture": "image",
+    "upload": "image",
+    "json": "request",
+    "data": "request",
+}
 
 
 class _Collector:
@@ -40,15 +53,17 @@ class _Collector:
 
     def on_headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
-        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if b"name" not in options:
+            raise InvalidRequestError.at("", "A part of the form has no name in its Content-Disposition.")
+        name = options[b"name"].decode("utf-8", "replace")
         if name not in PARTS:
-            raise InvalidRequestError.at("", "A multipart form has the parts 'image' and 'request' and no others.")
+            raise InvalidRequestError.at("", _unknown_part(name))
         if name in self.parts:
             raise InvalidRequestError.at(_pointer(name), f"The form has the part '{name}' twice.")
         self._current = self.parts[name] = bytearray()
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
-        self._current += data[start:end]
+        self._current += memoryview(data)[start:end]
 
     def on_end(self) -> None:
         self.finished = True
@@ -56,10 +71,7 @@ class _Collector:
 
 def split_form(body: bytes, content_type: str) -> tuple[bytes, bytes]:
     """The form's (image, request). Raises InvalidRequestError for a form that is malformed or lacks a part."""
-    _, options = parse_options_header(content_type)
-    boundary = options.get(b"boundary")
-    if not boundary:
-        raise InvalidRequestError.at("", "The Content-Type of a multipart form must state its boundary.")
+    boundary = _boundary(content_type)
     collector = _Collector()
     try:
         parser = MultipartParser(
@@ -74,7 +86,7 @@ def split_form(body: bytes, content_type: str) -> tuple[bytes, bytes]:
                 "on_end": collector.on_end,
             },
         )
-        parser.write(body)
+        parser.write(_without_preamble(body, boundary))
         parser.finalize()
     except FormParserError:
         raise InvalidRequestError.at("", "The multipart form is not well formed.") from None
@@ -84,6 +96,32 @@ def split_form(body: bytes, content_type: str) -> tuple[bytes, bytes]:
         if name not in collector.parts:
             raise InvalidRequestError.at(_pointer(name), f"The form lacks the part '{name}'.")
     return bytes(collector.parts["image"]), bytes(collector.parts["request"])
+
+
+def _boundary(content_type: str) -> bytes:
+    _, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary")
+    if not boundary:
+        raise InvalidRequestError.at("", "The Content-Type of a multipart form must state its boundary.")
+    return boundary
+
+
+def _without_preamble(body: bytes, boundary: bytes) -> bytes:
+    """From the first boundary on: text in front of it is to be ignored (RFC 2046, section 5.1.1)."""
+    line = b"--" + boundary
+    begin = 0 if body.startswith(line) else body.find(b"\n" + line) + 1
+    # A line that only begins like the boundary is a part of the text.
+    while body[begin + len(line) : begin + len(line) + 1] not in (b"\r", b"-", b" ", b"\t"):
+        begin = body.find(b"\n" + line, begin) + 1
+        if not begin:
+            return body
+    return body[begin:] if begin else body
+
+
+def _unknown_part(name: str) -> str:
+    nearest = difflib.get_close_matches(name[:64].lower(), [*PARTS, *ALIASES], n=1)
+    hint = f"did you mean '{ALIASES.get(nearest[0], nearest[0])}'?" if nearest else f"{PARTS_SENTENCE}."
+    return f"The part '{printable(name)}' is unknown; {hint}"
 
 
 def _pointer(part: str) -> str:

@@ -1,15 +1,14 @@
 """A request's bytes -> validated records. Strict where JSON parsers are lenient; every error points at its field.
 
-There are two equivalent forms: a JSON object that carries the image in Base64 or its URL, and a multipart form
-with the parts `image` and `request`. Limits on sizes are checked before anything is parsed.
+There are three equivalent forms: a JSON object that carries the image in Base64 or its URL, a multipart form with the
+parts `image` and `request`, and the image's bytes alone with everything else as query parameters. Limits on sizes are
+checked before anything is parsed or validated.
 """
 
-import binascii
 import difflib
-import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import ValidationError
@@ -17,13 +16,19 @@ from pydantic_core import ErrorDetails
 
 from dynrefer.service.api.schemas import DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
 from dynrefer.service.errors import FieldError, InvalidRequestError, UnsupportedMediaError
+from dynrefer.service.inputs.base64_text import Base64Error, decode_base64, is_base64_of_an_image
+from dynrefer.service.inputs.bounds import bounded
+from dynrefer.service.inputs.json_text import Json, parse_json, printable
 from dynrefer.service.inputs.multipart import split_form
+from dynrefer.service.inputs.query_parameters import read_parameters
 from dynrefer.service.settings import Settings
 
 Fields = TypeVar("Fields", bound=DescribeFields)
 
-MAX_FIELD_ERRORS = 20
-ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+JSON, FORM, IMAGE = "application/json", "multipart/form-data", "image/"
+MAX_FIELD_ERRORS = 20  # besides the first one of each region
+# Takes the place of a region that is not valid, where the others are to be described: no image has such a box.
+NO_BOX = [0, 0, 0, 0]
 
 # Pydantic's error types, in our words.
 SENTENCES = {
@@ -40,25 +45,32 @@ SENTENCES = {
     "greater_than_equal": "The number is too small.",
 }
 
+RegionErrors = Mapping[int, Sequence[FieldError]]
+
 
 @dataclass(frozen=True, slots=True)
 class ParsedRequest:
-    """A parsed request. image: the file's bytes, not decoded yet; empty where `url` is given instead."""
+    """A parsed request. image: the file's bytes, not decoded yet; empty where `url` is given instead.
+
+    region_errors: what is wrong with regions, by their places, where `on_region_error` is "report".
+    """
 
     fields: DescribeFields
     image: bytes
     url: str | None = None
+    region_errors: RegionErrors = field(default_factory=dict)
 
 
 def check_headers(content_type: str, content_encoding: str) -> None:
     """Reject, before the body is read, what could not be parsed. Raises UnsupportedMediaError.
 
-    content_encoding: a list, separated by commas.
+    content_encoding: of all such headers, joined by commas.
     """
-    if any(coding.strip().lower() not in ("", "identity") for coding in content_encoding.split(",")):
+    if {coding.strip().lower() for coding in content_encoding.split(",")} - {"", "identity"}:
         raise UnsupportedMediaError("A compressed body is not accepted; send it without Content-Encoding.")
-    if media_type(content_type) not in ("application/json", "multipart/form-data"):
-        raise UnsupportedMediaError("The Content-Type must be application/json or multipart/form-data.")
+    found = media_type(content_type)
+    if found not in (JSON, FORM) and not (found.startswith(IMAGE) and found != IMAGE):
+        raise UnsupportedMediaError("The Content-Type must be application/json, multipart/form-data or image/*.")
 
 
 def media_type(content_type: str) -> str:
@@ -66,54 +78,42 @@ def media_type(content_type: str) -> str:
     return content_type.split(";", 1)[0].strip().lower()
 
 
-def read_request(body: bytes, content_type: str, settings: Settings) -> ParsedRequest:
-    """Either form -> ParsedRequest. CPU work. Raises InvalidRequestError with a pointer for every error."""
-    if media_type(content_type) == "multipart/form-data":
-        url = None
-        image, text = split_form(body, content_type)
-        document = parse_json(text, settings.max_json_values)
-        if isinstance(document, dict) and "image" in document:
-            raise InvalidRequestError.at("/image", "In a multipart form the image is the part named 'image'.")
-        fields = _validate(DescribeFields, document)
-    else:
-        document = parse_json(body, settings.max_json_values)
-        if not settings.image_url_hosts:
-            _reject_image_url(document)
-        request = _validate(DescribeRequest, document)
-        fields, image, url = request, *_image_of(request.image)
-    _check_limits(fields, settings)
-    return ParsedRequest(fields, image, url)
+def read_request(body: bytes, content_type: str, settings: Settings, query: str = "") -> ParsedRequest:
+    """Any of the forms -> ParsedRequest. CPU work. query: the URL's, which an image alone has its fields in.
 
-
-def parse_json(body: bytes, max_values: int) -> Any:
-    """Strict JSON: UTF-8, no duplicate keys, no lone surrogates, limited depth and number of values.
-
-    NaN, Infinity and 1e400 are accepted as floats here: the schema rejects them, with a pointer to where they are.
-    Raises InvalidRequestError.
+    Raises InvalidRequestError with a pointer for every error, and UnsupportedMediaError.
     """
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > max_values:
-        raise InvalidRequestError.at("", f"The JSON holds more than {max_values} values.")
-    try:
-        text = body.decode("utf-8")
-        document = json.loads(text, object_pairs_hook=_unique_keys)
-        if ESCAPED_SURROGATE.search(text):
-            json.dumps(document, ensure_ascii=False).encode("utf-8")
-    except RecursionError:
-        raise InvalidRequestError.at("", "The JSON is nested too deeply.") from None
-    except UnicodeError:
-        raise InvalidRequestError.at("", "The JSON is not valid UTF-8 text.") from None
-    except ValueError:
-        raise InvalidRequestError.at("", "The body is not valid JSON.") from None
-    return document
+    found = media_type(content_type)
+    if found == FORM:
+        return _read_form(body, content_type, settings)
+    if found == JSON:
+        return _read_json(body, settings)
+    document = read_parameters(query, settings)
+    if not body:
+        raise InvalidRequestError.at("/image", "The body is empty; it is to be the image.")
+    fields, errors = _checked(DescribeFields, document, settings)
+    return ParsedRequest(fields, _checked_file(body, "The body"), region_errors=errors)
 
 
-def _unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        seen: set[str] = set()
-        duplicate = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidRequestError.at("", f"The key '{_printable(duplicate)}' occurs twice in one object.")
-    return members
+def _read_form(body: bytes, content_type: str, settings: Settings) -> ParsedRequest:
+    image, text = split_form(body, content_type)
+    glance = partial(bounded, settings=settings)
+    document = parse_json(text, settings.max_json_values, "The part 'request'", glance).document
+    if isinstance(document, dict) and "image" in document:
+        raise InvalidRequestError.at("/image", "In a multipart form the image is the part named 'image'.")
+    fields, errors = _checked(DescribeFields, document, settings)
+    if not image:
+        raise InvalidRequestError.at("/image", "The part 'image' is empty.")
+    return ParsedRequest(fields, _checked_file(image, "The part 'image'"), region_errors=errors)
+
+
+def _read_json(body: bytes, settings: Settings) -> ParsedRequest:
+    found = parse_json(body, settings.max_json_values, glance=partial(bounded, settings=settings))
+    if not settings.image_url_hosts:
+        _reject_image_url(found.document)
+    fields, errors = _checked(DescribeRequest, found.document, settings)
+    image, url = _image_of(fields.image, found)
+    return ParsedRequest(fields, image, url, errors)
 
 
 def _reject_image_url(document: Any) -> None:
@@ -122,36 +122,112 @@ def _reject_image_url(document: Any) -> None:
         raise InvalidRequestError.at("/image/url", "This server does not support 'url'; send 'base64'.")
 
 
-def _image_of(image: ImageIn) -> tuple[bytes, str | None]:
+def _image_of(image: ImageIn, found: Json) -> tuple[bytes, str | None]:
     """(bytes, None) or (b"", URL)."""
     if image.base64 is not None and image.url is not None:
         raise InvalidRequestError.at("/image", "Give either 'base64' or 'url', not both.")
     if image.base64 is not None:
-        return _decode_base64(image.base64), None
+        return _decoded(found.bytes_of(image.base64)), None
     if image.url is None:
         raise InvalidRequestError.at("/image/base64", "This field is required.")
     return b"", image.url
 
 
-def _decode_base64(text: str) -> bytes:
+def _decoded(text: bytes) -> bytes:
     try:
-        return binascii.a2b_base64(text.encode("ascii"), strict_mode=True) if text else b""
-    except (binascii.Error, UnicodeEncodeError):
-        hint = " without the 'data:' prefix" if text.startswith("data:") else ""
-        raise InvalidRequestError.at("/image/base64", f"This is not standard Base64{hint}.") from None
+        image = decode_base64(text)
+    except Base64Error as error:
+        raise InvalidRequestError.at("/image/base64", f"This is not standard Base64: the text {error}.") from None
+    if not image:
+        raise InvalidRequestError.at("/image/base64", "The image is empty.")
+    return image
 
 
-def _validate(schema: type[Fields], document: Any) -> Fields:
+def _checked_file(image: bytes, name: str) -> bytes:
+    """The image, unless it is obviously the text of one. name: of what holds it, as the subject of a sentence."""
+    if is_base64_of_an_image(image):
+        detail = f"{name} holds Base64 text; send the bytes of the image's file."
+        raise UnsupportedMediaError(detail, [FieldError("/image", detail)])
+    return image
+
+
+def _checked(schema: type[Fields], document: Any, settings: Settings) -> tuple[Fields, RegionErrors]:
+    """The fields, and the errors of regions where those are to be reported. Raises InvalidRequestError."""
+    document = bounded(document, settings)
+    fields, by_schema = _validate(schema, document)
+    errors = _check_limits(fields, settings)
+    reported = fields.on_region_error == "report" and all(each.pointer.startswith("/regions/") for each in errors)
+    if errors and not reported:
+        _reject(_chosen(errors))
+    if not errors:
+        return fields, by_schema
+    cut = [_with_short_id(region, settings.max_id_chars) for region in fields.regions]
+    return fields.model_copy(update={"regions": cut}), {**_by_region(errors), **by_schema}
+
+
+def _with_short_id(region: RegionIn, max_chars: int) -> RegionIn:
+    """With so much of its id as may be answered."""
+    return region if region.id is None else region.model_copy(update={"id": region.id[:max_chars]})
+
+
+def _validate(schema: type[Fields], document: Any) -> tuple[Fields, RegionErrors]:
     try:
-        return schema.model_validate(document)
+        return schema.model_validate(document), {}
     except ValidationError as error:
-        _reject([_field_error(each) for each in error.errors(include_url=False)[:MAX_FIELD_ERRORS]])
+        details = error.errors(include_url=False, include_input=False)
+    reported = isinstance(document, dict) and document.get("on_region_error") == "report"
+    if not reported or not all(map(_is_of_region, details)):
+        _reject(_field_errors(details))
+    errors = _by_region(_field_errors(details))
+    regions = [
+        {"box": NO_BOX, **_given_id(region)} if index in errors else region
+        for index, region in enumerate(document["regions"])
+    ]
+    return schema.model_validate({**document, "regions": regions}), errors
+
+
+def _is_of_region(error: ErrorDetails) -> bool:
+    return error["loc"][:1] == ("regions",) and len(error["loc"]) > 1
+
+
+def _given_id(region: Any) -> dict[str, str]:
+    """What a region that is not valid is called in the answer: its id, where that is one."""
+    name = region.get("id") if isinstance(region, dict) else None
+    return {"id": name} if isinstance(name, str) and name else {}
+
+
+def _by_region(errors: Iterable[FieldError]) -> dict[int, list[FieldError]]:
+    """Errors at /regions/INDEX/..., by the index."""
+    found: dict[int, list[FieldError]] = {}
+    for error in errors:
+        found.setdefault(int(error.pointer.split("/")[2]), []).append(error)
+    return found
 
 
 def _reject(errors: Sequence[FieldError]) -> NoReturn:
     """All errors at once; a single one is the summary too."""
     summary = errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors."
     raise InvalidRequestError(summary, errors)
+
+
+def _field_errors(details: Sequence[ErrorDetails]) -> list[FieldError]:
+    places = ["/".join(map(str, ("", *error["loc"][:2]))) for error in details]
+    return [_field_error(details[index]) for index in _chosen_places(places)]
+
+
+def _chosen(errors: Sequence[FieldError]) -> list[FieldError]:
+    return [errors[index] for index in _chosen_places([error.pointer for error in errors])]
+
+
+def _chosen_places(pointers: Sequence[str]) -> list[int]:
+    """Which of the errors are reported: the first few, and the first one of each region, so that none is missed."""
+    chosen, regions = [], set()
+    for index, pointer in enumerate(pointers):
+        region = tuple(pointer.split("/")[1:3])
+        if index < MAX_FIELD_ERRORS or (region[0] == "regions" and region not in regions):
+            chosen.append(index)
+        regions.add(region)
+    return chosen
 
 
 def _field_error(error: ErrorDetails) -> FieldError:
@@ -174,15 +250,15 @@ def _unknown_field(location: Sequence[int | str]) -> str:
     name = str(location[-1])
     nearest = difflib.get_close_matches(name[:64], schema.model_fields, n=1)  # type: ignore[attr-defined]
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-    return f"Unknown field '{_printable(name)}'.{hint}"
+    return f"Unknown field '{printable(name)}'.{hint}"
 
 
-def _check_limits(fields: DescribeFields, settings: Settings) -> None:
-    """The limits that the settings choose, and duplicate ids."""
+def _check_limits(fields: DescribeFields, settings: Settings) -> list[FieldError]:
+    """The limits that the settings choose, fields that contradict each other, and duplicate ids."""
     errors = []
-    if len(fields.regions) > settings.max_regions:
-        detail = f"{len(fields.regions)} regions were given; at most {settings.max_regions} are accepted."
-        raise InvalidRequestError.at("/regions", detail)
+    if fields.normalized and "coordinates" in fields.model_fields_set and fields.coordinates != "unit":
+        detail = "'normalized': true means the coordinates 'unit'; leave it out beside others."
+        errors.append(FieldError("/normalized", detail))
     if fields.top_k > settings.max_top_k:
         errors.append(FieldError("/top_k", f"top_k is at most {settings.max_top_k}."))
     controls = fields.controls or []
@@ -192,9 +268,7 @@ def _check_limits(fields: DescribeFields, settings: Settings) -> None:
         if len(word) > settings.max_control_chars or not word.strip():
             detail = f"A control word has 1 to {settings.max_control_chars} characters, not only spaces."
             errors.append(FieldError(f"/controls/{index}", detail))
-    errors.extend(_check_ids(fields.regions, settings.max_id_chars))
-    if errors:
-        _reject(errors[:MAX_FIELD_ERRORS])
+    return errors + _check_ids(fields.regions, settings.max_id_chars)
 
 
 def _check_ids(regions: Sequence[RegionIn], max_chars: int) -> list[FieldError]:
@@ -206,7 +280,7 @@ def _check_ids(regions: Sequence[RegionIn], max_chars: int) -> list[FieldError]:
             errors.append(FieldError(f"/regions/{index}/id", f"An id has at most {max_chars} characters."))
         elif name in seen:
             errors.append(
-                FieldError(f"/regions/{index}/id", f"The id '{_printable(name)}' is taken by an earlier region.")
+                FieldError(f"/regions/{index}/id", f"The id '{printable(name)}' is taken by an earlier region.")
             )
         seen.add(name)
     return errors
@@ -218,9 +292,4 @@ def region_id(region: RegionIn, index: int) -> str:
 
 
 def _escaped(part: int | str) -> str:
-    return _printable(str(part)).replace("~", "~0").replace("/", "~1")
-
-
-def _printable(text: str) -> str:
-    """A client's text, shortened and encodable, for use in an error message."""
-    return text[:64].encode("utf-8", "replace").decode("utf-8")
+    return printable(str(part)).replace("~", "~0").replace("/", "~1")

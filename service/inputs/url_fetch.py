@@ -7,7 +7,7 @@ and time are limited.
 """
 
 import asyncio
-import ipaddress
+import io
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable
@@ -17,14 +17,14 @@ from urllib.parse import SplitResult, urljoin, urlsplit
 import httpcore2
 
 from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError
+from dynrefer.service.inputs.bodies import Lease, content_length
+from dynrefer.service.inputs.public_addresses import is_public
 
 POINTER = "/image/url"
 MAX_REDIRECTS = 3
 MAX_FETCHES = 8  # at the same time
 REDIRECTS = (301, 302, 303, 307, 308)
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 FAILURES = (
     OSError,  # also of the resolver and of TLS
     UnicodeError,
@@ -52,20 +52,6 @@ async def resolve(host: str, port: int) -> list[str]:
 async def dial(address: str, port: int, timeout_s: float | None) -> httpcore2.AsyncNetworkStream:
     """A TCP connection to an address. Raises httpcore2's errors."""
     return await httpcore2.AnyIOBackend().connect_tcp(address, port, timeout=timeout_s)
-
-
-def is_public(text: str) -> bool:
-    """Whether an address is globally routable, and so is any IPv4 address that an IPv6 one embeds."""
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:  # with a zone: link-local
-        return False
-    embedded: list[IpAddress | None] = []
-    if isinstance(address, ipaddress.IPv6Address):
-        embedded = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
-        if address in NAT64:
-            embedded.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
-    return all(each.is_global and not each.is_multicast for each in [address, *embedded] if each is not None)
 
 
 class _CheckedBackend(httpcore2.AsyncNetworkBackend):
@@ -108,11 +94,14 @@ class Fetcher:
         self._ssl_context = ssl_context
         self._room = asyncio.Semaphore(MAX_FETCHES)
 
-    async def fetch(self, url: str) -> bytes:
-        """The file at a URL. Raises InvalidRequestError at /image/url, BodyTooLargeError."""
+    async def fetch(self, url: str, lease: Lease) -> bytes:
+        """The file at a URL. Its bytes count in the lease, as those of a body do.
+
+        Raises InvalidRequestError at /image/url, BodyTooLargeError, QueueFullError.
+        """
         try:
             async with asyncio.timeout(self._timeout_s), self._room:
-                return await self._follow(url)
+                return await self._follow(url, lease)
         except TimeoutError:
             raise _rejected(f"The image could not be fetched within {self._timeout_s:g} seconds.") from None
         except _ForbiddenError:
@@ -120,18 +109,20 @@ class Fetcher:
         except FAILURES:
             raise _rejected("The image could not be fetched from this URL.") from None
 
-    async def _follow(self, url: str) -> bytes:
+    async def _follow(self, url: str, lease: Lease) -> bytes:
         # A pool per image: clients share no connection.
         async with httpcore2.AsyncConnectionPool(
             ssl_context=self._ssl_context, network_backend=self._backend, max_keepalive_connections=0
         ) as pool:
             for _ in range(MAX_REDIRECTS + 1):
-                found, url = await self._get(pool, self._checked(url))
+                found, url = await self._get(pool, self._checked(url), lease)
                 if found is not None:
                     return found
         raise _rejected(f"The URL redirects more than {MAX_REDIRECTS} times.")
 
-    async def _get(self, pool: httpcore2.AsyncConnectionPool, parts: SplitResult) -> tuple[bytes | None, str]:
+    async def _get(
+        self, pool: httpcore2.AsyncConnectionPool, parts: SplitResult, lease: Lease
+    ) -> tuple[bytes | None, str]:
         """(the body, "") or (None, the URL of a redirect)."""
         headers = [
             ("Host", parts.netloc),
@@ -148,12 +139,21 @@ class Fetcher:
                 raise _rejected(f"The URL's server answered with status {response.status}.")
             if received.get("content-encoding", "identity") != "identity":
                 raise _rejected("The URL's server sent a compressed body.")
-            body = bytearray()
-            async for chunk in response.aiter_stream():
-                body += chunk
-                if len(body) > self._max_bytes:
-                    raise BodyTooLargeError(f"The image at the URL is larger than {self._max_bytes} bytes.")
-            return bytes(body), ""
+            return await self._read(response, content_length(received.get("content-length", "")), lease), ""
+
+    async def _read(self, response: httpcore2.Response, declared: int, lease: Lease) -> bytes:
+        too_large = BodyTooLargeError(f"The image at the URL is larger than {self._max_bytes} bytes.")
+        if declared > self._max_bytes:
+            raise too_large
+        # At once, where it is known: of many fetches side by side a few succeed, and not each a little.
+        lease.add(declared)
+        body = io.BytesIO()
+        async for chunk in response.aiter_stream():
+            lease.add(max(0, body.tell() + len(chunk) - max(declared, body.tell())))
+            if body.tell() + len(chunk) > self._max_bytes:
+                raise too_large
+            body.write(chunk)
+        return body.getvalue()
 
     def _checked(self, url: str) -> SplitResult:
         if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:

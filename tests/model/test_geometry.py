@@ -15,6 +15,7 @@ from dynrefer.model.geometry import (
     boxes_towards,
     corners_from,
     integer_crops,
+    region_box,
     rle_runs,
 )
 from dynrefer.model.types import Corners
@@ -44,6 +45,17 @@ def test_a_bad_box_is_refused_in_one_sentence(corners: Corners, word: str) -> No
 def test_a_box_outside_the_image_is_refused(corners: Corners) -> None:
     with pytest.raises(BoxError, match="640 x 426"):
         Box(*corners).clip(SIZE)
+
+
+@pytest.mark.parametrize("corners", [(0.186, 0.009, 0.529, 0.355), (0.0, 0.0, 1.0, 0.5), (10.2, 10.2, 11.1, 11.1)])
+def test_a_region_of_less_than_one_pixel_is_refused(corners: Corners) -> None:
+    with pytest.raises(BoxError, match="less than one pixel"):
+        region_box(corners)
+
+
+@pytest.mark.parametrize("corners", [(0.0, 0.0, 1.0, 1.0), (10.2, 10.2, 10.4, 50.0), (-5.0, -5.0, 0.5, 0.5)])
+def test_a_thin_region_is_not_too_small(corners: Corners) -> None:
+    assert region_box(corners) == Box(*corners)
 
 
 def test_a_box_too_thin_for_float32_is_refused() -> None:

@@ -2,23 +2,25 @@
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from dynrefer.model import decode_image
+from dynrefer.model import QueryError, decode_image
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings, request_context
 from dynrefer.service.api.openapi import DESCRIBE_EXTRA, PROBLEMS, pick
-from dynrefer.service.api.responses import answer, queries
-from dynrefer.service.api.schemas import DescribeFields, DescribeResponse, RegionIn
+from dynrefer.service.api.problems import model_field_errors
+from dynrefer.service.api.responses import answer, box_hint, queries
+from dynrefer.service.api.schemas import DescribeFields, DescribeResponse
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.results import DescribeResult
-from dynrefer.service.errors import DeadlineExceeded
-from dynrefer.service.inputs.bodies import read_body
+from dynrefer.service.errors import DeadlineExceeded, InvalidRequestError
+from dynrefer.service.inputs.bodies import Lease, read_body
 from dynrefer.service.inputs.parsing import ParsedRequest, check_headers, read_request
 from dynrefer.service.inputs.url_fetch import Fetcher
 from dynrefer.service.observability.traces import record_stages
@@ -29,8 +31,8 @@ router = APIRouter(tags=["describe"])
 
 Result = TypeVar("Result")
 
-# Parsing a body of this size costs less than a hop to a worker thread and back.
-INLINE_BYTES = 131_072
+# Parsing a body of this size, whatever it holds, costs less than a hop to a worker thread and back.
+INLINE_BYTES = 8_192
 # Nobody reads it; it is for the request log and the metrics (nginx's "client closed request").
 CLIENT_CLOSED_REQUEST = 499
 
@@ -50,20 +52,27 @@ async def describe(
     at.
 
     The image comes in Base64 inside a JSON object, or as the file part `image` of a multipart form whose part
-    `request` is the same object without `image`. Outputs of other tasks than the requested ones are absent.
+    `request` is the same object without `image`, or as the whole body (`Content-Type: image/*`) with everything else
+    as query parameters: `?box=64,256,384,384&box=0,0,32,32&task=caption&top_k=3`; without a box the region is the
+    whole image. Outputs of other tasks than the requested ones are absent.
     The header `X-Request-Timeout` (seconds) may shorten the deadline; `X-Request-Id` is the answer's id if it
     matches `[A-Za-z0-9._-]{1,64}`.
     """
     # Both before the body is read: what will be refused anyway need not be uploaded.
-    encodings = ",".join(request.headers.getlist("content-encoding"))  # several lines are one list (RFC 9110, 5.3)
-    check_headers(request.headers.get("content-type", ""), encodings)
+    content_type, encodings = request.headers.get("content-type", ""), request.headers.getlist("content-encoding")
+    check_headers(content_type, ",".join(encodings))
     context = request_context(request, settings)
     try:
         async with asyncio.timeout(context.timeout_s):
-            with buffer.lease() as lease:
+            with buffer.lease(context.caller) as lease:
                 body = await read_body(request, settings.max_body_bytes, lease)
                 engine.check_room(context)
-                return await _unless_disconnected(request, _answer(request, body, engine, settings, context))
+                parse = partial(read_request, body, content_type, settings, request.url.query)
+                num_bytes = len(body)
+                del body  # held by `parse` alone, so that it goes once it is parsed
+                work = _answer(request, parse, num_bytes, lease, engine, settings, context)
+                del parse
+                return await _unless_disconnected(request, work)
     except TimeoutError:
         raise DeadlineExceeded(f"The answer was not ready within {context.timeout_s:g} seconds.") from None
     except ClientDisconnect:
@@ -71,12 +80,24 @@ async def describe(
 
 
 async def _answer(
-    request: Request, body: bytes, engine: Engine, settings: Settings, context: RequestContext
+    request: Request,
+    parse: Callable[[], ParsedRequest],
+    num_bytes: int,
+    lease: Lease,
+    engine: Engine,
+    settings: Settings,
+    context: RequestContext,
 ) -> Response:
-    parsed = await _parse(body, request.headers["content-type"], engine, settings)
-    image = parsed.image if parsed.url is None else await _fetched(request, parsed.url)
-    result = await engine.describe(describe_input(parsed.fields, image, settings.max_image_pixels), context)
-    write = partial(write_response, context, engine.card.name, parsed.fields.regions, result)
+    parsed = parse() if num_bytes <= INLINE_BYTES else await engine.run_in_cpu_pool(parse)
+    del parse
+    lease.shrink_to(len(parsed.image))
+    image = parsed.image if parsed.url is None else await _fetched(request, parsed.url, lease)
+    try:
+        result = await engine.describe(describe_input(parsed.fields, image, settings.max_image_pixels), context)
+    except QueryError as error:
+        raise _with_hints(error, parsed.fields) from None
+    _refuse_if_no_region_is_to_blame(result)
+    write = partial(write_response, context, engine.card.name, replace(parsed, image=b""), result)
     written = await engine.run_in_cpu_pool(write)
     request.state.timings_ms = result.timings_ms
     record_stages(request.app.state.tracer, result, context.trace)
@@ -89,25 +110,35 @@ def describe_input(fields: DescribeFields, image: bytes, max_pixels: int) -> Des
         num_regions=len(fields.regions),
         image=image,
         decode=partial(decode_image, max_pixels=max_pixels),
-        queries=partial(queries, fields),
+        queries=queries(fields),
+        report_errors=fields.on_region_error == "report",
     )
 
 
-def write_response(context: RequestContext, model: str, regions: Sequence[RegionIn], result: DescribeResult) -> bytes:
+def _with_hints(error: QueryError, fields: DescribeFields) -> InvalidRequestError:
+    """Every bad region, with what its numbers may have meant."""
+    field_errors = model_field_errors(error, partial(box_hint, fields))
+    single = field_errors[0].detail if len(field_errors) == 1 else f"The request has {len(field_errors)} errors."
+    return InvalidRequestError(single, field_errors)
+
+
+def _refuse_if_no_region_is_to_blame(result: DescribeResult) -> None:
+    """Errors are reported in the place of a region only where they are its own. Raises QueryError."""
+    for found in result.regions:
+        if isinstance(found, QueryError) and found.field != "box":
+            raise found
+
+
+def write_response(context: RequestContext, model: str, parsed: ParsedRequest, result: DescribeResult) -> bytes:
     """The response's JSON. CPU work."""
     total_ms = (time.perf_counter() - context.began) * 1e3
-    document = answer(context.id, model, regions, result, total_ms)
+    document = answer(context.id, model, parsed, result, total_ms)
     return document.model_dump_json(exclude_none=True).encode()
 
 
-async def _fetched(request: Request, url: str) -> bytes:
+async def _fetched(request: Request, url: str, lease: Lease) -> bytes:
     fetcher: Fetcher = request.app.state.fetcher
-    return await fetcher.fetch(url)
-
-
-async def _parse(body: bytes, content_type: str, engine: Engine, settings: Settings) -> ParsedRequest:
-    parse = partial(read_request, body, content_type, settings)
-    return parse() if len(body) <= INLINE_BYTES else await engine.run_in_cpu_pool(parse)
+    return await fetcher.fetch(url, lease)
 
 
 async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:

@@ -16,8 +16,10 @@ import httpcore2
 import pytest
 import trustme
 
-from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError
-from dynrefer.service.inputs.url_fetch import Fetcher, is_public, resolve
+from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError, QueueFullError
+from dynrefer.service.inputs.bodies import Buffer
+from dynrefer.service.inputs.public_addresses import is_public
+from dynrefer.service.inputs.url_fetch import Fetcher, resolve
 from dynrefer.service.inputs.url_fetch import dial as really_dial
 from tests.service.conftest import ApiFactory, field_errors, image_bytes, one_region
 
@@ -25,6 +27,7 @@ HOST, OTHER = "images.example.org", "other.example.org"
 PUBLIC = "93.184.215.14"
 MAX_BYTES = 100_000
 AUTHORITY = trustme.CA()
+LEASE = Buffer(10**9).lease()
 
 
 class Site:
@@ -80,7 +83,7 @@ async def standing(site: Site) -> AsyncIterator[None]:
 def fetched(site: Site, url: str, **options: Any) -> bytes:
     async def scene() -> bytes:
         async with standing(site):
-            return await site.fetcher(**options).fetch(url)
+            return await site.fetcher(**options).fetch(url, LEASE)
 
     return asyncio.run(scene())
 
@@ -151,11 +154,6 @@ def test_a_name_that_leads_inside_is_refused(address: str) -> None:
     assert site.dialled == []
 
 
-@pytest.mark.parametrize("address", [PUBLIC, "2606:2800:220:1:248:1893:25c8:1946", "64:ff9b::5db8:d70e"])
-def test_public_addresses(address: str) -> None:
-    assert is_public(address)
-
-
 def test_the_system_resolver_reads_every_notation_of_an_address() -> None:
     # Such hosts cannot be allowed; were one to be, the resolver's answer is what is checked.
     for host in ("localhost", "127.1", "2130706433", "0177.0.0.1"):
@@ -204,6 +202,23 @@ def test_bytes_are_bounded() -> None:
     assert len(fetched(site, f"https://{HOST}/a.png")) == MAX_BYTES
 
 
+@pytest.mark.parametrize("declared", [True, False])
+def test_bytes_count_in_the_lease(declared: bool) -> None:
+    site, buffer = Site(), Buffer(150_000, 90_000)
+    site.responses["/a.png"] = (200, {"Content-Length": "80000"} if declared else {}, bytes(80_000))
+
+    async def scene() -> None:
+        async with standing(site):
+            with buffer.lease("one") as lease:
+                assert len(await site.fetcher().fetch(f"https://{HOST}/a.png", lease)) == buffer.held_bytes == 80_000
+                for key, part in (("one", "one key"), ("two", "as it can hold")):
+                    with buffer.lease(key) as other, pytest.raises(QueueFullError, match=part):
+                        await site.fetcher().fetch(f"https://{HOST}/a.png", other)
+            assert buffer.held_bytes == 0
+
+    asyncio.run(scene())
+
+
 def test_time_is_bounded_as_a_whole() -> None:
     site = Site()
     site.responses["/a.png"], site.trickle_s = (200, {}, bytes(50_000)), 0.2  # each read is quick, all of them are not
@@ -232,7 +247,7 @@ def test_failures_are_one_sentence() -> None:
         async with standing(site):
             for fetcher in (distrusting, Fetcher([HOST], MAX_BYTES, 20, unknown, site.dial)):
                 with pytest.raises(InvalidRequestError, match="could not be fetched from this URL"):
-                    await fetcher.fetch(f"https://{HOST}/a.png")
+                    await fetcher.fetch(f"https://{HOST}/a.png", LEASE)
 
     asyncio.run(scene())
 

@@ -1,5 +1,7 @@
 """POST /v1/describe: both forms, every field, every refusal."""
 
+import base64
+import io
 import json
 import pickle
 import threading
@@ -7,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from dynrefer.service.api.routes.describe import describe_input
 from dynrefer.service.api.schemas import DescribeFields
@@ -159,9 +162,10 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"image": {"url": "https://example.org/a.png"}}, "/image/url", "does not support 'url'"),
     ({"image": {"url": None, "base64": ""}}, "/image/url", "does not support 'url'"),
     ({"image": {"base64": "@@@"}}, "/image/base64", "Base64"),
-    ({"image": {"base64": "data:image/png;base64,AAAA"}}, "/image/base64", "prefix"),
-    ({"image": {"base64": "AAA"}}, "/image/base64", "Base64"),
-    ({"image": {"base64": "é"}}, "/image/base64", "Base64"),
+    ({"image": {"base64": "data:image/png,AAAA"}}, "/image/base64", "without ';base64'"),
+    ({"image": {"base64": "AAA"}}, "/image/base64", "lacks '=' at its end"),
+    ({"image": {"base64": "é"}}, "/image/base64", "character 1"),
+    ({"image": {"base64": ""}}, "/image/base64", "empty"),
     ({"image": {}}, "/image/base64", "required"),
     ({"image": "AAAA"}, "/image", "object"),
     ({"controls": "street"}, "/controls", "list"),
@@ -238,9 +242,9 @@ def test_refused_media(api: ApiClient, content_type: str, headers: dict[str, str
     assert api.raw(b"{}", content_type, **headers).status_code == 415
 
 
-@pytest.mark.parametrize("data", [b"", b"hello", b"<svg/>", b"II*\x00" + b"\0" * 40, b"PK\x03\x04" + b"\0" * 40])
+@pytest.mark.parametrize("data", [b"hello", b"<svg/>", b"II*\x00" + b"\0" * 40, b"PK\x03\x04" + b"\0" * 40])
 def test_refused_images(api: ApiClient, data: bytes) -> None:
-    assert api.json(image=data or b"\0").status_code == 415
+    assert api.json(image=data).status_code == 415
     response = api.raw(json.dumps({"image": {"base64": in_base64(data)}, **one_region()}).encode())
     assert response.status_code == 415
 
@@ -330,9 +334,9 @@ def test_image_work_can_be_done_in_another_process() -> None:
     boxes = {"regions": [{"box": [0.25, 0.25, 0.5, 0.5]}], "box_format": "xywh", "normalized": True}
     fields = DescribeFields.model_validate({**boxes, "task": "tags"})
     parsed = pickle.loads(pickle.dumps(describe_input(fields, image_bytes(), max_pixels=10_000)))
-    pixels = parsed.decode()
-    assert pixels.shape == (HEIGHT, WIDTH, 3) and parsed.num_regions == 1
-    (query,) = parsed.queries(WIDTH, HEIGHT)
+    decoded = parsed.decode(memoryview(parsed.image), on_header=lambda width, height: None)
+    assert decoded.pixels.shape == (HEIGHT, WIDTH, 3) and parsed.num_regions == 1
+    (query,) = parsed.queries(decoded.info)
     assert query.box == (16, 12, 48, 36) and [task.value for task in query.tasks] == ["tags"]
 
 
@@ -384,3 +388,222 @@ def test_a_failed_batch_reveals_no_internals(api: ApiClient) -> None:
     assert "secret" not in response.text
     api.predictor.run_hook = slowly(0)
     assert api.json().status_code == 200
+
+
+BAD_AND_GOOD = [
+    {"id": "good", "box": [8, 8, 40, 40]},
+    {"id": "outside", "box": [300, 300, 400, 400]},
+    {"box": [5, 5, 1, 1]},
+    {"box": [0, 0, 0, 9]},
+    {"box": [0.1, 0.1, 0.5, 0.5]},
+]
+BAD = {
+    "/regions/1/box": "outside",
+    "/regions/2/box": "inverted",
+    "/regions/3/box": "empty",
+    "/regions/4/box": 'less than one pixel. Did you mean "coordinates": "unit"',
+}
+
+
+def test_all_bad_regions_come_at_once(api: ApiClient) -> None:
+    response = api.json(regions=BAD_AND_GOOD)
+    assert response.status_code == 422 and response.json()["detail"] == "The request has 4 errors."
+    found = field_errors(response)
+    assert found.keys() == BAD.keys() and all(part in found[pointer] for pointer, part in BAD.items())
+    assert not api.predictor.batches
+    many = field_errors(api.json(regions=[{"box": [1, 2, 3]}] * 64))
+    assert len(many) == 64
+
+
+def test_bad_regions_are_reported_in_their_place(api: ApiClient) -> None:
+    answer = api.json(regions=BAD_AND_GOOD, on_region_error="report").json()
+    good, *bad = answer["regions"]
+    assert good == {**api.json(regions=BAD_AND_GOOD[:1]).json()["regions"][0], "timings_ms": good["timings_ms"]}
+    assert [region["id"] for region in bad] == ["outside", "2", "3", "4"]
+    for region, (pointer, part) in zip(bad, BAD.items(), strict=True):
+        assert region.keys() == {"id", "error"}
+        error = region["error"]
+        assert error["type"] == "urn:problem-type:dynrefer:invalid-request" and error["status"] == 422
+        assert error["title"] and [flaw["pointer"] for flaw in error["errors"]] == [pointer]
+        assert part in error["detail"] == error["errors"][0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("region", "field"),
+    [
+        ({"box": [1, 2, 3]}, "box"),
+        ({"box": [float("nan"), 1, 2, 3]}, "box"),
+        ({}, "box"),
+        ({"box": [0, 0, 8, 8], "colour": 1}, "colour"),
+        ({"box": [0, 0, 8, 8], "id": 7}, "id"),
+        ({"box": [0, 0, 8, 8], "id": "0"}, "id"),
+        ({"box": [0, 0, 8, 8], "id": "x" * 129}, "id"),
+    ],
+)
+def test_a_malformed_region_is_reported_too(api: ApiClient, region: dict[str, Any], field: str) -> None:
+    good = {"box": [8, 8, 40, 40]}
+    answer = api.json(regions=[good, region, good], on_region_error="report").json()
+    assert ["error" in each for each in answer["regions"]] == [False, True, False]
+    assert answer["regions"][1]["error"]["errors"][0]["pointer"] == f"/regions/1/{field}"
+    assert len(answer["regions"][1]["id"]) <= 128
+    alone = api.json(regions=[region, {"box": [-9, 0, -1, 9]}], on_region_error="report")
+    assert alone.status_code == 200 and "error" in alone.json()["regions"][1]
+
+
+def test_what_no_region_is_to_blame_for_is_not_reported(api: ApiClient) -> None:
+    regions = [{"box": [8, 8, 40, 40]}, {"box": [1]}]
+    assert field_errors(api.json(regions=regions, on_region_error="report", views=[0, 1])).keys() == {"/views"}
+    wrong = field_errors(api.json(regions=regions, on_region_error="report", task="poem"))
+    assert wrong.keys() == {"/task", "/regions/1/box"}
+    assert field_errors(api.json(on_region_error="ignore")).keys() == {"/on_region_error"}
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "box"),
+    [
+        ("pixels", [16, 12, 48, 36]),
+        ("unit", [0.25, 0.25, 0.75, 0.75]),
+        ("percent", [25, 25, 75, 75]),
+        ("per_mille", [250, 250, 750, 750]),
+    ],
+)
+def test_coordinates(api: ApiClient, coordinates: str, box: list[float]) -> None:
+    answer = api.json(regions=[{"box": box}], coordinates=coordinates).json()
+    assert answer["regions"][0]["box"] == [16, 12, 48, 36]
+    both = api.json(regions=[{"box": box}], coordinates=coordinates, normalized=True)
+    assert both.status_code == 200 if coordinates == "unit" else field_errors(both).keys() == {"/normalized"}
+    assert api.json(regions=[{"box": box}], coordinates=coordinates, normalized=False).status_code == 200
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_stored_coordinates(api: ApiClient, orientation: int) -> None:
+    stored = Image.new("RGB", (64, 48))
+    stored.paste((200, 100, 50), (10, 20, 30, 44))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    stored.save(buffer, "PNG", exif=exif)
+    fields = {"image": buffer.getvalue(), "regions": [{"box": [10, 20, 30, 44]}], "orientation": "stored"}
+    answer = api.json(**fields, views=[0, 0.5, 1]).json()
+    assert answer["image"] == {"width": 64, "height": 48}
+    (region,) = answer["regions"]
+    assert region["box"] == [10, 20, 30, 44] and region["clipped"] is False
+    assert [view["box"] for view in region["views"]] == [[10, 20, 30, 44], [5, 10, 47, 46], [0, 0, 64, 48]]
+    assert region["caption"]["text"] == "pixel 200 100 50"  # it is that part of the picture
+    assert api.json(**fields, coordinates="unit").status_code == 422
+    unit = {**fields, "regions": [{"box": [10 / 64, 20 / 48, 30 / 64, 44 / 48]}]}
+    assert api.json(**unit, coordinates="unit").json()["regions"][0]["box"] == [10, 20, 30, 44]
+    upright = api.json(**{**fields, "orientation": "upright", "regions": [{"box": [0, 0, 8, 8]}]}).json()
+    assert upright["image"] == ({"width": 48, "height": 64} if orientation > 4 else {"width": 64, "height": 48})
+
+
+@pytest.mark.parametrize(
+    ("query", "document"),
+    [
+        ("?box=8,8,40,40", {"regions": [{"box": [8, 8, 40, 40]}]}),
+        (
+            "?box=8,8,40,40&box=0,0,9,9&id=a&id=b",
+            {"regions": [{"id": "a", "box": [8, 8, 40, 40]}, {"id": "b", "box": [0, 0, 9, 9]}]},
+        ),
+        ("?box=0.25,0.25,.5,.5&normalized=true&box_format=xywh", {"regions": [{"box": [16, 12, 48, 36]}]}),
+        ("?box=25,25,5e1,50&coordinates=percent&box_format=xywh", {"regions": [{"box": [16, 12, 48, 36]}]}),
+        ("", {"regions": [{"box": [0, 0, 64, 48]}]}),
+        (
+            "?id=all&task=tags,caption&task=tags",
+            {"regions": [{"id": "all", "box": [0, 0, 64, 48]}], "task": ["tags", "caption"]},
+        ),
+        (
+            "?box=8,8,40,40&task=tags&top_k=2&thresholds.tags=0.85&views=0,0.5,1&controls=a%2Cb&controls=c",
+            {"task": "tags", "top_k": 2, "thresholds": {"tags": 0.85}, "views": [0, 0.5, 1], "controls": ["a,b", "c"]},
+        ),
+        ("?box=8,8,40,40&orientation=stored&on_region_error=report", {"on_region_error": "report"}),
+    ],
+)  # fmt: skip
+def test_the_image_alone(api: ApiClient, query: str, document: dict[str, Any]) -> None:
+    response = api.client.post(
+        "/v1/describe" + query, content=image_bytes(), headers={"content-type": "Image/PNG; a=b"}
+    )
+    answers = [response.json(), api.json(**document).json()]
+    for answer in answers:
+        del answer["id"], answer["timings_ms"]
+        for region in answer["regions"]:
+            del region["timings_ms"]
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer", "part"),
+    [
+        ("?boxes=1,2,3,4", "/boxes", "Unknown parameter 'boxes'. Did you mean 'box'?"),
+        ("?vocabulary=coco", "/vocabulary", "Unknown parameter"),
+        ("?box=1,2,3", "/regions/0/box", "four numbers"),
+        ("?box=1,2,3,x", "/regions/0/box", "four numbers"),
+        ("?box=1,2,3,NaN", "/regions/0/box", "finite"),
+        ("?box=50,50,9,9", "/regions/0/box", "inverted"),
+        ("?box=0.1,0.1,0.5,0.5", "/regions/0/box", "normalized"),
+        ("?" + "box=1,2,30,40&" * 65, "/regions", "at most 64"),
+        ("?" + "id=1&" * 1_000, "", "at most"),
+        ("?box=1,2,30,40&id=a&id=b", "/id", "2 ids"),
+        ("?box_format=xywh", "/box_format", "needs a box"),
+        ("?task=poem", "/task", "categories"),
+        ("?task=", "/task", "categories"),
+        ("?top_k=many", "/top_k", "whole number"),
+        ("?top_k=1001", "/top_k", "1000"),
+        ("?top_k=1&top_k=2", "/top_k", "2 times"),
+        ("?box=1,2,30,40&normalized=yes", "/normalized", "true or false"),
+        ("?views=0,1", "/views", "three views"),
+        ("?thresholds.caption=1", "/thresholds.caption", "Unknown parameter"),
+        ("?thresholds.tags=high", "/thresholds/tags", "number"),
+        ("?task", "", "NAME=VALUE"),
+        ("?task=%ff", "", "UTF-8"),
+    ],
+)
+def test_refused_parameters(api: ApiClient, query: str, pointer: str, part: str) -> None:
+    response = api.client.post("/v1/describe" + query, content=image_bytes(), headers={"content-type": "image/png"})
+    assert response.status_code == 422
+    assert part in field_errors(response)[pointer]
+
+
+def test_refused_files(api: ApiClient) -> None:
+    assert field_errors(api.raw(b"", "image/png")) == {"/image": "The body is empty; it is to be the image."}
+    for data in (in_base64(image_bytes()).encode(), b"data:image/png;base64,AAAA"):
+        response = api.raw(data, "image/png")
+        assert response.status_code == 415 and "Base64 text" in field_errors(response)["/image"]
+        response = api.form(image=data)
+        assert response.status_code == 415 and "The part 'image' holds Base64 text" in field_errors(response)["/image"]
+    assert api.raw(b"<svg/>", "image/svg+xml").status_code == 415
+    assert api.raw(image_bytes(), "image/").status_code == 415
+
+
+def test_a_form_as_mail_programs_write_it(api: ApiClient) -> None:
+    good = form_body(("image", image_bytes()), ("request", b"\xef\xbb\xbf" + REQUEST), end=b"--frame-- \r\nepilogue")
+    for preamble in (b"", b"\r\n", b"This is a multi-part message in MIME format.\r\n", b"--frames\r\n--frame1\n"):
+        for content_type in (
+            'multipart/form-data; boundary="frame"',
+            "Multipart/Form-Data;charset=utf-8; Boundary=frame",
+        ):
+            assert api.raw(preamble + good, content_type).status_code == 200
+
+
+@pytest.mark.parametrize("text", ["data:image/png;base64,@", "@\n", "\r\n@", "data:;base64,@\r\n"])
+def test_base64_as_other_programs_write_it(api: ApiClient, text: str) -> None:
+    image = base64.encodebytes(image_bytes() * 2).decode()
+    assert api.json(image={"base64": text.replace("@", image)}).status_code == 200
+
+
+def test_hostile_lists_are_refused_before_they_are_validated(api: ApiClient) -> None:
+    image = {"base64": in_base64(image_bytes())}
+    for item in (0, {}, {"a": 0}, []):
+        assert "30000 regions were given" in field_errors(api.json(regions=[item] * 30_000))["/regions"]
+    assert "objects" in field_errors(api.json(vocabulary=[{}] * 30_000))[""]
+    found = field_errors(api.json(controls=[0] * 50_000))
+    assert len(found) == 17 and "text" in found["/controls/0"]
+    assert field_errors(api.json(controls=["a"] * 50_000)).keys() == {"/controls"}
+    for name in ("views", "task"):
+        assert "at most 1000" in field_errors(api.json(**{name: [0] * 50_000}))[f"/{name}"]
+    members = {f"k{index}": 0 for index in range(5_000)}
+    for fields in (members, {"thresholds": members}, {"image": {**image, **members}}):
+        found = field_errors(api.json(**fields))
+        assert len(found) == 20 and all("Unknown field" in detail for detail in found.values())
+    found = field_errors(api.json(regions=[{"box": [0, 0, 8, 8], **members}] * 10))
+    assert len(found) == 29 and "/regions/9/k0" in found

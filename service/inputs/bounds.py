@@ -1,0 +1,56 @@
+"""Bounds of a parsed document that hold before its schema is checked, because that holds the interpreter for as long as
+there is something to complain about.
+
+What has too many items is refused or shortened to just more than is accepted, so that the check of the schema and of
+the limits finds what it would have found, but not thousands of times.
+"""
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Any
+
+from dynrefer.service.api.schemas import DescribeRequest, ImageIn, RegionIn, Thresholds
+from dynrefer.service.errors import InvalidRequestError
+from dynrefer.service.settings import Settings
+
+MAX_UNKNOWN = 20  # members of an object; the errors of no more are reported
+MAX_ITEMS = 1_000  # of lists whose length no setting limits
+
+OBJECTS = {"image": ImageIn, "thresholds": Thresholds}
+LISTS = ("task", "views")
+
+
+def bounded(document: Any, settings: Settings) -> Any:
+    """The document with bounded numbers of members and items. Raises InvalidRequestError for too many regions."""
+    if not isinstance(document, dict):
+        return document
+    found = _bounded_members(document, DescribeRequest.model_fields)
+    for name, schema in OBJECTS.items():
+        if isinstance(found.get(name), dict):
+            found[name] = _bounded_members(found[name], schema.model_fields)
+    if isinstance(found.get("controls"), list):
+        found["controls"] = found["controls"][: settings.max_controls + 1]
+    for name in LISTS:
+        if isinstance(found.get(name), list) and len(found[name]) > MAX_ITEMS:
+            detail = f"{len(found[name])} items were given; at most {MAX_ITEMS} are accepted."
+            raise InvalidRequestError.at(f"/{name}", detail)
+    if isinstance(found.get("regions"), list):
+        found["regions"] = _bounded_regions(found["regions"], settings.max_regions)
+    return found
+
+
+def _bounded_regions(regions: list[Any], max_regions: int) -> list[Any]:
+    if len(regions) > max_regions:
+        detail = f"{len(regions)} regions were given; at most {max_regions} are accepted."
+        raise InvalidRequestError.at("/regions", detail)
+    known = RegionIn.model_fields
+    return [_bounded_members(region, known) if isinstance(region, dict) else region for region in regions]
+
+
+def _bounded_members(members: dict[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """A copy with all known members and at most MAX_UNKNOWN others."""
+    names = frozenset(known)
+    kept = {name: members[name] for name in names & members.keys()}
+    unknown = islice((name for name in members if name not in names), MAX_UNKNOWN)
+    kept |= {name: members[name] for name in unknown}
+    return {name: members[name] for name in members if name in kept} if len(kept) == len(members) else kept

@@ -1,0 +1,141 @@
+"""The query of a URL -> the request document that it stands for, where the body is the image alone.
+
+    POST /v1/describe?box=64,256,384,384&box=0,0,32,32&task=caption&top_k=3
+
+Lists are parameters that come several times, or items separated by commas; numbers and words are written as in JSON.
+What is not written as its field needs it stays a text, which the schema refuses with the field's pointer.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from urllib.parse import parse_qsl
+
+from dynrefer.service.api.schemas import SCORED_TASKS
+from dynrefer.service.errors import FieldError, InvalidRequestError
+from dynrefer.service.inputs.json_text import printable
+from dynrefer.service.settings import Settings
+
+WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
+# NaN and Infinity too, which the schema refuses with a sentence of its own.
+NUMBER = re.compile(r"-?(?:(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,9})?|NaN|Infinity)")
+MAX_REPORTED = 20
+# Around the whole image, whatever its size.
+WHOLE_IMAGE = {"regions": [{"box": [0, 0, 1, 1]}], "box_format": "xyxy", "coordinates": "unit"}
+BOX_NOTATION = ("box_format", "coordinates", "normalized")
+
+
+def read_parameters(query: str, settings: Settings) -> dict[str, Any]:
+    """The document; without a box its one region is the whole image. Raises InvalidRequestError."""
+    given = _values(query, settings)
+    unknown = [name for name in given if name not in READERS]
+    if unknown:
+        errors = [FieldError(f"/{printable(name)}", _unknown(name)) for name in unknown[:MAX_REPORTED]]
+        raise InvalidRequestError(
+            errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors.", errors
+        )
+    document: dict[str, Any] = {}
+    for name, values in given.items():
+        field, _, member = name.partition(".")
+        value = READERS[name](name, values)
+        if member:
+            document.setdefault(field, {})[member] = value
+        elif name not in ("box", "id"):
+            document[name] = value
+    return {**document, **_regions(given)}
+
+
+def _values(query: str, settings: Settings) -> dict[str, list[str]]:
+    """Parameter -> its values, in order."""
+    most = 2 * settings.max_regions + settings.max_controls + len(READERS) + MAX_REPORTED
+    given = "&".join(part for part in query.split("&") if part)
+    try:
+        pairs = parse_qsl(given, True, strict_parsing=bool(given), errors="strict", max_num_fields=most)
+    except UnicodeDecodeError:
+        raise InvalidRequestError.at("", "The query of the URL is not valid UTF-8 text.") from None
+    except ValueError:
+        detail = f"The query of the URL is at most {most} parameters, each NAME=VALUE, separated by '&'."
+        raise InvalidRequestError.at("", detail) from None
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    return found
+
+
+def _regions(given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    boxes, ids = given.get("box", ()), given.get("id", ())
+    if ids and len(ids) != max(len(boxes), 1):
+        raise InvalidRequestError.at("/id", f"{len(ids)} ids were given for {len(boxes)} boxes.")
+    if boxes:
+        found = [{"box": _numbers("box", [box])} for box in boxes]
+        return {"regions": [{**region, "id": name} for region, name in zip(found, ids, strict=True)] if ids else found}
+    for name in BOX_NOTATION:
+        if name in given:
+            raise InvalidRequestError.at(
+                f"/{name}", f"'{name}' needs a box; without one the region is the whole image."
+            )
+    region = {**WHOLE_IMAGE["regions"][0], **({"id": ids[0]} if ids else {})}  # type: ignore[dict-item]
+    return {**WHOLE_IMAGE, "regions": [region]}
+
+
+def _unknown(name: str) -> str:
+    nearest = difflib.get_close_matches(name[:64], READERS, n=1)
+    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    return f"Unknown parameter '{printable(name)}'.{hint}"
+
+
+def _text(name: str, values: Sequence[str]) -> str:
+    if len(values) > 1:
+        raise InvalidRequestError.at(
+            f"/{name.replace('.', '/')}", f"The parameter '{name}' was given {len(values)} times."
+        )
+    return values[0]
+
+
+def _number(name: str, values: Sequence[str]) -> float | str:
+    return _as_number(_text(name, values))
+
+
+def _whole_number(name: str, values: Sequence[str]) -> int | str:
+    text = _text(name, values)
+    return int(text) if WHOLE_NUMBER.fullmatch(text) else text
+
+
+def _truth(name: str, values: Sequence[str]) -> bool | str:
+    text = _text(name, values)
+    return {"true": True, "false": False}.get(text, text)
+
+
+def _words(_: str, values: Sequence[str]) -> list[str]:
+    """Items of all values, which commas separate too."""
+    return [word for value in values for word in value.split(",")]
+
+
+def _texts(_: str, values: Sequence[str]) -> list[str]:
+    return list(values)
+
+
+def _numbers(_: str, values: Sequence[str]) -> list[float | str]:
+    return [_as_number(word.strip()) for value in values for word in value.split(",")]
+
+
+def _as_number(text: str) -> float | str:
+    return float(text) if NUMBER.fullmatch(text) else text
+
+
+# Of every field that may stand in a query; `vocabulary` and `explain` are not supported in any form.
+READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
+    "box": _numbers,
+    "id": _texts,
+    "box_format": _text,
+    "coordinates": _text,
+    "normalized": _truth,
+    "orientation": _text,
+    "task": _words,
+    "controls": _texts,
+    "views": _numbers,
+    "top_k": _whole_number,
+    **{f"thresholds.{task}": _number for task in SCORED_TASKS},
+    "on_region_error": _text,
+}
