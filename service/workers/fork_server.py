@@ -25,7 +25,15 @@ from dynrefer.service.workers.worker import WorkerLimits, live
 
 # The interpreter is started with the import path of the serving process, so that both run the same files.
 START = "import sys; sys.path[:] = sys.argv[2:]; from dynrefer.service.workers import fork_server as f; f.main()"
-PRELOADED = ("dynrefer.model.preparation", "dynrefer.model.images", "dynrefer.service.errors")
+PRELOADED = (
+    "dynrefer.model.preparation",
+    "dynrefer.model.images",
+    "dynrefer.service.errors",
+    "dynrefer.service.inputs.region_queries",
+    *(f"PIL.{kind}ImagePlugin" for kind in ("Bmp", "Gif", "Jpeg", "Png", "Tiff")),
+    "PIL._avif",
+    "PIL._webp",
+)
 OWN_MODULES = ("dynrefer.service.workers.fork_server",)
 PR_SET_PDEATHSIG = 1  # Linux's prctl
 
@@ -68,6 +76,10 @@ def main() -> NoReturn:
     """The fork server's whole life; its socket's descriptor is the first argument."""
     sock = socket.socket(fileno=int(sys.argv[1]))
     die_with_parent()
+    # A supervisor that signals the whole group must not end the workers while the service still answers what it has
+    # admitted; it kills them itself.
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)
     _preload()
     gc.collect()
     gc.freeze()  # the children write nothing into what they share, not even marks of the garbage collector
@@ -109,13 +121,8 @@ def _reaped(process: int) -> Reaped:
 def _preload() -> None:
     """Import what tasks need, so that no worker has to: the decoders of all accepted formats too."""
     for module in PRELOADED:
-        importlib.import_module(module)
-    from PIL import Image
-
-    from dynrefer.model import forbid_bombs
-
-    Image.init()
-    forbid_bombs()
+        with contextlib.suppress(ImportError):  # a decoder that this Pillow was built without
+            importlib.import_module(module)
 
 
 def die_with_parent() -> None:

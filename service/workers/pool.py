@@ -89,7 +89,7 @@ class PoolLimits:
     @property
     def worker(self) -> WorkerLimits:
         memory = self.memory_bytes or BYTES_PER_PIXEL * self.max_pixels + OWN_BYTES
-        return WorkerLimits(self.cpu_s, memory, QUICK_NICENESS)
+        return WorkerLimits(self.cpu_s, self.max_pixels, memory, QUICK_NICENESS)
 
 
 @dataclass(eq=False, slots=True)

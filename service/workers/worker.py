@@ -25,9 +25,11 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """cpu_s: of decoding an image, and again of each slice of its regions. memory_bytes: beyond the process itself."""
+    """cpu_s: of decoding an image, and again of each slice of its regions. memory_bytes: beyond the process itself.
+    max_pixels: of an image. niceness: how far behind others it stands."""
 
     cpu_s: float
+    max_pixels: int
     memory_bytes: int
     niceness: int
 
@@ -140,9 +142,10 @@ def _limit_cpu(seconds: float) -> None:
 
 
 def _apply(limits: WorkerLimits) -> None:
+    from dynrefer.model import forbid_bombs
+
+    forbid_bombs(limits.max_pixels)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(name, signal.SIG_DFL)
     os.setpriority(os.PRIO_PROCESS, 0, limits.niceness)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if limits.memory_bytes and (own := _address_space()):
