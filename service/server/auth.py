@@ -5,6 +5,7 @@ A key made by `dynrefer key` is 256 random bits, so that its plain SHA-256 diges
 found by guessing, and no slow hash is needed on every request.
 """
 
+import codecs
 import hashlib
 import hmac
 import re
@@ -67,7 +68,8 @@ def configured_keys(settings: Settings) -> dict[str, bytes]:
 
 def _read_keys(path: Path) -> dict[str, bytes]:
     try:
-        lines = path.read_text(encoding="ascii").splitlines()
+        # Windows' editors begin a text with a byte order mark.
+        lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("ascii").splitlines()
     except (OSError, UnicodeDecodeError):
         raise SettingsError(f"api_keys_file {path} cannot be read.") from None
     keys: dict[str, bytes] = {}

@@ -53,7 +53,7 @@ def test_keys_from_a_file_are_hashed_there(make_api: ApiFactory, tmp_path: Path)
     (key, line), (other, second) = new_key("alice"), new_key("bob")
     assert key not in line
     path = tmp_path / "keys"
-    path.write_text(f"# the clients\n{line}\n\n{second}\n")
+    path.write_text(f"\ufeff# the clients\n{line}\n\n{second}\n", encoding="utf-8")  # as Windows' editors begin a text
     api = make_api(api_keys_file=path, api_keys="third")
     for good in (key, other, "third"):
         assert api.client.get("/v1/models", headers={"authorization": f"Bearer {good}"}).status_code == 200
