@@ -1,7 +1,7 @@
 """Write docs/photographs.md: twelve photographs with everything that a model says of them, and totals.
 
     python -m benchmarks.photograph_page [--model embedded] [--page docs/photographs.md] [--images docs/images]
-        [--shared DIR]
+        [--shared DIR] [--overwrite]
 
 Which photographs are shown does not depend on what is said of them: `SCIKIT_IMAGE`, with boxes drawn by hand, and
 seven of the test split of benchmarks/photographs, evenly spaced in the order of their file names. Every box is shown.
@@ -29,6 +29,7 @@ from dynrefer.model.evidence.evidence import FOLDER
 from dynrefer.model.evidence.names import NAMES_FILE, EvidenceNames
 from dynrefer.model.evidence.names import ROOT as BROADEST
 from dynrefer.model.loading import EMBEDDED
+from dynrefer.model.outputs import check_outputs
 from dynrefer.model.types import Label
 from dynrefer.workbench.data.photographs import (
     LABELS_FILE,
@@ -162,7 +163,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images", help="folder for the images")
     parser.add_argument("--shared", type=Path, help="another folder of labelled photographs, for the totals alone")
     parser.add_argument("--shared-colours", type=Path, default=SHARED_COLOURS, help="the colours of --shared")
+    parser.add_argument("--overwrite", action="store_true", help="replace the page and its images")
     given = parser.parse_args(arguments)
+    # Only the folders' own files: what is shown is written beside other images.
+    read = [LABELLED, given.shared, given.shared_colours, Path(given.model)]
+    written = [("--images", path) for path in sorted(given.images.glob("photograph_*.jpg"))]
+    check_outputs([("--page", given.page), *written], read, overwrite=given.overwrite)
     given.images.mkdir(parents=True, exist_ok=True)
     about = provenance()  # before a file changes
     totals = {"benchmarks/photographs, split test": _totals(given.model, LABELLED, split=Split.TEST.value)}

@@ -65,7 +65,8 @@ def repeats() -> Report:
 
 def views() -> Report:
     """Hashes and crops of one region, in a process of its own with one thread."""
-    command = [sys.executable, "-m", "dynrefer.service.cli", "bench", "views", "--out", str(RESULTS / "views.json")]
+    kept = ("--out", str(RESULTS / "views.json"), "--overwrite")
+    command = [sys.executable, "-m", "dynrefer.service.cli", "bench", "views", *kept]
     table = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout
     return json.loads((RESULTS / "views.json").read_text()), table
 

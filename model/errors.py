@@ -9,6 +9,7 @@
     │   ├── DeviceMemoryError  the device has no memory for the work
     │   └── DeviceLostError    the device no longer responds
     ├── OutputError            the network gave NaN or infinity for a region
+    ├── OutputFileError        a file that a command must not write
     ├── ImageError             an image that cannot be used
     │   ├── ImageTooLargeError     more pixels than the caller allows
     │   ├── UnsupportedImageError  not a file of an accepted format
@@ -64,6 +65,10 @@ class OutputError(ModelError):
     """The network returned NaN or infinity for a region."""
 
 
+class OutputFileError(ModelError):
+    """A file that a command must not write: it reads it, or it exists; names the option and the file."""
+
+
 class ImageError(ModelError):
     """An image that cannot be used."""
 
@@ -85,7 +90,8 @@ class ImageTooCostlyError(ImageError):
 
 
 class AnnotatedImageError(ImageError):
-    """An annotated image that is missing, damaged or of another size than listed; a clause without its full stop."""
+    """An annotated image that is missing, damaged, of another size than listed, or whose boxes contradict each other; a
+    clause without its full stop."""
 
 
 class StoppedError(ModelError):

@@ -54,6 +54,7 @@ Tasks = Annotated[
 ]
 ModelName = Annotated[str, typer.Option("--model", help="Name or directory of the model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the drawing if there is one.")]
 ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF; any size.")]
 
 
@@ -218,11 +219,12 @@ def describe(
     device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as in the service's responses.")] = False,
     draw: Annotated[Path | None, typer.Option(help="Write the image with boxes and captions to this file.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Describe regions of an image without a server."""
     tasks, corners, pixels = _read_tasks(task), _read_boxes(box), _read_image(image)
     if draw:
-        _refuse_unwritable(draw)
+        _refuse_unwritable(draw, image, model, overwrite)
     from dynrefer.model import DynRefer
 
     found = DynRefer.load(model, device=device).describe(pixels, corners, tasks)
@@ -251,10 +253,11 @@ def views(
     task: Annotated[str | None, typer.Option(help="Draw this task's views. Default: the image's.")] = None,
     model: ModelName = "embedded",
     device: Device = "auto",
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw the nested views that the model looks at, side by side, with t, hash distance and gain."""
     tasks, corners, pixels = _read_tasks([task] if task else None), _read_boxes(box), _read_image(image)
-    _refuse_unwritable(draw)
+    _refuse_unwritable(draw, image, model, overwrite)
     from PIL import Image
 
     from dynrefer.model import DynRefer
@@ -313,15 +316,18 @@ def _read_image(path: Path) -> "NDArray[np.uint8]":
         fail(f"{path}: {error}")
 
 
-def _refuse_unwritable(path: Path) -> None:
+def _refuse_unwritable(path: Path, image: Path, model: str, overwrite: bool) -> None:
     """Called before the model is loaded: a command fails early or not at all."""
     from PIL import Image
+
+    from dynrefer.model.outputs import check_outputs
 
     if path.suffix.lower() not in Image.registered_extensions():
         fail(f"cannot write {path}: the ending must be that of an image format, such as .png.")
     target = path if path.exists() else path.parent
     if path.is_dir() or not target.exists() or not os.access(target, os.W_OK):
         fail(f"cannot write {path}: no such folder, or no permission to write there.")
+    check_outputs([("--draw", path)], [image, Path(model)], overwrite=overwrite)
 
 
 def _save(image: "PilImage", path: Path) -> None:

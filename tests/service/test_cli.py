@@ -159,3 +159,9 @@ def test_invalid_images_boxes_and_files(command: str, tmp_path: Path) -> None:
     assert "--task poem is unknown" in refused(command, str(good), *box, *draw, "--task", "poem")
     assert "no such folder" in refused(command, str(good), *box, "--draw", str(tmp_path / "no" / "out.png"))
     assert "ending" in refused(command, str(good), *box, "--draw", str(tmp_path / "out"))
+    (tmp_path / "link.png").symlink_to("a.png")
+    (tmp_path / "drawn.png").write_bytes(b"")
+    for spelled in ("a.png", "link.png", f"../{tmp_path.name}/a.png"):
+        onto_itself = refused(command, str(good), *box, "--draw", str(tmp_path / spelled), "--overwrite")
+        assert "which this command reads" in onto_itself and good.read_bytes() == image_bytes()
+    assert "pass --overwrite" in refused(command, str(good), *box, "--draw", str(tmp_path / "drawn.png"))

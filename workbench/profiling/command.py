@@ -22,6 +22,7 @@ TASKS = ("all", *(task.name for task in model_tasks.TASKS))
 Preset = Annotated[str, typer.Option("--preset", help="Model size: flan-t5-xl, medium or embedded.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Out = Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Also write the JSON to this file.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. [default: all cores]")]
 Device = Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")]
 
@@ -39,8 +40,10 @@ def model_command(
     threads: Threads = None,
     as_json: AsJson = False,
     out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Seconds by stage, regions per second and the roofline bound; random weights, caches off."""
+    _check_out(out, overwrite)
     sizes = _sizes(regions)
     chosen = tuple(part.strip() for part in tasks.split(","))
     for each in chosen:
@@ -67,8 +70,10 @@ def counts_command(
     threads: Threads = None,
     as_json: AsJson = False,
     out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Operations and bytes of every stage of the three presets, and the roofline bound on this machine."""
+    _check_out(out, overwrite)
     with contextlib.redirect_stdout(sys.stderr):
         from dynrefer.workbench.profiling.operation_counts import count_presets
 
@@ -87,8 +92,10 @@ def attention_command(
     threads: Threads = None,
     as_json: AsJson = False,
     out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Every attention call of the network by every kernel of the device: does torch pick the fastest?"""
+    _check_out(out, overwrite)
     _one_of(preset, SIZES, "--preset")
     _one_of(dtype, DTYPES, "--dtype")
     with contextlib.redirect_stdout(sys.stderr):
@@ -107,8 +114,10 @@ def repeats_command(
     threads: Threads = None,
     as_json: AsJson = False,
     out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """What the feature cache saves: a first task on a region, then another task on the same views."""
+    _check_out(out, overwrite)
     _one_of(preset, SIZES, "--preset")
     with contextlib.redirect_stdout(sys.stderr):
         from dynrefer.workbench.profiling.cache_savings import measure_repeats
@@ -118,8 +127,9 @@ def repeats_command(
 
 
 @bench.command("views")
-def views_command(as_json: AsJson = False, out: Out = None) -> None:
+def views_command(as_json: AsJson = False, out: Out = None, overwrite: Overwrite = False) -> None:
     """View search and crops of one region on one core, for images of 640 x 480 and 12 megapixels."""
+    _check_out(out, overwrite)
     # In a process of its own, because NumPy fixes its number of threads when it is imported.
     alone = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "OPENBLAS", "MKL")}
     command = [sys.executable, "-m", "dynrefer.workbench.profiling.view_search"]
@@ -136,8 +146,10 @@ def start_command(
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Starts; the median counts.")] = 5,
     as_json: AsJson = False,
     out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Time from the start of `dynrefer serve` to ready, and where it goes."""
+    _check_out(out, overwrite, Path(model))
     from dynrefer.workbench.profiling.startup import measure_start
 
     report, table = measure_start(model, repeats)
@@ -149,8 +161,10 @@ def agreement_command(
     regions: Annotated[int, typer.Option("--regions", min=1, help="Regions on drawn scenes.")] = 200,
     as_json: AsJson = False,
     out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Agreement of the embedded model in bfloat16 with float32: views, tags above the threshold, captions."""
+    _check_out(out, overwrite)
     with contextlib.redirect_stdout(sys.stderr):
         from dynrefer.workbench.profiling.dtype_agreement import measure_agreement
 
@@ -163,8 +177,10 @@ def batch_invariance_command(
     regions: Annotated[int, typer.Option("--regions", min=1, help="Regions on drawn scenes.")] = 200,
     as_json: AsJson = False,
     out: Out = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Whether a region's numbers depend on what else is in its batch; the embedded model."""
+    _check_out(out, overwrite)
     with contextlib.redirect_stdout(sys.stderr):
         from dynrefer.workbench.profiling.batch_invariance import measure_batch_invariance
 
@@ -173,6 +189,14 @@ def batch_invariance_command(
 
 
 bench.command("company", hidden=True)(batch_invariance_command)  # its earlier name
+
+
+def _check_out(out: Path | None, overwrite: bool, *read: Path) -> None:
+    """Before anything is measured. Raises `OutputFileError`."""
+    if out is not None:
+        from dynrefer.model.outputs import check_outputs
+
+        check_outputs([("--out", out)], read, overwrite=overwrite)
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -135,6 +135,7 @@ def test_the_roofline_bound_is_the_slower_of_products_and_bytes() -> None:
         (("--dtype", "float16"), "--dtype 'float16' is not one of float32, bfloat16"),
         (("--preset", "large"), "--preset 'large' is not one of flan-t5-xl"),
         (("--tasks", "all,verbs"), "--tasks 'verbs' is not one of all, caption"),
+        (("--out", "README.md"), "README.md exists; pass --overwrite to replace it"),
     ],
 )
 def test_usage_errors_are_one_line(arguments: tuple[str, ...], words: str) -> None:

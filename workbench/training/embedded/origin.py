@@ -20,13 +20,18 @@ class Origin:
 
 
 def begin_or_continue(out: Path, origin: Origin) -> None:
-    """Note the origin of a new run in `out`. Raises `SettingError` if the run that `out` holds has another one."""
+    """Note the origin of a new run in `out`, an empty folder.
+
+    Raises `SettingError` if `out` holds a run of another origin, or something else.
+    """
     path = out / _FILE
     if path.exists():
         began = Origin(**json.loads(path.read_text()))
     elif (out / "log.jsonl").exists():  # of a run before there were added stages
         began = Origin(None, 0)
     else:
+        if any(out.iterdir()):  # it may hold a `model/` of its own, which the run would replace
+            raise SettingError(f"{out} exists and holds something else than a run of this kind; choose another --out.")
         path.write_text(json.dumps(asdict(origin)) + "\n")
         return
     if began != origin:
