@@ -21,15 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from dynrefer.model.errors import BoxError
-from dynrefer.model.geometry import (
-    Box,
-    BoxFormat,
-    ImageSize,
-    box_from_polygons,
-    box_from_rle,
-    corners_from,
-    usual_box_format,
-)
+from dynrefer.model.geometry import Box, BoxFormat, ImageSize, corners_from, usual_box_format
 from dynrefer.model.types import Corners
 from dynrefer.workbench.data.annotation_values import (
     Id,
@@ -39,12 +31,13 @@ from dynrefer.workbench.data.annotation_values import (
     check_text,
     identifier_of,
     listed_size,
-    segmentation_of,
+    segmentation_box,
     shown,
 )
 from dynrefer.workbench.data.bad_samples import BadSample, BadSampleReport
 from dynrefer.workbench.data.captions import clean_caption
 from dynrefer.workbench.data.json_files import read_json, read_text_lines
+from dynrefer.workbench.data.listed_files import listed_path
 from dynrefer.workbench.errors import BadSampleError, DataError
 
 _T = TypeVar("_T")
@@ -53,7 +46,8 @@ _T = TypeVar("_T")
 class BoxRule(StrEnum):
     """Which member is the box of a plain COCO annotation that has both; where it has one, that is the box.
 
-    In the official layout it is always the segmentation.
+    In the official layout it is always the segmentation. A segmentation that gives no box counts as none where there
+    is a bbox.
     """
 
     SEGMENTATION = "segmentation"  # training
@@ -76,10 +70,14 @@ class AnnotationSource:
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """path: of the file. size: the (width, height) in pixels that the annotations list, or None."""
+    """path: of the file. size: the (width, height) in pixels that the annotations list, or None.
+
+    name: of the file, as it is listed.
+    """
 
     path: str
     size: ImageSize | None
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +93,10 @@ class AnnotationRecord:
     """One annotation, or one line of captions with the annotation that it belongs to.
 
     name: for messages; no two records of a file share it. id: None where the annotation has none.
-    box: xyxy pixels in the frame of `annotated_pixels`, neither inverted nor empty, not yet clipped to the image.
-    captions: of the annotation, or the one of the line; as written, perhaps blank. tags: names that the line lists.
-    category: None where the annotation has none or one that the file does not list; then category_id tells them apart.
+    box: xyxy pixels in the frame of the annotations (`frames`), neither inverted nor empty, not yet clipped.
+    captions: of the annotation, or of the line; as written, perhaps blank. tags: names that the line lists.
+    category: None where it is not read, or the annotation has none or one that the file does not list; then category_id
+    tells these apart.
     members: the annotation as the file has it, for members that a single use reads.
     """
 
@@ -116,31 +115,40 @@ class AnnotationRecord:
 class AnnotationReader:
     """One annotation file, and the stream of its records.
 
-    box_rule: see `BoxRule`. report: where bad records are counted and skipped; None: the first one raises `DataError`
-    naming the file and the place. With a report, unusable entries of `images` and `categories` are skipped too: what
-    refers to such an image is bad, what refers to such a category has none. require_images: refuse a file if
-    neither the source nor the file names the folder of the images; otherwise it is the folder of the file.
+    box_rule: see `BoxRule`. report: where bad records are counted and named; they are skipped. What is wrong with an
+    entry of `images` is a matter of the annotations that refer to it. require_images: refuse a file if neither the
+    source nor the file names the folder of the images; otherwise it is the folder of the file. read_categories: False:
+    nothing that has to do with categories is read. document: the file's content, if it was read before.
 
-    Raises `DataError` if the file as a whole cannot be used.
+    category_problems: why entries of `categories` cannot be used; what refers to them has no category.
+
+    Raises `DataError` if the file as a whole cannot be used, two images of one id among the reasons.
     """
 
     def __init__(
         self,
         source: AnnotationSource,
+        report: BadSampleReport,
         *,
         box_rule: BoxRule,
-        report: BadSampleReport | None = None,
         require_images: bool = False,
+        read_categories: bool = True,
+        document: Any = None,
     ) -> None:
         self.source, self._box_rule, self._report = source, box_rule, report
-        self.document = _read_document(source.file)
+        self.document = _checked_document(source.file, read_json(source.file) if document is None else document)
         self._folder = source.images or self._listed_folder(required=require_images)
         self.images: dict[Id, ListedImage] = {}
         self._bad_images: dict[Id, str] = {}
-        for place, entry in enumerate(self.document["images"]):
-            self._list_image(f"images[{place}]", entry)
-        self.categories = list(self._listed_categories())
-        self._category_names = {category.id: category.name for category in self.categories}
+        self._list_images()
+        self._read_categories = read_categories
+        self.category_problems: list[str] = []
+        self.categories = list(self._listed_categories()) if read_categories else []
+        self._category_names: dict[Id, str] = {}
+        self._ambiguous_categories: set[Id] = set()
+        for category in self.categories:
+            if self._category_names.setdefault(category.id, category.name) != category.name:
+                self._ambiguous_categories.add(category.id)
 
     def annotations(self, take: Callable[[AnnotationRecord], _T]) -> Iterator[_T]:
         """`take` applied to the record of every annotation, in the order of the file. It may raise `BadSampleError`."""
@@ -166,13 +174,10 @@ class AnnotationReader:
         self, name: str, make: Callable[[], AnnotationRecord], take: Callable[[AnnotationRecord], _T]
     ) -> Iterator[_T]:
         """The value, or nothing if the record is bad."""
-        if self._report is not None:
-            self._report.total += 1
+        self._report.total += 1
         try:
             found = take(make())
         except BadSampleError as error:
-            if self._report is None:
-                raise DataError(f"{self.source.file.name}, {name}: {error}.") from error
             self._report.add([BadSample(name, str(error))])
         else:
             yield found
@@ -199,15 +204,15 @@ class AnnotationReader:
             raise BadSampleError("its annotation_id is not in the annotations")
         if identifier in repeated:
             raise BadSampleError("its annotation_id is that of several annotations")
-        caption, tags = entry.get("caption"), entry.get("tags")
-        if not isinstance(caption, str) or not clean_caption(caption):
+        captions, tags = captions_of(entry), entry.get("tags")
+        if not captions or not all(clean_caption(caption) for caption in captions):
             raise BadSampleError("its caption is missing or empty; write one, or leave the line out")
         if tags is not None and not are_texts(tags):
             raise BadSampleError(f"its tags {reprlib.repr(tags)} are not a list of texts")
-        return self._record(name, by_id[identifier], caption=caption, tags=tuple(tags or ()))
+        return self._record(name, by_id[identifier], captions=captions, tags=tuple(tags or ()))
 
     def _record(
-        self, name: str, members: Any, *, caption: str | None = None, tags: tuple[str, ...] = ()
+        self, name: str, members: Any, *, captions: tuple[str, ...] | None = None, tags: tuple[str, ...] = ()
     ) -> AnnotationRecord:
         if not isinstance(members, dict):
             raise BadSampleError("it is not an object")
@@ -215,7 +220,7 @@ class AnnotationReader:
         if extra is not None and not isinstance(extra, dict):
             raise BadSampleError("its extra_info is not an object")
         image_id, image = self._image(members.get("image_id"))
-        captions = captions_of(members) if caption is None else (caption,)
+        captions = captions_of(members) if captions is None else captions
         for text in captions:
             check_text(text, "its caption")
         return AnnotationRecord(
@@ -240,27 +245,32 @@ class AnnotationReader:
         return identifier, self.images[identifier]
 
     def _box(self, members: Mapping[str, Any], *, official: bool) -> Corners:
-        bbox, segmentation = bbox_of(members.get("bbox")), segmentation_of(members.get("segmentation"))
+        bbox, segmentation = bbox_of(members.get("bbox")), members.get("segmentation")
         segmentation_first = official or self._box_rule is BoxRule.SEGMENTATION
+        corners = None
+        if bbox is None or segmentation_first:
+            try:
+                corners = segmentation_box(segmentation)
+            except BadSampleError:
+                if bbox is None:
+                    raise
+        if corners is None and bbox is not None:
+            corners = corners_from(bbox, self.source.box_format or usual_box_format(official=official))
+        if corners is None:
+            raise BadSampleError("it has neither a bbox nor a segmentation")
         try:
-            if bbox is not None and (segmentation is None or not segmentation_first):
-                corners = corners_from(bbox, self.source.box_format or usual_box_format(official=official))
-            elif segmentation is None:
-                raise BadSampleError("it has neither a bbox nor a segmentation")
-            elif isinstance(segmentation, dict):
-                corners = box_from_rle(segmentation)
-            else:
-                corners = box_from_polygons(segmentation)
             return Box(*corners).corners
         except BoxError as error:
             raise BadSampleError(str(error).rstrip(".")) from error
-        except OverflowError as error:
-            raise BadSampleError("its segmentation holds a number beyond 64 bits") from error
 
     def _category(self, members: Mapping[str, Any], extra: Mapping[str, Any]) -> str | None:
+        if not self._read_categories:
+            return None
         result = extra.get("coco_result")
         if result is None:
             identifier = identifier_of(members.get("category_id"))
+            if identifier in self._ambiguous_categories:
+                raise BadSampleError(f"its category_id {shown(identifier)} is that of several categories")
             return None if identifier is None else self._category_names.get(identifier)
         name = result.get("category") if isinstance(result, dict) else None
         if not isinstance(name, str):
@@ -269,43 +279,49 @@ class AnnotationReader:
         return name
 
     def _listed_folder(self, *, required: bool) -> Path:
-        file, dataset = self.source.file, self.document.get("dataset", {})
+        file, dataset = self.source.file, self.document.get("dataset")
         root = dataset.get("image_root") if isinstance(dataset, dict) else dataset
         if isinstance(dataset, dict) and isinstance(root, str):
-            folder = file.parent / root
+            folder = listed_path(file.parent, root, Path.is_dir)
             if required and not folder.is_dir():
                 raise DataError(f"the dataset.image_root {root!r} of {file} is not a folder; give it with --images.")
             return folder
         if required:
             raise DataError(f"{file} names no dataset.image_root; give the folder of its images with --images.")
-        if dataset is None or root is not None:
+        if root is not None:
             raise DataError(f"the dataset.image_root of {file} is not a text; give the folder with --images.")
         return file.parent
 
-    def _list_image(self, place: str, entry: Any) -> None:
-        identifier = identifier_of(entry.get("id")) if isinstance(entry, dict) else None
-        try:
-            if identifier is None:
-                raise BadSampleError("id is neither a whole number nor a text")
-            self.images[identifier] = self._listed_image(entry)
-            self._bad_images.pop(identifier, None)
-        except BadSampleError as error:
-            if self._report is None:
-                raise DataError(f"{self.source.file.name}, {place}: its {error}.") from error
-            if identifier is not None:
+    def _list_images(self) -> None:
+        """Two images of one id leave open which of them an annotation means, so that no annotation can be trusted."""
+        places: dict[Id, int] = {}
+        for place, entry in enumerate(self.document["images"]):
+            identifier = identifier_of(entry.get("id")) if isinstance(entry, dict) else None
+            if identifier is None:  # no annotation can refer to it
+                continue
+            if identifier in places:
+                raise DataError(
+                    f"{self.source.file}: images[{places[identifier]}] and images[{place}] both have the id "
+                    f"{shown(identifier)}; renumber one of them and its annotations."
+                )
+            places[identifier] = place
+            try:
+                self.images[identifier] = self._listed_image(entry)
+            except BadSampleError as error:
                 self._bad_images[identifier] = str(error)
 
     def _listed_image(self, entry: Mapping[str, Any]) -> ListedImage:
         name = entry.get("file_name")
-        if not isinstance(name, str):
+        if not isinstance(name, str) or not name:
             raise BadSampleError("file_name is missing or not a text")
-        path = str(self._folder / name)
-        check_text(path, "file_name")
-        return ListedImage(path, listed_size(entry))
+        check_text(name, "file_name")
+        if "\0" in name:
+            raise BadSampleError("file_name holds a zero character")
+        return ListedImage(str(listed_path(self._folder, name)), listed_size(entry), name)
 
     def _listed_categories(self) -> Iterator[ListedCategory]:
         """Those with an id and a name."""
-        for place, entry in enumerate(self.document.get("categories", [])):
+        for place, entry in enumerate(self._category_entries()):
             found = entry if isinstance(entry, dict) else {}
             identifier, name = identifier_of(found.get("id")), found.get("name")
             try:
@@ -314,19 +330,23 @@ class AnnotationReader:
                 check_text(name, "its name")
                 yield ListedCategory(identifier, name)
             except BadSampleError as error:
-                if self._report is None:
-                    raise DataError(f"{self.source.file.name}, categories[{place}]: {error}.") from error
+                self.category_problems.append(f"categories[{place}]: {error}")
+
+    def _category_entries(self) -> list[Any]:
+        entries = self.document.get("categories")
+        if entries is None:
+            return []
+        if not isinstance(entries, list):
+            raise DataError(f"the categories of {self.source.file} are not a list; correct or remove them.")
+        return entries
 
 
-def _read_document(file: Path) -> dict[str, Any]:
-    document = read_json(file)
+def _checked_document(file: Path, document: Any) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise DataError(f"{file} is not a JSON object with images and annotations.")
     for key in ("images", "annotations"):
         if not isinstance(document.get(key), list):
             raise DataError(f"{file} has no list of {key}; it must be COCO-style annotations.")
-    if not isinstance(document.get("categories", []), list):
-        raise DataError(f"the categories of {file} are not a list; correct or remove them.")
     return document
 
 

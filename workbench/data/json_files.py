@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from dynrefer.workbench.errors import DataError
 
-_ENCODING = "utf-8"
-_Model = TypeVar("_Model", bound=BaseModel)
+_ENCODING = "utf-8-sig"  # Windows' editors and shells begin a file with a byte order mark; RFC 8259, 8.1
+_MARK = "\ufeff"
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises `DataError`: no such file, not UTF-8, not JSON."""
+    """The content of a JSON file, with or without a byte order mark.
+
+    Raises `DataError`: no such file, not UTF-8, not JSON.
+    """
     try:
         text = path.read_text(encoding=_ENCODING)
     except (OSError, UnicodeDecodeError) as error:
@@ -32,8 +34,9 @@ def read_text_lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
         with path.open(encoding=_ENCODING) as file:
             for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
+                text = line.lstrip(_MARK)  # files with a mark that were joined have one in the middle too
+                if text.strip():
+                    yield number, text
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error) from error
 
@@ -45,25 +48,11 @@ def read_json_lines(path: Path) -> Iterator[tuple[str, Any]]:
         yield where, _parsed(line, where)
 
 
-def validated(model: type[_Model], raw: Any, where: str) -> _Model:
-    """`raw` as a record. Raises `DataError` naming the first member that does not fit."""
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        raise DataError(f"{where}: {first_problem(error)}.") from error
-
-
-def first_problem(error: ValidationError) -> str:
-    """The first member that does not fit and why, without a full stop."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the whole"
-    return f"{place}: {first['msg'].lower()}"
-
-
 def _unreadable(path: Path, error: OSError | UnicodeDecodeError) -> DataError:
     if isinstance(error, OSError):
         return DataError(f"cannot read {path}: {error.strerror}.")
-    return DataError(f"{path} is not UTF-8 text.")
+    wide = error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    return DataError(f"{path} is {'UTF-16' if wide else 'not UTF-8'} text; save it as UTF-8.")
 
 
 def _parsed(text: str, where: str) -> Any:

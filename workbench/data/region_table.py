@@ -5,9 +5,10 @@ Millions of regions fit into memory, and processes that read images share the co
 
 from __future__ import annotations
 
+import itertools
 import reprlib
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from dynrefer.model.geometry import ImageSize
 from dynrefer.model.types import Corners
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.data.annotations import AnnotationReader, AnnotationRecord, AnnotationSource, BoxRule
-from dynrefer.workbench.data.bad_samples import BadSampleReport
+from dynrefer.workbench.data.bad_samples import BadSample, BadSampleReport
 from dynrefer.workbench.data.captions import VocabularyWords, clean_caption
 from dynrefer.workbench.errors import BadSampleError, DataError
 
@@ -27,8 +28,8 @@ from dynrefer.workbench.errors import BadSampleError, DataError
 class Region:
     """One sample. image: path of the file. listed_size: (width, height) that the annotations list, or None.
 
-    box: xyxy pixels in the frame of `annotated_pixels`, not yet clipped. caption: cleaned. tags: indices into the
-    vocabulary's tags.
+    box: xyxy pixels in the frame of the annotations (`frames`), not yet clipped. caption: cleaned. tags: indices into
+    the vocabulary's tags.
     """
 
     name: str
@@ -77,10 +78,21 @@ class RegionTable(Sequence[Region]):
         self._image = np.array(image, dtype=np.int32)
         self._sizes = np.array(sizes, dtype=np.int32).reshape(-1, 2)
         self._boxes = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+        # The samples image by image: those of image i are _by_image[_image_ends[i - 1] : _image_ends[i]].
+        self._by_image = np.argsort(self._image, kind="stable").astype(np.int32)
+        self._image_ends = np.cumsum(np.bincount(self._image, minlength=len(places)))
         self._tags, self._tag_ends = np.array(tags, dtype=np.int32), np.array(tag_ends, dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self._image)
+
+    def image_boxes(self, index: int) -> Iterator[Corners]:
+        """The boxes of all samples on the image of one, as they are asked for."""
+        image = int(self._image[index])
+        first = int(self._image_ends[image - 1]) if image else 0
+        for other in self._by_image[first : int(self._image_ends[image])]:
+            x1, y1, x2, y2 = self._boxes[other].tolist()
+            yield x1, y1, x2, y2
 
     def __getitem__(self, index: int) -> Region:  # type: ignore[override]  # slices are not needed
         image = int(self._image[index])
@@ -99,14 +111,14 @@ class RegionTable(Sequence[Region]):
 def read_regions(source: AnnotationSource, vocabulary: Vocabulary) -> tuple[RegionTable, BadSampleReport]:
     """All usable samples of a file, and the report of the bad ones; box rule: `BoxRule.SEGMENTATION`.
 
-    A sample is an annotation with one caption, or, with a captions file, a line of it. The report is not checked yet.
+    A sample is one caption of an annotation or, with a captions file, a line of it. The report is not checked yet.
     Raises `DataError` if a file as a whole is not what it should be.
     """
     report = BadSampleReport(str(source.file), 0)
-    reader = AnnotationReader(source, box_rule=BoxRule.SEGMENTATION, report=report, require_images=True)
-    regions = _Regions(vocabulary, captions_file=source.captions is not None)
-    samples = reader.annotations if source.captions is None else reader.caption_lines
-    table = RegionTable(samples(regions.region))
+    reader = AnnotationReader(source, report, box_rule=BoxRule.SEGMENTATION, require_images=True)
+    regions = _Regions(vocabulary, report, captions_file=source.captions is not None)
+    records = reader.annotations if source.captions is None else reader.caption_lines
+    table = RegionTable(itertools.chain.from_iterable(records(regions.of_record)))
     if not report.total:
         raise DataError(f"{source.file} holds no annotation to train on.")
     return table, report
@@ -119,20 +131,31 @@ class _Regions:
     tags are those that the caption's words, the category's name and the line's `tags` name.
     """
 
-    def __init__(self, vocabulary: Vocabulary, *, captions_file: bool) -> None:
+    def __init__(self, vocabulary: Vocabulary, report: BadSampleReport, *, captions_file: bool) -> None:
         self._words, self._num_tags = VocabularyWords(vocabulary), len(vocabulary.tags)
-        self._captions_file = captions_file
+        self._report, self._captions_file = report, captions_file
 
-    def region(self, record: AnnotationRecord) -> Region:
-        """Raises `BadSampleError`."""
-        if len(record.captions) > 1:
-            raise BadSampleError(f"it has {len(record.captions)} captions where training takes one; see --captions")
-        caption = clean_caption("".join(record.captions))
+    def of_record(self, record: AnnotationRecord) -> list[Region]:
+        """A region for each caption of an annotation. Raises `BadSampleError`."""
+        if len(record.captions) < 2:
+            return [self._region(record, record.name, "".join(record.captions))]
+        found = []
+        self._report.total += len(record.captions) - 1  # the annotation itself is counted
+        for number, caption in enumerate(record.captions, start=1):
+            name = f"{record.name}, caption {number}"
+            try:
+                found.append(self._region(record, name, caption))
+            except BadSampleError as error:
+                self._report.add([BadSample(name, str(error))])
+        return found
+
+    def _region(self, record: AnnotationRecord, name: str, written: str) -> Region:
+        caption = clean_caption(written)
         if not caption:
             hint = "" if self._captions_file else "; plain COCO needs --captions"
             raise BadSampleError(f"its caption is missing or empty{hint}")
         return Region(
-            name=f"{record.name} ({Path(record.image.path).name})",
+            name=f"{name} ({Path(record.image.path).name})",
             image=record.image.path,
             listed_size=record.image.size,
             box=record.box,
