@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +26,27 @@ class BadSample:
 
 @dataclass
 class BadSampleReport:
-    """The bad samples of one annotation file. total: all of its samples, bad ones too. found: name -> reason."""
+    """The bad samples of one annotation file. total: all of its samples, bad ones too. found: name -> reason.
+
+    stored: paths of the images, among those read so far, whose boxes are those of the image as it is stored.
+    """
 
     source: str
     total: int
     found: dict[str, str] = field(default_factory=dict)
+    stored: set[str] = field(default_factory=set)
 
     def add(self, samples: Iterable[BadSample]) -> None:
         """Count each name once. Whether there are too many is for `check`."""
         for sample in samples:
             self.found.setdefault(sample.name, sample.reason)
+
+    def joined(self, samples: Iterable[BadSample]) -> BadSampleReport:
+        """A checked copy with more of them. Raises `TooManyBadSamplesError`."""
+        copy = replace(self, found=dict(self.found))
+        copy.add(samples)
+        copy.check()
+        return copy
 
     def check(self) -> None:
         """Raise `TooManyBadSamplesError` if more than 1 % of all samples are bad."""
@@ -50,13 +61,19 @@ class BadSampleReport:
 
     def as_json(self) -> dict[str, Any]:
         """The report as plain values, the file by its absolute path."""
-        return {"source": str(Path(self.source).absolute()), "samples": self.total, "bad": self.found}
+        return {
+            "source": str(Path(self.source).absolute()),
+            "samples": self.total,
+            "bad": self.found,
+            "read_as_stored": sorted(self.stored),
+        }
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Add what `as_json` gave at a checkpoint, unless that was another file: a resumed run may change --val."""
         now = self.as_json()
         if all(saved.get(name) == now[name] for name in ("source", "samples")):
             self.found.update(saved["bad"])
+            self.stored.update(saved.get("read_as_stored", ()))
 
     def summary(self) -> str:
         """One line, followed by one line per bad sample."""

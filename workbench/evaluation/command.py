@@ -25,6 +25,14 @@ class ViewsOf(StrEnum):
     IMAGE_PRIOR = "image-prior"
 
 
+class FrameOf(StrEnum):
+    """The frame of the boxes of images with an EXIF orientation."""
+
+    AUTO = "auto"
+    UPRIGHT = "upright"
+    STORED = "stored"
+
+
 class BoxFormat(StrEnum):
     """What the four numbers of `bbox` are: two corners, or a corner, width and height."""
 
@@ -50,6 +58,14 @@ def evaluate_command(
     box_format: Annotated[
         BoxFormat | None,
         typer.Option("--box-format", help="Format of bbox in --data. [default: xyxy with extra_info, else xywh]"),
+    ] = None,
+    frame: Annotated[
+        FrameOf | None,
+        typer.Option(
+            "--frame",
+            help="Boxes in --data are those of the upright images, or of images as they are stored, without their EXIF "
+            "orientation. [default: auto: by the boxes and the listed sizes]",
+        ),
     ] = None,
     task: Annotated[Benchmark | None, typer.Option("--task", help="What to measure on --data.")] = None,
     predictions: Annotated[
@@ -126,6 +142,7 @@ def evaluate_command(
     apply: Annotated[
         bool, typer.Option("--apply", help="With --tune: also write the result into the model's config.json.")
     ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
     device: Annotated[str | None, typer.Option("--device", help="auto, cpu, cuda or cuda:N. [default: auto]")] = None,
 ) -> None:
     """Measure a model on drawn scenes, labelled data or photographs, with standard errors; study its views; tune it."""
@@ -136,6 +153,7 @@ def evaluate_command(
         "--batch-regions": batch_regions,
         "--captions": captions,
         "--box-format": box_format,
+        "--frame": frame,
         "--data": data,
         "--images": images,
         "--task": task,
@@ -152,6 +170,7 @@ def evaluate_command(
         "--colours": colours,
         "--jpeg": jpeg,
         "--regions": regions,
+        "--overwrite": overwrite or None,
     }
     _check_combination({name for name, value in given.items() if value is not None}, task)
     for path in (tune, save_predictions):
@@ -176,6 +195,7 @@ def evaluate_command(
             images=images,
             captions=captions,
             box_format=box_format.value if box_format else None,
+            frame=frame.value if frame else "auto",
             proposals=proposals,
             task=task.value if task else None,
             predictions=predictions,
@@ -187,6 +207,7 @@ def evaluate_command(
             split=split,
             colours=colours,
             jpeg_quality=jpeg,
+            overwrite=overwrite,
         )
         result, text = run(options)
     print(json.dumps(result, indent=2) if as_json else text)
@@ -197,6 +218,7 @@ _NEEDS = {
     "--views": ("--data", "--views chooses the views for --data FILE; give both."),
     "--captions": ("--data", "--captions belong to the annotations in --data FILE; give both."),
     "--box-format": ("--data", "--box-format describes the boxes in --data FILE; give both."),
+    "--frame": ("--data", "--frame is that of the boxes in --data FILE; give both."),
     "--images": ("--data", "--images is the folder with the images of --data FILE; give both."),
     "--task": ("--data", "--task names what to measure on --data FILE; give both."),
     "--predictions": ("--data", "--predictions are compared with the ground truth in --data FILE; give both."),
@@ -211,6 +233,7 @@ _EXCLUDES = {
     ("--data", "--scenes-seed"): "--scenes-seed applies to drawn scenes only; leave it or --data out.",
     ("--predictions", "--save-predictions"): "--predictions are already saved; leave --save-predictions out.",
     ("--predictions", "--images"): "--predictions are measured without images; leave --images out.",
+    ("--predictions", "--frame"): "--predictions are measured without images; leave --frame out.",
     ("--predictions", "--model"): "--predictions are measured without a model; leave --model out.",
     ("--predictions", "--device"): "--predictions are measured without a model; leave --device out.",
     ("--predictions", "--views"): "--predictions were made with their own views; leave --views out.",
@@ -249,6 +272,8 @@ def _check_combination(given: set[str], task: Benchmark | None) -> None:
         raise typer.BadParameter(f"--data needs --task: one of {', '.join(Benchmark)}.")
     if "--batch-regions" in given and not given & {"--data", "--sweep-views"}:
         raise typer.BadParameter("--batch-regions applies to --data and --sweep-views only; leave it out.")
+    if "--overwrite" in given and not given & {"--out", "--save-predictions", "--tune"}:
+        raise typer.BadParameter("--overwrite is for --out, --save-predictions and --tune; leave it out.")
     if "--captions" in given and task in (Benchmark.ATTRIBUTES, Benchmark.RECOGNITION):
         raise typer.BadParameter(f"--task {task} uses no captions; leave --captions out.")
     if "--proposals" in given and task is not Benchmark.DENSE_CAPTIONS:

@@ -83,9 +83,8 @@ def predict(
     batch_regions: int,
     readers: int,
 ) -> list[Prediction]:
-    """Run the model: one prediction per region. Raises `DataError` for a missing image, or a label the model lacks."""
+    """Run the model: one prediction per region. Raises `DataError` for a label that the model lacks."""
     task = TASK_OF[benchmark]
-    regions.check_images()
     if task in regions.names:
         check_names(predictor, {task: regions.names[task]}, regions.source)
     specs = [QuerySpec((task,), ViewPolicy.IMAGE_PRIOR if image_prior else ViewPolicy.TASK_PRIOR)]

@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from dynrefer.model.geometry import BoxFormat
 from dynrefer.model.loading import EMBEDDED
+from dynrefer.model.outputs import Output, check_outputs, refuse_inputs
 from dynrefer.model.types import RegionDescription, Task
-from dynrefer.workbench.data.labelled import LabelledData, read_labelled, read_proposals
-from dynrefer.workbench.data.photographs import LabelledPhotograph, read_photographs
+from dynrefer.workbench.data.frames import Frame, as_stored_sentence
+from dynrefer.workbench.data.labelled import LabelledData
+from dynrefer.workbench.data.labelled_files import read_labelled, read_proposals
+from dynrefer.workbench.data.photographs import LABELS_FILE, LabelledPhotograph, read_photographs
 from dynrefer.workbench.data.regions import ImageRegions
 from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.benchmark import Benchmark
@@ -29,9 +32,22 @@ from dynrefer.workbench.evaluation.photographs import (
     quality_over_views,
     with_colours,
 )
-from dynrefer.workbench.evaluation.predictions import Prediction, named_categories, read_predictions, write_predictions
+from dynrefer.workbench.evaluation.predictions import (
+    Prediction,
+    named_categories,
+    read_predictions,
+    skipped_from,
+    without_skipped,
+    write_predictions,
+)
 from dynrefer.workbench.evaluation.report.described_boxes import write_described
-from dynrefer.workbench.evaluation.report.files import prepare_folder, write_photographs, write_result, write_study
+from dynrefer.workbench.evaluation.report.files import (
+    files_of,
+    prepare_folder,
+    write_photographs,
+    write_result,
+    write_study,
+)
 from dynrefer.workbench.evaluation.report.tables import grid_table, text_table
 from dynrefer.workbench.evaluation.scenes import MAIN_REGIONS, measure
 from dynrefer.workbench.evaluation.tune import TUNING_REGIONS, apply_tuning, tune
@@ -58,6 +74,7 @@ class Options:
     """The command line's options; their combination is checked there.
 
     task: value of a `Benchmark`. box_format: value of a `BoxFormat`, or None for the default of the file's layout.
+    frame: value of a `Frame`.
     """
 
     model: str = "embedded"
@@ -71,6 +88,7 @@ class Options:
     images: Path | None = None
     captions: Path | None = None
     box_format: str | None = None
+    frame: str = "auto"
     proposals: Path | None = None
     task: str | None = None
     predictions: Path | None = None
@@ -82,6 +100,7 @@ class Options:
     split: str | None = None
     colours: Path | None = None
     jpeg_quality: int | None = None
+    overwrite: bool = False
 
     @property
     def readers(self) -> int:
@@ -101,21 +120,52 @@ class Options:
 
         return DynRefer(load_model(directory or self.model, device=self.device, dtype="auto", evidence=False))
 
-    def labelled(self) -> LabelledData:
-        """Read the annotations in `data`."""
+    def labelled(self, benchmark: Benchmark) -> LabelledData:
+        """Read what the benchmark needs of the annotations in `data`, and check that nothing of it is written over."""
         assert self.data is not None
-        box_format = BoxFormat(self.box_format) if self.box_format else None
-        return read_labelled(self.data, self.images, box_format=box_format, captions=self.captions)
+        data = read_labelled(
+            self.data,
+            self.images,
+            box_format=BoxFormat(self.box_format) if self.box_format else None,
+            captions=self.captions,
+            task=TASK_OF[benchmark],
+        )
+        refuse_inputs(self.outputs, data.images.values())
+        return data
+
+    @property
+    def result_name(self) -> str:
+        """Of the files in `out`."""
+        if self.photos:
+            return "photograph_views" if self.sweep_views else "photographs"
+        if self.sweep_views:
+            return "views"
+        return self.task if self.data and self.task else "scenes"
+
+    @property
+    def outputs(self) -> list[Output]:
+        """The files that the job may write."""
+        named = [("--save-predictions", self.save_predictions), ("--tune", self.tune)]
+        in_folder = files_of(self.out, self.result_name) if self.out else []
+        return [*((option, path) for option, path in named if path), *(("--out", path) for path in in_folder)]
+
+    @property
+    def inputs(self) -> list[Path | None]:
+        """The files that it reads, but for images, which are known once the labels are read."""
+        model = None if self.predictions else _directory(self)
+        return [self.data, self.captions, self.predictions, self.proposals, self.colours, model]
 
     def photographs(self) -> tuple[LabelledPhotograph, ...]:
         """Read the labels in `photos`: the photographs of `split`, with the colours of the file `colours`."""
         assert self.photos is not None
         found = of_split(read_photographs(self.photos), self.split)
+        refuse_inputs(self.outputs, [self.photos / LABELS_FILE, *(each.path for each in found)])
         return with_colours(found, self.colours) if self.colours else found
 
 
 def run(options: Options) -> tuple[Result, str]:
     """Run the job that the options name; returns the result as JSON-ready data and as text. Raises `ModelError`."""
+    check_outputs(options.outputs, options.inputs, overwrite=options.overwrite)
     if options.out:
         prepare_folder(options.out)
     job: Callable[[Options], tuple[Result, str]] = _measure_scenes
@@ -221,16 +271,17 @@ def _directory(options: Options) -> Path:
 def _measure_data(options: Options) -> tuple[Result, str]:
     assert options.task is not None
     benchmark = Benchmark(options.task)
-    labelled = _sampled(labelled_for(benchmark, options.labelled()), options)
+    labelled = _sampled(labelled_for(benchmark, options.labelled(benchmark)), options)
     check_measurable(benchmark, labelled)
     if options.predictions:
         predictions = _of_sample(read_predictions(options.predictions), labelled, options)
+        labelled, predictions = without_skipped(labelled, predictions)
         labelled = labelled.competing(named_categories(predictions))
         about: dict[str, Any] = {"predictions": options.predictions.name}
     else:
         labelled, predictions, about = _predict(benchmark, labelled, options)
     found = measure_benchmark(benchmark, labelled, predictions)
-    result = {**found.result, **about}
+    result = {**found.result, **about, **_left_out(labelled)}
     if options.out:
         _report_written(write_result(options.out, benchmark.value, result, found.curves))
     return result, text_table(result)
@@ -242,10 +293,12 @@ def _predict(
     """Run the model: the data with all competing categories, its predictions, and what the result says about them."""
     about: dict[str, Any] = {}
     boxes = None
+    labelled = labelled.located(Frame(options.frame))
+    check_measurable(benchmark, labelled)  # some regions may be left out
     if options.proposals:
-        found = read_proposals(options.proposals, labelled)
-        boxes = found.keep([box for box in found.regions if box.image in labelled.by_image], "a labelled image")
+        boxes = read_proposals(options.proposals, labelled).on_images_of(labelled)
         about["proposals"] = options.proposals.name
+        _report_skipped(boxes)
     model = options.load()
     labelled = labelled.competing(model.card.vocabulary[Task.CATEGORIES])
     predictions = predict(
@@ -264,7 +317,7 @@ def _predict(
         "views": "image prior" if options.image_prior else "task prior",
     }
     if options.save_predictions:
-        write_predictions(options.save_predictions, predictions)
+        write_predictions(options.save_predictions, [*predictions, *skipped_from(labelled)])
     return labelled, predictions, about
 
 
@@ -302,24 +355,25 @@ def _drawn_subjects(options: Options, model: DynRefer) -> list[Subject]:
 
 def _labelled_subjects(options: Options, model: DynRefer) -> list[Subject]:
     """The chosen benchmark, or without --task every benchmark that the data have ground truth for."""
-    data = options.labelled().competing(model.card.vocabulary[Task.CATEGORIES])
     if options.task:
-        return [_subject(Benchmark(options.task), data, options, model)]
+        return [_subject(Benchmark(options.task), options, model)]
+    assert options.data is not None
     subjects: list[Subject] = []
     for benchmark in (Benchmark.CAPTIONS, Benchmark.ATTRIBUTES, Benchmark.RECOGNITION):
         try:
-            subjects.append(_subject(benchmark, data, options, model))
+            subjects.append(_subject(benchmark, options, model))
         except DataError as error:
             print(f"not studied: {error}", file=sys.stderr)
     if not subjects:
-        raise DataError(f"{data.source} holds neither captions nor attributes nor categories to measure.")
+        raise DataError(f"{options.data.name} holds neither captions nor attributes nor categories to measure.")
     return subjects
 
 
-def _subject(benchmark: Benchmark, data: LabelledData, options: Options, model: DynRefer) -> Subject:
+def _subject(benchmark: Benchmark, options: Options, model: DynRefer) -> Subject:
     limited = replace(options, regions=options.regions or STUDY_REGIONS)
-    regions = _sampled(labelled_for(benchmark, data), limited)
-    regions.check_images()
+    data = options.labelled(benchmark).competing(model.card.vocabulary[Task.CATEGORIES])
+    regions = _sampled(labelled_for(benchmark, data), limited).located(Frame(options.frame))
+    _report_skipped(regions)
     task = TASK_OF[benchmark]
     check_names(model, {known: names for known, names in regions.names.items() if known is task}, regions.source)
     return LabelledSubject(benchmark, regions, (task,))
@@ -338,6 +392,20 @@ def _of_sample(predictions: list[Prediction], data: LabelledData, options: Optio
     if options.regions is None:
         return predictions
     return [each for each in predictions if each.image in data.by_image or each.image not in data.images]
+
+
+def _left_out(data: LabelledData) -> dict[str, int]:
+    """What the result says of annotations that were skipped, and of images whose boxes are in the stored frame."""
+    _report_skipped(data)
+    counts = {"skipped": len(data.skipped.found), "images_read_as_stored": len(data.stored)}
+    return {name: count for name, count in counts.items() if count}
+
+
+def _report_skipped(data: LabelledData) -> None:
+    if data.skipped.found:
+        print(data.skipped.summary(), file=sys.stderr)
+    if data.stored:
+        print(as_stored_sentence(len(data.stored), data.source), file=sys.stderr)
 
 
 def _report_written(paths: list[Path]) -> None:

@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from dynrefer.model.errors import AnnotatedImageError, QueryError
 from dynrefer.model.evidence.names import NAMES_FILE, EvidenceNames
-from dynrefer.model.images import annotated_pixels
+from dynrefer.model.images import annotated_image
 from dynrefer.model.types import ALL_TASKS, Corners, RegionDescription, RegionQuery, Task
+from dynrefer.workbench.data.frames import Frame, is_stored, upright_boxes
 from dynrefer.workbench.data.json_files import read_json
 from dynrefer.workbench.data.photographs import COLOURS, LabelledBox, LabelledPhotograph
 from dynrefer.workbench.data.regions import ImageRegions
@@ -214,8 +215,7 @@ def describe_boxes(
     """The boxes in order, each with its description. views: t values for all boxes; None: the image prior."""
     known = predictor.card.vocabulary[Task.CATEGORIES.value]
     for photograph in tqdm(photographs, desc=title, unit="photograph", disable=None):
-        pixels = _pixels(photograph)
-        corners = [box.box for box in photograph.boxes]
+        pixels, corners = _upright(photograph)
         described = _describe(predictor, pixels, corners, views, photograph.path.name)
         for truth, found in zip(photograph.boxes, described, strict=True):
             split = None if photograph.split is None else str(photograph.split)
@@ -261,11 +261,15 @@ def _counted(decisions: Iterable[str | None]) -> dict[str, int]:
     return counts
 
 
-def _pixels(photograph: LabelledPhotograph) -> NDArray[np.uint8]:
+def _upright(photograph: LabelledPhotograph) -> tuple[NDArray[np.uint8], tuple[Corners, ...]]:
+    """(H, W, 3) uint8 RGB, and the boxes in its frame, xyxy pixels."""
+    boxes = tuple(box.box for box in photograph.boxes)
     try:
-        return annotated_pixels(photograph.path, photograph.size)
+        image = annotated_image(photograph.path)
+        stored = is_stored(image.info, photograph.size, boxes, Frame.AUTO)
     except AnnotatedImageError as error:
-        raise DataError(f"{error}.") from error
+        raise DataError(f"{photograph.path.name}: {error}.") from error
+    return image.pixels, upright_boxes(boxes, image.info, stored=stored)
 
 
 def _listed(words: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ A line names its region by the annotation's id and holds what the service answer
 {"region": 7, "image": 1, "box": [10, 20, 60, 80], "caption": {"text": "a red dog", "score": 0.4},
 "attributes": [{"name": "color:red", "score": 0.9, "probability": 0.8}], "categories": [...]}
 `score` beside `box` is the detector's. `probability` is optional; without it there is no calibration plot.
+{"region": 8, "image": 2, "skipped": "..."} stands for a region that was left out because of its image, and why.
 """
 
 from __future__ import annotations
@@ -14,19 +15,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel
 
-from dynrefer.model.types import Task
-from dynrefer.workbench.data.annotation_values import Id
+from dynrefer.model.errors import BoxError
+from dynrefer.model.geometry import Box
+from dynrefer.model.types import Corners, Task
+from dynrefer.workbench.data.annotation_values import Id, check_text, identifier_of, number_of, shown
 from dynrefer.workbench.data.atomic import write_atomically
-from dynrefer.workbench.data.json_files import read_json_lines, validated
+from dynrefer.workbench.data.json_files import read_json_lines
 from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
-from dynrefer.workbench.errors import DataError
+from dynrefer.workbench.errors import BadSampleError, DataError
 from dynrefer.workbench.evaluation.inference import QueryResults
 
 
 class SavedLabel(BaseModel):
-    """One attribute or category: `score` ranks it, `probability` is calibrated."""
+    """One attribute or category: `score` ranks it; `probability`, in [0, 1], is calibrated."""
 
     name: str
     score: float
@@ -41,9 +44,10 @@ class SavedCaption(BaseModel):
 
 
 class Prediction(BaseModel):
-    """One line. region: the annotation's id; optional for dense captions, whose boxes may be a detector's."""
+    """One line. region: the annotation's id; optional for dense captions, whose boxes may be a detector's.
 
-    model_config = ConfigDict(extra="ignore")
+    box: xyxy pixels in the frame of the annotations. skipped: why the region was left out; then it has no answer.
+    """
 
     image: Id
     region: Id | None = None
@@ -52,20 +56,123 @@ class Prediction(BaseModel):
     caption: SavedCaption | None = None
     attributes: list[SavedLabel] | None = None
     categories: list[SavedLabel] | None = None
-
-    @field_validator("caption", mode="before")
-    @classmethod
-    def _plain_text(cls, value: object) -> object:
-        """A caption may be a plain string."""
-        return {"text": value} if isinstance(value, str) else value
+    skipped: str | None = None
 
 
 def read_predictions(path: Path) -> list[Prediction]:
-    """Read a file. Raises `DataError` for a missing or empty file, and for a line that is not a prediction."""
-    found = [validated(Prediction, raw, where) for where, raw in read_json_lines(path)]
+    """Read a file. Raises `DataError` for a missing or empty file, and for a line that is not a prediction.
+
+    Numbers are finite, boxes neither inverted nor empty, probabilities in [0, 1]: what is not is no answer of a model,
+    and would be measured as if it were. Members that measuring does not use are ignored; null is "not there".
+    """
+    found = []
+    for where, raw in read_json_lines(path):
+        try:
+            found.append(_prediction(raw))
+        except BadSampleError as error:
+            raise DataError(f"{where}: {error}.") from error
     if not found:
         raise DataError(f"{path} holds no predictions; it needs one JSON object per line.")
     return found
+
+
+def _prediction(members: Any) -> Prediction:
+    """Raises `BadSampleError`."""
+    if not isinstance(members, dict):
+        raise BadSampleError("it is not a JSON object")
+    image = _identifier(members, "image")
+    if image is None:
+        raise BadSampleError("image is missing; it is the id of an image")
+    skipped = members.get("skipped")
+    return Prediction(
+        image=image,
+        region=_identifier(members, "region"),
+        box=_box(members.get("box")),
+        score=_number(members, "score", "score"),
+        caption=_caption(members.get("caption")),
+        attributes=_labels(members, "attributes"),
+        categories=_labels(members, "categories"),
+        skipped=None if skipped is None else _text(skipped, "skipped"),
+    )
+
+
+def _identifier(members: Mapping[str, Any], name: str) -> Id | None:
+    value = members.get(name)
+    found = identifier_of(value)
+    if found is None and value is not None:
+        raise BadSampleError(f"{name} {shown(value)} is neither a whole number nor a text")
+    return found
+
+
+def _number(members: Mapping[str, Any], name: str, place: str) -> float | None:
+    """place: of the member in the line."""
+    value = members.get(name)
+    try:
+        return None if value is None else number_of(value)
+    except ValueError as error:
+        raise BadSampleError(f"{place} {error}") from error
+
+
+def _text(value: object, place: str) -> str:
+    if not isinstance(value, str):
+        raise BadSampleError(f"{place} {shown(value)} is not a text")
+    check_text(value, place)
+    return value
+
+
+def _box(value: object) -> Corners | None:
+    if value is None:
+        return None
+    try:
+        if not isinstance(value, list):
+            raise ValueError
+        x1, y1, x2, y2 = (number_of(each) for each in value)
+    except ValueError as error:
+        raise BadSampleError(f"box {shown(value)} is not [x1, y1, x2, y2] in finite numbers") from error
+    try:
+        return Box(x1, y1, x2, y2).corners
+    except BoxError as error:
+        raise BadSampleError(str(error).rstrip(".").replace("The box", "box", 1)) from error
+
+
+def _caption(value: object) -> SavedCaption | None:
+    """A text, or an object with `text` and perhaps `score`."""
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        return SavedCaption(text=_text(value, "caption"))
+    return SavedCaption(text=_text(value.get("text"), "caption.text"), score=_number(value, "score", "caption.score"))
+
+
+def _labels(members: Mapping[str, Any], name: str) -> list[SavedLabel] | None:
+    """Without the broader words that the service puts in front of the names that it scores."""
+    listed = members.get(name)
+    if listed is None:
+        return None
+    if not isinstance(listed, list):
+        raise BadSampleError(f"{name} is not a list")
+    found: dict[str, SavedLabel] = {}
+    for number, each in enumerate(listed):
+        place = f"{name}[{number}]"
+        if not isinstance(each, dict):
+            raise BadSampleError(f"{place} is not an object")
+        if each.get("level") is not None:
+            continue
+        label = _label(each, place)
+        if label.name in found:
+            raise BadSampleError(f"{place} scores {shown(label.name)!r} a second time")
+        found[label.name] = label
+    return list(found.values())
+
+
+def _label(members: Mapping[str, Any], place: str) -> SavedLabel:
+    name, score = _text(members.get("name"), f"{place}.name"), _number(members, "score", f"{place}.score")
+    if score is None:
+        raise BadSampleError(f"{place}.score is missing; it ranks {shown(name)!r}")
+    probability = _number(members, "probability", f"{place}.probability")
+    if probability is not None and not 0 <= probability <= 1:
+        raise BadSampleError(f"{place}.probability {probability:g} is not between 0 and 1")
+    return SavedLabel(name=name, score=score, probability=probability)
 
 
 def write_predictions(path: Path, predictions: Sequence[Prediction]) -> None:
@@ -91,16 +198,28 @@ def predictions_from(data: LabelledData, results: QueryResults) -> list[Predicti
     """The results of `run_queries` for the regions of `data`, ready to be saved."""
     found = []
     for row, region in enumerate(data.regions):
-        labels = {task.value: _saved_labels(data, results, task, row) for task in results.scores}
+        labels: dict[str, Any] = {task.value: _saved_labels(data, results, task, row) for task in results.scores}
         caption = None
         if results.captions:
             caption = SavedCaption(text=results.captions[row], score=results.caption_scores[row])
-        found.append(
-            Prediction(
-                region=region.id, image=region.image, box=region.box, score=region.score, caption=caption, **labels
-            )
-        )
+        known: dict[str, Any] = {"region": region.id, "image": region.image, "box": region.box, "score": region.score}
+        found.append(Prediction(**known, caption=caption, **labels))
     return found
+
+
+def skipped_from(data: LabelledData) -> list[Prediction]:
+    """The lines of the regions that were left out because of their images."""
+    return [Prediction(image=image, region=region, skipped=why) for region, (image, why) in data.left_out.items()]
+
+
+def without_skipped(
+    data: LabelledData, predictions: Sequence[Prediction]
+) -> tuple[LabelledData, list[Prediction]]:  # fmt: skip
+    """Both without the regions that were left out when the predictions were made."""
+    skipped = {each.region: (each.image, each.skipped) for each in predictions if each.skipped is not None}
+    left_out = {region: about for region, about in skipped.items() if region is not None}
+    kept = [each for each in predictions if each.skipped is None]
+    return (data.without(left_out) if left_out else data), kept
 
 
 def _saved_labels(data: LabelledData, results: QueryResults, task: Task, row: int) -> list[SavedLabel]:

@@ -56,6 +56,14 @@ BoxFormat = Annotated[
     str | None,
     typer.Option("--box-format", help="Format of bbox: xywh or xyxy. [default: xyxy beside extra_info, else xywh]"),
 ]
+FrameOf = Annotated[
+    str | None,
+    typer.Option(
+        "--frame",
+        help="Frame of the boxes of images with an EXIF orientation: auto, upright or stored. [default: auto: by the "
+        "boxes and the listed sizes]",
+    ),
+]
 Epochs = Annotated[int | None, typer.Option("--epochs", help="Passes through the data. [default: 5]")]
 BatchSize = Annotated[
     int | None, typer.Option("--batch-size", help="Regions per process and forward pass. [default: 64]")
@@ -143,6 +151,7 @@ def train_command(
     init: Init = None,
     vocabulary: Vocabulary = None,
     box_format: BoxFormat = None,
+    frame: FrameOf = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
     accumulate: Accumulate = None,
@@ -203,7 +212,8 @@ def _refuse_recipe_flags(given: Mapping[str, Any]) -> None:
 
 
 def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[str, Any]) -> None:
-    from dynrefer.workbench.training.run_directory import BAD_SAMPLES, RunDirectory
+    from dynrefer.model.outputs import refuse_inputs
+    from dynrefer.workbench.training.run_directory import BAD_SAMPLES, RunDirectory, run_files
     from dynrefer.workbench.training.run_settings import new_settings, resumed_settings
 
     stored = RunDirectory.stored_settings(out)
@@ -218,9 +228,12 @@ def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[s
     if stored is None:
         named.setdefault("init", _init_of(preset))
     settings = new_settings(named) if stored is None else resumed_settings(named, stored)
+    read = (settings.train, settings.captions, settings.val, settings.val_captions, settings.vocabulary)
+    refuse_inputs([("--out", path) for path in run_files(out)], read)
     _quiet_tokenizers()
     import torch
 
+    from dynrefer.workbench.data.frames import as_stored_sentence
     from dynrefer.workbench.training.trainer import train_on
 
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
@@ -229,6 +242,8 @@ def _train_on_data(out: Path, preset: str | None, resume: bool, given: Mapping[s
         return
     for report in result.reports:
         print(report.summary())
+        if report.stored:
+            print(as_stored_sentence(len(report.stored), report.source))
     print(f"{result.model}: the finished model; serve it with dynrefer serve --model {result.model}")
 
 

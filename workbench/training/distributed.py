@@ -89,11 +89,12 @@ def gradient_sync(model: nn.Module, accelerator: Accelerator, *, last: bool) -> 
 
 
 def share_bad_samples(reports: Sequence[BadSampleReport]) -> None:
-    """Give all processes the bad samples that any has met, so that all stop together.
+    """Give all processes the bad samples that any has met, so that all stop together, and the images read as stored.
 
     Raises `TooManyBadSamplesError`.
     """
     for report in reports:
         found = [BadSample(name, reason) for name, reason in report.found.items()]
         report.add(gather_object(found))
+        report.stored.update(gather_object(sorted(report.stored)))
         report.check()

@@ -82,6 +82,7 @@ def load_batches(
     subset = Subset(dataset, numbers)
     for batch in DataLoader(subset, batch_size=None, num_workers=workers, generator=generator, **extra):
         report.add(batch.bad)
+        report.stored.update(batch.stored)
         report.check()
         if isinstance(batch, UnreadableBatch):
             raise TrainingError(f"no sample of {report.source} can be read: {batch.bad[-1].reason}.")

@@ -13,6 +13,7 @@ from dynrefer.model.vocabulary import VOCABULARY_FILE
 from dynrefer.workbench.data.annotations import AnnotationSource
 from dynrefer.workbench.data.bad_samples import BadSampleReport
 from dynrefer.workbench.data.captions import PartOfSpeech, PhraseFinder, VocabularyWords
+from dynrefer.workbench.data.frames import Frame
 from dynrefer.workbench.data.region_table import read_regions
 from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.initial_model import InitialModel
@@ -96,6 +97,7 @@ def _samples(
         num_tags=len(vocabulary.tags),
         max_language_tokens=config.max_control_tokens,
         max_text_tokens=config.text_config.max_position_embeddings,
+        frame=Frame(settings.frame),
     )
     tokenizers = (initial.text_tokenizer, initial.language_tokenizer)
     return RegionSamples(regions, tokenizers, finder, vocabulary.tags, options)

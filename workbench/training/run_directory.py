@@ -24,6 +24,11 @@ _PACKAGES = ("torch", "transformers", "accelerate", "numpy", "pillow")
 _REPOSITORY = Path(__file__).resolve().parents[2]
 
 
+def run_files(out: Path) -> list[Path]:
+    """The files that a run writes into its directory, but for checkpoints, the model and TensorBoard's."""
+    return [out / name for name in (SETTINGS, SESSIONS, LOG, BAD_SAMPLES)]
+
+
 class RunDirectory:
     """The files of one run. Only the first process writes."""
 

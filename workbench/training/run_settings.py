@@ -18,6 +18,7 @@ from dynrefer.workbench.errors import SettingError
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "box_format": ("auto", "xywh", "xyxy"),
+    "frame": ("auto", "upright", "stored"),
     "schedule": ("cosine", "official"),
     "precision": ("auto", "float32", "bf16"),
     "controls": ("vocabulary", "part-of-speech"),
@@ -49,6 +50,7 @@ class TrainingSettings:
     preset: the sizes that it must have, or None. vocabulary: a vocabulary.json in place of the model's.
     box_format: of `bbox`, where there is no segmentation; "auto": xyxy beside `extra_info`, else xywh.
     batch_size: regions per process and forward pass. accumulate: forward passes per optimiser step.
+    frame: of the boxes of images with an EXIF orientation; "auto": by the boxes and the listed sizes.
     schedule: "cosine" per step after the warm-up, or "official" (constant within an epoch, no warm-up).
     warm_up: steps; None: 5,000, or a tenth of the run if that is less. clip_norm: 0 is off, as in the recipe.
     tag_gamma: focusing exponent of the asymmetric loss for absent tags. lora_rank: 0 is off; lora_alpha None: twice
@@ -67,6 +69,7 @@ class TrainingSettings:
     preset: str | None = None
     vocabulary: Path | None = None
     box_format: str = "auto"
+    frame: str = "auto"
     epochs: int = 5
     batch_size: int = 64
     accumulate: int = 1
@@ -162,11 +165,13 @@ def resumed_settings(given: Mapping[str, Any], stored: Mapping[str, Any]) -> Tra
     Raises `SettingError` for a given setting that differs from the stored one and may not change.
     """
     kept = {name: _parsed(name, value) for name, value in stored.items()}
+    defaults = TrainingSettings(train=kept["train"]).as_json()
     requested = TrainingSettings(**{"train": kept["train"], **given}).as_json()
     for name in given:
-        if name not in CHANGEABLE and requested[name] != stored[name]:
+        began = stored.get(name, defaults.get(name))  # a setting that came later than the run
+        if name not in CHANGEABLE and requested[name] != began:
             raise SettingError(
-                f"{flag(name)} is {given[name]} but the run began with {stored[name]}; a resumed run keeps it: "
+                f"{flag(name)} is {given[name]} but the run began with {began}; a resumed run keeps it: "
                 "leave the flag out, or start a new run with another --out."
             )
     settings = TrainingSettings(**{**kept, **given})

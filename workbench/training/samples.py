@@ -8,10 +8,10 @@ Shapes: R = regions, V = views, L = tokens, W = control tokens, T = tags, S = si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,13 +20,15 @@ from torch import Tensor
 from dynrefer.model.crops import ViewBatch, cut_views
 from dynrefer.model.errors import AnnotatedImageError, QueryError
 from dynrefer.model.geometry import Box
-from dynrefer.model.images import Pixels, annotated_pixels
+from dynrefer.model.images import Pixels, annotated_image
 from dynrefer.model.networks.dynrefer.language import IGNORED
-from dynrefer.model.types import ViewPlan, ViewPolicy
+from dynrefer.model.types import Corners, ViewPlan, ViewPolicy
 from dynrefer.model.views import STEPS, nested_views
 from dynrefer.workbench.data.bad_samples import BadSample
 from dynrefer.workbench.data.captions import PhraseFinder
-from dynrefer.workbench.data.region_table import Region
+from dynrefer.workbench.data.frames import Frame, is_stored, upright_boxes
+from dynrefer.workbench.data.listed_files import missing_hint
+from dynrefer.workbench.data.region_table import Region, RegionTable
 from dynrefer.workbench.errors import BadSampleError
 
 _TRIES = 100  # samples tried in place of a bad one; with at most 1 % bad, all fail with probability 1e-200
@@ -35,7 +37,7 @@ _DROP_ALL = _DROP_EACH = 0.5
 
 @dataclass(frozen=True)
 class SampleOptions:
-    """The sizes that the network expects, and the seed of views, control words and replacements."""
+    """The sizes that the network expects, the seed of views, control words and replacements, and the boxes' frame."""
 
     seed: int
     view_size: int
@@ -43,6 +45,7 @@ class SampleOptions:
     num_tags: int
     max_language_tokens: int
     max_text_tokens: int
+    frame: Frame = Frame.AUTO
 
 
 @dataclass
@@ -52,6 +55,7 @@ class TrainingBatch:
     images: (R, V, 3, S, S) uint8. boxes: (R, V, 4) float32, the region in each view, view pixels. caption_ids: (R, L)
     int64 of the text tower. labels: (R, L) int64 of the language model, `IGNORED` at padding. control_ids,
     control_mask: (R, W) int64. tags: (R, T) float32, 0 or 1. bad: samples that were replaced because they are bad.
+    stored: paths of the images whose boxes are those of the image as it is stored.
     """
 
     images: Tensor
@@ -62,10 +66,11 @@ class TrainingBatch:
     control_mask: Tensor
     tags: Tensor
     bad: tuple[BadSample, ...]
+    stored: tuple[str, ...] = ()
 
     def to(self, device: torch.device) -> TrainingBatch:
         """The batch on a device."""
-        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "bad"}
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("bad", "stored")}
         return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
@@ -74,6 +79,7 @@ class UnreadableBatch:
     """In place of a batch: many samples in a row could not be read."""
 
     bad: tuple[BadSample, ...]
+    stored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,13 +87,14 @@ class _Sample:
     views: ViewBatch
     region: Region
     controls: str
+    stored: bool
 
 
 class RegionSamples:
     """Batches of samples by index. tokenizers: of the text tower and of the language model."""
 
     def __init__(
-        self, regions: Sequence[Region], tokenizers: tuple[Any, Any], finder: PhraseFinder, tags: Sequence[str],
+        self, regions: RegionTable, tokenizers: tuple[Any, Any], finder: PhraseFinder, tags: Sequence[str],
         options: SampleOptions,
     ) -> None:  # fmt: skip
         self.regions, self.options = regions, options
@@ -124,17 +131,18 @@ class RegionSamples:
 
     def _sample(self, index: int, epoch: int) -> _Sample:
         region, rng = self.regions[index], np.random.default_rng((self.options.seed, epoch + 1, index, 0))
-        pixels = read_image(region)
-        size = (pixels.shape[1], pixels.shape[0])
+        read = read_image(region, self.regions.image_boxes(index), self.options.frame)
+        size = (read.pixels.shape[1], read.pixels.shape[0])
         try:
-            box = Box(*region.box).clip(size)
+            box = Box(*read.box).clip(size)
         except QueryError as error:
             raise BadSampleError(str(error).rstrip(".")) from error
         # t = 0 first, the others at random and in random order (paper, section 3.2).
         others = rng.choice(STEPS, self.options.num_views - 1, replace=False).tolist()
         plan = ViewPlan(nested_views(box, size, others), ViewPolicy.FIXED)
         phrases = [*self._finder.phrases(region.caption), *(self._tags[tag] for tag in region.tags)]
-        return _Sample(cut_views(pixels, plan, self.options.view_size), region, drop_words(phrases, rng))
+        views = cut_views(read.pixels, plan, self.options.view_size)
+        return _Sample(views, region, drop_words(phrases, rng), read.stored)
 
     def _collate(self, samples: Sequence[_Sample], bad: Sequence[BadSample]) -> TrainingBatch:
         options, captions = self.options, [sample.region.caption for sample in samples]
@@ -156,15 +164,28 @@ class RegionSamples:
             control_mask=controls["attention_mask"],
             tags=tags,
             bad=tuple(bad),
+            stored=tuple(sorted({sample.region.image for sample in samples if sample.stored})),
         )
 
 
-def read_image(region: Region) -> Pixels:
-    """(H, W, 3) uint8 RGB in the frame of the annotations. Raises `BadSampleError` where `annotated_pixels` fails."""
+class RegionImage(NamedTuple):
+    """pixels: (H, W, 3) uint8 RGB, upright. box: the region's, in their frame, xyxy pixels. stored: as `is_stored`."""
+
+    pixels: Pixels
+    box: Corners
+    stored: bool
+
+
+def read_image(region: Region, boxes: Iterable[Corners], frame: Frame = Frame.AUTO) -> RegionImage:
+    """The image of a region. boxes: all of that image, by which AUTO decides their frame. Raises `BadSampleError`."""
+    path = Path(region.image)
     try:
-        return annotated_pixels(Path(region.image), region.listed_size)
+        image = annotated_image(path)
+        stored = is_stored(image.info, region.listed_size, boxes, frame)
     except AnnotatedImageError as error:
-        raise BadSampleError(str(error)) from error
+        raise BadSampleError(f"{error}{'' if path.exists() else missing_hint(region.image)}") from error
+    (box,) = upright_boxes([region.box], image.info, stored=stored)
+    return RegionImage(image.pixels, box, stored)
 
 
 def drop_words(phrases: Sequence[str], rng: np.random.Generator) -> str:

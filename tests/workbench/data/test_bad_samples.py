@@ -17,10 +17,11 @@ def test_an_empty_report() -> None:
 
 def test_the_report_is_written_whole(tmp_path: Path) -> None:
     reports = [BadSampleReport("/train.json", 100, {"annotation 1": "no caption"}), BadSampleReport("/val.json", 3)]
+    reports[1].stored |= {"/b.jpg", "/a.jpg"}
     save_reports(reports, tmp_path / "run" / "bad.json")
     assert json.loads((tmp_path / "run" / "bad.json").read_text()) == [
-        {"source": "/train.json", "samples": 100, "bad": {"annotation 1": "no caption"}},
-        {"source": "/val.json", "samples": 3, "bad": {}},
+        {"source": "/train.json", "samples": 100, "bad": {"annotation 1": "no caption"}, "read_as_stored": []},
+        {"source": "/val.json", "samples": 3, "bad": {}, "read_as_stored": ["/a.jpg", "/b.jpg"]},
     ]
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["bad.json"]
 

@@ -1,220 +1,127 @@
-"""Evaluation's view of annotation files: both layouts give the same regions; every error is one sentence."""
+"""Labelled regions and their images: the frame of the boxes, and what is left out because of an image."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from dynrefer.model.geometry import BoxFormat
-from dynrefer.workbench.data.labelled import captioned, read_labelled, read_proposals, with_attributes, with_categories
-from dynrefer.workbench.errors import DataError
-from dynrefer.workbench.evaluation.benchmark import Benchmark
-from dynrefer.workbench.evaluation.data import labelled_for
+from dynrefer.model.types import Corners
+from dynrefer.workbench.data.frames import Frame
+from dynrefer.workbench.data.labelled import LabelledData, captioned
+from dynrefer.workbench.data.labelled_files import read_labelled, read_proposals
+from dynrefer.workbench.errors import DataError, TooManyBadSamplesError
 
-PLAIN: dict[str, Any] = {
-    "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
-    "categories": [{"id": 18, "name": "dog"}],
-    "attributes": [{"id": 1, "name": "size:small", "freq_set": "tail"}, {"id": 0, "name": "color:red"}],
-    "annotations": [
-        {"id": 5, "image_id": 2, "bbox": [10, 20, 30, 40], "caption": "a dog", "category_id": 18, "att_vec": [1, -1]},
-        {"id": 6, "image_id": 1, "bbox": [1, 2, 3, 4], "iscrowd": 1, "category_id": 18},
-        {"id": 7, "image_id": 2, "bbox": [10, 20, 30, 40], "caption": "the dog"},
-    ],
-}
-OFFICIAL: dict[str, Any] = {
-    "dataset": {"image_root": "photos"},
-    "images": [{"id": 1, "file_name": "a.png"}],
-    "attrs": [{"id": 0, "name": "color:red"}],
-    "annotations": [
-        {
-            "id": 5,
-            "image_id": 1,
-            "bbox": [10, 20, 40, 60],
-            "segmentation": [[10.5, 20, 40, 20, 40, 60.25]],
-            "caption": "a dog",
-            "extra_info": {"ovad_result": {"att_vec": [0]}, "coco_result": {"category": "dog"}},
-        },
-        {
-            "id": 6,
-            "image_id": 1,
-            "segmentation": {"size": [4, 4], "counts": [5, 2, 2, 2, 5]},
-            "extra_info": {"grit_result": {"score": 0.5}},
-        },
-        {"id": 7, "image_id": 1, "bbox": [10, 20, 40, 60], "extra_info": {}},
-    ],
+ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 
-def _write(folder: Path, data: object, name: str = "data.json") -> Path:
-    path = folder / name
-    path.write_text(json.dumps(data))
-    return path
+def save_turned(path: Path, stored: Image.Image, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(path, exif=exif)
 
 
-def test_plain_coco(tmp_path: Path) -> None:
-    data = read_labelled(_write(tmp_path, PLAIN))
-    assert [region.id for region in data.regions] == [5, 7, 6]  # those of one image side by side
-    assert data.regions[0].box == (10, 20, 40, 60) and data.images[1] == tmp_path / "a.png"
-    assert data.attributes == ("color:red", "size:small") and data.groups == {"size:small": "tail"}
-    assert with_attributes(data).attribute_targets.tolist() == [[1, -1]]
-    assert [region.id for region in with_categories(data).regions] == [5]  # no crowds
-    (merged,) = captioned(data).regions
-    assert merged.captions == ("a dog", "the dog") and merged.aliases == (7,)
-    assert read_labelled(_write(tmp_path, PLAIN), tmp_path / "elsewhere").images[1] == tmp_path / "elsewhere" / "a.png"
+def written(folder: Path, boxes: Sequence[Sequence[float]], **image: Any) -> Path:
+    """A file of one image, a.png, and boxes as x, y, width, height."""
+    annotations = [
+        {"id": number, "image_id": 1, "bbox": box, "caption": "a box"} for number, box in enumerate(boxes, start=1)
+    ]
+    file = folder / "data.json"
+    file.write_text(json.dumps({"images": [{"id": 1, "file_name": "a.png", **image}], "annotations": annotations}))
+    return file
 
 
-def test_the_official_layout(tmp_path: Path) -> None:
-    data = read_labelled(_write(tmp_path, OFFICIAL))
-    assert [region.box for region in data.regions] == [(10.5, 20, 40, 60.25), (1, 1, 2, 2), (10, 20, 40, 60)]
-    assert data.images[1] == tmp_path / "photos" / "a.png"
-    assert data.categories == {"dog": 1} and data.regions[0].attributes == (0,) and data.regions[1].score == 0.5
+def share_of_red(data: LabelledData) -> float:
+    """Of the first box, as the model is asked for it."""
+    (source,) = data.image_regions()
+    x1, y1, x2, y2 = (round(value) for value in source.boxes[0])
+    crop = source.load()[y1:y2, x1:x2]
+    return float(np.all(crop == (255, 0, 0), axis=2).mean())
 
 
-@pytest.mark.parametrize(
-    ("extra_info", "box_format", "box"),
-    [
-        (None, None, (10, 5, 40, 25)),
-        ({"parser_result": {}}, None, (10, 5, 30, 20)),  # the official project writes corners into all its files
-        (None, BoxFormat.XYXY, (10, 5, 30, 20)),
-        ({"parser_result": {}}, BoxFormat.XYWH, (10, 5, 40, 25)),
-    ],
-)
-def test_what_a_bbox_means(tmp_path: Path, extra_info: object, box_format: BoxFormat | None, box: object) -> None:
-    path = _write(tmp_path, _changed(bbox=[10, 5, 30, 20], extra_info=extra_info))
-    (region,) = read_labelled(path, box_format=box_format).regions
-    assert region.box == box
+@pytest.mark.parametrize("orientation", [1, *ORIENTATIONS])
+def test_a_box_of_the_stored_image_is_turned_with_it(orientation: int, tmp_path: Path) -> None:
+    stored = Image.new("RGB", (160, 120), "white")
+    stored.paste((255, 0, 0), (10, 70, 50, 110))
+    save_turned(tmp_path / "a.png", stored, orientation)
+    data = read_labelled(written(tmp_path, [[10, 70, 40, 40]]))
+    assert share_of_red(data.located(Frame.STORED)) == 1.0
+    upright = data.located(Frame.UPRIGHT)
+    assert upright.stored == {} and (share_of_red(upright) < 1.0) == (orientation != 1)
 
 
-def _caption_lines(folder: Path, *lines: object) -> Path:
-    path = folder / "captions.jsonl"
-    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
-    return path
+@pytest.mark.parametrize("size", [(160, 120), (160.0, 120.0), ("160", "120"), ("160.0", " 120 ")])
+def test_the_listed_size_decides_however_it_is_written(size: tuple[object, object], tmp_path: Path) -> None:
+    stored = Image.new("RGB", (160, 120), "white")
+    stored.paste((255, 0, 0), (10, 10, 50, 50))
+    save_turned(tmp_path / "a.png", stored, 6)
+    data = read_labelled(written(tmp_path, [[10, 10, 40, 40]], width=size[0], height=size[1])).located()
+    assert list(data.stored) == [1] and share_of_red(data) == 1.0
 
 
-def test_captions_in_a_file_of_their_own(tmp_path: Path) -> None:
-    lines = _caption_lines(
-        tmp_path,
-        {"annotation_id": 6, "caption": "a cat"},
-        {"annotation_id": 5, "caption": "a red dog", "tags": ["dog"]},
-        "",
-        {"annotation_id": 6, "caption": "the cat"},
-    )
-    data = captioned(read_labelled(_write(tmp_path, PLAIN), captions=lines))
-    assert [(region.id, region.captions) for region in data.regions] == [(5, ("a red dog",)), (6, ("a cat", "the cat"))]
+def test_another_size_than_listed_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (160, 120)).save(tmp_path / "a.png")
+    data = read_labelled(written(tmp_path, [[10, 10, 40, 40]], width=999.0, height=999.0))
+    with pytest.raises(TooManyBadSamplesError, match=r"annotation 1 \(a.png\): it is 160 x 120 pixels, but listed as"):
+        data.located()
 
 
-@pytest.mark.parametrize(
-    ("line", "sentence"),
-    [
-        (
-            {"annotation_id": 9, "caption": "x"},
-            r"line 1 of captions.jsonl \(annotation 9\): its annotation_id is not in",
-        ),
-        (
-            {"annotation_id": 5, "caption": " . "},
-            r"\(annotation 5\): its caption is missing or empty; write one, or leave the line out",
-        ),
-        ({"annotation_id": 5}, r"line 1 of captions.jsonl \(annotation 5\): its caption is missing or empty"),
-        ("{", "line 1 of captions.jsonl: it is not valid JSON"),
-    ],
-)
-def test_mistakes_in_captions_are_named(tmp_path: Path, line: object, sentence: str) -> None:
-    with pytest.raises(DataError, match=sentence):
-        read_labelled(_write(tmp_path, PLAIN), captions=_caption_lines(tmp_path, line))
+def many(*bad: Sequence[float]) -> list[Sequence[float]]:
+    """A hundred boxes of each bad one."""
+    return [*bad, *([index % 100, 5, 30, 30] for index in range(100 * len(bad) - len(bad)))]
 
 
-@pytest.mark.parametrize("caption", ["", " ", "...", ["a dog", ""]])
-def test_a_blank_caption_is_no_reference(tmp_path: Path, caption: object) -> None:
-    data = read_labelled(_write(tmp_path, _changed(caption=caption)))
-    with pytest.raises(DataError, match="data.json, annotation 5: its caption is blank; write one, or leave"):
-        captioned(data)
-    assert len(with_categories(data)) == 1  # who asks for categories need not care
-    assert len(labelled_for(Benchmark.DENSE_CAPTIONS, data)) == 1  # its box is there to be found
+def test_a_bad_box_is_left_out_and_named(tmp_path: Path) -> None:
+    """As the two flat ones of COCO's train2017; and one that covers nothing of its image."""
+    Image.new("RGB", (160, 120)).save(tmp_path / "a.png")
+    data = read_labelled(written(tmp_path, many([96.65, 88.33, 1.03, 0.0], [200, 10, 5, 5])))
+    assert len(data) == 199 and list(data.skipped.found) == ["annotation 1"]
+    located = data.located()
+    assert len(located) == 198 and list(located.left_out) == [2]
+    assert list(located.skipped.found) == ["annotation 1", "annotation 2 (a.png)"]
+    assert "covers nothing" in located.skipped.found["annotation 2 (a.png)"]
+    assert len(captioned(located).located()) == 100  # one region for each box, twice
 
 
-def test_a_sample_is_whole_images_and_always_the_same(tmp_path: Path) -> None:
-    data = read_labelled(_write(tmp_path, PLAIN))
-    assert len(data.sample(3)) == 3 and data.sample(1).regions == data.sample(1).regions
-    assert len(data.sample(1)) in (1, 2)
+def test_more_than_a_hundredth_is_too_many(tmp_path: Path) -> None:
+    Image.new("RGB", (160, 120)).save(tmp_path / "a.png")
+    with pytest.raises(TooManyBadSamplesError, match="3 of the 299 samples .* annotation 1: The box .* is empty"):
+        read_labelled(written(tmp_path, many([5, 5, 0, 5], [5, 5, 5, 0], [5, 5, 0, 0])[:-1]))
+    with pytest.raises(TooManyBadSamplesError, match="2 of the 100 samples"):
+        read_labelled(written(tmp_path, [[5, 5, 0, 5], *many([500, 10, 5, 5])[:-1]])).located()
 
 
-def _changed(**changes: Any) -> dict[str, Any]:
-    first = {**PLAIN["annotations"][0], **changes}
-    return {**PLAIN, "annotations": [first]}
+def test_a_missing_image_is_named_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no file .*a\\b.png; name the folder .* --images; its name holds a backslash"):
+        read_labelled(written(tmp_path, [[1, 1, 5, 5]], file_name="a\\b.png")).located()
+    (tmp_path / "a").mkdir()
+    Image.new("RGB", (160, 120)).save(tmp_path / "a" / "b.png")
+    located = read_labelled(written(tmp_path, [[1, 1, 5, 5]], file_name="a\\b.png")).located()
+    assert next(located.image_regions()).load().shape == (120, 160, 3)
 
 
-@pytest.mark.parametrize(
-    ("data", "sentence"),
-    [
-        (_changed(image_id=9), "data.json, annotation 5: its image_id 9 is not among the images"),
-        (_changed(category_id=9), "category 9 is not among"),
-        (_changed(att_vec=[1]), "holds 1 values but the file names 2 attributes"),
-        (_changed(att_vec=[1, 2]), "may hold 1 .present., 0 .absent. and -1"),
-        (_changed(bbox=[1, 2, 0, 4]), "annotation 5: The box .* is empty"),
-        (_changed(bbox=None), "neither a bbox nor a segmentation"),
-        (_changed(bbox=[1, 2, 3]), "data.json, annotation 5: its bbox is not a list of four finite numbers"),
-        (_changed(bbox=None, segmentation=[[1, 2, 3]]), "annotation 5: A polygon needs"),
-        (
-            {**PLAIN, "annotations": PLAIN["annotations"][:1] * 2},
-            r"annotation 5 at annotations\[1\]: this id is given twice",
-        ),
-        (
-            _changed(bbox=None, segmentation={"size": [4, 4], "counts": [2**70]}),
-            "annotation 5: its segmentation holds a number beyond 64 bits",
-        ),
-        (
-            {**PLAIN, "categories": [*PLAIN["categories"], {"id": 19, "name": "dog"}]},
-            r"data.json: category 'dog' \(id 19\) repeats an id or a name",
-        ),
-        (
-            {**PLAIN, "attributes": [*PLAIN["attributes"], {"id": 2, "name": "color:red"}]},
-            r"data.json: attribute 'color:red' \(id 2\) repeats an id or a name",
-        ),
-        ({**PLAIN, "annotations": []}, "has no region with a box"),
-        ({"images": []}, "data.json has no list of annotations"),
-        ([], "data.json is not a JSON object"),
-    ],
-)
-def test_mistakes_are_named(tmp_path: Path, data: object, sentence: str) -> None:
-    with pytest.raises(DataError, match=sentence) as caught:
-        read_labelled(_write(tmp_path, data))
-    assert "\n" not in str(caught.value)
-
-
-def test_files_that_are_none(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="cannot read .*no.json: No such file"):
-        read_labelled(tmp_path / "no.json")
-    (tmp_path / "half.json").write_text('{"images": [')
-    with pytest.raises(DataError, match="half.json is not valid JSON"):
-        read_labelled(tmp_path / "half.json")
-    (tmp_path / "deep.json").write_text("[" * 100_000)
-    with pytest.raises(DataError, match="deep.json is nested too deeply"):
-        read_labelled(tmp_path / "deep.json")
-    with pytest.raises(DataError, match="no file .*b.png; name the folder of the images with --images"):
-        read_labelled(_write(tmp_path, PLAIN)).check_images()
-
-
-def test_data_without_the_truth_that_a_task_needs(tmp_path: Path) -> None:
-    bare = read_labelled(_write(tmp_path, {**_changed(caption=[], category_id=None, att_vec=None)}))
-    for select, missing in ((captioned, "a caption"), (with_attributes, "att_vec"), (with_categories, "a category")):
-        with pytest.raises(DataError, match=f"has no region with .*{missing}"):
-            select(bare)
-    nameless = read_labelled(_write(tmp_path, {**_changed(att_vec=None), "attributes": []}))
-    with pytest.raises(DataError, match="names no attributes"):
-        with_attributes(nameless)
-
-
-def test_proposals(tmp_path: Path) -> None:
-    data = read_labelled(_write(tmp_path, PLAIN))
-    listed = [{"image_id": 2, "bbox": [1, 2, 3, 4], "score": 0.5}]
-    (found,) = read_proposals(_write(tmp_path, listed, "boxes.json"), data).regions
-    assert (found.image, found.box, found.score) == (2, (1, 2, 4, 6), 0.5)
-    with pytest.raises(DataError, match="image 9 is not among the images of data.json"):
-        read_proposals(_write(tmp_path, [{**listed[0], "image_id": 9}], "boxes.json"), data)
-    with pytest.raises(DataError, match="entry 0: score: field required"):
-        read_proposals(_write(tmp_path, [{"image_id": 2, "bbox": [1, 2, 3, 4]}], "boxes.json"), data)
-    with pytest.raises(DataError, match="a box without a score"):
-        read_proposals(_write(tmp_path, PLAIN, "boxes.json"), data)
+def test_detected_boxes_are_in_the_frame_of_the_data(tmp_path: Path) -> None:
+    stored = Image.new("RGB", (160, 120), "white")
+    stored.paste((255, 0, 0), (10, 10, 50, 50))
+    save_turned(tmp_path / "a.png", stored, 6)
+    data = read_labelled(written(tmp_path, [[130, 10, 20, 20]])).located()  # stored, by this box
+    proposals: list[Corners] = [(10, 10, 40, 40)] * 99
+    entries = [{"image_id": 1.0, "bbox": box, "score": "0.5"} for box in proposals]
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text(json.dumps([*entries, {"image_id": 1, "bbox": [5, 5, 0, 0], "score": 1}]))
+    found = read_proposals(boxes, data)
+    assert len(found) == 99 and list(found.skipped.found) == ["entry 99"]
+    assert share_of_red(found.on_images_of(data)) == 1.0

@@ -12,7 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from dynrefer.model import DynRefer
-from dynrefer.model.errors import ConfigError
+from dynrefer.model.errors import ConfigError, OutputFileError
 from dynrefer.workbench.evaluation import jobs
 from dynrefer.workbench.evaluation.command import evaluate_command
 from dynrefer.workbench.evaluation.metrics.curves import Curves
@@ -118,6 +118,44 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "dynrefer[evaluate]" in str(result.exception)
 
 
+@pytest.fixture
+def measurable(tmp_path: Path) -> list[str]:
+    """The arguments that measure saved predictions of one region; the files are data.json and saved.jsonl."""
+    region = {"id": 1, "image_id": 1, "bbox": [1, 1, 5, 5], "category_id": 1}
+    document = {"images": [{"id": 1, "file_name": "a.png"}], "categories": [{"id": 1, "name": "dog"}]}
+    (tmp_path / "data.json").write_text(json.dumps({**document, "annotations": [region]}))
+    line = {"image": 1, "region": 1, "categories": [{"name": "dog", "score": 1.0}]}
+    (tmp_path / "saved.jsonl").write_text(json.dumps(line))
+    data, saved = str(tmp_path / "data.json"), str(tmp_path / "saved.jsonl")
+    return ["--data", data, "--task", "recognition", "--predictions", saved]
+
+
+def test_a_result_replaces_an_earlier_one_only_if_asked(measurable: list[str], tmp_path: Path) -> None:
+    arguments = [*measurable, "--out", str(tmp_path / "report"), "--json"]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    again = CliRunner().invoke(app, arguments)
+    assert isinstance(again.exception, OutputFileError) and "recognition.json exists" in str(again.exception)
+    assert CliRunner().invoke(app, [*arguments, "--overwrite"]).exit_code == 0
+
+
+def test_a_result_never_replaces_what_is_measured(measurable: list[str], tmp_path: Path) -> None:
+    (tmp_path / "recognition.json").symlink_to("data.json")
+    before = (tmp_path / "data.json").read_text()
+    refused = CliRunner().invoke(app, [*measurable, "--out", str(tmp_path), "--overwrite"])
+    assert "which this command reads" in str(refused.exception) and (tmp_path / "data.json").read_text() == before
+
+
+@pytest.mark.parametrize("output", ["data.json", "captions.jsonl", "a.png", "model/config.json"])
+def test_predictions_never_replace_what_is_read(output: str, measurable: list[str], tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for name in ("captions.jsonl", "a.png", "model/config.json"):
+        (tmp_path / name).write_text("")
+    given = ["--task", "captions", "--captions", str(tmp_path / "captions.jsonl"), "--model", str(tmp_path / "model")]
+    output = str(tmp_path / "model" / ".." / output)
+    refused = CliRunner().invoke(app, [*measurable[:2], *given, "--save-predictions", output, "--overwrite"])
+    assert isinstance(refused.exception, OutputFileError) and "which this command reads" in str(refused.exception)
+
+
 def test_tune_writes_the_fragment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     fragment = {"thresholds": {"tags": 0.61}}
     model, out = tmp_path / "model", tmp_path / "tuning.json"
@@ -128,5 +166,7 @@ def test_tune_writes_the_fragment(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     result = CliRunner().invoke(app, arguments)
     assert json.loads(result.stdout) == {**fragment, "quality": {"tags": {"0": 1.0}}}
     assert json.loads(out.read_text()) == fragment and (model / "config.json").read_text() == "{}"
-    CliRunner().invoke(app, [*arguments, "--apply"])
+    again = CliRunner().invoke(app, [*arguments, "--apply"])
+    assert isinstance(again.exception, OutputFileError) and "pass --overwrite" in str(again.exception)
+    CliRunner().invoke(app, [*arguments, "--apply", "--overwrite"])
     assert json.loads((model / "config.json").read_text()) == fragment

@@ -16,7 +16,8 @@ from typer.testing import CliRunner, Result
 from dynrefer.model import DynRefer
 from dynrefer.model.errors import ModelError
 from dynrefer.model.types import Task
-from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion, read_labelled
+from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
+from dynrefer.workbench.data.labelled_files import read_labelled
 from dynrefer.workbench.evaluation.command import evaluate_command
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
 from dynrefer.workbench.scenes.world import World
@@ -219,10 +220,10 @@ def test_an_image_that_is_broken_and_a_box_outside_are_named(data: Path) -> None
     truth = json.loads(data.read_text())
     truth["annotations"][0]["bbox"] = [5_000, 5_000, 10, 10]
     data.write_text(json.dumps(truth))
-    with pytest.raises(ModelError, match="1.png: .* covers nothing of the image"):
+    with pytest.raises(ModelError, match="annotation 100 .1.png.: .* covers nothing of the image"):
         _run(data, "recognition", "--views", "image-prior")
     (data.parent / "1.png").write_bytes(b"no image")
-    with pytest.raises(ModelError, match="1.png is not an image\\.$"):
+    with pytest.raises(ModelError, match="annotation 100 .1.png.: .*1.png is not an image"):
         _run(data, "recognition")
 
 
@@ -242,7 +243,7 @@ def test_a_damaged_image_is_a_one_line_error(data: Path, spoil: Any, monkeypatch
     spoil(data.parent / "1.png")
     if spoil is _huge:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_999)
-    with pytest.raises(ModelError, match=r"^the image .*1.png cannot be read: .*[^.]\.$"):
+    with pytest.raises(ModelError, match=r"the image .*1.png cannot be read: .*[^.]\.$"):
         _run(data, "recognition")
 
 
@@ -253,14 +254,18 @@ def test_images_are_in_the_frame_of_their_annotations(tmp_path: Path) -> None:
     image.save(tmp_path / "a.jpg", exif=exif)
     images = [{"id": 1, "file_name": "a.jpg"}]
     annotations = [{"id": 1, "image_id": 1, "bbox": [0, 0, 4, 4]}]
-    for listed, shape in (({}, (12, 8)), ({"width": 8, "height": 12}, (12, 8)), ({"width": 12, "height": 8}, (8, 12))):
+    for listed, box in (
+        ({}, (0, 0, 4, 4)),
+        ({"width": 8, "height": 12}, (0, 0, 4, 4)),
+        ({"width": 12, "height": 8}, (4, 0, 8, 4)),
+    ):
         file = {"images": [{**images[0], **listed}], "annotations": annotations}
         (tmp_path / "data.json").write_text(json.dumps(file))
-        (found,) = read_labelled(tmp_path / "data.json").image_regions()
-        assert found.load().shape == (*shape, 3)
+        (found,) = read_labelled(tmp_path / "data.json").located().image_regions()
+        assert found.load().shape == (12, 8, 3) and found.boxes == (box,)
     (tmp_path / "data.json").write_text(json.dumps({**file, "images": [{**images[0], "width": 9, "height": 9}]}))
-    with pytest.raises(ModelError, match="a.jpg is 8 x 12 pixels, but listed as 9 x 9"):
-        next(iter(read_labelled(tmp_path / "data.json").image_regions())).load()
+    with pytest.raises(ModelError, match="a.jpg.: it is 8 x 12 pixels, but listed as 9 x 9"):
+        read_labelled(tmp_path / "data.json").located()
 
 
 def test_a_model_that_lacks_a_label_is_refused(data: Path, oracle: Oracle) -> None:

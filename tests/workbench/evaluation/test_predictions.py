@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dynrefer.model.types import Caption, RegionDescription, Task
+from dynrefer.workbench.data.bad_samples import BadSampleReport
 from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
 from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.inference import QueryResults
 from dynrefer.workbench.evaluation.predictions import (
+    Prediction,
+    SavedCaption,
     captions_for,
     dense_captions_for,
     named_categories,
     predictions_from,
     read_predictions,
     results_for,
+    skipped_from,
+    without_skipped,
     write_predictions,
 )
 
@@ -101,8 +107,8 @@ def test_dense_captions_take_box_and_score_from_where_they_are(tmp_path: Path) -
     [
         ((), "holds no predictions"),
         ((FIRST, '{"region": 6,'), "p.jsonl, line 2 is not valid JSON"),
-        ((FIRST, {"region": 6}), "p.jsonl, line 2: image: field required"),
-        ((FIRST, ["region"]), "p.jsonl, line 2: the whole"),
+        ((FIRST, {"region": 6}), "p.jsonl, line 2: image is missing"),
+        ((FIRST, ["region"]), "p.jsonl, line 2: it is not a JSON object"),
         (("[" * 100_000,), "p.jsonl, line 1 is nested too deeply"),
         ((FIRST,), "no prediction for region 6 of data.json"),
         ((FIRST, SECOND, {**SECOND, "image": 9}), "prediction 3: image 9 is not among the images of data.json"),
@@ -116,6 +122,72 @@ def test_errors_are_named(tmp_path: Path, lines: tuple[object, ...], sentence: s
     with pytest.raises(DataError, match=sentence) as caught:
         captions_for(DATA, read_predictions(_file(tmp_path, *lines)))
     assert "\n" not in str(caught.value)
+
+
+def changed(**members: object) -> dict[str, object]:
+    return {**SECOND, **members}
+
+
+def label(**members: object) -> dict[str, object]:
+    return changed(categories=[LABELS[0], {**LABELS[1], **members}])
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (label(score=float("nan")), r"categories\[1\].score nan is not a finite number"),
+        (label(score=float("-inf")), r"categories\[1\].score -inf is not a finite number"),
+        (label(score=True), r"categories\[1\].score True is not a number"),
+        (label(score="high"), r"categories\[1\].score 'high' is not a number"),
+        (label(score=None), r"categories\[1\].score is missing; it ranks 'dog'"),
+        (label(probability=90), r"categories\[1\].probability 90 is not between 0 and 1"),
+        (label(probability=-0.1), r"categories\[1\].probability -0.1 is not between"),
+        (label(probability=float("nan")), r"categories\[1\].probability nan is not a finite number"),
+        (label(name=5), r"categories\[1\].name 5 is not a text"),
+        (label(name="cat"), r"categories\[1\] scores 'cat' a second time"),
+        (changed(categories={"dog": 0.5}), "categories is not a list"),
+        (changed(attributes=[5]), r"attributes\[0\] is not an object"),
+        (changed(score=float("inf")), "score inf is not a finite number"),
+        (changed(caption={"text": "a", "score": float("nan")}), "caption.score nan is not a finite number"),
+        (changed(caption={"score": 1}), "caption.text None is not a text"),
+        (changed(caption=5), "caption 5 is not a text"),
+        (changed(box=[float("nan"), 0, 15, 15]), r"box .* is not \[x1, y1, x2, y2\] in finite numbers"),
+        (changed(box=[0, 0, 15]), r"box \[0, 0, 15\] is not"),
+        (changed(box={"x": 1}), "box .* is not"),
+        (changed(box=[15, 15, 0, 0]), r"box \(15, 15, 0, 0\) is inverted"),
+        (changed(box=[5, 5, 5, 9]), r"box \(5, 5, 5, 9\) is empty"),
+        (changed(region=[6]), r"region \[6\] is neither a whole number nor a text"),
+        (changed(image=None), "image is missing"),
+    ],
+)
+def test_what_is_no_answer_of_a_model_is_refused_by_line(line: object, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=f"p.jsonl, line 2: {sentence}") as caught:
+        read_predictions(_file(tmp_path, FIRST, line))
+    assert "\n" not in str(caught.value)
+
+
+def test_predictions_of_other_tools(tmp_path: Path) -> None:
+    """Ids and numbers as tables write them, null, a byte order mark; broader words of the service are not scored."""
+    second = {
+        **SECOND,
+        **{"region": 6.0, "image": "2", "score": None, "box": ["1", "1", "9.0", "9"], "attributes": None},
+        "categories": [{"name": "cat", "score": 9, "level": "parent"}, *LABELS],
+    }
+    found = read_predictions(_file(tmp_path, "\ufeff" + json.dumps(FIRST), second))
+    assert results_for(DATA, found, Task.CATEGORIES).scores[Task.CATEGORIES].tolist() == [[1.0, 2.5], [1.0, 2.5]]
+    assert (found[1].region, found[1].image, found[1].box) == (6, 2, (1, 1, 9, 9))
+
+
+def test_regions_that_were_left_out_stay_left_out(tmp_path: Path) -> None:
+    many = tuple(replace(DATA.regions[0], id=number, aliases=()) for number in range(10, 110))
+    data = replace(DATA, regions=many, skipped=BadSampleReport("data.json", 100))
+    located = data.without({10: (1, "its image is damaged")})
+    saved = tmp_path / "saved.jsonl"
+    kept = [Prediction(image=1, region=region.id, caption=SavedCaption(text="a dog")) for region in located.regions]
+    write_predictions(saved, [*kept, *skipped_from(located)])
+    again, predictions = without_skipped(data, read_predictions(saved))
+    assert again.regions == located.regions and len(captions_for(again, predictions)) == 99
+    assert list(again.skipped.found.values()) == ["its image is damaged"]
 
 
 def test_a_missing_label_is_named(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from dynrefer.model.types import Task
-from dynrefer.workbench.data.labelled import read_labelled
+from dynrefer.workbench.data.labelled_files import read_labelled
 from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.data import labelled_for

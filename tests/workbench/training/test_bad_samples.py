@@ -61,11 +61,12 @@ def test_a_few_bad_samples_are_skipped_and_named(drawn: Path, tiny_model: Path, 
     assert list(report.found) == ["annotation 0 (broken.png)"]  # met in both epochs, counted once
     assert "is not an image" in report.summary() and "annotation 0 (broken.png)" in report.summary()
     assert reported(tmp_path / "run") == [
-        {"source": str(data / "train.json"), "samples": report.total, "bad": report.found},
+        {"source": str(data / "train.json"), "samples": report.total, "bad": report.found, "read_as_stored": []},
         {
             "source": str(val),
             "samples": 120,
             "bad": {"annotation 0": "its caption is missing or empty; plain COCO needs --captions"},
+            "read_as_stored": [],
         },
     ]
     assert list(val_report.found) == ["annotation 0"]

@@ -105,6 +105,21 @@ def test_a_folder_of_something_else(drawn: Path, tmp_path: Path) -> None:
     assert "holds something else" in refused(*data, "--out", tmp_path / "log.jsonl")
 
 
+def test_a_file_that_the_run_reads_is_not_one_that_it_writes(drawn: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(drawn / "train.json", tmp_path)
+    (run / "bad_samples.json").symlink_to("../train.json")
+    data = ("--train", tmp_path / "train.json", "--images", drawn, "--device", "cpu")
+    assert "which this command reads" in refused(*data, "--out", run)
+
+
+def test_the_recipe_leaves_a_folder_of_something_else_alone(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    assert "holds something else" in refused("--out", tmp_path, "--from", "embedded", "--threads", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_a_folder_that_cannot_be_made(drawn: Path, tiny_model: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     data = ("--train", drawn / "train.json", "--init", tiny_model, "--device", "cpu", "--batch-size", 4)

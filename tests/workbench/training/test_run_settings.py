@@ -31,6 +31,7 @@ def train(tmp_path: Path) -> Path:
         ({"val_images": Path(".")}, "--val-images needs --val"),
         ({"validate_every": 5}, "--validate-every needs --val"),
         ({"vocabulary": Path("v.json")}, "--vocabulary v.json is not a file"),
+        ({"frame": "turned"}, "--frame turned is unknown; use auto or upright or stored"),
         ({"box_format": "cxcywh"}, "--box-format cxcywh is unknown; use auto or xywh or xyxy"),
         ({"schedule": "linear"}, "--schedule linear is unknown"),
         ({"precision": "fp16"}, "--precision fp16 is unknown; use auto or float32 or bf16"),
@@ -90,6 +91,14 @@ def test_settings_survive_their_file(train: Path, monkeypatch: pytest.MonkeyPatc
     assert (
         resumed_settings({"init": "start"}, stored).as_json() == stored
     )  # the same relative path, from the first run's folder
+
+
+def test_a_run_from_before_a_setting_goes_on_with_its_default(train: Path) -> None:
+    stored = new_settings({"train": train}).as_json()
+    del stored["frame"]
+    assert resumed_settings({}, stored).frame == resumed_settings({"frame": "auto"}, stored).frame == "auto"
+    with pytest.raises(SettingError, match="--frame is stored but the run began with auto"):
+        resumed_settings({"frame": "stored"}, stored)
 
 
 def test_the_embedded_model_is_no_path(train: Path) -> None:

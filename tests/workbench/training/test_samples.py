@@ -13,7 +13,9 @@ import torch
 from PIL import Image
 
 from dynrefer.model.networks.dynrefer.language import IGNORED
+from dynrefer.model.types import Corners
 from dynrefer.model.vocabulary import Vocabulary
+from dynrefer.workbench.data.frames import Frame
 from dynrefer.workbench.data.region_table import Region, RegionTable
 from dynrefer.workbench.errors import BadSampleError
 from dynrefer.workbench.training.samples import (
@@ -70,19 +72,53 @@ def region_of(path: Path, size: tuple[int, int] | None, box: tuple[float, ...] =
 
 
 @pytest.mark.parametrize(
-    ("turned", "listed", "shape"),
+    ("turned", "listed", "others", "frame", "stored"),
     [
-        (False, None, (8, 12)),
-        (False, (12, 8), (8, 12)),
-        (True, None, (12, 8)),  # upright, as everywhere in this project
-        (True, (8, 12), (12, 8)),
-        (True, (12, 8), (8, 12)),  # the annotations were made on the image as it is stored
+        (False, None, [], Frame.AUTO, False),
+        (False, (12, 8), [], Frame.STORED, False),
+        (True, None, [], Frame.AUTO, False),
+        (True, (8, 12), [], Frame.AUTO, False),
+        (True, (12, 8), [], Frame.AUTO, True),  # the annotations were made on the image as it is stored
+        (True, (12, 8), [(1, 1, 6, 11)], Frame.AUTO, False),  # another box of the image proves the contrary
+        (True, (12, 8), [], Frame.UPRIGHT, False),
+        (True, None, [], Frame.STORED, True),
     ],
 )
 def test_the_frame_of_the_annotations(
-    turned: bool, listed: tuple[int, int] | None, shape: tuple[int, int], tmp_path: Path
+    turned: bool,
+    listed: tuple[int, int] | None,
+    others: list[Corners],
+    frame: Frame,
+    stored: bool,
+    tmp_path: Path,
 ) -> None:
-    assert read_image(region_of(image_file(tmp_path, turned=turned), listed)).shape == (*shape, 3)
+    """The image is upright, as everywhere in this project, and the box is turned with it."""
+    region = region_of(image_file(tmp_path, turned=turned), listed)
+    found = read_image(region, [region.box, *others], frame)
+    assert found.pixels.shape == ((12, 8, 3) if turned else (8, 12, 3))
+    assert found.stored is stored and found.box == ((2, 1, 7, 6) if stored else (1, 1, 6, 6))
+
+
+def test_all_boxes_of_an_image_decide_its_frame(tmp_path: Path, tiny_model: Path, vocabulary: Vocabulary) -> None:
+    """In batches, and the batch says which images were read as stored."""
+    (tmp_path / "b").mkdir()
+    one = region_of(image_file(tmp_path, turned=True), None)
+    other = region_of(image_file(tmp_path / "b", turned=True), None)
+    proof = replace(one, name="annotation 2", box=(9.0, 1.0, 12.0, 4.0))
+    samples = make_samples(RegionTable([one, other, proof]), tiny_model, vocabulary)
+    assert list(samples.regions.image_boxes(0)) == list(samples.regions.image_boxes(2)) == [one.box, proof.box]
+    assert list(samples.regions.image_boxes(1)) == [other.box]
+    assert whole(samples.batch([0, 1], epoch=0)).stored == (one.image,)
+    assert whole(samples.batch([1], epoch=0)).stored == ()
+
+
+def test_boxes_that_contradict_each_other_are_bad(
+    tmp_path: Path, tiny_model: Path, vocabulary: Vocabulary
+) -> None:  # fmt: skip
+    one = region_of(image_file(tmp_path, turned=True), None, (9.0, 1.0, 12.0, 4.0))
+    other = replace(one, name="annotation 2", box=(1.0, 9.0, 4.0, 12.0))
+    found = make_samples(RegionTable([one, other]), tiny_model, vocabulary).batch([0], epoch=0)
+    assert isinstance(found, UnreadableBatch) and "contradict each other" in found.bad[0].reason
 
 
 @pytest.mark.parametrize(
@@ -100,12 +136,17 @@ def test_images_that_cannot_be_read(spoil: Callable[[Path], object], reason: str
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 30, 3), dtype=np.uint8)).save(path)
     spoil(path)
     with pytest.raises(BadSampleError, match=reason):
-        read_image(region_of(path, None))
+        read_image(region_of(path, None), [])
 
 
 def test_an_image_of_another_size_than_listed(tmp_path: Path) -> None:
     with pytest.raises(BadSampleError, match="12 x 8 pixels, but listed as 9 x 9"):
-        read_image(region_of(image_file(tmp_path), (9, 9)))
+        read_image(region_of(image_file(tmp_path), (9, 9)), [])
+
+
+def test_a_missing_image_comes_with_a_hint(tmp_path: Path) -> None:
+    with pytest.raises(BadSampleError, match="there is no image .*; its name holds a backslash"):
+        read_image(region_of(tmp_path / "a\\b.png", None), [])
 
 
 def test_a_bad_sample_is_replaced_and_named(tmp_path: Path, tiny_model: Path, vocabulary: Vocabulary) -> None:

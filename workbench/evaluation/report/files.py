@@ -24,6 +24,16 @@ from dynrefer.workbench.evaluation.report.plots import (
 from dynrefer.workbench.evaluation.report.tables import grid_table, markdown_table
 from dynrefer.workbench.evaluation.view_study import ViewStudy
 
+_ENDINGS = (
+    *(".json", ".md", "_precision_recall.png", "_calibration.png"),
+    *("_decisions.png", "_over_t.png", "_policies.png"),
+)
+
+
+def files_of(out: Path, name: str) -> list[Path]:
+    """The files that a result of this name may have in `out`."""
+    return [out / f"{name}{ending}" for ending in _ENDINGS]
+
 
 def write_result(
     out: Path,
