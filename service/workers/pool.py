@@ -1,11 +1,11 @@
 """The pool of worker processes: whose image is worked on next, for how long, and what happens when that goes wrong.
 
 There are two lanes, each of as many processes as the settings say. A task begins in the quick lane. It moves to the
-long lane, at a still lower priority, once it turns out to be long: its image has many pixels, or it has run for a whole
-turn. Where the long lane is full it waits there for its turn, and where it was in the middle of something that cannot
-be interrupted, its process is killed and it begins again. So no small image ever waits for more than one turn of each
-process of the quick lane, whatever the others are; and no more large images are in memory than the long lane has
-processes. In both lanes keys take turns, and within a key its requests.
+long lane once it turns out to be long: its image has many pixels, or it has run for a whole turn. Where the long lane
+is full it waits there for its turn, and where it was in the middle of something that cannot be interrupted, its process
+is killed and it begins again. So no small image ever waits for more than one turn of each process of the quick lane,
+whatever the others are; and no more large images are in memory than the long lane has processes. In both lanes keys
+take turns, and within a key its requests.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, TypeVar
@@ -40,7 +40,7 @@ QUICK_PIXELS = 1 << 22  # images of more pixels are long from the start: some 60
 TURN_S = 0.2  # the longest turn in the quick lane, in CPU time
 TURN_WALL_S = 2.0  # and on the clock, where the processor is taken by others
 THREADED_PACK_BYTES = 1 << 20  # a larger image is copied to shared memory in a thread: not on the event loop
-QUICK_NICENESS, LONG_NICENESS = 5, 15
+NICENESS = 10  # of workers: the event loop and the model come first
 BYTES_PER_PIXEL = 16  # of an image at the peak of its decoding, with some room
 OWN_BYTES = 256 << 20  # address space beside the image: the encoded file, views, the decoders' tables
 TRIES = 2  # of an image whose process crashes
@@ -89,24 +89,16 @@ class PoolLimits:
     @property
     def worker(self) -> WorkerLimits:
         memory = self.memory_bytes or BYTES_PER_PIXEL * self.max_pixels + OWN_BYTES
-        return WorkerLimits(self.cpu_s, self.max_pixels, memory, QUICK_NICENESS)
+        return WorkerLimits(self.cpu_s, self.max_pixels, memory, NICENESS)
 
 
 @dataclass(eq=False, slots=True)
 class _Worker:
-    """A process that has been forked. niceness: its priority now."""
+    """A process that has been forked."""
 
     process: int
     sock: socket.socket
     reader: Reader
-    niceness: int = QUICK_NICENESS
-
-    def renice(self, niceness: int) -> None:
-        """Lower its priority; it cannot be raised again."""
-        if niceness > self.niceness:
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, self.process, niceness)
-            self.niceness = niceness
 
     def cpu_s(self) -> float:
         """The CPU time that the process has used so far; NaN where the system does not say."""
@@ -278,8 +270,6 @@ class WorkerPool:
         """
         await self._send_task(worker, job)
         go = _Go(time.monotonic(), worker.cpu_s(), time.monotonic() + self._limits.wall_s)
-        if job.lane is Lane.LONG:
-            worker.renice(LONG_NICENESS)
         while True:
             message = await self._next(worker, job, go)
             if isinstance(message, Failure):
@@ -290,9 +280,9 @@ class WorkerPool:
                 self._take(job, message, go)
                 if message.last:
                     return None
-                allowed = time.monotonic() - go.began < TURN_S or self._move_to_long(worker, job)
+                allowed = time.monotonic() - go.began < TURN_S or self._lanes.move_to_long(job)
             else:
-                allowed = message.width * message.height <= QUICK_PIXELS or self._move_to_long(worker, job)
+                allowed = message.width * message.height <= QUICK_PIXELS or self._lanes.move_to_long(job)
             await worker.send(allowed)
             if not allowed:
                 await self._next(worker, job, go)  # it confirms, and is free for another task
@@ -324,7 +314,7 @@ class WorkerPool:
                     raise _too_costly() from None
                 # Where others have the processor, a turn lasts longer on the clock.
                 over = now - go.began >= TURN_WALL_S or not worker.cpu_s() - go.cpu_s < TURN_S
-                if over and not self._move_to_long(worker, job):
+                if over and not self._lanes.move_to_long(job):
                     self._count("turn")
                     raise _TooLongError from None
 
@@ -335,12 +325,6 @@ class WorkerPool:
                 go.decode_until = math.inf  # what follows is our own work: slices, within the request's deadline
             else:
                 job.first = step[0] + 1
-
-    def _move_to_long(self, worker: _Worker, job: _Job) -> bool:
-        if self._lanes.move_to_long(job):
-            worker.renice(LONG_NICENESS)
-            return True
-        return False
 
     @asynccontextmanager
     async def _worker(self) -> AsyncIterator[_Worker]:
@@ -367,8 +351,8 @@ class WorkerPool:
             if isinstance(error, asyncio.CancelledError):
                 self._count("cancelled")
             raise
-        if self._stopped or worker.niceness != QUICK_NICENESS:
-            self._in_background(self._end(worker))  # a priority that was lowered stays low
+        if self._stopped or len(self._idle) >= 2 * self._limits.processes:
+            self._in_background(self._end(worker))
         else:
             self._idle.append(worker)
 
