@@ -27,6 +27,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 8259, section 8.1, lets a reader ignore
 BASE64_MEMBER = b'"base64"'
 VALUE_BEGINS = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"')
 ORDINARY = bytes(code for code in range(0x20, 0x7F) if code not in b'\\"')
+NO_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -57,8 +58,9 @@ def parse_json(
     """Strict JSON: UTF-8, no duplicate keys, no lone surrogates, limited depth, size and number of values.
 
     name: of the document, as the subject of a sentence. glance: may refuse a document of very many objects for a better
-    reason than that; what it sees was read without care for duplicate keys, which takes long for many objects. NaN, Infinity and 1e400 are accepted as floats here: the schema
-    rejects them, with a pointer to where they are. Raises InvalidRequestError.
+    reason than that; what it sees was read without care for duplicate keys, which takes long for many objects.
+    NaN, Infinity and 1e400 are accepted as floats here: the schema rejects them, with a pointer to where they are.
+    Raises InvalidRequestError.
     """
     body = body.removeprefix(BYTE_ORDER_MARK)
     rest, long_texts, cuts = _cut_long_texts(body, name)
@@ -72,7 +74,7 @@ def parse_json(
     too_many = rest.count(b"{") > max_objects
     try:
         text = rest.decode("utf-8")
-        if openers > MAX_DEPTH:
+        if openers > MAX_DEPTH and _may_be_deep(rest):
             _check_depth(text)
         whole_number = _whole_number if len(rest) > MAX_INT_BYTES else int
         document = json.loads(text, object_pairs_hook=None if too_many else _unique_keys, parse_int=whole_number)
@@ -147,6 +149,18 @@ def _unescaped(body: bytes, start: int, end: int, name: str) -> bytes:
             raise _refused(f"{name} is not valid JSON: the text of 'base64' has an unknown escape.") from None
         at = until
     return b"".join(pieces)
+
+
+def _may_be_deep(rest: bytes) -> bool:
+    """A quick look that takes brackets inside of texts for brackets. Where those hide others, the parser's own limit of
+    depth holds."""
+    brackets = rest.translate(None, NO_BRACKETS)
+    while len(brackets) > MAX_DEPTH:  # what is left nests no deeper than it is long
+        inner = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(inner) > len(brackets) * 7 // 8:
+            return True
+        brackets = inner
+    return False
 
 
 def _check_depth(text: str) -> None:

@@ -75,6 +75,7 @@ def test_errors_name_their_place(text: str, fault: str) -> None:
     ("text", "fault"),
     [
         ("[" * 101, "nested too deeply"),
+        ("[" * 101 + "]" * 101, "nested too deeply"),
         ('{"a":' * 500 + "[" * 400, "nested too deeply"),
         ("[" + "1," * 1_001 + "1]", "more than 1000 values"),
         ("[" + "{}," * 250 + "1]", "more than 200 objects"),
