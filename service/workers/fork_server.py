@@ -33,6 +33,7 @@ PRELOADED = (
     *(f"PIL.{kind}ImagePlugin" for kind in ("Bmp", "Gif", "Jpeg", "Png", "Tiff")),
     "PIL._avif",
     "PIL._webp",
+    "pi_heif",
 )
 OWN_MODULES = ("dynrefer.service.workers.fork_server",)
 PR_SET_PDEATHSIG = 1  # Linux's prctl
@@ -121,7 +122,7 @@ def _reaped(process: int) -> Reaped:
 def _preload() -> None:
     """Import what tasks need, so that no worker has to: the decoders of all accepted formats too."""
     for module in PRELOADED:
-        with contextlib.suppress(ImportError):  # a decoder that this Pillow was built without
+        with contextlib.suppress(ImportError):  # a decoder that this installation is without
             importlib.import_module(module)
 
 
