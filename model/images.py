@@ -348,7 +348,7 @@ def _named(name: str) -> Iterator[None]:
     except ImageError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
             raise UnsupportedImageError(f"{name} is not an image.") from error
-        raise type(error)(f"{name}: {error}") from error
+        raise type(error)(f"{name} cannot be read: {error}") from error
 
 
 def annotated_image(path: Path) -> DecodedImage:
