@@ -6,7 +6,6 @@ three read a file in the same way: `containers.py` keeps what the pixels need, o
 `rgb.py` turns and converts it.
 """
 
-import importlib
 import io
 import logging
 import os
@@ -16,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -50,6 +48,9 @@ __all__ = [
     "read_image",
     "upright_pixels",
 ]
+
+# Bytes a pixel at the peak of decoding, where that is more than 10: these decoders hold two or three canvases.
+DEAR_FORMATS = {"WebP": 12, "AVIF": 13}
 
 TIFF_BITS_PER_SAMPLE, TIFF_PHOTOMETRIC = 258, 262
 WHITE_IS_ZERO = 0
@@ -127,7 +128,7 @@ def decode_image(
         with _errors_of_decoders():
             opened = _open(container, container.data + ending)
         if first is None:
-            _check_size(opened.size, max_pixels)
+            _check_size(opened.size, container.format, max_pixels)
             on_header(*opened.size)
         with _errors_of_decoders():
             pixels = upright_rgb(opened.size, opened.decode(), opened.orientation)
@@ -145,8 +146,11 @@ def _info(opened: _Opened) -> ImageInfo:
     return ImageInfo(*((height, width) if swapped else (width, height)), opened.orientation, opened.frames)
 
 
-def _check_size(size: ImageSize, max_pixels: int | None) -> None:
+def _check_size(size: ImageSize, kind: str, max_pixels: int | None) -> None:
+    """Raises `ImageTooLargeError`; the bound of dear formats is lower, so that all take about the same memory."""
     width, height = size
+    if max_pixels is not None:
+        max_pixels = max_pixels * 10 // DEAR_FORMATS.get(kind, 10)
     if max_pixels is not None and width * height > max_pixels:
         raise ImageTooLargeError(f"The image has {width} x {height} pixels; at most {max_pixels} are accepted.")
 
@@ -263,7 +267,8 @@ def _open_avif(container: Container, data: bytes) -> _Opened:
 
 def _open_heic(container: Container, data: bytes) -> _Opened:
     """With the package of the extra `heic`, which turns the image itself as its container says."""
-    pi_heif: Any = importlib.import_module("pi_heif")  # has no types
+    import pi_heif
+
     image = pi_heif.open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
 
     def decode() -> RowReader:

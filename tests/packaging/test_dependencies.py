@@ -20,7 +20,7 @@ BASE = "base"  # what is installed without any extra
 EXTRAS_OF = {
     "dynrefer": {BASE},
     "service": {BASE, "trace"},
-    "model": {BASE},
+    "model": {BASE, "heic"},
     "workbench": {BASE, "train", "evaluate"},
     "benchmarks": {BASE, "train", "evaluate", "load"},
     "docker": {BASE, "dev"},
