@@ -1,7 +1,7 @@
 """Images of any mode -> upright RGB, the same for HTTP, the command line and Python. No torch.
 
 `decode_image` is for bytes from strangers: a few formats, within limits, and errors whose text may be shown.
-`upright_pixels` is for what a program already trusts, `annotated_pixels` for the files that annotations list. All
+`upright_pixels` is for what a program already trusts, `annotated_image` for the files that annotations list. All
 three read a file in the same way: `containers.py` keeps what the pixels need, one decoder of Pillow's decodes it, and
 `rgb.py` turns and converts it.
 """
@@ -31,7 +31,7 @@ from dynrefer.model.errors import (
 )
 from dynrefer.model.exif import ORIENTATION, orientation_of
 from dynrefer.model.geometry import ImageSize
-from dynrefer.model.orientation import TURNS, stored_size, stored_view
+from dynrefer.model.orientation import TURNS
 from dynrefer.model.rgb import Pixels, RowReader, rows_of_bytes, rows_of_image, upright_rgb
 from dynrefer.model.types import ImageInfo
 
@@ -42,7 +42,6 @@ __all__ = [
     "Pixels",
     "annotated_image",
     "annotated_info",
-    "annotated_pixels",
     "decode_image",
     "forbid_bombs",
     "read_image",
@@ -67,10 +66,6 @@ class DecodedImage:
 
     pixels: Pixels
     info: ImageInfo
-
-    def stored(self) -> Pixels:
-        """(h, w, 3) uint8 RGB in the file's own rows and columns, C-contiguous: the frame without the orientation."""
-        return np.ascontiguousarray(stored_view(self.pixels, self.info.orientation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,20 +382,7 @@ def _annotated(path: Path) -> Iterator[None]:
         raise AnnotatedImageError(f"the image {path} cannot be read: {error.strerror or error}") from error
     except ImageError as error:
         clause = str(error).removesuffix(".")
-        is_none = clause.endswith(" is not an image")
-        raise AnnotatedImageError(clause if is_none else f"the image {clause}") from error
-
-
-def annotated_pixels(path: Path, listed: ImageSize | None) -> Pixels:
-    """(H, W, 3) uint8 RGB in the frame of the image's annotations; listed: the (width, height) that they state.
-
-    Upright, unless only the image as stored has the listed size: then it was annotated as stored.
-    Raises `AnnotatedImageError`: no such file, one that cannot be read, or one of another size.
-    """
-    image = annotated_image(path)
-    upright = (image.info.width, image.info.height)
-    if listed is None or listed == upright:
-        return image.pixels
-    if listed == stored_size(image.info):
-        return image.stored()
-    raise AnnotatedImageError("{} is {} x {} pixels, but listed as {} x {}".format(path, *upright, *listed))
+        if clause.endswith(" is not an image"):
+            raise AnnotatedImageError(clause) from error
+        reason = clause.removeprefix(f"{path}: ").removeprefix("The image ")
+        raise AnnotatedImageError(f"the image {path} cannot be read: it {reason}") from error

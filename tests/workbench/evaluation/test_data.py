@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -234,15 +233,8 @@ def _damaged(path: Path) -> None:
     path.write_bytes(content[:place] + bytes([content[place] ^ 255]) + content[place + 1 :])
 
 
-def _huge(path: Path) -> None:
-    Image.new("1", (100, 100)).save(path)
-
-
-@pytest.mark.parametrize("spoil", [_damaged, _huge], ids=["check sum", "bomb"])
-def test_a_damaged_image_is_a_one_line_error(data: Path, spoil: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoil(data.parent / "1.png")
-    if spoil is _huge:
-        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4_999)
+def test_a_damaged_image_is_a_one_line_error(data: Path) -> None:
+    _damaged(data.parent / "1.png")
     with pytest.raises(ModelError, match=r"the image .*1.png cannot be read: .*[^.]\.$"):
         _run(data, "recognition")
 
