@@ -166,14 +166,14 @@ def _find(official: Path, name: str) -> Path:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConversionError(f"{path} is not a readable text: {error}.") from error
 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConversionError(f"cannot read {path}: {error.strerror}.") from error
     except ValueError as error:  # not UTF-8 or not JSON
