@@ -144,7 +144,9 @@ def test_a_bad_box_names_its_query(model: DynRefer, image: NDArray[np.uint8], bo
 
 
 def test_regions_are_prepared_as_they_are_asked_for(model: DynRefer, image: NDArray[np.uint8]) -> None:
-    steps = model.prepare_each(image, [RegionQuery(BOXES[0]), RegionQuery(BOXES[1]), RegionQuery((5, 5, 5, 9))])
+    steps = model.preparation.prepare_each(
+        image, [RegionQuery(BOXES[0]), RegionQuery(BOXES[1]), RegionQuery((5, 5, 5, 9))]
+    )
     for expected in model.prepare(image, [RegionQuery(box) for box in BOXES[:2]]):
         (found,), (one,) = next(steps).inputs, expected.inputs
         assert found.plan == one.plan and (found.views.images == one.views.images).all()
