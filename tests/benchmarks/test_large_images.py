@@ -31,14 +31,14 @@ def test_what_is_read_grows_with_the_regions_in_the_exact_way_alone() -> None:
 
 
 def test_hashes_are_counted_by_sample_or_by_image() -> None:
-    image = np.zeros((2500, 2500, 3), dtype=np.uint8)
+    image = np.zeros((3000, 3000, 3), dtype=np.uint8)
     shares = []
     for count in (1, 3):
-        queries = [RegionQuery(box) for box in boxes(count, 2500, 2500)]
+        queries = [RegionQuery(box) for box in boxes(count, 3000, 3000)]
         with preparing(image, exact=False) as work:
             preparation.prepare(image, queries, PreparationSpec(3, 64, {}))
         shares.append(work.read_for_hashes / image.nbytes)
-    assert 0.3 < shares[0] < 0.4 and shares[1] > 1  # 11 crops of 448 x 448 samples; then the whole image
+    assert 0.2 < shares[0] < 0.3 and shares[1] > 1  # 11 crops of 448 x 448 samples; then the whole image
 
 
 def test_both_ways_make_the_same_plans() -> None:
