@@ -79,7 +79,7 @@ def test_numpy_has_threads_by_default() -> None:
 
 
 def test_the_command_sets_them_before_numpy_is_loaded() -> None:
-    assert json.loads(run(SERVE)) == [["numpy"], 1, "10000", "1"]
+    assert json.loads(run(SERVE)) == [["numpy"], 2, "10000", "1"]  # the main thread and that of the signals
 
 
 def test_the_users_own_values_stand() -> None:
