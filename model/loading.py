@@ -240,7 +240,8 @@ def _check_stored(directory: Path, config: DynReferConfig) -> None:
     for name, tensor in stored.items():
         if name not in layout.shapes and name not in layout.tied:
             raise WeightsError(f"the weights in {str(directory)!r} hold {name!r}, for which config.json has no place.")
-        allowed = INTEGERS if name in layout.integers else FLOATS
+        # What only counts is not used; trainers that keep all weights in one type store it as a float too.
+        allowed = INTEGERS + FLOATS if name in layout.integers else FLOATS
         if tensor.dtype not in allowed:
             raise WeightsError(
                 f"{name!r} of the weights in {str(directory)!r} has the type {tensor.dtype}; use {', '.join(allowed)}."
