@@ -125,6 +125,8 @@ def find_integer(data: bytes, tag: int) -> int | None:
 
 def orientation_of(value: object) -> int:
     """An EXIF orientation from 1 to 8, however it was stored; 1, upright, for any other value."""
+    if isinstance(value, bytes) and len(value) == 1:
+        value = value[0]  # as Pillow gives a value of the type BYTE
     try:
         number = int(value)  # type: ignore[call-overload]
     except (TypeError, ValueError, ArithmeticError):

@@ -34,6 +34,7 @@ from dynrefer.service.workers.threads import WorkerThreads
 # How long a thread keeps the interpreter while another waits for it. The event loop lets go of it at every read and
 # write, several times a request; with the default, 5 ms, each costs so much beside a thread that parses.
 SWITCH_INTERVAL_S = 0.001
+USUAL_PIXELS = 50_000_000  # where larger images are allowed, their decoding may take longer in proportion
 DEBUG_THREADS = 2  # of image work without worker processes
 
 
@@ -103,10 +104,11 @@ def image_workers(settings: Settings, executor: DeviceThread[Any, Any], metrics:
     """Worker processes, unless the settings ask for none."""
     if not settings.worker_processes:
         return WorkerThreads(DEBUG_THREADS, executor.wait_for_idle_cores, metrics)
+    larger = max(1.0, settings.max_image_pixels / USUAL_PIXELS)
     limits = PoolLimits(
         processes=settings.worker_processes,
-        cpu_s=settings.image_cpu_s,
-        wall_s=settings.image_wall_s,
+        cpu_s=settings.image_cpu_s * larger,
+        wall_s=settings.image_wall_s * larger,
         max_pixels=settings.max_image_pixels,
         memory_bytes=settings.worker_memory_bytes,
     )

@@ -206,7 +206,7 @@ def key(
     secret, line = new_key(name)
     if not KEY_LINE.fullmatch(line):
         fail(f"{name!r} is not a valid name for a key: use 1 to 64 letters, digits, dots, - and _.")
-    print(line)
+    print(line, flush=True)  # before the key: one whose line is lost is of no use
     print(f"The key, shown only here: {secret}", file=sys.stderr)
 
 

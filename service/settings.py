@@ -171,8 +171,8 @@ class Settings(BaseSettings):
         gt=0,
         le=3_600,
         allow_inf_nan=False,
-        description="Most CPU time that decoding an image may take, in seconds; beyond it the answer is 422. Several "
-        "times what the largest image of your clients takes.",
+        description="Most CPU time that decoding an image may take, in seconds; beyond it the answer is 422. More in "
+        "proportion where max_image_pixels is above 50 million.",
     )
     image_wall_s: float = Field(
         default=5.0,

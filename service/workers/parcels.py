@@ -9,7 +9,6 @@ What comes from a worker process is not trusted, because that process decodes ho
 modules that are named can be made from it, and its memory must be sealed against shrinking.
 """
 
-import fcntl
 import importlib
 import io
 import mmap
@@ -78,6 +77,8 @@ def _filled(views: Sequence[memoryview]) -> int | None:
         file = os.memfd_create("dynrefer", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     except (AttributeError, OSError):
         return None
+    import fcntl  # not on Windows
+
     try:
         os.ftruncate(file, sum(_padded(len(view)) for view in views))
         at = 0
@@ -208,6 +209,8 @@ class Reader:
         """The buffers in the file that came along; it is unmapped with the last of them."""
         if not self._files:
             raise ParcelError("a message came without its file")
+        import fcntl  # not on Windows
+
         file = self._files.pop(0)
         try:
             total = sum(map(_padded, sizes))

@@ -5,7 +5,6 @@ It may be killed at any moment. Whatever it has not sent by then is lost with it
 
 import contextlib
 import os
-import resource
 import signal
 import socket
 import time
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from dynrefer.model import Preparation
 
 SLICE_S = 0.05  # of a request's regions, before the pool is asked whether to go on
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +140,8 @@ def _limit_cpu(seconds: float) -> None:
 
 
 def _apply(limits: WorkerLimits) -> None:
+    import resource  # not on Windows, where a service says so before it comes here
+
     from dynrefer.model import forbid_bombs
 
     forbid_bombs(limits.max_pixels)
@@ -156,6 +156,6 @@ def _address_space() -> int:
     """What this process has mapped, in bytes; 0 where the system does not say."""
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[0]) * PAGE_BYTES
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError):
         return 0

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from dynrefer.model.exif import orientation_of
 from dynrefer.model.orientation import TURNS, stored_box, stored_size, stored_view, upright_box, upright_view
 from dynrefer.model.types import ImageInfo
 
@@ -49,3 +50,8 @@ def test_there_and_back(orientation: int, box: tuple[float, float, float, float]
 def test_an_inverted_box_stays_inverted(orientation: int) -> None:
     x1, y1, x2, y2 = upright_box((4.0, 3.0, 1.0, 2.0), info_of(orientation))
     assert x1 > x2 and y1 > y2
+
+
+@pytest.mark.parametrize("value", [6, "6", b"\x06", 6.0])
+def test_an_orientation_is_read_however_it_was_stored(value: object) -> None:
+    assert orientation_of(value) == 6
