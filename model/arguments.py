@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dynrefer.model.errors import BoxError, QueryError
-from dynrefer.model.types import ALL_TASKS, Corners, RegionQuery, Task
+from dynrefer.model.types import Corners, RegionQuery, Task
 
 
 def region_queries(
@@ -99,9 +99,6 @@ def _thresholds(thresholds: Any) -> dict[Task, float]:
     if not isinstance(thresholds, Mapping):
         raise _wrong("thresholds", f"thresholds must map tasks to numbers, and are {_kind(thresholds, None)}.")
     for task, value in thresholds.items():
-        if task not in ALL_TASKS:
-            known = ", ".join(ALL_TASKS)
-            raise _wrong("thresholds", f"thresholds has the unknown task {task!r}; the tasks are {known}.")
         if not _is_number(value) or not math.isfinite(value):
             raise _wrong("thresholds", f"The threshold of {task} must be a finite number, not {value!r}.")
     return {Task(task): float(value) for task, value in thresholds.items()}

@@ -1,4 +1,4 @@
-"""The measurement of large images: what it counts, and that its two ways have equal plans and nearly equal crops."""
+"""The measurement of large images: what it counts; its two ways give the same plans and nearly the same crops."""
 
 from __future__ import annotations
 

@@ -115,8 +115,3 @@ def test_what_is_right_is_kept() -> None:
     )
     assert query == RegionQuery(BOX, (Task.TAGS, Task.CAPTION), ("grass",), (0.0, 0.5, 1.0), 3, {Task.TAGS: 0.5})
     assert queries(boxes=[]) == []
-
-
-def test_an_unknown_task_among_the_thresholds_is_named() -> None:
-    with pytest.raises(QueryError, match="unknown task 'x'; the tasks are caption"):
-        region_queries([(0, 0, 9, 9)], None, (), None, 10, {"x": 0.5})  # type: ignore[dict-item]
