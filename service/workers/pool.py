@@ -40,7 +40,7 @@ QUICK_PIXELS = 1 << 22  # images of more pixels are long from the start: some 60
 TURN_S = 0.2  # the longest turn in the quick lane, in CPU time
 TURN_WALL_S = 2.0  # and on the clock, where the processor is taken by others
 THREADED_PACK_BYTES = 1 << 20  # a larger image is copied to shared memory in a thread: not on the event loop
-NICENESS = 10  # of workers: the event loop and the model come first
+NICENESS = 5  # of workers: the event loop and the model come first, and yet no image is starved beyond its deadline
 BYTES_PER_PIXEL = 16  # of an image at the peak of its decoding, with some room
 OWN_BYTES = 256 << 20  # address space beside the image: the encoded file, views, the decoders' tables
 TRIES = 2  # of an image whose process crashes
@@ -279,7 +279,8 @@ class WorkerPool:
             if isinstance(message, Slice):
                 self._take(job, message, go)
                 if message.last:
-                    return None
+                    complete = job.image.info is not None and not job.image.left
+                    return None if complete else RuntimeError("a worker process ended its task before its end")
                 allowed = time.monotonic() - go.began < TURN_S or self._lanes.move_to_long(job)
             else:
                 allowed = message.width * message.height <= QUICK_PIXELS or self._lanes.move_to_long(job)

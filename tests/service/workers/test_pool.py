@@ -334,3 +334,13 @@ def test_the_processes_end_with_the_service_however_it_ends() -> None:
     owner.wait()
     owner.stdout.close()
     asyncio.run(until(lambda: all(map(gone, processes))))
+
+
+def test_a_task_that_ends_early_is_a_defect_and_not_begun_again() -> None:
+    async def scene() -> None:
+        async with bench() as under:
+            two = DescribeInput(2, b"abc", hostile.plain, hostile.one_query)  # which makes one query
+            with pytest.raises(RuntimeError, match="before its end"):
+                await under.ask(two)
+
+    run(scene)
