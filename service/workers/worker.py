@@ -120,7 +120,8 @@ def _work(sock: socket.socket, reader: Reader, task: Task, cpu_s: float) -> Slic
         send(sock, message)
         if not reader.receive():
             raise _DroppedError
-        _limit_cpu(cpu_s)
+        if isinstance(message, Slice):  # a header is part of the decoding that it precedes
+            _limit_cpu(cpu_s)
 
     _limit_cpu(cpu_s)
     until = time.monotonic() + SLICE_S
