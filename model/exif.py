@@ -125,7 +125,7 @@ def find_integer(data: bytes, tag: int) -> int | None:
 
 def orientation_of(value: object) -> int:
     """An EXIF orientation from 1 to 8, however it was stored; 1, upright, for any other value."""
-    if isinstance(value, bytes) and len(value) == 1:
+    if isinstance(value, bytes) and len(value) == 1 and value[0] <= 8:
         value = value[0]  # as Pillow gives a value of the type BYTE
     try:
         number = int(value)  # type: ignore[call-overload]
