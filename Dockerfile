@@ -35,6 +35,7 @@ RUN rm -rf /opt/dynrefer/lib/python3*/site-packages/torch/test /opt/dynrefer/lib
     && find /opt/dynrefer/lib/python3*/site-packages/torch/bin -type f ! -name torch_shm_manager -delete
 
 FROM ${BASE} AS tools
+WORKDIR /tools
 COPY docker/requirements-tools.txt ./
 RUN python -m venv /opt/tools \
     && /opt/tools/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements-tools.txt
