@@ -129,5 +129,10 @@ class InvalidQueriesError(QueryError):
         self.index = errors[0].index
         self.field = errors[0].field
 
+    @classmethod
+    def one_or_all(cls, errors: Sequence[QueryError]) -> QueryError:
+        """The only error as it is, or all of them as one."""
+        return errors[0] if len(errors) == 1 else cls(errors)
+
     def __reduce__(self) -> "tuple[type[InvalidQueriesError], tuple[tuple[QueryError, ...]]]":
         return type(self), (self.errors,)

@@ -1,6 +1,6 @@
 """The few facts that are read from an image file's metadata: its orientation, and the directories of TIFF. No torch.
 
-EXIF is a TIFF file in small: a header, then directories of entries (tag, type, number of values, value or its place).
+EXIF is laid out as TIFF is: a header, then directories of entries (tag, type, number of values, value or its place).
 Only integers that stand in the entry itself are read, so that damaged or hostile metadata costs next to nothing.
 """
 

@@ -82,7 +82,7 @@ def prepare(image: Pixels, queries: Sequence[RegionQuery], spec: PreparationSpec
     `InvalidQueriesError` for several.
     """
     if errors := invalid_queries(queries, (image.shape[1], image.shape[0]), spec):
-        raise errors[0] if len(errors) == 1 else InvalidQueriesError(errors)
+        raise InvalidQueriesError.one_or_all(errors)
     return list(prepare_each(image, queries, spec))
 
 

@@ -63,10 +63,9 @@ class Reap:
 
 @dataclass(frozen=True, slots=True)
 class Reaped:
-    """status: as of os.wait; cpu_s: what the process has used in all."""
+    """status: as of os.wait."""
 
     status: int
-    cpu_s: float
 
 
 class WorkersUnavailable(Exception):
@@ -113,10 +112,9 @@ def _forked(sock: socket.socket, reader: Reader, request: Fork) -> Forked:
 
 def _reaped(process: int) -> Reaped:
     try:
-        _, status, used = os.wait4(process, 0)
+        return Reaped(os.waitpid(process, 0)[1])
     except ChildProcessError:
-        return Reaped(0, 0.0)
-    return Reaped(status, used.ru_utime + used.ru_stime)
+        return Reaped(0)
 
 
 def _preload() -> None:
@@ -192,7 +190,7 @@ class ForkServer:
         try:
             found: Reaped = await self._ask(Reap(process))
         except WorkersUnavailable:
-            return Reaped(0, 0.0)
+            return Reaped(0)
         return found
 
     async def _ask(self, request: Fork | Reap, file: int | None = None) -> Any:
@@ -205,7 +203,7 @@ class ForkServer:
             async with self._lock:
                 if self._sock is None or self._reader is None:
                     if isinstance(request, Reap):
-                        return Reaped(0, 0.0)
+                        return Reaped(0)
                     self.start()
                 assert self._sock is not None and self._reader is not None
                 if not self._ready:

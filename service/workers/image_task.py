@@ -86,7 +86,7 @@ def image_steps(
     if errors and not request.report_errors:
         from dynrefer.model.errors import InvalidQueriesError
 
-        raise errors[0] if len(errors) == 1 else InvalidQueriesError(errors)
+        raise InvalidQueriesError.one_or_all(errors)
     failed = {error.index: error for error in errors if error.index is not None}
     yield Decoded(decoded.info, began_ns, decode_ms, failed)
     places = [place for place in range(first, len(queries)) if place not in failed]
