@@ -32,7 +32,7 @@ class ImageWorkers(Protocol):
     def start(self) -> None:
         """Called once, on the event loop."""
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Begin nothing more."""
 
     async def prepare(
@@ -93,7 +93,7 @@ class Engine:
         until = time.monotonic() + grace_s
         while self._in_flight and time.monotonic() < until:
             await asyncio.sleep(0.01)
-        self._image_workers.stop()
+        await self._image_workers.stop()
         self._cpu_pool.shutdown(wait=False, cancel_futures=True)
 
     async def run_in_cpu_pool(self, work: Callable[[], Result]) -> Result:

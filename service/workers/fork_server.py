@@ -142,6 +142,8 @@ class ForkServer:
         self._reader: Reader | None = None
         self._lock = asyncio.Lock()
         self._ready = False
+        self._exchanges: set[asyncio.Future[Any]] = set()
+        self._stopped = False
 
     def start(self) -> None:
         """Begin to start the process; the first request waits until it is ready. Raises WorkersUnavailable."""
@@ -195,12 +197,17 @@ class ForkServer:
 
     async def _ask(self, request: Fork | Reap, file: int | None = None) -> Any:
         """One request and its answer; shielded, for an answer that nobody waits for must still be read."""
-        return await asyncio.shield(asyncio.ensure_future(self._exchange(request, file)))
+        exchange = asyncio.ensure_future(self._exchange(request, file))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._exchanges.discard)
+        return await asyncio.shield(exchange)
 
     async def _exchange(self, request: Fork | Reap, file: int | None) -> Any:
         own = None if file is None else os.dup(file)  # the caller may be cancelled and close its own
         try:
             async with self._lock:
+                if self._stopped:
+                    raise WorkersUnavailable("the pool was stopped")
                 if self._sock is None or self._reader is None:
                     if isinstance(request, Reap):
                         return Reaped(0)
@@ -231,8 +238,14 @@ class ForkServer:
             self._process.wait()
         self._sock = self._reader = self._process = None
 
-    def stop(self) -> None:
-        """End the process and, with it, every worker."""
+    async def stop(self) -> None:
+        """End the process and, with it, every worker; requests that wait for it raise WorkersUnavailable."""
+        self._stopped = True
+        if self._sock is not None:
+            # Not closed while a request waits for it: the event loop would keep watching the descriptor.
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+        await asyncio.gather(*self._exchanges, return_exceptions=True)
         self._forget()
 
 

@@ -100,6 +100,11 @@ class _Worker:
     sock: socket.socket
     reader: Reader
 
+    def close(self) -> None:
+        """Close our end; only where nobody waits for a message, for the event loop would keep watching it."""
+        self.reader.close()
+        self.sock.close()
+
     def cpu_s(self) -> float:
         """The CPU time that the process has used so far; NaN where the system does not say."""
         try:
@@ -222,16 +227,15 @@ class WorkerPool:
         for _ in range(self._limits.processes):
             self._in_background(self._server.fork(self._limits.worker)).add_done_callback(self._keep)
 
-    def stop(self) -> None:
-        """Kill the processes."""
+    async def stop(self) -> None:
+        """Kill the processes. A task that waits for one of them raises ExecutorClosed."""
         self._stopped = True
         kill([worker.process for worker in self._all])
-        for worker in self._all:
-            worker.reader.close()
-            worker.sock.close()
+        for worker in self._idle:
+            worker.close()
         self._all.clear()
         self._idle.clear()
-        self._server.stop()
+        await self._server.stop()
 
     async def prepare(
         self, preparation: "Preparation[Region]", request: DescribeInput, context: RequestContext
@@ -339,6 +343,7 @@ class WorkerPool:
             yield worker
         except _CrashError:
             if self._stopped:
+                worker.close()
                 raise ExecutorClosed from None
             if await self._end(worker) == signal.SIGPROF:
                 self._count("cpu")
@@ -368,6 +373,8 @@ class WorkerPool:
             try:
                 return self._registered(await asyncio.shield(making))
             except WorkersUnavailable as error:
+                if self._stopped:
+                    raise ExecutorClosed from None
                 if last:
                     logger.error("no worker process can be had: %s", error)
             except asyncio.CancelledError:
@@ -391,11 +398,11 @@ class WorkerPool:
     async def _end(self, worker: _Worker) -> int:
         """Kill a process and wait for its end. Returns the signal that ended it, or 0."""
         if worker not in self._all:
+            worker.close()
             return 0
         self._all.discard(worker)
         kill([worker.process])
-        worker.reader.close()
-        worker.sock.close()
+        worker.close()
         reaped = await self._server.reap(worker.process)
         return os.WTERMSIG(reaped.status) if os.WIFSIGNALED(reaped.status) else 0
 

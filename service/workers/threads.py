@@ -37,7 +37,7 @@ class WorkerThreads:
     def start(self) -> None:
         """Threads start with their first task."""
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Begin nothing more; what runs may end."""
         self._stopped = True
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,6 +1,7 @@
 """Worker processes, real ones: what ends them, what that costs, and what it leaves behind."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -76,7 +77,7 @@ async def bench(**limits: Any) -> AsyncIterator[Bench]:
     try:
         yield made
     finally:
-        made.pool.stop()
+        await made.pool.stop()
 
 
 def run(scene: Callable[[], Awaitable[None]]) -> None:
@@ -104,7 +105,7 @@ def test_processes_and_threads_prepare_the_same() -> None:
         async with bench() as under:
             here = await threads.prepare(SPEC, asked, context_of())
             there = await under.pool.prepare(SPEC, asked, context_of())
-        threads.stop()
+        await threads.stop()
         assert here.info == there.info and len(there.ready) == 200
         for one, other in zip(here.ready, there.ready, strict=True):
             assert one.query == other.query and one.box == other.box
@@ -279,9 +280,30 @@ def test_a_stopped_pool_is_closed() -> None:
         async with bench() as under:
             asked = asyncio.create_task(under.ask(request(hostile.hang)))
             await until(lambda: bool(under.processes))
-            under.pool.stop()
+            await under.pool.stop()
             with pytest.raises(ExecutorClosed):
                 await asked
+
+    run(scene)
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3])
+def test_a_stop_while_processes_are_made_leaves_nothing_to_watch(turns: int) -> None:
+    async def scene() -> None:
+        errors: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: errors.append(context))
+        made = Bench(processes=2)
+        made.pool.start()
+        asked = asyncio.create_task(made.ask())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await made.pool.stop()
+        with pytest.raises(ExecutorClosed):
+            await asked
+        await made.settle()
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        gc.collect()  # an exception that nobody took is reported once its task is collected
+        assert not errors
 
     run(scene)
 

@@ -124,7 +124,7 @@ def test_a_stop_between_slices_closes_the_request() -> None:
         predictor = FakePredictor(prepare_hook=(gated := GatedPrepare((LARGE, 2))))
         preparing = asyncio.create_task(pool.prepare(predictor, input_of(LARGE), context_of()))
         await gated.reach((LARGE, 2))
-        pool.stop()
+        await pool.stop()
         gated.gates[LARGE, 2].set()
         with pytest.raises(ExecutorClosed):
             await asyncio.wait_for(preparing, WAIT_S)
@@ -162,7 +162,7 @@ def test_no_more_images_are_held_between_slices_than_there_are_threads() -> None
         gated.gates[LARGE, 1].set()
         images = await asyncio.gather(*preparing)
         assert decode.count == 5 and all(len(each.regions) == LARGE for each in images)
-        pool.stop()
+        await pool.stop()
 
     asyncio.run(scene())
 
@@ -178,7 +178,7 @@ def test_every_slice_waits_for_idle_cores(regions: int, gaps: int) -> None:
         found = [region.query for region in image.ready if isinstance(region, FakeRegion)]
         assert found == queries(regions)
         assert image.info == ImageInfo(512, 512)
-        pool.stop()
+        await pool.stop()
 
     asyncio.run(scene())
     assert len(waited) == gaps and all(name.startswith("worker") for name in waited)
@@ -202,6 +202,6 @@ def test_a_failing_query_keeps_its_index_whatever_slice_it_was_in(regions: int, 
         with pytest.raises(BoxError) as caught:
             await pool.prepare(predictor, input_of(regions), context_of())
         assert caught.value.index == at
-        pool.stop()
+        await pool.stop()
 
     asyncio.run(scene())
