@@ -9,7 +9,7 @@ tests of the service is another. What is handed from verb to verb is the predict
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 from dynrefer.model.errors import QueryError
 from dynrefer.model.geometry import ImageSize
@@ -55,6 +55,39 @@ class Preparation(Protocol[PreparedT_co]):
         """
 
 
+class BatchLimits(NamedTuple):
+    """At most so many regions, and of these at most so many views together."""
+
+    regions: int
+    views: int
+
+
+class ContinuousBatch(Protocol[RegionT, OutputT]):
+    """Regions on the device, each at a stage of its own: newcomers join and complete ones leave at any time.
+
+    For the device's thread alone. A ticket is a number that stands for a region while it is here.
+    """
+
+    @property
+    def room(self) -> BatchLimits:
+        """What may join now; (0, 0) while it is not the turn of newcomers."""
+
+    def admit(self, regions: Sequence[RegionT]) -> list[int]:
+        """Let regions join, at most `room`; a ticket each, in order.
+
+        Raises as `Predictor.run` does; then none of them has joined, and the others are still here.
+        """
+
+    def advance(self) -> list[tuple[int, OutputT]]:
+        """Do the next piece of work, of tens of milliseconds at most. Returns the regions that are complete with it.
+
+        Raises as `Predictor.run` does; then nothing is here any more.
+        """
+
+    def drop(self, tickets: Sequence[int]) -> None:
+        """Let go of regions that nobody waits for; tickets of regions that are not here are passed over."""
+
+
 class Predictor(Protocol[RegionT, OutputT]):
     """A loaded model. RegionT: its prepared region. OutputT: what the device computes for one."""
 
@@ -69,6 +102,18 @@ class Predictor(Protocol[RegionT, OutputT]):
     @property
     def preparation(self) -> Preparation[RegionT]:
         """How regions are prepared for it."""
+
+    @property
+    def cuda_graphs(self) -> Mapping[str, int]:
+        """How many pieces of work are "captured" as CUDA graphs, and how many have "fallen back" to being launched
+        kernel by kernel; empty where there are none. Any thread."""
+
+    def batch_limits(self) -> BatchLimits | None:
+        """How large a batch fits the device, measured; None where the settings' own defaults suit it. Device thread,
+        once, after the first batch."""
+
+    def continuous(self) -> ContinuousBatch[RegionT, OutputT] | None:
+        """A batch that regions may join at any time; None where whole batches suit the device. Device thread, once."""
 
     def run(self, regions: Sequence[RegionT], should_stop: Callable[[], bool]) -> Sequence[OutputT]:
         """One output per region, in order. Device thread only; requests and tasks may be mixed.
