@@ -1,26 +1,23 @@
 """One batch on the device: views of any number of regions -> representations -> the outputs of the tasks.
 
-Shapes: N = distinct views, R = inputs (a region with one view plan), V = views of an input, Q = region tokens,
-C = channels.
+Shapes: R = inputs (a region with one view plan), Q = region tokens, C = channels.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from dynrefer.model.cache import Digest, FeatureCache, region_digest
+from dynrefer.model.cache import FeatureCache
 from dynrefer.model.errors import StoppedError
 from dynrefer.model.evidence.identity import Identity
 from dynrefer.model.identification import identify
 from dynrefer.model.loading import LoadedModel
-from dynrefer.model.networks.dynrefer.vision import VisionFeatures
 from dynrefer.model.preparation import RegionInput
+from dynrefer.model.representation import represent
 from dynrefer.model.tasks import DEVICE_STAGES, RUN_ORDER, with_needs
 from dynrefer.model.tasks.definition import TaskBatch
 
@@ -32,6 +29,14 @@ class RawOutputs(dict[str, Any]):
     """
 
     identity: Identity | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegionOutput:
+    """The device's part of a region. outputs: one `RawOutputs` per input; timings_ms: of the batch, by stage."""
+
+    outputs: tuple[RawOutputs, ...]
+    timings_ms: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +89,20 @@ def run_batch(
     should_stop: polled between the parts of the work and between caption tokens; `StoppedError` if it returns true.
     """
     clock = _Clock(loaded.device, should_stop)
-    region = _represent(loaded, inputs, cache, clock)
+    region, new = represent(loaded, inputs, cache, clock.lap)
+    new.keep()
     identities = identify(loaded, region, inputs, cache)
     clock.lap("identify")
     outputs = _run_tasks(loaded, region, inputs, identities, clock, should_stop)
+    return BatchResult(outputs, stage_times(clock.timings), clock.timings)
+
+
+def stage_times(parts_ms: Mapping[str, float]) -> dict[str, float]:
+    """Milliseconds by stage (`DEVICE_STAGES`), from those by part."""
     timings = dict.fromkeys(DEVICE_STAGES, 0.0)
-    for part, spent in clock.timings.items():
+    for part, spent in parts_ms.items():
         timings[_STAGE_OF_PART[part]] += spent
-    return BatchResult(outputs, timings, clock.timings)
+    return timings
 
 
 def _run_tasks(
@@ -119,71 +130,11 @@ def _run_tasks(
     return outputs
 
 
-def _represent(loaded: LoadedModel, inputs: Sequence[RegionInput], cache: FeatureCache, clock: _Clock) -> Tensor:
-    """(R, Q, C) float32. Inputs that are equal, in this batch or in the cache, are computed once."""
-    revision = f"{loaded.network.config.revision} {loaded.dtype}"
-    keys = [region_digest(revision, each.views.digests, each.views.boxes) for each in inputs]
-    found = {key: cache.regions.get(key) for key in dict.fromkeys(keys)}
-    missing = [key for key, value in found.items() if value is None]
-    computed = _compute(loaded, [inputs[keys.index(key)] for key in missing], revision, cache, clock)
-    found |= dict(zip(missing, computed, strict=True))
-    if cache.regions.capacity:
-        for place in _finite_rows(computed):
-            own = computed[place].clone()  # a view would keep the whole batch in memory
-            cache.regions.put(missing[place], own, own.nbytes)
-    if len(missing) < len(keys):
-        computed = torch.stack([row for key in keys if (row := found[key]) is not None])
-    clock.lap("represent")
-    return computed
-
-
-def _compute(
-    loaded: LoadedModel, inputs: Sequence[RegionInput], revision: str, cache: FeatureCache, clock: _Clock
-) -> Tensor:
-    """Representations of distinct inputs, (R, Q, C)."""
-    config = loaded.network.config
-    if not inputs:
-        return torch.empty(0, config.num_queries, config.qformer_config.hidden_size, device=loaded.device)
-    features = _encode(loaded, inputs, revision, cache)
-    clock.lap("encode")
-    boxes = torch.from_numpy(np.stack([each.views.boxes for each in inputs])).to(loaded.device)
-    return loaded.network.represent_in_parts(features, boxes)
-
-
-def _encode(loaded: LoadedModel, inputs: Sequence[RegionInput], revision: str, cache: FeatureCache) -> VisionFeatures:
-    """Features of all views of the inputs, in order; equal views are encoded once."""
-    index, images = list[Digest](), dict[Digest, NDArray[np.uint8]]()
-    for each in inputs:
-        for digest, image in zip(each.views.digests, each.views.images, strict=True):
-            index.append(digest)
-            images.setdefault(digest, image)
-    keys = {digest: revision.encode() + digest for digest in images}
-    cached = {digest: cache.views.get(keys[digest]) for digest in images}
-    new = [digest for digest, features in cached.items() if features is None]
-    parts = [features for features in cached.values() if features is not None]
-    if new:
-        stacked = torch.from_numpy(np.stack([images[each] for each in new]))
-        encoded = loaded.network.encode_in_parts(stacked.to(loaded.device))
-        parts.append(encoded)
-        for place in _finite_rows(encoded.map, encoded.cls) if cache.views.capacity else ():
-            one = encoded.at(place)
-            cache.views.put(keys[new[place]], one, one.nbytes)
-    order = [digest for digest, features in cached.items() if features is not None] + new
-    if order == index:
-        return VisionFeatures.join(parts)
-    places = {digest: place for place, digest in enumerate(order)}
-    rows = torch.tensor([places[digest] for digest in index], device=loaded.device)
-    return VisionFeatures.join(parts).take(rows)
-
-
-def _finite_rows(values: Tensor, others: Tensor | None = None) -> list[int]:
-    """The rows without NaN or infinity: a transient fault of the device must not be cached."""
-    finite = values.isfinite().flatten(1).all(dim=1)
-    if others is not None:
-        finite &= others.isfinite().all(dim=1)
-    rows: list[int] = finite.nonzero().flatten().tolist()
-    return rows
+def rows_index(rows: Sequence[int], device: torch.device) -> Tensor:
+    """Indices of rows, (M,) int64 on the device."""
+    index = torch.tensor(rows, pin_memory=device.type == "cuda")
+    return index.to(device, non_blocking=True)
 
 
 def _rows(region: Tensor, rows: Sequence[int]) -> Tensor:
-    return region if len(rows) == len(region) else region[torch.tensor(rows, device=region.device)]
+    return region if len(rows) == len(region) else region[rows_index(rows, region.device)]

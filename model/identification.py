@@ -9,9 +9,10 @@ Shapes: R = inputs, Q = region tokens, C = channels.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from dynrefer.model.cache import Digest, FeatureCache
@@ -21,9 +22,10 @@ from dynrefer.model.evidence.identity import Identity
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.preparation import RegionInput
 from dynrefer.model.tasks.categories import CategoriesTask
+from dynrefer.model.tasks.scoring import Floats, rows_on_cpu
 from dynrefer.model.types import Task
 
-_CATEGORIES = CategoriesTask()
+CATEGORIES = CategoriesTask()
 
 
 def identify(
@@ -33,14 +35,28 @@ def identify(
 
     region: (R, Q, C). cache: its `sightings` keep what tower and detector saw of a crop.
     """
+
+    def categories(rows: Sequence[int]) -> list[Floats]:
+        some = region if len(rows) == len(region) else region[torch.tensor(rows, device=region.device)]
+        return rows_on_cpu(CATEGORIES.logits(loaded, some))
+
+    return identify_by(loaded, categories, inputs, cache)
+
+
+def identify_by(
+    loaded: LoadedModel,
+    category_logits: Callable[[Sequence[int]], Sequence[Floats]],
+    inputs: Sequence[RegionInput],
+    cache: FeatureCache,
+) -> list[Identity | None]:
+    """`identify`, where somebody else scores the categories. category_logits: of the inputs at these indices."""
     if loaded.network.config.noun_placeholder is None:
         return [None] * len(inputs)
     deciding = _deciding_inputs(inputs)
     rows = sorted(set(deciding))
     if not rows:
         return []
-    logits = _CATEGORIES.score(loaded, region if len(rows) == len(inputs) else region[rows])
-    categories = np.stack([_CATEGORIES.probabilities(loaded, row) for row in logits])
+    categories = np.stack([CATEGORIES.probabilities(loaded, row) for row in category_logits(rows)])
     identities = [of_drawing(row, loaded.vocabulary.categories) for row in categories]
     places = [place for place, row in enumerate(rows) if inputs[row].evidence is not None]
     crops = [each for place in places if (each := inputs[rows[place]].evidence) is not None]

@@ -9,12 +9,11 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from dynrefer.model.arguments import box_corners, region_queries
-from dynrefer.model.batch import BatchResult, RawOutputs, run_batch
+from dynrefer.model.batch import BatchResult, RawOutputs, RegionOutput, run_batch
 from dynrefer.model.cache import CacheStats, FeatureCache
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.errors import DeviceError, DeviceMemoryError, OutputError
@@ -45,14 +44,6 @@ def _check_process() -> None:
             "a model was loaded before this process was forked, and cannot run here: load the model after the fork "
             "alone, or start processes with spawn."
         )
-
-
-@dataclass(frozen=True, slots=True)
-class RegionOutput:
-    """The device's part of a region. outputs: one `RawOutputs` per input; timings_ms: of the batch, by stage."""
-
-    outputs: tuple[RawOutputs, ...]
-    timings_ms: Mapping[str, float]
 
 
 class DynRefer:

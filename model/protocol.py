@@ -39,6 +39,7 @@ class CacheCounts(Protocol):
 
 RegionT = TypeVar("RegionT", bound=ReadyRegion)
 PreparedT_co = TypeVar("PreparedT_co", bound=ReadyRegion, covariant=True)
+JoiningT_contra = TypeVar("JoiningT_contra", bound=ReadyRegion, contravariant=True)
 OutputT = TypeVar("OutputT")
 
 
@@ -62,7 +63,7 @@ class BatchLimits(NamedTuple):
     views: int
 
 
-class ContinuousBatch(Protocol[RegionT, OutputT]):
+class ContinuousBatch(Protocol[JoiningT_contra, OutputT]):
     """Regions on the device, each at a stage of its own: newcomers join and complete ones leave at any time.
 
     For the device's thread alone. A ticket is a number that stands for a region while it is here.
@@ -72,7 +73,7 @@ class ContinuousBatch(Protocol[RegionT, OutputT]):
     def room(self) -> BatchLimits:
         """What may join now; (0, 0) while it is not the turn of newcomers."""
 
-    def admit(self, regions: Sequence[RegionT]) -> list[int]:
+    def admit(self, regions: Sequence[JoiningT_contra]) -> list[int]:
         """Let regions join, at most `room`; a ticket each, in order.
 
         Raises as `Predictor.run` does; then none of them has joined, and the others are still here.

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dynrefer.model.records import JsonRecord
-from dynrefer.model.tasks.definition import TaskBatch
-from dynrefer.model.tasks.scoring import NEAR_PRIOR, Floats, LabelTask, best_labels, rows_on_cpu, sigmoid
+from dynrefer.model.tasks.scoring import NEAR_PRIOR, Floats, LabelTask, best_labels, sigmoid
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dynrefer.model.evidence.identity import Identity
     from dynrefer.model.loading import LoadedModel
     from dynrefer.model.vocabulary import Vocabulary
@@ -39,12 +40,12 @@ class AttributesTask(LabelTask[AttributeLabel]):
     def names(self, vocabulary: Vocabulary) -> tuple[str, ...]:
         return tuple(attribute.name for attribute in vocabulary.attributes)
 
-    def run(self, loaded: LoadedModel, batch: TaskBatch) -> list[Floats]:
+    def logits(self, loaded: LoadedModel, representation: Tensor) -> Tensor:
         from dynrefer.model.networks.dynrefer.decoders import synonym_maximum
 
         texts = loaded.prepared
-        prompts = loaded.network.region_text_decoder.score(batch.representation, texts.attributes)  # (R, P)
-        return rows_on_cpu(synonym_maximum(prompts, texts.attribute_owner, len(loaded.vocabulary.attributes)))
+        prompts = loaded.network.region_text_decoder.score(representation, texts.attributes)  # (R, P)
+        return synonym_maximum(prompts, texts.attribute_owner, len(loaded.vocabulary.attributes))
 
     def finish(
         self, loaded: LoadedModel, output: Floats, identity: Identity | None, threshold: float | None, top_k: int

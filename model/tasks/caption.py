@@ -17,8 +17,11 @@ from dynrefer.model.tasks.scoring import CONTEXT_PRIOR, Floats, shortest, sigmoi
 from dynrefer.model.tasks.tags import TagsTask
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dynrefer.model.evidence.identity import Identity
     from dynrefer.model.loading import LoadedModel
+    from dynrefer.model.networks.dynrefer.language import Generated
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,11 @@ class CaptionTask(TaskDefinition[GeneratedCaption, Caption]):
     record = Caption
 
     def run(self, loaded: LoadedModel, batch: TaskBatch) -> list[GeneratedCaption]:
+        ids, mask = self.control_tokens(loaded, batch)
+        return self.outputs(loaded.network.language.generate(batch.representation, ids, mask, batch.should_stop))
+
+    def control_tokens(self, loaded: LoadedModel, batch: TaskBatch) -> tuple[Tensor, Tensor]:
+        """Ids and mask (R, W) int64 of the control words, on the device."""
         from dynrefer.model.networks.kernels.batch_invariance import CONTROL_MULTIPLE
 
         tags = batch.needed[TagsTask.name]
@@ -71,9 +79,10 @@ class CaptionTask(TaskDefinition[GeneratedCaption, Caption]):
             max_length=loaded.network.config.max_control_tokens,
             return_tensors="pt",
         ).to(loaded.device)
-        found = loaded.network.language.generate(
-            batch.representation, ids.input_ids, ids.attention_mask, batch.should_stop
-        )
+        return ids.input_ids, ids.attention_mask
+
+    def outputs(self, found: Generated) -> list[GeneratedCaption]:
+        """One per row of what the language model wrote."""
         columns = (found.tokens.cpu().tolist(), found.score.tolist(), found.logprob_sum.tolist(), found.length.tolist())
         return [
             GeneratedCaption(tuple(tokens), score, total, length)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dynrefer.model.tasks.definition import TaskBatch
-from dynrefer.model.tasks.scoring import NEAR_PRIOR, Floats, Label, LabelTask, best_labels, rows_on_cpu, shortest
+from dynrefer.model.tasks.scoring import NEAR_PRIOR, Floats, Label, LabelTask, best_labels, shortest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,12 +28,8 @@ class CategoriesTask(LabelTask[Label]):
     def names(self, vocabulary: Vocabulary) -> tuple[str, ...]:
         return vocabulary.categories
 
-    def run(self, loaded: LoadedModel, batch: TaskBatch) -> list[Floats]:
-        return self.score(loaded, batch.representation)
-
-    def score(self, loaded: LoadedModel, representation: Tensor) -> list[Floats]:
-        """Logits (K,) of each region of (R, Q, C)."""
-        return rows_on_cpu(loaded.network.region_text_decoder.score(representation, loaded.prepared.categories))
+    def logits(self, loaded: LoadedModel, representation: Tensor) -> Tensor:
+        return loaded.network.region_text_decoder.score(representation, loaded.prepared.categories)
 
     def names_of_photographs(self, evidence: Evidence) -> tuple[str, ...]:
         return evidence.category_names

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from dynrefer.model.records import JsonRecord
-from dynrefer.model.tasks.definition import TaskDefinition
+from dynrefer.model.tasks.definition import TaskBatch, TaskDefinition
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from dynrefer.model.evidence.identity import Identity
     from dynrefer.model.loading import LoadedModel
     from dynrefer.model.vocabulary import Vocabulary
 
@@ -56,6 +57,18 @@ class LabelTask(TaskDefinition[Floats, tuple[Record, ...]]):
     @abstractmethod
     def names(self, vocabulary: Vocabulary) -> tuple[str, ...]:
         """The N labels, in the order of the logits."""
+
+    @abstractmethod
+    def logits(self, loaded: LoadedModel, representation: Tensor) -> Tensor:
+        """(R, N) for representations (R, Q, C): on the device, without waiting for it."""
+
+    def naming(self, loaded: LoadedModel, logits: Floats, identity: Identity | None) -> Floats:
+        """Logits (N,) that agree with what the region's object is; by default as they are."""
+        return logits
+
+    def run(self, loaded: LoadedModel, batch: TaskBatch) -> list[Floats]:
+        logits = rows_on_cpu(self.logits(loaded, batch.representation))
+        return [self.naming(loaded, row, known) for row, known in zip(logits, batch.identities, strict=True)]
 
     def is_finite(self, output: Floats) -> bool:
         import numpy as np

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dynrefer.model.tasks.definition import TaskBatch
 from dynrefer.model.tasks.scoring import (
     CONTEXT_PRIOR,
     Floats,
@@ -15,11 +14,12 @@ from dynrefer.model.tasks.scoring import (
     LabelTask,
     best_labels,
     logit,
-    rows_on_cpu,
     sigmoid,
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from dynrefer.model.evidence.evidence import Evidence
     from dynrefer.model.evidence.identity import Identity
     from dynrefer.model.loading import LoadedModel
@@ -40,9 +40,8 @@ class TagsTask(LabelTask[Label]):
     def names_of_photographs(self, evidence: Evidence) -> tuple[str, ...]:
         return evidence.tag_names
 
-    def run(self, loaded: LoadedModel, batch: TaskBatch) -> list[Floats]:
-        logits = rows_on_cpu(loaded.network.tag_decoder.score(batch.representation, loaded.prepared.tags))
-        return [self.naming(loaded, row, known) for row, known in zip(logits, batch.identities, strict=True)]
+    def logits(self, loaded: LoadedModel, representation: Tensor) -> Tensor:
+        return loaded.network.tag_decoder.score(representation, loaded.prepared.tags)
 
     def uncalibrated(self, loaded: LoadedModel, logits: Floats) -> Floats:
         """The logits as they are: this head is trained without temperature and bias."""
