@@ -65,7 +65,7 @@ def test_no_tensor_of_a_step_of_the_search_is_made_elsewhere(network: DynReferMo
     with torch.inference_mode():
         embeddings, mask = language.prompt(region, ids, torch.ones_like(ids))
         steps = T5Steps(language.model, embeddings, mask, settings.num_beams, settings.max_new_tokens)
-        beams = beam_search._start(REGIONS, settings, special, META)
+        beams = beam_search.start(REGIONS, settings, special, META)
         for step in range(settings.max_new_tokens):
             beam_search._advance(beams, steps, step, settings, special, last=step == 3)
     assert {value.device for value in vars(beams).values()} == {META}
