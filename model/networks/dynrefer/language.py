@@ -5,7 +5,7 @@ Source: paper, section 3.3. Shapes: R = regions, Q = region tokens, W = control 
 C = channels, D = model width.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,11 @@ from dynrefer.model.errors import ConfigError
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
 from dynrefer.model.networks.dynrefer.config_values import check_token_ids
 from dynrefer.model.networks.generation.beam_search import SearchSettings, SpecialTokens, greedy, search
+from dynrefer.model.networks.generation.encoded_prompt import EncodedPrompt, encode_prompt
+from dynrefer.model.networks.generation.slots import DecodingSlots, Finished, decode
 from dynrefer.model.networks.generation.t5_stepper import T5Steps
+from dynrefer.model.networks.kernels.batch_invariance import CONTROL_MULTIPLE
+from dynrefer.model.networks.kernels.graphs import Graphs
 
 IGNORED = -100  # label of a position that does not count in the loss
 
@@ -60,6 +64,7 @@ class LanguageDecoder(nn.Module):
         self.control_memory = nn.Parameter(torch.zeros(language.d_model))
         cls = T5ForConditionalGeneration if config.tie_language_head else UntiedT5
         self.model: Any = cls(language)  # transformers types `generate` for other classes than this
+        self._longest_prompt = _rounded_up(config.num_queries + _rounded_up(config.max_control_tokens))
 
     def prompt(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's input: embeddings (R, Q + W, D) and attention mask (R, Q + W).
@@ -78,23 +83,66 @@ class LanguageDecoder(nn.Module):
         control_ids: Tensor,
         control_mask: Tensor,
         should_stop: Callable[[], bool] | None = None,
+        slots: DecodingSlots | None = None,
         **settings: Any,
     ) -> Generated:
         """Beam search with the configuration's settings, replaced by `settings` where given.
 
+        slots: where to decode if nothing is inside and this search fits them; the result is then in host memory.
         should_stop: polled before every token; `StoppedError` if it returns true.
         """
         options = SearchSettings(**(self.generation | settings))
-        rows, ids = len(control_ids), self.model.config
-        # T5 starts a sequence with its padding token.
-        special = SpecialTokens(ids.pad_token_id, ids.pad_token_id, ids.eos_token_id)
         embeddings, mask = self.prompt(representation, control_ids, control_mask)
+        if slots is not None and not len(slots) and slots.fits(options, mask.shape[1]):
+            return self.generated(decode(self.model, embeddings, mask, slots, should_stop), options)
+        rows, special = len(control_ids), self.special_tokens
         steps = T5Steps(self.model, embeddings, mask, options.num_beams, options.max_new_tokens)
         find = greedy if options.num_beams == 1 else search
         tokens, value = find(steps, rows, options, special, embeddings.device, should_stop)
-        is_end = tokens[:, 1:] == special.end
+        return self._generated(tokens, value, options)
+
+    def open_slots(self, capacity: int, graphs: Graphs) -> DecodingSlots:
+        """Rows of the decoder for so many regions, with the configuration's settings, on the weights' device.
+
+        Merge products and set norms before: the slots compute with the layers as they are now.
+        """
+        return DecodingSlots(
+            self.model,
+            capacity=capacity,
+            encoder_length=self._longest_prompt,
+            settings=SearchSettings(**self.generation),
+            special=self.special_tokens,
+            graphs=graphs,
+        )
+
+    @torch.inference_mode()
+    def encode_prompt(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor) -> EncodedPrompt:
+        """What `DecodingSlots.insert` takes; arguments as those of `prompt`."""
+        return encode_prompt(self.model, *self.prompt(representation, control_ids, control_mask))
+
+    def generated(self, finished: Sequence[Finished], options: SearchSettings | None = None) -> Generated:
+        """What `generate` returns, in host memory, of regions that ended in slots.
+
+        options: the slots' settings; by default the configuration's, as in `open_slots`.
+        """
+        options = options or SearchSettings(**self.generation)
+        length = options.max_new_tokens + 1
+        if not finished:
+            return self._generated(torch.zeros((0, length), dtype=torch.int64), torch.zeros(0), options)
+        tokens = torch.cat([each.tokens for each in finished])
+        return self._generated(tokens, torch.cat([each.score for each in finished]), options)
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """T5 starts a sequence with its padding token."""
+        ids = self.model.config
+        return SpecialTokens(ids.pad_token_id, ids.pad_token_id, ids.eos_token_id)
+
+    def _generated(self, tokens: Tensor, value: Tensor, options: SearchSettings) -> Generated:
+        """Of a search's sequences (R, L + 1) and their values (R,)."""
+        is_end = tokens[:, 1:] == self.model.config.eos_token_id
         length = torch.where(is_end.any(dim=1), is_end.int().argmax(dim=1) + 1, options.max_new_tokens)
-        tokens = tokens[:, : int(length.max()) + 1] if rows else tokens
+        tokens = tokens[:, : int(length.max()) + 1] if len(tokens) else tokens
         norm = length.float() ** options.length_penalty
         if options.num_beams == 1:
             return Generated(tokens, value / norm, value, length)
@@ -115,3 +163,8 @@ class LanguageDecoder(nn.Module):
             inputs_embeds=embeddings, attention_mask=mask, decoder_input_ids=decoder_ids, use_cache=False
         ).logits
         return logits
+
+
+def _rounded_up(tokens: int) -> int:
+    """As control words are padded."""
+    return -(-tokens // CONTROL_MULTIPLE) * CONTROL_MULTIPLE

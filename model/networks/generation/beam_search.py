@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dynrefer.model.errors import StoppedError
 
-_NEVER = -1e9  # a score that no sequence reaches
+NEVER = -1e9  # a score that no sequence reaches
 _BLOCK = 128  # a row's best values lie in the blocks of largest maximum, so a row is read once, not sorted
 _SHRINK_AT = 0.75  # rows leave once at most this proportion continues: removing rows copies the caches
 
@@ -53,14 +53,13 @@ class Stepper(Protocol):
 
 
 @dataclass
-class _Beams:
+class Beams:
     """Sequences of live rows: running ones and the best finished ones so far, best first.
 
     tokens: (R, B, L + 1). score: (R, B) float32. path: (R, B, L). done_*: the finished ones; a slot that is still
     empty has the score -1e9.
     """
 
-    row: Tensor
     tokens: Tensor
     score: Tensor
     path: Tensor
@@ -85,68 +84,100 @@ def search(
     The score is the sum of (penalised) log-probabilities over length ** length_penalty.
     should_stop: polled before every step; `StoppedError` if it returns true.
     """
-    beams = _start(rows, settings, special, device)
+    beams, row = start(rows, settings, special, device), torch.arange(rows, device=device)
     found = beams.done_tokens.clone(), beams.done_score.clone()
     for step in range(settings.max_new_tokens):
         if should_stop and should_stop():
             raise StoppedError("the batch was cancelled: no client waits for its captions.")
         last = step + 1 == settings.max_new_tokens
         _advance(beams, stepper, step, settings, special, last=last)
-        # Scores only fall, so this bounds what a running sequence can reach. transformers compares the same way.
-        best_running = beams.score[:, 0] / (step + 1) ** settings.length_penalty
-        full = (beams.done_score > _NEVER / 2).all(dim=1)
-        going = ~full | (best_running > beams.done_score.amin(dim=1))
-        found[0][beams.row], found[1][beams.row] = beams.done_tokens, beams.done_score
+        going = may_improve(beams, (step + 1) ** settings.length_penalty)
+        found[0][row], found[1][row] = beams.done_tokens, beams.done_score
         if last or not (live := int(going.sum())):
             break
         if live <= _SHRINK_AT * len(going):
             kept = going.nonzero().squeeze(1)
+            row = row[kept]
             beams.keep(kept)
             stepper.keep(kept)
         elif live < len(going):
             # Finished rows stay in the batch for now, but may gain no further sequence.
-            beams.score[~going] = _NEVER
+            beams.score[~going] = NEVER
     returned = settings.num_return_sequences
     return found[0][:, :returned].flatten(0, 1), found[1][:, :returned].flatten()
 
 
-def _start(rows: int, settings: SearchSettings, special: SpecialTokens, device: torch.device) -> _Beams:
+def start(rows: int, settings: SearchSettings, special: SpecialTokens, device: torch.device) -> Beams:
+    """Every sequence consists of the start token; none is finished."""
     beams, length = settings.num_beams, settings.max_new_tokens
     tokens = torch.full((rows, beams, length + 1), special.padding, device=device)
     tokens[:, :, 0] = special.start
-    score = torch.full((rows, beams), _NEVER, device=device)
+    score = torch.full((rows, beams), NEVER, device=device)
     done_score = score.clone()
     score[:, 0] = 0.0  # all beams start equal, so only the first is continued
     path = torch.zeros((rows, beams, length), dtype=torch.int64, device=device)
-    return _Beams(torch.arange(rows, device=device), tokens, score, path, tokens.clone(), done_score)
+    return Beams(tokens, score, path, tokens.clone(), done_score)
 
 
 def _advance(
-    beams: _Beams, stepper: Stepper, step: int, settings: SearchSettings, special: SpecialTokens, *, last: bool
+    beams: Beams, stepper: Stepper, step: int, settings: SearchSettings, special: SpecialTokens, *, last: bool
 ) -> None:
-    """One more token for every running sequence; those that end join the finished ones."""
-    count = settings.num_beams
-    beams.path[:, :, step] = torch.arange(count, device=beams.path.device)
+    """One step of the model, and one more token for every running sequence."""
+    beams.path[:, :, step] = torch.arange(settings.num_beams, device=beams.path.device)
     logits = stepper.step(beams.tokens[:, :, step], beams.path[:, :, : step + 1])
     chances = logits.float().log_softmax(-1)
     penalise(chances, beams.tokens[:, :, : step + 1], settings.repetition_penalty)
     if step + 1 < settings.min_length:
         chances[..., special.end] = float("-inf")
+    extend(beams, chances, step + 1, (step + 1) ** settings.length_penalty, special, last=last)
+
+
+def extend(
+    beams: Beams,
+    chances: Tensor,
+    place: int | Tensor,
+    norm: float | Tensor,
+    special: SpecialTokens,
+    *,
+    last: bool | Tensor,
+) -> None:
+    """One more token for every running sequence; those that end join the finished ones.
+
+    chances: (R, B, Y) float32 log-probabilities. place: of the new token in the sequences, for all rows or (R,) int64.
+    norm: what the score of a sequence that ends here is divided by, for all rows or (R, 1) float32.
+    last: whether every sequence ends here, for all rows or (R, 1) bool.
+    """
+    count = beams.score.shape[1]
     values, ids = highest(chances, 2 * count)  # twice as many as beams, since half of them may end
     total = (values + beams.score[..., None]).flatten(1)
     total, order = total.topk(2 * count, dim=1)
     source, token = order // ids.shape[2], ids.flatten(1).gather(1, order)
     tokens = _pick(beams.tokens, source)
-    tokens[:, :, step + 1] = token
-    ended = torch.ones_like(token, dtype=torch.bool) if last else token == special.end
+    if isinstance(place, int):
+        tokens[:, :, place] = token
+    else:
+        tokens.scatter_(2, place[:, None, None].expand(*token.shape, 1), token[..., None])
+    ended = (token == special.end) | last
     # Of the sequences that end, only those among the best B count; the others were considered to have B that continue.
-    finished = torch.where(ended, total / (step + 1) ** settings.length_penalty, _NEVER)
-    finished[:, count:] = _NEVER
+    finished = torch.where(ended, total / norm, NEVER)
+    finished[:, count:] = NEVER
     merged, places = torch.cat((beams.done_score, finished), dim=1).topk(count, dim=1)
     beams.done_tokens = _pick(torch.cat((beams.done_tokens, tokens), dim=1), places)
     beams.done_score = merged
-    beams.score, places = torch.where(ended, total + _NEVER, total).topk(count, dim=1)
+    beams.score, places = torch.where(ended, total + NEVER, total).topk(count, dim=1)
     beams.tokens, beams.path = _pick(tokens, places), _pick(beams.path, source.gather(1, places))
+
+
+def may_improve(beams: Beams, norm: float | Tensor) -> Tensor:
+    """Which rows' running sequences may yet become one of the best; (R,) bool.
+
+    norm: as in `extend`, for all rows or (R,) float32.
+    """
+    # Scores only fall, so this bounds what a running sequence can reach. transformers compares the same way.
+    best_running = beams.score[:, 0] / norm
+    full = (beams.done_score > NEVER / 2).all(dim=1)
+    going: Tensor = ~full | (best_running > beams.done_score.amin(dim=1))
+    return going
 
 
 def _pick(values: Tensor, index: Tensor) -> Tensor:
@@ -186,7 +217,7 @@ def greedy(
 
     As in transformers the repetition penalty acts on logits here, in beam search on log-probabilities.
     """
-    beams = _start(rows, settings, special, device)
+    beams = start(rows, settings, special, device)
     tokens, total = beams.tokens[:, 0], beams.score[:, 0]
     running = torch.ones(rows, dtype=torch.bool, device=device)
     for step in range(settings.max_new_tokens):

@@ -18,6 +18,31 @@ from dynrefer.model.networks.kernels.onednn import by_onednn, linear
 _EXACT_WORDS, _EXACT_PER_BEAM = 32, 4  # the larger of these: a search looks at two per beam
 
 
+def encode(model: Any, embeddings: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """The encoder's output (R, S, D), and what is added to attention scores at its tokens: (R, 1, 1, S), 0 or -inf.
+
+    embeddings: (R, S, D). mask: (R, S), 1 where the encoder may look.
+    """
+    zeros = torch.zeros(mask.shape, dtype=embeddings.dtype, device=mask.device)
+    bias = zeros.masked_fill_(mask == 0, float("-inf"))[:, None, None]
+    # transformers takes a mask of this shape as it is; one of (R, S) it would first read back from the device.
+    return model.get_encoder()(inputs_embeds=embeddings, attention_mask=bias).last_hidden_state, bias
+
+
+def word_logits(model: Any, hidden: Tensor) -> Tensor:
+    """The decoder's output (R, B, D) -> (R, B, Y) float32.
+
+    With a bfloat16 head (8-bit significand), words tie that would not in float32, and another caption may win: the
+    likeliest words are therefore computed again in float32. All of them would double the bytes read per token.
+    """
+    head, beams = model.lm_head.weight, hidden.shape[1]
+    logits = linear(hidden, model.lm_head).float()
+    if head.dtype != torch.float32:
+        words = highest(logits, max(_EXACT_WORDS, _EXACT_PER_BEAM * beams))[1]
+        logits.scatter_(-1, words, dot_products(head[words].float(), hidden[..., None, :].float()))
+    return logits
+
+
 class T5Steps:
     """A batch of encoded prompts and their decoder caches. For inference: there are no gradients.
 
@@ -30,10 +55,7 @@ class T5Steps:
     def __init__(self, model: Any, embeddings: Tensor, mask: Tensor, beams: int, steps: int) -> None:
         self._model, self._beams, self._steps = model, beams, 0
         self._heads, self._width = model.config.num_heads, model.config.d_kv
-        bias = torch.zeros(mask.shape, dtype=embeddings.dtype, device=mask.device)
-        self._encoder_bias = bias.masked_fill_(mask == 0, float("-inf"))[:, None, None]  # (R, 1, 1, S)
-        # transformers takes a mask of this shape as it is; one of (R, S) it would first read back from the device.
-        encoded = model.get_encoder()(inputs_embeds=embeddings, attention_mask=self._encoder_bias).last_hidden_state
+        encoded, self._encoder_bias = encode(model, embeddings, mask)
         torchs_own = encoded.device.type == "cpu" and not by_onednn(encoded, model.lm_head)
         self._least = least_regions(beams) if torchs_own else 1
         self._regions = len(mask)
@@ -71,7 +93,7 @@ class T5Steps:
         if self._model.config.scale_decoder_outputs:
             hidden = hidden * self._model.model_dim**-0.5
         self._steps += 1
-        return self._logits(hidden)[: self._regions]
+        return word_logits(self._model, hidden)[: self._regions]
 
     def keep(self, rows: Tensor) -> None:
         """As in `beam_search.Stepper`."""
@@ -81,19 +103,6 @@ class T5Steps:
         self._cache = [(keys[rows], values[rows]) for keys, values in self._cache]
         self._cross = [(keys[rows], values[rows]) for keys, values in self._cross]
         self._encoder_bias = self._encoder_bias[rows]
-
-    def _logits(self, hidden: Tensor) -> Tensor:
-        """(R, B, D) -> (R, B, Y) float32.
-
-        With a bfloat16 head (8-bit significand), words tie that would not in float32, and another caption may win: the
-        likeliest words are therefore computed again in float32. All of them would double the bytes read per token.
-        """
-        head = self._model.lm_head.weight
-        logits = linear(hidden, self._model.lm_head).float()
-        if head.dtype != torch.float32:
-            words = highest(logits, max(_EXACT_WORDS, _EXACT_PER_BEAM * self._beams))[1]
-            logits.scatter_(-1, words, dot_products(head[words].float(), hidden[..., None, :].float()))
-        return logits
 
     def _spare(self) -> int:
         """How many rows of padding the batch needs."""

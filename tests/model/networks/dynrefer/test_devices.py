@@ -12,6 +12,8 @@ from torch.utils._pytree import tree_leaves
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.generation import beam_search
 from dynrefer.model.networks.generation.beam_search import SearchSettings, SpecialTokens
+from dynrefer.model.networks.generation.decoding_state import DecodingState
+from dynrefer.model.networks.generation.static_step import StaticStep
 from dynrefer.model.networks.generation.t5_stepper import T5Steps
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_network
 
@@ -65,11 +67,26 @@ def test_no_tensor_of_a_step_of_the_search_is_made_elsewhere(network: DynReferMo
     with torch.inference_mode():
         embeddings, mask = language.prompt(region, ids, torch.ones_like(ids))
         steps = T5Steps(language.model, embeddings, mask, settings.num_beams, settings.max_new_tokens)
-        beams = beam_search._start(REGIONS, settings, special, META)
+        beams = beam_search.start(REGIONS, settings, special, META)
         for step in range(settings.max_new_tokens):
             beam_search._advance(beams, steps, step, settings, special, last=step == 3)
     assert {value.device for value in vars(beams).values()} == {META}
     assert beams.tokens.shape == (REGIONS, 2, settings.max_new_tokens + 1)
+
+
+@pytest.mark.parametrize("settings", [SearchSettings(2, 4, 2, 1.0, 1.5), SearchSettings(1, 4, 2, 1.0, 1.5)])
+def test_no_tensor_of_a_step_in_slots_is_made_elsewhere(network: DynReferModel, settings: SearchSettings) -> None:
+    """Nor does the host read one, which this device refuses too: there is nothing to read."""
+    language, special = network.language, SpecialTokens(0, 0, 1)
+    region = torch.empty(REGIONS, network.config.num_queries, network.config.qformer_config.hidden_size, device=META)
+    ids = torch.empty(REGIONS, 6, dtype=torch.int64, device=META)
+    state = DecodingState.empty(language.model, 4, 64, settings, special)
+    with torch.inference_mode():
+        state.begin(1, language.encode_prompt(region, ids, torch.ones_like(ids)), special)
+        state.invent()
+        StaticStep(language.model, state, settings, special)(2)
+        state.move(torch.empty(1, dtype=torch.int64, device=META), torch.empty(1, dtype=torch.int64, device=META))
+    assert {value.device for value in vars(state).values()} == {META}
 
 
 @pytest.mark.parametrize("mix", [lambda there: there @ torch.zeros(3, 3), lambda there: there[torch.tensor([0])]])

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from dynrefer.model.networks.dynrefer.language import IGNORED, LanguageDecoder
 from dynrefer.model.networks.dynrefer.model import DynReferModel
-from dynrefer.model.networks.generation.t5_stepper import T5Steps
+from dynrefer.model.networks.generation.t5_stepper import word_logits
 from tests.model.networks.conftest import SMALL, perturbed, small_config
 
 Prompt = tuple[Tensor, Tensor, Tensor]
@@ -75,14 +75,13 @@ def test_loss_is_the_cross_entropy_of_the_labels(language: LanguageDecoder, prom
     assert torch.allclose(language.loss(*prompt, labels), expected)
 
 
-def test_the_likeliest_tokens_of_bfloat16_weights_have_logits_in_float32(prompt: Prompt) -> None:
+def test_the_likeliest_tokens_of_bfloat16_weights_have_logits_in_float32() -> None:
     """As a head in float32 would have them; the others are as far away as bfloat16 rounds."""
     config = small_config(language_config={**SMALL["language_config"], "vocab_size": 16_384})
     language = perturbed(DynReferModel(config), 0.2).language.to(torch.bfloat16)
-    steps = T5Steps(language.model, *language.prompt(*prompt), 2, 1)
     hidden = torch.randn(3, 2, config.language_config.d_model, dtype=torch.bfloat16)
     exact = F.linear(hidden.float(), language.model.lm_head.weight.float())
-    found = steps._logits(hidden)
+    found = word_logits(language.model, hidden)
     likeliest = exact.topk(10, dim=-1).indices
     assert found.dtype == torch.float32
     assert torch.allclose(found.gather(-1, likeliest), exact.gather(-1, likeliest), atol=1e-5)
