@@ -72,7 +72,7 @@ class CaptionTask(TaskDefinition[GeneratedCaption, Caption]):
             return_tensors="pt",
         ).to(loaded.device)
         found = loaded.network.language.generate(
-            batch.representation, ids.input_ids, ids.attention_mask, batch.should_stop
+            batch.representation, ids.input_ids, ids.attention_mask, batch.should_stop, loaded.slots
         )
         columns = (found.tokens.cpu().tolist(), found.score.tolist(), found.logprob_sum.tolist(), found.length.tolist())
         return [

@@ -9,12 +9,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from dynrefer.model.loading import DECODING_ROWS, open_slots
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.generation import beam_search
 from dynrefer.model.networks.generation.beam_search import SearchSettings, SpecialTokens
 from dynrefer.model.networks.generation.decoding_state import DecodingState
 from dynrefer.model.networks.generation.static_step import StaticStep
 from dynrefer.model.networks.generation.t5_stepper import T5Steps
+from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_network
 
 META, REGIONS, WORK = torch.device("meta"), 3, Workload()
@@ -87,6 +89,13 @@ def test_no_tensor_of_a_step_in_slots_is_made_elsewhere(network: DynReferModel, 
         StaticStep(language.model, state, settings, special)(2)
         state.move(torch.empty(1, dtype=torch.int64, device=META), torch.empty(1, dtype=torch.int64, device=META))
     assert {value.device for value in vars(state).values()} == {META}
+
+
+def test_a_device_that_is_no_cpu_has_slots(network: DynReferModel) -> None:
+    slots = open_slots(network, META, NoGraphs())
+    assert slots is not None and slots.capacity == DECODING_ROWS
+    assert slots.encoder_length >= network.config.num_queries + network.config.max_control_tokens
+    assert open_slots(network, torch.device("cpu"), NoGraphs()) is None
 
 
 @pytest.mark.parametrize("mix", [lambda there: there @ torch.zeros(3, 3), lambda there: there[torch.tensor([0])]])
