@@ -34,6 +34,18 @@ class NoMixture(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class NothingFromTheHost(TorchDispatchMode):
+    """Refuses what CUDA graphs refuse: a tensor of the CPU, be it a single number, whose copy the host waits for."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, found)) if isinstance(leaf, torch.Tensor)]
+        assert {each.device for each in tensors} == {META}, f"{func} with a tensor of the host"
+        return found
+
+
 @pytest.fixture(autouse=True)
 def _watched() -> Iterator[None]:
     with NoMixture():
@@ -86,7 +98,9 @@ def test_no_tensor_of_a_step_in_slots_is_made_elsewhere(network: DynReferModel, 
     with torch.inference_mode():
         state.begin(1, language.encode_prompt(region, ids, torch.ones_like(ids)), special)
         state.invent()
-        StaticStep(language.model, state, settings, special)(2)
+        step = StaticStep(language.model, state, settings, special)
+        with NothingFromTheHost():
+            step(2)
         state.move(torch.empty(1, dtype=torch.int64, device=META), torch.empty(1, dtype=torch.int64, device=META))
     assert {value.device for value in vars(state).values()} == {META}
 
@@ -103,3 +117,9 @@ def test_a_tensor_of_the_cpu_is_refused(mix: Callable[[torch.Tensor], torch.Tens
     """Or the tests above could not fail."""
     with pytest.raises(AssertionError, match="different devices"):
         mix(torch.empty(3, 3, device=META))
+
+
+def test_a_number_of_the_host_is_refused() -> None:
+    """Likewise."""
+    with pytest.raises(AssertionError, match="tensor of the host"), NothingFromTheHost():
+        torch.where(torch.empty(3, dtype=torch.bool, device=META), torch.empty(3, device=META), torch.tensor(1.0))
