@@ -21,13 +21,16 @@ from dynrefer.model.model_files import FLOATS, INTEGERS, StoredTensor, read_head
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
 from dynrefer.model.networks.dynrefer.decoders import PreparedTexts
 from dynrefer.model.networks.dynrefer.model import DynReferModel, stored_layout
+from dynrefer.model.networks.generation.slots import DecodingSlots
 from dynrefer.model.networks.kernels.batch_invariance import is_batch_invariant
-from dynrefer.model.networks.kernels.onednn import use_onednn
+from dynrefer.model.networks.kernels.choice import choose_kernels
+from dynrefer.model.networks.kernels.graphs import Graphs, NoGraphs
 from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, load_tokenizer
 from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"
 WEIGHTS_FILE = "model.safetensors"
+DECODING_ROWS = 64  # captions that a GPU decodes together: up to here a step's time is mostly that of reading weights
 Result = TypeVar("Result")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -51,6 +54,7 @@ class LoadedModel:
     are finished on threads that do not own the device.
     batch_invariant: what the probe at load found; see `kernels/batch_invariance.py`.
     evidence: of photographs, where the model has it.
+    slots: where captions are decoded; None on a CPU, where a search of each batch is faster.
     """
 
     network: DynReferModel
@@ -63,6 +67,7 @@ class LoadedModel:
     region_text_bias: float
     batch_invariant: bool
     evidence: Evidence | None = None
+    slots: DecodingSlots | None = None
 
     @cached_property
     def prepared(self) -> PreparedVocabulary:
@@ -94,7 +99,7 @@ def load_model(
     texts = TextEmbeddings.load(directory)
     texts.check(vocabulary, config.text_config.projection_dim)
     network = _network(directory, config, on, precision)
-    use_onednn(network, cpu_kernels)
+    choose_kernels(network, on, cpu_kernels)
     moved = {name: getattr(texts, name).to(on, precision) for name in ("tags", "attributes", "categories")}
     return LoadedModel(
         network,
@@ -107,7 +112,15 @@ def load_model(
         region_text_bias=float(network.region_text_bias),
         batch_invariant=_is_batch_invariant(network, min(map(len, moved.values())), directory),
         evidence=_evidence(directory, config) if evidence else None,
+        slots=open_slots(network, on, NoGraphs()),
     )
+
+
+def open_slots(network: DynReferModel, device: torch.device, graphs: Graphs) -> DecodingSlots | None:
+    """Slots for the captions of a network on this device, whose kernels have been chosen; None on a CPU."""
+    if device.type == "cpu":
+        return None
+    return translate_device_errors(lambda: network.language.open_slots(DECODING_ROWS, graphs))
 
 
 def _language_tokenizer(directory: Path, config: DynReferConfig) -> Any:

@@ -63,7 +63,9 @@ class CaptionTask(TaskDefinition[GeneratedCaption, Caption]):
 
     def run(self, loaded: LoadedModel, batch: TaskBatch) -> list[GeneratedCaption]:
         ids, mask = self.control_tokens(loaded, batch)
-        return self.outputs(loaded.network.language.generate(batch.representation, ids, mask, batch.should_stop))
+        return self.outputs(
+            loaded.network.language.generate(batch.representation, ids, mask, batch.should_stop, loaded.slots)
+        )
 
     def control_tokens(self, loaded: LoadedModel, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         """Ids and mask (R, W) int64 of the control words, on the device."""

@@ -5,6 +5,7 @@ length with the start token, 5 by the length without it. `Hypothesis` knows both
 other than 0.
 """
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from dynrefer.model.networks.dynrefer.language import Generated
 from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.kernels.choice import choose_kernels
+from tests.model.networks.generation.slots_of import slots_of
 from tests.parity import stages
 from tests.parity.conftest import Comparison, Goldens
 
@@ -22,6 +25,8 @@ SCORE = 1e-4
 RUNS = ("A_brief", "B_brief", "C_official_yaml", "D_code_defaults", "E_controls_yaml")
 WITH_ALL_BEAMS = RUNS[:4]
 HONOURED = {"num_beams", "max_new_tokens", "min_length", "length_penalty", "repetition_penalty"}
+WAYS = ("grows", "slots")  # `T5Steps` and `DecodingSlots`
+SLOTS = 3  # fewer than regions: rows are filled again as captions end
 WITHOUT_EFFECT = {"top_p", "temperature"}  # of sampling; the search is deterministic
 
 
@@ -34,9 +39,14 @@ def settings(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def generate(network: DynReferModel, recorded: Goldens, run: dict[str, Any], found: Tensor, **more: Any) -> Generated:
-    """The search with a run's control words and settings."""
+    """The search with a run's control words and settings; `way`: "grows" or "slots", how the decoder steps."""
     ids, mask = recorded.controls(run["control_words"])
-    return network.language.generate(found, ids, mask, **settings(run), **more)
+    options = settings(run) | more
+    slots = None
+    if options.pop("way", "grows") == "slots":
+        length = found.shape[1] + ids.shape[1]
+        slots = slots_of(network.language, options, capacity=SLOTS, encoder_length=length + 3)
+    return network.language.generate(found, ids, mask, slots=slots, **options)
 
 
 @dataclass(frozen=True)
@@ -69,10 +79,12 @@ def stripped(sequence: list[int], padding: int) -> tuple[int, ...]:
     return tuple(sequence)
 
 
-def beams(network: DynReferModel, recorded: Goldens, run: dict[str, Any], found: Tensor) -> list[list[Hypothesis]]:
+def beams(
+    network: DynReferModel, recorded: Goldens, run: dict[str, Any], found: Tensor, way: str
+) -> list[list[Hypothesis]]:
     """All beams per region, best first by our version's rule."""
     count, padding = run["settings"]["num_beams"], network.language.model.config.pad_token_id
-    ours = generate(network, recorded, run, found, num_return_sequences=count)
+    ours = generate(network, recorded, run, found, num_return_sequences=count, way=way)
     flat = [
         Hypothesis(stripped(tokens, padding), score)
         for tokens, score in zip(ours.tokens.tolist(), ours.score.tolist(), strict=True)
@@ -100,16 +112,19 @@ def test_every_run_is_compared(recorded: Goldens) -> None:
     assert set(recorded.generation["runs"]) == set(RUNS)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", RUNS)
-def test_captions(name: str, network: DynReferModel, recorded: Goldens, found: Tensor, compare: Comparison) -> None:
+def test_captions(
+    name: str, way: str, network: DynReferModel, recorded: Goldens, found: Tensor, compare: Comparison
+) -> None:
     run, language = recorded.generation["runs"][name], network.language.model.config
     end, padding, penalty = language.eos_token_id, language.pad_token_id, run["settings"]["length_penalty"]
     if penalty == 0:  # both versions rank alike
-        ours = generate(network, recorded, run, found)
+        ours = generate(network, recorded, run, found, way=way)
         tokens = [stripped(sequence, padding) for sequence in ours.tokens.tolist()]
         best = [Hypothesis(*pair) for pair in zip(tokens, ours.score.tolist(), strict=True)]
     else:
-        every = beams(network, recorded, run, found)
+        every = beams(network, recorded, run, found, way)
         best = [max(some, key=lambda one: one.as_recorded(end, penalty)) for some in every]
     assert [one.tokens for one in best] == [stripped(sequence, padding) for sequence in run["sequences"]]
     texts = recorded.tokenizer.batch_decode([list(one.tokens) for one in best], skip_special_tokens=True)
@@ -121,12 +136,15 @@ def test_captions(name: str, network: DynReferModel, recorded: Goldens, found: T
         compare.number(f"exp(score) of region {region}", abs(math.exp(mine) - theirs), SCORE)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", WITH_ALL_BEAMS)
-def test_all_beams(name: str, network: DynReferModel, recorded: Goldens, found: Tensor, compare: Comparison) -> None:
+def test_all_beams(
+    name: str, way: str, network: DynReferModel, recorded: Goldens, found: Tensor, compare: Comparison
+) -> None:
     """What was kept: the same but for ties; where the versions rank differently, what both kept has the same score."""
     run, language = recorded.generation["runs"][name], network.language.model.config
     end, padding, penalty = language.eos_token_id, language.pad_token_id, run["settings"]["length_penalty"]
-    ours, theirs = beams(network, recorded, run, found), recorded_beams(run, padding, end)
+    ours, theirs = beams(network, recorded, run, found, way), recorded_beams(run, padding, end)
     for region, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
         scores = {one.tokens: one.score for one in mine}
         for one in other:
@@ -158,6 +176,27 @@ def test_regions_in_chunks(network: DynReferModel, recorded: Goldens, compare: C
     assert [ours == whole for ours, whole in zip(captions, unchunked, strict=True)] == chunking["equal_to_unchunked"]
     for index, (mine, theirs) in enumerate(zip(scores, chunking["scores"], strict=True)):
         compare.number(f"score of region {index}", abs(mine - theirs) / theirs, SCORE)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_both_ways_of_stepping(name: str, network: DynReferModel, recorded: Goldens, found: Tensor) -> None:
+    """Closer to each other than the goldens' tolerance asks of either."""
+    run = recorded.generation["runs"][name]
+    more = {"num_return_sequences": run["settings"]["num_beams"]}
+    grown, slots = (generate(network, recorded, run, found, way=way, **more) for way in WAYS)
+    assert slots.tokens.tolist() == grown.tokens.tolist()
+    assert torch.allclose(slots.score, grown.score, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_with_what_a_gpu_computes_with(name: str, network: DynReferModel, recorded: Goldens, found: Tensor) -> None:
+    """Norms in one kernel, merged products, slots."""
+    chosen = copy.deepcopy(network)
+    choose_kernels(chosen, torch.device("cuda"))
+    run = recorded.generation["runs"][name]
+    expected, ours = generate(network, recorded, run, found), generate(chosen, recorded, run, found, way="slots")
+    assert ours.tokens.tolist() == expected.tokens.tolist()
+    assert torch.allclose(ours.score, expected.score, rtol=1e-5, atol=1e-5)
 
 
 def test_one_beam_adds_up_the_steps(network: DynReferModel, recorded: Goldens, found: Tensor) -> None:

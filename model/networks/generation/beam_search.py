@@ -160,7 +160,7 @@ def extend(
     ended = (token == special.end) | last
     # Of the sequences that end, only those among the best B count; the others were considered to have B that continue.
     finished = torch.where(ended, total / norm, NEVER)
-    finished[:, count:] = NEVER
+    finished[:, count:].fill_(NEVER)
     merged, places = torch.cat((beams.done_score, finished), dim=1).topk(count, dim=1)
     beams.done_tokens = _pick(torch.cat((beams.done_tokens, tokens), dim=1), places)
     beams.done_score = merged

@@ -31,6 +31,14 @@ class EncodedPrompt:
         """Some of the regions; the memory is shared."""
         return EncodedPrompt(self.cross[:, :, rows], self.bias[rows], self.ready)
 
+    def marked(self) -> "EncodedPrompt":
+        """Ready with the work that was launched so far on the current stream."""
+        if self.cross.device.type != "cuda":
+            return self
+        ready = torch.cuda.Event()
+        ready.record()
+        return EncodedPrompt(self.cross, self.bias, ready)
+
     def wait(self) -> None:
         """Let the current stream wait for another one that computes this; the host does not."""
         if self.ready is not None:
@@ -53,8 +61,7 @@ def encode_prompt(model: Any, embeddings: Tensor, mask: Tensor) -> EncodedPrompt
         attention = block.layer[1].EncDecAttention
         both = MergedProduct(attention.k, attention.v)(encoded)  # (M, S, 2 * heads * d)
         room.copy_(both.unflatten(-1, (2, heads, width)).permute(2, 0, 3, 1, 4))
-    ready = None
-    if cross.device.type == "cuda":
-        ready = torch.cuda.Event()
-        ready.record()
-    return EncodedPrompt(cross, bias, ready)
+    prompt = EncodedPrompt(cross, bias)
+    # What is being recorded is no work yet: whoever replays it marks what the replay makes.
+    recorded = cross.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    return prompt if recorded else prompt.marked()

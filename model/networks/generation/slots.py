@@ -19,6 +19,7 @@ from dynrefer.model.networks.generation.decoding_state import DecodingState
 from dynrefer.model.networks.generation.encoded_prompt import EncodedPrompt, encode_prompt
 from dynrefer.model.networks.generation.reports import Mark, Reports, mark_of
 from dynrefer.model.networks.generation.static_step import StaticStep
+from dynrefer.model.networks.kernels.attention import fastest_attention, seconds_on_gpu
 from dynrefer.model.networks.kernels.graphs import Graphs, Work
 
 
@@ -35,7 +36,8 @@ class DecodingSlots:
     """Rows of a T5's decoder. Regions occupy the first of them; a step computes the smallest bucket that holds them.
 
     model: a `T5ForConditionalGeneration`. capacity: rows. encoder_length: encoder tokens of a row; a shorter prompt is
-    padded and masked. graphs: where `capture` records the steps. For one thread, on its current stream.
+    padded and masked. graphs: where `capture` records the steps. seconds: measures work, to choose the attention by; on
+    a CPU nothing is chosen unless it is given. For one thread, on its current stream.
 
     Memory of a row: 2 * layers * heads * d * (encoder_length + L * beams) numbers; 20 MB for the released model in
     bfloat16 (24 layers, 32 heads of 64, 64 encoder tokens, 20 tokens by 2 beams), so 1.3 GB for 64 rows.
@@ -53,13 +55,15 @@ class DecodingSlots:
         special: SpecialTokens,
         graphs: Graphs,
         new_mark: Callable[[torch.device], Mark] = mark_of,
+        seconds: Callable[[Work], float] | None = None,
     ) -> None:
         self.capacity, self.encoder_length, self.settings = capacity, encoder_length, settings
         self._special, self._graphs = special, graphs
         self._state = DecodingState.empty(model, capacity, encoder_length, settings, special)
-        step = StaticStep(model, self._state, settings, special)
-        self._steps: dict[int, Work] = {rows: partial(step, rows) for rows in buckets(capacity)}
         length, device = settings.max_new_tokens + 1, self._state.step.device
+        self._seconds = seconds_on_gpu if seconds is None and device.type == "cuda" else seconds
+        self._step = StaticStep(model, self._state, settings, special)
+        self._steps: dict[int, Work] = {rows: partial(self._step, rows) for rows in buckets(capacity)}
         self._reports = Reports(capacity, settings.num_return_sequences, length, device, new_mark)
         self._owners: list[int] = []  # the handle of each row that is occupied
         self._inserted = 0
@@ -149,11 +153,14 @@ class DecodingSlots:
     def capture(self) -> None:
         """Record the step of every bucket of rows; what cannot be recorded stays as it is. Nothing may be inside.
 
-        A replay is compared with the step itself on invented prompts, each row at another step.
+        Before, the fastest attention is chosen, with all rows occupied. A replay is compared with the step itself on
+        invented prompts, each row at another step.
         """
         if self._owners:
             raise ValueError(f"{len(self)} regions are inside: record the steps before any is inserted.")
         self._state.invent()
+        if self._seconds is not None:
+            self._step.attention = fastest_attention(self._step.attention_inputs(), self._seconds)
         for rows in sorted(self._steps, reverse=True):  # the largest first: the others fit the memory that it needed
             state = self._state.first(rows).changing()
             self._steps[rows] = self._graphs.capture(f"decoding step of {rows} rows", self._steps[rows], state)

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from transformers.models.t5.modeling_t5 import T5DenseGatedActDense
 
 from dynrefer.model.networks.generation.beam_search import (
@@ -25,6 +24,7 @@ from dynrefer.model.networks.generation.beam_search import (
 )
 from dynrefer.model.networks.generation.decoding_state import DecodingState
 from dynrefer.model.networks.generation.t5_stepper import word_logits
+from dynrefer.model.networks.kernels.attention import Attention, AttentionInputs, torchs_choice
 from dynrefer.model.networks.kernels.merged_products import MergedProduct
 from dynrefer.model.networks.kernels.onednn import linear
 
@@ -33,10 +33,12 @@ class StaticStep:
     """The step of one model and one search.
 
     model: a `T5ForConditionalGeneration`. state: whose first rows a call moves on by one token.
+    attention: what computes attention; the same for all layers. It may be replaced before the step is recorded.
     """
 
     def __init__(self, model: Any, state: DecodingState, settings: SearchSettings, special: SpecialTokens) -> None:
         self._model, self._state, self._settings, self._special = model, state, settings, special
+        self.attention: Attention = torchs_choice
         self._blocks = [_Block(block, model.config) for block in model.decoder.block]
         device, steps = state.step.device, settings.max_new_tokens
         self._beam = torch.arange(settings.num_beams, device=device)
@@ -45,6 +47,18 @@ class StaticStep:
         norms = [float(step + 1) ** settings.length_penalty for step in range(steps)]
         self._norm = torch.tensor(norms, dtype=torch.float32).to(device)
         self._position_bias = self._biases()
+
+    def attention_inputs(self) -> tuple[AttentionInputs, AttentionInputs]:
+        """What a layer's self-attention and its cross-attention compute of all rows, in their memory layout."""
+        state, beams = self._state, self._settings.num_beams
+        _, _, rows, heads, _, width = state.own.shape
+        numbers = torch.arange(rows * beams * 3 * heads * width, device=state.own.device)
+        projected = numbers.sin().to(state.own.dtype).view(rows, beams, 3, heads, width)  # with keys and values
+        query, own = projected[:, :, 0].transpose(1, 2), self._own_bias(state)
+        return (
+            AttentionInputs(query, state.own[0, 0], state.own[0, 1], own),
+            AttentionInputs(query, state.cross[0, 0], state.cross[0, 1], state.encoder_bias),
+        )
 
     def _biases(self) -> Tensor:
         """(L, heads, 1, P * B): at each step the position bias of every place, -inf at those to come."""
@@ -106,17 +120,22 @@ class StaticStep:
         beams, decoder = self._settings.num_beams, self._model.decoder
         rows = self._row[: len(tokens)]
         places = state.step[:, None] * beams + self._beam  # (R, B), where this step's keys and values go
-        came_by = (state.path[..., None] == self._beam).flatten(2)[:, None]  # (R, 1, B, P * B)
-        bias = torch.where(came_by, self._position_bias[state.step], float("-inf"))  # (R, heads, B, P * B)
+        bias = self._own_bias(state)
         hidden = decoder.embed_tokens(tokens)  # (R, B, D)
         for block, own, cross in zip(self._blocks, state.own, state.cross, strict=True):
-            hidden = hidden + block.self_attention(hidden, own, rows, places, bias)
-            hidden = hidden + block.cross_attention(hidden, cross, state.encoder_bias)
+            hidden = hidden + block.self_attention(self.attention, hidden, own, rows, places, bias)
+            hidden = hidden + block.cross_attention(self.attention, hidden, cross, state.encoder_bias)
             hidden = hidden + block.feed_forward(hidden)
         hidden = decoder.final_layer_norm(hidden)
         if self._model.config.scale_decoder_outputs:
             hidden = hidden * self._model.model_dim**-0.5
         return word_logits(self._model, hidden)
+
+    def _own_bias(self, state: DecodingState) -> Tensor:
+        """(R, heads, B, P * B): the position bias at a beam's own past, -inf elsewhere."""
+        came_by = (state.path[..., None] == self._beam).flatten(2)[:, None]  # (R, 1, B, P * B)
+        bias: Tensor = torch.where(came_by, self._position_bias[state.step], float("-inf"))
+        return bias
 
 
 class _Block:
@@ -130,20 +149,22 @@ class _Block:
         dense = self._feed_forward.DenseReluDense
         self._gated = MergedProduct(dense.wi_0, dense.wi_1) if isinstance(dense, T5DenseGatedActDense) else None
 
-    def self_attention(self, hidden: Tensor, cache: Tensor, rows: Tensor, places: Tensor, bias: Tensor) -> Tensor:
+    def self_attention(
+        self, attention: Attention, hidden: Tensor, cache: Tensor, rows: Tensor, places: Tensor, bias: Tensor
+    ) -> Tensor:
         """hidden (R, B, D); cache (2, R, heads, P * B, d), which gets this step's keys and values at places (R, B)."""
         projected = self._query_key_value(self._own.layer_norm(hidden)).unflatten(-1, (3, *self._sizes))
         cache[:, rows, :, places] = projected[:, :, 1:]  # (R, B, 2, heads, d): indices in front, as torch has it
         query = projected[:, :, 0].transpose(1, 2)  # (R, heads, B, d)
-        found = F.scaled_dot_product_attention(query, cache[0], cache[1], attn_mask=bias, scale=1.0)
+        found = attention(query, cache[0], cache[1], bias)
         return linear(found.transpose(1, 2).flatten(2), self._own.SelfAttention.o)
 
-    def cross_attention(self, hidden: Tensor, cross: Tensor, bias: Tensor) -> Tensor:
+    def cross_attention(self, attention: Attention, hidden: Tensor, cross: Tensor, bias: Tensor) -> Tensor:
         """hidden (R, B, D); cross (2, R, heads, S, d); bias (R, 1, 1, S). The beams of a region are its queries."""
-        attention = self._cross.EncDecAttention
-        query = linear(self._cross.layer_norm(hidden), attention.q).unflatten(-1, self._sizes).transpose(1, 2)
-        found = F.scaled_dot_product_attention(query, cross[0], cross[1], attn_mask=bias, scale=1.0)
-        return linear(found.transpose(1, 2).flatten(2), attention.o)
+        layer = self._cross.EncDecAttention
+        query = linear(self._cross.layer_norm(hidden), layer.q).unflatten(-1, self._sizes).transpose(1, 2)
+        found = attention(query, cross[0], cross[1], bias)
+        return linear(found.transpose(1, 2).flatten(2), layer.o)
 
     def feed_forward(self, hidden: Tensor) -> Tensor:
         """hidden (R, B, D)."""

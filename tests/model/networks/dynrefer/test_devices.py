@@ -9,12 +9,14 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from dynrefer.model.loading import DECODING_ROWS, open_slots
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.generation import beam_search
 from dynrefer.model.networks.generation.beam_search import SearchSettings, SpecialTokens
 from dynrefer.model.networks.generation.decoding_state import DecodingState
 from dynrefer.model.networks.generation.static_step import StaticStep
 from dynrefer.model.networks.generation.t5_stepper import T5Steps
+from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_network
 
 META, REGIONS, WORK = torch.device("meta"), 3, Workload()
@@ -30,6 +32,18 @@ class NoMixture(TorchDispatchMode):
         kinds = {each.device.type for each in tensors if each.ndim}
         assert len(kinds) < 2, f"{func} of tensors on different devices"
         return func(*args, **(kwargs or {}))
+
+
+class NothingFromTheHost(TorchDispatchMode):
+    """Refuses what CUDA graphs refuse: a tensor of the CPU, be it a single number, whose copy the host waits for."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves((args, kwargs, found)) if isinstance(leaf, torch.Tensor)]
+        assert {each.device for each in tensors} == {META}, f"{func} with a tensor of the host"
+        return found
 
 
 @pytest.fixture(autouse=True)
@@ -84,9 +98,18 @@ def test_no_tensor_of_a_step_in_slots_is_made_elsewhere(network: DynReferModel, 
     with torch.inference_mode():
         state.begin(1, language.encode_prompt(region, ids, torch.ones_like(ids)), special)
         state.invent()
-        StaticStep(language.model, state, settings, special)(2)
+        step = StaticStep(language.model, state, settings, special)
+        with NothingFromTheHost():
+            step(2)
         state.move(torch.empty(1, dtype=torch.int64, device=META), torch.empty(1, dtype=torch.int64, device=META))
     assert {value.device for value in vars(state).values()} == {META}
+
+
+def test_a_device_that_is_no_cpu_has_slots(network: DynReferModel) -> None:
+    slots = open_slots(network, META, NoGraphs())
+    assert slots is not None and slots.capacity == DECODING_ROWS
+    assert slots.encoder_length >= network.config.num_queries + network.config.max_control_tokens
+    assert open_slots(network, torch.device("cpu"), NoGraphs()) is None
 
 
 @pytest.mark.parametrize("mix", [lambda there: there @ torch.zeros(3, 3), lambda there: there[torch.tensor([0])]])
@@ -94,3 +117,9 @@ def test_a_tensor_of_the_cpu_is_refused(mix: Callable[[torch.Tensor], torch.Tens
     """Or the tests above could not fail."""
     with pytest.raises(AssertionError, match="different devices"):
         mix(torch.empty(3, 3, device=META))
+
+
+def test_a_number_of_the_host_is_refused() -> None:
+    """Likewise."""
+    with pytest.raises(AssertionError, match="tensor of the host"), NothingFromTheHost():
+        torch.where(torch.empty(3, dtype=torch.bool, device=META), torch.empty(3, device=META), torch.tensor(1.0))

@@ -2,7 +2,7 @@
 
 import copy
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from dynrefer.model.errors import StoppedError
 from dynrefer.model.networks.dynrefer.language import Generated, LanguageDecoder
+from dynrefer.model.networks.generation import slots as slots_module
 from dynrefer.model.networks.generation.slots import DecodingSlots, Finished, buckets
+from dynrefer.model.networks.kernels.attention import Attention, AttentionInputs, torchs_choice
 from dynrefer.model.networks.kernels.graphs import NoGraphs, Work
 from dynrefer.model.networks.kernels.merged_products import merge_products
 from tests.model.networks.generation.conftest import ROWS, Prompt
@@ -108,6 +110,32 @@ def test_a_recorded_step_serves_every_step(settings: dict[str, Any], exact: Lang
         regions = picked(prompt, rows)
         assert_same(exact.generate(*regions, slots=slots, **settings), exact.generate(*regions, **settings), 1e-6)
     assert set(graphs.replays) == set(graphs.operations)
+
+
+@some_settings
+def test_the_step_is_recorded_with_the_fastest_attention(
+    settings: dict[str, Any], exact: LanguageDecoder, prompt: Prompt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+
+    def counted(*given: Tensor) -> Tensor:
+        used.append("attention")
+        return torchs_choice(*given)
+
+    def choose(inputs: Sequence[AttentionInputs], seconds: Callable[[Work], float]) -> Attention:
+        own, cross = inputs
+        beams = settings["num_beams"]
+        assert own.query.shape == cross.query.shape == (4, 4, beams, 8)
+        assert own.keys.shape[2] == own.bias.shape[3] >= STEPS * beams and cross.bias.shape == (4, 1, 1, 16)
+        assert torchs_choice(own.query, own.keys, own.values, own.bias).isfinite().all()
+        assert seconds(lambda: None) == 1.0
+        return counted
+
+    monkeypatch.setattr(slots_module, "fastest_attention", choose)
+    slots = slots_of(exact, settings, capacity=4, seconds=lambda work: 1.0)
+    slots.capture()
+    assert_same(exact.generate(*prompt, slots=slots, **settings), exact.generate(*prompt, **settings), 1e-6)
+    assert len(used) >= 2 * 2 * 5  # twice per layer and step
 
 
 class Refusing(NoGraphs):

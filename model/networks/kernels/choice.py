@@ -1,0 +1,20 @@
+"""Which kernels a network computes with, by the device that it is on; chosen once, when it is loaded."""
+
+import torch
+from torch import nn
+
+from dynrefer.model.networks.kernels.merged_products import merge_products
+from dynrefer.model.networks.kernels.onednn import use_onednn
+from dynrefer.model.networks.kernels.rms_norm import use_fused_norms
+
+
+def choose_kernels(network: nn.Module, device: torch.device, cpu_kernels: str = "auto") -> None:
+    """For inference: the same weights under the same names, computed with what suits their device.
+
+    On a GPU a step of the decoder is mostly launches of small kernels, so there are fewer of them. On a CPU see
+    `onednn.use_onednn`, which `cpu_kernels` is for. Raises `DeviceError` for another name of kernels.
+    """
+    if device.type == "cuda":
+        use_fused_norms(network)
+        merge_products(network)
+    use_onednn(network, cpu_kernels)
