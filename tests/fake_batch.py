@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from dynrefer.model import BatchLimits
 
@@ -97,8 +97,3 @@ class FakeBatch(Generic[Item, Output]):
     def _work(self, time: float) -> None:
         self.time += time
         self.pace(time)
-
-
-def fake_batch(answer: Callable[[Any], Any], **options: Any) -> FakeBatch[Any, Any]:
-    """One whose admissions last as long as a step, and half as long for every eight items more."""
-    return FakeBatch(answer, **{"admission_time": 1.0, "item_time": 1 / 16, **options})

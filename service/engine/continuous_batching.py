@@ -1,19 +1,21 @@
 """The loop of a device whose batch items join and leave at any time.
 
 Between two pieces of work of some milliseconds, items that wait join the batch as far as it has room, by the queue's
-turns, and those that are complete leave. What fails to join, or fails on the device, is run as a whole batch, which
-finds the failing items and lowers the cap. A batch that fails where whole batches succeed is given up.
+turns, and those that are complete leave. What fails on the device is run as a whole batch, which finds the failing
+items and lowers the cap. What fails to join tries again in halves, until the failing items stand alone; where memory is
+short it waits until nothing else is there. A batch that fails where whole batches succeed is given up.
 """
 
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, Generic
 
 from dynrefer.model import ContinuousBatch
 from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, StoppedError
-from dynrefer.service.engine.failure_isolation import run_isolated
 from dynrefer.service.engine.reservations import Item, Kind, Output, WorkItem, WorkKind
 from dynrefer.service.engine.throughput import Turnover
 from dynrefer.service.observability.logs import bind_request_id
@@ -54,9 +56,10 @@ class ContinuousBatching(Generic[Item, Output]):
     ) -> None:
         self._batcher, self._run, self._batch, self._kind = batcher, run, batch, kind
         self._aboard: dict[int, _Aboard[Item, Output]] = {}  # by ticket
-        # Those that alone did not fit beside the others; nothing joins before they have run.
+        self._halves: deque[list[WorkItem[Item, Output]]] = deque()  # of what failed to join; before newcomers
+        # What did not fit into memory beside others; nothing joins before it has run.
         self._too_large: list[WorkItem[Item, Output]] = []
-        self._fitting = 0  # how many others there were
+        self._fitting = 0  # the most that may have fitted
         self._turnover = Turnover()
         self._faults = 0
 
@@ -75,7 +78,9 @@ class ContinuousBatching(Generic[Item, Output]):
                 self._run_too_large()
             self._note_running()
         logger.error("continuous batching failed %d times in a row and is given up", MOST_FAULTS)
-        self._run_whole(self._clear())
+        self._run_whole([*self._clear(), *chain(*self._halves), *self._too_large])
+        self._halves.clear()
+        self._too_large = []
         self._note_running()
 
     def _drop_unwanted(self) -> None:
@@ -97,7 +102,7 @@ class ContinuousBatching(Generic[Item, Output]):
             while True:
                 batcher.fail_expired()
                 work, joins = self._choose(min(room.regions, batcher.cap - len(self._aboard)), room.views)
-                if work or self._aboard or self._too_large:
+                if work or self._aboard or self._halves or self._too_large:
                     break
                 if batcher.over:
                     return False
@@ -112,9 +117,13 @@ class ContinuousBatching(Generic[Item, Output]):
     def _choose(self, places: int, views: int) -> tuple[list[WorkItem[Item, Output]], bool]:
         """Who is next, within so many places and views, and whether they join the batch. Under the lock."""
         batcher, queue = self._batcher, self._batcher.queue
-        if not queue or self._too_large:
-            return [], False
         views = min(views, batcher.limits.batch_views)
+        if self._too_large:
+            return [], False
+        if self._halves:
+            return self._choose_half(places, views)
+        if not queue:
+            return [], False
         joins = queue.next_kind == self._kind
         if joins and places > 0 and queue.next_cost <= views:
             return batcher.take(self._choose_newcomers(places, views)), True
@@ -122,6 +131,18 @@ class ContinuousBatching(Generic[Item, Output]):
             return [], False  # until there is room
         # Work of another kind, or an item that the batch has no room for even while it is empty.
         return batcher.take(queue.take(batcher.cap, batcher.limits.batch_views)), False
+
+    def _choose_half(self, places: int, views: int) -> tuple[list[WorkItem[Item, Output]], bool]:
+        """As much of the first half as there is room for."""
+        half = self._halves[0]
+        costs = accumulate(each.cost for each in half)
+        work = [each for each, cost in zip(half[: max(0, places)], costs, strict=False) if cost <= views]
+        if not work and self._aboard:
+            return [], True  # until there is room
+        self._halves.popleft()
+        if work and len(work) < len(half):
+            self._halves.appendleft(half[len(work) :])
+        return (work, True) if work else (half, False)
 
     def _choose_newcomers(self, places: int, views: int) -> list[WorkItem[Item, Output]]:
         """By turns, but the last places only one by one to requests that have nothing here yet. Under the lock."""
@@ -134,36 +155,34 @@ class ContinuousBatching(Generic[Item, Output]):
             work += queue.take_one_each(places - len(work), views, here)
         return work
 
-    def _admit(self, work: Sequence[WorkItem[Item, Output]]) -> None:
-        """Let items join; where that fails, in halves. What fails alone is run as a whole batch."""
-        beside = len(self._aboard)
-        failed: list[tuple[WorkItem[Item, Output], Exception]] = []
-
-        def joined(some: Sequence[WorkItem[Item, Output]], tickets: Sequence[int] | Exception, began: float) -> None:
-            if isinstance(tickets, Exception):
-                failed.extend((each, tickets) for each in some)
-                return
+    def _admit(self, work: list[WorkItem[Item, Output]]) -> None:
+        """Let items join. Raises DeviceLostError if the batch does."""
+        began, beside = time.monotonic(), len(self._aboard)
+        failed, out_of_memory = "", False
+        self._batcher.beat()
+        with bind_request_id(self._batcher.running_ids):
+            try:
+                tickets = self._batch.admit([each.item for each in work])
+            except DeviceLostError:
+                raise
+            except Exception as error:
+                # The border of the device thread. The error's frames hold some of the device's memory: it goes first.
+                failed, out_of_memory = type(error).__name__, isinstance(error, DeviceMemoryError)
+        if not failed:
             with self._batcher.changed:
                 number = self._batcher.next_batch_number()
-            for ticket, each in zip(tickets, some, strict=True):
+            for ticket, each in zip(tickets, work, strict=True):
                 self._aboard[ticket] = _Aboard(each, began, number)
             self._turnover.joined(len(self._aboard), began)
-
-        with bind_request_id(self._batcher.running_ids):
-            run_isolated(self._join, work, joined, lambda most: self._batcher.lower_cap(beside + most))
-        of_the_batch = False
-        for each, error in failed:
-            out_of_memory = isinstance(error, DeviceMemoryError)
-            if out_of_memory and self._aboard:
-                self._too_large.append(each)
-                self._fitting = len(self._aboard)
-            else:
-                of_the_batch |= self._run_whole([each]) and not out_of_memory
-        self._faults += of_the_batch
-
-    def _join(self, work: Sequence[WorkItem[Item, Output]]) -> Sequence[int]:
-        self._batcher.beat()
-        return self._batch.admit([each.item for each in work])
+        elif out_of_memory:
+            self._too_large, self._fitting = work, beside + len(work) // 2
+        elif len(work) > 1:
+            half = len(work) // 2
+            # The first half is next.
+            self._halves.extendleft((work[half:], work[:half]))
+        elif self._batcher.run_whole(self._run, work):
+            logger.warning("a region could not join those on the device (%s) and was run by itself", failed)
+            self._faults += 1
 
     def _advance(self) -> None:
         """The next piece of work. Where it fails, all that was here is run in whole batches."""
@@ -199,10 +218,12 @@ class ContinuousBatching(Generic[Item, Output]):
         self._faults += well and not out_of_memory
 
     def _run_too_large(self) -> None:
-        """Now that nothing else is here, what did not fit beside the others may fit."""
-        if self._run_whole(self._too_large):
-            self._batcher.lower_cap(self._fitting)
-        self._too_large = []
+        """Now that nothing else is here, what did not fit may fit."""
+        work, self._too_large = self._too_large, []
+        if self._run_whole(work):
+            # A single item that the batch has no memory for, though it is empty, is the batch's fault.
+            self._faults += not self._fitting
+            self._batcher.lower_cap(self._fitting or self._batcher.cap)
 
     def _run_whole(self, work: Sequence[WorkItem[Item, Output]]) -> bool:
         """Run items in batches within the limits. Whether all went well."""
@@ -237,4 +258,4 @@ class ContinuousBatching(Generic[Item, Output]):
     def _note_running(self, newcomers: Sequence[WorkItem[Item, Output]] = ()) -> None:
         with self._batcher.changed:
             here = [each.work for each in self._aboard.values()]
-            self._batcher.set_running([*here, *self._too_large, *newcomers])
+            self._batcher.set_running([*here, *chain(*self._halves), *self._too_large, *newcomers])
