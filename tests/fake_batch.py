@@ -12,7 +12,7 @@ Output = TypeVar("Output")
 
 @dataclass
 class FakeBatch(Generic[Item, Output]):
-    """Each item takes `steps` steps of the device, side by side with at most `capacity` others.
+    """Each item takes `steps` steps of the device, and its `more_steps`, side by side with at most `capacity` others.
 
     answer: an item's output. cost: the views of an item, of which `views` may join at a time. every: steps between two
     turns of newcomers. admission_time, item_time: what letting some join costs, and each of them, in steps' times.
@@ -25,6 +25,7 @@ class FakeBatch(Generic[Item, Output]):
     answer: Callable[[Item], Output]
     cost: Callable[[Item], int] = lambda item: 1
     steps: int = 20
+    more_steps: Callable[[Item], int] = lambda item: 0
     capacity: int = 64
     views: int = 10_000
     every: int = 1
@@ -58,7 +59,9 @@ class FakeBatch(Generic[Item, Output]):
         self.admit_hook(regions)
         tickets = list(range(self._tickets, self._tickets + len(regions)))
         self._tickets += len(regions)
-        self._here |= {ticket: (item, self.steps) for ticket, item in zip(tickets, regions, strict=True)}
+        self._here |= {
+            ticket: (item, self.steps + self.more_steps(item)) for ticket, item in zip(tickets, regions, strict=True)
+        }
         self.admissions.append(list(regions))
         self._since = 0
         self._work(self.admission_time + len(regions) * self.item_time)
