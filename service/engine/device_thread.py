@@ -103,7 +103,8 @@ class DeviceThread(Generic[Region, Output]):
         served = False  # whether it ended on request
         try:
             if (predictor := self._begin()) is not None:
-                self._batcher.shares_cores = predictor.card.device == "cpu"
+                # Regions that join at any time leave no gap between batches that image work could wait for.
+                self._batcher.shares_cores = predictor.card.device == "cpu" and self._batch is None
                 self.predictor = predictor
                 logger.info(
                     "ready: model %s, device %s, batches of %d regions and %d views%s",
