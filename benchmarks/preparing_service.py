@@ -25,6 +25,17 @@ class PreparingPredictor:
         """Nothing is cached."""
         return {"views": CacheStats(), "regions": CacheStats()}
 
+    @property
+    def cuda_graphs(self) -> Mapping[str, int]:
+        """None."""
+        return {}
+
+    def batch_limits(self) -> None:
+        """The usual ones."""
+
+    def continuous(self) -> None:
+        """Whole batches."""
+
     def run(self, regions: Sequence[PreparedRegion], should_stop: Callable[[], bool] = lambda: False) -> list[None]:
         """Nothing, for each region."""
         return [None] * len(regions)

@@ -36,7 +36,14 @@ if TYPE_CHECKING:
     from dynrefer.model.orientation import stored_box, stored_size, upright_box
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
-    from dynrefer.model.protocol import CacheCounts, Predictor, Preparation, ReadyRegion
+    from dynrefer.model.protocol import (
+        BatchLimits,
+        CacheCounts,
+        ContinuousBatch,
+        Predictor,
+        Preparation,
+        ReadyRegion,
+    )
     from dynrefer.model.tasks import DEVICE_STAGES, TASKS
     from dynrefer.model.types import (
         ALL_TASKS,
@@ -60,11 +67,13 @@ __all__ = [
     "DEVICE_STAGES",
     "TASKS",
     "AttributeLabel",
+    "BatchLimits",
     "BoxError",
     "BoxFormat",
     "CacheCounts",
     "Caption",
     "ConfigError",
+    "ContinuousBatch",
     "ConversionError",
     "Corners",
     "DamagedImageError",
@@ -115,9 +124,11 @@ __all__ = [
 _LAZY = {
     "ALL_TASKS": "types",
     "AttributeLabel": "types",
+    "BatchLimits": "protocol",
     "BoxFormat": "geometry",
     "CacheCounts": "protocol",
     "Caption": "types",
+    "ContinuousBatch": "protocol",
     "Corners": "types",
     "DEVICE_STAGES": "tasks",
     "DecodedImage": "images",

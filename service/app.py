@@ -149,6 +149,7 @@ def _loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callab
             dtype=settings.dtype,
             cache_bytes=settings.cache_bytes,
             cpu_kernels=settings.cpu_kernels,
+            batching=settings.batching,
         )
 
     return load

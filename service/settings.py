@@ -142,21 +142,28 @@ class Settings(BaseSettings):
         ge=0,
         description="Most waiting regions of one API key. 0: half of the queue if there are several keys, else all.",
     )
-    max_batch_regions: Positive = Field(
-        default=16,
-        description="Most regions in a batch. Raise it on a GPU until throughput stops growing; lower it for a large "
-        "model on a CPU.",
+    batching: Literal["auto", "continuous", "whole"] = Field(
+        default="auto",
+        description="auto, continuous or whole: whether regions join and leave a batch at any time, or batch follows "
+        "batch. auto is continuous on a GPU and whole on a CPU.",
     )
-    max_batch_views: Positive = Field(
-        default=48, description="Most views in a batch; three per region of a model with three views."
+    max_batch_regions: Positive | None = Field(
+        default=None,
+        description="Most regions in a batch, or on the device at a time with continuous batching. None: measured on a "
+        "GPU, 16 on a CPU; lower it there for a large model.",
+    )
+    max_batch_views: Positive | None = Field(
+        default=None,
+        description="Most views in a batch, or of regions that join one together. None: measured on a GPU, 48 "
+        "on a CPU.",
     )
     batch_wait_ms: float = Field(
         default=2.0,
         ge=0,
         le=1_000,
         allow_inf_nan=False,
-        description="Longest wait of a batch for regions whose images are still being prepared; a lone request never "
-        "waits. Raise it if batches stay small under load.",
+        description="Longest wait of a whole batch for regions whose images are still being prepared; a tenth of the "
+        "last batch's time, at most 100 ms, where that is longer. A lone request never waits.",
     )
     worker_processes: int = Field(
         default=2,

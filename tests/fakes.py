@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dynrefer.model import (
     ALL_TASKS,
     AttributeLabel,
+    BatchLimits,
     Caption,
     Corners,
     Label,
@@ -34,6 +35,7 @@ from dynrefer.service.engine.engine import Engine
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.settings import Settings
 from dynrefer.service.workers.threads import WorkerThreads
+from tests.fake_batch import FakeBatch
 from tests.fake_preparation import NUM_VIEWS, FakePreparation, FakeRegion, prepared
 
 PRIORS: Mapping[Task, tuple[float, ...]] = {
@@ -70,6 +72,7 @@ class FakePredictor:
 
     batches: the boxes of every batch run. run_threads: names of the threads that called `run`.
     in_processes: whether its regions can be prepared in worker processes; its hooks cannot go there.
+    limits: how large its batches may be. batch: where regions join at any time, answered as `run` does.
     """
 
     card: ModelCard = CARD
@@ -80,6 +83,17 @@ class FakePredictor:
     prepare_threads: set[str] = field(default_factory=set)
     queries: list[RegionQuery] = field(default_factory=list)
     in_processes: bool = False
+    limits: BatchLimits | None = None
+    batch: "FakeBatch[FakeRegion, float] | None" = None
+    cuda_graphs: Mapping[str, int] = field(default_factory=dict)
+
+    def batch_limits(self) -> BatchLimits | None:
+        """Those given."""
+        return self.limits
+
+    def continuous(self) -> "FakeBatch[FakeRegion, float] | None":
+        """The one given."""
+        return self.batch
 
     @property
     def preparation(self) -> "Preparation[FakeRegion]":
@@ -114,7 +128,7 @@ class FakePredictor:
         boxes = [region.box for region in regions]
         self.batches.append(boxes)
         self.run_hook(boxes)
-        return [sum(box) / 1000 for box in boxes]
+        return [answer(region) for region in regions]
 
     def finish(self, region: FakeRegion, output: float) -> RegionDescription:
         """Every requested task, with scores that fall by 0.1."""
@@ -129,6 +143,11 @@ class FakePredictor:
             results={task: _result(region, task, output) for task in Task if task in tasks},
             timings_ms={"views": 0.5, "vision": 2.0, "heads": 1.0, "caption": 3.0},
         )
+
+
+def answer(region: FakeRegion) -> float:
+    """The fake predictor's output."""
+    return sum(region.box) / 1000
 
 
 def _plan(region: FakeRegion, task: Task) -> ViewPlan:

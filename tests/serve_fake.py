@@ -1,7 +1,7 @@
 """`python -m tests.serve_fake`: a real server process around the fake predictor with faults; settings from DYNREFER_*.
 
 FAKE_RUN_SECONDS: how long each batch takes. FAKE_HANG_SECONDS, FAKE_SLOW_SECONDS: how long those faults take.
-FAKE_BROKEN_LOAD: loading fails.
+FAKE_BROKEN_LOAD: loading fails. FAKE_CONTINUOUS: regions join a batch at any time.
 """
 
 import os
@@ -28,8 +28,11 @@ class UnloadablePredictor(FakePredictor):
 def main() -> None:
     """Serve until a signal comes."""
     settings = load_settings()
-    run_hook = slowly(float(os.environ.get("FAKE_RUN_SECONDS", "0")))
-    predictor: FakePredictor = FaultyPredictor(run_hook=run_hook, in_processes=True)
+    run_s = float(os.environ.get("FAKE_RUN_SECONDS", "0"))
+    faulty = FaultyPredictor(run_hook=slowly(run_s), in_processes=True)
+    if "FAKE_CONTINUOUS" in os.environ:
+        faulty.batch = faulty.faulty_batch(run_s)
+    predictor: FakePredictor = faulty
     for name in ("hang", "slow"):
         if seconds := os.environ.get(f"FAKE_{name.upper()}_SECONDS"):
             setattr(predictor, f"{name}_s", float(seconds))

@@ -2,8 +2,9 @@
 
 A request reserves room for all of its items before any work is spent on it (`reserve`), submits them once they are
 prepared (`Reservation.submit`) and gets one result per item. One thread, the device's, calls `serve`; everything else
-may be called from any thread. `fair_queue.py` decides which items come next, `failure_isolation.py` what happens to a
-batch that fails. Whatever happens, every future resolves.
+may be called from any thread. `fair_queue.py` decides which items come next, `whole_batches.py` and
+`continuous_batching.py` how they get to the device, `failure_isolation.py` what happens to a batch that fails.
+Whatever happens, every future resolves.
 """
 
 import math
@@ -12,11 +13,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Generic
+from typing import Any, Generic
 
+from dynrefer.model import BatchLimits, ContinuousBatch
 from dynrefer.model.errors import StoppedError
+from dynrefer.service.engine.continuous_batching import ContinuousBatching
 from dynrefer.service.engine.failure_isolation import run_isolated
 from dynrefer.service.engine.fair_queue import FairQueue
 from dynrefer.service.engine.reservations import (
@@ -31,11 +34,11 @@ from dynrefer.service.engine.reservations import (
     WorkItem,
 )
 from dynrefer.service.engine.throughput import ThroughputEstimator
+from dynrefer.service.engine.whole_batches import serve_whole_batches
 from dynrefer.service.errors import DeadlineExceeded, QueueFullError
 from dynrefer.service.observability.logs import bind_request_id
 
 LONG_BATCH_S = 0.25  # the longest that image work waits for a running batch
-IMAGE_SHARE = 0.25  # the longest that image work may delay the next batch, as a proportion of the last one's time
 
 REFUSALS = {
     "queue_full": "The queue is full; try again later.",
@@ -65,24 +68,27 @@ class Batcher(Generic[Item, Output]):
 
     cost: the views that an item takes in a batch. shares_cores: whether batches run on the cores that prepare regions
     too; then both take turns.
+
+    For the loops of the device thread alone: changed: the lock, held where the rest is touched. running: items that
+    the device has taken and not given back. began, ended_at: of the newest batch, on the monotonic clock.
     """
 
     shares_cores = False
 
     def __init__(self, limits: Limits, cost: Callable[[Item], int]) -> None:
-        self._limits = limits
+        self.limits = limits
+        self.changed = threading.Condition()
+        self.queue: FairQueue[Item, Output] = FairQueue()
+        self.running: Sequence[WorkItem[Item, Output]] = ()
+        self.throughput = ThroughputEstimator(limits.batch_regions)
+        self.began = self.ended_at = 0.0
         self._cost = cost
-        self._changed = threading.Condition()
-        self._queue: FairQueue[Item, Output] = FairQueue()
         self._reserved = 0  # items that are reserved and not submitted yet
         self._queued = 0  # items that are submitted and not taken yet
         self._of_key: Counter[str | None] = Counter()  # both, by key
-        self._running: list[WorkItem[Item, Output]] = []
         self._closed = self._suspended = self._ended = False
         self._batches = 0
-        self._throughput = ThroughputEstimator(limits.batch_regions)
-        self._heartbeat = 0.0  # when the running batch last called `should_stop`
-        self._began = self._ended_at = 0.0  # of the newest batch
+        self._heartbeat = 0.0  # when the device last showed that it goes on
 
     @property
     def waiting(self) -> int:
@@ -90,19 +96,34 @@ class Batcher(Generic[Item, Output]):
         return self._reserved + self._queued
 
     @property
+    def announced(self) -> bool:
+        """Whether items are reserved and not submitted yet."""
+        return self._reserved > 0
+
+    @property
+    def over(self) -> bool:
+        """Whether the batcher is closed and nothing is left that the device has not taken."""
+        return self._closed and not self._reserved and not self.queue
+
+    @property
     def cap(self) -> int:
         """The most items that a batch may hold now."""
-        return self._throughput.cap
+        return self.throughput.cap
 
     @property
     def silent_s(self) -> float:
-        """Seconds since the running batch's last heartbeat; 0 when none runs."""
-        return time.monotonic() - self._heartbeat if self._running else 0.0
+        """Seconds since the device's last heartbeat; 0 when nothing runs."""
+        return time.monotonic() - self._heartbeat if self.running else 0.0
 
     @property
     def running_ids(self) -> str | None:
-        """The ids of the requests in the running batch, for log lines; None when none runs."""
-        return _ids(self._running)
+        """The ids of the requests that run, for log lines; None when none does."""
+        return _ids(self.running)
+
+    def limit_batches(self, most: BatchLimits) -> None:
+        """Bound batches anew, before `serve`."""
+        self.limits = replace(self.limits, batch_regions=most.regions, batch_views=most.views)
+        self.throughput = ThroughputEstimator(most.regions)
 
     def wait_for_idle_cores(self) -> None:
         """Wait, where batches run on the cores of image work, until no batch runs, but not for a long one.
@@ -111,9 +132,9 @@ class Batcher(Generic[Item, Output]):
         """
         if not self.shares_cores:
             return
-        with self._changed:
-            while self._running and (left := self._began + LONG_BATCH_S - time.monotonic()) > 0:
-                self._changed.wait(left)
+        with self.changed:
+            while self.running and (left := self.began + LONG_BATCH_S - time.monotonic()) > 0:
+                self.changed.wait(left)
 
     def reserve(
         self, regions: int, key: str | None = None, deadline: float = math.inf, request_id: str = ""
@@ -123,14 +144,14 @@ class Batcher(Generic[Item, Output]):
         deadline: on the monotonic clock. request_id: for the lines that are logged while its items are run. Raises
         QueueFullError or ExecutorClosed.
         """
-        with self._changed:
+        with self.changed:
             if self._closed or self._ended or self._suspended:
                 raise ExecutorClosed
-            self._refuse_excess(self.waiting + regions - self._limits.queue_regions, 1, "queue_full")
-            if self._limits.key_regions:
-                excess = self._of_key[key] + regions - self._limits.key_regions
+            self._refuse_excess(self.waiting + regions - self.limits.queue_regions, 1, "queue_full")
+            if self.limits.key_regions:
+                excess = self._of_key[key] + regions - self.limits.key_regions
                 # A key over its limit is served by its part of the throughput only.
-                self._refuse_excess(excess, max(1, self._queue.num_keys), "key_share")
+                self._refuse_excess(excess, max(1, self.queue.num_keys), "key_share")
             self._reserved += regions
             self._of_key[key] += regions
             return Reservation(self, QueuedRequest(regions, key, deadline, request_id))
@@ -140,7 +161,7 @@ class Batcher(Generic[Item, Output]):
     ) -> Future[list[RegionResult[Output]]]:
         """See `Reservation.submit`."""
         costs = [self._cost(item) for item in items]  # before anything is counted: it may raise
-        with self._changed:
+        with self.changed:
             if self._ended or self._suspended:
                 raise ExecutorClosed
             if len(items) > request.unused:
@@ -150,23 +171,23 @@ class Batcher(Generic[Item, Output]):
             request.unused -= len(items)
             self._reserved -= len(items)
             self._queued += len(items)
-            self._queue.add(
+            self.queue.add(
                 [WorkItem(item, cost, index, part) for index, (item, cost) in enumerate(zip(items, costs, strict=True))]
             )
-            self._changed.notify_all()
+            self.changed.notify_all()
             return part.future
 
     def give_back(self, request: QueuedRequest[Item, Output]) -> None:
         """See `Reservation.give_back`."""
-        with self._changed:
+        with self.changed:
             self._release(request.key, request.unused)
             self._reserved -= request.unused
             request.unused = 0
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def cancel(self, request: QueuedRequest[Item, Output]) -> None:
         """Take out what the device has not begun; what runs is stopped once no other request waits for it either."""
-        with self._changed:
+        with self.changed:
             request.cancelled = True
             self.give_back(request)
             self._remove(request)
@@ -174,88 +195,102 @@ class Batcher(Generic[Item, Output]):
 
     def close(self) -> None:
         """Admit nothing more; `serve` returns when what is admitted has run."""
-        with self._changed:
+        with self.changed:
             self._closed = True
-            self._changed.notify_all()
+            self.changed.notify_all()
 
     def suspend(self) -> None:
         """Fail everything that waits or runs, and take nothing until `resume`."""
-        with self._changed:
+        with self.changed:
             self._suspended = True
             self._fail_all()
 
     def resume(self) -> None:
         """Take requests again."""
-        with self._changed:
+        with self.changed:
             self._suspended = False
 
-    def serve(self, run: Run[Item, Output]) -> None:
+    def serve(self, run: Run[Item, Output], batch: ContinuousBatch[Any, Output] | None = None) -> None:
         """The loop of the one device thread, until `close` and an empty queue. Raises DeviceLostError if `run` does.
 
-        However it ends, everything still waiting fails with ExecutorClosed: no future is left hanging.
+        batch: where items may join and leave at any time; None: whole batches only. However it ends, everything still
+        waiting fails with ExecutorClosed: no future is left hanging.
         """
         try:
-            while batch := self._next_batch():
-                kind = batch[0].part.kind
-                run_isolated(partial(self._run, run, kind), batch, self._settle, self._lower_cap)
-                with self._changed:
-                    self._running = []
-                    self._ended_at = time.monotonic()
-                    self._changed.notify_all()
+            if batch is not None:
+                ContinuousBatching(self, run, batch).serve()
+            serve_whole_batches(self, run)
         finally:
-            with self._changed:
+            with self.changed:
                 self._ended = True
                 self._fail_all()
-                self._running = []
+                self.running = ()
 
-    def _next_batch(self) -> list[WorkItem[Item, Output]]:
-        """The next batch, as soon as there is one; empty when the batcher is closed and nothing is left."""
-        with self._changed:
-            while True:
-                if self._queue:
-                    self._wait_for_batch()
-                    self._fail_expired()
-                    if self._queue:
-                        self._heartbeat = self._began = time.monotonic()
-                        self._running = self._take()
-                        return self._running
-                elif self._closed and not self._reserved:
-                    return []
-                else:
-                    self._changed.wait()
+    def take(self, work: list[WorkItem[Item, Output]]) -> list[WorkItem[Item, Output]]:
+        """Note that the items, which have left the queue, wait no longer. Under the lock."""
+        for item in work:
+            self._release(item.part.request.key, 1)
+        self._queued -= len(work)
+        return work
 
-    def _wait_for_batch(self) -> None:
-        """Wait only for items that are reserved already: a lone request is never delayed.
-
-        On shared cores a request that was admitted during a batch has time to prepare its regions after it, even
-        where the next batch is full.
-        """
-        batch_until = self._queue.next_submitted_at + self._limits.batch_wait_s
-        image_until = self._ended_at + IMAGE_SHARE * (self._ended_at - self._began) if self.shares_cores else 0.0
-        while self._reserved:
-            full = self._queue.next_size >= self._throughput.cap
-            remaining = (image_until if full else max(batch_until, image_until)) - time.monotonic()
-            if remaining <= 0:
-                return
-            self._changed.wait(remaining)
-
-    def _fail_expired(self) -> None:
-        """Fail what waits beyond its deadline, before any work is spent on it."""
+    def fail_expired(self) -> None:
+        """Fail what waits beyond its deadline, before any work is spent on it. Under the lock."""
         now = time.monotonic()
-        for request in [each for each in self._queue.requests if now >= each.deadline]:
+        for request in [each for each in self.queue.requests if now >= each.deadline]:
             self._remove(request)
             request.fail(DeadlineExceeded("The deadline passed while the request was queued."))
 
-    def _take(self) -> list[WorkItem[Item, Output]]:
-        batch = self._queue.take(self._throughput.cap, self._limits.batch_views)
-        for item in batch:
-            self._release(item.part.request.key, 1)
-        self._queued -= len(batch)
-        return batch
+    def set_running(self, work: Sequence[WorkItem[Item, Output]]) -> None:
+        """So much is on the device from now on. Under the lock."""
+        if bool(work) != bool(self.running):
+            if work:
+                self.began = time.monotonic()
+                self.beat()
+            else:
+                self.ended_at = time.monotonic()
+        self.running = work
+        self.changed.notify_all()
+
+    def beat(self) -> None:
+        """A sign that the device goes on."""
+        self._heartbeat = time.monotonic()
+
+    def run_whole(self, run: Run[Item, Output], work: Sequence[WorkItem[Item, Output]]) -> bool:
+        """Run items of one kind as a batch of their own; where it fails, in halves. Whether all went well.
+
+        Raises DeviceLostError if `run` does.
+        """
+        kind = work[0].part.kind
+        return run_isolated(partial(self._run, run, kind), work, self._settle, self.lower_cap)
+
+    def record(
+        self,
+        work: Sequence[WorkItem[Item, Output]],
+        outputs: Sequence[Output] | Exception,
+        began: float,
+        batch: int,
+        overlapping: bool = False,
+    ) -> None:
+        """Resolve the items with their outputs or one error. Under the lock. See `RegionResult`."""
+        for place, each in enumerate(work):
+            queue_ms = (began - each.part.submitted_at) * 1e3
+            output, error = (None, outputs) if isinstance(outputs, Exception) else (outputs[place], None)
+            each.part.record(each.index, RegionResult(output, error, queue_ms, batch, overlapping))
+
+    def next_batch_number(self) -> int:
+        """What the items of one batch share. Under the lock."""
+        self._batches += 1
+        return self._batches
+
+    def lower_cap(self, regions: int) -> None:
+        """Allow no larger batch for now."""
+        with self.changed:
+            self.throughput.lower_cap(regions)
 
     def _run(self, run: Run[Item, Output], kind: Kind, work: Sequence[WorkItem[Item, Output]]) -> Sequence[Output]:
         def should_stop() -> bool:
-            self._heartbeat = now = time.monotonic()
+            self.beat()
+            now = time.monotonic()
             return not any(each.part.wanted(now) for each in work)
 
         if should_stop():
@@ -266,21 +301,13 @@ class Batcher(Generic[Item, Output]):
     def _settle(
         self, work: Sequence[WorkItem[Item, Output]], outputs: Sequence[Output] | Exception, began: float
     ) -> None:
-        with self._changed:
-            self._batches += 1
+        with self.changed:
             if not isinstance(outputs, Exception):
-                self._throughput.ran(len(work), time.monotonic() - began)
-            for place, each in enumerate(work):
-                queue_ms = (began - each.part.submitted_at) * 1e3
-                output, error = (None, outputs) if isinstance(outputs, Exception) else (outputs[place], None)
-                each.part.record(each.index, RegionResult(output, error, queue_ms, self._batches))
-
-    def _lower_cap(self, regions: int) -> None:
-        with self._changed:
-            self._throughput.lower_cap(regions)
+                self.throughput.ran(len(work), time.monotonic() - began)
+            self.record(work, outputs, began, self.next_batch_number())
 
     def _remove(self, request: QueuedRequest[Item, Output]) -> None:
-        removed = self._queue.remove(request)
+        removed = self.queue.remove(request)
         self._queued -= removed
         self._release(request.key, removed)
 
@@ -291,13 +318,13 @@ class Batcher(Generic[Item, Output]):
             del self._of_key[key]
 
     def _fail_all(self) -> None:
-        for request in [*self._queue.requests, *(each.part.request for each in self._running)]:
+        for request in [*self.queue.requests, *(each.part.request for each in self.running)]:
             self._remove(request)
             request.fail(ExecutorClosed())
 
     def _refuse_excess(self, excess: int, shares: int, reason: str) -> None:
         if excess > 0:
-            raise QueueFullError(REFUSALS[reason], self._throughput.seconds_for(excess * shares), reason)
+            raise QueueFullError(REFUSALS[reason], self.throughput.seconds_for(excess * shares), reason)
 
 
 def _ids(work: Sequence[WorkItem[Item, Output]]) -> str | None:

@@ -1,5 +1,7 @@
 """The executor of this process: one thread owns the device; it loads the model, warms it up and runs batches.
 
+Regions join and leave a batch at any time where the predictor has such a batch, else batch follows batch.
+
 Three kinds of failure are distinguished. A batch that does not fit the device's memory is split and the cap on batches
 lowered; where not even the smallest region fits any more, nothing is admitted until it does (starved). A batch
 without a heartbeat is stuck: nothing is admitted until the next one (`watchdog.py`). A device that is gone, or that
@@ -16,10 +18,11 @@ from typing import Generic
 
 import numpy as np
 
-from dynrefer.model import Predictor, RegionQuery, gc_paused
+from dynrefer.model import BatchLimits, Predictor, RegionQuery, gc_paused
 from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.batcher import Batcher, Limits
+from dynrefer.service.engine.device_batch import DeviceBatch
 from dynrefer.service.engine.executor import Phase, Region
 from dynrefer.service.engine.reservations import Kind, Output, Reservation, WorkKind
 from dynrefer.service.engine.watchdog import WATCH_EVERY_S, Watchdog
@@ -28,15 +31,19 @@ from dynrefer.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+USUAL_BATCH = BatchLimits(regions=16, views=48)  # where neither the settings nor the predictor say
+
 
 class DeviceThread(Generic[Region, Output]):
     """An `Executor`. load: returns the predictor; called once, in the device thread."""
 
     def __init__(self, settings: Settings, load: Callable[[], Predictor[Region, Output]], metrics: Metrics) -> None:
+        self._settings = settings
+        most = self._batch_limits(None)
         limits = Limits(
             queue_regions=settings.max_queue_regions,
-            batch_regions=settings.max_batch_regions,
-            batch_views=settings.max_batch_views,
+            batch_regions=most.regions,
+            batch_views=most.views,
             batch_wait_s=settings.batch_wait_ms / 1e3,
             key_regions=settings.key_regions,
         )
@@ -49,12 +56,18 @@ class DeviceThread(Generic[Region, Output]):
         self._watcher = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._starved = False
         self._sample: Sequence[Region] = ()  # the smallest region there is
+        self._batch: DeviceBatch[Region, Output] | None = None  # where batching is continuous
         self._on_loss: Callable[[], None] = lambda: None
         self.predictor: Predictor[Region, Output] | None = None
         self.failure: ModelError | None = None
         self.lost = False
         metrics.watch_caches(self._cache_counts)
-        metrics.watch_queue(lambda: float(self._batcher.waiting), lambda: float(self._batcher.cap))
+        metrics.watch_graphs(lambda: self.predictor.cuda_graphs if self.predictor else {})
+        metrics.watch_queue(
+            waiting=lambda: float(self._batcher.waiting),
+            running=lambda: float(len(self._batcher.running)),
+            cap=lambda: float(self._batcher.cap),
+        )
 
     @property
     def phase(self) -> Phase:
@@ -90,10 +103,18 @@ class DeviceThread(Generic[Region, Output]):
         served = False  # whether it ended on request
         try:
             if (predictor := self._begin()) is not None:
-                self._batcher.shares_cores = predictor.card.device == "cpu"
+                # Regions that join at any time leave no gap between batches that image work could wait for.
+                self._batcher.shares_cores = predictor.card.device == "cpu" and self._batch is None
                 self.predictor = predictor
-                logger.info("ready: model %s, device %s", predictor.card.name, predictor.card.device)
-                self._batcher.serve(partial(self._run, predictor))
+                logger.info(
+                    "ready: model %s, device %s, batches of %d regions and %d views%s",
+                    predictor.card.name,
+                    predictor.card.device,
+                    self._batcher.limits.batch_regions,
+                    self._batcher.limits.batch_views,
+                    ", which regions join at any time" if self._batch else "",
+                )
+                self._batcher.serve(partial(self._run, predictor), self._batch)
                 served = True
         except DeviceLostError as error:
             logger.error("the device is lost: %s", error)
@@ -106,6 +127,8 @@ class DeviceThread(Generic[Region, Output]):
             try:
                 predictor = self._load()
                 self._warm_up(predictor)
+                self._batcher.limit_batches(self._batch_limits(predictor.batch_limits()))
+                self._batch = self._begin_continuous(predictor)
                 return predictor
             except ModelError as error:
                 self.failure = error
@@ -138,6 +161,35 @@ class DeviceThread(Generic[Region, Output]):
                 f"the model was loaded but cannot describe a region ({type(error).__name__}): its settings do not fit."
             ) from error
 
+    def _batch_limits(self, measured: BatchLimits | None) -> BatchLimits:
+        """What the settings say, else what was measured, else what is usual."""
+        regions, views = measured or USUAL_BATCH
+        return BatchLimits(self._settings.max_batch_regions or regions, self._settings.max_batch_views or views)
+
+    def _begin_continuous(self, predictor: Predictor[Region, Output]) -> DeviceBatch[Region, Output] | None:
+        """The predictor's batch that regions join at any time, warmed up; None where there is none.
+
+        Where it fails, whole batches serve as well, unless the settings demand it: then it raises ModelError.
+        """
+        if (inner := predictor.continuous()) is None:
+            return None
+        batch = DeviceBatch(inner, self._metrics)
+        try:
+            for region, output in zip(
+                self._sample, batch.warm_up(self._sample, self._settings.device_stall_s), strict=True
+            ):
+                predictor.finish(region, output)
+        except DeviceLostError:
+            raise
+        except Exception as error:
+            if self._settings.batching == "continuous":
+                raise ModelError(
+                    f"continuous batching does not work on this device ({type(error).__name__})."
+                ) from error
+            logger.warning("continuous batching failed with the first region; whole batches serve", exc_info=error)
+            return None
+        return batch
+
     def _run(
         self,
         predictor: Predictor[Region, Output],
@@ -148,8 +200,7 @@ class DeviceThread(Generic[Region, Output]):
         """One batch. Describing regions is the only kind of work so far."""
         if kind is not WorkKind.DESCRIBE:
             raise ValueError(f"this executor does not know the work {kind!r}")
-        self._metrics.batch_regions.observe(len(regions))
-        self._metrics.batch_views.observe(sum(region.num_views for region in regions))
+        self._metrics.observe_batch(len(regions), sum(region.num_views for region in regions))
         try:
             return predictor.run(regions, should_stop)
         except DeviceMemoryError:
@@ -167,6 +218,8 @@ class DeviceThread(Generic[Region, Output]):
                 logger.error("the device has no memory left even for the smallest region")
                 self._starved = True
                 self._batcher.suspend()
+                if self._batch is not None:
+                    self._batch.clear()  # nobody waits for what is in it any more
             if time.monotonic() >= until:
                 raise DeviceLostError("it has had no memory left for the whole grace time.")
             time.sleep(min(WATCH_EVERY_S, self._grace_s / 4))

@@ -5,7 +5,7 @@ So neither a large request nor a busy key can hold up a small one: whoever waits
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Generic
 
 from dynrefer.service.engine.reservations import Item, Kind, Output, QueuedRequest, WorkItem
@@ -37,6 +37,16 @@ class FairQueue(Generic[Item, Output]):
         return self._next.size if self._kinds else 0
 
     @property
+    def next_kind(self) -> Kind:
+        """The kind whose turn is next."""
+        return next(iter(self._kinds))
+
+    @property
+    def next_cost(self) -> int:
+        """Of the item that is next."""
+        return self._next.next_cost
+
+    @property
     def next_submitted_at(self) -> float:
         """When the item that waits longest, of the kind whose turn is next, was submitted."""
         return self._next.submitted_at
@@ -63,6 +73,22 @@ class FairQueue(Generic[Item, Output]):
             cost += batch[-1].cost
         if turns.size:
             self._kinds[kind] = turns
+        return batch
+
+    def take_one_each(
+        self, most_items: int, most_cost: int, but: Container[QueuedRequest[Item, Output]]
+    ) -> list[WorkItem[Item, Output]]:
+        """One item of each request but those, of the kind whose turn is next, within both bounds; perhaps none."""
+        kind, turns = next(iter(self._kinds.items()))
+        batch: list[WorkItem[Item, Output]] = []
+        for request, cost in [(each, turns.cost_of(each)) for each in turns.requests if each not in but]:
+            if len(batch) < most_items and cost <= most_cost:
+                batch.append(turns.take_of(request))
+                most_cost -= cost
+        if batch:
+            del self._kinds[kind]
+            if turns.size:
+                self._kinds[kind] = turns
         return batch
 
     @property
@@ -109,14 +135,23 @@ class _Turns(Generic[Item, Output]):
         self.size -= removed
         return removed
 
+    def cost_of(self, request: QueuedRequest[Item, Output]) -> int:
+        """Of the request's next item."""
+        return self.keys[request.key][request][0].cost
+
     def take(self) -> WorkItem[Item, Output]:
         """The next item; its request and its key then wait until all others had theirs."""
-        key, requests = self.keys.popitem(last=False)
-        request, items = requests.popitem(last=False)
+        requests = next(iter(self.keys.values()))
+        return self.take_of(next(iter(requests)))
+
+    def take_of(self, request: QueuedRequest[Item, Output]) -> WorkItem[Item, Output]:
+        """The request's next item; the request and its key then wait until all others had theirs."""
+        requests = self.keys.pop(request.key)
+        items = requests.pop(request)
         item = items.popleft()
         if items:
             requests[request] = items
         if requests:
-            self.keys[key] = requests
+            self.keys[request.key] = requests
         self.size -= 1
         return item

@@ -35,13 +35,16 @@ class ExecutorClosed(Exception):
 class RegionResult(Generic[Output]):
     """What became of one item: output or error.
 
-    queue_ms: from its submission to the start of its run. batch: a number that the items of one run share.
+    queue_ms: from its submission to the start of its run, or until it joined the others on the device. batch: a number
+    that the items of one run, or those that joined together, share. overlapping: whether other batches may have been
+    on the device beside its own, and not only before and after it.
     """
 
     output: Output | None
     error: Exception | None
     queue_ms: float
     batch: int
+    overlapping: bool = False
 
 
 class QueuedRequest(Generic[Item, Output]):

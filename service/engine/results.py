@@ -128,16 +128,20 @@ def _as_one(failures: Mapping[int, Exception]) -> Exception:
 
 
 def total_stages(described: Sequence[tuple[RegionDescription, RegionResult[Output]]]) -> dict[str, float]:
-    """Stage times of the request. Regions of one batch ran side by side, batches one after another."""
+    """Stage times of the request. Regions of one batch ran side by side, batches one after another.
+
+    Batches that overlap count as one: what the slowest of their regions took.
+    """
     totals = {
         "views": sum(region.timings_ms.get("views", 0.0) for region, _ in described),
         "queue": max((result.queue_ms for _, result in described), default=0.0),
     }
     for stage in DEVICE_STAGES:
-        per_batch: dict[int, float] = {}
+        per_batch: dict[int | None, float] = {}
         for region, result in described:
             if stage in region.timings_ms:
-                per_batch[result.batch] = max(per_batch.get(result.batch, 0.0), region.timings_ms[stage])
+                batch = None if result.overlapping else result.batch
+                per_batch[batch] = max(per_batch.get(batch, 0.0), region.timings_ms[stage])
         if per_batch:
             totals[stage] = sum(per_batch.values())
     return totals

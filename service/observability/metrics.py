@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from dynrefer.model import DEVICE_STAGES
@@ -11,6 +11,7 @@ from dynrefer.model import DEVICE_STAGES
 STAGES = ("decode", "views", "queue", *DEVICE_STAGES)  # of a request, in order
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
+GRAPHS = ("captured", "fallen back")  # what became of a piece of work that was to be a CUDA graph
 PIXELS = (1e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8)
 
 
@@ -36,10 +37,13 @@ class Metrics:
             registry=self.registry,
         )
         self.batch_regions = Histogram(
-            "dynrefer_batch_regions", "Regions in a batch.", buckets=COUNTS, registry=self.registry
+            "dynrefer_batch_regions",
+            "Regions in a batch, or that joined one together.",
+            buckets=COUNTS,
+            registry=self.registry,
         )
         self.batch_views = Histogram(
-            "dynrefer_batch_views", "Views in a batch.", buckets=COUNTS, registry=self.registry
+            "dynrefer_batch_views", "Views of those regions.", buckets=COUNTS, registry=self.registry
         )
         self.image_pixels = Histogram(
             "dynrefer_image_pixels", "Size of a decoded image.", buckets=PIXELS, registry=self.registry
@@ -51,7 +55,9 @@ class Metrics:
             "dynrefer_device_oom", "Batches that did not fit the device's memory.", registry=self.registry
         )
         self.batch_cap_regions = Gauge(
-            "dynrefer_batch_cap_regions", "Most regions in a batch, lowered by want of memory.", registry=self.registry
+            "dynrefer_batch_cap_regions",
+            "Most regions on the device at a time, lowered by want of memory.",
+            registry=self.registry,
         )
         self.image_workers = Gauge(
             "dynrefer_image_workers", "Worker processes that decode images.", registry=self.registry
@@ -71,13 +77,15 @@ class Metrics:
         self.queue_regions = Gauge(
             "dynrefer_queue_regions", "Regions admitted and waiting for the device.", registry=self.registry
         )
+        self.device_regions = Gauge("dynrefer_device_regions", "Regions on the device.", registry=self.registry)
         self.buffered_bytes = Gauge(
             "dynrefer_buffered_bytes", "Bodies of requests held in memory.", registry=self.registry
         )
 
-    def watch_queue(self, waiting: Callable[[], float], cap: Callable[[], float]) -> None:
-        """Read the queue's length and the cap on batches whenever the metrics are read."""
+    def watch_queue(self, waiting: Callable[[], float], running: Callable[[], float], cap: Callable[[], float]) -> None:
+        """Read the regions that wait and that run, and the cap on batches, whenever the metrics are read."""
         self.queue_regions.set_function(waiting)
+        self.device_regions.set_function(running)
         self.batch_cap_regions.set_function(cap)
 
     def watch_image_workers(self, processes: Callable[[], float], waiting: Callable[[], float]) -> None:
@@ -93,9 +101,18 @@ class Metrics:
         """Read the caches' (hits, misses), by name, whenever the metrics are read."""
         self.registry.register(_CacheCounts(counts))
 
+    def watch_graphs(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Read how many pieces of work are CUDA graphs whenever the metrics are read."""
+        self.registry.register(_Graphs(counts))
+
     def watch_log(self, dropped: Callable[[], float]) -> None:
         """Read how many lines of the log were dropped whenever the metrics are read."""
         self.registry.register(_DroppedLines(dropped))
+
+    def observe_batch(self, regions: int, views: int) -> None:
+        """Count one batch, or what joined one."""
+        self.batch_regions.observe(regions)
+        self.batch_views.observe(views)
 
     def observe_stages(self, timings_ms: Mapping[str, float]) -> None:
         """Count one described request's stages."""
@@ -122,6 +139,20 @@ class _CacheCounts(Collector):
                 yield CounterMetricFamily(
                     f"dynrefer_{name}_cache_{what}", f"{what.title()} in the {name} cache.", value
                 )
+
+
+class _Graphs(Collector):
+    """The counts that the predictor keeps."""
+
+    def __init__(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """By state; zero while there is no model, and on a device without graphs."""
+        gauge = GaugeMetricFamily("dynrefer_cuda_graphs", "Pieces of work for CUDA graphs.", labels=["state"])
+        for state, count in (dict.fromkeys(GRAPHS, 0) | dict(self._counts())).items():
+            gauge.add_metric([state.replace(" ", "_")], count)
+        yield gauge
 
 
 class _DroppedLines(Collector):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from dynrefer.model.errors import DeviceLostError, DeviceMemoryError
+from dynrefer.service.engine import whole_batches
 from dynrefer.service.engine.batcher import LONG_BATCH_S
 from dynrefer.service.engine.reservations import ExecutorClosed
 from dynrefer.service.engine.throughput import PATIENCE
@@ -100,6 +101,26 @@ def test_a_batch_waits_no_longer_than_it_may(make_harness: Callable[..., Harness
     with harness.batcher.reserve(1):
         _, first = harness.submit(20)
         assert outputs(first) == [40]
+
+
+def test_a_batch_waits_in_proportion_to_what_the_last_one_cost(
+    make_harness: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_batches, "MOST_WAIT_S", WAIT_S)
+    harness = make_harness(batch_wait_s=0.0)
+    harness.open()
+    reserved = harness.batcher.reserve(1)
+    outputs(harness.submit(10)[1])  # at once: nothing is known of what a batch costs
+    reserved.give_back()
+    harness.batcher.began = harness.batcher.ended_at - 2 * WAIT_S / whole_batches.WAIT_SHARE
+    _, lone = harness.submit(20)
+    assert outputs(lone) == [40]  # though a batch costs so much: nothing else was reserved
+    harness.batcher.began = harness.batcher.ended_at - 2 * WAIT_S / whole_batches.WAIT_SHARE
+    reserved = harness.batcher.reserve(1)
+    _, first = harness.submit(30)
+    reserved.submit([40])
+    outputs(first)
+    assert harness.batches == [[10], [20], [30, 40]]
 
 
 def test_image_work_waits_for_a_batch_only_where_it_would_take_its_cores(make_harness: Callable[..., Harness]) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from dynrefer.model.errors import DeviceMemoryError
-from dynrefer.service.engine.reservations import WorkKind
+from dynrefer.service.engine.fair_queue import FairQueue
+from dynrefer.service.engine.reservations import Part, QueuedRequest, WorkItem, WorkKind
 from dynrefer.service.errors import DeadlineExceeded
 from tests.service.engine.conftest import WAIT_S, Harness, outputs
 
@@ -118,3 +119,17 @@ def test_failures_caps_and_deadlines_are_the_same_for_every_kind(make_harness: C
     assert outputs(counted) == [40, 50, 60, 70]
     assert harness.batcher.cap == 2  # one bound for the device, whichever kind reached it
     assert harness.batches[1:] == [[10, 20], [10], [20], [40, 50, 60, 70], [40, 50], [60, 70]]
+
+
+def test_one_item_of_each_request_that_is_not_excluded() -> None:
+    queue: FairQueue[int, int] = FairQueue()
+    requests = [QueuedRequest[int, int](10, key) for key in ("a", "a", "b")]
+    for number, request in enumerate(requests):
+        part = Part(request, FIND, 2, 0.0)
+        queue.add([WorkItem(number * 10 + index, 1 + number, index, part) for index in range(2)])
+    assert queue.next_kind == FIND and queue.next_cost == 1
+    assert [each.item for each in queue.take_one_each(5, 100, requests[:1])] == [10, 20]
+    assert [each.item for each in queue.take_one_each(1, 100, ())] == [0]
+    assert [each.item for each in queue.take_one_each(5, 2, requests[:1])] == [11]  # the third costs more than is left
+    assert queue.take_one_each(5, 100, requests) == []
+    assert [each.item for each in queue.take(5, 100)] == [21, 1] and not queue

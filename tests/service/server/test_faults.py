@@ -45,10 +45,15 @@ def await_metric(server: Server, name: str, value: float) -> None:
         time.sleep(0.01)
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+WHOLE: dict[str, str] = {}
+CONTINUOUS = {"FAKE_CONTINUOUS": "1"}
+both_ways = pytest.mark.parametrize("batching", [WHOLE, CONTINUOUS], ids=["whole", "continuous"])
+
+
+@pytest.fixture(scope="module", params=[WHOLE, CONTINUOUS], ids=["whole", "continuous"])
+def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server for the faults that it survives."""
-    with running("tests.serve_fake", DYNREFER_MAX_BATCH_REGIONS="8") as server:
+    with running("tests.serve_fake", DYNREFER_MAX_BATCH_REGIONS="8", **request.param) as server:
         server.await_ready()
         yield server
         assert server.end() == 0
@@ -72,7 +77,10 @@ def occupied(server: Server) -> Iterator[None]:
 
 
 def in_one_batch(server: Server, *requests: dict[str, Any]) -> list[tuple[int, dict[str, Any]]]:
-    """Send all requests so that they end up in one batch; their responses."""
+    """Send all requests so that they end up in one batch, where there are whole batches; their responses."""
+    if server.environment.keys() >= CONTINUOUS.keys():
+        with ThreadPoolExecutor(len(requests)) as pool:
+            return list(pool.map(server.describe, requests))
     regions = sum(len(each["regions"]) for each in requests)
     with ThreadPoolExecutor(len(requests)) as pool:
         with occupied(server):
@@ -94,10 +102,8 @@ def test_one_bad_region_fails_alone(server: Server, clean: dict[str, Any], fault
 
 def test_a_batch_that_is_too_large_is_split(server: Server, clean: dict[str, Any]) -> None:
     before = metric(server, "dynrefer_device_oom_total")
-    answers = in_one_batch(
-        server, request_of(GOOD), request_of(box_of(Fault.CROWD)), request_of(GOOD), request_of(GOOD)
-    )
-    assert [status for status, _ in answers] == [200] * 4
+    answers = in_one_batch(server, request_of(GOOD), request_of(GOOD, box_of(Fault.CROWD), GOOD, GOOD))
+    assert [status for status, _ in answers] == [200] * 2
     assert without_times(answers[0][1]) == clean
     assert metric(server, "dynrefer_device_oom_total") > before
     assert metric(server, "dynrefer_batch_cap_regions") < 8
@@ -128,10 +134,10 @@ def await_outcome(server: Server, outcome: str) -> None:
         time.sleep(0.01)
 
 
-def test_one_request_of_many_regions_does_not_starve_a_small_one() -> None:
-    with running(
-        "tests.serve_fake", FAKE_RUN_SECONDS="0.1", DYNREFER_MAX_REGIONS="200", DYNREFER_MAX_BATCH_REGIONS="4"
-    ) as server:
+@both_ways
+def test_one_request_of_many_regions_does_not_starve_a_small_one(batching: dict[str, str]) -> None:
+    limits = {"DYNREFER_MAX_REGIONS": "200", "DYNREFER_MAX_BATCH_REGIONS": "4"}
+    with running("tests.serve_fake", FAKE_RUN_SECONDS="0.1", **limits, **batching) as server:
         server.await_ready()
         with ThreadPoolExecutor(1) as pool:
             large = pool.submit(server.describe, request_of(*[GOOD] * 200))
@@ -143,9 +149,10 @@ def test_one_request_of_many_regions_does_not_starve_a_small_one() -> None:
             assert large.result(PATIENCE_S)[0] == 200
 
 
-def test_overload_is_refused_with_a_time() -> None:
+@both_ways
+def test_overload_is_refused_with_a_time(batching: dict[str, str]) -> None:
     limits = {"DYNREFER_MAX_QUEUE_REGIONS": "4", "DYNREFER_MAX_REGIONS": "4", "DYNREFER_MAX_BATCH_REGIONS": "2"}
-    with running("tests.serve_fake", FAKE_RUN_SECONDS="0.2", **limits) as server:
+    with running("tests.serve_fake", FAKE_RUN_SECONDS="0.2", **limits, **batching) as server:
         server.await_ready()
         with ThreadPoolExecutor(24) as pool:
             answers = list(pool.map(lambda _: server.describe(request_of(GOOD)), range(24)))
@@ -173,10 +180,10 @@ def became_unready(server: Server, within_s: float) -> str:
 
 
 @pytest.mark.parametrize("fault", [Fault.DEATH, Fault.LOST])
-def test_a_dead_device_thread_is_noticed_and_ends_the_process(fault: Fault) -> None:
-    with running(
-        "tests.serve_fake", FAKE_RUN_SECONDS="0.5", DYNREFER_DEVICE_GRACE_S="4", DYNREFER_MAX_BATCH_REGIONS="1"
-    ) as server:
+@both_ways
+def test_a_dead_device_thread_is_noticed_and_ends_the_process(batching: dict[str, str], fault: Fault) -> None:
+    limits = {"DYNREFER_DEVICE_GRACE_S": "4", "DYNREFER_MAX_BATCH_REGIONS": "1"}
+    with running("tests.serve_fake", FAKE_RUN_SECONDS="0.5", **limits, **batching) as server:
         server.await_ready()
         with ThreadPoolExecutor(4) as pool:
             fatal = pool.submit(server.describe, request_of(GOOD, box_of(fault)))
@@ -190,8 +197,10 @@ def test_a_dead_device_thread_is_noticed_and_ends_the_process(fault: Fault) -> N
         assert server.last_line() == "dynrefer: the device is lost; see the log.\n"
 
 
-def test_a_stuck_device_is_noticed_and_ends_the_process() -> None:
-    with running("tests.serve_fake", DYNREFER_DEVICE_STALL_S="0.5", DYNREFER_DEVICE_GRACE_S="4") as server:
+@both_ways
+def test_a_stuck_device_is_noticed_and_ends_the_process(batching: dict[str, str]) -> None:
+    limits = {"DYNREFER_DEVICE_STALL_S": "0.5", "DYNREFER_DEVICE_GRACE_S": "4"}
+    with running("tests.serve_fake", **limits, **batching) as server:
         server.await_ready()
         with ThreadPoolExecutor(4) as pool:
             stuck = pool.submit(server.describe, request_of(box_of(Fault.HANG)))
@@ -203,8 +212,9 @@ def test_a_stuck_device_is_noticed_and_ends_the_process() -> None:
         assert server.process.wait(PATIENCE_S) == 3
 
 
-def test_a_device_that_was_stuck_for_a_while_is_ready_again() -> None:
-    with running("tests.serve_fake", DYNREFER_DEVICE_STALL_S="0.3", FAKE_HANG_SECONDS="1.5") as server:
+@both_ways
+def test_a_device_that_was_stuck_for_a_while_is_ready_again(batching: dict[str, str]) -> None:
+    with running("tests.serve_fake", DYNREFER_DEVICE_STALL_S="0.3", FAKE_HANG_SECONDS="1.5", **batching) as server:
         server.await_ready()
         assert server.describe(request_of(box_of(Fault.HANG)))[0] == 503
         server.await_ready()
@@ -212,8 +222,9 @@ def test_a_device_that_was_stuck_for_a_while_is_ready_again() -> None:
         assert server.end() == 0
 
 
-def test_a_device_without_any_memory_is_noticed_and_ends_the_process() -> None:
-    with running("tests.serve_fake", DYNREFER_DEVICE_GRACE_S="4") as server:
+@both_ways
+def test_a_device_without_any_memory_is_noticed_and_ends_the_process(batching: dict[str, str]) -> None:
+    with running("tests.serve_fake", DYNREFER_DEVICE_GRACE_S="4", **batching) as server:
         server.await_ready()
         assert server.describe(request_of(box_of(Fault.STARVE)))[0] == 503
         assert "to have memory again" in became_unready(server, within_s=1)

@@ -45,6 +45,7 @@ class Server:
             cwd=folder,
             preexec_fn=preexec_fn,
         )
+        self.environment = environment
         self.lines: list[str] = []
         self.retry_after: list[int] = []  # seconds, from the headers of errors
         self.address = self._read_address()
