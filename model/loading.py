@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,6 +56,7 @@ class LoadedModel:
     batch_invariant: what the probe at load found; see `kernels/batch_invariance.py`.
     evidence: of photographs, where the model has it.
     slots: where captions are decoded; None on a CPU, where a search of each batch is faster.
+    graphs: where work on a GPU is recorded, one for each stream that it is replayed on.
     """
 
     network: DynReferModel
@@ -68,6 +70,12 @@ class LoadedModel:
     batch_invariant: bool
     evidence: Evidence | None = None
     slots: DecodingSlots | None = None
+    graphs: tuple[Graphs, ...] = ()
+
+    @property
+    def cuda_graphs(self) -> dict[str, int]:
+        """How many pieces of work are "captured" and how many have "fallen back", in all `graphs`; empty without any."""
+        return dict(sum((Counter(each.counts) for each in self.graphs), Counter()))
 
     @cached_property
     def prepared(self) -> PreparedVocabulary:

@@ -9,25 +9,44 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from dynrefer.model.arguments import box_corners, region_queries
 from dynrefer.model.batch import BatchResult, RawOutputs, RegionOutput, run_batch
+from dynrefer.model.batch_limits import CudaMemory, measured_limits
 from dynrefer.model.cache import CacheStats, FeatureCache
+from dynrefer.model.continuous import ContinuousDescription
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.errors import DeviceError, DeviceMemoryError, OutputError
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import ImageSource, Pixels, upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model
+from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.model.preparation import PreparationSpec, PreparedRegion, RegionInput, prepare
+from dynrefer.model.protocol import BatchLimits
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
 from dynrefer.model.tasks.definition import TaskDefinition
 from dynrefer.model.types import ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import plan_views
 
 _log = logging.getLogger(__name__)
+
+
+_SLOTS_ON_CPU = 16
+_SAMPLE_REGIONS = 8  # in the batch whose memory is measured
+
+
+class Batching(Enum):
+    """How regions of many requests share the device."""
+
+    AUTO = "auto"
+    CONTINUOUS = "continuous"
+    WHOLE = "whole"
 
 
 # The process in which torch runs; None until it does.
@@ -52,9 +71,13 @@ class DynRefer:
     card: what a client may know about the model. preparation: how regions are prepared for it.
     """
 
-    def __init__(self, loaded: LoadedModel, *, cache_bytes: int = 0) -> None:
-        """cache_bytes: device memory for view features and representations of earlier batches; 0: none."""
+    def __init__(self, loaded: LoadedModel, *, cache_bytes: int = 0, batching: str = "auto") -> None:
+        """cache_bytes: device memory for view features and representations of earlier batches; 0: none.
+
+        batching: as in `load`.
+        """
         self._loaded = loaded
+        self._batching = Batching(batching)
         self._cache = FeatureCache(cache_bytes)
         self.card = _card(loaded)
         evidence = loaded.evidence is not None
@@ -69,20 +92,23 @@ class DynRefer:
         dtype: str = "auto",
         cache_bytes: int = 0,
         cpu_kernels: str = "auto",
+        batching: str = "auto",
     ) -> Self:
         """Load "embedded" or a model directory.
 
         device: auto, cpu, cuda, cuda:N. dtype: auto, float32, bfloat16. cache_bytes: as in the constructor.
         cpu_kernels: library for linear layers on a CPU: auto (by processor and size), onednn, torch.
-        Raises as `loading.load_model` does, and `DeviceMemoryError`; `DeviceError` too in a process that was forked
-        from one that had loaded a model.
+        batching: what `continuous` returns: auto (a batch on a GPU), continuous (a batch), whole (None).
+        Raises as `loading.load_model` does, ValueError for another word for batching, `DeviceMemoryError`, and
+        `DeviceError` too in a process that was forked from one that had loaded a model.
         """
         _check_process()
+        Batching(batching)  # a wrong word is said before the model is read
         with gc_paused():
             loaded = translate_device_errors(
                 lambda: load_model(model, device=device, dtype=dtype, cpu_kernels=cpu_kernels)
             )
-            return cls(loaded, cache_bytes=cache_bytes)
+            return cls(loaded, cache_bytes=cache_bytes, batching=batching)
 
     @property
     def cache_stats(self) -> dict[str, CacheStats]:
@@ -124,6 +150,34 @@ class DynRefer:
     def prepare(self, image: Pixels, queries: Sequence[RegionQuery]) -> list[PreparedRegion]:
         """`preparation.prepare` for this model."""
         return prepare(image, queries, self.preparation)
+
+    @property
+    def cuda_graphs(self) -> Mapping[str, int]:
+        """See `Predictor`."""
+        return self._loaded.cuda_graphs
+
+    def batch_limits(self) -> BatchLimits | None:
+        """See `Predictor`. Runs a batch on a GPU."""
+        if self._loaded.device.type != "cuda":
+            return None
+        side = self.card.view_size
+        image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+        boxes = [(0.0, 0.0, side / (i + 2), side / (i + 2)) for i in range(_SAMPLE_REGIONS)]
+        regions = self.prepare(image, [RegionQuery(box=box) for box in boxes])
+        views = max(region.num_views for region in regions)
+        return measured_limits(CudaMemory(self._loaded.device), lambda: self.run(regions), len(regions), views)
+
+    def continuous(self) -> ContinuousDescription | None:
+        """See `Predictor`. What it runs and what `run` runs do not overlap."""
+        device = self._loaded.device.type
+        if self._batching is Batching.WHOLE or (self._batching is Batching.AUTO and device == "cpu"):
+            return None
+        slots = self._loaded.slots
+        if slots is None:
+            if device != "cpu":
+                return None  # no memory was left for them
+            slots = self._loaded.network.language.open_slots(_SLOTS_ON_CPU, NoGraphs())
+        return ContinuousDescription(self._loaded, self._cache, slots)
 
     def run(
         self, regions: Sequence[PreparedRegion], should_stop: Callable[[], bool] | None = None

@@ -79,10 +79,14 @@ class Reports:
         self._newest = 0
 
     def write(self, owners: Sequence[int], going: Tensor, tokens: Tensor, score: Tensor) -> None:
-        """Have the device copy its first rows, one per owner: going (R,), tokens (R, B, L + 1), score (R, B)."""
+        """Have the device copy its first rows, one per owner: going (R,), tokens (R, B, L + 1), score (R, B).
+
+        Waits until the device has written the older report, so that the host is never more than two steps ahead.
+        """
         self._newest = 1 - self._newest
         report, rows = self._reports[self._newest], len(owners)
         sequences = report.score.shape[1]
+        report.reached.synchronize()
         report.owners = tuple(owners)
         report.going[:rows].copy_(going[:rows], non_blocking=True)
         report.tokens[:rows].copy_(tokens[:rows, :sequences], non_blocking=True)

@@ -243,7 +243,7 @@ class Reached:
 
     def __init__(self, device: torch.device) -> None:
         self.reached = True  # as an event that was never recorded
-        self.waited = 0
+        self.waited = self.blocked = 0
         self.made.append(self)
 
     def record(self) -> None:
@@ -254,6 +254,7 @@ class Reached:
 
     def synchronize(self) -> None:
         self.waited += 1
+        self.blocked += not self.reached
         self.reached = True
 
 
@@ -275,13 +276,26 @@ def test_what_has_ended_is_known_when_the_device_is_there(
     second = slots.insert(language.encode_prompt(*picked(prompt, [2])))
     slots.step()
     mark.reached = True  # the first step, not yet the second
+    waited = sum(each.waited for each in marks)
     assert [each.handle for each in slots.finished()] == first
     assert [each.handle for each in slots.finished(wait=True)] == first + second
-    assert sum(each.waited for each in marks) == 1
+    assert sum(each.waited for each in marks) == waited + 1
     slots.remove(first)
     assert [each.handle for each in slots.finished()] == second
     slots.clear()
     assert slots.finished(wait=True) == []
+
+
+def test_the_host_is_never_more_than_two_steps_ahead(
+    marks: list[Reached], language: LanguageDecoder, prompt: Prompt
+) -> None:
+    slots = slots_of(language, {"num_beams": 2, "max_new_tokens": 5}, capacity=ROWS, new_mark=Reached)
+    slots.insert(language.encode_prompt(*picked(prompt, [0])))
+    blocked = []
+    for _ in range(4):
+        slots.step()
+        blocked.append(sum(each.blocked for each in marks))
+    assert blocked == [0, 0, 1, 2]
 
 
 def test_a_report_is_of_the_rows_as_they_were(marks: list[Reached], language: LanguageDecoder, prompt: Prompt) -> None:

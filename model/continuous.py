@@ -1,0 +1,253 @@
+"""Continuous batching: regions join the device's work at any time and leave it once they are complete.
+
+Newcomers go through the network in small groups, up to their scores, on a GPU on a stream of their own. Their captions
+are then written in rows of one decoder beside those of regions that came earlier, each row at a word of its own
+(`generation/slots.py`). So no region waits for a batch to fill, or for one to end; and on a GPU the views of some,
+bound by arithmetic, are computed beside the words of others, bound by memory.
+
+Shapes: R = inputs (a region with one view plan), Q = region tokens, C = channels, N = labels of a task.
+"""
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dynrefer.model.batch import RawOutputs, RegionOutput, rows_index, stage_times
+from dynrefer.model.cache import FeatureCache
+from dynrefer.model.device_errors import translate_device_errors
+from dynrefer.model.errors import DeviceMemoryError
+from dynrefer.model.identification import CATEGORIES, identify_by
+from dynrefer.model.loading import LoadedModel
+from dynrefer.model.networks.generation.slots import DecodingSlots
+from dynrefer.model.networks.kernels.streams import Marks, SideStream
+from dynrefer.model.networks.kernels.transfers import to_host
+from dynrefer.model.preparation import PreparedRegion, RegionInput
+from dynrefer.model.protocol import BatchLimits
+from dynrefer.model.representation import NewFeatures, represent
+from dynrefer.model.tasks import RUN_ORDER, with_needs
+from dynrefer.model.tasks.caption import CaptionTask
+from dynrefer.model.tasks.definition import TaskBatch
+from dynrefer.model.tasks.scoring import LabelTask
+
+GROUP_VIEWS = 24  # from so many views on, the full-size tower reaches its rate on an H100
+GROUPS = 2  # one is computed, one waits behind it, so that the device does not wait for Python
+
+CAPTION = CaptionTask()
+
+
+@dataclass(eq=False, slots=True)
+class _Joined:
+    """A region that is here. writing: how many of its captions are being written, since `began`."""
+
+    ticket: int
+    region: PreparedRegion
+    outputs: tuple[RawOutputs, ...]
+    times_ms: dict[str, float] = field(default_factory=dict)
+    began: float = 0.0
+    writing: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class _Input:
+    """One input of a region and its outputs so far."""
+
+    of: _Joined
+    given: RegionInput
+    outputs: RawOutputs
+
+    def wants(self, task: str) -> bool:
+        """Whether it is asked for the task's outputs, or for those of one that needs them."""
+        return task in with_needs(self.given.tasks)
+
+
+@dataclass(eq=False, slots=True)
+class _Group:
+    """Inputs that joined together. logits: task -> which inputs it scored, and (R, N) on its way to the CPU."""
+
+    inputs: list[_Input]
+    representation: Tensor
+    new: NewFeatures
+    marks: Marks
+    logits: dict[str, tuple[list[int], Tensor]] = field(default_factory=dict)
+
+    def of(self, rows: Sequence[int]) -> Tensor:
+        """The representations of these inputs."""
+        every = len(rows) == len(self.inputs)
+        return self.representation if every else self.representation[rows_index(rows, self.representation.device)]
+
+    def batch(self, rows: Sequence[int], needs: Sequence[str]) -> TaskBatch:
+        """These inputs, for a task."""
+        some = [self.inputs[row] for row in rows]
+        needed = {name: [each.outputs[name] for each in some] for name in needs}
+        return TaskBatch(
+            self.of(rows),
+            [each.given.controls for each in some],
+            needed,
+            [each.outputs.identity for each in some],
+            None,
+        )
+
+
+class ContinuousDescription:
+    """A `ContinuousBatch` of DynRefer. slots: for the captions of this batch alone."""
+
+    def __init__(self, loaded: LoadedModel, cache: FeatureCache, slots: DecodingSlots) -> None:
+        self._loaded, self._cache, self._slots = loaded, cache, slots
+        self._side = SideStream(loaded.device)
+        self._tickets = itertools.count()
+        self._here: dict[int, _Joined] = {}
+        self._groups: deque[_Group] = deque()
+        self._writing: dict[int, _Input] = {}  # by handle in the slots
+        self._steps = self._last_step = 0  # taken so far; when the newest caption has reached its last token
+
+    @property
+    def room(self) -> BatchLimits:
+        """See `ContinuousBatch`."""
+        awaited = sum(each.wants(CAPTION.name) for group in self._groups for each in group.inputs)
+        free = self._slots.capacity - len(self._slots) - awaited
+        if free <= 0 or len(self._groups) >= GROUPS:
+            return BatchLimits(0, 0)
+        return BatchLimits(free, GROUP_VIEWS)
+
+    def admit(self, regions: Sequence[PreparedRegion]) -> list[int]:
+        """See `ContinuousBatch`."""
+        try:
+            return translate_device_errors(lambda: self._admit(regions))
+        except DeviceMemoryError:
+            if not self._cache.clear():
+                raise
+            return translate_device_errors(lambda: self._admit(regions))
+
+    def advance(self) -> list[tuple[int, RegionOutput]]:
+        """See `ContinuousBatch`."""
+        try:
+            return translate_device_errors(self._advance)
+        except Exception:
+            self._clear()
+            raise
+
+    def drop(self, tickets: Sequence[int]) -> None:
+        """See `ContinuousBatch`."""
+        for ticket in tickets:
+            self._here.pop(ticket, None)
+        handles = [handle for handle, each in self._writing.items() if each.of.ticket not in self._here]
+        for handle in handles:
+            del self._writing[handle]
+        self._slots.remove(handles)
+
+    @torch.inference_mode()
+    def _admit(self, regions: Sequence[PreparedRegion]) -> list[int]:
+        joined = [_Joined(next(self._tickets), each, tuple(RawOutputs() for _ in each.inputs)) for each in regions]
+        inputs = [_Input(each, *pair) for each in joined for pair in zip(each.region.inputs, each.outputs, strict=True)]
+        with self._side.entered():
+            marks = Marks(self._loaded.device)
+            representation, new = represent(self._loaded, [each.given for each in inputs], self._cache, marks.lap)
+            group = _Group(inputs, representation, new, marks)
+            for task in RUN_ORDER:
+                if isinstance(task, LabelTask) and (rows := self._scored(task.name, inputs)):
+                    logits = task.logits(self._loaded, group.of(rows))
+                    group.logits[task.name] = rows, to_host(logits.float())
+                    marks.lap(task.name)
+        self._groups.append(group)
+        self._here |= {each.ticket: each for each in joined}
+        return [each.ticket for each in joined]
+
+    def _scored(self, task: str, inputs: Sequence[_Input]) -> list[int]:
+        """Which inputs a task scores: all for the categories of a model that decides first what an object is."""
+        every = task == CATEGORIES.name and self._loaded.network.config.noun_placeholder is not None
+        return [row for row, each in enumerate(inputs) if every or each.wants(task)]
+
+    @torch.inference_mode()
+    def _advance(self) -> list[tuple[int, RegionOutput]]:
+        complete: list[tuple[int, RegionOutput]] = []
+        if self._groups and (self._groups[0].marks.reached or not len(self._slots)):
+            complete += self._settle(self._groups.popleft())
+        if len(self._slots):
+            self._slots.step()
+            self._steps += 1
+            complete += self._collect()
+        return complete
+
+    def _settle(self, group: _Group) -> list[tuple[int, RegionOutput]]:
+        """Make outputs of a group's scores, waiting for them, and begin its captions."""
+        group.marks.wait()
+        with self._side.entered():
+            group.new.keep()
+        self._side.hand_over(group.representation)
+        began = time.perf_counter()
+        self._fill(group)
+        joined = [each for each in dict.fromkeys(one.of for one in group.inputs) if each.ticket in self._here]
+        for each in joined:
+            each.began = time.perf_counter()
+            each.times_ms = stage_times(group.marks.parts_ms() | {"identify": (each.began - began) * 1e3})
+        self._write(group)
+        return [self._leave(each) for each in joined if not each.writing]
+
+    def _fill(self, group: _Group) -> None:
+        """All outputs but captions."""
+        logits = {name: dict(zip(rows, values.numpy(), strict=True)) for name, (rows, values) in group.logits.items()}
+        given = [each.given for each in group.inputs]
+        identities = identify_by(
+            self._loaded, lambda rows: [logits[CATEGORIES.name][row] for row in rows], given, self._cache
+        )
+        for each, identity in zip(group.inputs, identities, strict=True):
+            each.outputs.identity = identity
+        for task in RUN_ORDER:
+            rows = [row for row, each in enumerate(group.inputs) if each.wants(task.name)]
+            if isinstance(task, CaptionTask) or not rows:
+                continue
+            if isinstance(task, LabelTask):
+                scores = logits[task.name]
+                found: Sequence[Any] = [task.naming(self._loaded, scores[row], identities[row]) for row in rows]
+            else:
+                found = task.run(self._loaded, group.batch(rows, task.needs))
+            for row, output in zip(rows, found, strict=True):
+                group.inputs[row].outputs[task.name] = output
+
+    def _write(self, group: _Group) -> None:
+        """Begin the captions that are wanted."""
+        wanting = [row for row, each in enumerate(group.inputs) if each.wants(CAPTION.name)]
+        rows = [row for row in wanting if group.inputs[row].of.ticket in self._here]
+        if not rows:
+            return
+        batch = group.batch(rows, CAPTION.needs)
+        ids, mask = CAPTION.control_tokens(self._loaded, batch)
+        prompt = self._loaded.network.language.encode_prompt(batch.representation, ids, mask)
+        for row, handle in zip(rows, self._slots.insert(prompt), strict=True):
+            self._writing[handle] = group.inputs[row]
+            group.inputs[row].of.writing += 1
+        self._last_step = self._steps + self._slots.settings.max_new_tokens
+
+    def _collect(self) -> list[tuple[int, RegionOutput]]:
+        """Take captions that have ended out of the slots."""
+        # Once the newest caption has reached its last token there is nothing to do meanwhile.
+        found = self._slots.finished(wait=self._steps >= self._last_step)
+        if not found:
+            return []
+        self._slots.remove([each.handle for each in found])
+        complete = []
+        captions = CAPTION.outputs(self._loaded.network.language.generated(found))
+        for ended, caption in zip(found, captions, strict=True):
+            each = self._writing.pop(ended.handle)
+            each.outputs[CAPTION.name] = caption
+            each.of.times_ms[CAPTION.stage] = (time.perf_counter() - each.of.began) * 1e3
+            each.of.writing -= 1
+            if not each.of.writing:
+                complete.append(self._leave(each.of))
+        return complete
+
+    def _leave(self, joined: _Joined) -> tuple[int, RegionOutput]:
+        del self._here[joined.ticket]
+        return joined.ticket, RegionOutput(joined.outputs, joined.times_ms)
+
+    def _clear(self) -> None:
+        self._here.clear()
+        self._groups.clear()
+        self._writing.clear()
+        self._slots.clear()
