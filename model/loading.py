@@ -74,8 +74,11 @@ class LoadedModel:
 
     @property
     def cuda_graphs(self) -> dict[str, int]:
-        """How many pieces of work are "captured" and how many have "fallen back", in all `graphs`; empty without any."""
-        return dict(sum((Counter(each.counts) for each in self.graphs), Counter()))
+        """How many pieces of work are "captured" and how many have "fallen back"; empty without `graphs`."""
+        counts = Counter[str]()
+        for each in self.graphs:
+            counts.update(each.counts)
+        return counts
 
     @cached_property
     def prepared(self) -> PreparedVocabulary:
