@@ -38,6 +38,19 @@ WARM_UP_S, SECONDS = 1.0, 10.0
 PAUSE_S = 0.03  # of the client with one region beside a large request
 
 
+class Sleep:
+    """Called with steps, it takes their time; what a sleep is longer than asked for, the next one is shorter."""
+
+    def __init__(self) -> None:
+        self._late_s = 0.0
+
+    def __call__(self, steps: float) -> None:
+        began = time.perf_counter()
+        asked_s = steps * STEP_S - self._late_s
+        time.sleep(max(0.0, asked_s))
+        self._late_s = time.perf_counter() - began - asked_s
+
+
 @dataclass(frozen=True)
 class Device:
     """admission_ms: for regions that join together; item_ms: for each of them. every: steps between newcomers. views:
@@ -60,7 +73,7 @@ class Device:
             views=self.views,
             admission_time=self.admission_ms / 1e3 / STEP_S,
             item_time=self.item_ms / 1e3 / STEP_S,
-            pace=lambda steps: time.sleep(steps * STEP_S),
+            pace=Sleep(),
         )
 
     def rate(self, regions: int) -> float:
