@@ -27,6 +27,7 @@ SOME: tuple[dict[str, Any], ...] = (
     {"num_beams": 3, "max_new_tokens": STEPS, "length_penalty": 1.0, "min_length": 4, "num_return_sequences": 2},
     {"num_beams": 1, "max_new_tokens": STEPS, "min_length": 3},
 )
+STEP_NAME, PROMPTS_NAME = "decoding step of {} rows", "prompts of {} regions"
 some_settings = pytest.mark.parametrize("settings", SOME, ids=["two beams", "three beams", "greedy"])
 
 
@@ -105,7 +106,9 @@ def test_a_recorded_step_serves_every_step(settings: dict[str, Any], exact: Lang
     graphs = RecordedGraphs()
     slots = slots_of(exact, settings, capacity=5, graphs=graphs)
     slots.capture()
-    assert list(graphs.operations) == [f"decoding step of {rows} rows" for rows in (5, 4, 2, 1)]
+    sizes = (5, 4, 2, 1)
+    steps, prompts = ([what.format(size) for size in sizes] for what in (STEP_NAME, PROMPTS_NAME))
+    assert list(graphs.operations) == steps + prompts
     for rows in (range(1), range(1, 3), range(3, 6), range(ROWS)):
         regions = picked(prompt, rows)
         assert_same(exact.generate(*regions, slots=slots, **settings), exact.generate(*regions, **settings), 1e-6)
@@ -163,17 +166,19 @@ def test_without_a_recording_the_same(settings: dict[str, Any], exact: LanguageD
     graphs = Refusing()
     slots = slots_of(exact, settings, capacity=8, graphs=graphs)
     slots.capture()
-    assert len(graphs.tried) == 4
+    assert len(graphs.tried) == 2 * 4
     assert_same(exact.generate(*prompt, slots=slots, **settings), exact.generate(*prompt, **settings), 1e-6)
 
 
 class Watching(NoGraphs):
-    """Keeps what a piece of work changed."""
+    """Looks at what a step changes."""
 
     def __init__(self, slots: list[DecodingSlots]) -> None:
         self._slots = slots
 
     def capture(self, name: str, work: Work, state: Sequence[Tensor]) -> Work:
+        if name.startswith("prompts"):
+            return work
         everything = list(vars(self._slots[0]._state).values())
         before = [each.clone() for each in everything]
         work()
