@@ -121,7 +121,10 @@ class DecodingSlots:
 
     @torch.inference_mode()
     def step(self) -> None:
-        """One more token for every region that has not ended."""
+        """One more token for every region that has not ended.
+
+        On a GPU this launches the step; it waits only while two others before it are not done.
+        """
         if not self._owners:
             return
         self._steps[min(rows for rows in self._steps if rows >= len(self))]()
@@ -131,7 +134,10 @@ class DecodingSlots:
         self._reports.write(self._owners, state.going, tokens, score)
 
     def finished(self, *, wait: bool = False) -> list[Finished]:
-        """The regions inside that have ended, as far as the device is known to be; wait: as of the newest step."""
+        """The regions inside that have ended, as far as the device is known to be: at most two steps behind.
+
+        wait: as of the newest step.
+        """
         report = self._reports.newest(wait=wait)
         if report is None:
             return []

@@ -289,6 +289,19 @@ def test_what_has_ended_is_known_when_the_device_is_there(
     assert slots.finished(wait=True) == []
 
 
+def test_the_host_is_at_most_two_steps_ahead(marks: list[Reached], language: LanguageDecoder, prompt: Prompt) -> None:
+    """Else steps would be launched that nobody needs any more, and none of them would tell who has ended."""
+    slots = slots_of(language, {"num_beams": 2, "max_new_tokens": 3}, capacity=ROWS, new_mark=Reached)
+    handles = slots.insert(language.encode_prompt(*prompt))
+    waited = []
+    for _ in range(5):
+        slots.step()
+        waited.append(sum(each.waited for each in marks))
+        ended = slots.finished()
+    assert waited == [0, 0, 1, 2, 3]
+    assert [each.handle for each in ended] == handles  # with the third step
+
+
 def test_a_report_is_of_the_rows_as_they_were(marks: list[Reached], language: LanguageDecoder, prompt: Prompt) -> None:
     """The last region moves before the host reads what the step before made of it."""
     settings = {"num_beams": 2, "max_new_tokens": 1}
