@@ -94,7 +94,7 @@ class LanguageDecoder(nn.Module):
         options = SearchSettings(**(self.generation | settings))
         embeddings, mask = self.prompt(representation, control_ids, control_mask)
         if slots is not None and not len(slots) and slots.fits(options, mask.shape[1]):
-            return self.generated(decode(self.model, embeddings, mask, slots, should_stop), options)
+            return self.generated(decode(embeddings, mask, slots, should_stop), options)
         rows, special = len(control_ids), self.special_tokens
         steps = T5Steps(self.model, embeddings, mask, options.num_beams, options.max_new_tokens)
         find = greedy if options.num_beams == 1 else search
@@ -116,9 +116,14 @@ class LanguageDecoder(nn.Module):
         )
 
     @torch.inference_mode()
-    def encode_prompt(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor) -> EncodedPrompt:
-        """What `DecodingSlots.insert` takes; arguments as those of `prompt`."""
-        return encode_prompt(self.model, *self.prompt(representation, control_ids, control_mask))
+    def encode_prompt(
+        self, representation: Tensor, control_ids: Tensor, control_mask: Tensor, slots: DecodingSlots | None = None
+    ) -> EncodedPrompt:
+        """What `DecodingSlots.insert` takes; arguments as those of `prompt`. slots: whose recorded encoder is used."""
+        embeddings, mask = self.prompt(representation, control_ids, control_mask)
+        if slots is not None:
+            return slots.encode(embeddings, mask)
+        return encode_prompt(self.model, embeddings, mask)
 
     def generated(self, finished: Sequence[Finished], options: SearchSettings | None = None) -> Generated:
         """What `generate` returns, in host memory, of regions that ended in slots.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dynrefer.model.networks.generation.beam_search import NEVER, Beams, SearchSettings, SpecialTokens
-from dynrefer.model.networks.generation.encoded_prompt import EncodedPrompt
+from dynrefer.model.networks.generation.encoded_prompt import EncodedPrompt, cross_shape
 
 _ALIGNED = 8  # a GPU's attention copies a bias whose rows are not of a multiple of this
 
@@ -46,8 +46,7 @@ class DecodingState:
         """On the device and in the dtype of `model`, a `T5ForConditionalGeneration`."""
         like, beams = model.lm_head.weight, settings.num_beams
         steps = _aligned_steps(settings.max_new_tokens, beams)
-        sizes = (model.config.num_heads, model.config.d_kv)
-        cache = (len(model.decoder.block), 2, rows, sizes[0])
+        own, cross = (cross_shape(model, rows, length) for length in (steps * beams, encoder_length))
         tokens = torch.full((rows, beams, settings.max_new_tokens + 1), special.padding, device=like.device)
         score = torch.full((rows, beams), NEVER, device=like.device)
         return cls(
@@ -59,8 +58,8 @@ class DecodingState:
             torch.zeros(rows, dtype=torch.int64, device=like.device),
             torch.zeros(rows, dtype=torch.bool, device=like.device),
             torch.zeros((rows, 1, 1, encoder_length), dtype=like.dtype, device=like.device),
-            torch.zeros((*cache, steps * beams, sizes[1]), dtype=like.dtype, device=like.device),
-            torch.zeros((*cache, encoder_length, sizes[1]), dtype=like.dtype, device=like.device),
+            torch.zeros(own, dtype=like.dtype, device=like.device),
+            torch.zeros(cross, dtype=like.dtype, device=like.device),
         )
 
     def first(self, rows: int) -> "DecodingState":

@@ -54,14 +54,21 @@ def encode_prompt(model: Any, embeddings: Tensor, mask: Tensor) -> EncodedPrompt
 
     On a GPU it may run on another stream than the decoder's steps; nothing waits for the device.
     """
+    cross = embeddings.new_empty(cross_shape(model, *mask.shape))
+    return EncodedPrompt(cross, encode_into(model, embeddings, mask, cross)).marked()
+
+
+def cross_shape(model: Any, regions: int, length: int) -> tuple[int, ...]:
+    """Of `EncodedPrompt.cross`: so many regions, so many encoder tokens."""
+    return len(model.decoder.block), 2, regions, model.config.num_heads, length, model.config.d_kv
+
+
+def encode_into(model: Any, embeddings: Tensor, mask: Tensor, cross: Tensor) -> Tensor:
+    """As `encode_prompt`, into `cross` as it stands there. Returns the bias (M, 1, 1, S)."""
     encoded, bias = encode(model, embeddings, mask)
-    blocks, heads, width = model.decoder.block, model.config.num_heads, model.config.d_kv
-    cross = encoded.new_empty((len(blocks), 2, len(mask), heads, mask.shape[1], width))
-    for block, room in zip(blocks, cross, strict=True):
+    heads, width = cross.shape[3], cross.shape[5]
+    for block, room in zip(model.decoder.block, cross, strict=True):
         attention = block.layer[1].EncDecAttention
         both = MergedProduct(attention.k, attention.v)(encoded)  # (M, S, 2 * heads * d)
         room.copy_(both.unflatten(-1, (2, heads, width)).permute(2, 0, 3, 1, 4))
-    prompt = EncodedPrompt(cross, bias)
-    # What is being recorded is no work yet: whoever replays it marks what the replay makes.
-    recorded = cross.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
-    return prompt if recorded else prompt.marked()
+    return bias

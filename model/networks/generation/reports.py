@@ -3,12 +3,15 @@
 Shapes: R = rows, N = sequences per row that are of interest, L = the most steps.
 """
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+
+_AHEAD = 2  # steps that a device has yet to do when the host goes on: one under way, one that it finds behind that
 
 
 class Mark(Protocol):
@@ -58,7 +61,7 @@ class Report:
 
 
 class Reports:
-    """The two newest reports: the host reads one while the device writes the other.
+    """The newest reports: the host reads one while the device writes the others.
 
     rows: at most so many. new_mark: makes the marks, one per report.
     """
@@ -67,39 +70,38 @@ class Reports:
         self, rows: int, sequences: int, length: int, device: torch.device, new_mark: Callable[[torch.device], Mark]
     ) -> None:
         pinned = device.type == "cuda"  # else copies to the host would wait
-        self._reports = [
+        self._reports = deque(
             Report(
                 torch.zeros(rows, dtype=torch.bool, pin_memory=pinned),
                 torch.zeros((rows, sequences, length), dtype=torch.int64, pin_memory=pinned),
                 torch.zeros((rows, sequences), pin_memory=pinned),
                 new_mark(device),
             )
-            for _ in range(2)
-        ]
-        self._newest = 0
+            for _ in range(_AHEAD + 1)
+        )  # the newest last
 
     def write(self, owners: Sequence[int], going: Tensor, tokens: Tensor, score: Tensor) -> None:
         """Have the device copy its first rows, one per owner: going (R,), tokens (R, B, L + 1), score (R, B).
 
-        Waits until the device has written the older report, so that the host is never more than two steps ahead.
+        Waits while the device is more than `_AHEAD` reports behind: then `newest` finds one that is no older, and no
+        work piles up that would be in vain once rows have ended.
         """
-        self._newest = 1 - self._newest
-        report, rows = self._reports[self._newest], len(owners)
+        self._reports.rotate(-1)
+        report, rows = self._reports[-1], len(owners)
         sequences = report.score.shape[1]
-        report.reached.synchronize()
         report.owners = tuple(owners)
         report.going[:rows].copy_(going[:rows], non_blocking=True)
         report.tokens[:rows].copy_(tokens[:rows, :sequences], non_blocking=True)
         report.score[:rows].copy_(score[:rows, :sequences], non_blocking=True)
         report.reached.record()
+        if not self._reports[0].reached.query():
+            self._reports[0].reached.synchronize()
 
     def newest(self, *, wait: bool) -> Report | None:
-        """The newest that the device has reached; wait: the newest of all. None where neither has been reached."""
-        newest, other = self._reports[self._newest], self._reports[1 - self._newest]
+        """The newest that the device has reached; wait: the newest of all. None where none has been reached."""
         if wait:
-            newest.reached.synchronize()
-            return newest
-        return next((report for report in (newest, other) if report.reached.query()), None)
+            self._reports[-1].reached.synchronize()
+        return next((report for report in reversed(self._reports) if report.reached.query()), None)
 
     def forget(self) -> None:
         """Whoever owned rows so far is of no interest any more."""

@@ -16,11 +16,14 @@ from torch import Tensor
 from dynrefer.model.errors import StoppedError
 from dynrefer.model.networks.generation.beam_search import SearchSettings, SpecialTokens
 from dynrefer.model.networks.generation.decoding_state import DecodingState
-from dynrefer.model.networks.generation.encoded_prompt import EncodedPrompt, encode_prompt
+from dynrefer.model.networks.generation.encoded_prompt import EncodedPrompt
+from dynrefer.model.networks.generation.prompt_encoder import PromptEncoder
 from dynrefer.model.networks.generation.reports import Mark, Reports, mark_of
 from dynrefer.model.networks.generation.static_step import StaticStep
 from dynrefer.model.networks.kernels.attention import fastest_attention, seconds_on_gpu
 from dynrefer.model.networks.kernels.graphs import Graphs, Work
+
+_RECORDED_PROMPTS = 16  # regions: the encoder's products of more take longer than its launches
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,8 @@ class DecodingSlots:
         self._seconds = seconds_on_gpu if seconds is None and device.type == "cuda" else seconds
         self._step = StaticStep(model, self._state, settings, special)
         self._steps: dict[int, Work] = {rows: partial(self._step, rows) for rows in buckets(capacity)}
+        prompts = buckets(min(capacity, _RECORDED_PROMPTS))
+        self._encoder = PromptEncoder(model, buckets=prompts, length=encoder_length, graphs=graphs)
         self._reports = Reports(capacity, settings.num_return_sequences, length, device, new_mark)
         self._owners: list[int] = []  # the handle of each row that is occupied
         self._inserted = 0
@@ -90,6 +95,13 @@ class DecodingSlots:
         """Whether a search of these settings, over prompts of so many tokens, may take place here."""
         return settings == self.settings and length <= self.encoder_length
 
+    def encode(self, embeddings: Tensor, mask: Tensor) -> EncodedPrompt:
+        """What `insert` takes. embeddings: (M, S, D). mask: (M, S), 1 where the encoder may look.
+
+        On a GPU, another stream may be the current one; recorded work of both streams must then share no memory.
+        """
+        return self._encoder(embeddings, mask)
+
     @torch.inference_mode()
     def insert(self, prompt: EncodedPrompt) -> list[int]:
         """Let regions begin, before the next step. A handle for each, which is never used again.
@@ -109,7 +121,10 @@ class DecodingSlots:
 
     @torch.inference_mode()
     def step(self) -> None:
-        """One more token for every region that has not ended."""
+        """One more token for every region that has not ended.
+
+        On a GPU this launches the step; it waits only while two others before it are not done.
+        """
         if not self._owners:
             return
         self._steps[min(rows for rows in self._steps if rows >= len(self))]()
@@ -119,7 +134,10 @@ class DecodingSlots:
         self._reports.write(self._owners, state.going, tokens, score)
 
     def finished(self, *, wait: bool = False) -> list[Finished]:
-        """The regions inside that have ended, as far as the device is known to be; wait: as of the newest step."""
+        """The regions inside that have ended, as far as the device is known to be: at most two steps behind.
+
+        wait: as of the newest step.
+        """
         report = self._reports.newest(wait=wait)
         if report is None:
             return []
@@ -151,10 +169,10 @@ class DecodingSlots:
 
     @torch.inference_mode()
     def capture(self) -> None:
-        """Record the step of every bucket of rows; what cannot be recorded stays as it is. Nothing may be inside.
+        """Record the step of every bucket of rows, and the encoder. Nothing may be inside.
 
-        Before, the fastest attention is chosen, with all rows occupied. A replay is compared with the step itself on
-        invented prompts, each row at another step.
+        What cannot be recorded stays as it is. Before, the fastest attention is chosen, with all rows occupied. A
+        replay is compared with the work itself, on invented prompts, each row at another step.
         """
         if self._owners:
             raise ValueError(f"{len(self)} regions are inside: record the steps before any is inserted.")
@@ -166,6 +184,7 @@ class DecodingSlots:
             self._steps[rows] = self._graphs.capture(f"decoding step of {rows} rows", self._steps[rows], state)
         self._state.stop(0, self.capacity)
         self._reports.forget()
+        self._encoder.capture()
 
     def _move(self, sources: list[int], targets: list[int]) -> None:
         if sources:
@@ -176,7 +195,6 @@ class DecodingSlots:
 
 
 def decode(
-    model: Any,
     embeddings: Tensor,
     mask: Tensor,
     slots: DecodingSlots,
@@ -197,7 +215,7 @@ def decode(
             if should_stop and should_stop():
                 raise StoppedError("the batch was cancelled: no client waits for its captions.")
             if slots.room and not waiting and (part := next(parts, None)):
-                waiting = encode_prompt(model, embeddings[part], mask[part])
+                waiting = slots.encode(embeddings[part], mask[part])
             if waiting and (fresh := min(slots.room, len(waiting))):
                 handles += slots.insert(waiting[:fresh])
                 waiting = waiting[fresh:]

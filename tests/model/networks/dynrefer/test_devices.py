@@ -14,6 +14,7 @@ from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.generation import beam_search
 from dynrefer.model.networks.generation.beam_search import SearchSettings, SpecialTokens
 from dynrefer.model.networks.generation.decoding_state import DecodingState
+from dynrefer.model.networks.generation.prompt_encoder import PromptEncoder
 from dynrefer.model.networks.generation.static_step import StaticStep
 from dynrefer.model.networks.generation.t5_stepper import T5Steps
 from dynrefer.model.networks.kernels.graphs import NoGraphs
@@ -99,8 +100,10 @@ def test_no_tensor_of_a_step_in_slots_is_made_elsewhere(network: DynReferModel, 
         state.begin(1, language.encode_prompt(region, ids, torch.ones_like(ids)), special)
         state.invent()
         step = StaticStep(language.model, state, settings, special)
+        encoder = PromptEncoder(language.model, buckets=[2], length=48, graphs=NoGraphs())
         with NothingFromTheHost():
             step(2)
+            encoder._encode(2)
         state.move(torch.empty(1, dtype=torch.int64, device=META), torch.empty(1, dtype=torch.int64, device=META))
     assert {value.device for value in vars(state).values()} == {META}
 
