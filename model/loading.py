@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from dynrefer.model.device_errors import translate_device_errors
@@ -20,7 +19,7 @@ from dynrefer.model.errors import ConfigError, DeviceError, ModelError, ModelNot
 from dynrefer.model.evidence.evidence import Evidence
 from dynrefer.model.model_files import FLOATS, INTEGERS, StoredTensor, read_header, read_json_object
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
-from dynrefer.model.networks.dynrefer.decoders import PreparedTexts
+from dynrefer.model.networks.dynrefer.inference import Inference
 from dynrefer.model.networks.dynrefer.model import DynReferModel, stored_layout
 from dynrefer.model.networks.generation.slots import DecodingSlots
 from dynrefer.model.networks.kernels.batch_invariance import is_batch_invariant
@@ -34,16 +33,6 @@ WEIGHTS_FILE = "model.safetensors"
 DECODING_ROWS = 64  # captions that a GPU decodes together: up to here a step's time is mostly that of reading weights
 Result = TypeVar("Result")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True)
-class PreparedVocabulary:
-    """tags, attributes (by prompt), categories: ready for `RecognitionDecoder.score`. attribute_owner: (P,) int64."""
-
-    tags: PreparedTexts
-    attributes: PreparedTexts
-    categories: PreparedTexts
-    attribute_owner: Tensor
 
 
 @dataclass(frozen=True)
@@ -81,15 +70,9 @@ class LoadedModel:
         return counts
 
     @cached_property
-    def prepared(self) -> PreparedVocabulary:
-        """Parts of the decoders that depend on the vocabulary alone; computed at first use, on the device thread."""
-        heads = self.network.region_text_decoder
-        return PreparedVocabulary(
-            self.network.tag_decoder.prepare(self.texts.tags),
-            heads.prepare(self.texts.attributes),
-            heads.prepare(self.texts.categories),
-            torch.tensor(self.vocabulary.attribute_owner, dtype=torch.int64, device=self.device),
-        )
+    def inference(self) -> Inference:
+        """The network's parts as a batch calls them, on the device thread."""
+        return Inference(self.network, self.texts, self.vocabulary.attribute_owner)
 
 
 def load_model(

@@ -15,7 +15,7 @@ from torch import Tensor
 from dynrefer.model.cache import Digest, FeatureCache, region_digest
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.networks.dynrefer.vision import VisionFeatures
-from dynrefer.model.networks.kernels.transfers import to_host
+from dynrefer.model.networks.kernels.transfers import to_device, to_host
 from dynrefer.model.preparation import RegionInput
 
 Lap = Callable[[str], None]  # called with the name of the part of the work that has been given to the device
@@ -85,8 +85,8 @@ def _compute(
         return torch.empty(0, config.num_queries, config.qformer_config.hidden_size, device=loaded.device)
     features = _encode(loaded, inputs, revision, cache, new)
     lap("encode")
-    boxes = torch.from_numpy(np.stack([each.views.boxes for each in inputs])).to(loaded.device)
-    return loaded.network.represent_in_parts(features, boxes)
+    boxes = to_device([each.views.boxes for each in inputs], loaded.device)
+    return loaded.inference.represent(features, boxes)
 
 
 def _encode(
@@ -103,15 +103,14 @@ def _encode(
     missing = [digest for digest, features in cached.items() if features is None]
     parts = [features for features in cached.values() if features is not None]
     if missing:
-        stacked = torch.from_numpy(np.stack([images[each] for each in missing]))
-        encoded = loaded.network.encode_in_parts(stacked.to(loaded.device))
+        encoded = loaded.inference.encode(to_device([images[each] for each in missing], loaded.device))
         parts.append(encoded)
         new.add_views([keys[each] for each in missing], encoded)
     order = [digest for digest, features in cached.items() if features is not None] + missing
     if order == index:
         return VisionFeatures.join(parts)
     places = {digest: place for place, digest in enumerate(order)}
-    rows = torch.tensor([places[digest] for digest in index], device=loaded.device)
+    rows = to_device([np.array(places[digest]) for digest in index], loaded.device)
     return VisionFeatures.join(parts).take(rows)
 
 

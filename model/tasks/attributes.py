@@ -41,11 +41,7 @@ class AttributesTask(LabelTask[AttributeLabel]):
         return tuple(attribute.name for attribute in vocabulary.attributes)
 
     def logits(self, loaded: LoadedModel, representation: Tensor) -> Tensor:
-        from dynrefer.model.networks.dynrefer.decoders import synonym_maximum
-
-        texts = loaded.prepared
-        prompts = loaded.network.region_text_decoder.score(representation, texts.attributes)  # (R, P)
-        return synonym_maximum(prompts, texts.attribute_owner, len(loaded.vocabulary.attributes))
+        return loaded.inference.score_attributes(representation)
 
     def finish(
         self, loaded: LoadedModel, output: Floats, identity: Identity | None, threshold: float | None, top_k: int

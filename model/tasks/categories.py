@@ -29,7 +29,7 @@ class CategoriesTask(LabelTask[Label]):
         return vocabulary.categories
 
     def logits(self, loaded: LoadedModel, representation: Tensor) -> Tensor:
-        return loaded.network.region_text_decoder.score(representation, loaded.prepared.categories)
+        return loaded.inference.score_categories(representation)
 
     def names_of_photographs(self, evidence: Evidence) -> tuple[str, ...]:
         return evidence.category_names

@@ -41,7 +41,7 @@ class TagsTask(LabelTask[Label]):
         return evidence.tag_names
 
     def logits(self, loaded: LoadedModel, representation: Tensor) -> Tensor:
-        return loaded.network.tag_decoder.score(representation, loaded.prepared.tags)
+        return loaded.inference.score_tags(representation)
 
     def uncalibrated(self, loaded: LoadedModel, logits: Floats) -> Floats:
         """The logits as they are: this head is trained without temperature and bias."""
