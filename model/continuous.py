@@ -218,7 +218,7 @@ class ContinuousDescription:
             return
         batch = group.batch(rows, CAPTION.needs)
         ids, mask = CAPTION.control_tokens(self._loaded, batch)
-        prompt = self._loaded.network.language.encode_prompt(batch.representation, ids, mask)
+        prompt = self._loaded.network.language.encode_prompt(batch.representation, ids, mask, self._slots)
         for row, handle in zip(rows, self._slots.insert(prompt), strict=True):
             self._writing[handle] = group.inputs[row]
             group.inputs[row].of.writing += 1

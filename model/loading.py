@@ -15,6 +15,7 @@ import torch
 from transformers.utils import logging as transformers_logging
 
 from dynrefer.model.device_errors import translate_device_errors
+from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import ConfigError, DeviceError, ModelError, ModelNotFoundError, WeightsError
 from dynrefer.model.evidence.evidence import Evidence
 from dynrefer.model.model_files import FLOATS, INTEGERS, StoredTensor, read_header, read_json_object
@@ -24,12 +25,16 @@ from dynrefer.model.networks.dynrefer.model import DynReferModel, stored_layout
 from dynrefer.model.networks.generation.slots import DecodingSlots
 from dynrefer.model.networks.kernels.batch_invariance import is_batch_invariant
 from dynrefer.model.networks.kernels.choice import choose_kernels
+from dynrefer.model.networks.kernels.cuda_graphs import CudaGraphs
 from dynrefer.model.networks.kernels.graphs import Graphs, NoGraphs
 from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, load_tokenizer
 from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"
 WEIGHTS_FILE = "model.safetensors"
+# What recording work on a GPU may cost at start: seconds, and a share of the memory that the weights leave.
+GRAPHS_S, GRAPHS_SHARE = 5.0, 0.125
+SLOTS_SHARE = 0.25  # of the memory that the weights leave, for the caches of captions
 DECODING_ROWS = 64  # captions that a GPU decodes together: up to here a step's time is mostly that of reading weights
 Result = TypeVar("Result")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -76,12 +81,19 @@ class LoadedModel:
 
 
 def load_model(
-    model: str | Path, *, device: str, dtype: str, cpu_kernels: str = "auto", evidence: bool = True
+    model: str | Path,
+    *,
+    device: str,
+    dtype: str,
+    cpu_kernels: str = "auto",
+    cuda_graphs: bool = True,
+    evidence: bool = True,
 ) -> LoadedModel:
     """model: "embedded" or a directory. device: auto, cpu, cuda, cuda:N. dtype: auto, float32, bfloat16.
 
     auto: CUDA in bfloat16 where there is a GPU, else the CPU in float32.
     cpu_kernels: the library of linear layers on a CPU; see `kernels.onednn.use_onednn`.
+    cuda_graphs: on a GPU, whether work is recorded and replayed.
     evidence: false to leave the model's evidence of photographs out, which `workbench/evidence/gate.py` fits.
     Raises `ModelNotFoundError`, `ConfigError`, `WeightsError`, `DeviceError`.
     """
@@ -95,7 +107,8 @@ def load_model(
     network = _network(directory, config, on, precision)
     choose_kernels(network, on, cpu_kernels)
     moved = {name: getattr(texts, name).to(on, precision) for name in ("tags", "attributes", "categories")}
-    return LoadedModel(
+    graphs = _graphs(on) if cuda_graphs else None
+    loaded = LoadedModel(
         network,
         vocabulary,
         TextEmbeddings(**moved),
@@ -106,15 +119,42 @@ def load_model(
         region_text_bias=float(network.region_text_bias),
         batch_invariant=_is_batch_invariant(network, min(map(len, moved.values())), directory),
         evidence=_evidence(directory, config) if evidence else None,
-        slots=open_slots(network, on, NoGraphs()),
+        slots=open_slots(network, on, graphs or NoGraphs()),
+        graphs=() if graphs is None else (graphs,),
     )
+    if graphs is not None:
+        record(loaded, graphs, graphs.beside())
+    return loaded
 
 
-def open_slots(network: DynReferModel, device: torch.device, graphs: Graphs) -> DecodingSlots | None:
-    """Slots for the captions of a network on this device, whose kernels have been chosen; None on a CPU."""
+def _graphs(device: torch.device) -> CudaGraphs | None:
+    if device.type != "cuda":
+        return None
+    free = torch.cuda.mem_get_info(device)[0]
+    return CudaGraphs(device, GRAPHS_S, int(GRAPHS_SHARE * free))
+
+
+def record(loaded: LoadedModel, main: Graphs, beside: Graphs) -> None:
+    """Record what runs often, what gains most first. main: the decoder's work; beside: what runs on another stream."""
+    if loaded.slots is not None:
+        loaded.slots.capture()
+    loaded.inference.capture(beside)
+
+
+def open_slots(
+    network: DynReferModel, device: torch.device, graphs: Graphs, free: Callable[[], int] | None = None
+) -> DecodingSlots | None:
+    """Slots for the captions of a network on this device, whose kernels have been chosen; None on a CPU.
+
+    As many as take a quarter of the free memory at most, a power of two. free: bytes; by default the GPU's.
+    """
     if device.type == "cpu":
         return None
-    return translate_device_errors(lambda: network.language.open_slots(DECODING_ROWS, graphs))
+    language, rows = network.language, DECODING_ROWS
+    left = CudaMemory(device).free() if free is None else free()
+    while rows > 1 and rows * language.bytes_per_slot > SLOTS_SHARE * left:
+        rows //= 2
+    return translate_device_errors(lambda: language.open_slots(rows, graphs))
 
 
 def _language_tokenizer(directory: Path, config: DynReferConfig) -> Any:

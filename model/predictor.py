@@ -17,10 +17,11 @@ import numpy as np
 
 from dynrefer.model.arguments import box_corners, region_queries
 from dynrefer.model.batch import BatchResult, RawOutputs, RegionOutput, run_batch
-from dynrefer.model.batch_limits import CudaMemory, measured_limits
+from dynrefer.model.batch_limits import measured_limits
 from dynrefer.model.cache import CacheStats, FeatureCache
 from dynrefer.model.continuous import ContinuousDescription
 from dynrefer.model.device_errors import translate_device_errors
+from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import DeviceError, DeviceMemoryError, OutputError
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box
@@ -92,12 +93,14 @@ class DynRefer:
         dtype: str = "auto",
         cache_bytes: int = 0,
         cpu_kernels: str = "auto",
+        cuda_graphs: bool = True,
         batching: str = "auto",
     ) -> Self:
         """Load "embedded" or a model directory.
 
         device: auto, cpu, cuda, cuda:N. dtype: auto, float32, bfloat16. cache_bytes: as in the constructor.
         cpu_kernels: library for linear layers on a CPU: auto (by processor and size), onednn, torch.
+        cuda_graphs: whether a GPU replays recorded work.
         batching: what `continuous` returns: auto (a batch on a GPU), continuous (a batch), whole (None).
         Raises as `loading.load_model` does, ValueError for another word for batching, `DeviceMemoryError`, and
         `DeviceError` too in a process that was forked from one that had loaded a model.
@@ -106,7 +109,7 @@ class DynRefer:
         Batching(batching)  # a wrong word is said before the model is read
         with gc_paused():
             loaded = translate_device_errors(
-                lambda: load_model(model, device=device, dtype=dtype, cpu_kernels=cpu_kernels)
+                lambda: load_model(model, device=device, dtype=dtype, cpu_kernels=cpu_kernels, cuda_graphs=cuda_graphs)
             )
             return cls(loaded, cache_bytes=cache_bytes, batching=batching)
 

@@ -28,7 +28,7 @@ from dynrefer.service.server.methods import MethodsMiddleware
 from dynrefer.service.server.request_log import RequestLogMiddleware
 from dynrefer.service.server.root_path import RootPathMiddleware
 from dynrefer.service.settings import Settings
-from dynrefer.service.workers.pool import PoolLimits, WorkerPool
+from dynrefer.service.workers.pool import PoolLimits, WorkerPool, default_processes
 from dynrefer.service.workers.threads import WorkerThreads
 
 # How long a thread keeps the interpreter while another waits for it. The event loop lets go of it at every read and
@@ -102,11 +102,14 @@ def create_app(
 
 def image_workers(settings: Settings, executor: DeviceThread[Any, Any], metrics: Metrics) -> ImageWorkers:
     """Worker processes, unless the settings ask for none."""
-    if not settings.worker_processes:
+    processes = settings.worker_processes
+    if processes is None:
+        processes = default_processes(settings.device)
+    if not processes:
         return WorkerThreads(DEBUG_THREADS, executor.wait_for_idle_cores, metrics)
     larger = max(1.0, settings.max_image_pixels / USUAL_PIXELS)
     limits = PoolLimits(
-        processes=settings.worker_processes,
+        processes=processes,
         cpu_s=settings.image_cpu_s * larger,
         wall_s=settings.image_wall_s * larger,
         max_pixels=settings.max_image_pixels,
@@ -149,6 +152,7 @@ def _loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callab
             dtype=settings.dtype,
             cache_bytes=settings.cache_bytes,
             cpu_kernels=settings.cpu_kernels,
+            cuda_graphs=settings.cuda_graphs,
             batching=settings.batching,
         )
 

@@ -73,6 +73,11 @@ class Settings(BaseSettings):
         description="Library of the linear layers on a CPU: auto takes oneDNN where it was measured to be faster "
         "(x86-64, models of 50 million parameters and more); onednn and torch force one.",
     )
+    cuda_graphs: bool = Field(
+        default=True,
+        description="Whether a GPU replays work that was recorded at start as CUDA graphs. Each is compared with the work "
+        "itself first; turn it off to rule graphs out as the cause of a fault, or to start sooner.",
+    )
     cache_bytes: int = Field(
         default=0,
         ge=0,
@@ -165,13 +170,13 @@ class Settings(BaseSettings):
         description="Longest wait of a whole batch for regions whose images are still being prepared; a tenth of the "
         "last batch's time, at most 100 ms, where that is longer. A lone request never waits.",
     )
-    worker_processes: int = Field(
-        default=2,
+    worker_processes: int | None = Field(
+        default=None,
         ge=0,
         le=256,
-        description="Processes that decode images and cut views; as many again work on large images. On a GPU as many "
-        "as there are cores; on a CPU few, for the model runs there too. 0: two threads instead, for debugging; "
-        "nothing stops a hostile image then.",
+        description="Processes that decode images and cut views; as many again work on large images. None: 2 where the "
+        "model runs on a CPU, which it needs for itself; beside a GPU all cores but two. 0: two threads instead, for "
+        "debugging; nothing stops a hostile image then.",
     )
     image_cpu_s: float = Field(
         default=2.5,

@@ -9,6 +9,7 @@ take turns, and within a key its requests.
 """
 
 import asyncio
+import glob
 import logging
 import math
 import os
@@ -16,7 +17,7 @@ import pickle
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -44,6 +45,8 @@ NICENESS = 5  # of workers: the event loop and the model come first, and yet no 
 BYTES_PER_PIXEL = 16  # of an image at the peak of its decoding, with some room
 OWN_BYTES = 256 << 20  # address space beside the image: the encoded file, views, the decoders' tables
 TRIES = 2  # of an image whose process crashes
+BESIDE_A_CPU = 2  # processes of a lane where the model computes on the same cores
+CORES_OF_THE_SERVICE, MOST_PROCESSES = 2, 32  # beside a GPU: for the event loop and the device's thread
 
 Result = TypeVar("Result")
 
@@ -201,6 +204,22 @@ class _Lanes:
                 if job.turn is not None and not job.turn.done():
                     self._inside[lane].add(job)
                     job.turn.set_result(None)
+
+
+def default_processes(device: str, has_gpu: Callable[[], bool] | None = None) -> int:
+    """How many processes suit a device (auto, cpu, cuda, cuda:N) where nothing is set.
+
+    They are started while the model loads, before torch could say what "auto" is. has_gpu: whether there is one.
+    """
+    seen = _has_gpu if has_gpu is None else has_gpu
+    if device == "cpu" or not seen():
+        return BESIDE_A_CPU
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(BESIDE_A_CPU, min(cores - CORES_OF_THE_SERVICE, MOST_PROCESSES))
+
+
+def _has_gpu() -> bool:
+    return bool(glob.glob("/dev/nvidia[0-9]*"))
 
 
 class WorkerPool:

@@ -3,8 +3,8 @@
 A part launches hundreds of kernels, each of which costs the host some 8 microseconds: for a few regions that is longer
 than the device computes. From about 24 views on, the products are so large that a graph gains nothing.
 
-Shapes: N = views, R = regions, V = views of a region, Q = region tokens, C = channels, S = side of a view in pixels or
-encoder tokens, W = control tokens, T = tags, P = prompts, A = attributes.
+Shapes: N = views, R = regions, V = views of a region, Q = region tokens, C = channels, S = side of a view in pixels,
+T = tags, P = prompts, A = attributes.
 """
 
 from collections.abc import Sequence
@@ -13,20 +13,16 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dynrefer.model.networks.dynrefer.decoders import PreparedTexts, synonym_maximum
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.dynrefer.vision import VisionFeatures
-from dynrefer.model.networks.generation.encoded_prompt import EncodedPrompt
-from dynrefer.model.networks.kernels.batch_invariance import CONTROL_MULTIPLE
 from dynrefer.model.networks.kernels.bucketed_graph import BucketedGraph, StreamOrder
 from dynrefer.model.networks.kernels.graphs import Graphs
 from dynrefer.model.vocabulary import TextEmbeddings
 
 VIEWS = (1, 2, 3, 6, 12)
 REGIONS = (1, 2, 4)
-PROMPTS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -49,13 +45,12 @@ class Inference:
     def __init__(self, network: DynReferModel, texts: TextEmbeddings, attribute_owner: Sequence[int]) -> None:
         self._network, self._texts, self._owner = network, texts, tuple(attribute_owner)
         self._device = network.query_tokens.device
-        vision, writing = StreamOrder(self._device), StreamOrder(self._device)
+        vision = StreamOrder(self._device)
         self._tower = BucketedGraph("vision tower", self._encode, vision)
         self._region = BucketedGraph("region representation", self._represent, vision)
         self._tags = BucketedGraph("tag scores", self._score_tags, vision)
         self._attributes = BucketedGraph("attribute scores", self._score_attributes, vision)
         self._categories = BucketedGraph("category scores", self._score_categories, vision)
-        self._prompts = BucketedGraph("prompt encoder", self._encode_prompt, writing)
 
     @cached_property
     def prepared(self) -> PreparedVocabulary:
@@ -92,41 +87,24 @@ class Inference:
         """(R, Q, C) -> logits (R, number of categories)."""
         return self._categories(representation)[0]
 
-    def encode_prompt(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor) -> EncodedPrompt:
-        """As `LanguageDecoder.encode_prompt`; recorded prompts are padded to the longest."""
-        if not self._prompts.recorded or len(representation) > max(PROMPTS):
-            return self._network.language.encode_prompt(representation, control_ids, control_mask)
-        spare = self._longest_controls - control_ids.shape[1]
-        ids, mask = (F.pad(each, (0, spare)) for each in (control_ids, control_mask))
-        cross, bias = self._prompts(representation, ids, mask)
-        return EncodedPrompt(cross.permute(1, 2, 0, 3, 4, 5), bias, _reached(self._device))
-
     @torch.inference_mode()
-    def capture(self, beside: Graphs, main: Graphs) -> None:
-        """Record small batches of every part. beside: those up to the scores, main: the prompt encoder, which runs
-        between the decoder's steps while the others may run for newcomers.
+    def capture(self, graphs: Graphs) -> None:
+        """Record small batches of every part. graphs: of these parts alone, which run beside a decoder's steps.
 
-        Afterwards the weights must stay where they are in memory. Together the parts are recorded in 25 graphs.
+        Afterwards the weights must stay where they are in memory. Together the parts are recorded in 17 graphs.
         """
         config = self._network.config
-        views, size, language = config.num_views, config.view_size, config.language_config
+        views, size = config.num_views, config.view_size
         images = torch.arange(views * 3 * size * size, device=self._device).remainder(251).to(torch.uint8)
         images = images.view(views, 3, size, size)
-        self._tower.capture(beside, [images], VIEWS)
+        self._tower.capture(graphs, [images], VIEWS)
         features = self._encode(images)
         low = torch.arange(views * 2, device=self._device, dtype=torch.float32).view(1, views, 2)
         boxes = torch.cat((low, low + size / 2), dim=2)
-        self._region.capture(beside, [boxes, *(each[None] for each in features)], REGIONS)
+        self._region.capture(graphs, [boxes, *(each[None] for each in features)], REGIONS)
         representation = self._represent(boxes, *(each[None] for each in features))[0]
         for scores in (self._tags, self._attributes, self._categories):
-            scores.capture(beside, [representation], REGIONS)
-        ids = torch.arange(self._longest_controls, device=self._device).remainder(language.vocab_size)[None]
-        self._prompts.capture(main, [representation, ids, torch.ones_like(ids)], PROMPTS)
-
-    @property
-    def _longest_controls(self) -> int:
-        """W of the longest control words, as they are padded."""
-        return -(-self._network.config.max_control_tokens // CONTROL_MULTIPLE) * CONTROL_MULTIPLE
+            scores.capture(graphs, [representation], REGIONS)
 
     def _encode(self, images: Tensor) -> tuple[Tensor, ...]:
         features = self._network.encode_in_parts(images)
@@ -147,17 +125,3 @@ class Inference:
 
     def _score_categories(self, representation: Tensor) -> tuple[Tensor]:
         return (self._network.region_text_decoder.score(representation, self.prepared.categories),)
-
-    def _encode_prompt(self, representation: Tensor, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """cross: (M, layers, 2, heads, S, d), the regions first; bias: (M, 1, 1, S)."""
-        prompt = self._network.language.encode_prompt(representation, ids, mask)
-        return prompt.cross.permute(2, 0, 1, 3, 4, 5), prompt.bias
-
-
-def _reached(device: torch.device) -> torch.cuda.Event | None:
-    """A mark behind the work that the current stream was given so far."""
-    if device.type != "cuda":
-        return None
-    event = torch.cuda.Event()
-    event.record()
-    return event

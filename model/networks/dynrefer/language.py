@@ -115,6 +115,14 @@ class LanguageDecoder(nn.Module):
             graphs=graphs,
         )
 
+    @property
+    def bytes_per_slot(self) -> int:
+        """What a row of `open_slots` takes of the device's memory: the keys and values of the decoder's attentions."""
+        config, settings = self.model.config, SearchSettings(**self.generation)
+        tokens = self._longest_prompt + (settings.max_new_tokens + 1) * settings.num_beams
+        numbers: int = 2 * config.num_decoder_layers * config.num_heads * config.d_kv * tokens
+        return numbers * self.projection.weight.itemsize
+
     @torch.inference_mode()
     def encode_prompt(
         self, representation: Tensor, control_ids: Tensor, control_mask: Tensor, slots: DecodingSlots | None = None

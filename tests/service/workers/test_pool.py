@@ -21,7 +21,7 @@ from dynrefer.service.engine.reservations import ExecutorClosed
 from dynrefer.service.errors import UnavailableError
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.workers.image_task import DescribeInput, PreparedImage
-from dynrefer.service.workers.pool import PoolLimits, WorkerPool
+from dynrefer.service.workers.pool import PoolLimits, WorkerPool, default_processes
 from dynrefer.service.workers.threads import WorkerThreads
 from tests.fake_preparation import FakePreparation
 from tests.fakes import context_of
@@ -285,6 +285,23 @@ def test_a_stopped_pool_is_closed() -> None:
                 await asked
 
     run(scene)
+
+
+@pytest.mark.parametrize(
+    ("device", "gpu", "cores", "processes"),
+    [
+        ("cpu", True, 16, 2),
+        ("auto", False, 16, 2),
+        ("auto", True, 16, 14),
+        ("cuda:1", True, 2, 2),
+        ("cuda", True, 96, 32),
+    ],
+)
+def test_processes_suit_the_device(
+    device: str, gpu: bool, cores: int, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
+    assert default_processes(device, lambda: gpu) == processes
 
 
 @pytest.mark.parametrize("turns", [0, 1, 2, 3])

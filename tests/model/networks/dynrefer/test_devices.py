@@ -109,10 +109,19 @@ def test_no_tensor_of_a_step_in_slots_is_made_elsewhere(network: DynReferModel, 
 
 
 def test_a_device_that_is_no_cpu_has_slots(network: DynReferModel) -> None:
-    slots = open_slots(network, META, NoGraphs())
+    slots = open_slots(network, META, NoGraphs(), lambda: 1 << 40)
     assert slots is not None and slots.capacity == DECODING_ROWS
     assert slots.encoder_length >= network.config.num_queries + network.config.max_control_tokens
     assert open_slots(network, torch.device("cpu"), NoGraphs()) is None
+
+
+def test_slots_take_a_quarter_of_the_free_memory_at_most(network: DynReferModel) -> None:
+    free = 40 * network.language.bytes_per_slot
+    slots = open_slots(network, META, NoGraphs(), lambda: free)
+    assert slots is not None and slots.capacity == 8
+    assert slots.nbytes == pytest.approx(8 * network.language.bytes_per_slot, rel=0.2)
+    least = open_slots(network, META, NoGraphs(), lambda: 0)
+    assert least is not None and least.capacity == 1
 
 
 @pytest.mark.parametrize("mix", [lambda there: there @ torch.zeros(3, 3), lambda there: there[torch.tensor([0])]])

@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dynrefer.model.networks.dynrefer.inference import PROMPTS, REGIONS, VIEWS, Inference
+from dynrefer.model.networks.dynrefer.inference import REGIONS, VIEWS, Inference
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.model.vocabulary import TextEmbeddings
@@ -31,50 +31,41 @@ def inference_of(network: DynReferModel) -> Inference:
 
 
 @pytest.fixture
-def recorded(network: DynReferModel) -> tuple[Inference, RecordedGraphs, RecordedGraphs]:
-    beside, main, inference = RecordedGraphs(), RecordedGraphs(), inference_of(network)
-    inference.capture(beside, main)
-    return inference, beside, main
+def recorded(network: DynReferModel) -> tuple[Inference, RecordedGraphs]:
+    graphs, inference = RecordedGraphs(), inference_of(network)
+    inference.capture(graphs)
+    return inference, graphs
 
 
-Recorded = tuple[Inference, RecordedGraphs, RecordedGraphs]
-
-
-def prompts(network: DynReferModel, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    generator, config = torch.Generator().manual_seed(rows), network.config
-    region = torch.randn(rows, config.num_queries, config.qformer_config.hidden_size, generator=generator)
-    ids = torch.randint(2, 90, (rows, 16), generator=generator)
-    mask = (torch.arange(16) < torch.randint(1, 17, (rows, 1), generator=generator)).long()
-    return region, ids * mask, mask
+Recorded = tuple[Inference, RecordedGraphs]
 
 
 def test_every_part_is_recorded_in_every_bucket(recorded: Recorded) -> None:
-    _, beside, main = recorded
+    _, graphs = recorded
     parts = {"vision tower": VIEWS, "region representation": REGIONS, "tag scores": REGIONS}
     parts |= {"attribute scores": REGIONS, "category scores": REGIONS}
-    assert set(beside.operations) == {f"{name} of {rows} rows" for name, buckets in parts.items() for rows in buckets}
-    assert set(main.operations) == {f"prompt encoder of {rows} rows" for rows in PROMPTS}
+    assert set(graphs.operations) == {f"{name} of {rows} rows" for name, buckets in parts.items() for rows in buckets}
 
 
 @pytest.mark.parametrize("views, bucket", [(1, 1), (4, 6), (12, 12), (13, None)])
 def test_views_are_encoded_as_unrecorded(
     views: int, bucket: int | None, network: DynReferModel, recorded: Recorded
 ) -> None:
-    inference, beside, _ = recorded
+    inference, graphs = recorded
     images = some_regions(network.config, 5)[0].flatten(0, 1)[:views]
     found, expected = inference.encode(images), inference_of(network).encode(images)
     torch.testing.assert_close(found.map, expected.map, **CLOSE)
     assert (found.cls is None) == (expected.cls is None)
     if found.cls is not None:
         torch.testing.assert_close(found.cls, expected.cls, **CLOSE)
-    assert beside.replays == ([] if bucket is None else [f"vision tower of {bucket} rows"])
+    assert graphs.replays == ([] if bucket is None else [f"vision tower of {bucket} rows"])
 
 
 @pytest.mark.parametrize("regions, bucket", [(1, 1), (3, 4), (5, None)])
 def test_regions_are_represented_and_scored_as_unrecorded(
     regions: int, bucket: int | None, network: DynReferModel, recorded: Recorded
 ) -> None:
-    inference, beside, _ = recorded
+    inference, graphs = recorded
     images, boxes = some_regions(network.config, regions)
     with torch.inference_mode():
         features = network.encode(images.flatten(0, 1))
@@ -84,29 +75,7 @@ def test_regions_are_represented_and_scored_as_unrecorded(
     for score in ("score_tags", "score_attributes", "score_categories"):
         torch.testing.assert_close(getattr(inference, score)(found), getattr(plain, score)(found), **CLOSE)
     names = ("region representation", "tag scores", "attribute scores", "category scores")
-    assert beside.replays == ([] if bucket is None else [f"{name} of {bucket} rows" for name in names])
-
-
-@pytest.mark.parametrize("rows, bucket", [(1, 1), (3, 4), (8, 8), (9, None)])
-def test_prompts_decode_as_unrecorded(
-    rows: int, bucket: int | None, network: DynReferModel, recorded: Recorded
-) -> None:
-    inference, _, main = recorded
-    given = prompts(network, rows)
-    slots = network.language.open_slots(rows, NoGraphs())
-    captions = []
-    for prompt in (inference.encode_prompt(*given), network.language.encode_prompt(*given)):
-        slots.insert(prompt)
-        for _ in range(slots.settings.max_new_tokens):
-            slots.step()
-        found = slots.finished(wait=True)
-        slots.clear()
-        captions.append(sorted(found, key=lambda each: each.handle))
-    assert len(captions[0]) == len(captions[1]) == rows
-    for ours, theirs in zip(*captions, strict=True):
-        assert torch.equal(ours.tokens, theirs.tokens)
-        torch.testing.assert_close(ours.score, theirs.score, atol=1e-4, rtol=1e-4)
-    assert main.replays == ([] if bucket is None else [f"prompt encoder of {bucket} rows"])
+    assert graphs.replays == ([] if bucket is None else [f"{name} of {bucket} rows" for name in names])
 
 
 def test_unrecorded_on_a_cpu_every_bit_is_the_networks(network: DynReferModel) -> None:
@@ -173,9 +142,7 @@ def test_no_part_reads_from_the_device_or_from_the_host(elsewhere: DynReferModel
         features = inference.encode(torch.empty(2 * views, 3, size, size, dtype=torch.uint8, device=META))
         region = inference.represent(features, torch.empty(2, views, 4, device=META))
         scores = inference.score_tags(region), inference.score_attributes(region), inference.score_categories(region)
-        ids = torch.empty(2, 16, dtype=torch.int64, device=META)
-        prompt = inference.encode_prompt(region, ids, torch.ones_like(ids))
-    assert region.dtype == torch.float32 and {each.device for each in (*scores, prompt.cross)} == {META}
+    assert region.dtype == torch.float32 and {each.device for each in scores} == {META}
     assert [each.shape for each in scores] == [(2, 7), (2, 3), (2, 5)]
 
 
@@ -190,8 +157,8 @@ def test_parts_on_another_device_are_captured_there(elsewhere: DynReferModel) ->
             names.append(name)
             return work
 
-    inference.capture(Watched(), Watched())
-    assert len(names) == len(VIEWS) + 4 * len(REGIONS) + len(PROMPTS)
+    inference.capture(Watched())
+    assert len(names) == len(VIEWS) + 4 * len(REGIONS)
 
 
 @pytest.mark.parametrize("read", [lambda: torch.zeros(3).to(META), lambda: torch.tensor([1, 2], device=META)])
