@@ -75,8 +75,8 @@ class Settings(BaseSettings):
     )
     cuda_graphs: bool = Field(
         default=True,
-        description="Whether a GPU replays work that was recorded at start as CUDA graphs. Each is compared with the work "
-        "itself first; turn it off to rule graphs out as the cause of a fault, or to start sooner.",
+        description="Whether a GPU replays work that was recorded at start as CUDA graphs. Each is compared with the "
+        "work itself first; turn it off to rule graphs out as the cause of a fault, or to start sooner.",
     )
     cache_bytes: int = Field(
         default=0,
