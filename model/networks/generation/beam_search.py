@@ -157,7 +157,9 @@ def extend(
         tokens[:, :, place] = token
     else:
         tokens.scatter_(2, place[:, None, None].expand(*token.shape, 1), token[..., None])
-    ended = (token == special.end) | last
+    ended = token == special.end
+    if last is not False:
+        ended = ended | last
     # Of the sequences that end, only those among the best B count; the others were considered to have B that continue.
     finished = torch.where(ended, total / norm, NEVER)
     finished[:, count:].fill_(NEVER)
