@@ -68,7 +68,8 @@ class SplitLinear(nn.Linear):
         rows = input.flatten(0, -2)
         with _tf32():
             found = torch.addmm(self.bias, rows, self.low.t()).addmm_(rows, self.high.t())
-        return found.unflatten(0, input.shape[:-1])
+        split: Tensor = found.unflatten(0, input.shape[:-1])
+        return split
 
 
 def rounded(values: Tensor) -> Tensor:
