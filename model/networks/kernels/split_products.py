@@ -23,7 +23,7 @@ _HALF = 0x1000
 TOLERANCE = 1e-5  # relative Frobenius norm, as for parity with the official network
 
 
-def use_split_products(qformer: nn.Module) -> bool:
+def use_split_products(network: nn.Module) -> bool:
     """Split keys and values of a Q-Former's cross-attention, where a probe finds that exact; whether it is.
 
     For weights on a GPU, where the rest of the network is bfloat16; after the weights have moved to their device, and
@@ -32,7 +32,7 @@ def use_split_products(qformer: nn.Module) -> bool:
     """
     layers = [
         linear
-        for module in qformer.modules()
+        for module in network.modules()
         if getattr(module, "has_cross_attention", False)
         for linear in (module.crossattention.attention.key, module.crossattention.attention.value)  # type: ignore[union-attr]
         if type(linear) is nn.Linear
