@@ -1,7 +1,8 @@
 """The network as inference calls it: on a GPU its parts are replayed as CUDA graphs where a batch is small.
 
 A part launches hundreds of kernels, each of which costs the host some 8 microseconds: for a few regions that is longer
-than the device computes. From about 24 views on, the products are so large that a graph gains nothing.
+than the device computes. From about 24 views on, the products are so large that the device gains nothing from a graph.
+The host does: while newcomers join, it has the decoder's steps to launch meanwhile.
 
 Shapes: N = views, R = regions, V = views of a region, Q = region tokens, C = channels, S = side of a view in pixels,
 T = tags, P = prompts, A = attributes.
@@ -21,8 +22,8 @@ from dynrefer.model.networks.kernels.bucketed_graph import BucketedGraph, Stream
 from dynrefer.model.networks.kernels.graphs import Graphs
 from dynrefer.model.vocabulary import TextEmbeddings
 
-VIEWS = (1, 2, 3, 6, 12)
-REGIONS = (1, 2, 4)
+VIEWS = (1, 2, 3, 6, 12, 24)
+REGIONS = (1, 2, 4, 8)
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Inference:
     def capture(self, graphs: Graphs) -> None:
         """Record small batches of every part. graphs: of these parts alone, which run beside a decoder's steps.
 
-        Afterwards the weights must stay where they are in memory. Together the parts are recorded in 17 graphs.
+        Afterwards the weights must stay where they are in memory. Together the parts are recorded in 22 graphs.
         """
         config = self._network.config
         views, size = config.num_views, config.view_size

@@ -25,8 +25,25 @@ def roi_align(features: Tensor, boxes: Tensor, scale: float, size: int, samples:
     x1, y1, x2, y2 = (boxes.float() * scale).unbind(1)
     rows = _bin_weights(y1, y2, features.shape[2], size, samples)  # (N, P, H)
     columns = _bin_weights(x1, x2, features.shape[3], size, samples)  # (N, P, W)
-    pooled = torch.matmul(rows[:, None], features.float())  # (N, C, P, W)
-    return torch.matmul(pooled, columns[:, None].transpose(2, 3)).to(features.dtype)  # (N, C, P, P)
+    pool = _pool_by_channel if features.device.type == "cpu" else _pool_by_pixel
+    return pool(features.float(), rows, columns).to(features.dtype)
+
+
+def _pool_by_channel(features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """(N, C, H, W), rows (N, P, H), columns (N, P, W) -> (N, C, P, P): small products, one per channel."""
+    pooled = torch.matmul(rows[:, None], features)  # (N, C, P, W)
+    return torch.matmul(pooled, columns[:, None].transpose(2, 3))
+
+
+def _pool_by_pixel(features: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The same, for a GPU: products as wide as all channels, on maps as a transformer leaves them, (N, H, W, C).
+
+    By channel, torch would copy the weights for each channel, 277 MB for 64 regions of three views, transpose the maps
+    into another 277 MB, and multiply 270,000 pairs of 16 x 16 numbers, twice.
+    """
+    maps = features.permute(0, 2, 3, 1)
+    pooled = torch.matmul(rows, maps.flatten(2)).unflatten(2, maps.shape[2:])  # (N, P, W, C)
+    return torch.matmul(columns[:, None], pooled).permute(0, 3, 1, 2)
 
 
 def _bin_weights(start: Tensor, stop: Tensor, length: int, bins: int, samples: int) -> Tensor:

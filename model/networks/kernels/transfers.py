@@ -20,6 +20,13 @@ def to_device(arrays: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
     return stacked(arrays, pinned=True).to(device, non_blocking=True)
 
 
+def upload(values: Tensor, device: torch.device) -> Tensor:
+    """A tensor of the host on the device, by way of page-locked memory: from any other, torch waits until all that the
+    current stream was given is done."""
+    pinned = values.pin_memory() if device.type == "cuda" else values
+    return pinned.to(device, non_blocking=True)
+
+
 def stacked(arrays: Sequence[NDArray[Any]], *, pinned: bool) -> Tensor:
     """Arrays in new memory of the host; pinned: page-locked."""
     dtype = torch.from_numpy(np.empty(0, arrays[0].dtype)).dtype

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dynrefer.model.networks.dynrefer import region
 from dynrefer.model.networks.dynrefer.region import (
     DeformableAlignment,
     Sampling,
@@ -82,6 +83,21 @@ def test_roi_align_is_the_loop(samples: int) -> None:
     theirs = roi_align_by_loop(features, boxes, 1 / 7, 4, samples)
     assert torch.allclose(ours, theirs, atol=1e-5)
     assert not ours[list(BOXES).index("far outside")].any()
+
+
+@pytest.mark.parametrize("layout", ["channels first", "a transformer's tokens"])
+def test_pooling_as_on_a_gpu_is_the_same(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    boxes = torch.tensor(list(BOXES.values()))
+    features = torch.randn(len(boxes), 5, 6, 8)
+    if layout != "channels first":
+        tokens = torch.randn(len(boxes), 1 + 6 * 8, 5)  # a class token in front
+        features = tokens[:, 1:].transpose(1, 2).unflatten(2, (6, 8))
+    expected = roi_align(features, boxes, 1 / 7, 4, 2)
+    monkeypatch.setattr(region, "_pool_by_channel", region._pool_by_pixel)
+    found = roi_align(features, boxes, 1 / 7, 4, 2)
+    assert torch.allclose(found, expected, atol=1e-6) and found.shape == expected.shape
+    assert found.permute(0, 2, 3, 1).is_contiguous(), "not computed by pixel"
 
 
 def test_roi_align_keeps_the_dtype_and_passes_gradients() -> None:

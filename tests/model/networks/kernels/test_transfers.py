@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynrefer.model.networks.kernels.transfers import stacked, to_device
+from dynrefer.model.networks.kernels.transfers import stacked, to_device, upload
 
 
 def arrays(shape: tuple[int, ...], dtype: str, count: int) -> list[np.ndarray]:
@@ -42,3 +42,12 @@ def test_for_a_gpu_they_are_stacked_in_page_locked_memory(monkeypatch: pytest.Mo
     staged, on, non_blocking = to_device(given, device)  # type: ignore[misc]
     assert asked == [True] and on == device and non_blocking is True
     assert np.array_equal(staged.numpy(), np.stack(given))
+
+
+def test_a_tensor_goes_to_a_gpu_by_way_of_page_locked_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, done = torch.tensor([3, 1]), list[object]()
+    assert torch.equal(upload(given, torch.device("cpu")), given)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: (done.append("pinned"), self)[1])
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, device, non_blocking: done.append((device, non_blocking)))
+    upload(given, torch.device("cuda", 0))
+    assert done == ["pinned", (torch.device("cuda", 0), True)]
