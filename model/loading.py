@@ -4,9 +4,8 @@ import contextlib
 import logging
 import math
 import os
-from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -50,7 +49,7 @@ class LoadedModel:
     batch_invariant: what the probe at load found; see `kernels/batch_invariance.py`.
     evidence: of photographs, where the model has it.
     slots: where captions are decoded; None on a CPU, where a search of each batch is faster.
-    graphs: where work on a GPU is recorded, one for each stream that it is replayed on.
+    graphs: where work on a GPU is recorded.
     """
 
     network: DynReferModel
@@ -64,15 +63,7 @@ class LoadedModel:
     batch_invariant: bool
     evidence: Evidence | None = None
     slots: DecodingSlots | None = None
-    graphs: tuple[Graphs, ...] = ()
-
-    @property
-    def cuda_graphs(self) -> dict[str, int]:
-        """How many pieces of work are "captured" and how many have "fallen back"; empty without `graphs`."""
-        counts = Counter[str]()
-        for each in self.graphs:
-            counts.update(each.counts)
-        return counts
+    graphs: Graphs = NoGraphs()
 
     @cached_property
     def inference(self) -> Inference:
@@ -107,7 +98,6 @@ def load_model(
     network = _network(directory, config, on, precision)
     choose_kernels(network, on, cpu_kernels)
     moved = {name: getattr(texts, name).to(on, precision) for name in ("tags", "attributes", "categories")}
-    graphs = _graphs(on) if cuda_graphs else None
     loaded = LoadedModel(
         network,
         vocabulary,
@@ -119,26 +109,24 @@ def load_model(
         region_text_bias=float(network.region_text_bias),
         batch_invariant=_is_batch_invariant(network, min(map(len, moved.values())), directory),
         evidence=_evidence(directory, config) if evidence else None,
-        slots=open_slots(network, on, graphs or NoGraphs()),
-        graphs=() if graphs is None else (graphs,),
     )
-    if graphs is not None:
-        record(loaded, graphs, graphs.beside())
-    return loaded
+    return for_device(loaded, cuda_graphs=cuda_graphs)
 
 
-def _graphs(device: torch.device) -> CudaGraphs | None:
-    if device.type != "cuda":
-        return None
-    free = torch.cuda.mem_get_info(device)[0]
-    return CudaGraphs(device, GRAPHS_S, int(GRAPHS_SHARE * free))
+def for_device(loaded: LoadedModel, *, cuda_graphs: bool = True) -> LoadedModel:
+    """The model with slots for its captions where its device decodes in slots, and with what a GPU runs often recorded.
 
-
-def record(loaded: LoadedModel, main: Graphs, beside: Graphs) -> None:
-    """Record what runs often, what gains most first. main: the decoder's work; beside: what runs on another stream."""
-    if loaded.slots is not None:
-        loaded.slots.capture()
-    loaded.inference.capture(beside)
+    What gains most is recorded first, for there is a budget.
+    """
+    if loaded.device.type != "cuda" or not cuda_graphs:
+        return replace(loaded, slots=open_slots(loaded.network, loaded.device, NoGraphs()))
+    budget_bytes = int(GRAPHS_SHARE * CudaMemory(loaded.device).free())
+    graphs = CudaGraphs(loaded.device, GRAPHS_S, budget_bytes)
+    found = replace(loaded, slots=open_slots(loaded.network, loaded.device, graphs), graphs=graphs)
+    if found.slots is not None:
+        found.slots.capture()
+    found.inference.capture(graphs.beside())  # newcomers' views run beside the decoder's steps
+    return found
 
 
 def open_slots(

@@ -157,7 +157,7 @@ class DynRefer:
     @property
     def cuda_graphs(self) -> Mapping[str, int]:
         """See `Predictor`."""
-        return self._loaded.cuda_graphs
+        return self._loaded.graphs.counts
 
     def batch_limits(self) -> BatchLimits | None:
         """See `Predictor`. Runs a batch on a GPU."""

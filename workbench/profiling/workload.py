@@ -12,11 +12,11 @@ from transformers import PreTrainedTokenizerFast
 
 from dynrefer.model.cache import view_digest
 from dynrefer.model.crops import ViewBatch
-from dynrefer.model.loading import LoadedModel
+from dynrefer.model.loading import LoadedModel, for_device
 from dynrefer.model.networks.dynrefer.config import DynReferConfig, preset
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.kernels.batch_invariance import is_batch_invariant
-from dynrefer.model.networks.kernels.onednn import use_onednn
+from dynrefer.model.networks.kernels.choice import choose_kernels
 from dynrefer.model.preparation import RegionInput
 from dynrefer.model.types import Task, View, ViewPlan, ViewPolicy
 from dynrefer.model.vocabulary import Attribute, TextEmbeddings, Vocabulary
@@ -63,10 +63,16 @@ def random_network(config: DynReferConfig, device: torch.device, dtype: torch.dt
     return network
 
 
-def random_model(config: DynReferConfig, work: Workload, device: torch.device, dtype: torch.dtype) -> LoadedModel:
-    """A `LoadedModel` with random weights and texts. config: usually from `random_config`."""
+def random_model(
+    config: DynReferConfig, work: Workload, device: torch.device, dtype: torch.dtype, *, plain: bool = False
+) -> LoadedModel:
+    """A `LoadedModel` with random weights and texts. config: usually from `random_config`.
+
+    plain: without what is done for a device's sake.
+    """
     network, vocabulary = random_network(config, device, dtype), _vocabulary(work)
-    use_onednn(network)
+    if not plain:
+        choose_kernels(network, device)
     generator = torch.Generator().manual_seed(1)
     width = config.text_config.projection_dim
     texts = [
@@ -75,7 +81,8 @@ def random_model(config: DynReferConfig, work: Workload, device: torch.device, d
     ]
     tokenizer = _tokenizer(config.language_config.vocab_size)
     invariant = is_batch_invariant(network, min(map(len, texts)))
-    return LoadedModel(network, vocabulary, TextEmbeddings(*texts), tokenizer, device, dtype, math.e, 0.0, invariant)
+    found = LoadedModel(network, vocabulary, TextEmbeddings(*texts), tokenizer, device, dtype, math.e, 0.0, invariant)
+    return found if plain else for_device(found)
 
 
 def random_inputs(config: DynReferConfig, regions: int, tasks: tuple[Task, ...]) -> list[RegionInput]:

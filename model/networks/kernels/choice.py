@@ -6,6 +6,7 @@ from torch import nn
 from dynrefer.model.networks.kernels.merged_products import merge_products
 from dynrefer.model.networks.kernels.onednn import use_onednn
 from dynrefer.model.networks.kernels.rms_norm import use_fused_norms
+from dynrefer.model.networks.kernels.split_products import use_split_products
 
 
 def choose_kernels(network: nn.Module, device: torch.device, cpu_kernels: str = "auto") -> None:
@@ -17,4 +18,6 @@ def choose_kernels(network: nn.Module, device: torch.device, cpu_kernels: str = 
     if device.type == "cuda":
         use_fused_norms(network)
         merge_products(network)
+        if any(each.dtype == torch.bfloat16 for each in network.parameters()):
+            use_split_products(network)
     use_onednn(network, cpu_kernels)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from torch import nn
 from transformers.models.t5.modeling_t5 import T5LayerNorm
 
 from dynrefer.model.errors import DeviceError
@@ -11,6 +12,7 @@ from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.kernels.choice import choose_kernels
 from dynrefer.model.networks.kernels.merged_products import merged_weight
 from dynrefer.model.networks.kernels.rms_norm import FusedRmsNorm
+from dynrefer.model.networks.kernels.split_products import SplitLinear
 from tests.model.networks.conftest import perturbed, small_config
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -43,3 +45,12 @@ def test_what_a_gpu_computes_with_gives_the_same_captions() -> None:
 def test_unknown_kernels_are_refused(device: torch.device) -> None:
     with pytest.raises(DeviceError, match="mkl"):
         choose_kernels(perturbed(DynReferModel(small_config())), device, "mkl")
+
+
+@pytest.mark.parametrize(("dtype", "kind"), [(torch.float32, nn.Linear), (torch.bfloat16, SplitLinear)])
+def test_keys_of_the_q_former_are_split_where_their_rows_are_bfloat16(dtype: torch.dtype, kind: type) -> None:
+    network = DynReferModel._from_config(small_config(), dtype=dtype)  # type: ignore[no-untyped-call]
+    network.qformer.float()
+    choose_kernels(network, GPU)
+    crossing = [each for each in network.qformer.modules() if getattr(each, "has_cross_attention", False)]
+    assert crossing and {type(each.crossattention.attention.key) for each in crossing} == {kind}
