@@ -129,7 +129,7 @@ class ContinuousDescription:
         try:
             return translate_device_errors(self._advance)
         except Exception:
-            self._clear()
+            translate_device_errors(self._clear)
             raise
 
     def drop(self, tickets: Sequence[int]) -> None:

@@ -17,9 +17,9 @@ import numpy as np
 
 from dynrefer.model.arguments import box_corners, region_queries
 from dynrefer.model.batch import BatchResult, RawOutputs, RegionOutput, run_batch
-from dynrefer.model.batch_limits import measured_limits
+from dynrefer.model.batch_limits import MOST_REGIONS, measured_limits
 from dynrefer.model.cache import CacheStats, FeatureCache
-from dynrefer.model.continuous import ContinuousDescription
+from dynrefer.model.continuous import GROUP_VIEWS, GROUPS, ContinuousDescription
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import DeviceError, DeviceMemoryError, OutputError
@@ -168,7 +168,11 @@ class DynRefer:
         boxes = [(0.0, 0.0, side / (i + 2), side / (i + 2)) for i in range(_SAMPLE_REGIONS)]
         regions = self.prepare(image, [RegionQuery(box=box) for box in boxes])
         views = max(region.num_views for region in regions)
-        return measured_limits(CudaMemory(self._loaded.device), lambda: self.run(regions), len(regions), views)
+        found = measured_limits(CudaMemory(self._loaded.device), lambda: self.run(regions), len(regions), views)
+        if self._batching is Batching.WHOLE or found.regions < MOST_REGIONS:
+            return found
+        # Those whose captions are written, and those whose views are computed meanwhile.
+        return BatchLimits(found.regions + GROUPS * GROUP_VIEWS // views, found.views)
 
     def continuous(self) -> ContinuousDescription | None:
         """See `Predictor`. What it runs and what `run` runs do not overlap."""
