@@ -107,7 +107,7 @@ class Inference:
         """Record small batches of every part. beside: those up to the scores, main: the prompt encoder, which runs
         between the decoder's steps while the others may run for newcomers.
 
-        Afterwards the weights must stay where they are in memory. Together the parts are recorded in 28 graphs.
+        Afterwards the weights must stay where they are in memory. Together the parts are recorded in 26 graphs.
         """
         config = self._network.config
         views, size, language = config.num_views, config.view_size, config.language_config
