@@ -72,7 +72,7 @@ class ContinuousBatching(Generic[Item, Output]):
             self._drop_unwanted()
             if not self._take_and_admit():
                 return
-            if self._aboard:
+            if self._aboard or self._lingering:
                 self._advance()
             elif self._apart:
                 self._run_apart()
@@ -82,6 +82,11 @@ class ContinuousBatching(Generic[Item, Output]):
         self._halves.clear()
         self._apart = []
         self._note_running()
+
+    @property
+    def _lingering(self) -> bool:
+        """Whether the batch still works for items that were dropped, and has no room though nothing is in it."""
+        return not self._aboard and self._batch.room.regions <= 0
 
     def _drop_unwanted(self) -> None:
         """Free the places of items that nobody waits for, or whose deadline has passed."""
@@ -98,6 +103,8 @@ class ContinuousBatching(Generic[Item, Output]):
     def _take_and_admit(self) -> bool:
         """Let items join that wait, if there is room; wait for some where nothing is here. False: all is over."""
         batcher, room = self._batcher, self._batch.room
+        if self._lingering:
+            return True
         with batcher.changed:
             while True:
                 batcher.fail_expired()
@@ -212,9 +219,9 @@ class ContinuousBatching(Generic[Item, Output]):
     def _run_anew(self, out_of_memory: bool) -> None:
         work = self._clear()
         well = self._run_whole(work)
-        if well and out_of_memory:
+        if work and well and out_of_memory:
             self._batcher.lower_cap(len(work) // 2)
-        self._faults += well and not out_of_memory
+        self._faults += bool(work) and well and not out_of_memory
 
     def _run_apart(self) -> None:
         """Now that nothing else is here, run what could not join."""

@@ -222,6 +222,22 @@ def test_a_cancelled_request_frees_its_places_at_once() -> None:
     assert len(simulation.device.rows) == 3 + 1 + STEPS
 
 
+def test_a_batch_that_still_works_for_what_was_dropped_is_let_come_to_its_end() -> None:
+    simulation = Simulation(linger=3)
+    reservation, gone = simulation.reserve(1, 2)
+    after: list[Results] = []
+
+    def leave() -> None:
+        reservation.__exit__()
+        after.append(simulation.submit(3))
+
+    simulation.at[4] = leave
+    simulation.serve()
+    assert isinstance(gone.exception(0), StoppedError)
+    assert outputs(after[0]) == [9] and not simulation.whole
+    assert simulation.device.time == 4 + 1 + 3 + STEPS
+
+
 @pytest.mark.parametrize(("regions", "error"), [(2, None), (8, DeadlineExceeded)])
 def test_what_is_beyond_its_deadline_leaves(regions: int, error: type[Exception] | None) -> None:
     """Whether all of the request is on the device, or some of it still waits."""
