@@ -16,6 +16,7 @@ class FakeBatch(Generic[Item, Output]):
 
     answer: an item's output. cost: the views of an item, of which `views` may join at a time. every: steps between two
     turns of newcomers. admission_time, item_time: what letting some join costs, and each of them, in steps' times.
+    linger: steps that are still taken where all is dropped, before there is room again.
     admit_hook: called with the newcomers before they join, step_hook with all that are here before a step; they may
     raise, wait or look. pace: called with every time that the device works.
 
@@ -31,6 +32,7 @@ class FakeBatch(Generic[Item, Output]):
     every: int = 1
     admission_time: float = 0.0
     item_time: float = 0.0
+    linger: int = 0
     admit_hook: Callable[[Sequence[Item]], None] = lambda items: None
     step_hook: Callable[[Sequence[Item]], None] = lambda items: None
     pace: Callable[[float], None] = lambda time: None
@@ -40,6 +42,7 @@ class FakeBatch(Generic[Item, Output]):
     _here: dict[int, tuple[Item, int]] = field(default_factory=dict)  # by ticket, with the steps that are left
     _tickets: int = 0
     _since: int = 0  # steps since the last newcomers
+    _lingering: int = 0  # steps for what is not here any more
 
     @property
     def items(self) -> list[Item]:
@@ -49,7 +52,7 @@ class FakeBatch(Generic[Item, Output]):
     @property
     def room(self) -> BatchLimits:
         """See `ContinuousBatch`."""
-        if self._here and self._since < self.every:
+        if self._lingering or (self._here and self._since < self.every):
             return BatchLimits(0, 0)
         return BatchLimits(self.capacity - len(self._here), self.views)
 
@@ -69,7 +72,12 @@ class FakeBatch(Generic[Item, Output]):
 
     def advance(self) -> list[tuple[int, Output]]:
         """See `ContinuousBatch`."""
+        if self._lingering and not self._here:
+            self._lingering -= 1
+            self._work(1.0)
+            return []
         assert self._here
+        self._lingering = 0
         try:
             self.step_hook(self.items)
         except BaseException:
@@ -80,13 +88,15 @@ class FakeBatch(Generic[Item, Output]):
         self._work(1.0)
         self._here = {ticket: (item, left - 1) for ticket, (item, left) in self._here.items()}
         complete = [(ticket, self.answer(item)) for ticket, (item, left) in self._here.items() if left == 0]
-        self.drop([ticket for ticket, _ in complete])
+        for ticket, _ in complete:
+            del self._here[ticket]
         return complete
 
     def drop(self, tickets: Sequence[int]) -> None:
         """See `ContinuousBatch`."""
-        for ticket in tickets:
-            self._here.pop(ticket, None)
+        dropped = [self._here.pop(ticket, None) for ticket in tickets]
+        if any(dropped) and not self._here:
+            self._lingering = self.linger
 
     def run(self, items: Sequence[Item], should_stop: Callable[[], bool]) -> list[Output]:
         """The same device with a whole batch: all join, and all leave at the end."""

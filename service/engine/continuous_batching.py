@@ -2,8 +2,9 @@
 
 Between two pieces of work of some milliseconds, items that wait join the batch as far as it has room, by the queue's
 turns, and those that are complete leave. What fails on the device is run as a whole batch, which finds the failing
-items and lowers the cap. What fails to join tries again in halves, until the failing items stand alone; where memory is
-short it waits until nothing else is there. A batch that fails where whole batches succeed is given up.
+items and lowers the cap. What fails to join tries again in halves, until the failing items stand alone; those, and what
+there is no memory for, are run as whole batches once nothing else is there: the two ways never run beside each other. A
+batch that fails where whole batches succeed is given up.
 """
 
 import logging
@@ -43,8 +44,8 @@ class _Aboard(Generic[Item, Output]):
 class ContinuousBatching(Generic[Item, Output]):
     """For the device's thread alone.
 
-    run: a whole batch; it may be called while items are in `batch`. kind: of the items that `batch` takes; others are
-    run as whole batches.
+    run: a whole batch; never called while items are in `batch`. kind: of the items that `batch` takes; others are run
+    as whole batches.
     """
 
     def __init__(
@@ -57,9 +58,8 @@ class ContinuousBatching(Generic[Item, Output]):
         self._batcher, self._run, self._batch, self._kind = batcher, run, batch, kind
         self._aboard: dict[int, _Aboard[Item, Output]] = {}  # by ticket
         self._halves: deque[list[WorkItem[Item, Output]]] = deque()  # of what failed to join; before newcomers
-        # What did not fit into memory beside others; nothing joins before it has run.
-        self._too_large: list[WorkItem[Item, Output]] = []
-        self._fitting = 0  # the most that may have fitted
+        self._apart: list[WorkItem[Item, Output]] = []  # what is to run whole; nothing joins before that
+        self._fitting: int | None = None  # how many might have fitted, where memory was short
         self._turnover = Turnover()
         self._faults = 0
 
@@ -72,16 +72,21 @@ class ContinuousBatching(Generic[Item, Output]):
             self._drop_unwanted()
             if not self._take_and_admit():
                 return
-            if self._aboard:
+            if self._aboard or self._lingering:
                 self._advance()
-            elif self._too_large:
-                self._run_too_large()
+            elif self._apart:
+                self._run_apart()
             self._note_running()
         logger.error("continuous batching failed %d times in a row and is given up", MOST_FAULTS)
-        self._run_whole([*self._clear(), *chain(*self._halves), *self._too_large])
+        self._run_whole([*self._clear(), *chain(*self._halves), *self._apart])
         self._halves.clear()
-        self._too_large = []
+        self._apart = []
         self._note_running()
+
+    @property
+    def _lingering(self) -> bool:
+        """Whether the batch still works for items that were dropped, and has no room though nothing is in it."""
+        return not self._aboard and self._batch.room.regions <= 0
 
     def _drop_unwanted(self) -> None:
         """Free the places of items that nobody waits for, or whose deadline has passed."""
@@ -98,11 +103,13 @@ class ContinuousBatching(Generic[Item, Output]):
     def _take_and_admit(self) -> bool:
         """Let items join that wait, if there is room; wait for some where nothing is here. False: all is over."""
         batcher, room = self._batcher, self._batch.room
+        if self._lingering:
+            return True
         with batcher.changed:
             while True:
                 batcher.fail_expired()
                 work, joins = self._choose(min(room.regions, batcher.cap - len(self._aboard)), room.views)
-                if work or self._aboard or self._halves or self._too_large:
+                if work or self._aboard or self._halves or self._apart:
                     break
                 if batcher.over:
                     return False
@@ -118,7 +125,7 @@ class ContinuousBatching(Generic[Item, Output]):
         """Who is next, within so many places and views, and whether they join the batch. Under the lock."""
         batcher, queue = self._batcher, self._batcher.queue
         views = min(views, batcher.limits.batch_views)
-        if self._too_large:
+        if self._apart:
             return [], False
         if self._halves:
             return self._choose_half(places, views)
@@ -127,7 +134,7 @@ class ContinuousBatching(Generic[Item, Output]):
         joins = queue.next_kind == self._kind
         if joins and places > 0 and queue.next_cost <= views:
             return batcher.take(self._choose_newcomers(places, views)), True
-        if joins and self._aboard:
+        if self._aboard:
             return [], False  # until there is room
         # Work of another kind, or an item that the batch has no room for even while it is empty.
         return batcher.take(queue.take(batcher.cap, batcher.limits.batch_views)), False
@@ -174,15 +181,14 @@ class ContinuousBatching(Generic[Item, Output]):
             for ticket, each in zip(tickets, work, strict=True):
                 self._aboard[ticket] = _Aboard(each, began, number)
             self._turnover.joined(len(self._aboard), began)
-        elif out_of_memory:
-            self._too_large, self._fitting = work, beside + len(work) // 2
-        elif len(work) > 1:
+        elif len(work) > 1 and not out_of_memory:
             half = len(work) // 2
             # The first half is next.
             self._halves.extendleft((work[half:], work[:half]))
-        elif self._batcher.run_whole(self._run, work):
-            logger.warning("a region could not join those on the device (%s) and was run by itself", failed)
-            self._faults += 1
+        else:
+            with bind_request_id(self._batcher.running_ids):
+                logger.warning("%d region(s) could not join those on the device: %s", len(work), failed)
+            self._apart, self._fitting = work, beside + len(work) // 2 if out_of_memory else None
 
     def _advance(self) -> None:
         """The next piece of work. Where it fails, all that was here is run in whole batches."""
@@ -213,17 +219,18 @@ class ContinuousBatching(Generic[Item, Output]):
     def _run_anew(self, out_of_memory: bool) -> None:
         work = self._clear()
         well = self._run_whole(work)
-        if well and out_of_memory:
+        if work and well and out_of_memory:
             self._batcher.lower_cap(len(work) // 2)
-        self._faults += well and not out_of_memory
+        self._faults += bool(work) and well and not out_of_memory
 
-    def _run_too_large(self) -> None:
-        """Now that nothing else is here, what did not fit may fit."""
-        work, self._too_large = self._too_large, []
+    def _run_apart(self) -> None:
+        """Now that nothing else is here, run what could not join."""
+        work, self._apart = self._apart, []
         if self._run_whole(work):
-            # A single item that the batch has no memory for, though it is empty, is the batch's fault.
-            self._faults += not self._fitting
-            self._batcher.lower_cap(self._fitting or self._batcher.cap)
+            if self._fitting:
+                self._batcher.lower_cap(self._fitting)
+            else:
+                self._faults += 1  # not even one can join an empty batch, though it can be run
 
     def _run_whole(self, work: Sequence[WorkItem[Item, Output]]) -> bool:
         """Run items in batches within the limits. Whether all went well."""
@@ -258,4 +265,4 @@ class ContinuousBatching(Generic[Item, Output]):
     def _note_running(self, newcomers: Sequence[WorkItem[Item, Output]] = ()) -> None:
         with self._batcher.changed:
             here = [each.work for each in self._aboard.values()]
-            self._batcher.set_running([*here, *chain(*self._halves), *self._too_large, *newcomers])
+            self._batcher.set_running([*here, *chain(*self._halves), *self._apart, *newcomers])

@@ -218,8 +218,6 @@ class DeviceThread(Generic[Region, Output]):
                 logger.error("the device has no memory left even for the smallest region")
                 self._starved = True
                 self._batcher.suspend()
-                if self._batch is not None:
-                    self._batch.clear()  # nobody waits for what is in it any more
             if time.monotonic() >= until:
                 raise DeviceLostError("it has had no memory left for the whole grace time.")
             time.sleep(min(WATCH_EVERY_S, self._grace_s / 4))

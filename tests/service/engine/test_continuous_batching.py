@@ -71,6 +71,7 @@ class Simulation:
         self.step_hook(items)
 
     def _run(self, kind: Kind, items: Sequence[int], should_stop: Callable[[], bool]) -> Sequence[int]:
+        assert not self.device.items, "a whole batch is run beside others"
         self.whole.append(list(items))
         return self.act(items)
 
@@ -198,19 +199,14 @@ def test_a_region_that_the_batch_has_no_room_for_is_run_whole_once_nothing_else_
     assert (outputs(before), outputs(large), outputs(after)) == ([3], [18], [6])
 
 
-def test_work_of_another_kind_is_run_whole_beside_the_others() -> None:
+def test_work_of_another_kind_is_run_whole_in_its_turn() -> None:
     simulation = Simulation()
     described, other = simulation.submit(1), simulation.submit(2, 3, kind="count")
-    beside: list[list[int]] = []
-
-    def act(items: Sequence[int]) -> Sequence[int]:
-        beside.append(simulation.device.items)
-        return [item * 2 for item in items]
-
-    simulation.act = act
+    after: list[Results] = []
+    simulation.at[5] = lambda: after.append(simulation.submit(4))
     simulation.serve()
-    assert outputs(described) == [3] and outputs(other) == [4, 6]
-    assert simulation.whole == [[2, 3]] and beside == [[1]]
+    assert outputs(described) == [3] and outputs(other) == [4, 6] and outputs(after[0]) == [12]
+    assert simulation.whole == [[2, 3]] and simulation.device.admissions == [[1], [4]]
 
 
 def test_a_cancelled_request_frees_its_places_at_once() -> None:
@@ -224,6 +220,22 @@ def test_a_cancelled_request_frees_its_places_at_once() -> None:
     # The first four of each; the places of the request that left went to the rest of the other after that step.
     assert simulation.device.admissions == [[0, 100, 1, 101, 2, 102, 3, 103], [104, 105, 106, 107]]
     assert len(simulation.device.rows) == 3 + 1 + STEPS
+
+
+def test_a_batch_that_still_works_for_what_was_dropped_is_let_come_to_its_end() -> None:
+    simulation = Simulation(linger=3)
+    reservation, gone = simulation.reserve(1, 2)
+    after: list[Results] = []
+
+    def leave() -> None:
+        reservation.__exit__()
+        after.append(simulation.submit(3))
+
+    simulation.at[4] = leave
+    simulation.serve()
+    assert isinstance(gone.exception(0), StoppedError)
+    assert outputs(after[0]) == [9] and not simulation.whole
+    assert simulation.device.time == 4 + 1 + 3 + STEPS
 
 
 @pytest.mark.parametrize(("regions", "error"), [(2, None), (8, DeadlineExceeded)])

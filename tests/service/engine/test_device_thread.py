@@ -210,32 +210,6 @@ def test_continuous_batching_that_is_demanded_and_fails_ends_the_start() -> None
     assert str(device.failure) == "continuous batching does not work on this device (RuntimeError)."
 
 
-def test_memory_that_runs_out_beside_regions_on_the_device_frees_theirs() -> None:
-    """A bad region is run by itself; nothing fits until those on the device, which nobody waits for then, are gone."""
-    running = batch(pace=lambda steps: time.sleep(0.001))
-
-    def no_memory_beside_others(boxes: Sequence[Corners]) -> None:
-        if running.items:
-            raise DeviceMemoryError
-
-    device = started(FakePredictor(batch=running, run_hook=no_memory_beside_others), grace_s=WAIT_S)
-    running.steps = 10**9
-    with device.reserve(2, context_of()) as reservation:
-        futures = [reservation.submit(device._sample)]
-        while not running.items:
-            time.sleep(0.002)
-        running.admit_hook = refuse_all
-        futures.append(reservation.submit(device._sample))
-        for future in futures:
-            with pytest.raises(ExecutorClosed):
-                future.result(WAIT_S)
-    await_phase(device, Phase.READY)
-    assert running.items == []
-    running.steps, running.admit_hook = 1, lambda items: None
-    assert run_one(device) is None
-    device.close()
-
-
 def test_want_of_memory_in_the_continuous_batch_is_counted() -> None:
     running, metrics = batch(), Metrics()
     device = started(FakePredictor(batch=running), metrics=metrics)
