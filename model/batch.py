@@ -16,6 +16,7 @@ from dynrefer.model.errors import StoppedError
 from dynrefer.model.evidence.identity import Identity
 from dynrefer.model.identification import identify
 from dynrefer.model.loading import LoadedModel
+from dynrefer.model.networks.kernels.transfers import upload
 from dynrefer.model.preparation import RegionInput
 from dynrefer.model.representation import represent
 from dynrefer.model.tasks import DEVICE_STAGES, RUN_ORDER, with_needs
@@ -132,8 +133,7 @@ def _run_tasks(
 
 def rows_index(rows: Sequence[int], device: torch.device) -> Tensor:
     """Indices of rows, (M,) int64 on the device."""
-    index = torch.tensor(rows, pin_memory=device.type == "cuda")
-    return index.to(device, non_blocking=True)
+    return upload(torch.tensor(rows), device)
 
 
 def _rows(region: Tensor, rows: Sequence[int]) -> Tensor:

@@ -30,7 +30,7 @@ from dynrefer.model.networks.kernels.transfers import to_host
 from dynrefer.model.preparation import PreparedRegion, RegionInput
 from dynrefer.model.protocol import BatchLimits
 from dynrefer.model.representation import NewFeatures, represent
-from dynrefer.model.tasks import RUN_ORDER, with_needs
+from dynrefer.model.tasks import RUN_ORDER, TASKS, with_needs
 from dynrefer.model.tasks.caption import CaptionTask
 from dynrefer.model.tasks.definition import TaskBatch
 from dynrefer.model.tasks.scoring import LabelTask
@@ -104,6 +104,8 @@ class ContinuousDescription:
         self._here: dict[int, _Joined] = {}
         self._groups: deque[_Group] = deque()
         self._writing: dict[int, _Input] = {}  # by handle in the slots
+        # Never less than what a region can cost, with a plan of views for each task.
+        self._group_views = max(GROUP_VIEWS, loaded.network.config.num_views * len(TASKS))
         self._steps = self._last_step = 0  # taken so far; when the newest caption has reached its last token
 
     @property
@@ -113,7 +115,7 @@ class ContinuousDescription:
         free = self._slots.capacity - len(self._slots) - awaited
         if free <= 0 or len(self._groups) >= GROUPS:
             return BatchLimits(0, 0)
-        return BatchLimits(free, GROUP_VIEWS)
+        return BatchLimits(free, self._group_views)
 
     def admit(self, regions: Sequence[PreparedRegion]) -> list[int]:
         """See `ContinuousBatch`."""
@@ -140,6 +142,9 @@ class ContinuousDescription:
         for handle in handles:
             del self._writing[handle]
         self._slots.remove(handles)
+        for group in [each for each in self._groups if not any(one.of.ticket in self._here for one in each.inputs)]:
+            group.marks.wait()  # what it replays may not run beside a whole batch
+            self._groups.remove(group)
 
     @torch.inference_mode()
     def _admit(self, regions: Sequence[PreparedRegion]) -> list[int]:
@@ -247,6 +252,8 @@ class ContinuousDescription:
         return joined.ticket, RegionOutput(joined.outputs, joined.times_ms)
 
     def _clear(self) -> None:
+        for group in self._groups:
+            group.marks.wait()  # what is being replayed may not run beside a whole batch
         self._here.clear()
         self._groups.clear()
         self._writing.clear()

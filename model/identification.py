@@ -20,6 +20,7 @@ from dynrefer.model.evidence.cutting import EvidenceCrops
 from dynrefer.model.evidence.evidence import Evidence, Sighting, of_drawing
 from dynrefer.model.evidence.identity import Identity
 from dynrefer.model.loading import LoadedModel
+from dynrefer.model.networks.kernels.transfers import upload
 from dynrefer.model.preparation import RegionInput
 from dynrefer.model.tasks.categories import CategoriesTask
 from dynrefer.model.tasks.scoring import Floats, rows_on_cpu
@@ -37,7 +38,7 @@ def identify(
     """
 
     def categories(rows: Sequence[int]) -> list[Floats]:
-        some = region if len(rows) == len(region) else region[torch.tensor(rows, device=region.device)]
+        some = region if len(rows) == len(region) else region[upload(torch.tensor(rows), region.device)]
         return rows_on_cpu(CATEGORIES.logits(loaded, some))
 
     return identify_by(loaded, categories, inputs, cache)

@@ -39,7 +39,7 @@ _log = logging.getLogger(__name__)
 
 
 _SLOTS_ON_CPU = 16
-_SAMPLE_REGIONS = 8  # in the batch whose memory is measured
+_SAMPLE_REGIONS = 16  # in the batch whose memory is measured: more than are recorded, as that memory is kept
 
 
 class Batching(Enum):

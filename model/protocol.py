@@ -66,7 +66,8 @@ class BatchLimits(NamedTuple):
 class ContinuousBatch(Protocol[JoiningT_contra, OutputT]):
     """Regions on the device, each at a stage of its own: newcomers join and complete ones leave at any time.
 
-    For the device's thread alone. A ticket is a number that stands for a region while it is here.
+    For the device's thread alone, which calls `Predictor.run` only while no region is here. A ticket is a number that
+    stands for a region while it is here.
     """
 
     @property
@@ -80,7 +81,8 @@ class ContinuousBatch(Protocol[JoiningT_contra, OutputT]):
         """
 
     def advance(self) -> list[tuple[int, OutputT]]:
-        """Do the next piece of work, of tens of milliseconds at most. Returns the regions that are complete with it.
+        """Do the next piece of work, of tens of milliseconds at most. Returns the regions that are complete with it;
+        none where nothing is here.
 
         Raises as `Predictor.run` does; then nothing is here any more.
         """
@@ -110,7 +112,8 @@ class Predictor(Protocol[RegionT, OutputT]):
         kernel by kernel; empty where there are none. Any thread."""
 
     def batch_limits(self) -> BatchLimits | None:
-        """How large a batch fits the device, measured; None where the settings' own defaults suit it. Device thread,
+        """How large a batch fits the device, measured; with `continuous`, how many regions at all stages together.
+        None where the settings' own defaults suit it. Device thread,
         once, after the first batch."""
 
     def continuous(self) -> ContinuousBatch[RegionT, OutputT] | None:

@@ -70,6 +70,7 @@ class CaptionTask(TaskDefinition[GeneratedCaption, Caption]):
     def control_tokens(self, loaded: LoadedModel, batch: TaskBatch) -> tuple[Tensor, Tensor]:
         """Ids and mask (R, W) int64 of the control words, on the device."""
         from dynrefer.model.networks.kernels.batch_invariance import CONTROL_MULTIPLE
+        from dynrefer.model.networks.kernels.transfers import upload
 
         tags = batch.needed[TagsTask.name]
         words = [control_words(loaded, *row) for row in zip(tags, batch.controls, batch.identities, strict=True)]
@@ -80,8 +81,8 @@ class CaptionTask(TaskDefinition[GeneratedCaption, Caption]):
             truncation=True,
             max_length=loaded.network.config.max_control_tokens,
             return_tensors="pt",
-        ).to(loaded.device)
-        return ids.input_ids, ids.attention_mask
+        )
+        return upload(ids.input_ids, loaded.device), upload(ids.attention_mask, loaded.device)
 
     def outputs(self, found: Generated) -> list[GeneratedCaption]:
         """One per row of what the language model wrote."""

@@ -126,6 +126,14 @@ def test_dropped_regions_leave_the_others_as_they_are(
     assert batch.room.regions == 16
 
 
+def test_groups_that_nobody_waits_for_leave_their_room(loaded: LoadedModel, regions: list[PreparedRegion]) -> None:
+    batch = opened(continuing(loaded))
+    tickets = [batch.admit([region])[0] for region in regions[: continuous.GROUPS]]
+    assert batch.room.regions == 0
+    batch.drop(tickets)
+    assert batch.room.regions == 16 and batch.advance() == []
+
+
 def failing_once() -> Callable[..., object]:
     original, calls = continuous.represent, iter(range(100))
 

@@ -92,7 +92,7 @@ class Inference:
     def capture(self, graphs: Graphs) -> None:
         """Record small batches of every part. graphs: of these parts alone, which run beside a decoder's steps.
 
-        Afterwards the weights must stay where they are in memory. Together the parts are recorded in 22 graphs.
+        Afterwards the weights must stay where they are in memory. Together the parts are recorded in 24 graphs.
         """
         config = self._network.config
         views, size = config.num_views, config.view_size
