@@ -12,11 +12,12 @@ from transformers import PreTrainedTokenizerFast
 
 from dynrefer.model.cache import view_digest
 from dynrefer.model.crops import ViewBatch
-from dynrefer.model.loading import LoadedModel
+from dynrefer.model.loading import LoadedModel, open_slots
 from dynrefer.model.networks.dynrefer.config import DynReferConfig, preset
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.kernels.batch_invariance import is_batch_invariant
-from dynrefer.model.networks.kernels.onednn import use_onednn
+from dynrefer.model.networks.kernels.choice import choose_kernels
+from dynrefer.model.networks.kernels.graphs import Graphs, NoGraphs
 from dynrefer.model.preparation import RegionInput
 from dynrefer.model.types import Task, View, ViewPlan, ViewPolicy
 from dynrefer.model.vocabulary import Attribute, TextEmbeddings, Vocabulary
@@ -63,19 +64,41 @@ def random_network(config: DynReferConfig, device: torch.device, dtype: torch.dt
     return network
 
 
-def random_model(config: DynReferConfig, work: Workload, device: torch.device, dtype: torch.dtype) -> LoadedModel:
-    """A `LoadedModel` with random weights and texts. config: usually from `random_config`."""
-    network, vocabulary = random_network(config, device, dtype), _vocabulary(work)
-    use_onednn(network)
+def random_model(
+    config: DynReferConfig, work: Workload, device: torch.device, dtype: torch.dtype, *, plain: bool = False
+) -> LoadedModel:
+    """A `LoadedModel` with random weights and texts. config: usually from `random_config`.
+
+    plain: with transformers' own layers and without slots, for the reference path; the weights are the same.
+    """
+    network, vocabulary = random_network(config, device, dtype), random_vocabulary(work)
+    if not plain:
+        choose_kernels(network, device)
+    texts = random_texts(config, work)
+    moved = [getattr(texts, name).to(device, dtype) for name in ("tags", "attributes", "categories")]
+    invariant = is_batch_invariant(network, min(map(len, moved)))
+    graphs: Graphs = NoGraphs()
+    return LoadedModel(
+        network,
+        vocabulary,
+        TextEmbeddings(*moved),
+        random_tokenizer(config.language_config.vocab_size),
+        device,
+        dtype,
+        math.e,
+        0.0,
+        invariant,
+        slots=None if plain else open_slots(network, device, graphs),
+        graphs=(graphs,),
+    )
+
+
+def random_texts(config: DynReferConfig, work: Workload) -> TextEmbeddings:
+    """Random embeddings of all texts, float32 on the CPU."""
     generator = torch.Generator().manual_seed(1)
     width = config.text_config.projection_dim
-    texts = [
-        torch.randn(count, width, generator=generator).to(device, dtype)
-        for count in (work.tags, work.prompts, work.categories)
-    ]
-    tokenizer = _tokenizer(config.language_config.vocab_size)
-    invariant = is_batch_invariant(network, min(map(len, texts)))
-    return LoadedModel(network, vocabulary, TextEmbeddings(*texts), tokenizer, device, dtype, math.e, 0.0, invariant)
+    counts = (work.tags, work.prompts, work.categories)
+    return TextEmbeddings(*(torch.randn(count, width, generator=generator) for count in counts))
 
 
 def random_inputs(config: DynReferConfig, regions: int, tasks: tuple[Task, ...]) -> list[RegionInput]:
@@ -93,7 +116,7 @@ def random_inputs(config: DynReferConfig, regions: int, tasks: tuple[Task, ...])
     return inputs
 
 
-def _vocabulary(work: Workload) -> Vocabulary:
+def random_vocabulary(work: Workload) -> Vocabulary:
     """Made-up names; the synonyms are spread over the attributes, with two prompts each."""
     synonyms = np.array_split(np.arange(work.prompts // 2), work.attributes)
     attributes = tuple(
@@ -107,7 +130,7 @@ def _vocabulary(work: Workload) -> Vocabulary:
     )
 
 
-def _tokenizer(size: int) -> PreTrainedTokenizerFast:
+def random_tokenizer(size: int) -> PreTrainedTokenizerFast:
     """One token per control word; anything else is unknown."""
     words = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {word: 3 + number for number, word in enumerate(CONTROLS)}
     assert len(words) <= size
