@@ -52,14 +52,23 @@ def model_command(
     for each in dtypes:
         _one_of(each, DTYPES, "--dtype")
     _one_of(preset, SIZES, "--preset")
-    with contextlib.redirect_stdout(sys.stderr):
-        from dynrefer.workbench.profiling.model_speed import Plan, measure_model, model_table
-        from dynrefer.workbench.profiling.workload import Workload
+    reports: list[dict[str, Any]] = []
 
-        work = Workload(tokens=tokens, beams=beams)
-        plan = Plan(preset, sizes, dtypes, chosen, _device(device, threads), repeats, work)
-        report = measure_model(plan, None, lambda line: print(line, file=sys.stderr))
-    _print_report(report, model_table(report), as_json, out)
+    def keep(report: dict[str, Any]) -> None:
+        reports[:] = [report]
+        _write_report(report, out)
+
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            from dynrefer.workbench.profiling.model_speed import Plan, measure_model, model_table
+            from dynrefer.workbench.profiling.workload import Workload
+
+            work = Workload(tokens=tokens, beams=beams)
+            plan = Plan(preset, sizes, dtypes, chosen, _device(device, threads), repeats, work)
+            measure_model(plan, None, lambda line: print(line, file=sys.stderr), keep)
+    finally:  # what was measured before an error or Ctrl-C is shown too: it may be minutes of a GPU
+        for report in reports:
+            _print_report(report, model_table(report), as_json, out)
 
 
 @bench.command("counts")
@@ -225,7 +234,12 @@ def _device(device: str, threads: int | None) -> "torch.device":
 
 
 def _print_report(report: dict[str, Any], table: str, as_json: bool, out: Path | None) -> None:
-    text = json.dumps(report, indent=1)
+    _write_report(report, out)
+    print(json.dumps(report, indent=1) if as_json else table)
+
+
+def _write_report(report: dict[str, Any], out: Path | None) -> None:
     if out is not None:
-        out.write_text(text + "\n", encoding="utf-8")
-    print(text if as_json else table)
+        from dynrefer.workbench.data.atomic import replace_text
+
+        replace_text(out, json.dumps(report, indent=1) + "\n")

@@ -7,7 +7,7 @@ turn with the model. Medians; caches off.
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,12 +55,20 @@ class _Times:
     peak_bytes: int = 0  # GPU memory while a batch runs
 
 
-def measure_model(plan: Plan, reference: Reference | None, log: Callable[[str], None]) -> dict[str, Any]:
-    """The report, JSON-ready: rates, and one row per dtype, number of regions and tasks. log: takes progress lines."""
+def measure_model(
+    plan: Plan,
+    reference: Reference | None,
+    log: Callable[[str], None],
+    keep: Callable[[dict[str, Any]], None] = lambda report: None,
+) -> dict[str, Any]:
+    """The report, JSON-ready: rates, and one row per dtype, number of regions and tasks. log: takes progress lines.
+
+    keep: takes the report so far after every row; "complete" in it is false until the last one.
+    """
     dtypes = tuple(dict.fromkeys((*plan.dtypes, "float32")))
     copies = [copy_gb_s(plan.device)]
-    rows: list[dict[str, Any]] = []
-    measured: list[_Times] = []
+    rates: list[dict[str, float]] = []
+    report = {**provenance(plan.device), "complete": False, "rows": []}
     for name in plan.dtypes:
         loaded = random_model(random_config(plan.preset, plan.work), plan.work, plan.device, DTYPES[name])
         for regions in plan.regions:
@@ -69,22 +77,27 @@ def measure_model(plan: Plan, reference: Reference | None, log: Callable[[str], 
                 times, row = _Times(), _row(plan, name, regions, tasks, inputs)
                 for result in _repeat(plan, loaded, inputs, reference, times, dtypes):
                     row["tokens"] = _tokens(result)
-                rows.append(row | _medians(times, regions, plan.device))
-                measured.append(times)
-                log(f"{name} {regions} {tasks}: {rows[-1]['seconds']:.3f} s")
+                row |= _medians(times, regions, plan.device)
+                copies.append(copy_gb_s(plan.device))
+                _add_roofline(row, plan, times, statistics.median(copies))
+                _add_official(row, times)
+                rates += times.rates
+                report["rows"].append(row)
+                keep(report | _peak_rates(rates, copies))
+                log(f"{name} {regions} {tasks}: {row['seconds']:.3f} s")
         del loaded
-    copies.append(copy_gb_s(plan.device))
-    copy = statistics.median(copies)
-    for row, times in zip(rows, measured, strict=True):
-        _add_roofline(row, plan, times, copy)
-        _add_official(row, times)
-    rates = [one for times in measured for one in times.rates]
-    gemm = {name: statistics.median(one[name] for one in rates) for name in rates[0]}  # oneDNN's on a CPU only
+    found = report | _peak_rates(rates, copies) | {"complete": True}
+    keep(found)
+    return found
+
+
+def _peak_rates(rates: Sequence[Mapping[str, float]], copies: Sequence[float]) -> dict[str, Any]:
+    """Medians over all rows of what the device has; oneDNN's rate is a CPU's only."""
+    names = dict.fromkeys(name for one in rates for name in one)
+    gemm = {name: statistics.median(one[name] for one in rates if name in one) for name in names}
     return {
-        **provenance(plan.device),
         "gemm_gflops": {name: round(rate, 1) for name, rate in gemm.items()},
-        "copy_gb_s": round(copy, 1),
-        "rows": rows,
+        "copy_gb_s": round(statistics.median(copies), 1),
     }
 
 
@@ -223,7 +236,8 @@ def model_table(report: dict[str, Any]) -> str:
         "| dtype | regions | tasks | s | regions/s | GFLOP/s | roofline s | efficiency | by oneDNN's rate | x official "
         "| stages, s |"
     )
-    lines = [heading(report), "", head, "|---|---|---|---|---|---|---|---|---|---|---|"]
+    state = [] if report["complete"] else ["**Incomplete: it was interrupted.**", ""]
+    lines = [heading(report), "", *state, head, "|---|---|---|---|---|---|---|---|---|---|---|"]
     for row in report["rows"]:
         stages = ", ".join(f"{part} {seconds:.3f}" for part, seconds in row["stages"].items() if seconds >= 5e-4)
         more = f"; {row['speedup']} x the reference path" if "speedup" in row else ""

@@ -68,21 +68,25 @@ def random_model(
 ) -> LoadedModel:
     """A `LoadedModel` with random weights and texts. config: usually from `random_config`.
 
-    plain: without what is done for a device's sake.
+    plain: with transformers' own layers and without slots, for the reference path; the weights are the same.
     """
-    network, vocabulary = random_network(config, device, dtype), _vocabulary(work)
+    network, vocabulary = random_network(config, device, dtype), random_vocabulary(work)
     if not plain:
         choose_kernels(network, device)
+    texts = random_texts(config, work)
+    moved = [getattr(texts, name).to(device, dtype) for name in ("tags", "attributes", "categories")]
+    invariant = is_batch_invariant(network, min(map(len, moved)))
+    tokenizer = random_tokenizer(config.language_config.vocab_size)
+    found = LoadedModel(network, vocabulary, TextEmbeddings(*moved), tokenizer, device, dtype, math.e, 0.0, invariant)
+    return found if plain else for_device(found)
+
+
+def random_texts(config: DynReferConfig, work: Workload) -> TextEmbeddings:
+    """Random embeddings of all texts, float32 on the CPU."""
     generator = torch.Generator().manual_seed(1)
     width = config.text_config.projection_dim
-    texts = [
-        torch.randn(count, width, generator=generator).to(device, dtype)
-        for count in (work.tags, work.prompts, work.categories)
-    ]
-    tokenizer = _tokenizer(config.language_config.vocab_size)
-    invariant = is_batch_invariant(network, min(map(len, texts)))
-    found = LoadedModel(network, vocabulary, TextEmbeddings(*texts), tokenizer, device, dtype, math.e, 0.0, invariant)
-    return found if plain else for_device(found)
+    counts = (work.tags, work.prompts, work.categories)
+    return TextEmbeddings(*(torch.randn(count, width, generator=generator) for count in counts))
 
 
 def random_inputs(config: DynReferConfig, regions: int, tasks: tuple[Task, ...]) -> list[RegionInput]:
@@ -100,7 +104,7 @@ def random_inputs(config: DynReferConfig, regions: int, tasks: tuple[Task, ...])
     return inputs
 
 
-def _vocabulary(work: Workload) -> Vocabulary:
+def random_vocabulary(work: Workload) -> Vocabulary:
     """Made-up names; the synonyms are spread over the attributes, with two prompts each."""
     synonyms = np.array_split(np.arange(work.prompts // 2), work.attributes)
     attributes = tuple(
@@ -114,7 +118,7 @@ def _vocabulary(work: Workload) -> Vocabulary:
     )
 
 
-def _tokenizer(size: int) -> PreTrainedTokenizerFast:
+def random_tokenizer(size: int) -> PreTrainedTokenizerFast:
     """One token per control word; anything else is unknown."""
     words = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {word: 3 + number for number, word in enumerate(CONTROLS)}
     assert len(words) <= size

@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,40 @@ def test_a_report_where_there_is_no_onednn(monkeypatch: pytest.MonkeyPatch) -> N
     report = measure_model(plan, None, lambda line: None)
     assert set(report["gemm_gflops"]) == {"float32"} and "efficiency_onednn" not in report["rows"][0]
     assert report["commit"] in model_table(report)
+
+
+def test_rows_are_kept_as_they_are_measured() -> None:
+    kept: list[dict[str, Any]] = []
+    plan = Plan("embedded", (1, 2), ("float32",), ("tags",), CPU, 1, SMALL)
+    found = measure_model(plan, None, lambda line: None, lambda report: kept.append(json.loads(json.dumps(report))))
+    assert [len(each["rows"]) for each in kept] == [1, 2, 2]
+    assert [each["complete"] for each in kept] == [False, False, True] and kept[-1] == found
+    assert "gemm_gflops" in kept[0] and "Incomplete" in model_table(kept[0]) and "Incomplete" not in model_table(found)
+
+
+@pytest.mark.parametrize("onednn", [False, True])
+def test_an_interrupted_command_keeps_and_shows_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, onednn: bool
+) -> None:
+    if not onednn:
+        monkeypatch.setattr("dynrefer.workbench.profiling.model_speed.onednn_gflops", lambda *_, **__: 0.0)
+    monkeypatch.setattr("dynrefer.workbench.profiling.workload.Workload", lambda **_: SMALL)
+    batches = iter(range(100))
+
+    def interrupted(*arguments: Any) -> Any:
+        if next(batches) == 3:  # two batches a row: in the second row
+            raise KeyboardInterrupt
+        return run_batch(*arguments)
+
+    monkeypatch.setattr("dynrefer.workbench.profiling.model_speed.run_batch", interrupted)
+    out = tmp_path / "model.json"
+    out.write_text("{}", encoding="utf-8")
+    arguments = ["model", "--preset", "embedded", "--regions", "1,2", "--tasks", "tags", "--repeats", "1"]
+    done = CliRunner().invoke(bench, [*arguments, "--out", str(out), "--overwrite"])
+    assert done.exit_code != 0 and "Incomplete" in done.stdout and "| float32 | 1 | tags |" in done.stdout
+    kept = json.loads(out.read_text(encoding="utf-8"))
+    assert not kept["complete"] and [row["regions"] for row in kept["rows"]] == [1]
+    assert set(kept["gemm_gflops"]) == ({"float32", ONEDNN} if onednn else {"float32"})
 
 
 @pytest.mark.slow
