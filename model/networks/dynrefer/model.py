@@ -199,7 +199,8 @@ class StoredLayout:
 def stored_layout(config: DynReferConfig) -> StoredLayout:
     """The layout of a network of these sizes; takes no memory for weights. Raises `ConfigError` if there is none."""
     try:
-        with torch.device("meta"):
+        # Drawing random weights would fill nothing, and on this device it loads torch's compiler: half a second.
+        with torch.device("meta"), init.no_init_weights():
             network = DynReferModel(config)
     except ConfigError:
         raise
