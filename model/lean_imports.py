@@ -5,7 +5,7 @@ a third of the time and of the modules of an import, for names that describing r
 imported through optional or deferrable names, and only these are changed, while the import runs:
 
 - Decorators that tell the compiler something about a function (`torch.compiler.disable` loads it for that): applied
-  at the function's first call instead.
+  at the function's first call after the compiler was loaded; before, nobody asks.
 - `torch._dynamo`, from which one context manager is imported: a stand-in, which loads the compiler when it is entered.
 - whether SciPy and torch.distributed are there: no. What they are for in transformers (losses of detectors, models
   spread over processes) is missing from it in this process, so only processes that serve should import like this.
@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
+from dynrefer.model.torch_environment import set_cache_environment
+
 _log = logging.getLogger(__name__)
 
 _COMPILER = "torch._dynamo"
@@ -37,8 +39,10 @@ def import_lean(name: str) -> ModuleType:
     """
     if "transformers" in sys.modules or _COMPILER in sys.modules:
         return importlib.import_module(name)
+    set_cache_environment()
     try:
-        with _without_the_compiler(), _without_optional_packages():
+        with _without_the_compiler():
+            _hide_optional_packages()
             for each in ("modeling_utils", "generation.utils"):
                 importlib.import_module(f"transformers.{each}")
     except (ImportError, AttributeError, RuntimeError, TypeError) as error:  # of what a later version imports
@@ -54,14 +58,14 @@ def _without_the_compiler() -> Iterator[None]:
     package = ModuleType(_COMPILER)
     package.__path__ = []  # a package without modules but these
     for name in _DECORATORS:
-        setattr(package, name, _at_first_call(_first_used(_COMPILER, name)))
+        setattr(package, name, _once_there_is_a_compiler(_first_used(_COMPILER, name)))
     stand_ins = {_COMPILER: package}
     for module, wanted in _DEFERRED.items():
         stand_ins[module] = ModuleType(module)
         setattr(stand_ins[module], wanted, _first_used(module, wanted))
     disable = compiler.disable
     sys.modules.update(stand_ins)
-    compiler.disable = _at_first_call(disable)  # type: ignore[attr-defined]
+    compiler.disable = _once_there_is_a_compiler(disable)  # type: ignore[attr-defined]
     try:
         yield
     finally:
@@ -82,8 +86,8 @@ def _first_used(module: str, name: str) -> Callable[..., Any]:
     return call
 
 
-def _at_first_call(decorator: Callable[..., Any]) -> Callable[..., Any]:
-    """The decorator, applied when the decorated function is first called."""
+def _once_there_is_a_compiler(decorator: Callable[..., Any]) -> Callable[..., Any]:
+    """The decorator, applied when the decorated function is first called after the compiler was loaded."""
 
     def decorate(fn: Callable[..., Any] | None = None, *arguments: Any, **named: Any) -> Any:
         if fn is None:
@@ -92,19 +96,18 @@ def _at_first_call(decorator: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(fn)
         def call(*args: Any, **kwargs: Any) -> Any:
-            return decorated()(*args, **kwargs)
+            return (decorated() if hasattr(sys.modules.get(_COMPILER), "__file__") else fn)(*args, **kwargs)
 
         return call
 
     return decorate
 
 
-@contextlib.contextmanager
-def _without_optional_packages() -> Iterator[None]:
-    """While it lasts, transformers takes SciPy and torch.distributed for absent.
+def _hide_optional_packages() -> None:
+    """Let transformers take SciPy and torch.distributed for absent.
 
     Its two answers are kept by functions with a cache: each is asked once while the package is hidden, for
-    microseconds, because other threads import too; at the end they are forgotten, and the next answers are true.
+    microseconds, because other threads import too. The answers stay, as what was imported by them does.
     """
     importlib.import_module("transformers")
     asked = importlib.import_module("transformers.utils.import_utils")
@@ -124,8 +127,3 @@ def _without_optional_packages() -> Iterator[None]:
         distributed.is_available = available  # type: ignore[attr-defined]
         if hidden:
             del sys.modules["scipy"]
-    try:
-        yield
-    finally:
-        for answer in answers:
-            answer.cache_clear()
