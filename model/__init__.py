@@ -28,6 +28,7 @@ from dynrefer.model.errors import (
     WeightsError,
 )
 from dynrefer.model.gc_pause import gc_paused
+from dynrefer.model.lean_imports import import_lean
 from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ __all__ = [
     "decode_image",
     "forbid_bombs",
     "gc_paused",
+    "import_lean",
     "prepare",
     "prepare_each",
     "stored_box",

@@ -144,7 +144,11 @@ def _loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callab
         return lambda: predictor
 
     def load() -> Predictor[Any, Any]:
-        from dynrefer.model import DynRefer  # imports torch; called in the device thread
+        from dynrefer.model import gc_paused, import_lean
+
+        with gc_paused():
+            import_lean("dynrefer.model.predictor")  # and with it torch; called in the device thread
+        from dynrefer.model import DynRefer
 
         return DynRefer.load(
             settings.model,
