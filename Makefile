@@ -14,7 +14,13 @@ IMAGE ?= localhost/dynrefer:$(VARIANT)
 export GOMP_SPINCOUNT ?= 10000
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help serve test test-fast test-lowest check format package bench art image image-test sbom lock clean contract fuzz soak attacks audit
+# The GPU check: device, and size of the model.
+DEVICE ?= cuda
+PRESET ?= flan-t5-xl
+# In an unpacked bundle (make gpu-bundle) the packages come from its wheels, and torch from the machine's own Python.
+WHEELS := $(wildcard wheels/*.whl)
+
+.PHONY: help gpu-check gpu-bundle serve test test-fast test-lowest check format package bench art image image-test sbom lock clean contract fuzz soak attacks audit
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -74,6 +80,16 @@ package: $(VENV)/.dev ## build wheel and sdist into dist, install each outside t
 
 bench: $(VENV)/.dev ## time the model, its views and its start on this machine, about twelve minutes; writes benchmarks/results
 	$(BIN)/python -m benchmarks.quick
+
+gpu-check: $(if $(WHEELS),.packages/.installed,$(VENV)/.serve) ## check the full model on a GPU, at most eight minutes, no network (DEVICE=cpu PRESET=medium tries it without one)
+	$(if $(WHEELS),PYTHONPATH=.:.packages $(PYTHON),PYTHONPATH=. $(BIN)/python) -m benchmarks.gpu_check --device $(DEVICE) --preset $(PRESET) $(ARGS)
+
+gpu-bundle: $(VENV)/.serve ## prepare build/gpu-bundle.tar.xz for a machine with a GPU, torch and no network
+	PYTHONPATH=. $(BIN)/python -m benchmarks.gpu_check.bundle $(ARGS)
+
+.packages/.installed: $(WHEELS)
+	@$(PYTHON) -m pip --disable-pip-version-check install --quiet --no-index --no-deps --upgrade --target .packages $(WHEELS)
+	@touch $@
 
 art: $(VENV)/.dev ## install the artwork packages (needs npm) where dynrefer evaluate looks for them: DYNREFER_ART_CACHE, else ~/.cache/dynrefer/art
 	$(BIN)/python -m dynrefer.workbench.scenes.artwork install

@@ -17,6 +17,7 @@ import transformers
 from dynrefer.model.networks.kernels.onednn import OneDnnLinear, available, linear
 
 ROOT = Path(__file__).resolve().parents[2]
+COMMIT_FILE = "COMMIT"  # where the files are no checkout: what `commit` said where they came from
 SIDE_CPU, SIDE_GPU = 1024, 8192  # of the square matrices whose product is timed
 COPY_BYTES = 1 << 28
 
@@ -24,11 +25,10 @@ COPY_BYTES = 1 << 28
 def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
     """Command, date, commit ("+changes" if files other than results differ from it), machine and versions."""
     device = torch.device(device)
-    changes = _git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results")
     return {
         "command": _command(sys.orig_argv),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "commit": _git("rev-parse", "--short", "HEAD") + ("+changes" if changes else ""),
+        "commit": commit(),
         "processor": _processor(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "threads": torch.get_num_threads(),
@@ -36,6 +36,14 @@ def provenance(device: torch.device | str = "cpu") -> dict[str, Any]:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
+
+
+def commit() -> str:
+    """Of the checkout, with "+changes" if files other than results differ from it."""
+    if (ROOT / COMMIT_FILE).is_file():
+        return (ROOT / COMMIT_FILE).read_text(encoding="utf-8").strip()
+    changes = _git("status", "--porcelain", "-uno", "--", ".", ":!benchmarks/results")
+    return _git("rev-parse", "--short", "HEAD") + ("+changes" if changes else "")
 
 
 def heading(report: dict[str, Any]) -> str:
