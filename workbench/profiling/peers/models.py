@@ -202,10 +202,8 @@ class _Blip2:
         pixels = self._processor(crops, return_tensors="pt").pixel_values
         words = torch.randint(FIRST_WORD, 30_000, (len(boxes), text), generator=_generator())
         words[:, -1] = 1
-        ids = torch.cat(
-            [torch.full((len(boxes), self.config.num_query_tokens), int(self.config.image_token_index or 0)), words],
-            dim=1,
-        )
+        image_token = int(self.config.image_token_index or 0)
+        ids = torch.cat([torch.full((len(boxes), self.config.num_query_tokens), image_token), words], dim=1)
         return {"pixel_values": pixels, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
     def encode_once(self, network: Any, inputs: Inputs, regions: int) -> Inputs:
