@@ -39,7 +39,7 @@ def test_one_encoding_of_the_image_serves_all_regions() -> None:
 
 
 def test_a_model_that_fails_leaves_the_rows_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(MODELS, "missing", MODELS["blip-2"])  # type: ignore[arg-type]  # the child does not know it
+    monkeypatch.setitem(MODELS, "missing", MODELS["blip-2"])  # the child does not know it
     out = tmp_path / "peers.json"
     with pytest.raises(PeersError, match="missing could not be measured"):
         measure_peers([_plan("dynrefer-embedded"), _plan("missing")], out, append=False, log=lambda line: None)
