@@ -181,6 +181,46 @@ def agreement_command(
     _print_report(report, table, as_json, out)
 
 
+@bench.command("peers")
+def peers_command(
+    models: Annotated[str, typer.Option("--models", help="all, or names, separated by commas.")] = "all",
+    regions: Annotated[int, typer.Option("--regions", min=1, help="Regions of the image.")] = 8,
+    batches: Annotated[str, typer.Option("--batches", help="Regions per pass, separated by commas.")] = "1,4,8",
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Timed runs per row; the median pass counts.")] = 1,
+    tokens: Annotated[int, typer.Option("--tokens", min=2, help="New tokens per caption.")] = 20,
+    dtype: Annotated[str, typer.Option("--dtype", help="auto, float32 or bfloat16.")] = "auto",
+    row_seconds: Annotated[
+        float, typer.Option("--row-seconds", min=0, help="No further pass of a row begins after as long.")
+    ] = 20.0,
+    device: Device = "cpu",
+    threads: Threads = None,
+    as_json: AsJson = False,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    append: Annotated[
+        bool, typer.Option("--append", help="Keep the rows of --out, and replace or add to them.")
+    ] = False,
+) -> None:
+    """DynRefer beside other models of published sizes with random weights: regions per second, memory, answers."""
+    _check_out(out, overwrite or append)
+    sizes = _sizes(batches, "--batches")
+    _one_of(dtype, ("auto", *DTYPES), "--dtype")
+    with contextlib.redirect_stdout(sys.stderr):
+        from dynrefer.workbench.profiling.peers.measure import ModelPlan
+        from dynrefer.workbench.profiling.peers.published import MODELS
+        from dynrefer.workbench.profiling.peers.report import measure_peers, peers_table
+
+        names = tuple(MODELS) if models == "all" else tuple(part.strip() for part in models.split(","))
+        for name in names:
+            _one_of(name, tuple(MODELS), "--models")
+        chosen = str(_device(device, threads))
+        plans = [
+            ModelPlan(name, regions, sizes, repeats, tokens, dtype, chosen, threads, row_seconds) for name in names
+        ]
+        report = measure_peers(plans, out, append=append, log=lambda line: print(line, file=sys.stderr))
+    _print_report(report, peers_table(report), as_json, out)
+
+
 @bench.command("batch-invariance")
 def batch_invariance_command(
     regions: Annotated[int, typer.Option("--regions", min=1, help="Regions on drawn scenes.")] = 200,
@@ -208,13 +248,13 @@ def _check_out(out: Path | None, overwrite: bool, *read: Path) -> None:
         check_outputs([("--out", out)], read, overwrite=overwrite)
 
 
-def _sizes(text: str) -> tuple[int, ...]:
+def _sizes(text: str, option: str = "--regions") -> tuple[int, ...]:
     try:
         sizes = tuple(int(part) for part in text.split(","))
     except ValueError:
         sizes = ()
     if not sizes or min(sizes) < 1:
-        raise typer.BadParameter(f"--regions {text!r} must be whole numbers from 1 on, separated by commas.")
+        raise typer.BadParameter(f"{option} {text!r} must be whole numbers from 1 on, separated by commas.")
     return sizes
 
 
