@@ -302,9 +302,13 @@ def _stored_tensors(directory: Path) -> dict[str, StoredTensor]:
 def _refuse_not_finite(network: DynReferModel, directory: Path) -> None:
     """Raise `WeightsError` for NaN or infinity among the weights, which are read once for it."""
     with torch.inference_mode():
-        for name, tensor in network.state_dict().items():
-            if tensor.is_floating_point() and not all(bool(each.isfinite()) for each in tensor.aminmax()):
-                raise WeightsError(f"{name!r} of the weights in {str(directory)!r} holds NaN or infinity.")
+        floats = {name: each for name, each in network.state_dict().items() if each.is_floating_point()}
+        flags = [torch.stack(each.aminmax()).isfinite().all() for each in floats.values()]
+        # One look at all flags: on a GPU each look waits for the device.
+        finite = torch.stack(flags).tolist() if flags else []
+    for name, sound in zip(floats, finite, strict=True):
+        if not sound:
+            raise WeightsError(f"{name!r} of the weights in {str(directory)!r} holds NaN or infinity.")
 
 
 def _by_library(work: Callable[[], Result], kind: type[ModelError], sentence: str) -> Result:
