@@ -9,6 +9,7 @@ Importing this module is cheap: NumPy, Pillow and torch are loaded by the first 
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dynrefer.model.device_start import begin_start
 from dynrefer.model.errors import (
     BoxError,
     ConfigError,
@@ -111,6 +112,7 @@ __all__ = [
     "corners_from",
     "decode_image",
     "forbid_bombs",
+    "begin_start",
     "gc_paused",
     "import_lean",
     "prepare",

@@ -1,6 +1,8 @@
 """The application: wiring only."""
 
+import logging
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,6 +32,8 @@ from dynrefer.service.server.root_path import RootPathMiddleware
 from dynrefer.service.settings import Settings
 from dynrefer.service.workers.pool import PoolLimits, WorkerPool, default_processes
 from dynrefer.service.workers.threads import WorkerThreads
+
+logger = logging.getLogger(__name__)
 
 # How long a thread keeps the interpreter while another waits for it. The event loop lets go of it at every read and
 # write, several times a request; with the default, 5 ms, each costs so much beside a thread that parses.
@@ -144,10 +148,19 @@ def _loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callab
         return lambda: predictor
 
     def load() -> Predictor[Any, Any]:
-        from dynrefer.model import gc_paused, import_lean
+        from dynrefer.model import begin_start, gc_paused, import_lean
 
+        began = time.perf_counter()
+        start = begin_start(settings.model, settings.device)
         with gc_paused():
             import_lean("dynrefer.model.predictor")  # and with it torch; called in the device thread
+        imported = time.perf_counter()
+        start.join()
+        logger.info(
+            "imported the model's code in %.1f s; the device took %.1f s longer",
+            imported - began,
+            time.perf_counter() - imported,
+        )
         from dynrefer.model import DynRefer
 
         return DynRefer.load(

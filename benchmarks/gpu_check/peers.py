@@ -19,5 +19,5 @@ def measure(given: Conditions) -> Iterator[Figure]:
     command = [sys.executable, "-m", "dynrefer.service.cli", "bench", "peers", "--device", given.device]
     subprocess.run([*command, "--out", str(out)], stdout=subprocess.DEVNULL, check=True)
     for number, row in enumerate(json.loads(out.read_text(encoding="utf-8"))["rows"]):
-        name = ", ".join(str(row[key]) for key in ("model", "way", "dtype") if key in row) or f"row {number}"
+        name = ", ".join(str(row[key]) for key in ("model", "way", "dtype", "batch") if key in row) or f"row {number}"
         yield Figure("peers", name, float(row.get("regions_per_s") or 0.0), "regions/s", detail=row)

@@ -58,6 +58,7 @@ class DeviceThread(Generic[Region, Output]):
         self._sample: Sequence[Region] = ()  # the smallest region there is
         self._batch: DeviceBatch[Region, Output] | None = None  # where batching is continuous
         self._on_loss: Callable[[], None] = lambda: None
+        self._start_s = 0.0, 0.0  # of loading, and of the first regions
         self.predictor: Predictor[Region, Output] | None = None
         self.failure: ModelError | None = None
         self.lost = False
@@ -107,12 +108,14 @@ class DeviceThread(Generic[Region, Output]):
                 self._batcher.shares_cores = predictor.card.device == "cpu" and self._batch is None
                 self.predictor = predictor
                 logger.info(
-                    "ready: model %s, device %s, batches of %d regions and %d views%s",
+                    "ready: model %s, device %s, batches of %d regions and %d views%s; loaded in %.1f s, first regions in "
+                    "%.1f s",
                     predictor.card.name,
                     predictor.card.device,
                     self._batcher.limits.batch_regions,
                     self._batcher.limits.batch_views,
                     ", which regions join at any time" if self._batch else "",
+                    *self._start_s,
                 )
                 self._batcher.serve(partial(self._run, predictor), self._batch)
                 served = True
@@ -125,10 +128,13 @@ class DeviceThread(Generic[Region, Output]):
         """Load and warm up; None where that fails, and `failure` says why, also for what this machine lacks."""
         with gc_paused():
             try:
+                began = time.perf_counter()
                 predictor = self._load()
+                loaded = time.perf_counter()
                 self._warm_up(predictor)
                 self._batcher.limit_batches(self._batch_limits(predictor.batch_limits()))
                 self._batch = self._begin_continuous(predictor)
+                self._start_s = loaded - began, time.perf_counter() - loaded
                 return predictor
             except ModelError as error:
                 self.failure = error
