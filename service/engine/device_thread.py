@@ -108,8 +108,8 @@ class DeviceThread(Generic[Region, Output]):
                 self._batcher.shares_cores = predictor.card.device == "cpu" and self._batch is None
                 self.predictor = predictor
                 logger.info(
-                    "ready: model %s, device %s, batches of %d regions and %d views%s; loaded in %.1f s, first regions in "
-                    "%.1f s",
+                    "ready: model %s, device %s, batches of %d regions and %d views%s; "
+                    "loaded in %.1f s, first regions in %.1f s",
                     predictor.card.name,
                     predictor.card.device,
                     self._batcher.limits.batch_regions,
