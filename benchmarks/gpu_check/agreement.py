@@ -73,7 +73,7 @@ def measure(given: Conditions) -> Iterator[Figure]:
             plain, loaded = make(given, dtype, True), make(given, dtype, False)
             regions = _regions(loaded)
             expected = reference_batch(plain, [each for region in regions for each in region.inputs])
-            if loaded.graphs and given.is_gpu:
+            if given.is_gpu:
                 yield _graphs(model, dtype, loaded)
             for way, run in _ways(given, loaded, make, dtype, regions):
                 yield _figure(f"{model}, {dtype}: {way}", dtype, model, compared(run(), expected))
@@ -96,7 +96,7 @@ def _embedded(given: Conditions, dtype: str, plain: bool) -> LoadedModel:
     if not plain:
         return load_model("embedded", device=given.device, dtype=dtype)
     with patch("dynrefer.model.loading.choose_kernels", lambda *_, **__: None):
-        return replace(load_model("embedded", device=given.device, dtype=dtype), slots=None, graphs=())
+        return replace(load_model("embedded", device=given.device, dtype=dtype, cuda_graphs=False), slots=None)
 
 
 def _regions(loaded: LoadedModel) -> list[PreparedRegion]:
@@ -155,7 +155,7 @@ def _continuous(loaded: LoadedModel, regions: list[PreparedRegion]) -> list[RawO
 
 def _graphs(model: str, dtype: str, loaded: LoadedModel) -> Figure:
     DynRefer(loaded).run(_regions(loaded)[:1])
-    counts = dict(loaded.cuda_graphs)
-    captured, fallen = counts.get("captured", 0), counts.get("fallen_back", counts.get("fallen back", 0))
+    counts = dict(loaded.graphs.counts)
+    captured, fallen = counts["captured"], counts["fallen_back"]
     text = f"{captured} captured, {fallen} fallen back"
     return Figure("agreement", f"{model}, {dtype}: CUDA graphs", text, ok=captured > 0 and not fallen, detail=counts)

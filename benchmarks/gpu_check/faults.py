@@ -25,7 +25,7 @@ from benchmarks.gpu_check.figures import Figure
 from benchmarks.gpu_check.service import draw
 from benchmarks.offline import random_boxes
 from dynrefer.model import DecodedImage, ImageInfo, RegionQuery, batch, continuous
-from dynrefer.model.batch_limits import CudaMemory
+from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.images import upright_pixels
 from dynrefer.model.predictor import DynRefer
 from dynrefer.model.preparation import RegionInput

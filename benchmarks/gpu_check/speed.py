@@ -85,8 +85,7 @@ def _model(given: Conditions, *, plain: bool) -> LoadedModel:
 
 def _encoder(loaded: LoadedModel) -> Any:
     """The tower as inference calls it."""
-    inference = getattr(loaded, "inference", None)
-    return loaded.network.encode if inference is None else inference.encode
+    return loaded.inference.encode
 
 
 def _batch(given: Conditions, loaded: LoadedModel, regions: int, tasks: str) -> tuple[float, dict[str, float]]:

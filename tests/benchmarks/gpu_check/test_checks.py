@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +101,14 @@ def test_rates_leave_out_the_first_quarter_and_what_failed() -> None:
     assert Load(()).regions_per_s == 0
 
 
-def test_peers_say_where_they_are_missing(given: Conditions, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers.bench, "registered_commands", [])
-    (found,) = peers.measure(given)
-    assert found.value == "not there yet" and replace(found, value="") != found
+def test_peers_are_measured_row_by_row(given: Conditions, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ("--models", "dynrefer-embedded", "--batches", "1", "--regions", "1", "--tokens", "2")
+    monkeypatch.setattr(peers, "ON_A_CPU", options)
+    found = list(peers.measure(given))
+    assert found and all(each.name.startswith("dynrefer-embedded, ") and each.value > 0 for each in found)
+
+
+def test_peers_that_cannot_run_are_no_result(given: Conditions, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "ON_A_CPU", ("--models", "nobody"))
+    with pytest.raises(SystemExit, match="ended with code 2"):
+        list(peers.measure(given))
