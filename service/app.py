@@ -156,7 +156,7 @@ def _loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callab
             import_lean("dynrefer.model.predictor")  # and with it torch; called in the device thread
         imported = time.perf_counter()
         start.join()
-        logger.info(
+        logger.debug(
             "imported the model's code in %.1f s; the device took %.1f s longer",
             imported - began,
             time.perf_counter() - imported,

@@ -66,7 +66,8 @@ class Settings(BaseSettings):
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
         description="auto, float32 or bfloat16; auto is bfloat16 on a GPU and float32 on a CPU. bfloat16 halves the "
-        "memory of the weights.",
+        "memory of the weights. On a CPU its speed depends on the processor: with AMX it is faster, without it may be "
+        "slower; measure with dynrefer bench model.",
     )
     cpu_kernels: Literal["auto", "onednn", "torch"] = Field(
         default="auto",
