@@ -25,7 +25,7 @@ GREY_WEIGHTS = np.array([9798, 19235, 3735], dtype=np.float32) / np.float32(1 <<
 # serves all crops and is faster. Its weights grow with the sides, so very long images are gathered too.
 GATHER_FROM_PIXELS, GATHER_FROM_SIDE = 1 << 20, 1 << 12
 PICK_FROM_SIDE = 1 << 14  # wider crops: each sample by itself; in others it is faster to copy whole rows first
-BLOCK_PIXELS = 1 << 16  # grey conversion: a block of floats that stays in the cache
+BLOCK_PIXELS = 1 << 15  # grey conversion: a block of floats that stays in the cache
 # A sample that is gathered in colour costs about three times what converting a pixel in its turn does. So the whole
 # image is converted once the samples come to a third of its pixels: at most about twice the least work.
 SAMPLES_TO_CONVERT_ALL = 1 / 3
@@ -112,7 +112,8 @@ class GreyImage:
         """The pixels of a crop at rows (R,) and columns (C,) of it: (R, C) float32, with the numbers of `pixels`."""
         x1, y1, x2, y2 = corners
         width, height = self.size
-        if self._samples < SAMPLES_TO_CONVERT_ALL * width * height and self._rgb.flags.c_contiguous:
+        few = self._samples < SAMPLES_TO_CONVERT_ALL * width * height and "pixels" not in vars(self)
+        if few and self._rgb.flags.c_contiguous:
             places = (rows + y1)[:, None] * width + (columns + x1)
             colours = self._rgb.view("V3").reshape(-1).take(places)  # a pixel as one value of three bytes
             return np.floor(_grey_plus_half(colours.view(np.uint8).reshape(*places.shape, 3)))

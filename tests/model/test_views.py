@@ -96,8 +96,7 @@ def test_both_ways_of_the_fast_hash_are_tried() -> None:
 def test_a_large_image_is_hashed_from_its_samples_alone_or_whole_to_the_same_bit() -> None:
     rgb = np.random.default_rng(0).integers(0, 256, (2600, 3100, 3), dtype=np.uint8)
     sampled, whole = GreyImage(rgb), GreyImage(rgb)
-    whole.pixels  # noqa: B018  converts all
-    whole._samples = rgb.size
+    whole.pixels  # noqa: B018  converts all, which is used from then on
     crops = some_crops(sampled.size, seed=2)[-9:]  # few enough that their samples are converted alone
     assert np.array_equal(sampled.low_frequencies(crops), whole.low_frequencies(crops))
     assert "pixels" not in vars(sampled) and "floats" not in vars(sampled)
