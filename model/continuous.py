@@ -25,7 +25,7 @@ from dynrefer.model.errors import DeviceMemoryError
 from dynrefer.model.identification import CATEGORIES, identify_by
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.networks.generation.slots import DecodingSlots
-from dynrefer.model.networks.kernels.streams import Marks, SideStream
+from dynrefer.model.networks.kernels.streams import Marks, SideStream, current_device
 from dynrefer.model.networks.kernels.transfers import to_host
 from dynrefer.model.preparation import PreparedRegion, RegionInput
 from dynrefer.model.protocol import BatchLimits
@@ -119,20 +119,22 @@ class ContinuousDescription:
 
     def admit(self, regions: Sequence[PreparedRegion]) -> list[int]:
         """See `ContinuousBatch`."""
-        try:
-            return translate_device_errors(lambda: self._admit(regions))
-        except DeviceMemoryError:
-            if not self._cache.clear():
-                raise
-            return translate_device_errors(lambda: self._admit(regions))
+        with current_device(self._loaded.device):
+            try:
+                return translate_device_errors(lambda: self._admit(regions))
+            except DeviceMemoryError:
+                if not self._cache.clear():
+                    raise
+                return translate_device_errors(lambda: self._admit(regions))
 
     def advance(self) -> list[tuple[int, RegionOutput]]:
         """See `ContinuousBatch`."""
-        try:
-            return translate_device_errors(self._advance)
-        except Exception:
-            translate_device_errors(self._clear)
-            raise
+        with current_device(self._loaded.device):
+            try:
+                return translate_device_errors(self._advance)
+            except Exception:
+                translate_device_errors(self._clear)
+                raise
 
     def drop(self, tickets: Sequence[int]) -> None:
         """See `ContinuousBatch`."""
@@ -141,7 +143,8 @@ class ContinuousDescription:
         handles = [handle for handle, each in self._writing.items() if each.of.ticket not in self._here]
         for handle in handles:
             del self._writing[handle]
-        self._slots.remove(handles)
+        with current_device(self._loaded.device):
+            self._slots.remove(handles)
         for group in [each for each in self._groups if not any(one.of.ticket in self._here for one in each.inputs)]:
             group.marks.wait()  # what it replays may not run beside a whole batch
             self._groups.remove(group)

@@ -17,6 +17,7 @@ from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import ConfigError, DeviceError, ModelError, ModelNotFoundError, WeightsError
 from dynrefer.model.evidence.evidence import Evidence
+from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.model_files import FLOATS, INTEGERS, StoredTensor, read_header, read_json_object
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
 from dynrefer.model.networks.dynrefer.inference import Inference
@@ -26,6 +27,7 @@ from dynrefer.model.networks.kernels.batch_invariance import is_batch_invariant
 from dynrefer.model.networks.kernels.choice import choose_kernels
 from dynrefer.model.networks.kernels.cuda_graphs import CudaGraphs
 from dynrefer.model.networks.kernels.graphs import Graphs, NoGraphs
+from dynrefer.model.networks.kernels.streams import current_device
 from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, load_tokenizer
 from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
 
@@ -123,9 +125,11 @@ def for_device(loaded: LoadedModel, *, cuda_graphs: bool = True) -> LoadedModel:
     budget_bytes = int(GRAPHS_SHARE * CudaMemory(loaded.device).free())
     graphs = CudaGraphs(loaded.device, GRAPHS_S, budget_bytes)
     found = replace(loaded, slots=open_slots(loaded.network, loaded.device, graphs), graphs=graphs)
-    if found.slots is not None:
-        found.slots.capture()
-    found.inference.capture(graphs.beside())  # newcomers' views run beside the decoder's steps
+    # A collection in the middle of a recording may free what is on the device, which ends the recording.
+    with current_device(loaded.device), gc_paused():
+        if found.slots is not None:
+            found.slots.capture()
+        found.inference.capture(graphs.beside())  # newcomers' views run beside the decoder's steps
     return found
 
 

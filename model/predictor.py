@@ -28,6 +28,7 @@ from dynrefer.model.geometry import Box
 from dynrefer.model.images import ImageSource, Pixels, upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model
 from dynrefer.model.networks.kernels.graphs import NoGraphs
+from dynrefer.model.networks.kernels.streams import current_device
 from dynrefer.model.preparation import PreparationSpec, PreparedRegion, RegionInput, prepare
 from dynrefer.model.protocol import BatchLimits
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
@@ -184,7 +185,8 @@ class DynRefer:
             if device != "cpu":
                 return None  # no memory was left for them
             slots = self._loaded.network.language.open_slots(_SLOTS_ON_CPU, NoGraphs())
-        return ContinuousDescription(self._loaded, self._cache, slots)
+        with current_device(self._loaded.device):
+            return ContinuousDescription(self._loaded, self._cache, slots)
 
     def run(
         self, regions: Sequence[PreparedRegion], should_stop: Callable[[], bool] | None = None
@@ -207,7 +209,8 @@ class DynRefer:
         return [RegionOutput(tuple(itertools.islice(rest, len(r.inputs))), result.timings_ms) for r in regions]
 
     def _run_once(self, inputs: Sequence[RegionInput], should_stop: Callable[[], bool] | None) -> BatchResult:
-        return translate_device_errors(lambda: run_batch(self._loaded, inputs, self._cache, should_stop))
+        with current_device(self._loaded.device):
+            return translate_device_errors(lambda: run_batch(self._loaded, inputs, self._cache, should_stop))
 
     def finish(self, region: PreparedRegion, output: RegionOutput) -> RegionDescription:
         """The records of one region. Raises `OutputError` if the network returned NaN or infinity."""

@@ -67,7 +67,7 @@ def compared(found: Sequence[RawOutputs], expected: Sequence[RawOutputs]) -> Agr
 
 def measure(given: Conditions) -> Iterator[Figure]:
     """All of it."""
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
     for dtype in ("float32", "bfloat16"):
         for model, make in (("random", _random), ("embedded", _embedded)):
             plain, loaded = make(given, dtype, True), make(given, dtype, False)

@@ -8,6 +8,11 @@ import torch
 from torch import Tensor
 
 
+def current_device(device: torch.device) -> AbstractContextManager[object]:
+    """Inside, events and streams that name no device are of this one, also in a thread that never chose it."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
+
+
 class SideStream:
     """A CUDA stream beside the current one. For one thread."""
 
