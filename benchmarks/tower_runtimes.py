@@ -158,7 +158,7 @@ def compare(towers: Mapping[str, Tower], images: Tensor, rounds: int) -> list[di
     rows = []
     for name, each in seconds.items():
         ratios = [mine / theirs for mine, theirs in zip(seconds[OWN], each, strict=True)]
-        row = {
+        row: dict[str, Any] = {
             "views": len(images),
             "way": name,
             "ms": round(statistics.median(each) * 1000, 1),
