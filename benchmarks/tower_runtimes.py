@@ -104,7 +104,7 @@ def by_onnxruntime(path: Path, threads: int, pixels: Tower) -> Tower:
 
 def by_openvino(path: Path, threads: int, pixels: Tower, precision: str) -> Tower:
     """A compiled model of the file at `path`. pixels: normalises views. precision: f32 or bf16, of its products."""
-    import openvino
+    openvino = importlib.import_module("openvino")  # the reader's to install, as the first lines say
 
     wanted = {
         "INFERENCE_PRECISION_HINT": precision,

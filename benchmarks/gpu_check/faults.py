@@ -138,8 +138,7 @@ def killed_client(given: Conditions) -> Figure:
     with service(*command) as (process, address):
         one = body_of(image, 1, None, rng)
         httpcore2.request("POST", address + "/v1/describe", headers=HEADERS, content=one)
-        _leave(address, body_of(image, 64, None, rng))
-        before, began = _regions(address), time.monotonic()
+        before, began = _leave(address, body_of(image, 64, None, rng)), time.monotonic()
         while (left := _regions(address)) and time.monotonic() < began + FREE_WITHIN_S:
             time.sleep(0.02)
         waited = time.monotonic() - began
@@ -153,16 +152,17 @@ def killed_client(given: Conditions) -> Figure:
     return Figure("faults", "a client killed in the middle of a request", text, ok=ok, detail=detail)
 
 
-def _leave(address: str, body: bytes) -> None:
-    """Send a request, and close the connection once the device may be at work."""
+def _leave(address: str, body: bytes) -> float:
+    """Send a request, and close the connection once the device may be at work. How many regions were there before."""
     where = urlsplit(address)
     with socket.create_connection((where.hostname, where.port)) as connection:
         head = f"POST /v1/describe HTTP/1.1\r\nHost: x\r\nContent-Type: {HEADERS['Content-Type']}\r\n"
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         until = time.monotonic() + FREE_WITHIN_S
-        while not _regions(address) and time.monotonic() < until:
+        while not (seen := _regions(address)) and time.monotonic() < until:
             time.sleep(0.01)
         time.sleep(LEAVES_AFTER_S)
+    return seen
 
 
 def _regions(address: str) -> float:
