@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from dynrefer.model.masks import RegionMask
 from dynrefer.model.records import JsonRecord
+from dynrefer.model.request_vocabulary import RequestVocabulary
 from dynrefer.model.tasks import TASKS
 from dynrefer.model.tasks.attributes import AttributeLabel
 from dynrefer.model.tasks.caption import Caption
@@ -19,6 +21,7 @@ __all__ = [
     "ALL_TASKS",
     "AttributeLabel",
     "Caption",
+    "CaptionWriting",
     "Corners",
     "ImageInfo",
     "Label",
@@ -73,6 +76,20 @@ class ImageInfo(JsonRecord):
 
 
 @dataclass(frozen=True, slots=True)
+class CaptionWriting(JsonRecord):
+    """How a caption is searched for.
+
+    controls_only: the control words are the user's alone, without the predicted tags. num_captions: how many
+    candidates, best first. num_beams, max_words: of the search; None: the model's own.
+    """
+
+    controls_only: bool = False
+    num_captions: int = 1
+    num_beams: int | None = None
+    max_words: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RegionQuery(JsonRecord):
     """One region to describe.
 
@@ -82,6 +99,10 @@ class RegionQuery(JsonRecord):
     views: explicit t values, the first 0.0, as many as the model's `num_views`; None leaves the choice to the policy.
     top_k: the most labels that a task returns.
     thresholds: per task; only scores strictly above are returned. Tags default to the model's own threshold.
+    vocabulary: words of the client's own; None: the model's.
+    writing: how the caption is searched for.
+    mask: the region's pixels, whose bounds `box` is; None where only a box is known.
+    highlight: whether pixels outside the mask are blanked in the views.
     """
 
     box: Corners
@@ -90,6 +111,10 @@ class RegionQuery(JsonRecord):
     views: tuple[float, ...] | None = None
     top_k: int = 10
     thresholds: Mapping[Task, float] = field(default_factory=dict)
+    vocabulary: RequestVocabulary | None = None
+    writing: CaptionWriting = CaptionWriting()
+    mask: RegionMask | None = None
+    highlight: bool = False
 
 
 @dataclass(frozen=True, slots=True)
