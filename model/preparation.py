@@ -14,6 +14,7 @@ from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
 from dynrefer.model.geometry import ImageSize, region_box
 from dynrefer.model.images import Pixels
 from dynrefer.model.pyramid import ImagePyramid
+from dynrefer.model.request_vocabulary import RequestVocabulary
 from dynrefer.model.types import ALL_TASKS, Corners, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import GreyImage, check_views, plan_views
 
@@ -46,6 +47,7 @@ class RegionInput:
     """A region with one view plan, and the tasks that share the plan.
 
     evidence: the region's crops of the original image; the same object for all inputs of the region.
+    vocabulary: as in `RegionQuery`.
     """
 
     plan: ViewPlan
@@ -53,6 +55,7 @@ class RegionInput:
     views: ViewBatch
     controls: tuple[str, ...]
     evidence: EvidenceCrops | None = None
+    vocabulary: RequestVocabulary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +134,7 @@ def _prepare_one(
     inputs = []
     for prior, tasks in groups.items():
         plan = plan_views(grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
-        inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls, crops))
+        views = cutter.cut(plan)
+        inputs.append(RegionInput(plan, tuple(tasks), views, query.controls, crops, vocabulary=query.vocabulary))
     spent = {"views": (time.perf_counter() - started) * 1e3}
     return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent)

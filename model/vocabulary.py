@@ -94,7 +94,10 @@ class PromptTemplates:
             place = "{name}" if single else "{value}"
             if not all(isinstance(text, str) and place in text for text in texts):
                 raise ConfigError(f"prompts.{key} must be made of texts with {place} in them.")
-        return cls(**{key: value if isinstance(value, str) else tuple(value) for key, value in given.items()})
+        values: dict[str, Any] = {
+            key: value if isinstance(value, str) else tuple(value) for key, value in given.items()
+        }
+        return cls(**values)
 
     def tag_text(self, name: str) -> str:
         """A tag's text."""

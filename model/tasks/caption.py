@@ -72,8 +72,8 @@ class CaptionTask(TaskDefinition[GeneratedCaption, Caption]):
         from dynrefer.model.networks.kernels.batch_invariance import CONTROL_MULTIPLE
         from dynrefer.model.networks.kernels.transfers import upload
 
-        tags = batch.needed[TagsTask.name]
-        words = [control_words(loaded, *row) for row in zip(tags, batch.controls, batch.identities, strict=True)]
+        tags, own = batch.needed[TagsTask.name], batch.tags or [None] * len(batch.controls)
+        words = [control_words(loaded, *row) for row in zip(tags, batch.controls, batch.identities, own, strict=True)]
         ids = loaded.language_tokenizer(
             words,
             padding=True,
@@ -117,11 +117,16 @@ class CaptionTask(TaskDefinition[GeneratedCaption, Caption]):
 
 
 def control_words(
-    loaded: LoadedModel, tag_logits: Floats, controls: Sequence[str], identity: Identity | None = None
+    loaded: LoadedModel,
+    tag_logits: Floats,
+    controls: Sequence[str],
+    identity: Identity | None = None,
+    tags: Sequence[str] | None = None,
 ) -> str:
     """The language model's control words: the user's, then the tags above the model's threshold, best first.
 
-    tag_logits: (N,). Joined by "," and closed by "|" as in the released code, whose order is that of a Python set.
+    tag_logits: (N,), of the model's tags; not looked at where a request's own `tags` take their place.
+    Joined by "," and closed by "|" as in the released code, whose order is that of a Python set.
     Here the user's words come first, so that the cut at `max_control_tokens` drops tags and not them; tags of equal
     score are ordered by name.
     With an identity the placeholder of its noun stands in front of all, and other nouns are left out. Of a photograph
@@ -131,15 +136,16 @@ def control_words(
     placeholder = loaded.network.config.noun_placeholder
     given = [word for word in controls if word]
     if identity is None or placeholder is None:
-        return ",".join(dict.fromkeys([*given, *_tags_above(loaded, tag_logits)])) + "|"
+        chosen = _tags_above(loaded, tag_logits) if tags is None else tags
+        return ",".join(dict.fromkeys([*given, *chosen])) + "|"
     nouns = frozenset(loaded.vocabulary.categories)
     given = [cleaned for word in given if (cleaned := word.replace(placeholder, "").strip())]
     if identity.photograph:
         known = [word for word in given if word in loaded.vocabulary.tag_index and word not in nouns]
         colour = [identity.colour] if identity.colour in loaded.vocabulary.tag_index else []
         return ",".join(dict.fromkeys([placeholder, *known, *colour])) + ".|"
-    tags = [tag for tag in _tags_above(loaded, tag_logits) if tag not in nouns]
-    return ",".join(dict.fromkeys([placeholder, *given, *tags])) + "|"
+    others = [tag for tag in _tags_above(loaded, tag_logits) if tag not in nouns]
+    return ",".join(dict.fromkeys([placeholder, *given, *others])) + "|"
 
 
 def _tags_above(loaded: LoadedModel, tag_logits: Floats) -> list[str]:

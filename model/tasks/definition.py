@@ -32,6 +32,8 @@ class TaskBatch:
     needed: task name -> its outputs for these regions, of every task in `needs`.
     identities: what each region's object is, where the model decides that first; else None.
     should_stop: polled during long work; None if the batch cannot be cancelled.
+    tags: where a region's request has tags of its own that control its caption, those above their threshold, best
+    first; None for a region whose caption the model's own tags control. Empty: so for all regions.
     """
 
     representation: Tensor
@@ -39,6 +41,7 @@ class TaskBatch:
     needed: Mapping[str, Sequence[Any]]
     identities: Sequence[Identity | None]
     should_stop: Callable[[], bool] | None
+    tags: Sequence[tuple[str, ...] | None] = ()
 
 
 class TaskDefinition(ABC, Generic[Output, Result]):

@@ -60,7 +60,7 @@ class DynReferConfig(PreTrainedConfig):
     task_priors: task -> t of its views, t = 0 first; a missing task has its default. calibration: task -> {"scale",
     "bias"} applied to the logit before `probability`; a missing task uses the trained temperature and bias where its
     head has them, else (1, 0).
-    prompts: what the text tower is given for a word, as `vocabulary.PromptTemplates`; a missing one is the official one.
+    prompts: what the text tower is given for a word, as `vocabulary.PromptTemplates`; if missing, the official.
     name, revision, trained_on, intended_use: for the model card.
 
     Raises `ConfigError` for an unknown key (naming the nearest valid one) and for values that contradict each other.
