@@ -13,19 +13,20 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, cast, get_args
 
 from dynrefer.model.request_vocabulary import AttributeWord, RequestVocabulary, Word
 from dynrefer.model.vocabulary import Attribute, Template
 
-MEMBERS = ("categories", "attributes", "tags")
+VOCABULARY_MEMBERS = ("categories", "attributes", "tags")
 ENTRY_KEYS = ("name", "synonyms", "translations", "threshold")
 MAX_FLAWS = 20
 _LANGUAGE = re.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _SHOWN = 40  # characters of a word in a sentence
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control characters, half of a pair, line separators
 
-Resolve = Callable[[str], RequestVocabulary]
+ResolveVocabulary = Callable[[str], RequestVocabulary]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +66,14 @@ class UnknownVocabularyError(LookupError):
 
 
 def no_names(name: str) -> RequestVocabulary:
-    """`Resolve` where there are no named vocabularies."""
+    """`ResolveVocabulary` where there are no named vocabularies."""
     raise UnknownVocabularyError.of(name, ())
 
 
 def read_vocabulary(
-    document: Any, resolve: Resolve = no_names, limits: VocabularyLimits | None = None
+    document: Any, resolve: ResolveVocabulary = no_names, limits: VocabularyLimits | None = None
 ) -> RequestVocabulary:
-    """document: the name of a vocabulary, or an object of `MEMBERS`, each a list of words or such a name.
+    """document: the name of a vocabulary, or an object of `VOCABULARY_MEMBERS`, each a list of words or such a name.
 
     limits: None for a vocabulary that the server's owner wrote. Raises `VocabularyError`.
     """
@@ -84,7 +85,7 @@ def read_vocabulary(
 
 
 class _Reader:
-    def __init__(self, resolve: Resolve, limits: VocabularyLimits | None) -> None:
+    def __init__(self, resolve: ResolveVocabulary, limits: VocabularyLimits | None) -> None:
         self._resolve, self._limits = resolve, limits
         self._left = math.inf if limits is None else limits.words
         self.flaws: list[Flaw] = []
@@ -95,10 +96,9 @@ class _Reader:
         if not isinstance(document, Mapping):
             self._flaw("", "A vocabulary is an object with categories, attributes or tags, or a name.")
             return None
-        for key in document:
-            if key not in MEMBERS:
-                self._flaw(f"/{_escaped(key)}", _unknown(key, MEMBERS))
-        given = {name: document[name] for name in MEMBERS if document.get(name) is not None}
+        for key in islice((key for key in document if key not in VOCABULARY_MEMBERS), MAX_FLAWS):
+            self._flaw(f"/{_escaped(key)}", _unknown(key, VOCABULARY_MEMBERS))
+        given = {name: document[name] for name in VOCABULARY_MEMBERS if document.get(name) is not None}
         if not given and not self.flaws:
             self._flaw("", "A vocabulary needs at least one of categories, attributes and tags.")
             return None
@@ -156,8 +156,8 @@ class _Reader:
         if not isinstance(given, Mapping):
             self._flaw(pointer, f"A word is a text, or an object with {', '.join(keys)}.")
             return None
-        unknown = [key for key in given if key not in keys]
-        for key in unknown[:MAX_FLAWS]:
+        unknown = list(islice((key for key in given if key not in keys), MAX_FLAWS))
+        for key in unknown:
             self._flaw(f"{pointer}/{_escaped(key)}", _unknown(key, keys))
         if "name" not in given:
             self._flaw(f"{pointer}/name", "This field is required.")
@@ -187,7 +187,10 @@ class _Reader:
                 f'The attribute \'{_short(given)}\' is not of the form "type:value" or "type:value/synonym/...".',
             )
             return None
-        for part in (kind, *parts[:MAX_FLAWS]):
+        if len(parts) > self._left:
+            self._too_many(place)
+            return None
+        for part in (kind, *parts):
             self._text(part, place, "Each part of an attribute")
         synonyms = (*parts, *self._synonyms(entry.get("synonyms"), pointer))
         template = entry.get("template")
