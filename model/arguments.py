@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dynrefer.model.errors import BoxError, QueryError
-from dynrefer.model.types import Corners, RegionQuery, Task
+from dynrefer.model.types import CaptionWriting, Corners, RegionQuery, Task
 
 
 def region_queries(
@@ -21,6 +21,7 @@ def region_queries(
     views: Sequence[float] | None,
     top_k: int,
     thresholds: Mapping[Task, float] | None,
+    writing: CaptionWriting | None = None,
 ) -> list[RegionQuery]:
     """One query per box; the arguments are those of `DynRefer.describe`.
 
@@ -33,7 +34,8 @@ def region_queries(
     chosen = None if views is None else _numbers(views, "views")
     most = _count(top_k)
     least = _thresholds(thresholds)
-    return [RegionQuery(each, tasks, words, chosen, most, least) for each in corners]
+    search = _writing(writing)
+    return [RegionQuery(each, tasks, words, chosen, most, least, writing=search) for each in corners]
 
 
 def box_corners(box: Any, index: int | None = None) -> Corners:
@@ -91,6 +93,24 @@ def _count(top_k: Any) -> int:
     if number < 1:
         raise _wrong("top_k", f"top_k must be at least 1, not {number}.")
     return number
+
+
+def _writing(writing: Any) -> CaptionWriting:
+    if writing is None:
+        return CaptionWriting()
+    if not isinstance(writing, CaptionWriting):
+        raise _wrong("writing", f"writing must be a CaptionWriting, not {_kind(writing, None)}.")
+    for name in ("num_captions", "num_beams", "max_words"):
+        value = getattr(writing, name)
+        if value is None and name != "num_captions":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise _wrong(name, f"{name} must be a whole number of at least 1, not {value!r}.")
+    if writing.num_beams is not None and writing.num_beams < writing.num_captions:
+        raise _wrong(
+            "num_beams", f"{writing.num_captions} captions need at least so many beams, not {writing.num_beams}."
+        )
+    return writing
 
 
 def _thresholds(thresholds: Any) -> dict[Task, float]:

@@ -123,8 +123,9 @@ def _run_tasks(
         rows = [i for i, names in enumerate(wanted) if task.name in names]
         if rows:
             needed = {name: [outputs[i][name] for i in rows] for name in task.needs}
-            controls, named = [inputs[i].controls for i in rows], [identities[i] for i in rows]
-            some = TaskBatch(_rows(region, rows), controls, needed, named, should_stop)
+            controls, writing = [inputs[i].controls for i in rows], [inputs[i].writing for i in rows]
+            named = [identities[i] for i in rows]
+            some = TaskBatch(_rows(region, rows), controls, writing, needed, named, should_stop)
             for i, output in zip(rows, task.run(loaded, some), strict=True):
                 outputs[i][task.name] = output
         clock.lap(task.name)

@@ -37,6 +37,8 @@ WEIGHTS_FILE = "model.safetensors"
 GRAPHS_S, GRAPHS_SHARE = 5.0, 0.125
 SLOTS_SHARE = 0.25  # of the memory that the weights leave, for the caches of captions
 DECODING_ROWS = 64  # captions that a GPU decodes together: up to here a step's time is mostly that of reading weights
+# What SentencePiece and byte-level tokenizers write in front of a word, and what is no word behind it.
+_WORD_MARKS, _PUNCTUATION = ("\u2581", "\u0120"), tuple(".,;:!?'\"-()")
 Result = TypeVar("Result")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -66,6 +68,14 @@ class LoadedModel:
     evidence: Evidence | None = None
     slots: DecodingSlots | None = None
     graphs: Graphs = NoGraphs()
+
+    @cached_property
+    def word_starts(self) -> torch.Tensor:
+        """Which tokens of the language model begin a word, (Y,) bool on the device; punctuation does not."""
+        size = self.network.config.language_config.vocab_size
+        pieces = self.language_tokenizer.convert_ids_to_tokens(list(range(len(self.language_tokenizer))))
+        starts = [piece[:1] in _WORD_MARKS and piece[1:] not in _PUNCTUATION for piece in pieces[:size]]
+        return torch.tensor(starts + [False] * (size - len(starts)), device=self.device)
 
     @cached_property
     def inference(self) -> Inference:

@@ -33,7 +33,7 @@ from dynrefer.model.preparation import PreparationSpec, PreparedRegion, RegionIn
 from dynrefer.model.protocol import BatchLimits
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
 from dynrefer.model.tasks.definition import TaskDefinition
-from dynrefer.model.types import ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
+from dynrefer.model.types import CaptionWriting, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import plan_views
 
 _log = logging.getLogger(__name__)
@@ -129,6 +129,7 @@ class DynRefer:
         views: Sequence[float] | None = None,
         top_k: int = 10,
         thresholds: Mapping[Task, float] | None = None,
+        writing: CaptionWriting | None = None,
     ) -> list[RegionDescription]:
         """Describe each box of an image.
 
@@ -138,7 +139,7 @@ class DynRefer:
         `ImageError` for a file that is not an image or is damaged, OSError for one that cannot be opened, ValueError
         for an unknown task, `DeviceError` in a process that was forked from the one that loaded the model.
         """
-        queries = region_queries(boxes, task, controls, views, top_k, thresholds)
+        queries = region_queries(boxes, task, controls, views, top_k, thresholds, writing)
         regions = self.prepare(upright_pixels(image), queries)
         outputs = self.run(regions) if regions else []
         return [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]

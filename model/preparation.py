@@ -14,7 +14,7 @@ from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
 from dynrefer.model.geometry import ImageSize, region_box
 from dynrefer.model.images import Pixels
 from dynrefer.model.pyramid import ImagePyramid
-from dynrefer.model.types import ALL_TASKS, Corners, RegionQuery, Task, ViewPlan
+from dynrefer.model.types import ALL_TASKS, CaptionWriting, Corners, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import GreyImage, check_views, plan_views
 
 
@@ -53,6 +53,7 @@ class RegionInput:
     views: ViewBatch
     controls: tuple[str, ...]
     evidence: EvidenceCrops | None = None
+    writing: CaptionWriting = CaptionWriting()
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,6 @@ def _prepare_one(
     inputs = []
     for prior, tasks in groups.items():
         plan = plan_views(grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
-        inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls, crops))
+        inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls, crops, query.writing))
     spent = {"views": (time.perf_counter() - started) * 1e3}
     return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent)

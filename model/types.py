@@ -14,13 +14,14 @@ from dynrefer.model.records import JsonRecord
 from dynrefer.model.request_vocabulary import RequestVocabulary
 from dynrefer.model.tasks import TASKS
 from dynrefer.model.tasks.attributes import AttributeLabel
-from dynrefer.model.tasks.caption import Caption
+from dynrefer.model.tasks.caption import Caption, CaptionCandidate, CaptionWriting
 from dynrefer.model.tasks.scoring import Label
 
 __all__ = [
     "ALL_TASKS",
     "AttributeLabel",
     "Caption",
+    "CaptionCandidate",
     "CaptionWriting",
     "Corners",
     "ImageInfo",
@@ -73,20 +74,6 @@ class ImageInfo(JsonRecord):
     height: int
     orientation: int = 1
     frames: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class CaptionWriting(JsonRecord):
-    """How a caption is searched for.
-
-    controls_only: the control words are the user's alone, without the predicted tags. num_captions: how many
-    candidates, best first. num_beams, max_words: of the search; None: the model's own.
-    """
-
-    controls_only: bool = False
-    num_captions: int = 1
-    num_beams: int | None = None
-    max_words: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,10 @@ class Settings(BaseSettings):
     max_top_k: Positive = Field(default=1_000, description="Largest top_k; bounds the size of a response.")
     max_controls: Positive = Field(default=16, description="Most control words in a request.")
     max_control_chars: Positive = Field(default=64, description="Longest control word, in characters.")
+    max_captions: Positive = Field(default=5, description="Most captions of a region (num_captions).")
+    max_beams: Positive = Field(
+        default=8, description="Most beams of a caption's search (num_beams), each of which costs about the same."
+    )
     max_id_chars: Positive = Field(default=128, description="Longest region id, in characters.")
 
     max_buffered_bytes: int = Field(

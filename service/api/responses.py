@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from dynrefer.model import (
     TASKS,
     BoxFormat,
+    CaptionWriting,
     Corners,
     ImageInfo,
     ModelCard,
@@ -49,6 +50,7 @@ def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuer
         box=(0.0, 0.0, 0.0, 0.0),
         tasks=fields.task,
         controls=tuple(fields.controls or ()),
+        writing=CaptionWriting(fields.controls_only, fields.num_captions, fields.num_beams, fields.max_words),
         views=fields.views,
         top_k=fields.top_k,
         thresholds={Task(name): score for name, score in given.items()},
@@ -162,8 +164,14 @@ def _result(result: Any, viewed: Mapping[str, Any]) -> Any:
 
 def _record(record: Any, viewed: Mapping[str, Any]) -> BaseModel:
     values = {name: getattr(record, name) for name in record.__dataclass_fields__}
-    shown = {name: _shown(value) if isinstance(value, float) else value for name, value in values.items()}
-    return RESULT_SCHEMAS[type(record)](**shown, **viewed)
+    return RESULT_SCHEMAS[type(record)](**{name: _value(each) for name, each in values.items()}, **viewed)
+
+
+def _value(value: Any) -> Any:
+    """A field of a record: records inside it in their schemas, numbers as they are shown."""
+    if isinstance(value, tuple):
+        return [_record(each, {}) for each in value]
+    return _shown(value) if isinstance(value, float) else value
 
 
 def _in_order(timings_ms: Mapping[str, float]) -> dict[str, float]:
@@ -182,6 +190,8 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         "max_top_k",
         "max_controls",
         "max_control_chars",
+        "max_captions",
+        "max_beams",
         "max_id_chars",
     )
     return ModelOut(

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
 from pydantic_core import PydanticCustomError
 
-from dynrefer.model import TASKS, AttributeLabel, Caption, Label, Task
+from dynrefer.model import TASKS, AttributeLabel, Caption, CaptionCandidate, Label, Task
 from dynrefer.service.observability.metrics import STAGES
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
@@ -172,6 +172,16 @@ class DescribeFields(Contract):
     controls: list[Annotated[str, Field(min_length=1)]] | None = Field(
         None, description="words that the caption should take up"
     )
+    controls_only: bool = Field(
+        False, description="whether the caption is controlled by `controls` alone, without the predicted tags"
+    )
+    num_captions: int = Field(1, ge=1, description="how many captions are looked for, best first: `candidates`")
+    num_beams: int | None = Field(
+        None, ge=1, description="beams of the caption's search; null: the model's, or as many as `num_captions` needs"
+    )
+    max_words: int | None = Field(
+        None, ge=1, le=1000, description="the longest caption that is looked for, in words; null: the model's limit"
+    )
     views: Views = Field(None, description="explicit views: t from 0 (the region) to 1 (the whole image), the first 0")
     top_k: int = Field(10, ge=1, description="the most labels that a task returns")
     thresholds: Thresholds | None = Field(None, description="least scores; tags default to the model's own threshold")
@@ -231,6 +241,15 @@ OwnViews = Annotated[
 OwnPolicy = Annotated[PolicyName | None, Field(description="only beside `views`")]
 
 
+class CaptionCandidateOut(BaseModel):
+    """One of several captions."""
+
+    text: str
+    score: float = Field(description="exp of the beam score")
+    logprob_sum: float
+    logprob_mean: float = Field(description="per token")
+
+
 class CaptionOut(BaseModel):
     """A caption."""
 
@@ -240,6 +259,10 @@ class CaptionOut(BaseModel):
     logprob_mean: float = Field(description="per token")
     name: str | None = Field(None, description="the noun of the text; absent where the model writes it unasked")
     probability: float | None = Field(None, description="of the name: calibrated, 0 to 1")
+    candidates: list[CaptionCandidateOut] | None = Field(
+        None,
+        description="with `num_captions` above 1: at most so many different captions, best first, this one included",
+    )
     views: OwnViews = None
     view_policy: OwnPolicy = None
 
@@ -270,7 +293,12 @@ class AttributeOut(BaseModel):
 
 
 # The schema of each record that a task's result is made of.
-RESULT_SCHEMAS: Mapping[type, type[BaseModel]] = {Caption: CaptionOut, Label: LabelOut, AttributeLabel: AttributeOut}
+RESULT_SCHEMAS: Mapping[type, type[BaseModel]] = {
+    Caption: CaptionOut,
+    CaptionCandidate: CaptionCandidateOut,
+    Label: LabelOut,
+    AttributeLabel: AttributeOut,
+}
 
 
 class _RegionHead(BaseModel):

@@ -43,6 +43,7 @@ SENTENCES = {
     "model_type": "An object is expected.",
     "too_short": "At least one item is needed.",
     "greater_than_equal": "The number is too small.",
+    "less_than_equal": "The number is too large.",
 }
 
 RegionErrors = Mapping[int, Sequence[FieldError]]
@@ -268,7 +269,20 @@ def _check_limits(fields: DescribeFields, settings: Settings) -> list[FieldError
         if len(word) > settings.max_control_chars or not word.strip():
             detail = f"A control word has 1 to {settings.max_control_chars} characters, not only spaces."
             errors.append(FieldError(f"/controls/{index}", detail))
-    return errors + _check_ids(fields.regions, settings.max_id_chars)
+    return errors + _check_search(fields, settings) + _check_ids(fields.regions, settings.max_id_chars)
+
+
+def _check_search(fields: DescribeFields, settings: Settings) -> list[FieldError]:
+    """The limits of the caption's search."""
+    errors = []
+    if fields.num_captions > settings.max_captions:
+        errors.append(FieldError("/num_captions", f"num_captions is at most {settings.max_captions}."))
+    if fields.num_beams is not None and fields.num_beams > settings.max_beams:
+        errors.append(FieldError("/num_beams", f"num_beams is at most {settings.max_beams}."))
+    elif fields.num_beams is not None and fields.num_beams < fields.num_captions:
+        detail = f"{fields.num_captions} captions need at least so many beams; leave num_beams out, or raise it."
+        errors.append(FieldError("/num_beams", detail))
+    return errors
 
 
 def _check_ids(regions: Sequence[RegionIn], max_chars: int) -> list[FieldError]:

@@ -61,6 +61,8 @@ RECORD_MODULES = (
     "dynrefer.model.images",
     "dynrefer.model.preparation",
     "dynrefer.model.types",
+    "dynrefer.model.masks",
+    "dynrefer.model.tasks.caption",
 )
 
 
