@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dynrefer.model.errors import BoxError, QueryError
+from dynrefer.model.request_vocabulary import RequestVocabulary
 from dynrefer.model.types import CaptionWriting, Corners, RegionQuery, Task
+from dynrefer.model.vocabulary_entries import VocabularyError, read_vocabulary
 
 
 def region_queries(
@@ -21,6 +23,7 @@ def region_queries(
     views: Sequence[float] | None,
     top_k: int,
     thresholds: Mapping[Task, float] | None,
+    vocabulary: RequestVocabulary | Mapping[str, Any] | None = None,
     writing: CaptionWriting | None = None,
 ) -> list[RegionQuery]:
     """One query per box; the arguments are those of `DynRefer.describe`.
@@ -34,8 +37,8 @@ def region_queries(
     chosen = None if views is None else _numbers(views, "views")
     most = _count(top_k)
     least = _thresholds(thresholds)
-    search = _writing(writing)
-    return [RegionQuery(each, tasks, words, chosen, most, least, writing=search) for each in corners]
+    asked, search = _vocabulary(vocabulary), _writing(writing)
+    return [RegionQuery(each, tasks, words, chosen, most, least, asked, search) for each in corners]
 
 
 def box_corners(box: Any, index: int | None = None) -> Corners:
@@ -122,6 +125,17 @@ def _thresholds(thresholds: Any) -> dict[Task, float]:
         if not _is_number(value) or not math.isfinite(value):
             raise _wrong("thresholds", f"The threshold of {task} must be a finite number, not {value!r}.")
     return {Task(task): float(value) for task, value in thresholds.items()}
+
+
+def _vocabulary(given: Any) -> RequestVocabulary | None:
+    if given is None or isinstance(given, RequestVocabulary):
+        return given
+    try:
+        return read_vocabulary(given)
+    except VocabularyError as error:
+        flaw = error.flaws[0]
+        place = f" at {flaw.pointer}" if flaw.pointer else ""
+        raise _wrong("vocabulary", f"vocabulary{place}: {flaw.sentence}") from error
 
 
 def _listed(values: Any) -> list[Any] | None:

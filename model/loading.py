@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 import torch
 from transformers.utils import logging as transformers_logging
 
+from dynrefer.model.asked_words import AskedWords
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import ConfigError, DeviceError, ModelError, ModelNotFoundError, WeightsError
 from dynrefer.model.evidence.evidence import Evidence
+from dynrefer.model.evidence.own_names import OwnNames
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.model_files import FLOATS, INTEGERS, StoredTensor, read_header, read_json_object
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
@@ -28,8 +30,8 @@ from dynrefer.model.networks.kernels.choice import choose_kernels
 from dynrefer.model.networks.kernels.cuda_graphs import CudaGraphs
 from dynrefer.model.networks.kernels.graphs import Graphs, NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
-from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, load_tokenizer
-from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
+from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, TEXT_TOKENIZER, load_tokenizer
+from dynrefer.model.vocabulary import PromptTemplates, TextEmbeddings, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"
 WEIGHTS_FILE = "model.safetensors"
@@ -54,6 +56,7 @@ class LoadedModel:
     evidence: of photographs, where the model has it.
     slots: where captions are decoded; None on a CPU, where a search of each batch is faster.
     graphs: where work on a GPU is recorded.
+    text_tokenizer: encodes texts of requests for the text tower; None where none are asked.
     """
 
     network: DynReferModel
@@ -68,6 +71,7 @@ class LoadedModel:
     evidence: Evidence | None = None
     slots: DecodingSlots | None = None
     graphs: Graphs = NoGraphs()
+    text_tokenizer: Any = None
 
     @cached_property
     def word_starts(self) -> torch.Tensor:
@@ -81,6 +85,15 @@ class LoadedModel:
     def inference(self) -> Inference:
         """The network's parts as a batch calls them, on the device thread."""
         return Inference(self.network, self.texts, self.vocabulary.attribute_owner)
+
+    @cached_property
+    def asked_words(self) -> AskedWords:
+        """What the words of requests mean to it."""
+        prompts = PromptTemplates.from_mapping(self.network.config.prompts)
+        if self.evidence is None:
+            return AskedWords(self.vocabulary, prompts)
+        things = frozenset((*self.vocabulary.categories, *self.evidence.category_names))
+        return AskedWords(self.vocabulary, prompts, OwnNames(self.vocabulary, self.evidence.names), things)
 
 
 def load_model(
@@ -114,13 +127,14 @@ def load_model(
         network,
         vocabulary,
         TextEmbeddings(**moved),
-        _language_tokenizer(directory, config),
+        _tokenizer(directory / LANGUAGE_TOKENIZER, config.language_config.vocab_size),
         on,
         precision,
         region_text_scale=_region_text_scale(network, directory),
         region_text_bias=float(network.region_text_bias),
         batch_invariant=_is_batch_invariant(network, min(map(len, moved.values())), directory),
         evidence=_evidence(directory, config) if evidence else None,
+        text_tokenizer=_tokenizer(directory / TEXT_TOKENIZER, config.text_config.vocab_size),
     )
     return for_device(loaded, cuda_graphs=cuda_graphs)
 
@@ -159,9 +173,9 @@ def open_slots(
     return translate_device_errors(lambda: language.open_slots(rows, graphs))
 
 
-def _language_tokenizer(directory: Path, config: DynReferConfig) -> Any:
+def _tokenizer(folder: Path, vocab_size: int) -> Any:
     with _quiet():
-        return load_tokenizer(directory / LANGUAGE_TOKENIZER, config.language_config.vocab_size)
+        return load_tokenizer(folder, vocab_size)
 
 
 def _region_text_scale(network: DynReferModel, directory: Path) -> float:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dynrefer.model.masks import RegionMask
 from dynrefer.model.records import JsonRecord
-from dynrefer.model.request_vocabulary import RequestVocabulary
+from dynrefer.model.request_vocabulary import RequestVocabulary, UnknownWord
 from dynrefer.model.tasks import TASKS
 from dynrefer.model.tasks.attributes import AttributeLabel
 from dynrefer.model.tasks.caption import Caption, CaptionCandidate, CaptionWriting
@@ -140,6 +140,7 @@ class RegionDescription(JsonRecord):
     results: task -> its result, for the tasks that were requested, in the order of `TASKS`.
     timings_ms: stage -> milliseconds; of this region's preparation ("views") and of the batch that it was part of.
     domain: "drawing" or "photograph", what the region was taken for; None for models that do not tell them apart.
+    unknown_words: words of the query's vocabulary that the model knows nothing about; no result holds them.
     """
 
     box: Corners
@@ -149,6 +150,7 @@ class RegionDescription(JsonRecord):
     results: Mapping[str, Any] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     domain: str | None = None
+    unknown_words: tuple[UnknownWord, ...] = ()
 
     @property
     def caption(self) -> Caption | None:

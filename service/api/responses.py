@@ -35,6 +35,7 @@ from dynrefer.service.api.schemas import (
     ViewOut,
     ViewsOut,
 )
+from dynrefer.service.api.vocabulary_schemas import UnknownWordOut
 from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import InvalidRequestError, RegionFailedError
 from dynrefer.service.inputs.parsing import ParsedRequest, region_id
@@ -54,6 +55,7 @@ def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuer
         views=fields.views,
         top_k=fields.top_k,
         thresholds={Task(name): score for name, score in given.items()},
+        vocabulary=fields.vocabulary,
     )
     boxes = tuple(region.box for region in fields.regions)
     return partial(region_queries, boxes, notation(fields), query)
@@ -88,8 +90,15 @@ def answer(
         model=model,
         image=ImageOut(width=width, height=height, frames=frames if frames > 1 else None),
         regions=regions,
+        unknown_words=_unknown_words(described),
         timings_ms=_in_order({**described.timings_ms, "total": total_ms}),
     )
+
+
+def _unknown_words(described: DescribeResult) -> list[UnknownWordOut] | None:
+    """The same for every region: they share the vocabulary."""
+    found = [each.unknown_words for each in described.regions if isinstance(each, RegionDescription)]
+    return [UnknownWordOut(name=each.name, nearest=list(each.nearest)) for each in found[0]] or None if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +201,8 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         "max_control_chars",
         "max_captions",
         "max_beams",
+        "max_vocabulary_words",
+        "max_vocabulary_chars",
         "max_id_chars",
     )
     return ModelOut(

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core import PydanticCustomError
 
 from dynrefer.model import TASKS, AttributeLabel, Caption, CaptionCandidate, Label, Task
+from dynrefer.service.api.vocabulary_schemas import OwnWords, UnknownWordOut
 from dynrefer.service.observability.metrics import STAGES
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
@@ -67,11 +68,6 @@ def _t_values(value: object) -> tuple[float, ...] | None:
     if not all(0 <= each <= 1 for each in value):
         raise refusal("Every view's t must lie in 0 to 1.")
     return tuple(float(each) for each in value)
-
-
-def _no_vocabulary(value: object) -> None:
-    if value is not None:
-        raise refusal("This server does not support 'vocabulary'; leave it out or send null.")
 
 
 def _no_explanation(value: object) -> bool:
@@ -166,8 +162,10 @@ class DescribeFields(Contract):
         None,
         description="what to compute, with the views that suit it; null: all tasks, with views chosen by the image",
     )
-    vocabulary: Annotated[None, BeforeValidator(_no_vocabulary)] = Field(
-        None, description="not supported by this server yet"
+    vocabulary: OwnWords = Field(
+        None,
+        description="words of your own in place of the model's, or the name of a vocabulary that the server knows; "
+        "lists that are not given keep the model's own",
     )
     controls: list[Annotated[str, Field(min_length=1)]] | None = Field(
         None, description="words that the caption should take up"
@@ -402,6 +400,9 @@ class DescribeResponse(BaseModel):
     model: str
     image: ImageOut
     regions: list[RegionOut | FailedRegionOut]
+    unknown_words: list[UnknownWordOut] | None = Field(
+        None, description="words of the request's `vocabulary` that the model knows nothing about; absent if none"
+    )
     timings_ms: dict[str, float] = Field(description=", ".join((*STAGES, "total")))
 
 

@@ -60,6 +60,7 @@ RECORD_MODULES = (
     "dynrefer.model.evidence.cutting",
     "dynrefer.model.images",
     "dynrefer.model.preparation",
+    "dynrefer.model.request_vocabulary",
     "dynrefer.model.types",
     "dynrefer.model.masks",
     "dynrefer.model.tasks.caption",
