@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dynrefer.model.records import JsonRecord
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +21,23 @@ class RegionMask(JsonRecord):
 
     size: tuple[int, int]
     counts: str
+
+
+def mask_from_bitmap(bitmap: NDArray[np.bool_]) -> RegionMask:
+    """Write a mask, (H, W) bool, as run lengths; `geometry.rle_runs` reads them and says what the text means."""
+    import numpy as np
+
+    flat = np.asarray(bitmap).T.reshape(-1)
+    edges = np.flatnonzero(np.diff(flat)) + 1
+    runs = np.diff(np.concatenate(([0], edges, [flat.size]))).tolist()
+    if flat[0]:
+        runs.insert(0, 0)
+    written: list[str] = []
+    for place, run in enumerate(runs):
+        rest, more = run - (runs[place - 2] if place > 2 else 0), True
+        while more:
+            digit, rest = rest & 31, rest >> 5
+            more = rest != (-1 if digit & 16 else 0)
+            written.append(chr(48 + digit + 32 * more))
+    height, width = bitmap.shape
+    return RegionMask((height, width), "".join(written))
