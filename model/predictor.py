@@ -22,19 +22,23 @@ from dynrefer.model.cache import CacheStats, FeatureCache
 from dynrefer.model.continuous import GROUP_VIEWS, GROUPS, ContinuousDescription
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
-from dynrefer.model.errors import DeviceError, DeviceMemoryError, OutputError
+from dynrefer.model.errors import DeviceError, DeviceMemoryError, OutputError, PointsError
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import ImageSource, Pixels, upright_pixels
-from dynrefer.model.loading import LoadedModel, load_model
+from dynrefer.model.loading import LoadedModel, load_model, model_directory
 from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
-from dynrefer.model.preparation import PreparationSpec, PreparedRegion, RegionInput, prepare
+from dynrefer.model.networks.segmenter.loading import load_segmenter
+from dynrefer.model.preparation import NO_SEGMENTER, PreparationSpec, PreparedRegion, RegionInput, prepare
 from dynrefer.model.protocol import BatchLimits
+from dynrefer.model.segmentation import PointedRegion, Segmenter, WindowMask
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
 from dynrefer.model.tasks.definition import TaskDefinition
 from dynrefer.model.types import ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import plan_views
+
+PROMPTS = ("box", "polygon", "mask", "scribble")  # what a region may be given as, for any model
 
 _log = logging.getLogger(__name__)
 
@@ -73,15 +77,24 @@ class DynRefer:
     card: what a client may know about the model. preparation: how regions are prepared for it.
     """
 
-    def __init__(self, loaded: LoadedModel, *, cache_bytes: int = 0, batching: str = "auto") -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        cache_bytes: int = 0,
+        batching: str = "auto",
+        segmenter: Segmenter | None = None,
+    ) -> None:
         """cache_bytes: device memory for view features and representations of earlier batches; 0: none.
 
-        batching: as in `load`.
+        batching: as in `load`. segmenter: finds the masks of objects that points lie on.
         """
         self._loaded = loaded
         self._batching = Batching(batching)
         self._cache = FeatureCache(cache_bytes)
-        self.card = _card(loaded)
+        self._segmenter = segmenter
+        self.segmentation = None if segmenter is None else segmenter.spec
+        self.card = _card(loaded, points=segmenter is not None)
         evidence = loaded.evidence is not None
         self.preparation = PreparationSpec(self.card.num_views, self.card.view_size, self.card.task_priors, evidence)
 
@@ -96,6 +109,7 @@ class DynRefer:
         cpu_kernels: str = "auto",
         cuda_graphs: bool = True,
         batching: str = "auto",
+        segmenter: str | Path = "embedded",
     ) -> Self:
         """Load "embedded" or a model directory.
 
@@ -103,6 +117,8 @@ class DynRefer:
         cpu_kernels: library for linear layers on a CPU: auto (by processor and size), onednn, torch.
         cuda_graphs: whether a GPU replays recorded work.
         batching: what `continuous` returns: auto (a batch on a GPU), continuous (a batch), whole (None).
+        segmenter: what finds objects that points lie on: embedded (the model's own, where it has one), none, or a
+        local directory with a SAM 2 of transformers.
         Raises as `loading.load_model` does, ValueError for another word for batching, `DeviceMemoryError`, and
         `DeviceError` too in a process that was forked from one that had loaded a model.
         """
@@ -112,7 +128,8 @@ class DynRefer:
             loaded = translate_device_errors(
                 lambda: load_model(model, device=device, dtype=dtype, cpu_kernels=cpu_kernels, cuda_graphs=cuda_graphs)
             )
-            return cls(loaded, cache_bytes=cache_bytes, batching=batching)
+            found = load_segmenter(str(segmenter), model_directory(model), loaded.device)
+            return cls(loaded, cache_bytes=cache_bytes, batching=batching, segmenter=found)
 
     @property
     def cache_stats(self) -> dict[str, CacheStats]:
@@ -208,6 +225,17 @@ class DynRefer:
         rest = iter(result.outputs)
         return [RegionOutput(tuple(itertools.islice(rest, len(r.inputs))), result.timings_ms) for r in regions]
 
+    def segment(
+        self, regions: Sequence[PointedRegion], should_stop: Callable[[], bool] = lambda: False
+    ) -> list[WindowMask]:
+        """See `Predictor`. Raises `PointsError` without a segmenter."""
+        _check_process()
+        segmenter = self._segmenter
+        if segmenter is None:
+            raise PointsError(NO_SEGMENTER)
+        with current_device(self._loaded.device):
+            return translate_device_errors(lambda: segmenter.segment(regions, should_stop))
+
     def _run_once(self, inputs: Sequence[RegionInput], should_stop: Callable[[], bool] | None) -> BatchResult:
         with current_device(self._loaded.device):
             return translate_device_errors(lambda: run_batch(self._loaded, inputs, self._cache, should_stop))
@@ -236,6 +264,7 @@ class DynRefer:
             results={task: self._result(task, found[task], region.query) for task in Task if task in found},
             timings_ms={**region.timings_ms, **output.timings_ms},
             domain=None if identity is None else identity.domain,
+            mask=region.query.mask if region.query.points else None,
         )
 
     def _result(self, task: Task, outputs: RawOutputs, query: RegionQuery) -> Any:
@@ -259,7 +288,7 @@ def _names(task: TaskDefinition[Any, Any], loaded: LoadedModel) -> tuple[str, ..
     return tuple(dict.fromkeys((*task.names(loaded.vocabulary), *more)))
 
 
-def _card(loaded: LoadedModel) -> ModelCard:
+def _card(loaded: LoadedModel, *, points: bool) -> ModelCard:
     config = loaded.network.config
     return ModelCard(
         name=config.name,
@@ -275,4 +304,5 @@ def _card(loaded: LoadedModel) -> ModelCard:
         trained_on=config.trained_on,
         intended_use=config.intended_use,
         batch_invariant=loaded.batch_invariant,
+        prompts=(*PROMPTS, "points") if points else PROMPTS,
     )

@@ -20,7 +20,7 @@ _MEAN, _SCALE = 127.5, 63.75
 
 
 @dataclass(frozen=True)
-class SegmenterConfig:
+class MaskHeadConfig:
     """widths: channels at a half, a quarter, an eighth and a sixteenth of the window's side."""
 
     widths: tuple[int, int, int, int] = (16, 32, 64, 96)
@@ -63,12 +63,12 @@ class _Narrower(nn.Module):
         return functional.relu(self.norm(self.change(x)))
 
 
-class Segmenter(nn.Module):
+class MaskHead(nn.Module):
     """Windows and prompts -> masks."""
 
-    def __init__(self, config: SegmenterConfig | None = None) -> None:
+    def __init__(self, config: MaskHeadConfig | None = None) -> None:
         super().__init__()
-        half, quarter, eighth, sixteenth = (config or SegmenterConfig()).widths
+        half, quarter, eighth, sixteenth = (config or MaskHeadConfig()).widths
         self.stem = nn.Sequential(_Narrower(3 + PROMPT_CHANNELS, half, 2), _Block(half))
         self.down4 = nn.Sequential(_Narrower(half, quarter, 2), _Block(quarter))
         self.down8 = nn.Sequential(_Narrower(quarter, eighth, 2), _Block(eighth))
