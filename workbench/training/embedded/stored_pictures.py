@@ -59,9 +59,7 @@ def store(scene: Scene, storage: Storage) -> Scene:
     ratio = size[0] / width, size[1] / height
     objects = tuple(replace(obj, box=_scaled(obj.box, ratio)) for obj in scene.objects)
     owner = Image.fromarray(scene.owner.view(np.uint8)).resize(size, Image.Resampling.NEAREST)
-    return replace(
-        scene, image=_as_jpeg(picture, storage), objects=objects, owner=np.asarray(owner).view(np.int8)
-    )
+    return replace(scene, image=_as_jpeg(picture, storage), objects=objects, owner=np.asarray(owner).view(np.int8))
 
 
 def _as_jpeg(picture: Image.Image, storage: Storage) -> NDArray[np.uint8]:

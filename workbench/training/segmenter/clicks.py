@@ -10,22 +10,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-MOST_DEPTH = 32  # pixels from the edge; deeper places count alike
+MOST_DEPTH = 16  # of pairs of pixels from the edge; deeper places count alike
 
 
 def depth(mask: Tensor) -> Tensor:
-    """How many pixels lie between a place and the mask's edge, at most `MOST_DEPTH`: (B, S, S) bool -> float32.
+    """How deep a place lies in the mask, in pairs of pixels, at most `MOST_DEPTH`: (B, S, S) bool -> float32.
 
-    What lies beyond the window does not count as an edge.
+    S is even. What lies beyond the window does not count as an edge.
     """
-    left = mask.float()[:, None]
+    left = functional.max_pool2d(mask.float()[:, None], 2)
     total = torch.zeros_like(left)
     for _ in range(MOST_DEPTH):
         total += left
         left = -functional.max_pool2d(-left, 3, stride=1, padding=1)
         if not left.any():
             break
-    return total[:, 0]
+    return functional.interpolate(total, scale_factor=2)[:, 0] * mask
 
 
 def middle(mask: Tensor, generator: torch.Generator, spread: Tensor) -> Tensor:

@@ -58,10 +58,10 @@ class WindowSamples:
     def __getitem__(self, index: int) -> WindowBatch:
         """The batch of this index, from 0 on, without end."""
         rng = np.random.default_rng((self._seed, index))
-        rows = []
+        rows: list[_Row] = []
         while len(rows) < self._batch_size:
             scene = self._scene(rng)
-            for place in rng.permutation(len(scene.objects))[:2]:
+            for place in rng.permutation(len(scene.objects))[:4]:
                 row = _sample(scene, int(place), self._side, rng)
                 if row is not None:
                     rows.append(row)
@@ -108,17 +108,16 @@ def _painted(
     return _blended(image, photograph_background(photographs, width, height, rng).astype(np.float32), where)
 
 
-def _blended(
-    image: NDArray[np.float32], surface: NDArray[np.float32], where: NDArray[np.bool_]
-) -> NDArray[np.float32]:
+def _blended(image: NDArray[np.float32], surface: NDArray[np.float32], where: NDArray[np.bool_]) -> NDArray[np.float32]:
     edge = Image.fromarray(where.astype(np.uint8) * 255).filter(ImageFilter.GaussianBlur(0.7))
     weight = np.asarray(edge, dtype=np.float32)[..., None] / 255
     return np.asarray(image + weight * (surface - image), dtype=np.float32)
 
 
-def _sample(
-    scene: Scene, index: int, side: int, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]] | None:
+_Row = tuple[NDArray[np.uint8], NDArray[np.bool_], NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
+
+
+def _sample(scene: Scene, index: int, side: int, rng: np.random.Generator) -> _Row | None:
     """One row of a `WindowBatch`; None where the object hardly shows."""
     visible = scene.visible(index)
     found = bounds(visible)

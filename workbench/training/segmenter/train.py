@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from dynrefer.model.networks.segmenter.network import Segmenter
+from dynrefer.model.networks.segmenter.network import MaskHead
 from dynrefer.model.networks.segmenter.prompts import paint_box, paint_clicks
 from dynrefer.workbench.scenes.photographs import PhotographPack
 from dynrefer.workbench.training.embedded.drawn_batches import draw_pool
@@ -36,7 +36,7 @@ _FIRST_SEED = 3_000_000_000  # of the scenes; the network's own training uses lo
 class ClickTraining:
     """The losses of a batch, with clicks that answer the network's own mistakes."""
 
-    def __init__(self, network: Segmenter) -> None:
+    def __init__(self, network: MaskHead) -> None:
         self._network = network
 
     def loss(self, batch: WindowBatch, index: int) -> tuple[Tensor, float]:
@@ -83,7 +83,7 @@ class ClickTraining:
     @torch.no_grad()
     def _look(self, pixels: Tensor, prompt: Tensor) -> Tensor:
         self._network.eval()
-        logits = self._network(pixels, prompt).mask
+        logits: Tensor = self._network(pixels, prompt).mask
         self._network.train()
         return logits
 
@@ -104,7 +104,7 @@ def train(options: argparse.Namespace) -> None:
     """Run or go on with the run in `options.out`."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
-    network = Segmenter().to(memory_format=torch.channels_last)
+    network = MaskHead().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     mean = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.998), use_buffers=True)
     optimiser = torch.optim.AdamW(network.parameters(), lr=options.rate, weight_decay=0.02)
     options.out.mkdir(parents=True, exist_ok=True)
