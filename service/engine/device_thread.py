@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Generic
+from typing import Any, Generic, cast
 
 import numpy as np
 
@@ -203,11 +203,13 @@ class DeviceThread(Generic[Region, Output]):
         regions: Sequence[Region],
         should_stop: Callable[[], bool],
     ) -> Sequence[Output]:
-        """One batch. Describing regions is the only kind of work so far."""
-        if kind is not WorkKind.DESCRIBE:
-            raise ValueError(f"this executor does not know the work {kind!r}")
-        self._metrics.observe_batch(len(regions), sum(region.num_views for region in regions))
+        """One batch of one kind."""
         try:
+            if kind is WorkKind.SEGMENT:  # other items than those of the predictor's own kind
+                return cast("Sequence[Output]", predictor.segment(cast("Sequence[Any]", regions), should_stop))
+            if kind is not WorkKind.DESCRIBE:
+                raise ValueError(f"this executor does not know the work {kind!r}")
+            self._metrics.observe_batch(len(regions), sum(region.num_views for region in regions))
             return predictor.run(regions, should_stop)
         except DeviceMemoryError:
             self._metrics.device_oom.inc()

@@ -59,7 +59,10 @@ RECORD_MODULES = (
     "dynrefer.model.errors",
     "dynrefer.model.evidence.cutting",
     "dynrefer.model.images",
+    "dynrefer.model.masks",
+    "dynrefer.model.points",
     "dynrefer.model.preparation",
+    "dynrefer.model.segmentation",
     "dynrefer.model.types",
 )
 
