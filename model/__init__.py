@@ -36,7 +36,7 @@ from dynrefer.model.torch_environment import set_cache_environment
 if TYPE_CHECKING:
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
-    from dynrefer.model.orientation import stored_box, stored_size, upright_box
+    from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
     from dynrefer.model.protocol import (
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
         ModelCard,
         PointPrompt,
         RegionDescription,
+        RegionMask,
         RegionQuery,
         Task,
         View,
@@ -116,6 +117,7 @@ __all__ = [
     "QueryError",
     "ReadyRegion",
     "RegionDescription",
+    "RegionMask",
     "RegionQuery",
     "RequestVocabulary",
     "Task",
@@ -140,6 +142,7 @@ __all__ = [
     "queries_with_masks",
     "queries_with_whole_image",
     "stored_box",
+    "stored_mask",
     "stored_size",
     "upright_box",
     "upright_pixels",
@@ -173,6 +176,7 @@ _LAZY = {
     "PreparedRegion": "preparation",
     "ReadyRegion": "protocol",
     "RegionDescription": "types",
+    "RegionMask": "types",
     "RegionQuery": "types",
     "RequestVocabulary": "request_vocabulary",
     "TASKS": "tasks",
@@ -192,6 +196,7 @@ _LAZY = {
     "queries_with_masks": "segmentation",
     "queries_with_whole_image": "segmentation",
     "stored_box": "orientation",
+    "stored_mask": "orientation",
     "stored_size": "orientation",
     "upright_box": "orientation",
     "upright_pixels": "images",

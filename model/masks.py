@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dynrefer.model.errors import BoxError
 from dynrefer.model.records import JsonRecord
 
 if TYPE_CHECKING:
@@ -21,6 +22,20 @@ class RegionMask(JsonRecord):
 
     size: tuple[int, int]
     counts: str
+
+
+def bitmap_from_mask(mask: RegionMask) -> NDArray[np.bool_]:
+    """The mask's pixels, (H, W) bool. Raises `BoxError` for run lengths that do not fill its size."""
+    import numpy as np
+
+    from dynrefer.model.geometry import rle_runs
+
+    height, width = mask.size
+    runs = rle_runs(mask.counts)
+    if runs.sum() != height * width:
+        raise BoxError(f"The run lengths of the mask do not fill its {width} x {height} pixels.")
+    values = np.arange(len(runs)) % 2 == 1
+    return np.repeat(values, runs).reshape(width, height).T
 
 
 def mask_from_bitmap(bitmap: NDArray[np.bool_]) -> RegionMask:

@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Self
@@ -22,7 +23,7 @@ from dynrefer.model.cache import CacheStats, FeatureCache
 from dynrefer.model.continuous import GROUP_VIEWS, GROUPS, ContinuousDescription
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
-from dynrefer.model.errors import DeviceError, DeviceMemoryError, OutputError, PointsError
+from dynrefer.model.errors import DeviceError, DeviceMemoryError, InvalidQueriesError, OutputError, PointsError
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import ImageSource, Pixels, upright_pixels
@@ -32,10 +33,10 @@ from dynrefer.model.networks.kernels.streams import current_device
 from dynrefer.model.networks.segmenter.loading import load_segmenter
 from dynrefer.model.preparation import NO_SEGMENTER, PreparationSpec, PreparedRegion, RegionInput, prepare
 from dynrefer.model.protocol import BatchLimits
-from dynrefer.model.segmentation import PointedRegion, Segmenter, WindowMask
+from dynrefer.model.segmentation import PointedRegion, Segmenter, WindowMask, region_of
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
 from dynrefer.model.tasks.definition import TaskDefinition
-from dynrefer.model.types import ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
+from dynrefer.model.types import ModelCard, PointPrompt, RegionDescription, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import plan_views
 
 PROMPTS = ("box", "polygon", "mask", "scribble")  # what a region may be given as, for any model
@@ -139,26 +140,52 @@ class DynRefer:
     def describe(
         self,
         image: ImageSource,
-        boxes: Iterable[Sequence[float]],
+        boxes: Iterable[Sequence[float]] = (),
         task: Task | str | Iterable[Task | str] | None = None,
         *,
         controls: Sequence[str] = (),
         views: Sequence[float] | None = None,
         top_k: int = 10,
         thresholds: Mapping[Task, float] | None = None,
+        points: Iterable[Iterable[PointPrompt | Sequence[float]]] = (),
     ) -> list[RegionDescription]:
-        """Describe each box of an image.
+        """Describe each box of an image, then each object that a group of points lies on.
 
         image: a file, its bytes, a Pillow image (all turned upright), or (H, W, 3) uint8 RGB. boxes: xyxy pixels of the
-        upright image. task: one, several, or None for all with views chosen by the image. The rest as in `RegionQuery`.
+        upright image. task: one, several, or None for all with views chosen by the image. points: per region one or
+        more of (x, y), (x, y, positive) or `PointPrompt`; its box and `mask` are in the description. The rest as in
+        `RegionQuery`.
         Raises `QueryError` (with `index`) for an invalid box or invalid views, and for an argument of another type,
         `ImageError` for a file that is not an image or is damaged, OSError for one that cannot be opened, ValueError
         for an unknown task, `DeviceError` in a process that was forked from the one that loaded the model.
         """
-        queries = region_queries(boxes, task, controls, views, top_k, thresholds)
-        regions = self.prepare(upright_pixels(image), queries)
+        queries = region_queries(boxes, task, controls, views, top_k, thresholds, points)
+        pixels = upright_pixels(image)
+        regions = self.prepare(pixels, self.with_masks(pixels, queries))
         outputs = self.run(regions) if regions else []
         return [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]
+
+    def with_masks(self, image: Pixels, queries: Sequence[RegionQuery]) -> list[RegionQuery]:
+        """The queries, those with points with the boxes and masks of the objects that these lie on.
+
+        image: (H, W, 3) uint8 upright RGB. Raises `PointsError`, with its `index`, for points outside the image, and
+        without a segmenter.
+        """
+        found = list(queries)
+        places = [place for place, query in enumerate(found) if query.points]
+        if not places or self.segmentation is None:
+            return found  # `prepare` says what is wrong with points
+        size = (image.shape[1], image.shape[0])
+        pointed = [found[place] for place in places]
+        if errors := self.segmentation.invalid(pointed, size):
+            for error in errors:
+                error.index = None if error.index is None else places[error.index]
+            raise InvalidQueriesError.one_or_all(errors)
+        masks = self.segment(list(self.segmentation.prepare_each(image, pointed)))
+        for place, mask in zip(places, masks, strict=True):
+            box, region = region_of(mask, found[place].points, size)
+            found[place] = replace(found[place], box=box, mask=region)
+        return found
 
     def plan_views(
         self, image: Pixels, box: Sequence[float], task: Task | str | None = None, views: Sequence[float] | None = None

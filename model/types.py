@@ -29,6 +29,7 @@ __all__ = [
     "ModelCard",
     "PointPrompt",
     "RegionDescription",
+    "RegionMask",
     "RegionQuery",
     "Task",
     "View",
