@@ -23,6 +23,7 @@ from dynrefer.model.errors import (
     ModelError,
     ModelNotFoundError,
     OutputError,
+    PointsError,
     QueryError,
     UnsupportedImageError,
     ViewsError,
@@ -35,7 +36,7 @@ from dynrefer.model.torch_environment import set_cache_environment
 if TYPE_CHECKING:
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
-    from dynrefer.model.orientation import stored_box, stored_size, upright_box
+    from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
     from dynrefer.model.protocol import (
@@ -47,6 +48,13 @@ if TYPE_CHECKING:
         ReadyRegion,
     )
     from dynrefer.model.request_vocabulary import AttributeWord, RequestVocabulary, UnknownWord, Word
+    from dynrefer.model.segmentation import (
+        PointedRegion,
+        WindowMask,
+        pointed_queries,
+        queries_with_masks,
+        queries_with_whole_image,
+    )
     from dynrefer.model.tasks import DEVICE_STAGES, TASKS
     from dynrefer.model.types import (
         ALL_TASKS,
@@ -58,7 +66,9 @@ if TYPE_CHECKING:
         ImageInfo,
         Label,
         ModelCard,
+        PointPrompt,
         RegionDescription,
+        RegionMask,
         RegionQuery,
         Task,
         View,
@@ -109,6 +119,9 @@ __all__ = [
     "ModelNotFoundError",
     "OutputError",
     "Pixels",
+    "PointPrompt",
+    "PointedRegion",
+    "PointsError",
     "Predictor",
     "Preparation",
     "PreparationSpec",
@@ -116,6 +129,7 @@ __all__ = [
     "QueryError",
     "ReadyRegion",
     "RegionDescription",
+    "RegionMask",
     "RegionQuery",
     "RequestVocabulary",
     "ResolveVocabulary",
@@ -131,6 +145,7 @@ __all__ = [
     "VocabularyError",
     "VocabularyLimits",
     "WeightsError",
+    "WindowMask",
     "Word",
     "corners_from",
     "decode_image",
@@ -139,10 +154,14 @@ __all__ = [
     "gc_paused",
     "import_lean",
     "no_names",
+    "pointed_queries",
     "prepare",
     "prepare_each",
+    "queries_with_masks",
+    "queries_with_whole_image",
     "read_vocabulary",
     "stored_box",
+    "stored_mask",
     "stored_size",
     "upright_box",
     "upright_pixels",
@@ -169,12 +188,15 @@ _LAZY = {
     "Label": "types",
     "ModelCard": "types",
     "Pixels": "images",
+    "PointPrompt": "types",
+    "PointedRegion": "segmentation",
     "Predictor": "protocol",
     "Preparation": "protocol",
     "PreparationSpec": "preparation",
     "PreparedRegion": "preparation",
     "ReadyRegion": "protocol",
     "RegionDescription": "types",
+    "RegionMask": "types",
     "RegionQuery": "types",
     "RequestVocabulary": "request_vocabulary",
     "ResolveVocabulary": "vocabulary_entries",
@@ -189,15 +211,20 @@ _LAZY = {
     "ViewPolicy": "types",
     "VocabularyError": "vocabulary_entries",
     "VocabularyLimits": "vocabulary_entries",
+    "WindowMask": "segmentation",
     "Word": "request_vocabulary",
     "corners_from": "geometry",
     "decode_image": "images",
     "forbid_bombs": "images",
     "no_names": "vocabulary_entries",
+    "pointed_queries": "segmentation",
     "prepare": "preparation",
     "prepare_each": "preparation",
+    "queries_with_masks": "segmentation",
+    "queries_with_whole_image": "segmentation",
     "read_vocabulary": "vocabulary_entries",
     "stored_box": "orientation",
+    "stored_mask": "orientation",
     "stored_size": "orientation",
     "upright_box": "orientation",
     "upright_pixels": "images",

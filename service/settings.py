@@ -69,6 +69,13 @@ class Settings(BaseSettings):
         "memory of the weights. On a CPU its speed depends on the processor: with AMX it is faster, without it may be "
         "slower; measure with dynrefer bench model.",
     )
+    segmenter: str = Field(
+        default="embedded",
+        min_length=1,
+        description="What finds the object that a region's points lie on: embedded, the small segmenter of the model "
+        "where it has one; none, which refuses points; or a local directory with a SAM 2 of transformers, which is far "
+        "better on photographs and wants a GPU.",
+    )
     cpu_kernels: Literal["auto", "onednn", "torch"] = Field(
         default="auto",
         description="Library of the linear layers on a CPU: auto takes oneDNN where it was measured to be faster "

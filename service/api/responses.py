@@ -16,19 +16,23 @@ from dynrefer.model import (
     ModelCard,
     QueryError,
     RegionDescription,
+    RegionMask,
     RegionQuery,
     Task,
     ViewPlan,
     stored_box,
+    stored_mask,
     stored_size,
 )
 from dynrefer.service.api.problems import model_field_errors, region_problem
 from dynrefer.service.api.schemas import (
     RESULT_SCHEMAS,
+    CapabilitiesOut,
     DescribeFields,
     DescribeResponse,
     FailedRegionOut,
     ImageOut,
+    MaskOut,
     ModelOut,
     NamesOut,
     RegionOut,
@@ -58,7 +62,12 @@ def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuer
         vocabulary=fields.vocabulary,
     )
     boxes = tuple(region.box for region in fields.regions)
-    return partial(region_queries, boxes, notation(fields), query)
+    points = {
+        place: tuple((point.x, point.y, point.positive) for point in region.points)
+        for place, region in enumerate(fields.regions)
+        if region.points
+    }
+    return partial(region_queries, boxes, notation(fields), query, points=points)
 
 
 def notation(fields: DescribeFields) -> BoxNotation:
@@ -118,6 +127,13 @@ class _Frame:
         corners = stored_box(upright, self.info) if self.stored else upright
         return [round(value, digits) for value in corners]
 
+    def mask(self, upright: RegionMask | None) -> MaskOut | None:
+        """A mask in the frame."""
+        if upright is None:
+            return None
+        found = stored_mask(upright, self.info) if self.stored else upright
+        return MaskOut(size=found.size, counts=found.counts)
+
 
 UPRIGHT = _Frame(ImageInfo(0, 0), stored=False)
 
@@ -145,6 +161,7 @@ def region_answer(
         id=name,
         box=frame.box(found.box, 4),
         clipped=found.clipped,
+        mask=frame.mask(found.mask),
         **shared,
         **{task.name: _result(found.results.get(task.name), own.get(task.name, {})) for task in TASKS},
         timings_ms=_in_order({**found.timings_ms, **more_ms}),
@@ -219,4 +236,5 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         trained_on=card.trained_on,
         intended_use=card.intended_use,
         batch_invariant=card.batch_invariant,
+        capabilities=CapabilitiesOut(prompts=list(card.prompts), detection=False, masks="points" in card.prompts),
     )

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from dynrefer.model import ResolveVocabulary, no_names
-from dynrefer.service.api.schemas import DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
+from dynrefer.service.api.schemas import NO_BOX, DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
 from dynrefer.service.errors import FieldError, InvalidRequestError, UnsupportedMediaError
 from dynrefer.service.inputs.base64_text import Base64Error, decode_base64, is_base64_of_an_image
 from dynrefer.service.inputs.bounds import bounded
@@ -29,8 +29,6 @@ Fields = TypeVar("Fields", bound=DescribeFields)
 
 JSON, FORM, IMAGE = "application/json", "multipart/form-data", "image/"
 MAX_FIELD_ERRORS = 20  # besides the first one of each region
-# Takes the place of a region that is not valid, where the others are to be described: no image has such a box.
-NO_BOX = [0, 0, 0, 0]
 
 # Pydantic's error types, in our words.
 SENTENCES = {
@@ -45,6 +43,8 @@ SENTENCES = {
     "model_type": "An object is expected.",
     "too_short": "At least one item is needed.",
     "greater_than_equal": "The number is too small.",
+    "greater_than": "The number is too small.",
+    "less_than": "The number is too large.",
     "less_than_equal": "The number is too large.",
 }
 
