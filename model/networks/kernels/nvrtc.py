@@ -40,7 +40,7 @@ class Kernel:
     """
 
     def __init__(self, source: str, name: str, defined: dict[str, int], lib: Any) -> None:
-        self._lib = lib
+        self._lib, self._device = lib, torch.cuda.current_device()
         major, minor = torch.cuda.get_device_capability()
         options = [f"--gpu-architecture=sm_{major}{minor}", *(f"-D{key}={value}" for key, value in defined.items())]
         image = _compiled(lib, source, options)
@@ -51,7 +51,12 @@ class Kernel:
         _done(found, f"there is no kernel {name}")
 
     def __call__(self, blocks: int, threads: int, arguments: Sequence[Tensor | int]) -> None:
-        """Launch it on the current stream: tensors as pointers, numbers as int. Raises `KernelError`."""
+        """Launch it on the current stream: tensors as pointers, numbers as int. Raises `KernelError`.
+
+        The current GPU must still be that of the tensors, or the launch would fault and spoil the process's device.
+        """
+        if torch.cuda.current_device() != self._device:
+            raise KernelError(f"the kernel was made for GPU {self._device}, which is not the current one.")
         values = [_argument(each) for each in arguments]
         places = (ctypes.c_void_p * len(values))(*(ctypes.addressof(each) for each in values))
         stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)

@@ -46,6 +46,7 @@ def _a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     stream = SimpleNamespace(cuda_stream=77, synchronize=lambda: None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(torch.cuda, "current_stream", lambda: stream)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
 
 
 def test_a_kernel_is_compiled_for_its_gpu_and_launched_on_the_current_stream() -> None:
@@ -54,6 +55,15 @@ def test_a_kernel_is_compiled_for_its_gpu_and_launched_on_the_current_stream() -
     assert lib.options == [b"--gpu-architecture=sm_90", b"-DROUNDS=4"] and lib.destroyed == 1
     kernel(3, 128, (7, rows))
     assert lib.launched == [3, 1, 1, 128, 1, 1, 0, 77, 7, rows.data_ptr()]
+
+
+def test_a_kernel_of_another_gpu_is_not_launched(monkeypatch: pytest.MonkeyPatch) -> None:
+    lib = FakeLibrary()
+    kernel = Kernel("source", "name", {}, lib)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    with pytest.raises(KernelError, match="GPU 1"):
+        kernel(1, 32, (1, torch.zeros(1)))
+    assert not lib.launched
 
 
 @pytest.mark.parametrize("function", ["nvrtcCreateProgram", "nvrtcGetCUBIN", "cuModuleLoadData", "cuModuleGetFunction"])

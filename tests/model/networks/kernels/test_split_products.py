@@ -1,6 +1,7 @@
 """Products in two parts of TF32, with TF32's rounding of the operands done on the CPU."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -92,6 +93,19 @@ def test_the_kernel_splits_as_torch_does() -> None:
     assert rows_split_by_kernel(torch.device("cuda", 0)) and not rows_split_by_kernel(torch.device("cpu"))
     rows = torch.randn(7, 768, generator=torch.Generator().manual_seed(3)) * torch.logspace(-20, 20, 768)
     assert torch.equal(side_by_side(rows.cuda()).cpu(), side_by_side(rows))
+
+
+def test_layers_are_split_on_their_own_gpu(tensor_cores: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = list[torch.device]()
+
+    @contextmanager
+    def on(device: torch.device) -> Iterator[None]:
+        entered.append(device)
+        yield
+
+    monkeypatch.setattr(split_products, "current_device", on)
+    assert use_split_products(perturbed(DynReferModel(small_config())))
+    assert entered == [torch.device("cpu")] and not use_split_products(nn.Linear(2, 2))
 
 
 def test_with_the_kernel_all_layers_of_the_q_former_are_split(
