@@ -136,9 +136,10 @@ def _run_tasks(
         rows = [i for i, names in enumerate(wanted) if task.name in names]
         if rows:
             needed = {name: [outputs[i].get(name) for i in rows] for name in task.needs}
-            controls, named = [inputs[i].controls for i in rows], [identities[i] for i in rows]
+            controls, writing = [inputs[i].controls for i in rows], [inputs[i].writing for i in rows]
+            named = [identities[i] for i in rows]
             tags = [control_tags(loaded, inputs[i], outputs[i].asked) for i in rows]
-            some = TaskBatch(_rows(region, rows), controls, needed, named, should_stop, tags)
+            some = TaskBatch(_rows(region, rows), controls, writing, needed, named, should_stop, tags)
             for i, output in zip(rows, task.run(loaded, some), strict=True):
                 outputs[i][task.name] = output
         clock.lap(task.name)

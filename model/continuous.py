@@ -94,6 +94,7 @@ class _Group:
         return TaskBatch(
             self.of(rows),
             [each.given.controls for each in some],
+            [each.given.writing for each in some],
             needed,
             [each.outputs.identity for each in some],
             None,
@@ -236,6 +237,10 @@ class ContinuousDescription:
         """Begin the captions that are wanted."""
         wanting = [row for row, each in enumerate(group.inputs) if each.wants(CAPTION.name)]
         rows = [row for row in wanting if group.inputs[row].of.ticket in self._here]
+        own = [row for row in rows if group.inputs[row].given.writing.has_own_search]
+        if own:
+            self._write_apart(group, own)
+            rows = [row for row in rows if row not in own]
         if not rows:
             return
         batch = group.batch(self._loaded, rows, CAPTION.needs)
@@ -245,6 +250,16 @@ class ContinuousDescription:
             self._writing[handle] = group.inputs[row]
             group.inputs[row].of.writing += 1
         self._last_step = self._steps + self._slots.settings.max_new_tokens
+
+    def _write_apart(self, group: _Group, rows: Sequence[int]) -> None:
+        """Write captions whose search is not that of the slots, as a batch of their own. The others wait for it."""
+        began = time.perf_counter()
+        for row, caption in zip(
+            rows, CAPTION.run(self._loaded, group.batch(self._loaded, rows, CAPTION.needs)), strict=True
+        ):
+            group.inputs[row].outputs[CAPTION.name] = caption
+        for row in rows:
+            group.inputs[row].of.times_ms[CAPTION.stage] = (time.perf_counter() - began) * 1e3
 
     def _collect(self) -> list[tuple[int, RegionOutput]]:
         """Take captions that have ended out of the slots."""

@@ -36,9 +36,11 @@ from dynrefer.model.vocabulary import PromptTemplates, TextEmbeddings, Vocabular
 EMBEDDED = Path(__file__).parent / "embedded"
 WEIGHTS_FILE = "model.safetensors"
 # What recording work on a GPU may cost at start: seconds, and a share of the memory that the weights leave.
-GRAPHS_S, GRAPHS_SHARE = 5.0, 0.125
+GRAPHS_S, GRAPHS_SHARE = 8.0, 0.125
 SLOTS_SHARE = 0.25  # of the memory that the weights leave, for the caches of captions
 DECODING_ROWS = 64  # captions that a GPU decodes together: up to here a step's time is mostly that of reading weights
+# What SentencePiece and byte-level tokenizers write in front of a word, and what is no word behind it.
+_WORD_MARKS, _PUNCTUATION = ("\u2581", "\u0120"), tuple(".,;:!?'\"-()")
 Result = TypeVar("Result")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -72,6 +74,14 @@ class LoadedModel:
     text_tokenizer: Any = None
 
     @cached_property
+    def word_starts(self) -> torch.Tensor:
+        """Which tokens of the language model begin a word, (Y,) bool on the device; punctuation does not."""
+        size = self.network.config.language_config.vocab_size
+        pieces = self.language_tokenizer.convert_ids_to_tokens(list(range(len(self.language_tokenizer))))
+        starts = [piece[:1] in _WORD_MARKS and piece[1:] not in _PUNCTUATION for piece in pieces[:size]]
+        return torch.tensor(starts + [False] * (size - len(starts)), device=self.device)
+
+    @cached_property
     def inference(self) -> Inference:
         """The network's parts as a batch calls them, on the device thread."""
         return Inference(self.network, self.texts, self.vocabulary.attribute_owner)
@@ -103,7 +113,7 @@ def load_model(
     evidence: false to leave the model's evidence of photographs out, which `workbench/evidence/gate.py` fits.
     Raises `ModelNotFoundError`, `ConfigError`, `WeightsError`, `DeviceError`.
     """
-    directory = _directory(model)
+    directory = model_directory(model)
     on = pick_device(device)
     precision = pick_dtype(dtype, on)
     config = _config(directory)
@@ -164,7 +174,7 @@ def open_slots(
 
 
 def _tokenizer(folder: Path, vocab_size: int) -> Any:
-    with _quiet():
+    with quiet():
         return load_tokenizer(folder, vocab_size)
 
 
@@ -178,7 +188,7 @@ def _region_text_scale(network: DynReferModel, directory: Path) -> float:
 def _is_batch_invariant(network: DynReferModel, texts: int, directory: Path) -> bool:
     """The probe is the first that computes with the network, so it also meets settings that fit no computation."""
     sentence = f"{directory / 'config.json'}: its settings fit the weights but give no network that computes"
-    return _by_library(lambda: is_batch_invariant(network, texts), ConfigError, sentence)
+    return by_library(lambda: is_batch_invariant(network, texts), ConfigError, sentence)
 
 
 def _evidence(directory: Path, config: DynReferConfig) -> Evidence | None:
@@ -214,7 +224,8 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return _DTYPES[name]
 
 
-def _directory(model: str | Path) -> Path:
+def model_directory(model: str | Path) -> Path:
+    """The directory of "embedded", or the one given. Raises `ModelNotFoundError`."""
     directory = EMBEDDED if str(model) == "embedded" else Path(model)
     if not os.path.isdir(directory):  # unlike Path.is_dir, it does not raise where a parent may not be read
         raise ModelNotFoundError(
@@ -241,8 +252,8 @@ def _config(directory: Path) -> DynReferConfig:
     if data.get("model_type") != DynReferConfig.model_type:
         raise ConfigError(f"{path} does not describe a DynRefer model (model_type must be 'dynrefer').")
     try:
-        with _quiet():
-            return _by_library(lambda: DynReferConfig.from_dict(data), ConfigError, "it cannot be read")
+        with quiet():
+            return by_library(lambda: DynReferConfig.from_dict(data), ConfigError, "it cannot be read")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -251,7 +262,7 @@ def _network(directory: Path, config: DynReferConfig, device: torch.device, dtyp
     _check_stored(directory, config)
 
     def load() -> Any:
-        with _quiet():
+        with quiet():
             # With the loading info it returns a pair, which its annotations do not say.
             return DynReferModel.from_pretrained(
                 directory,
@@ -263,7 +274,7 @@ def _network(directory: Path, config: DynReferConfig, device: torch.device, dtyp
                 local_files_only=True,
             )
 
-    found = _by_library(load, WeightsError, f"the weights in {str(directory)!r} cannot be read")
+    found = by_library(load, WeightsError, f"the weights in {str(directory)!r} cannot be read")
     network, report = found
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if report.get(what):
@@ -277,7 +288,7 @@ def _network(directory: Path, config: DynReferConfig, device: torch.device, dtyp
 def _check_stored(directory: Path, config: DynReferConfig) -> None:
     """Raise unless the weights on disk are those of a network of these sizes, before anything is allocated for it."""
     try:
-        with _quiet():
+        with quiet():
             layout = stored_layout(config)
     except ConfigError as error:
         raise ConfigError(f"{directory / 'config.json'}: {error}") from error
@@ -329,7 +340,7 @@ def _refuse_not_finite(network: DynReferModel, directory: Path) -> None:
             raise WeightsError(f"{name!r} of the weights in {str(directory)!r} holds NaN or infinity.")
 
 
-def _by_library(work: Callable[[], Result], kind: type[ModelError], sentence: str) -> Result:
+def by_library(work: Callable[[], Result], kind: type[ModelError], sentence: str) -> Result:
     """The result of one call of a library. Its errors, which have no common base, become one of ours of this kind;
     those of the device stay what they are."""
     try:
@@ -346,7 +357,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and tables on standard error: what they report becomes our errors."""
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

@@ -173,6 +173,7 @@ def _loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callab
             cpu_kernels=settings.cpu_kernels,
             cuda_graphs=settings.cuda_graphs,
             batching=settings.batching,
+            segmenter=settings.segmenter,
         )
 
     return load

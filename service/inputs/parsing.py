@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from dynrefer.model import ResolveVocabulary, no_names
-from dynrefer.service.api.schemas import DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
+from dynrefer.service.api.schemas import NO_BOX, DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
 from dynrefer.service.errors import FieldError, InvalidRequestError, UnsupportedMediaError
 from dynrefer.service.inputs.base64_text import Base64Error, decode_base64, is_base64_of_an_image
 from dynrefer.service.inputs.bounds import bounded
@@ -29,8 +29,6 @@ Fields = TypeVar("Fields", bound=DescribeFields)
 
 JSON, FORM, IMAGE = "application/json", "multipart/form-data", "image/"
 MAX_FIELD_ERRORS = 20  # besides the first one of each region
-# Takes the place of a region that is not valid, where the others are to be described: no image has such a box.
-NO_BOX = [0, 0, 0, 0]
 
 # Pydantic's error types, in our words.
 SENTENCES = {
@@ -45,6 +43,9 @@ SENTENCES = {
     "model_type": "An object is expected.",
     "too_short": "At least one item is needed.",
     "greater_than_equal": "The number is too small.",
+    "greater_than": "The number is too small.",
+    "less_than": "The number is too large.",
+    "less_than_equal": "The number is too large.",
 }
 
 RegionErrors = Mapping[int, Sequence[FieldError]]
@@ -277,7 +278,20 @@ def _check_limits(fields: DescribeFields, settings: Settings) -> list[FieldError
         if len(word) > settings.max_control_chars or not word.strip():
             detail = f"A control word has 1 to {settings.max_control_chars} characters, not only spaces."
             errors.append(FieldError(f"/controls/{index}", detail))
-    return errors + _check_ids(fields.regions, settings.max_id_chars)
+    return errors + _check_search(fields, settings) + _check_ids(fields.regions, settings.max_id_chars)
+
+
+def _check_search(fields: DescribeFields, settings: Settings) -> list[FieldError]:
+    """The limits of the caption's search."""
+    errors = []
+    if fields.num_captions > settings.max_captions:
+        errors.append(FieldError("/num_captions", f"num_captions is at most {settings.max_captions}."))
+    if fields.num_beams is not None and fields.num_beams > settings.max_beams:
+        errors.append(FieldError("/num_beams", f"num_beams is at most {settings.max_beams}."))
+    elif fields.num_beams is not None and fields.num_beams < fields.num_captions:
+        detail = f"{fields.num_captions} captions need at least so many beams; leave num_beams out, or raise it."
+        errors.append(FieldError("/num_beams", detail))
+    return errors
 
 
 def _check_ids(regions: Sequence[RegionIn], max_chars: int) -> list[FieldError]:

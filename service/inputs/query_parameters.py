@@ -46,7 +46,7 @@ def read_parameters(query: str, settings: Settings) -> dict[str, Any]:
         value = READERS[name](name, values)
         if member:
             document.setdefault(field, {})[member] = value
-        elif name not in ("box", "id"):
+        elif name not in ("box", "id", "point"):
             document[name] = value
     return {**document, **_regions(given)}
 
@@ -70,10 +70,13 @@ def _values(query: str, settings: Settings) -> dict[str, list[str]]:
 
 def _regions(given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     boxes, ids = given.get("box", ()), given.get("id", ())
-    if ids and len(ids) != max(len(boxes), 1):
-        raise InvalidRequestError.at("/id", f"{len(ids)} ids were given for {len(boxes)} boxes.")
-    if boxes:
-        found = [{"box": _numbers("box", [box])} for box in boxes]
+    found: list[dict[str, Any]] = [{"box": _numbers("box", [box])} for box in boxes]
+    if "point" in given:
+        found.append({"points": [_point(text) for text in given["point"]]})
+    if ids and len(ids) != max(len(found), 1):
+        more = " and the region of the points" if "point" in given else ""
+        raise InvalidRequestError.at("/id", f"{len(ids)} ids were given for {len(boxes)} boxes{more}.")
+    if found:
         return {"regions": [{**region, "id": name} for region, name in zip(found, ids, strict=True)] if ids else found}
     for name in BOX_NOTATION:
         if name in given:
@@ -125,6 +128,14 @@ def _numbers(_: str, values: Sequence[str]) -> list[float | str]:
     return [_as_number(word.strip()) for value in values for word in value.split(",")]
 
 
+def _point(text: str) -> dict[str, Any]:
+    """x,y or x,y,0 for a point beside the object."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) not in (2, 3) or parts[2:] not in ([], ["0"], ["1"]):
+        raise InvalidRequestError.at("/point", "A point is x,y, or x,y,0 where it does not lie on the object.")
+    return {"x": _as_number(parts[0]), "y": _as_number(parts[1]), "positive": parts[2:] != ["0"]}
+
+
 def _as_number(text: str) -> float | str:
     return float(text) if NUMBER.fullmatch(text) else text
 
@@ -133,6 +144,7 @@ def _as_number(text: str) -> float | str:
 # members are lists of words.
 READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "box": _numbers,
+    "point": _texts,
     "id": _texts,
     "box_format": _text,
     "coordinates": _text,
@@ -140,6 +152,10 @@ READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "orientation": _text,
     "task": _words,
     "controls": _texts,
+    "controls_only": _truth,
+    "num_captions": _whole_number,
+    "num_beams": _whole_number,
+    "max_words": _whole_number,
     "views": _numbers,
     "top_k": _whole_number,
     **{f"thresholds.{task}": _number for task in SCORED_TASKS},

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from dynrefer.model import QueryError, decode_image
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings, request_context
 from dynrefer.service.api.openapi import DESCRIBE_EXTRA, PROBLEMS, pick
-from dynrefer.service.api.problems import model_field_errors
+from dynrefer.service.api.problems import REGION_FIELDS, model_field_errors
 from dynrefer.service.api.responses import answer, box_hint, queries
 from dynrefer.service.api.schemas import DescribeFields, DescribeResponse
 from dynrefer.service.context import RequestContext
@@ -113,6 +113,7 @@ def describe_input(fields: DescribeFields, image: bytes, max_pixels: int) -> Des
         decode=partial(decode_image, max_pixels=max_pixels),
         queries=queries(fields),
         report_errors=fields.on_region_error == "report",
+        pointed=tuple(place for place, region in enumerate(fields.regions) if region.points),
     )
 
 
@@ -126,7 +127,7 @@ def _with_hints(error: QueryError, fields: DescribeFields) -> InvalidRequestErro
 def _refuse_if_no_region_is_to_blame(result: DescribeResult) -> None:
     """Errors are reported in the place of a region only where they are its own. Raises QueryError."""
     for found in result.regions:
-        if isinstance(found, QueryError) and found.field != "box":
+        if isinstance(found, QueryError) and found.field not in REGION_FIELDS:
             raise found
 
 

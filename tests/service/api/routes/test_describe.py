@@ -184,6 +184,15 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"controls": ["  "]}, "/controls/0", "spaces"),
     ({"controls": ["x" * 65]}, "/controls/0", "64"),
     ({"controls": ["x"] * 17}, "/controls", "16"),
+    ({"num_captions": 0}, "/num_captions", "too small"),
+    ({"num_captions": 6}, "/num_captions", "at most 5"),
+    ({"num_captions": None}, "/num_captions", "whole number"),
+    ({"num_beams": 9}, "/num_beams", "at most 8"),
+    ({"num_beams": 2, "num_captions": 3}, "/num_beams", "3 captions need at least so many beams"),
+    ({"max_words": 0}, "/max_words", "too small"),
+    ({"max_words": 1001}, "/max_words", "too large"),
+    ({"max_words": 2.5}, "/max_words", "whole number"),
+    ({"controls_only": 1}, "/controls_only", "true or false"),
     ({"views": [0.5, 0, 1]}, "/views", "three views"),
     ({"views": [0, 1]}, "/views", "three views"),
     ({"views": [0, 0.5, 1.5]}, "/views", "0 to 1"),
@@ -528,6 +537,10 @@ def test_stored_coordinates(api: ApiClient, orientation: int) -> None:
             {"task": "tags", "top_k": 2, "thresholds": {"tags": 0.85}, "views": [0, 0.5, 1], "controls": ["a,b", "c"]},
         ),
         ("?box=8,8,40,40&orientation=stored&on_region_error=report", {"on_region_error": "report"}),
+        (
+            "?box=8,8,40,40&num_captions=2&num_beams=3&max_words=4&controls=a&controls_only=true",
+            {"num_captions": 2, "num_beams": 3, "max_words": 4, "controls": ["a"], "controls_only": True},
+        ),
     ],
 )  # fmt: skip
 def test_the_image_alone(api: ApiClient, query: str, document: dict[str, Any]) -> None:
