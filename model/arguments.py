@@ -11,7 +11,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from dynrefer.model.errors import BoxError, PointsError, QueryError
-from dynrefer.model.types import Corners, PointPrompt, RegionQuery, Task
+from dynrefer.model.request_vocabulary import RequestVocabulary
+from dynrefer.model.types import CaptionWriting, Corners, PointPrompt, RegionQuery, Task
+from dynrefer.model.vocabulary_entries import VocabularyError, read_vocabulary
 
 NOWHERE: Corners = (0.0, 0.0, 0.0, 0.0)  # the box of a region that points are given for, until it is found
 
@@ -23,6 +25,8 @@ def region_queries(
     views: Sequence[float] | None,
     top_k: int,
     thresholds: Mapping[Task, float] | None,
+    vocabulary: RequestVocabulary | Mapping[str, Any] | None = None,
+    writing: CaptionWriting | None = None,
     points: Iterable[Iterable[PointPrompt | Sequence[float]]] = (),
 ) -> list[RegionQuery]:
     """One query per box, then one per group of points; the arguments are those of `DynRefer.describe`.
@@ -36,9 +40,10 @@ def region_queries(
     chosen = None if views is None else _numbers(views, "views")
     most = _count(top_k)
     least = _thresholds(thresholds)
+    asked, search = _vocabulary(vocabulary), _writing(writing)
     pointed = [(NOWHERE, group) for group in _point_groups(points, len(corners))]
     given: list[tuple[Corners, tuple[PointPrompt, ...]]] = [*((each, ()) for each in corners), *pointed]
-    return [RegionQuery(box, tasks, words, chosen, most, least, points=group) for box, group in given]
+    return [RegionQuery(box, tasks, words, chosen, most, least, asked, search, points=group) for box, group in given]
 
 
 def box_corners(box: Any, index: int | None = None) -> Corners:
@@ -125,6 +130,24 @@ def _count(top_k: Any) -> int:
     return number
 
 
+def _writing(writing: Any) -> CaptionWriting:
+    if writing is None:
+        return CaptionWriting()
+    if not isinstance(writing, CaptionWriting):
+        raise _wrong("writing", f"writing must be a CaptionWriting, not {_kind(writing, None)}.")
+    for name in ("num_captions", "num_beams", "max_words"):
+        value = getattr(writing, name)
+        if value is None and name != "num_captions":
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise _wrong(name, f"{name} must be a whole number of at least 1, not {value!r}.")
+    if writing.num_beams is not None and writing.num_beams < writing.num_captions:
+        raise _wrong(
+            "num_beams", f"{writing.num_captions} captions need at least so many beams, not {writing.num_beams}."
+        )
+    return writing
+
+
 def _thresholds(thresholds: Any) -> dict[Task, float]:
     if thresholds is None:
         return {}
@@ -134,6 +157,17 @@ def _thresholds(thresholds: Any) -> dict[Task, float]:
         if not _is_number(value) or not math.isfinite(value):
             raise _wrong("thresholds", f"The threshold of {task} must be a finite number, not {value!r}.")
     return {Task(task): float(value) for task, value in thresholds.items()}
+
+
+def _vocabulary(given: Any) -> RequestVocabulary | None:
+    if given is None or isinstance(given, RequestVocabulary):
+        return given
+    try:
+        return read_vocabulary(given)
+    except VocabularyError as error:
+        flaw = error.flaws[0]
+        place = f" at {flaw.pointer}" if flaw.pointer else ""
+        raise _wrong("vocabulary", f"vocabulary{place}: {flaw.sentence}") from error
 
 
 def _listed(values: Any) -> list[Any] | None:

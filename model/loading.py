@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 import torch
 from transformers.utils import logging as transformers_logging
 
+from dynrefer.model.asked_words import AskedWords
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import ConfigError, DeviceError, ModelError, ModelNotFoundError, WeightsError
 from dynrefer.model.evidence.evidence import Evidence
+from dynrefer.model.evidence.own_names import OwnNames
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.model_files import FLOATS, INTEGERS, StoredTensor, read_header, read_json_object
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
@@ -28,8 +30,8 @@ from dynrefer.model.networks.kernels.choice import choose_kernels
 from dynrefer.model.networks.kernels.cuda_graphs import CudaGraphs
 from dynrefer.model.networks.kernels.graphs import Graphs, NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
-from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, load_tokenizer
-from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
+from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, TEXT_TOKENIZER, load_tokenizer
+from dynrefer.model.vocabulary import PromptTemplates, TextEmbeddings, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"
 WEIGHTS_FILE = "model.safetensors"
@@ -37,6 +39,8 @@ WEIGHTS_FILE = "model.safetensors"
 GRAPHS_S, GRAPHS_SHARE = 5.0, 0.125
 SLOTS_SHARE = 0.25  # of the memory that the weights leave, for the caches of captions
 DECODING_ROWS = 64  # captions that a GPU decodes together: up to here a step's time is mostly that of reading weights
+# What SentencePiece and byte-level tokenizers write in front of a word, and what is no word behind it.
+_WORD_MARKS, _PUNCTUATION = ("\u2581", "\u0120"), tuple(".,;:!?'\"-()")
 Result = TypeVar("Result")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -52,6 +56,7 @@ class LoadedModel:
     evidence: of photographs, where the model has it.
     slots: where captions are decoded; None on a CPU, where a search of each batch is faster.
     graphs: where work on a GPU is recorded.
+    text_tokenizer: encodes texts of requests for the text tower; None where none are asked.
     """
 
     network: DynReferModel
@@ -66,11 +71,29 @@ class LoadedModel:
     evidence: Evidence | None = None
     slots: DecodingSlots | None = None
     graphs: Graphs = NoGraphs()
+    text_tokenizer: Any = None
+
+    @cached_property
+    def word_starts(self) -> torch.Tensor:
+        """Which tokens of the language model begin a word, (Y,) bool on the device; punctuation does not."""
+        size = self.network.config.language_config.vocab_size
+        pieces = self.language_tokenizer.convert_ids_to_tokens(list(range(len(self.language_tokenizer))))
+        starts = [piece[:1] in _WORD_MARKS and piece[1:] not in _PUNCTUATION for piece in pieces[:size]]
+        return torch.tensor(starts + [False] * (size - len(starts)), device=self.device)
 
     @cached_property
     def inference(self) -> Inference:
         """The network's parts as a batch calls them, on the device thread."""
         return Inference(self.network, self.texts, self.vocabulary.attribute_owner)
+
+    @cached_property
+    def asked_words(self) -> AskedWords:
+        """What the words of requests mean to it."""
+        prompts = PromptTemplates.from_mapping(self.network.config.prompts)
+        if self.evidence is None:
+            return AskedWords(self.vocabulary, prompts)
+        things = frozenset((*self.vocabulary.categories, *self.evidence.category_names))
+        return AskedWords(self.vocabulary, prompts, OwnNames(self.vocabulary, self.evidence.names), things)
 
 
 def load_model(
@@ -104,13 +127,14 @@ def load_model(
         network,
         vocabulary,
         TextEmbeddings(**moved),
-        _language_tokenizer(directory, config),
+        _tokenizer(directory / LANGUAGE_TOKENIZER, config.language_config.vocab_size),
         on,
         precision,
         region_text_scale=_region_text_scale(network, directory),
         region_text_bias=float(network.region_text_bias),
         batch_invariant=_is_batch_invariant(network, min(map(len, moved.values())), directory),
         evidence=_evidence(directory, config) if evidence else None,
+        text_tokenizer=_tokenizer(directory / TEXT_TOKENIZER, config.text_config.vocab_size),
     )
     return for_device(loaded, cuda_graphs=cuda_graphs)
 
@@ -149,9 +173,9 @@ def open_slots(
     return translate_device_errors(lambda: language.open_slots(rows, graphs))
 
 
-def _language_tokenizer(directory: Path, config: DynReferConfig) -> Any:
+def _tokenizer(folder: Path, vocab_size: int) -> Any:
     with quiet():
-        return load_tokenizer(directory / LANGUAGE_TOKENIZER, config.language_config.vocab_size)
+        return load_tokenizer(folder, vocab_size)
 
 
 def _region_text_scale(network: DynReferModel, directory: Path) -> float:

@@ -15,7 +15,8 @@ from dynrefer.model.geometry import ImageSize, region_box
 from dynrefer.model.images import Pixels
 from dynrefer.model.points import check_points
 from dynrefer.model.pyramid import ImagePyramid
-from dynrefer.model.types import ALL_TASKS, Corners, RegionQuery, Task, ViewPlan
+from dynrefer.model.request_vocabulary import RequestVocabulary
+from dynrefer.model.types import ALL_TASKS, CaptionWriting, Corners, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import GreyImage, check_views, plan_views
 
 NO_SEGMENTER = (
@@ -52,6 +53,7 @@ class RegionInput:
     """A region with one view plan, and the tasks that share the plan.
 
     evidence: the region's crops of the original image; the same object for all inputs of the region.
+    vocabulary: as in `RegionQuery`.
     """
 
     plan: ViewPlan
@@ -59,6 +61,8 @@ class RegionInput:
     views: ViewBatch
     controls: tuple[str, ...]
     evidence: EvidenceCrops | None = None
+    writing: CaptionWriting = CaptionWriting()
+    vocabulary: RequestVocabulary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,8 @@ def _prepare_one(
     inputs = []
     for prior, tasks in groups.items():
         plan = plan_views(grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
-        inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls, crops))
+        views = cutter.cut(plan)
+        own = query.writing, query.vocabulary
+        inputs.append(RegionInput(plan, tuple(tasks), views, query.controls, crops, *own))
     spent = {"views": (time.perf_counter() - started) * 1e3}
     return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent)

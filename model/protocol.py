@@ -101,7 +101,8 @@ class Predictor(Protocol[RegionT, OutputT]):
 
     @property
     def cache_stats(self) -> Mapping[str, CacheCounts]:
-        """Of "views" (vision features) and "regions" (representations). Any thread."""
+        """Of "views" (vision features), "regions" (representations), "texts" (embeddings of requests' texts) and
+        "vocabularies" (lists of them). Any thread."""
 
     @property
     def preparation(self) -> Preparation[RegionT]:

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 from dynrefer.model.masks import RegionMask
 from dynrefer.model.points import PointPrompt
 from dynrefer.model.records import JsonRecord
-from dynrefer.model.request_vocabulary import RequestVocabulary
+from dynrefer.model.request_vocabulary import RequestVocabulary, UnknownWord
 from dynrefer.model.tasks import TASKS
 from dynrefer.model.tasks.attributes import AttributeLabel
-from dynrefer.model.tasks.caption import Caption
+from dynrefer.model.tasks.caption import Caption, CaptionCandidate, CaptionWriting
 from dynrefer.model.tasks.scoring import Label
 
 __all__ = [
     "ALL_TASKS",
     "AttributeLabel",
     "Caption",
+    "CaptionCandidate",
     "CaptionWriting",
     "Corners",
     "ImageInfo",
@@ -76,20 +77,6 @@ class ImageInfo(JsonRecord):
     height: int
     orientation: int = 1
     frames: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class CaptionWriting(JsonRecord):
-    """How a caption is searched for.
-
-    controls_only: the control words are the user's alone, without the predicted tags. num_captions: how many
-    candidates, best first. num_beams, max_words: of the search; None: the model's own.
-    """
-
-    controls_only: bool = False
-    num_captions: int = 1
-    num_beams: int | None = None
-    max_words: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +145,7 @@ class RegionDescription(JsonRecord):
     results: task -> its result, for the tasks that were requested, in the order of `TASKS`.
     timings_ms: stage -> milliseconds; of this region's preparation ("views") and of the batch that it was part of.
     domain: "drawing" or "photograph", what the region was taken for; None for models that do not tell them apart.
+    unknown_words: words of the query's vocabulary that the model knows nothing about; no result holds them.
     mask: what a segmenter found at the points that were given; None for regions that were given in another way.
     """
 
@@ -168,6 +156,7 @@ class RegionDescription(JsonRecord):
     results: Mapping[str, Any] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     domain: str | None = None
+    unknown_words: tuple[UnknownWord, ...] = ()
     mask: RegionMask | None = None
 
     @property

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from dynrefer.model import (
     TASKS,
     BoxFormat,
+    CaptionWriting,
     Corners,
     ImageInfo,
     ModelCard,
@@ -38,6 +39,7 @@ from dynrefer.service.api.schemas import (
     ViewOut,
     ViewsOut,
 )
+from dynrefer.service.api.vocabulary_schemas import UnknownWordOut
 from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import InvalidRequestError, RegionFailedError
 from dynrefer.service.inputs.parsing import ParsedRequest, region_id
@@ -53,9 +55,11 @@ def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuer
         box=(0.0, 0.0, 0.0, 0.0),
         tasks=fields.task,
         controls=tuple(fields.controls or ()),
+        writing=CaptionWriting(fields.controls_only, fields.num_captions, fields.num_beams, fields.max_words),
         views=fields.views,
         top_k=fields.top_k,
         thresholds={Task(name): score for name, score in given.items()},
+        vocabulary=fields.vocabulary,
     )
     boxes = tuple(region.box for region in fields.regions)
     points = {
@@ -95,8 +99,15 @@ def answer(
         model=model,
         image=ImageOut(width=width, height=height, frames=frames if frames > 1 else None),
         regions=regions,
+        unknown_words=_unknown_words(described),
         timings_ms=_in_order({**described.timings_ms, "total": total_ms}),
     )
+
+
+def _unknown_words(described: DescribeResult) -> list[UnknownWordOut] | None:
+    """The same for every region: they share the vocabulary."""
+    found = [each.unknown_words for each in described.regions if isinstance(each, RegionDescription)]
+    return [UnknownWordOut(name=each.name, nearest=list(each.nearest)) for each in found[0]] or None if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +190,14 @@ def _result(result: Any, viewed: Mapping[str, Any]) -> Any:
 
 def _record(record: Any, viewed: Mapping[str, Any]) -> BaseModel:
     values = {name: getattr(record, name) for name in record.__dataclass_fields__}
-    shown = {name: _shown(value) if isinstance(value, float) else value for name, value in values.items()}
-    return RESULT_SCHEMAS[type(record)](**shown, **viewed)
+    return RESULT_SCHEMAS[type(record)](**{name: _value(each) for name, each in values.items()}, **viewed)
+
+
+def _value(value: Any) -> Any:
+    """A field of a record: records inside it in their schemas, numbers as they are shown."""
+    if isinstance(value, tuple):
+        return [_record(each, {}) for each in value]
+    return _shown(value) if isinstance(value, float) else value
 
 
 def _in_order(timings_ms: Mapping[str, float]) -> dict[str, float]:
@@ -199,6 +216,10 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         "max_top_k",
         "max_controls",
         "max_control_chars",
+        "max_captions",
+        "max_beams",
+        "max_vocabulary_words",
+        "max_vocabulary_chars",
         "max_id_chars",
     )
     return ModelOut(

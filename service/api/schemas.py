@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-from dynrefer.model import TASKS, AttributeLabel, Caption, Label, Task
+from dynrefer.model import TASKS, AttributeLabel, Caption, CaptionCandidate, Label, Task
+from dynrefer.service.api.vocabulary_schemas import OwnWords, UnknownWordOut
 from dynrefer.service.observability.metrics import STAGES
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
@@ -68,11 +69,6 @@ def _t_values(value: object) -> tuple[float, ...] | None:
     if not all(0 <= each <= 1 for each in value):
         raise refusal("Every view's t must lie in 0 to 1.")
     return tuple(float(each) for each in value)
-
-
-def _no_vocabulary(value: object) -> None:
-    if value is not None:
-        raise refusal("This server does not support 'vocabulary'; leave it out or send null.")
 
 
 def _no_explanation(value: object) -> bool:
@@ -211,11 +207,23 @@ class DescribeFields(Contract):
         None,
         description="what to compute, with the views that suit it; null: all tasks, with views chosen by the image",
     )
-    vocabulary: Annotated[None, BeforeValidator(_no_vocabulary)] = Field(
-        None, description="not supported by this server yet"
+    vocabulary: OwnWords = Field(
+        None,
+        description="words of your own in place of the model's, or the name of a vocabulary that the server knows; "
+        "lists that are not given keep the model's own",
     )
     controls: list[Annotated[str, Field(min_length=1)]] | None = Field(
         None, description="words that the caption should take up"
+    )
+    controls_only: bool = Field(
+        False, description="whether the caption is controlled by `controls` alone, without the predicted tags"
+    )
+    num_captions: int = Field(1, ge=1, description="how many captions are looked for, best first: `candidates`")
+    num_beams: int | None = Field(
+        None, ge=1, description="beams of the caption's search; null: the model's, or as many as `num_captions` needs"
+    )
+    max_words: int | None = Field(
+        None, ge=1, le=1000, description="the longest caption that is looked for, in words; null: the model's limit"
     )
     views: Views = Field(None, description="explicit views: t from 0 (the region) to 1 (the whole image), the first 0")
     top_k: int = Field(10, ge=1, description="the most labels that a task returns")
@@ -276,6 +284,15 @@ OwnViews = Annotated[
 OwnPolicy = Annotated[PolicyName | None, Field(description="only beside `views`")]
 
 
+class CaptionCandidateOut(BaseModel):
+    """One of several captions."""
+
+    text: str
+    score: float = Field(description="exp of the beam score")
+    logprob_sum: float
+    logprob_mean: float = Field(description="per token")
+
+
 class CaptionOut(BaseModel):
     """A caption."""
 
@@ -285,6 +302,10 @@ class CaptionOut(BaseModel):
     logprob_mean: float = Field(description="per token")
     name: str | None = Field(None, description="the noun of the text; absent where the model writes it unasked")
     probability: float | None = Field(None, description="of the name: calibrated, 0 to 1")
+    candidates: list[CaptionCandidateOut] | None = Field(
+        None,
+        description="with `num_captions` above 1: at most so many different captions, best first, this one included",
+    )
     views: OwnViews = None
     view_policy: OwnPolicy = None
 
@@ -315,7 +336,12 @@ class AttributeOut(BaseModel):
 
 
 # The schema of each record that a task's result is made of.
-RESULT_SCHEMAS: Mapping[type, type[BaseModel]] = {Caption: CaptionOut, Label: LabelOut, AttributeLabel: AttributeOut}
+RESULT_SCHEMAS: Mapping[type, type[BaseModel]] = {
+    Caption: CaptionOut,
+    CaptionCandidate: CaptionCandidateOut,
+    Label: LabelOut,
+    AttributeLabel: AttributeOut,
+}
 
 
 class MaskOut(BaseModel):
@@ -427,6 +453,9 @@ class DescribeResponse(BaseModel):
     model: str
     image: ImageOut
     regions: list[RegionOut | FailedRegionOut]
+    unknown_words: list[UnknownWordOut] | None = Field(
+        None, description="words of the request's `vocabulary` that the model knows nothing about; absent if none"
+    )
     timings_ms: dict[str, float] = Field(description=", ".join((*STAGES, "total")))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
+from dynrefer.model import VOCABULARY_MEMBERS
 from dynrefer.service.api.schemas import SCORED_TASKS
 from dynrefer.service.errors import FieldError, InvalidRequestError
 from dynrefer.service.inputs.json_text import printable
@@ -35,6 +36,10 @@ def read_parameters(query: str, settings: Settings) -> dict[str, Any]:
         raise InvalidRequestError(
             errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors.", errors
         )
+    members = [name for name in given if name.startswith("vocabulary.")]
+    if members and "vocabulary" in given:
+        detail = f"Give either 'vocabulary', the name of one, or lists of words ('{members[0]}'), not both."
+        raise InvalidRequestError.at("/vocabulary", detail)
     document: dict[str, Any] = {}
     for name, values in given.items():
         field, _, member = name.partition(".")
@@ -135,7 +140,8 @@ def _as_number(text: str) -> float | str:
     return float(text) if NUMBER.fullmatch(text) else text
 
 
-# Of every field that may stand in a query; `vocabulary` and `explain` are not supported in any form.
+# Of every field that may stand in a query; `explain` is not supported in any form. `vocabulary` is the name of one, its
+# members are lists of words.
 READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "box": _numbers,
     "point": _texts,
@@ -146,8 +152,14 @@ READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "orientation": _text,
     "task": _words,
     "controls": _texts,
+    "controls_only": _truth,
+    "num_captions": _whole_number,
+    "num_beams": _whole_number,
+    "max_words": _whole_number,
     "views": _numbers,
     "top_k": _whole_number,
     **{f"thresholds.{task}": _number for task in SCORED_TASKS},
+    "vocabulary": _text,
+    **{f"vocabulary.{member}": _words for member in VOCABULARY_MEMBERS},
     "on_region_error": _text,
 }

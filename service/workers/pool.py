@@ -62,7 +62,9 @@ RECORD_MODULES = (
     "dynrefer.model.masks",
     "dynrefer.model.points",
     "dynrefer.model.preparation",
+    "dynrefer.model.request_vocabulary",
     "dynrefer.model.segmentation",
+    "dynrefer.model.tasks.caption",
     "dynrefer.model.types",
 )
 

@@ -8,7 +8,7 @@ import torch
 
 from dynrefer.model.arguments import box_corners, region_queries
 from dynrefer.model.errors import BoxError, PointsError, QueryError
-from dynrefer.model.types import PointPrompt, RegionQuery, Task
+from dynrefer.model.types import CaptionWriting, PointPrompt, RegionQuery, Task
 
 BOX = (41.0, 2.0, 117.0, 82.0)
 
@@ -115,6 +115,28 @@ def test_what_is_right_is_kept() -> None:
     )
     assert query == RegionQuery(BOX, (Task.TAGS, Task.CAPTION), ("grass",), (0.0, 0.5, 1.0), 3, {Task.TAGS: 0.5})
     assert queries(boxes=[]) == []
+
+
+@pytest.mark.parametrize(
+    ("writing", "field", "words"),
+    [
+        ({"num_captions": 3}, "writing", "must be a CaptionWriting, not dict"),
+        (CaptionWriting(num_captions=0), "num_captions", "at least 1, not 0"),
+        (CaptionWriting(num_beams=True), "num_beams", "at least 1, not True"),
+        (CaptionWriting(max_words=2.5), "max_words", "not 2.5"),  # type: ignore[arg-type]
+        (CaptionWriting(num_captions=3, num_beams=2), "num_beams", "3 captions need at least so many beams"),
+    ],
+)
+def test_refused_searches_of_captions(writing: Any, field: str, words: str) -> None:
+    with pytest.raises(QueryError, match=words) as caught:
+        queries(writing=writing)
+    assert caught.value.field == field
+
+
+def test_a_search_of_captions_is_passed_on() -> None:
+    writing = CaptionWriting(True, 2, 4, 6)
+    assert [each.writing for each in queries(writing=writing)] == [writing]
+    assert queries()[0].writing == CaptionWriting()
 
 
 def test_groups_of_points_follow_the_boxes() -> None:

@@ -67,7 +67,8 @@ async def describe(
             with buffer.lease(context.caller) as lease:
                 body = await read_body(request, settings.max_body_bytes, lease)
                 engine.check_room(context)
-                parse = partial(read_request, body, content_type, settings, request.url.query)
+                query, resolve = request.url.query, request.app.state.resolve_vocabulary
+                parse = partial(read_request, body, content_type, settings, query, resolve)
                 num_bytes = len(body)
                 del body  # held by `parse` alone, so that it goes once it is parsed
                 work = _answer(request, parse, num_bytes, lease, engine, settings, context)
