@@ -124,8 +124,8 @@ A DynRefer network scaled down to {parameters:,} parameters, trained from random
 **Photographs** are named by `evidence/`: `tower.onnx` is EfficientNet-Lite2 (Apache-2.0), `detector.onnx` NanoDet-g
 (Apache-2.0), `names.json` has the names they can say, from WordNet. Each region is taken for one or the other.
 
-**Points** are answered by `segmenter/`: a U-Net of 625,653 parameters, trained from random weights on the exact masks of
-drawn scenes by `python -m dynrefer.workbench.training.segmenter.train`; half of the scenes had surfaces of
+**Points** are answered by `segmenter/`: a U-Net of 625,653 parameters, trained from random weights on the exact masks
+of drawn scenes by `python -m dynrefer.workbench.training.segmenter.train`; half of the scenes had surfaces of
 photographs. `benchmarks/segmentation.py` measures it.
 
 **Measured by** `dynrefer evaluate --model embedded`, with `--scenes-seed N` and with `--photos DIR`; the results are in
