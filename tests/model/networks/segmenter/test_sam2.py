@@ -9,6 +9,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Sam2Model
 
 from dynrefer.model.errors import ConfigError, ModelNotFoundError, StoppedError, WeightsError
@@ -127,3 +128,17 @@ def test_what_is_wrong_with_a_directory_is_one_sentence(
     with pytest.raises(error, match=sentence) as raised:
         Sam2Segmenter.load(folder, CPU)
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 400 + len(str(folder))
+
+
+def test_a_released_directory_names_the_video_model_that_holds_the_image_model(
+    segmenter: Sam2Segmenter, directory: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sam2"
+    shutil.copytree(directory, folder)
+    changed(model_type="sam2_video")(folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "memory_attention.layer_norm.weight": torch.ones(4)}, folder / "model.safetensors")
+    (region,) = pointed(segmenter, 0, ONE)
+    (expected,) = segmenter.segment([region], lambda: False)
+    (found,) = Sam2Segmenter.load(folder, CPU).segment([region], lambda: False)
+    assert np.array_equal(found.logits, expected.logits)
