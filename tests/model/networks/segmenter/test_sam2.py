@@ -61,6 +61,20 @@ def test_the_mask_is_the_one_with_the_highest_predicted_iou(segmenter: Sam2Segme
     assert found.corners == (0, 0, 120, 90)
 
 
+def test_a_box_may_stand_for_points(segmenter: Sam2Segmenter, directory: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    (region,) = segmenter.spec.prepare_boxes(image, [(30, 45, 90, 90)])
+    network = Sam2Model.from_pretrained(directory).eval()
+    with torch.no_grad():
+        outputs = network(
+            image_embeddings=network.get_image_embeddings(segmenter._pixels(region.windows[0].pixels)),
+            input_boxes=torch.tensor([[[16.0, 32.0, 48.0, 64.0]]]),
+        )
+    expected = outputs.pred_masks[0, 0, outputs.iou_scores[0, 0].argmax()].numpy()
+    (found,) = segmenter.segment([region], lambda: False)
+    np.testing.assert_allclose(found.logits, expected, rtol=2e-3, atol=2e-3)
+
+
 def test_an_image_is_encoded_once_and_the_batch_changes_nothing(segmenter: Sam2Segmenter) -> None:
     given = [*pointed(segmenter, 0, ONE, TWO), *pointed(segmenter, 1, ONE)]
     given = [given[0], given[2], given[1]]
