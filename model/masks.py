@@ -24,25 +24,27 @@ class RegionMask(JsonRecord):
     size: tuple[int, int]
     counts: str
 
-    @classmethod
-    def of(cls, bitmap: NDArray[np.bool_]) -> RegionMask:
-        """bitmap: (H, W) bool, what belongs to the region."""
-        from dynrefer.model.run_lengths import compressed_runs, runs_of_bitmap
 
-        height, width = bitmap.shape
-        return cls((height, width), compressed_runs(runs_of_bitmap(bitmap)))
+def mask_from_bitmap(bitmap: NDArray[np.bool_]) -> RegionMask:
+    """Write a mask, (H, W) bool, as run lengths."""
+    from dynrefer.model.run_lengths import compressed_runs, runs_of_bitmap
 
-    def bitmap(self) -> NDArray[np.bool_]:
-        """(H, W) bool. Raises `BoxError` for counts that are malformed or do not fill the size."""
-        from dynrefer.model.run_lengths import bitmap_of_runs, rle_runs
+    height, width = bitmap.shape
+    return RegionMask((height, width), compressed_runs(runs_of_bitmap(bitmap)))
 
-        return bitmap_of_runs(rle_runs(self.counts), *self.size)
 
-    def box(self) -> Corners:
-        """First and last column and row, xyxy, the last ones INCLUSIVE (official rule); at least one pixel.
+def bitmap_from_mask(mask: RegionMask) -> NDArray[np.bool_]:
+    """The mask's pixels, (H, W) bool. Raises `BoxError` for counts that are malformed or do not fill its size."""
+    from dynrefer.model.run_lengths import bitmap_of_runs, rle_runs
 
-        Raises `BoxError` for an empty mask, and as `bitmap`.
-        """
-        from dynrefer.model.run_lengths import box_of_runs, rle_runs
+    return bitmap_of_runs(rle_runs(mask.counts), *mask.size)
 
-        return box_of_runs(rle_runs(self.counts), *self.size)
+
+def box_from_mask(mask: RegionMask) -> Corners:
+    """First and last column and row, xyxy, the last ones INCLUSIVE (official rule); at least one pixel.
+
+    Raises `BoxError` for an empty mask, and as `bitmap_from_mask`.
+    """
+    from dynrefer.model.run_lengths import box_of_runs, rle_runs
+
+    return box_of_runs(rle_runs(mask.counts), *mask.size)

@@ -9,13 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dynrefer.model.crops import ViewBatch, ViewCutter
-from dynrefer.model.errors import InvalidQueriesError, QueryError
+from dynrefer.model.errors import InvalidQueriesError, PointsError, QueryError
 from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
 from dynrefer.model.geometry import ImageSize, region_box
 from dynrefer.model.images import Pixels
+from dynrefer.model.points import check_points
 from dynrefer.model.pyramid import ImagePyramid
-from dynrefer.model.types import ALL_TASKS, Corners, RegionQuery, Task, ViewPlan
+from dynrefer.model.request_vocabulary import RequestVocabulary
+from dynrefer.model.types import ALL_TASKS, CaptionWriting, Corners, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import GreyImage, check_views, plan_views
+
+NO_SEGMENTER = (
+    "Points need a segmenter, and this model is used without one: give a box, or start with --segmenter DIR, a local "
+    "directory with a SAM 2 of transformers."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,7 @@ class RegionInput:
     """A region with one view plan, and the tasks that share the plan.
 
     evidence: the region's crops of the original image; the same object for all inputs of the region.
+    vocabulary: as in `RegionQuery`.
     """
 
     plan: ViewPlan
@@ -53,6 +61,8 @@ class RegionInput:
     views: ViewBatch
     controls: tuple[str, ...]
     evidence: EvidenceCrops | None = None
+    writing: CaptionWriting = CaptionWriting()
+    vocabulary: RequestVocabulary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +101,7 @@ def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: Prepa
     errors: list[QueryError] = []
     for index, query in enumerate(queries):
         try:
+            check_found(query, size)
             region_box(query.box).clip(size)
             if query.views is not None:
                 check_views(query.views, spec.num_views)
@@ -98,6 +109,13 @@ def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: Prepa
             error.index = index
             errors.append(error)
     return errors
+
+
+def check_found(query: RegionQuery, size: ImageSize) -> None:
+    """Raise `PointsError` for points whose object no segmenter has found."""
+    if query.points and query.mask is None:
+        check_points(query.points, size)
+        raise PointsError(NO_SEGMENTER)
 
 
 def prepare_each(image: Pixels, queries: Sequence[RegionQuery], spec: PreparationSpec) -> Iterator[PreparedRegion]:
@@ -131,6 +149,8 @@ def _prepare_one(
     inputs = []
     for prior, tasks in groups.items():
         plan = plan_views(grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
-        inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls, crops))
+        views = cutter.cut(plan)
+        own = query.writing, query.vocabulary
+        inputs.append(RegionInput(plan, tuple(tasks), views, query.controls, crops, *own))
     spent = {"views": (time.perf_counter() - started) * 1e3}
     return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent)

@@ -15,11 +15,13 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from dynrefer.model.networks.dynrefer.decoders import PreparedTexts, synonym_maximum
+from dynrefer.model.networks.dynrefer.decoders import PreparedTexts, RecognitionDecoder, synonym_maximum
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.dynrefer.vision import VisionFeatures
+from dynrefer.model.networks.kernels.blocking import decoder_rows
 from dynrefer.model.networks.kernels.bucketed_graph import BucketedGraph, StreamOrder
 from dynrefer.model.networks.kernels.graphs import Graphs
+from dynrefer.model.networks.kernels.transfers import upload
 from dynrefer.model.vocabulary import TextEmbeddings
 
 VIEWS = (1, 2, 3, 6, 9, 12, 18, 24)  # on an H100 a view more takes 1 ms, and the launches of any number 10 ms
@@ -87,6 +89,35 @@ class Inference:
     def score_categories(self, representation: Tensor) -> Tensor:
         """(R, Q, C) -> logits (R, number of categories)."""
         return self._categories(representation)[0]
+
+    def prepare_texts(self, task: str, embeddings: Tensor) -> PreparedTexts:
+        """Texts (T, E) of a request, on the device, in the form that `score_own_texts` takes."""
+        return self._decoder(task).prepare(embeddings)
+
+    def score_own_texts(self, task: str, representation: Tensor, prepared: Sequence[PreparedTexts]) -> Tensor:
+        """(R, Q, C) and each region's texts, of a request -> logits (R, most texts); what is beyond a region's is 0.
+
+        Never recorded, as the vocabularies of requests are many. Regions whose texts are as many are scored together.
+        """
+        decoder, sizes = self._decoder(task), dict[tuple[int, int], list[int]]()
+        alone = decoder_rows(self._device)  # a vocabulary of more rows is scored by itself
+        for row, texts in enumerate(prepared):
+            count = len(texts.texts)
+            sizes.setdefault((count, id(texts) if count > alone else 0), []).append(row)
+        logits = representation.new_zeros(len(prepared), max(count for count, _ in sizes))
+        for (count, _), rows in sizes.items():
+            index = upload(torch.tensor(rows), self._device)
+            some, first = representation[index], prepared[rows[0]]
+            if all(prepared[row] is first for row in rows):
+                found = decoder.score(some, first)
+            else:
+                found = decoder.score_each(some, [prepared[row] for row in rows])
+            logits[index, :count] = found.to(logits.dtype)
+        return logits
+
+    def _decoder(self, task: str) -> RecognitionDecoder:
+        network = self._network
+        return network.tag_decoder if task == "tags" else network.region_text_decoder
 
     @torch.inference_mode()
     def capture(self, graphs: Graphs) -> None:
