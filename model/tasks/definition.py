@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dynrefer.model.evidence.evidence import Evidence
     from dynrefer.model.evidence.identity import Identity
     from dynrefer.model.loading import LoadedModel
+    from dynrefer.model.types import CaptionWriting
     from dynrefer.model.vocabulary import Vocabulary
 
 Output = TypeVar("Output")
@@ -28,17 +29,34 @@ Result = TypeVar("Result")
 class TaskBatch:
     """The regions of a batch for which a task runs.
 
-    representation: (R, Q, C) float32, on the device. controls: the control words of each region.
+    representation: (R, Q, C) float32, on the device. controls: the control words of each region. writing: how the
+    caption of each is searched for.
     needed: task name -> its outputs for these regions, of every task in `needs`.
     identities: what each region's object is, where the model decides that first; else None.
     should_stop: polled during long work; None if the batch cannot be cancelled.
+    tags: where a region's request has tags of its own that control its caption, those above their threshold, best
+    first; None for a region whose caption the model's own tags control. Empty: so for all regions.
     """
 
     representation: Tensor
     controls: Sequence[tuple[str, ...]]
+    writing: Sequence[CaptionWriting]
     needed: Mapping[str, Sequence[Any]]
     identities: Sequence[Identity | None]
     should_stop: Callable[[], bool] | None
+    tags: Sequence[tuple[str, ...] | None] = ()
+
+    def of(self, rows: Sequence[int]) -> TaskBatch:
+        """These regions of it."""
+        return TaskBatch(
+            self.representation[list(rows)],
+            [self.controls[row] for row in rows],
+            [self.writing[row] for row in rows],
+            {name: [outputs[row] for row in rows] for name, outputs in self.needed.items()},
+            [self.identities[row] for row in rows],
+            self.should_stop,
+            [self.tags[row] for row in rows] if self.tags else (),
+        )
 
 
 class TaskDefinition(ABC, Generic[Output, Result]):

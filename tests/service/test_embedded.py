@@ -47,6 +47,20 @@ def test_serves_all_four_outputs(server: Server) -> None:
     assert card["trained_on"] and card["parameters"] > 0
 
 
+def test_captions_of_a_request_s_own_search(server: Server) -> None:
+    image = (DOCS / "scene.png").read_bytes()
+    request = {"image": {"base64": in_base64(image)}, "regions": [{"box": [41, 2, 117, 82]}], "task": "caption"}
+    status, answer = server.describe({**request, "num_captions": 3, "max_words": 6})
+    assert status == 200
+    caption = answer["regions"][0]["caption"]
+    texts = [each["text"] for each in caption["candidates"]]
+    assert 2 <= len(texts) <= 3 and len(set(texts)) == len(texts) and texts[0] == caption["text"]
+    assert all(len(text.split()) <= 6 and "snowman" in text for text in texts)
+    assert set(caption["candidates"][0]) == {"text", "score", "logprob_sum", "logprob_mean"}
+    _, usual = server.describe(request)
+    assert "candidates" not in usual["regions"][0]["caption"]
+
+
 def test_a_region_has_the_same_results_alone_and_in_a_batch(server: Server) -> None:
     image = {"base64": in_base64(image_bytes())}
     _, both = server.describe({"image": image, "regions": REGIONS})

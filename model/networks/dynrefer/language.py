@@ -17,7 +17,13 @@ from transformers import T5Config, T5ForConditionalGeneration
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
 from dynrefer.model.networks.dynrefer.config_values import check_token_ids
-from dynrefer.model.networks.generation.beam_search import SearchSettings, SpecialTokens, greedy, search
+from dynrefer.model.networks.generation.beam_search import (
+    SearchSettings,
+    SpecialTokens,
+    WordLimit,
+    greedy,
+    search,
+)
 from dynrefer.model.networks.generation.encoded_prompt import EncodedPrompt, encode_prompt
 from dynrefer.model.networks.generation.slots import DecodingSlots, Finished, decode
 from dynrefer.model.networks.generation.t5_stepper import T5Steps
@@ -84,21 +90,23 @@ class LanguageDecoder(nn.Module):
         control_mask: Tensor,
         should_stop: Callable[[], bool] | None = None,
         slots: DecodingSlots | None = None,
+        limit: WordLimit | None = None,
         **settings: Any,
     ) -> Generated:
         """Beam search with the configuration's settings, replaced by `settings` where given.
 
+        With `num_return_sequences` there are so many rows per region in the result, best first.
         slots: where to decode if nothing is inside and this search fits them; the result is then in host memory.
         should_stop: polled before every token; `StoppedError` if it returns true.
         """
         options = SearchSettings(**(self.generation | settings))
         embeddings, mask = self.prompt(representation, control_ids, control_mask)
-        if slots is not None and not len(slots) and slots.fits(options, mask.shape[1]):
+        if limit is None and slots is not None and not len(slots) and slots.fits(options, mask.shape[1]):
             return self.generated(decode(embeddings, mask, slots, should_stop), options)
         rows, special = len(control_ids), self.special_tokens
         steps = T5Steps(self.model, embeddings, mask, options.num_beams, options.max_new_tokens)
         find = greedy if options.num_beams == 1 else search
-        tokens, value = find(steps, rows, options, special, embeddings.device, should_stop)
+        tokens, value = find(steps, rows, options, special, embeddings.device, should_stop, limit)
         return self._generated(tokens, value, options)
 
     def open_slots(self, capacity: int, graphs: Graphs) -> DecodingSlots:

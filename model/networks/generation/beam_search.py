@@ -32,6 +32,34 @@ class SearchSettings:
     num_return_sequences: int = 1
 
 
+@dataclass
+class WordLimit:
+    """At most so many words in a row's sequences: with the last of them a sequence ends.
+
+    starts: (Y,) bool, which tokens begin a word. most: (R,) int64, at least 1. end: the token that ends a sequence.
+    A last word of several tokens is written to its end: as long as the likeliest token of all continues it. Shorter
+    sequences are remembered even where longer ones lead, because those may have to end where nobody would.
+    """
+
+    starts: Tensor
+    most: Tensor
+    end: int
+
+    def apply(self, scores: Tensor, tokens: Tensor) -> None:
+        """Rule out, in place, what goes beyond the limit; scores (R, ..., Y), tokens so far (R, ..., N)."""
+        words = self.starts[tokens].sum(dim=-1)
+        full = words >= self.most.view(-1, *[1] * (words.dim() - 1))
+        likeliest = scores.argmax(dim=-1)
+        ends = self.starts[likeliest] | (likeliest == self.end)
+        score_of_end = scores[..., self.end].clone()
+        scores.masked_fill_(full[..., None] & (self.starts | ends[..., None]), float("-inf"))
+        scores[..., self.end] = score_of_end
+
+    def keep(self, rows: Tensor) -> None:
+        """Continue with these rows (M,) int64 alone."""
+        self.most = self.most[rows]
+
+
 @dataclass(frozen=True)
 class SpecialTokens:
     """Ids of the tokens that a sequence starts with, is padded with, and ends with."""
@@ -78,10 +106,12 @@ def search(
     special: SpecialTokens,
     device: torch.device,
     should_stop: Callable[[], bool] | None = None,
+    limit: WordLimit | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The best sequences of every row: tokens (R * returned, L + 1) int64, padded; score (R * returned,) float32.
 
-    The score is the sum of (penalised) log-probabilities over length ** length_penalty.
+    The score is the sum of (penalised) log-probabilities over length ** length_penalty; below -1e8 where there are not
+    so many sequences.
     should_stop: polled before every step; `StoppedError` if it returns true.
     """
     beams, row = start(rows, settings, special, device), torch.arange(rows, device=device)
@@ -90,7 +120,7 @@ def search(
         if should_stop and should_stop():
             raise StoppedError("the batch was cancelled: no client waits for its captions.")
         last = step + 1 == settings.max_new_tokens
-        _advance(beams, stepper, step, settings, special, last=last)
+        _advance(beams, stepper, step, settings, special, limit, last=last)
         going = may_improve(beams, (step + 1) ** settings.length_penalty)
         found[0][row], found[1][row] = beams.done_tokens, beams.done_score
         if last or not (live := int(going.sum())):
@@ -100,6 +130,8 @@ def search(
             row = row[kept]
             beams.keep(kept)
             stepper.keep(kept)
+            if limit is not None:
+                limit.keep(kept)
         elif live < len(going):
             # Finished rows stay in the batch for now, but may gain no further sequence.
             beams.score[~going] = NEVER
@@ -120,7 +152,14 @@ def start(rows: int, settings: SearchSettings, special: SpecialTokens, device: t
 
 
 def _advance(
-    beams: Beams, stepper: Stepper, step: int, settings: SearchSettings, special: SpecialTokens, *, last: bool
+    beams: Beams,
+    stepper: Stepper,
+    step: int,
+    settings: SearchSettings,
+    special: SpecialTokens,
+    limit: WordLimit | None,
+    *,
+    last: bool,
 ) -> None:
     """One step of the model, and one more token for every running sequence."""
     beams.path[:, :, step] = torch.arange(settings.num_beams, device=beams.path.device)
@@ -129,7 +168,11 @@ def _advance(
     penalise(chances, beams.tokens[:, :, : step + 1], settings.repetition_penalty)
     if step + 1 < settings.min_length:
         chances[..., special.end] = float("-inf")
-    extend(beams, chances, step + 1, (step + 1) ** settings.length_penalty, special, last=last)
+    if limit is not None:
+        limit.apply(chances, beams.tokens[:, :, 1 : step + 1])
+    extend(
+        beams, chances, step + 1, (step + 1) ** settings.length_penalty, special, last=last, all_ends=limit is not None
+    )
 
 
 def extend(
@@ -140,12 +183,14 @@ def extend(
     special: SpecialTokens,
     *,
     last: bool | Tensor,
+    all_ends: bool = False,
 ) -> None:
     """One more token for every running sequence; those that end join the finished ones.
 
     chances: (R, B, Y) float32 log-probabilities. place: of the new token in the sequences, for all rows or (R,) int64.
     norm: what the score of a sequence that ends here is divided by, for all rows or (R, 1) float32.
     last: whether every sequence ends here, for all rows or (R, 1) bool.
+    all_ends: whether a sequence may end although B others lead it; else as transformers has it.
     """
     count = beams.score.shape[1]
     values, ids = highest(chances, 2 * count)  # twice as many as beams, since half of them may end
@@ -160,9 +205,10 @@ def extend(
     ended = token == special.end
     if last is not False:
         ended = ended | last
-    # Of the sequences that end, only those among the best B count; the others were considered to have B that continue.
     finished = torch.where(ended, total / norm, NEVER)
-    finished[:, count:].fill_(NEVER)
+    if not all_ends:
+        # Only those among the best B count; the others were considered to have B that continue.
+        finished[:, count:].fill_(NEVER)
     merged, places = torch.cat((beams.done_score, finished), dim=1).topk(count, dim=1)
     beams.done_tokens = _pick(torch.cat((beams.done_tokens, tokens), dim=1), places)
     beams.done_score = merged
@@ -214,6 +260,7 @@ def greedy(
     special: SpecialTokens,
     device: torch.device,
     should_stop: Callable[[], bool] | None = None,
+    limit: WordLimit | None = None,
 ) -> tuple[Tensor, Tensor]:
     """The likeliest token at every step: tokens (R, L + 1) int64, padded; sum of log-probabilities (R,) float32.
 
@@ -229,6 +276,8 @@ def greedy(
         penalise(logits, tokens[:, : step + 1], settings.repetition_penalty)
         if step + 1 < settings.min_length:
             logits[:, special.end] = float("-inf")
+        if limit is not None:
+            limit.apply(logits, tokens[:, 1 : step + 1])
         chance, token = logits.log_softmax(-1).max(dim=-1)
         total = total + torch.where(running, chance, 0.0)
         tokens[:, step + 1] = torch.where(running, token, special.padding)

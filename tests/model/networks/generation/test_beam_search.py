@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dynrefer.model.errors import StoppedError
 from dynrefer.model.networks.dynrefer.language import LanguageDecoder
-from dynrefer.model.networks.generation.beam_search import highest
+from dynrefer.model.networks.generation.beam_search import WordLimit, highest
 from tests.model.networks.generation.conftest import ROWS
 from tests.model.networks.generation.reference_generate import reference_generate
 
@@ -84,3 +84,24 @@ def test_the_best_of_a_row(size: int, count: int) -> None:
     values, places = highest(scores, count)
     expected = scores.topk(count, dim=-1)
     assert torch.equal(values, expected.values) and torch.equal(places, expected.indices)
+
+
+@pytest.mark.parametrize("beams", [1, 3, 8])
+def test_a_limit_of_words_bounds_every_row(
+    beams: int, language: LanguageDecoder, prompt: tuple[Tensor, Tensor, Tensor]
+) -> None:
+    """Of three tokens two begin a word. What fits the limit is found as without it."""
+    vocabulary, end = language.model.config.vocab_size, language.special_tokens.end
+    ids = torch.arange(vocabulary)
+    starts = ids.remainder(3).ne(2) & ids.ne(end) & ids.ne(language.special_tokens.padding)
+    most = torch.arange(ROWS) % 3 + 1
+    settings = {"num_beams": beams, "num_return_sequences": beams, "max_new_tokens": 16}
+    found = language.generate(*prompt, limit=WordLimit(starts, most.clone(), end), **settings)
+    words = starts[found.tokens].sum(dim=1).view(ROWS, beams)
+    exists = found.logprob_sum.view(ROWS, beams) > -1e6
+    assert exists[:, 0].all() and (words <= most[:, None])[exists].all()
+    free = language.generate(*prompt, **settings)
+    assert (starts[free.tokens].sum(dim=1).view(ROWS, beams) > most[:, None]).any(), "else it says nothing"
+    loose = language.generate(*prompt, limit=WordLimit(starts, most + 99, end), **settings)
+    assert loose.tokens[::beams].tolist() == free.tokens[::beams].tolist()
+    assert torch.allclose(loose.logprob_sum[::beams], free.logprob_sum[::beams], atol=1e-5)
