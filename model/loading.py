@@ -17,8 +17,7 @@ from dynrefer.model.asked_words import AskedWords
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import ConfigError, DeviceError, ModelError, ModelNotFoundError, WeightsError
-from dynrefer.model.evidence.evidence import FOLDER, Evidence
-from dynrefer.model.evidence.noun_graph import GRAPH_FILE
+from dynrefer.model.evidence.evidence import Evidence
 from dynrefer.model.evidence.word_placement import WordPlacement
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.model_files import FLOATS, INTEGERS, StoredTensor, read_header, read_json_object
@@ -58,8 +57,6 @@ class LoadedModel:
     slots: where captions are decoded; None on a CPU, where a search of each batch is faster.
     graphs: where work on a GPU is recorded.
     text_tokenizer: encodes texts of requests for the text tower; None where none are asked.
-    nouns: the model's file of the graph in which words of requests are placed, read once one is; where there is none,
-    that of the embedded model, which says nothing of any model.
     """
 
     network: DynReferModel
@@ -75,7 +72,6 @@ class LoadedModel:
     slots: DecodingSlots | None = None
     graphs: Graphs = NoGraphs()
     text_tokenizer: Any = None
-    nouns: Path | None = None
 
     @cached_property
     def word_starts(self) -> torch.Tensor:
@@ -97,8 +93,7 @@ class LoadedModel:
         if self.evidence is None:
             return AskedWords(self.vocabulary, prompts)
         things = frozenset((*self.vocabulary.categories, *self.evidence.category_names))
-        graph = self.nouns if self.nouns is not None and self.nouns.exists() else EMBEDDED / FOLDER / GRAPH_FILE
-        placement = WordPlacement.load(graph, self.vocabulary.categories, self.evidence.names)
+        placement = WordPlacement.load(self.evidence.nouns, self.vocabulary.categories, self.evidence.names)
         return AskedWords(self.vocabulary, prompts, placement, things)
 
 
@@ -141,7 +136,6 @@ def load_model(
         batch_invariant=_is_batch_invariant(network, min(map(len, moved.values())), directory),
         evidence=_evidence(directory, config) if evidence else None,
         text_tokenizer=_tokenizer(directory / TEXT_TOKENIZER, config.text_config.vocab_size),
-        nouns=directory / FOLDER / GRAPH_FILE,
     )
     return for_device(loaded, cuda_graphs=cuda_graphs)
 
