@@ -36,6 +36,7 @@ from dynrefer.model.torch_environment import set_cache_environment
 if TYPE_CHECKING:
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
+    from dynrefer.model.named_vocabularies import NamedVocabularies, NamedVocabulary, written_words
     from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
         queries_with_whole_image,
     )
     from dynrefer.model.tasks import DEVICE_STAGES, TASKS
+    from dynrefer.model.translations import ENGLISH, Translations, Translator, is_language
     from dynrefer.model.types import (
         ALL_TASKS,
         AttributeLabel,
@@ -110,6 +112,7 @@ __all__ = [
     "DeviceLostError",
     "DeviceMemoryError",
     "DynRefer",
+    "ENGLISH",
     "ImageError",
     "ImageInfo",
     "ImageTooLargeError",
@@ -117,6 +120,8 @@ __all__ = [
     "ModelCard",
     "ModelError",
     "ModelNotFoundError",
+    "NamedVocabularies",
+    "NamedVocabulary",
     "OutputError",
     "Pixels",
     "PointPrompt",
@@ -134,6 +139,8 @@ __all__ = [
     "RequestVocabulary",
     "ResolveVocabulary",
     "Task",
+    "Translations",
+    "Translator",
     "UnknownVocabularyError",
     "UnknownWord",
     "UnsupportedImageError",
@@ -153,6 +160,7 @@ __all__ = [
     "begin_start",
     "gc_paused",
     "import_lean",
+    "is_language",
     "no_names",
     "pointed_queries",
     "prepare",
@@ -165,6 +173,7 @@ __all__ = [
     "stored_size",
     "upright_box",
     "upright_pixels",
+    "written_words",
 ]
 
 
@@ -184,9 +193,12 @@ _LAZY = {
     "DEVICE_STAGES": "tasks",
     "DecodedImage": "images",
     "DynRefer": "predictor",
+    "ENGLISH": "translations",
     "ImageInfo": "types",
     "Label": "types",
     "ModelCard": "types",
+    "NamedVocabularies": "named_vocabularies",
+    "NamedVocabulary": "named_vocabularies",
     "Pixels": "images",
     "PointPrompt": "types",
     "PointedRegion": "segmentation",
@@ -202,6 +214,8 @@ _LAZY = {
     "ResolveVocabulary": "vocabulary_entries",
     "TASKS": "tasks",
     "Task": "types",
+    "Translations": "translations",
+    "Translator": "translations",
     "UnknownVocabularyError": "vocabulary_entries",
     "UnknownWord": "request_vocabulary",
     "VOCABULARY_MEMBERS": "vocabulary_entries",
@@ -216,6 +230,7 @@ _LAZY = {
     "corners_from": "geometry",
     "decode_image": "images",
     "forbid_bombs": "images",
+    "is_language": "translations",
     "no_names": "vocabulary_entries",
     "pointed_queries": "segmentation",
     "prepare": "preparation",
@@ -228,6 +243,7 @@ _LAZY = {
     "stored_size": "orientation",
     "upright_box": "orientation",
     "upright_pixels": "images",
+    "written_words": "named_vocabularies",
 }
 
 
