@@ -9,7 +9,7 @@ import pytest
 from dynrefer.service.app import create_app
 from dynrefer.service.settings import Settings, SettingsError, load_settings
 from tests.fakes import FakePredictor
-from tests.service.conftest import ApiClient, ApiFactory
+from tests.service.conftest import ApiClient, ApiFactory, image_bytes, in_base64, one_region
 
 PETS = {
     "name": "pets",
@@ -111,3 +111,39 @@ def test_the_same_name_twice(pets: Path) -> None:
     pets.with_name("second.json").write_text(pets.read_text())
     with pytest.raises(SettingsError, match=r"second.json: its name 'pets' is that of .*pets.json"):
         create_app(Settings(vocabularies=(pets.parent,)), FakePredictor())
+
+
+WORDS = {"tags": [{"name": "dog", "translations": {"de": "Hund", "zh": "狗"}}, "street"]}
+
+
+@pytest.mark.parametrize(
+    ("field", "header", "language"),
+    [
+        ({"language": "de-CH"}, "", "de-CH"),
+        ({}, "nl, zh-Hans;q=0.9, de;q=0.5", "zh-Hans"),
+        ({"language": "de"}, "zh", "de"),
+        ({"language": None}, "", None),
+        ({"language": "nl"}, "", None),
+        ({}, "en-GB, de;q=0.5", "en-GB"),
+    ],
+)
+def test_language_of_the_answer(api: ApiClient, field: dict[str, Any], header: str, language: str | None) -> None:
+    document = {"image": {"base64": in_base64(image_bytes())}, **one_region(vocabulary=WORDS, **field)}
+    headers = {"accept-language": header}
+    response = api.raw(json.dumps(document).encode(), **headers)
+    assert response.status_code == 200, response.text
+    assert response.headers.get("content-language") == language
+    assert response.headers.get("vary") == ("Accept-Language" if language else None)
+
+
+@pytest.mark.parametrize("language", ["", "de_DE", "*", 5, ["de"], "de\n", "x" * 100])
+def test_a_malformed_language(api: ApiClient, language: Any) -> None:
+    response = api.json(language=language)
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["pointer"] == "/language"
+
+
+def test_language_in_the_query_of_an_image(api: ApiClient) -> None:
+    url = "/v1/describe?language=de&vocabulary=coco"
+    response = api.client.post(url, content=image_bytes(), headers={"content-type": "image/png"})
+    assert response.status_code == 200 and response.headers["content-language"] == "de"
