@@ -20,7 +20,7 @@ from dynrefer.model.errors import ConfigError, WeightsError
 from dynrefer.model.evidence.colour import COLOURS, ColourParameters, activation_map, read_colour
 from dynrefer.model.evidence.cutting import EvidenceCrops
 from dynrefer.model.evidence.detector import EvidenceDetector, combine
-from dynrefer.model.evidence.fusion import Fusion, check_classes
+from dynrefer.model.evidence.fusion import Fusion, check_classes, softmax
 from dynrefer.model.evidence.gate import DrawnFeatures, Gate
 from dynrefer.model.evidence.identity import Identity
 from dynrefer.model.evidence.names import NAMES_FILE, EvidenceNames
@@ -171,7 +171,8 @@ class Evidence:
             name = parent.name
         colour = read_colour(*without_padding(crop, seen.activation), self.colour)
         said = None if self.names.noun(name).holds_colour else colour.said
-        return Identity(name, sure, drawn, is_parent, True, probability, seen.names, colour.probabilities, said)
+        shares = self.names.shares(softmax(seen.logits))
+        return Identity(name, sure, drawn, is_parent, True, probability, seen.names, colour.probabilities, said, shares)
 
 
 def without_padding(
