@@ -18,7 +18,7 @@ from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import ConfigError, DeviceError, ModelError, ModelNotFoundError, WeightsError
 from dynrefer.model.evidence.evidence import Evidence
-from dynrefer.model.evidence.own_names import OwnNames
+from dynrefer.model.evidence.word_placement import WordPlacement
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.model_files import FLOATS, INTEGERS, StoredTensor, read_header, read_json_object
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
@@ -93,7 +93,8 @@ class LoadedModel:
         if self.evidence is None:
             return AskedWords(self.vocabulary, prompts)
         things = frozenset((*self.vocabulary.categories, *self.evidence.category_names))
-        return AskedWords(self.vocabulary, prompts, OwnNames(self.vocabulary, self.evidence.names), things)
+        placement = WordPlacement.load(self.evidence.nouns, self.vocabulary.categories, self.evidence.names)
+        return AskedWords(self.vocabulary, prompts, placement, things)
 
 
 def load_model(

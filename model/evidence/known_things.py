@@ -140,10 +140,16 @@ class KnownThings:
             leaves = self._leaves_under(each)
             similarity = np.minimum(2.0 * shared / (own + self._information[leaves]), 1.0)
             found[leaves] = np.maximum(found[leaves], RELATIVE * similarity.astype(np.float32) ** SHARPNESS)
-            named = list(self._named.get(each, ()))
-            found[named] = np.maximum(found[named], NARROWER * min(1.0, 2.0 * shared / (own + shared)))
+            if each in self._named and not self._is_split(each, synset):
+                named = list(self._named[each])
+                found[named] = np.maximum(found[named], NARROWER * min(1.0, 2.0 * shared / (own + shared)))
         found[list(self._under.get(synset, ()))] = 1.0
         return found
+
+    def _is_split(self, name: int, synset: int) -> bool:
+        """Whether leaves tell apart what lies under a name, on the way down from it to a meaning."""
+        between = (each for each in self.above(synset) if each != name and each in self._under)
+        return any(name in self.above(each) for each in between)
 
     def _leaves_under(self, synset: int) -> NDArray[np.intp]:
         found = self._listed_leaves.get(synset)

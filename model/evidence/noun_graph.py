@@ -72,9 +72,7 @@ class NounGraph:
         """Read the file. Raises `ModelNotFoundError` if it is missing, `WeightsError` if it is not of this form."""
         from safetensors.numpy import load_file
 
-        header = read_header(path, "graph of nouns")
-        if {name: tensor.dtype for name, tensor in header.items()} != TYPES:
-            raise WeightsError(f"the graph of nouns {str(path)!r} must hold {', '.join(TYPES)}, of their types.")
+        check_header(path)
         arrays = load_file(path)
         if not _fits(arrays):
             raise WeightsError(f"the graph of nouns {str(path)!r} contradicts itself; make it again.")
@@ -124,6 +122,13 @@ class NounGraph:
         """Plural -> singular, where no rule of English gives it."""
         lines = self._exceptions.tobytes().decode("ascii").splitlines()
         return {plural.replace("_", " "): singular.replace("_", " ") for plural, singular in map(str.split, lines)}
+
+
+def check_header(path: Path) -> None:
+    """What can be seen without reading the file: that it is complete, and holds what it should. Raises as `load`."""
+    header = read_header(path, "graph of nouns")
+    if {name: tensor.dtype for name, tensor in header.items()} != TYPES:
+        raise WeightsError(f"the graph of nouns {str(path)!r} must hold {', '.join(TYPES)}, of their types.")
 
 
 def _starts(counts: NDArray[Any]) -> NDArray[np.int64]:

@@ -300,7 +300,8 @@ class WordPlacement:
         extra: dict[int, set[int]] = {}
         for entry in self._names.names:
             synset = self._graph.synset(entry.synset)
-            above = None if entry.drawn is None else leaves[places[entry.drawn]]
+            drawn = places.get(entry.drawn or "")
+            above = None if drawn is None else leaves[drawn]
             if synset is None or above is None or entry.drawn == entry.name:
                 continue
             if above not in self._bare.above(synset) and synset not in self._bare.above(above):
