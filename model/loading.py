@@ -36,7 +36,7 @@ from dynrefer.model.vocabulary import PromptTemplates, TextEmbeddings, Vocabular
 EMBEDDED = Path(__file__).parent / "embedded"
 WEIGHTS_FILE = "model.safetensors"
 # What recording work on a GPU may cost at start: seconds, and a share of the memory that the weights leave.
-GRAPHS_S, GRAPHS_SHARE = 5.0, 0.125
+GRAPHS_S, GRAPHS_SHARE = 8.0, 0.125
 SLOTS_SHARE = 0.25  # of the memory that the weights leave, for the caches of captions
 DECODING_ROWS = 64  # captions that a GPU decodes together: up to here a step's time is mostly that of reading weights
 # What SentencePiece and byte-level tokenizers write in front of a word, and what is no word behind it.
