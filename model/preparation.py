@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dynrefer.model.crops import ViewBatch, ViewCutter
-from dynrefer.model.errors import InvalidQueriesError, PointsError, QueryError
+from dynrefer.model.crops import ViewBatch, ViewCutter, highlighted
+from dynrefer.model.errors import InvalidQueriesError, PointsError, PromptError, QueryError
 from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
 from dynrefer.model.geometry import ImageSize, region_box
 from dynrefer.model.images import Pixels
+from dynrefer.model.masks import bitmap_from_mask
 from dynrefer.model.points import check_points
 from dynrefer.model.pyramid import ImagePyramid
 from dynrefer.model.request_vocabulary import RequestVocabulary
@@ -112,10 +113,18 @@ def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: Prepa
 
 
 def check_found(query: RegionQuery, size: ImageSize) -> None:
-    """Raise `PointsError` for points whose object no segmenter has found."""
+    """Raise what is wrong with that which the region was pointed at with: the query's `flaw`, `PointsError` for points
+    whose object no segmenter has found, `PromptError` for a mask of another size or none to highlight."""
+    if query.flaw is not None:
+        raise query.flaw
     if query.points and query.mask is None:
         check_points(query.points, size)
         raise PointsError(NO_SEGMENTER)
+    if query.mask is not None and query.mask.size != (size[1], size[0]):
+        height, width = query.mask.size
+        raise PromptError(f"The mask has {width} x {height} pixels, and the image {size[0]} x {size[1]}.", "mask")
+    if query.highlight and query.mask is None:
+        raise PromptError("Only a region with a mask, a polygon or points can be highlighted.", "highlight")
 
 
 def prepare_each(image: Pixels, queries: Sequence[RegionQuery], spec: PreparationSpec) -> Iterator[PreparedRegion]:
@@ -123,33 +132,47 @@ def prepare_each(image: Pixels, queries: Sequence[RegionQuery], spec: Preparatio
 
     For use by one thread at a time. Raises `QueryError` with the `index` of a failing query when it reaches that.
     """
-    grey, pyramid = GreyImage(image), ImagePyramid(image)
-    cutter = ViewCutter(pyramid, spec.view_size)
-    evidence = EvidenceCutter(pyramid) if spec.evidence else None
+    shared = _Cutters.of(image, spec)
     for index, query in enumerate(queries):
         try:
-            prepared = _prepare_one(grey, cutter, evidence, query, spec)
+            prepared = _prepare_one(image, shared, query, spec)
         except QueryError as error:
             error.index = index
             raise
         yield prepared
 
 
-def _prepare_one(
-    grey: GreyImage, cutter: ViewCutter, evidence: EvidenceCutter | None, query: RegionQuery, spec: PreparationSpec
-) -> PreparedRegion:
+@dataclass(frozen=True, slots=True)
+class _Cutters:
+    """What cuts the regions of one image."""
+
+    grey: GreyImage
+    views: ViewCutter
+    evidence: EvidenceCutter | None
+
+    @classmethod
+    def of(cls, image: Pixels, spec: PreparationSpec) -> "_Cutters":
+        pyramid = ImagePyramid(image)
+        evidence = EvidenceCutter(pyramid) if spec.evidence else None
+        return cls(GreyImage(image), ViewCutter(pyramid, spec.view_size), evidence)
+
+
+def _prepare_one(image: Pixels, shared: _Cutters, query: RegionQuery, spec: PreparationSpec) -> PreparedRegion:
     started = time.perf_counter()
     given = region_box(query.box)
-    box = given.clip(grey.size)
+    cutters = shared
+    if query.highlight and query.mask is not None:
+        cutters = _Cutters.of(highlighted(image, bitmap_from_mask(query.mask)), spec)
+    box = given.clip(cutters.grey.size)
     groups: dict[tuple[float, ...] | None, list[Task]] = {}  # tasks by their prior; None: no prior applies
     for task in query.tasks or ALL_TASKS:
         prior = None if query.tasks is None or query.views is not None else spec.task_priors[task]
         groups.setdefault(prior, []).append(task)
-    crops = None if evidence is None else evidence.cut(box.corners)
+    crops = None if cutters.evidence is None else cutters.evidence.cut(box.corners)
     inputs = []
     for prior, tasks in groups.items():
-        plan = plan_views(grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
-        views = cutter.cut(plan)
+        plan = plan_views(cutters.grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
+        views = cutters.views.cut(plan)
         own = query.writing, query.vocabulary
         inputs.append(RegionInput(plan, tuple(tasks), views, query.controls, crops, *own))
     spent = {"views": (time.perf_counter() - started) * 1e3}

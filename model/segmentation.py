@@ -20,9 +20,9 @@ from PIL import Image
 
 from dynrefer.model.cache import Digest, view_digest
 from dynrefer.model.errors import PointsError, QueryError
-from dynrefer.model.geometry import ImageSize, box_from_rle
+from dynrefer.model.geometry import ImageSize
 from dynrefer.model.images import Pixels
-from dynrefer.model.masks import RegionMask, mask_from_bitmap
+from dynrefer.model.masks import RegionMask, box_from_mask, mask_from_bitmap
 from dynrefer.model.points import PointPrompt, check_points
 from dynrefer.model.pyramid import ImagePyramid
 from dynrefer.model.types import Corners, ImageInfo, RegionQuery
@@ -161,7 +161,7 @@ def window_around(x: float, y: float, across: float, down: float, size: ImageSiz
 def region_of(found: WindowMask, points: Sequence[PointPrompt], size: ImageSize) -> tuple[Corners, RegionMask]:
     """The region's box, by the official rule for masks, and its mask."""
     mask = mask_from_bitmap(bitmap_of(found, points, size))
-    return box_from_rle({"size": mask.size, "counts": mask.counts}), mask
+    return box_from_mask(mask), mask
 
 
 def bitmap_of(found: WindowMask, points: Sequence[PointPrompt], size: ImageSize) -> NDArray[np.bool_]:
