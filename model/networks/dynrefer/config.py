@@ -50,6 +50,8 @@ class DynReferConfig(PreTrainedConfig):
     (not in the released model; helps a model that is trained from scratch).
     decoder_*: the recognition decoders (tags; attributes and categories).
     max_control_tokens: control words are cut to so many tokens, the end token counted.
+    add_control_memory: whether a learned vector is added to the embeddings of control words; the official code with
+    Vicuna has such a vector and never adds it.
     tie_language_head: whether the language model's head shares its embedding (not in Flan-T5).
     noun_placeholder: token that the language model writes where the noun stands; None: it writes nouns itself (official
     weights). evidence: settings of `evidence.Evidence`, whose files lie in the folder "evidence"; None: no evidence of
@@ -93,6 +95,7 @@ class DynReferConfig(PreTrainedConfig):
     decoder_norm_eps: float = 1e-12
     decoder_dropout: float = 0.1
     max_control_tokens: int = 32
+    add_control_memory: bool = True
     tie_language_head: bool = False
     noun_placeholder: str | None = None
     evidence: dict[str, Any] | None = None
