@@ -30,10 +30,11 @@ from dynrefer.model.networks.kernels.transfers import to_host
 from dynrefer.model.preparation import PreparedRegion, RegionInput
 from dynrefer.model.protocol import BatchLimits
 from dynrefer.model.representation import NewFeatures, represent
-from dynrefer.model.tasks import RUN_ORDER, TASKS, with_needs
+from dynrefer.model.tasks import RUN_ORDER, TASKS
 from dynrefer.model.tasks.caption import CaptionTask
 from dynrefer.model.tasks.definition import TaskBatch
 from dynrefer.model.tasks.scoring import LabelTask
+from dynrefer.model.text_embeddings import WordScores, control_tags, own_tasks
 
 GROUP_VIEWS = 24  # from so many views on, the full-size tower reaches its rate on an H100
 GROUPS = 2  # one is computed, one waits behind it, so that the device does not wait for Python
@@ -55,25 +56,30 @@ class _Joined:
 
 @dataclass(eq=False, slots=True)
 class _Input:
-    """One input of a region and its outputs so far."""
+    """One input of a region and its outputs so far. own: as `text_embeddings.own_tasks`."""
 
     of: _Joined
     given: RegionInput
     outputs: RawOutputs
+    own: frozenset[str]
 
     def wants(self, task: str) -> bool:
-        """Whether it is asked for the task's outputs, or for those of one that needs them."""
-        return task in with_needs(self.given.tasks)
+        """Whether the task is to run for it: with the model's own words, or without any."""
+        return task in self.own
 
 
 @dataclass(eq=False, slots=True)
 class _Group:
-    """Inputs that joined together. logits: task -> which inputs it scored, and (R, N) on its way to the CPU."""
+    """Inputs that joined together. logits: task -> which inputs it scored, and (R, N) on its way to the CPU.
+
+    words: those of the requests' own words, likewise.
+    """
 
     inputs: list[_Input]
     representation: Tensor
     new: NewFeatures
     marks: Marks
+    words: WordScores
     logits: dict[str, tuple[list[int], Tensor]] = field(default_factory=dict)
 
     def of(self, rows: Sequence[int]) -> Tensor:
@@ -81,10 +87,10 @@ class _Group:
         every = len(rows) == len(self.inputs)
         return self.representation if every else self.representation[rows_index(rows, self.representation.device)]
 
-    def batch(self, rows: Sequence[int], needs: Sequence[str]) -> TaskBatch:
+    def batch(self, loaded: LoadedModel, rows: Sequence[int], needs: Sequence[str]) -> TaskBatch:
         """These inputs, for a task."""
         some = [self.inputs[row] for row in rows]
-        needed = {name: [each.outputs[name] for each in some] for name in needs}
+        needed = {name: [each.outputs.get(name) for each in some] for name in needs}
         return TaskBatch(
             self.of(rows),
             [each.given.controls for each in some],
@@ -92,6 +98,7 @@ class _Group:
             needed,
             [each.outputs.identity for each in some],
             None,
+            [control_tags(loaded, each.given, each.outputs.asked) for each in some],
         )
 
 
@@ -153,11 +160,18 @@ class ContinuousDescription:
     @torch.inference_mode()
     def _admit(self, regions: Sequence[PreparedRegion]) -> list[int]:
         joined = [_Joined(next(self._tickets), each, tuple(RawOutputs() for _ in each.inputs)) for each in regions]
-        inputs = [_Input(each, *pair) for each in joined for pair in zip(each.region.inputs, each.outputs, strict=True)]
+        inputs = [
+            _Input(each, given, outputs, own_tasks(self._loaded, given))
+            for each in joined
+            for given, outputs in zip(each.region.inputs, each.outputs, strict=True)
+        ]
         with self._side.entered():
             marks = Marks(self._loaded.device)
-            representation, new = represent(self._loaded, [each.given for each in inputs], self._cache, marks.lap)
-            group = _Group(inputs, representation, new, marks)
+            every = [each.given for each in inputs]
+            representation, new = represent(self._loaded, every, self._cache, marks.lap)
+            words = WordScores(self._loaded, representation, every, self._cache)
+            marks.lap("words")
+            group = _Group(inputs, representation, new, marks, words)
             for task in RUN_ORDER:
                 if isinstance(task, LabelTask) and (rows := self._scored(task.name, inputs)):
                     logits = task.logits(self._loaded, group.of(rows))
@@ -205,8 +219,8 @@ class ContinuousDescription:
         identities = identify_by(
             self._loaded, lambda rows: [logits[CATEGORIES.name][row] for row in rows], given, self._cache
         )
-        for each, identity in zip(group.inputs, identities, strict=True):
-            each.outputs.identity = identity
+        for each, identity, words in zip(group.inputs, identities, group.words.take(), strict=True):
+            each.outputs.identity, each.outputs.asked = identity, words
         for task in RUN_ORDER:
             rows = [row for row, each in enumerate(group.inputs) if each.wants(task.name)]
             if isinstance(task, CaptionTask) or not rows:
@@ -215,7 +229,7 @@ class ContinuousDescription:
                 scores = logits[task.name]
                 found: Sequence[Any] = [task.naming(self._loaded, scores[row], identities[row]) for row in rows]
             else:
-                found = task.run(self._loaded, group.batch(rows, task.needs))
+                found = task.run(self._loaded, group.batch(self._loaded, rows, task.needs))
             for row, output in zip(rows, found, strict=True):
                 group.inputs[row].outputs[task.name] = output
 
@@ -229,7 +243,7 @@ class ContinuousDescription:
             rows = [row for row in rows if row not in own]
         if not rows:
             return
-        batch = group.batch(rows, CAPTION.needs)
+        batch = group.batch(self._loaded, rows, CAPTION.needs)
         ids, mask = CAPTION.control_tokens(self._loaded, batch)
         prompt = self._loaded.network.language.encode_prompt(batch.representation, ids, mask, self._slots)
         for row, handle in zip(rows, self._slots.insert(prompt), strict=True):
@@ -240,7 +254,9 @@ class ContinuousDescription:
     def _write_apart(self, group: _Group, rows: Sequence[int]) -> None:
         """Write captions whose search is not that of the slots, as a batch of their own. The others wait for it."""
         began = time.perf_counter()
-        for row, caption in zip(rows, CAPTION.run(self._loaded, group.batch(rows, CAPTION.needs)), strict=True):
+        for row, caption in zip(
+            rows, CAPTION.run(self._loaded, group.batch(self._loaded, rows, CAPTION.needs)), strict=True
+        ):
             group.inputs[row].outputs[CAPTION.name] = caption
         for row in rows:
             group.inputs[row].of.times_ms[CAPTION.stage] = (time.perf_counter() - began) * 1e3

@@ -8,14 +8,22 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from dynrefer.model.crops import ViewBatch, ViewCutter
-from dynrefer.model.errors import InvalidQueriesError, QueryError
+from dynrefer.model.crops import ViewBatch, ViewCutter, highlighted
+from dynrefer.model.errors import InvalidQueriesError, PointsError, PromptError, QueryError
 from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
 from dynrefer.model.geometry import ImageSize, region_box
 from dynrefer.model.images import Pixels
+from dynrefer.model.masks import bitmap_from_mask
+from dynrefer.model.points import check_points
 from dynrefer.model.pyramid import ImagePyramid
+from dynrefer.model.request_vocabulary import RequestVocabulary
 from dynrefer.model.types import ALL_TASKS, CaptionWriting, Corners, RegionQuery, Task, ViewPlan
 from dynrefer.model.views import GreyImage, check_views, plan_views
+
+NO_SEGMENTER = (
+    "Points need a segmenter, and this model is used without one: give a box, or start with --segmenter DIR, a local "
+    "directory with a SAM 2 of transformers."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,7 @@ class RegionInput:
     """A region with one view plan, and the tasks that share the plan.
 
     evidence: the region's crops of the original image; the same object for all inputs of the region.
+    vocabulary: as in `RegionQuery`.
     """
 
     plan: ViewPlan
@@ -54,6 +63,7 @@ class RegionInput:
     controls: tuple[str, ...]
     evidence: EvidenceCrops | None = None
     writing: CaptionWriting = CaptionWriting()
+    vocabulary: RequestVocabulary | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +102,7 @@ def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: Prepa
     errors: list[QueryError] = []
     for index, query in enumerate(queries):
         try:
+            check_found(query, size)
             region_box(query.box).clip(size)
             if query.views is not None:
                 check_views(query.views, spec.num_views)
@@ -101,37 +112,68 @@ def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: Prepa
     return errors
 
 
+def check_found(query: RegionQuery, size: ImageSize) -> None:
+    """Raise what is wrong with that which the region was pointed at with: the query's `flaw`, `PointsError` for points
+    whose object no segmenter has found, `PromptError` for a mask of another size or none to highlight."""
+    if query.flaw is not None:
+        raise query.flaw
+    if query.points and query.mask is None:
+        check_points(query.points, size)
+        raise PointsError(NO_SEGMENTER)
+    if query.mask is not None and query.mask.size != (size[1], size[0]):
+        height, width = query.mask.size
+        raise PromptError(f"The mask has {width} x {height} pixels, and the image {size[0]} x {size[1]}.", "mask")
+    if query.highlight and query.mask is None:
+        raise PromptError("Only a region with a mask, a polygon or points can be highlighted.", "highlight")
+
+
 def prepare_each(image: Pixels, queries: Sequence[RegionQuery], spec: PreparationSpec) -> Iterator[PreparedRegion]:
     """`prepare`, one region per step, so that the caller can pause in between.
 
     For use by one thread at a time. Raises `QueryError` with the `index` of a failing query when it reaches that.
     """
-    grey, pyramid = GreyImage(image), ImagePyramid(image)
-    cutter = ViewCutter(pyramid, spec.view_size)
-    evidence = EvidenceCutter(pyramid) if spec.evidence else None
+    shared = _Cutters.of(image, spec)
     for index, query in enumerate(queries):
         try:
-            prepared = _prepare_one(grey, cutter, evidence, query, spec)
+            prepared = _prepare_one(image, shared, query, spec)
         except QueryError as error:
             error.index = index
             raise
         yield prepared
 
 
-def _prepare_one(
-    grey: GreyImage, cutter: ViewCutter, evidence: EvidenceCutter | None, query: RegionQuery, spec: PreparationSpec
-) -> PreparedRegion:
+@dataclass(frozen=True, slots=True)
+class _Cutters:
+    """What cuts the regions of one image."""
+
+    grey: GreyImage
+    views: ViewCutter
+    evidence: EvidenceCutter | None
+
+    @classmethod
+    def of(cls, image: Pixels, spec: PreparationSpec) -> "_Cutters":
+        pyramid = ImagePyramid(image)
+        evidence = EvidenceCutter(pyramid) if spec.evidence else None
+        return cls(GreyImage(image), ViewCutter(pyramid, spec.view_size), evidence)
+
+
+def _prepare_one(image: Pixels, shared: _Cutters, query: RegionQuery, spec: PreparationSpec) -> PreparedRegion:
     started = time.perf_counter()
     given = region_box(query.box)
-    box = given.clip(grey.size)
+    cutters = shared
+    if query.highlight and query.mask is not None:
+        cutters = _Cutters.of(highlighted(image, bitmap_from_mask(query.mask)), spec)
+    box = given.clip(cutters.grey.size)
     groups: dict[tuple[float, ...] | None, list[Task]] = {}  # tasks by their prior; None: no prior applies
     for task in query.tasks or ALL_TASKS:
         prior = None if query.tasks is None or query.views is not None else spec.task_priors[task]
         groups.setdefault(prior, []).append(task)
-    crops = None if evidence is None else evidence.cut(box.corners)
+    crops = None if cutters.evidence is None else cutters.evidence.cut(box.corners)
     inputs = []
     for prior, tasks in groups.items():
-        plan = plan_views(grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
-        inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls, crops, query.writing))
+        plan = plan_views(cutters.grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
+        views = cutters.views.cut(plan)
+        own = query.writing, query.vocabulary
+        inputs.append(RegionInput(plan, tuple(tasks), views, query.controls, crops, *own))
     spent = {"views": (time.perf_counter() - started) * 1e3}
     return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent)

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from dynrefer.model.errors import QueryError
 from dynrefer.model.masks import RegionMask
+from dynrefer.model.points import PointPrompt
 from dynrefer.model.records import JsonRecord
-from dynrefer.model.request_vocabulary import RequestVocabulary
+from dynrefer.model.request_vocabulary import RequestVocabulary, UnknownWord
 from dynrefer.model.tasks import TASKS
 from dynrefer.model.tasks.attributes import AttributeLabel
 from dynrefer.model.tasks.caption import Caption, CaptionCandidate, CaptionWriting
@@ -27,7 +29,9 @@ __all__ = [
     "ImageInfo",
     "Label",
     "ModelCard",
+    "PointPrompt",
     "RegionDescription",
+    "RegionMask",
     "RegionQuery",
     "Task",
     "View",
@@ -67,13 +71,15 @@ class ImageInfo(JsonRecord):
     """What an image file's header says.
 
     width, height: of the upright image, in pixels. orientation: EXIF 1 to 8, how the stored rows and columns are turned
-    to be upright. frames: how many images the file holds; the first one is used.
+    to be upright. frames: how many images the file holds; the first one is used. alpha: the pixels of the upright image
+    that its alpha channel shows, where that was asked for and there is one.
     """
 
     width: int
     height: int
     orientation: int = 1
     frames: int = 1
+    alpha: RegionMask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,8 @@ class RegionQuery(JsonRecord):
     writing: how the caption is searched for.
     mask: the region's pixels, whose bounds `box` is; None where only a box is known.
     highlight: whether pixels outside the mask are blanked in the views.
+    points: at the object; a segmenter finds the mask, and with it the box, before the region is described.
+    flaw: why what the region was pointed at with gives no region; raised where queries are checked.
     """
 
     box: Corners
@@ -102,6 +110,8 @@ class RegionQuery(JsonRecord):
     writing: CaptionWriting = CaptionWriting()
     mask: RegionMask | None = None
     highlight: bool = False
+    points: tuple[PointPrompt, ...] = ()
+    flaw: QueryError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +150,8 @@ class RegionDescription(JsonRecord):
     results: task -> its result, for the tasks that were requested, in the order of `TASKS`.
     timings_ms: stage -> milliseconds; of this region's preparation ("views") and of the batch that it was part of.
     domain: "drawing" or "photograph", what the region was taken for; None for models that do not tell them apart.
+    unknown_words: words of the query's vocabulary that the model knows nothing about; no result holds them.
+    mask: what a segmenter found at the points that were given; None for regions that were given in another way.
     """
 
     box: Corners
@@ -149,6 +161,8 @@ class RegionDescription(JsonRecord):
     results: Mapping[str, Any] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     domain: str | None = None
+    unknown_words: tuple[UnknownWord, ...] = ()
+    mask: RegionMask | None = None
 
     @property
     def caption(self) -> Caption | None:
@@ -177,6 +191,7 @@ class ModelCard(JsonRecord):
 
     vocabulary: task -> every label that it can return. task_priors: task -> t of its views.
     batch_invariant: whether a probe at load found that a region's numbers do not depend on what else is in its batch.
+    prompts: what a region may be given as; "points" where there is a segmenter.
     """
 
     name: str
@@ -192,3 +207,4 @@ class ModelCard(JsonRecord):
     trained_on: str
     intended_use: str
     batch_invariant: bool = False
+    prompts: tuple[str, ...] = ("box",)

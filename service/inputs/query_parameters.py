@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
+from dynrefer.model import VOCABULARY_MEMBERS
 from dynrefer.service.api.schemas import SCORED_TASKS
 from dynrefer.service.errors import FieldError, InvalidRequestError
 from dynrefer.service.inputs.json_text import printable
@@ -23,6 +24,8 @@ NUMBER = re.compile(r"-?(?:(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE]
 MAX_REPORTED = 20
 # Around the whole image, whatever its size.
 WHOLE_IMAGE = {"regions": [{"box": [0, 0, 1, 1]}], "box_format": "xyxy", "coordinates": "unit"}
+# Those that make regions, in the order of the regions, and what is said of all of them.
+REGION_PARAMETERS = ("box", "polygon", "scribble", "mask", "point", "highlight", "id")
 BOX_NOTATION = ("box_format", "coordinates", "normalized")
 
 
@@ -35,13 +38,17 @@ def read_parameters(query: str, settings: Settings) -> dict[str, Any]:
         raise InvalidRequestError(
             errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors.", errors
         )
+    members = [name for name in given if name.startswith("vocabulary.")]
+    if members and "vocabulary" in given:
+        detail = f"Give either 'vocabulary', the name of one, or lists of words ('{members[0]}'), not both."
+        raise InvalidRequestError.at("/vocabulary", detail)
     document: dict[str, Any] = {}
     for name, values in given.items():
         field, _, member = name.partition(".")
         value = READERS[name](name, values)
         if member:
             document.setdefault(field, {})[member] = value
-        elif name not in ("box", "id"):
+        elif name not in REGION_PARAMETERS:
             document[name] = value
     return {**document, **_regions(given)}
 
@@ -65,11 +72,23 @@ def _values(query: str, settings: Settings) -> dict[str, list[str]]:
 
 def _regions(given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     boxes, ids = given.get("box", ()), given.get("id", ())
-    if ids and len(ids) != max(len(boxes), 1):
-        raise InvalidRequestError.at("/id", f"{len(ids)} ids were given for {len(boxes)} boxes.")
-    if boxes:
-        found = [{"box": _numbers("box", [box])} for box in boxes]
+    found: list[dict[str, Any]] = [{"box": _numbers("box", [box])} for box in boxes]
+    found += [{name: _numbers(name, [text])} for name in ("polygon", "scribble") for text in given.get(name, ())]
+    if "mask" in given:
+        found.append({"mask": _text("mask", given["mask"])})
+    if "point" in given:
+        found.append({"points": [_point(text) for text in given["point"]]})
+    if "highlight" in given:
+        for region in found:
+            region["highlight"] = _truth("highlight", given["highlight"])
+    if ids and len(ids) != max(len(found), 1):
+        more = " and the region of the points" if "point" in given else ""
+        what = f"{len(boxes)} boxes{more}" if len(found) == len(boxes) + ("point" in given) else f"{len(found)} regions"
+        raise InvalidRequestError.at("/id", f"{len(ids)} ids were given for {what}.")
+    if found:
         return {"regions": [{**region, "id": name} for region, name in zip(found, ids, strict=True)] if ids else found}
+    if "highlight" in given:
+        raise InvalidRequestError.at("/highlight", "'highlight' needs a polygon, a mask or a point.")
     for name in BOX_NOTATION:
         if name in given:
             raise InvalidRequestError.at(
@@ -120,13 +139,27 @@ def _numbers(_: str, values: Sequence[str]) -> list[float | str]:
     return [_as_number(word.strip()) for value in values for word in value.split(",")]
 
 
+def _point(text: str) -> dict[str, Any]:
+    """x,y or x,y,0 for a point beside the object."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) not in (2, 3) or parts[2:] not in ([], ["0"], ["1"]):
+        raise InvalidRequestError.at("/point", "A point is x,y, or x,y,0 where it does not lie on the object.")
+    return {"x": _as_number(parts[0]), "y": _as_number(parts[1]), "positive": parts[2:] != ["0"]}
+
+
 def _as_number(text: str) -> float | str:
     return float(text) if NUMBER.fullmatch(text) else text
 
 
-# Of every field that may stand in a query; `vocabulary` and `explain` are not supported in any form.
+# Of every field that may stand in a query; `explain` is not supported in any form. `vocabulary` is the name of one, its
+# members are lists of words.
 READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "box": _numbers,
+    "polygon": _texts,
+    "scribble": _texts,
+    "mask": _texts,
+    "point": _texts,
+    "highlight": _truth,
     "id": _texts,
     "box_format": _text,
     "coordinates": _text,
@@ -141,5 +174,7 @@ READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "views": _numbers,
     "top_k": _whole_number,
     **{f"thresholds.{task}": _number for task in SCORED_TASKS},
+    "vocabulary": _text,
+    **{f"vocabulary.{member}": _words for member in VOCABULARY_MEMBERS},
     "on_region_error": _text,
 }

@@ -5,7 +5,7 @@ Nothing here imports torch, NumPy, pydantic or the web framework: worker process
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class DescribeInput:
     known of it -> the `num_regions` queries. Both are CPU work and may raise whatever is to be answered; they are
     functions of a module, or partials of them with plain arguments, so that they can be called in another process.
     report_errors: whether a region that cannot be described leaves its error in the result, and the others go on.
+    pointed: the places of regions that points are given for: their masks have to be found first.
     """
 
     num_regions: int
@@ -32,6 +33,7 @@ class DescribeInput:
     decode: "Callable[..., DecodedImage]"
     queries: "Callable[[ImageInfo], Sequence[RegionQuery]]"
     report_errors: bool = False
+    pointed: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -88,7 +90,7 @@ def image_steps(
 
         raise InvalidQueriesError.one_or_all(errors)
     failed = {error.index: error for error in errors if error.index is not None}
-    yield Decoded(decoded.info, began_ns, decode_ms, failed)
+    yield Decoded(replace(decoded.info, alpha=None), began_ns, decode_ms, failed)
     places = [place for place in range(first, len(queries)) if place not in failed]
     yield from zip(places, preparation.prepare_each(decoded.pixels, [queries[place] for place in places]), strict=True)
 

@@ -59,10 +59,13 @@ RECORD_MODULES = (
     "dynrefer.model.errors",
     "dynrefer.model.evidence.cutting",
     "dynrefer.model.images",
-    "dynrefer.model.preparation",
-    "dynrefer.model.types",
     "dynrefer.model.masks",
+    "dynrefer.model.points",
+    "dynrefer.model.preparation",
+    "dynrefer.model.request_vocabulary",
+    "dynrefer.model.segmentation",
     "dynrefer.model.tasks.caption",
+    "dynrefer.model.types",
 )
 
 
