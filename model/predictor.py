@@ -239,7 +239,8 @@ class DynRefer:
         regions = self.prepare(image, [RegionQuery(box=box) for box in boxes])
         views = max(region.num_views for region in regions)
         found = measured_limits(CudaMemory(self._loaded.device), lambda: self.run(regions), len(regions), views)
-        if self._batching is Batching.WHOLE or found.regions < MOST_REGIONS:
+        slots = self._loaded.slots
+        if self._batching is Batching.WHOLE or slots is None or found.regions < MOST_REGIONS:
             return found
         # Those whose captions are written, and those whose views are computed meanwhile.
         return BatchLimits(found.regions + GROUPS * GROUP_VIEWS // views, found.views)
@@ -254,6 +255,8 @@ class DynRefer:
             if device != "cpu":
                 return None  # no memory was left for them
             slots = self._loaded.network.language.open_slots(_SLOTS_ON_CPU, NoGraphs())
+        if slots is None:
+            return None  # its language model decodes whole batches alone
         with current_device(self._loaded.device):
             return ContinuousDescription(self._loaded, self._cache, slots)
 
