@@ -169,7 +169,7 @@ class DynRefer:
         views: Sequence[float] | None = None,
         top_k: int = 10,
         thresholds: Mapping[Task, float] | None = None,
-        vocabulary: RequestVocabulary | Mapping[str, Any] | None = None,
+        vocabulary: RequestVocabulary | Mapping[str, Any] | str | None = None,
         writing: CaptionWriting | None = None,
         points: Iterable[Iterable[PointPrompt | Sequence[float]]] = (),
     ) -> list[RegionDescription]:
@@ -178,8 +178,8 @@ class DynRefer:
         image: a file, its bytes, a Pillow image (all turned upright), or (H, W, 3) uint8 RGB. boxes: xyxy pixels of the
         upright image. task: one, several, or None for all with views chosen by the image. points: per region one or
         more of (x, y), (x, y, positive) or `PointPrompt`; its box and `mask` are in the description. vocabulary: your
-        own words, also as a mapping: {"categories": ["dog", "fox"], "attributes": ["color:brown/tan"]}. The rest as in
-        `RegionQuery`.
+        own words, also as a mapping: {"categories": ["dog", "fox"], "attributes": ["color:brown/tan"]}, or the name of
+        one that ships: "coco". The rest as in `RegionQuery`.
         Raises `QueryError` (with `index`) for an invalid box or invalid views, and for an argument of another type,
         `ImageError` for a file that is not an image or is damaged, OSError for one that cannot be opened, ValueError
         for an unknown task, `DeviceError` in a process that was forked from the one that loaded the model.
@@ -372,4 +372,5 @@ def _card(loaded: LoadedModel, *, points: bool) -> ModelCard:
         intended_use=config.intended_use,
         batch_invariant=loaded.batch_invariant,
         prompts=(*PROMPTS, "points") if points else PROMPTS,
+        translations=loaded.translations,
     )
