@@ -33,6 +33,7 @@ from dynrefer.model.lean_imports import import_lean
 from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
+    from dynrefer.model.explanation import Explain, Explanation
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
     from dynrefer.model.orientation import stored_box, stored_size, upright_box
@@ -90,6 +91,8 @@ __all__ = [
     "DeviceLostError",
     "DeviceMemoryError",
     "DynRefer",
+    "Explain",
+    "Explanation",
     "ImageError",
     "ImageInfo",
     "ImageTooLargeError",
@@ -148,6 +151,8 @@ _LAZY = {
     "DEVICE_STAGES": "tasks",
     "DecodedImage": "images",
     "DynRefer": "predictor",
+    "Explain": "explanation",
+    "Explanation": "explanation",
     "ImageInfo": "types",
     "Label": "types",
     "ModelCard": "types",

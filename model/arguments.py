@@ -8,10 +8,12 @@ import math
 import numbers
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dynrefer.model.errors import BoxError, QueryError
-from dynrefer.model.types import CaptionWriting, Corners, RegionQuery, Task
+from dynrefer.model.explanation import Explain
+from dynrefer.model.types import CaptionWriting, Corners, RegionQuery, Task, ViewPolicy
 
 
 def region_queries(
@@ -22,11 +24,13 @@ def region_queries(
     top_k: int,
     thresholds: Mapping[Task, float] | None,
     writing: CaptionWriting | None = None,
+    view_policy: ViewPolicy | str | None = None,
+    explain: Explain | bool = False,
 ) -> list[RegionQuery]:
     """One query per box; the arguments are those of `DynRefer.describe`.
 
     Raises `BoxError`, with its index, for a box that is not four numbers, `QueryError` for any other argument of a
-    wrong type or range, and ValueError for an unknown task.
+    wrong type or range, and ValueError for an unknown task or view policy.
     """
     corners = _boxes(boxes)
     tasks = _tasks(task)
@@ -35,7 +39,11 @@ def region_queries(
     most = _count(top_k)
     least = _thresholds(thresholds)
     search = _writing(writing)
-    return [RegionQuery(each, tasks, words, chosen, most, least, writing=search) for each in corners]
+    policy, why = None if view_policy is None else ViewPolicy(view_policy), _explain(explain)
+    query = RegionQuery(
+        (0, 0, 0, 0), tasks, words, chosen, most, least, writing=search, view_policy=policy, explain=why
+    )
+    return [replace(query, box=each) for each in corners]
 
 
 def box_corners(box: Any, index: int | None = None) -> Corners:
@@ -93,6 +101,14 @@ def _count(top_k: Any) -> int:
     if number < 1:
         raise _wrong("top_k", f"top_k must be at least 1, not {number}.")
     return number
+
+
+def _explain(explain: Any) -> Explain | None:
+    if isinstance(explain, Explain):
+        return explain
+    if not isinstance(explain, bool):
+        raise _wrong("explain", f"explain must be a truth value or an Explain, not {_kind(explain, None)}.")
+    return Explain() if explain else None
 
 
 def _writing(writing: Any) -> CaptionWriting:

@@ -20,16 +20,20 @@ from dynrefer.model.networks.kernels.transfers import upload
 from dynrefer.model.preparation import RegionInput
 from dynrefer.model.representation import represent
 from dynrefer.model.tasks import DEVICE_STAGES, RUN_ORDER, with_needs
+from dynrefer.model.tasks.attributes import AttributesTask
 from dynrefer.model.tasks.definition import TaskBatch
+from dynrefer.model.tasks.scoring import Floats, rows_on_cpu
 
 
 class RawOutputs(dict[str, Any]):
     """The outputs of one input: task name -> what its `run` computed. Includes tasks that a requested one needs.
 
     identity: what the region's object is, where the model decides that before its tasks.
+    prompts: (P,) logits of the attributes' prompts, where the input asks for them.
     """
 
     identity: Identity | None = None
+    prompts: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,11 @@ def run_batch(
     identities = identify(loaded, region, inputs, cache)
     clock.lap("identify")
     outputs = _run_tasks(loaded, region, inputs, identities, clock, should_stop)
+    if rows := [row for row, each in enumerate(inputs) if each.prompts]:
+        found = rows_on_cpu(loaded.inference.score_attribute_prompts(_rows(region, rows)))
+        for row, prompts in zip(rows, found, strict=True):
+            outputs[row].prompts = prompts
+        clock.lap(AttributesTask.name)
     return BatchResult(outputs, stage_times(clock.timings), clock.timings)
 
 

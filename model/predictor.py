@@ -10,6 +10,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +24,8 @@ from dynrefer.model.continuous import GROUP_VIEWS, GROUPS, ContinuousDescription
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import DeviceError, DeviceMemoryError, OutputError
+from dynrefer.model.explaining import Explainer
+from dynrefer.model.explanation import Explain
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import ImageSource, Pixels, upright_pixels
@@ -33,7 +36,7 @@ from dynrefer.model.preparation import PreparationSpec, PreparedRegion, RegionIn
 from dynrefer.model.protocol import BatchLimits
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
 from dynrefer.model.tasks.definition import TaskDefinition
-from dynrefer.model.types import CaptionWriting, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan
+from dynrefer.model.types import CaptionWriting, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan, ViewPolicy
 from dynrefer.model.views import plan_views
 
 _log = logging.getLogger(__name__)
@@ -130,6 +133,8 @@ class DynRefer:
         top_k: int = 10,
         thresholds: Mapping[Task, float] | None = None,
         writing: CaptionWriting | None = None,
+        view_policy: ViewPolicy | str | None = None,
+        explain: Explain | bool = False,
     ) -> list[RegionDescription]:
         """Describe each box of an image.
 
@@ -137,9 +142,9 @@ class DynRefer:
         upright image. task: one, several, or None for all with views chosen by the image. The rest as in `RegionQuery`.
         Raises `QueryError` (with `index`) for an invalid box or invalid views, and for an argument of another type,
         `ImageError` for a file that is not an image or is damaged, OSError for one that cannot be opened, ValueError
-        for an unknown task, `DeviceError` in a process that was forked from the one that loaded the model.
+        for an unknown task or view policy, `DeviceError` in a process that was forked from the one that loaded the model.
         """
-        queries = region_queries(boxes, task, controls, views, top_k, thresholds, writing)
+        queries = region_queries(boxes, task, controls, views, top_k, thresholds, writing, view_policy, explain)
         regions = self.prepare(upright_pixels(image), queries)
         outputs = self.run(regions) if regions else []
         return [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]
@@ -227,17 +232,25 @@ class DynRefer:
                 identity.name,
                 identity.probability,
             )
-        plans = {task: each.plan for each in region.inputs for task in each.tasks}
-        found = {task: raw for each, raw in zip(region.inputs, output.outputs, strict=True) for task in each.tasks}
+        pairs = zip(region.inputs, output.outputs, strict=True)
+        answered = [pair for pair in pairs if pair[0].left_out is None]
+        found = {task: raw for each, raw in answered for task in each.tasks}
+        results = {task: self._result(task, found[task], region.query) for task in Task if task in found}
+        explained = region.query.explain is not None
         return RegionDescription(
             box=region.box,
             clipped=region.clipped,
-            plan=region.inputs[0].plan if len(region.inputs) == 1 else None,
-            plans=plans,
-            results={task: self._result(task, found[task], region.query) for task in Task if task in found},
+            plan=answered[0][0].plan if len(answered) == 1 else None,
+            plans={task: each.plan for each, _ in answered for task in each.tasks},
+            results=results,
             timings_ms={**region.timings_ms, **output.timings_ms},
             domain=None if identity is None else identity.domain,
+            explanation=self._explainer.explain(region, output, results) if explained else None,
         )
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self._loaded, self._result)
 
     def _result(self, task: Task, outputs: RawOutputs, query: RegionQuery) -> Any:
         definition, thresholds = TASKS_BY_NAME[task], self._loaded.network.config.thresholds

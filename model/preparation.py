@@ -6,16 +6,19 @@ never loads the network. Shapes: V = views, S = side of a view in pixels.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dynrefer.model.crops import ViewBatch, ViewCutter
 from dynrefer.model.errors import InvalidQueriesError, QueryError
 from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
+from dynrefer.model.explanation import ExplainedView
 from dynrefer.model.geometry import ImageSize, region_box
 from dynrefer.model.images import Pixels
 from dynrefer.model.pyramid import ImagePyramid
-from dynrefer.model.types import ALL_TASKS, CaptionWriting, Corners, RegionQuery, Task, ViewPlan
-from dynrefer.model.views import GreyImage, check_views, plan_views
+from dynrefer.model.types import ALL_TASKS, CaptionWriting, Corners, RegionQuery, Task, ViewPlan, ViewPolicy
+from dynrefer.model.views import GreyImage, check_policy, check_views, plan_views
+
+PROBED_TASKS = (Task.TAGS, Task.CATEGORIES)  # whose labels speak for the words of a caption
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,9 @@ class RegionInput:
     """A region with one view plan, and the tasks that share the plan.
 
     evidence: the region's crops of the original image; the same object for all inputs of the region.
+    left_out: None for an input that is answered. For a probe, which only explains the answer, the place of the view
+    that t = 0 stands in for; 0: all views are there. Probes repeat views of their region and have no evidence.
+    prompts: whether each prompt's score of the attributes is kept, and not the best of an attribute alone.
     """
 
     plan: ViewPlan
@@ -54,14 +60,17 @@ class RegionInput:
     controls: tuple[str, ...]
     evidence: EvidenceCrops | None = None
     writing: CaptionWriting = CaptionWriting()
+    left_out: int | None = None
+    prompts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRegion:
-    """A region ready for the device. inputs: one per group of tasks that share their views.
+    """A region ready for the device. inputs: one per group of tasks that share their views, then its probes.
 
     box: xyxy pixels of the upright image, clipped to it; clipped: whether that changed it.
     timings_ms: how long its preparation took, as "views".
+    explained: the views that its explanation lists; empty without one.
     """
 
     query: RegionQuery
@@ -69,11 +78,12 @@ class PreparedRegion:
     clipped: bool
     inputs: tuple[RegionInput, ...]
     timings_ms: Mapping[str, float]
+    explained: tuple[ExplainedView, ...] = ()
 
     @property
     def num_views(self) -> int:
-        """The most view encodings that the region can cost."""
-        return sum(len(each.views.images) for each in self.inputs)
+        """The most view encodings that the region can cost: probes show nothing that is not encoded anyway."""
+        return sum(len(each.views.images) for each in self.inputs if each.left_out is None)
 
 
 def prepare(image: Pixels, queries: Sequence[RegionQuery], spec: PreparationSpec) -> list[PreparedRegion]:
@@ -93,6 +103,7 @@ def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: Prepa
     for index, query in enumerate(queries):
         try:
             region_box(query.box).clip(size)
+            check_policy(query.view_policy, query.views)
             if query.views is not None:
                 check_views(query.views, spec.num_views)
         except QueryError as error:
@@ -126,12 +137,53 @@ def _prepare_one(
     box = given.clip(grey.size)
     groups: dict[tuple[float, ...] | None, list[Task]] = {}  # tasks by their prior; None: no prior applies
     for task in query.tasks or ALL_TASKS:
-        prior = None if query.tasks is None or query.views is not None else spec.task_priors[task]
+        prior = spec.task_priors[task] if _policy(query) is ViewPolicy.TASK_PRIOR else None
         groups.setdefault(prior, []).append(task)
     crops = None if evidence is None else evidence.cut(box.corners)
     inputs = []
     for prior, tasks in groups.items():
         plan = plan_views(grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
         inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls, crops, query.writing))
+    explained: tuple[ExplainedView, ...] = ()
+    if query.explain is not None:
+        from dynrefer.model.explained_views import explained_views
+
+        explained = explained_views(grey, cutter, box, {each.plan: each.tasks for each in inputs}, query.explain)
+        if query.explain.evidence:
+            inputs = [*_with_prompts(inputs), *_probes(inputs)]
     spent = {"views": (time.perf_counter() - started) * 1e3}
-    return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent)
+    return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent, explained)
+
+
+def _policy(query: RegionQuery) -> ViewPolicy:
+    """The policy by force, else the one that the other fields mean."""
+    if query.view_policy is not None:
+        return query.view_policy
+    if query.views is not None:
+        return ViewPolicy.FIXED
+    return ViewPolicy.IMAGE_PRIOR if query.tasks is None else ViewPolicy.TASK_PRIOR
+
+
+def _with_prompts(inputs: Sequence[RegionInput]) -> list[RegionInput]:
+    return [replace(each, prompts=Task.ATTRIBUTES in each.tasks) for each in inputs]
+
+
+def _probes(inputs: Sequence[RegionInput]) -> Iterator[RegionInput]:
+    """What the words of the caption are explained by: its views once more, and without each of them but t = 0; and
+    likewise those of the categories, where these name the object for the whole region.
+
+    The network needs all its views, so t = 0 stands in for the one that is left out: it shows the region again and
+    nothing of what lies around it.
+    """
+    captioned = any(Task.CAPTION in each.tasks for each in inputs)
+    for given in inputs:
+        names_it = Task.CATEGORIES in given.tasks and given.evidence is not None  # see `identification.py`
+        if Task.CAPTION in given.tasks or (captioned and names_it):
+            for place in range(len(given.plan.views)):
+                yield RegionInput(given.plan, PROBED_TASKS, _without(given.views, place), (), left_out=place)
+
+
+def _without(views: ViewBatch, place: int) -> ViewBatch:
+    """The views with the first one in this place."""
+    order = [0 if each == place else each for each in range(len(views.images))]
+    return ViewBatch(views.images[order], views.boxes[order], tuple(views.digests[each] for each in order))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from dynrefer.model.explanation import Explain, Explanation
 from dynrefer.model.masks import RegionMask
 from dynrefer.model.records import JsonRecord
 from dynrefer.model.request_vocabulary import RequestVocabulary
@@ -84,12 +85,14 @@ class RegionQuery(JsonRecord):
     tasks: what to compute, with each task's prior views; None computes all tasks with the image prior.
     controls: words that the caption should take up.
     views: explicit t values, the first 0.0, as many as the model's `num_views`; None leaves the choice to the policy.
+    view_policy: how views are chosen; None: FIXED with `views`, TASK_PRIOR with `tasks`, else IMAGE_PRIOR.
     top_k: the most labels that a task returns.
     thresholds: per task; only scores strictly above are returned. Tags default to the model's own threshold.
     vocabulary: words of the client's own; None: the model's.
     writing: how the caption is searched for.
     mask: the region's pixels, whose bounds `box` is; None where only a box is known.
     highlight: whether pixels outside the mask are blanked in the views.
+    explain: what to say of why; None: nothing.
     """
 
     box: Corners
@@ -102,6 +105,8 @@ class RegionQuery(JsonRecord):
     writing: CaptionWriting = CaptionWriting()
     mask: RegionMask | None = None
     highlight: bool = False
+    view_policy: ViewPolicy | None = None
+    explain: Explain | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +119,16 @@ class View(JsonRecord):
 
 @dataclass(frozen=True, slots=True)
 class ViewCandidate(JsonRecord):
-    """One candidate of the hash search: its Hamming distance to t = 0 (0..64 bits) and gain = distance / t."""
+    """One candidate of the hash search: its Hamming distance to t = 0 (0..64 bits) and gain = distance / t.
+
+    hash: of its crop, as ImageHash writes it: 16 hexadecimal digits.
+    """
 
     t: float
     box: Corners
     distance: int
     gain: float
+    hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +149,7 @@ class RegionDescription(JsonRecord):
     results: task -> its result, for the tasks that were requested, in the order of `TASKS`.
     timings_ms: stage -> milliseconds; of this region's preparation ("views") and of the batch that it was part of.
     domain: "drawing" or "photograph", what the region was taken for; None for models that do not tell them apart.
+    explanation: why, where the query asks for it.
     """
 
     box: Corners
@@ -149,6 +159,7 @@ class RegionDescription(JsonRecord):
     results: Mapping[str, Any] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     domain: str | None = None
+    explanation: Explanation | None = None
 
     @property
     def caption(self) -> Caption | None:

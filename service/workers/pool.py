@@ -63,6 +63,7 @@ RECORD_MODULES = (
     "dynrefer.model.types",
     "dynrefer.model.masks",
     "dynrefer.model.tasks.caption",
+    "dynrefer.model.explanation",
 )
 
 

@@ -20,7 +20,7 @@ from dynrefer.model.types import (
 )
 
 BOX = (1.0, 2.0, 3.0, 4.0)
-CANDIDATE = ViewCandidate(0.5, BOX, np.int64(7), np.float64(14.0))  # type: ignore[arg-type]
+CANDIDATE = ViewCandidate(0.5, BOX, np.int64(7), np.float64(14.0), "00ff" * 4)  # type: ignore[arg-type]
 PLAN = ViewPlan((View(0.0, BOX), View(0.5, BOX)), ViewPolicy.IMAGE_PRIOR, (CANDIDATE,))
 
 
