@@ -11,12 +11,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import IO
 
 import httpcore2
 import numpy as np
@@ -57,12 +59,12 @@ def service(*command: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
 
     command: module and arguments; by default the service with a predictor that does nothing.
     """
-    settings = {"DYNREFER_PORT": "0", "DYNREFER_LOG_LEVEL": "error"}
+    environment = {"DYNREFER_LOG_LEVEL": "error", **os.environ, "DYNREFER_PORT": "0"}
     line = [sys.executable, "-m", *(command or ("tests.serve_fake",))]
-    process = subprocess.Popen(line, stderr=subprocess.PIPE, env={**os.environ, **settings})
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, env=environment, text=True)
     try:
         assert process.stderr is not None
-        address = process.stderr.readline().decode().split()[-1]
+        address = _address(process.stderr)
         until = time.monotonic() + TIMEOUT_S
         while httpcore2.request("GET", address + "/readyz").status != 200:
             if time.monotonic() > until:
@@ -73,6 +75,17 @@ def service(*command: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
         if process.poll() is None:
             process.kill()
         process.wait()
+
+
+def _address(lines: IO[str]) -> str:
+    """Where a service listens, by what it writes; all else that it writes, then and later, is passed on."""
+    for line in lines:
+        if line.startswith("Listening on "):
+            # Read to its end, for a pipe that is full would stop the service.
+            threading.Thread(target=sys.stderr.writelines, args=(lines,), daemon=True).start()
+            return line.split()[-1]
+        sys.stderr.write(line)
+    raise SystemExit("the service ended before it listened.")
 
 
 def memory_mb(pid: int) -> float:

@@ -11,9 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dynrefer.model.errors import BoxError, QueryError
+from dynrefer.model.errors import BoxError, PointsError, QueryError
 from dynrefer.model.explanation import Explain
-from dynrefer.model.types import CaptionWriting, Corners, RegionQuery, Task, ViewPolicy
+from dynrefer.model.request_vocabulary import RequestVocabulary
+from dynrefer.model.types import CaptionWriting, Corners, PointPrompt, RegionQuery, Task, ViewPolicy
+from dynrefer.model.vocabulary_entries import VocabularyError, read_vocabulary
+
+NOWHERE: Corners = (0.0, 0.0, 0.0, 0.0)  # the box of a region that points are given for, until it is found
 
 
 def region_queries(
@@ -23,14 +27,16 @@ def region_queries(
     views: Sequence[float] | None,
     top_k: int,
     thresholds: Mapping[Task, float] | None,
+    vocabulary: RequestVocabulary | Mapping[str, Any] | None = None,
     writing: CaptionWriting | None = None,
+    points: Iterable[Iterable[PointPrompt | Sequence[float]]] = (),
     view_policy: ViewPolicy | str | None = None,
     explain: Explain | bool = False,
 ) -> list[RegionQuery]:
-    """One query per box; the arguments are those of `DynRefer.describe`.
+    """One query per box, then one per group of points; the arguments are those of `DynRefer.describe`.
 
-    Raises `BoxError`, with its index, for a box that is not four numbers, `QueryError` for any other argument of a
-    wrong type or range, and ValueError for an unknown task or view policy.
+    Raises `BoxError`, with its index, for a box that is not four numbers, `PointsError` for what are no points,
+    `QueryError` for any other argument of a wrong type or range, and ValueError for an unknown task or view policy.
     """
     corners = _boxes(boxes)
     tasks = _tasks(task)
@@ -38,12 +44,12 @@ def region_queries(
     chosen = None if views is None else _numbers(views, "views")
     most = _count(top_k)
     least = _thresholds(thresholds)
-    search = _writing(writing)
+    asked, search = _vocabulary(vocabulary), _writing(writing)
     policy, why = None if view_policy is None else ViewPolicy(view_policy), _explain(explain)
-    query = RegionQuery(
-        (0, 0, 0, 0), tasks, words, chosen, most, least, writing=search, view_policy=policy, explain=why
-    )
-    return [replace(query, box=each) for each in corners]
+    query = RegionQuery(NOWHERE, tasks, words, chosen, most, least, asked, search, view_policy=policy, explain=why)
+    pointed = [(NOWHERE, group) for group in _point_groups(points, len(corners))]
+    given: list[tuple[Corners, tuple[PointPrompt, ...]]] = [*((each, ()) for each in corners), *pointed]
+    return [replace(query, box=box, points=group) for box, group in given]
 
 
 def box_corners(box: Any, index: int | None = None) -> Corners:
@@ -65,6 +71,33 @@ def _boxes(boxes: Any) -> list[Corners]:
     if listed and all(map(_is_number, listed)):
         raise _wrong("box", "boxes must be a list of boxes: write one box as [(x1, y1, x2, y2)].")
     return [box_corners(box, index) for index, box in enumerate(listed)]
+
+
+def _point_groups(points: Any, first: int) -> list[tuple[PointPrompt, ...]]:
+    """first: the index of the first group's region."""
+    listed = _listed(points)
+    if listed is None or any(isinstance(group, PointPrompt) or _is_number(group) for group in listed):
+        raise _wrong("points", "points must be a list of groups of points, one group per region: [[(x, y)]].")
+    groups = []
+    for index, group in enumerate(listed, first):
+        members = None if isinstance(group, PointPrompt) else _listed(group)
+        try:
+            if not members:
+                raise PointsError(f"A region's points must be a list of points, not {_kind(group, members)}.")
+            groups.append(tuple(map(_point, members)))
+        except PointsError as error:
+            error.index = index
+            raise
+    return groups
+
+
+def _point(given: Any) -> PointPrompt:
+    if isinstance(given, PointPrompt):
+        return given
+    values = _listed(given)
+    if values is None or len(values) not in (2, 3) or not all(map(_is_number, values[:2])):
+        raise PointsError(f"A point must be (x, y), (x, y, positive) or a PointPrompt, not {given!r:.60}.")
+    return PointPrompt(float(values[0]), float(values[1]), bool(values[2]) if len(values) == 3 else True)
 
 
 def _tasks(task: Any) -> tuple[Task, ...] | None:
@@ -138,6 +171,17 @@ def _thresholds(thresholds: Any) -> dict[Task, float]:
         if not _is_number(value) or not math.isfinite(value):
             raise _wrong("thresholds", f"The threshold of {task} must be a finite number, not {value!r}.")
     return {Task(task): float(value) for task, value in thresholds.items()}
+
+
+def _vocabulary(given: Any) -> RequestVocabulary | None:
+    if given is None or isinstance(given, RequestVocabulary):
+        return given
+    try:
+        return read_vocabulary(given)
+    except VocabularyError as error:
+        flaw = error.flaws[0]
+        place = f" at {flaw.pointer}" if flaw.pointer else ""
+        raise _wrong("vocabulary", f"vocabulary{place}: {flaw.sentence}") from error
 
 
 def _listed(values: Any) -> list[Any] | None:

@@ -3,9 +3,12 @@
 Shapes: R = inputs (a region with one view plan), Q = region tokens, C = channels.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -19,20 +22,24 @@ from dynrefer.model.loading import LoadedModel
 from dynrefer.model.networks.kernels.transfers import upload
 from dynrefer.model.preparation import RegionInput
 from dynrefer.model.representation import represent
-from dynrefer.model.tasks import DEVICE_STAGES, RUN_ORDER, with_needs
+from dynrefer.model.tasks import DEVICE_STAGES, RUN_ORDER
 from dynrefer.model.tasks.attributes import AttributesTask
 from dynrefer.model.tasks.definition import TaskBatch
 from dynrefer.model.tasks.scoring import Floats, rows_on_cpu
+from dynrefer.model.tasks.tags import TagsTask
+from dynrefer.model.text_embeddings import WordScores, control_tags, own_tasks
 
 
 class RawOutputs(dict[str, Any]):
     """The outputs of one input: task name -> what its `run` computed. Includes tasks that a requested one needs.
 
     identity: what the region's object is, where the model decides that before its tasks.
+    asked: task -> logits (S,) of the request's own words that the text tower scores; see `asked_words.AskedTask`.
     prompts: (P,) logits of the attributes' prompts, where the input asks for them.
     """
 
     identity: Identity | None = None
+    asked: Mapping[str, Floats] = MappingProxyType({})
     prompts: Floats | None = None
 
 
@@ -47,7 +54,7 @@ class RegionOutput:
 @dataclass(frozen=True, slots=True)
 class BatchResult:
     """outputs: per input, in order. timings_ms: of the batch, by stage (`DEVICE_STAGES`). parts_ms: the same time in
-    finer parts: encode, represent, identify, and one per task."""
+    finer parts: encode, represent, identify, words (of requests), and one per task."""
 
     outputs: list[RawOutputs]
     timings_ms: dict[str, float]
@@ -58,6 +65,7 @@ _STAGE_OF_PART = {
     "encode": "vision",
     "represent": "vision",
     "identify": "vision",
+    "words": TagsTask.stage,
     **{task.name: task.stage for task in RUN_ORDER},
 }
 
@@ -98,7 +106,9 @@ def run_batch(
     new.keep()
     identities = identify(loaded, region, inputs, cache)
     clock.lap("identify")
-    outputs = _run_tasks(loaded, region, inputs, identities, clock, should_stop)
+    words = WordScores(loaded, region, inputs, cache, should_stop).take()
+    clock.lap("words")
+    outputs = _run_tasks(loaded, region, inputs, (identities, words), clock, should_stop)
     if rows := [row for row, each in enumerate(inputs) if each.prompts]:
         found = rows_on_cpu(loaded.inference.score_attribute_prompts(_rows(region, rows)))
         for row, prompts in zip(rows, found, strict=True):
@@ -119,22 +129,27 @@ def _run_tasks(
     loaded: LoadedModel,
     region: Tensor,
     inputs: Sequence[RegionInput],
-    identities: Sequence[Identity | None],
+    found: tuple[Sequence[Identity | None], Sequence[Mapping[str, Floats]]],
     clock: _Clock,
     should_stop: Callable[[], bool] | None,
 ) -> list[RawOutputs]:
-    """Every task once, for the inputs that request it and for those whose tasks need it; region: (R, Q, C)."""
-    wanted = [with_needs(each.tasks) for each in inputs]
+    """Every task once, for the inputs that request it and for those whose tasks need it.
+
+    region: (R, Q, C). found: per input, its identity and the logits of its request's own words.
+    """
+    identities = found[0]
+    wanted = [own_tasks(loaded, each) for each in inputs]
     outputs = [RawOutputs() for _ in inputs]
-    for output, identity in zip(outputs, identities, strict=True):
-        output.identity = identity
+    for output, identity, words in zip(outputs, *found, strict=True):
+        output.identity, output.asked = identity, words
     for task in RUN_ORDER:
         rows = [i for i, names in enumerate(wanted) if task.name in names]
         if rows:
-            needed = {name: [outputs[i][name] for i in rows] for name in task.needs}
+            needed = {name: [outputs[i].get(name) for i in rows] for name in task.needs}
             controls, writing = [inputs[i].controls for i in rows], [inputs[i].writing for i in rows]
             named = [identities[i] for i in rows]
-            some = TaskBatch(_rows(region, rows), controls, writing, needed, named, should_stop)
+            tags = [control_tags(loaded, inputs[i], outputs[i].asked) for i in rows]
+            some = TaskBatch(_rows(region, rows), controls, writing, needed, named, should_stop, tags)
             for i, output in zip(rows, task.run(loaded, some), strict=True):
                 outputs[i][task.name] = output
         clock.lap(task.name)

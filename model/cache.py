@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from dynrefer.model.evidence.evidence import Sighting
+    from dynrefer.model.networks.dynrefer.decoders import PreparedTexts
     from dynrefer.model.networks.dynrefer.vision import VisionFeatures
 
 Value = TypeVar("Value")
@@ -82,25 +83,34 @@ class ByteCache(Generic[Value]):
         self._bytes = 0
 
 
+TEXT_BYTES = 1 << 26  # of texts of requests, unless something else is asked for
+
+
 class FeatureCache:
     """What a predictor keeps between batches, `capacity` bytes at most; 0 keeps nothing.
 
     Representations are small and save everything up to the task heads; view features are large and save the encoding
     of a view that another region shares; sightings of evidence are as small as representations and save the tower.
     Views and regions may take up to half of the bytes each, the sightings an eighth of the regions' half.
+
+    text_bytes: beside that, of the texts of requests: half for embeddings, on the CPU, and half for whole vocabularies
+    as a decoder takes them, on the device.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, text_bytes: int = TEXT_BYTES) -> None:
         sightings = capacity // 16
         self.views: ByteCache[VisionFeatures] = ByteCache(capacity // 2)
         self.regions: ByteCache[Tensor] = ByteCache(capacity - capacity // 2 - sightings)
         self.sightings: ByteCache[Sighting] = ByteCache(sightings)
+        self.texts: ByteCache[Tensor] = ByteCache(text_bytes // 2)
+        self.vocabularies: ByteCache[PreparedTexts] = ByteCache(text_bytes - text_bytes // 2)
 
     def clear(self) -> bool:
-        """Free the device memory; sightings are not in it. Returns whether anything was cached there."""
-        any_cached = bool(self.views.stats.entries or self.regions.stats.entries)
-        self.views.clear()
-        self.regions.clear()
+        """Free the device memory; sightings and texts are not in it. Returns whether anything was cached there."""
+        on_device = (self.views, self.regions, self.vocabularies)
+        any_cached = any(cache.stats.entries for cache in on_device)
+        for cache in on_device:
+            cache.clear()
         return any_cached
 
 

@@ -1,8 +1,8 @@
 """The words of a caption that say something, found by rule: no parser, no dictionary of the language.
 
-What the model knows is found first, as the longest sequence of words that its lists hold, in the plural too. Of what is
-left, the words that only join others are passed over. The rest is of no list: nobody can say here whether such a word is
-a noun, so it is called unknown.
+What the model knows is found first, as the longest sequence of words that its lists hold, in the plural too. Of what
+is left, the words that only join others are passed over. The rest is of no list: nobody can say here whether such a
+word is a noun, so it is called unknown.
 """
 
 from __future__ import annotations
@@ -15,150 +15,16 @@ NOUN, PROPERTY, UNKNOWN = "noun", "property", "unknown"
 
 _TOKEN = re.compile(r"[\w'-]+")
 # Articles, pronouns, prepositions, conjunctions, auxiliaries, numbers; and "object", which is true of everything.
-FUNCTION_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "those",
-        "some",
-        "any",
-        "each",
-        "every",
-        "both",
-        "all",
-        "no",
-        "not",
-        "another",
-        "other",
-        "others",
-        "one",
-        "ones",
-        "it",
-        "its",
-        "itself",
-        "he",
-        "she",
-        "his",
-        "her",
-        "him",
-        "they",
-        "them",
-        "their",
-        "there",
-        "here",
-        "who",
-        "which",
-        "what",
-        "whose",
-        "where",
-        "when",
-        "while",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "from",
-        "with",
-        "without",
-        "by",
-        "for",
-        "into",
-        "onto",
-        "over",
-        "under",
-        "above",
-        "below",
-        "behind",
-        "beside",
-        "besides",
-        "between",
-        "among",
-        "near",
-        "next",
-        "front",
-        "back",
-        "top",
-        "bottom",
-        "side",
-        "left",
-        "right",
-        "against",
-        "around",
-        "across",
-        "along",
-        "through",
-        "inside",
-        "outside",
-        "up",
-        "down",
-        "off",
-        "out",
-        "and",
-        "or",
-        "but",
-        "as",
-        "than",
-        "then",
-        "so",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "being",
-        "am",
-        "has",
-        "have",
-        "having",
-        "had",
-        "do",
-        "does",
-        "did",
-        "can",
-        "could",
-        "will",
-        "would",
-        "may",
-        "might",
-        "must",
-        "there's",
-        "it's",
-        "very",
-        "too",
-        "also",
-        "just",
-        "only",
-        "more",
-        "most",
-        "less",
-        "least",
-        "much",
-        "many",
-        "few",
-        "several",
-        "two",
-        "three",
-        "four",
-        "five",
-        "six",
-        "seven",
-        "eight",
-        "nine",
-        "ten",
-        "object",
-        "objects",
-        "thing",
-        "things",
-        "piece",
-        "pair",
-    ]
-)
+_FUNCTION_WORDS = """
+    a an the this that these those some any each every both all no not another other others one ones it its itself
+    he she his her him they them their there here who which what whose where when while of in on at to from with
+    without by for into onto over under above below behind beside besides between among near next front back top
+    bottom side left right against around across along through inside outside up down off out and or but as than
+    then so is are was were be been being am has have having had do does did can could will would may might must
+    it's very too also just only more most less least much many few several two three four five six seven eight nine
+    ten object objects thing things piece pair
+"""
+FUNCTION_WORDS = frozenset(_FUNCTION_WORDS.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +50,9 @@ class FoundWord:
         return UNKNOWN if self.known is None else self.known.kind
 
 
-def found_words(text: str, known: Mapping[str, KnownWord], most_words: int) -> Iterator[FoundWord]:
-    """The words of a text, in order. known: in lower case, by single spaces, of at most so many words."""
+def found_words(text: str, known: Mapping[str, KnownWord]) -> Iterator[FoundWord]:
+    """The words of a text, in order. known: in lower case, by single spaces."""
+    most_words = max((word.count(" ") + 1 for word in known), default=1)
     tokens = list(_TOKEN.finditer(text))
     place = 0
     while place < len(tokens):

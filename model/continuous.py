@@ -30,11 +30,12 @@ from dynrefer.model.networks.kernels.transfers import to_host
 from dynrefer.model.preparation import PreparedRegion, RegionInput
 from dynrefer.model.protocol import BatchLimits
 from dynrefer.model.representation import NewFeatures, represent
-from dynrefer.model.tasks import RUN_ORDER, TASKS, with_needs
+from dynrefer.model.tasks import RUN_ORDER, TASKS
 from dynrefer.model.tasks.attributes import AttributesTask
 from dynrefer.model.tasks.caption import CaptionTask
 from dynrefer.model.tasks.definition import TaskBatch
 from dynrefer.model.tasks.scoring import LabelTask
+from dynrefer.model.text_embeddings import WordScores, control_tags, own_tasks
 
 GROUP_VIEWS = 24  # from so many views on, the full-size tower reaches its rate on an H100
 GROUPS = 2  # one is computed, one waits behind it, so that the device does not wait for Python
@@ -56,21 +57,23 @@ class _Joined:
 
 @dataclass(eq=False, slots=True)
 class _Input:
-    """One input of a region and its outputs so far."""
+    """One input of a region and its outputs so far. own: as `text_embeddings.own_tasks`."""
 
     of: _Joined
     given: RegionInput
     outputs: RawOutputs
+    own: frozenset[str]
 
     def wants(self, task: str) -> bool:
-        """Whether it is asked for the task's outputs, or for those of one that needs them."""
-        return task in with_needs(self.given.tasks)
+        """Whether the task is to run for it: with the model's own words, or without any."""
+        return task in self.own
 
 
 @dataclass(eq=False, slots=True)
 class _Group:
     """Inputs that joined together. logits: task -> which inputs it scored, and (R, N) on its way to the CPU.
 
+    words: those of the requests' own words, likewise.
     prompts: the same of the attributes' prompts, where they are asked for.
     """
 
@@ -78,6 +81,7 @@ class _Group:
     representation: Tensor
     new: NewFeatures
     marks: Marks
+    words: WordScores
     logits: dict[str, tuple[list[int], Tensor]] = field(default_factory=dict)
     prompts: tuple[list[int], Tensor] | None = None
 
@@ -86,10 +90,10 @@ class _Group:
         every = len(rows) == len(self.inputs)
         return self.representation if every else self.representation[rows_index(rows, self.representation.device)]
 
-    def batch(self, rows: Sequence[int], needs: Sequence[str]) -> TaskBatch:
+    def batch(self, loaded: LoadedModel, rows: Sequence[int], needs: Sequence[str]) -> TaskBatch:
         """These inputs, for a task."""
         some = [self.inputs[row] for row in rows]
-        needed = {name: [each.outputs[name] for each in some] for name in needs}
+        needed = {name: [each.outputs.get(name) for each in some] for name in needs}
         return TaskBatch(
             self.of(rows),
             [each.given.controls for each in some],
@@ -97,6 +101,7 @@ class _Group:
             needed,
             [each.outputs.identity for each in some],
             None,
+            [control_tags(loaded, each.given, each.outputs.asked) for each in some],
         )
 
 
@@ -158,11 +163,18 @@ class ContinuousDescription:
     @torch.inference_mode()
     def _admit(self, regions: Sequence[PreparedRegion]) -> list[int]:
         joined = [_Joined(next(self._tickets), each, tuple(RawOutputs() for _ in each.inputs)) for each in regions]
-        inputs = [_Input(each, *pair) for each in joined for pair in zip(each.region.inputs, each.outputs, strict=True)]
+        inputs = [
+            _Input(each, given, outputs, own_tasks(self._loaded, given))
+            for each in joined
+            for given, outputs in zip(each.region.inputs, each.outputs, strict=True)
+        ]
         with self._side.entered():
             marks = Marks(self._loaded.device)
-            representation, new = represent(self._loaded, [each.given for each in inputs], self._cache, marks.lap)
-            group = _Group(inputs, representation, new, marks)
+            every = [each.given for each in inputs]
+            representation, new = represent(self._loaded, every, self._cache, marks.lap)
+            words = WordScores(self._loaded, representation, every, self._cache)
+            marks.lap("words")
+            group = _Group(inputs, representation, new, marks, words)
             for task in RUN_ORDER:
                 if isinstance(task, LabelTask) and (rows := self._scored(task.name, inputs)):
                     logits = task.logits(self._loaded, group.of(rows))
@@ -214,8 +226,8 @@ class ContinuousDescription:
         identities = identify_by(
             self._loaded, lambda rows: [logits[CATEGORIES.name][row] for row in rows], given, self._cache
         )
-        for each, identity in zip(group.inputs, identities, strict=True):
-            each.outputs.identity = identity
+        for each, identity, words in zip(group.inputs, identities, group.words.take(), strict=True):
+            each.outputs.identity, each.outputs.asked = identity, words
         if group.prompts is not None:
             for row, prompts in zip(group.prompts[0], group.prompts[1].numpy(), strict=True):
                 group.inputs[row].outputs.prompts = prompts
@@ -227,7 +239,7 @@ class ContinuousDescription:
                 scores = logits[task.name]
                 found: Sequence[Any] = [task.naming(self._loaded, scores[row], identities[row]) for row in rows]
             else:
-                found = task.run(self._loaded, group.batch(rows, task.needs))
+                found = task.run(self._loaded, group.batch(self._loaded, rows, task.needs))
             for row, output in zip(rows, found, strict=True):
                 group.inputs[row].outputs[task.name] = output
 
@@ -241,7 +253,7 @@ class ContinuousDescription:
             rows = [row for row in rows if row not in own]
         if not rows:
             return
-        batch = group.batch(rows, CAPTION.needs)
+        batch = group.batch(self._loaded, rows, CAPTION.needs)
         ids, mask = CAPTION.control_tokens(self._loaded, batch)
         prompt = self._loaded.network.language.encode_prompt(batch.representation, ids, mask, self._slots)
         for row, handle in zip(rows, self._slots.insert(prompt), strict=True):
@@ -252,7 +264,9 @@ class ContinuousDescription:
     def _write_apart(self, group: _Group, rows: Sequence[int]) -> None:
         """Write captions whose search is not that of the slots, as a batch of their own. The others wait for it."""
         began = time.perf_counter()
-        for row, caption in zip(rows, CAPTION.run(self._loaded, group.batch(rows, CAPTION.needs)), strict=True):
+        for row, caption in zip(
+            rows, CAPTION.run(self._loaded, group.batch(self._loaded, rows, CAPTION.needs)), strict=True
+        ):
             group.inputs[row].outputs[CAPTION.name] = caption
         for row in rows:
             group.inputs[row].of.times_ms[CAPTION.stage] = (time.perf_counter() - began) * 1e3

@@ -19,6 +19,7 @@
     ├── StoppedError           a batch that was cancelled because no client waits for it
     └── QueryError             a region query that cannot be answered
         ├── BoxError           a box that is empty, inverted, not finite or outside the image
+        ├── PointsError        points that give no region
         ├── ViewsError         explicit views that the model cannot take
         └── InvalidQueriesError    several queries of one image, each with its own error
 
@@ -112,6 +113,12 @@ class BoxError(QueryError):
     """A box that is empty, inverted, not finite or wholly outside the image."""
 
     field = "box"
+
+
+class PointsError(QueryError):
+    """Points outside the image, none on the object, or points for a model without a segmenter."""
+
+    field = "points"
 
 
 class ViewsError(QueryError):

@@ -33,12 +33,14 @@ from dynrefer.model.explanation import (
 )
 from dynrefer.model.loading import LoadedModel
 from dynrefer.model.preparation import PreparedRegion, RegionInput
+from dynrefer.model.request_vocabulary import AttributeWord, RequestVocabulary
 from dynrefer.model.tasks import TASKS_BY_NAME
 from dynrefer.model.tasks.caption import control_words
 from dynrefer.model.tasks.scoring import Floats, Label, LabelTask, shortest
+from dynrefer.model.text_embeddings import control_tags
 from dynrefer.model.types import AttributeLabel, Caption, RegionQuery, Task
 
-NETWORK, EVIDENCE, TAGS, REQUEST = "network", "evidence", "tags", "request"
+NETWORK, EVIDENCE, PLACEMENT, TAGS, REQUEST = "network", "evidence", "placement", "tags", "request"
 SUPPORTING = (Task.CATEGORIES, Task.TAGS)
 SURE = 0.5  # from this probability on a category is said; the first one always is
 LEAST_DROP = 0.1  # of log odds: what a view must add for a word to be carried by it and not by the region itself
@@ -70,32 +72,39 @@ class Explainer:
             return Explanation(region.explained, priors)
         raw = {task: outputs for given, outputs in asked for task in given.tasks}
         labels = {
-            task.value: self._labels(task, raw[task], results[task])
+            task.value: self._labels(task, raw[task], results[task], region.query.vocabulary)
             for task in raw
             if isinstance(TASKS_BY_NAME[task], LabelTask)
         }
         words, controls = None, None
         if Task.CAPTION in raw:
             words = self._words(region, output, results[Task.CAPTION])
-            controls = self._controls(region.query, raw[Task.CAPTION], results[Task.CAPTION].text)
+            writing = next(given for given, _ in asked if Task.CAPTION in given.tasks)
+            controls = self._controls(writing, raw[Task.CAPTION], results[Task.CAPTION].text)
         identity = asked[0][1].identity
         found = None if identity is None else self._identity(identity)
         return Explanation(region.explained, priors, words, labels, controls, found)
 
-    def _labels(self, task: Task, raw: RawOutputs, result: Sequence[Any]) -> tuple[ExplainedLabel, ...]:
-        """Of a task's result, in its order."""
-        logits = self._by_name(task, raw[task])
-        return tuple(
-            ExplainedLabel(
-                each.name,
-                each.score,
-                each.probability,
-                NETWORK if (own := self._is_networks(each, raw.identity) and each.name in logits) else EVIDENCE,
-                shortest(logits[each.name]) if own else None,
-                self._synonym(each.name, raw) if own and task is Task.ATTRIBUTES else None,
-            )
-            for each in result
-        )
+    def _labels(
+        self, task: Task, raw: RawOutputs, result: Sequence[Any], vocabulary: RequestVocabulary | None
+    ) -> tuple[ExplainedLabel, ...]:
+        """Of a task's result, in its order. vocabulary: the request's, if any."""
+        if vocabulary is not None and vocabulary.words(task) is not None:
+            asked = self._loaded.asked_words.of(vocabulary)[task]
+            given = raw.asked.get(task, ())
+            places = asked.scored.tolist()[: len(given)]
+            logits = {asked.names[place]: float(value) for place, value in zip(places, given, strict=True)}
+            elsewhere = PLACEMENT
+        else:
+            logits, elsewhere = self._by_name(task, raw[task]), EVIDENCE
+        found = []
+        for each in result:
+            own = each.name in logits and self._is_networks(each, raw.identity)
+            synonym = self._synonym(each.name, raw) if own and elsewhere == EVIDENCE else None
+            logit = shortest(logits[each.name]) if own else None
+            source = NETWORK if own else elsewhere
+            found.append(ExplainedLabel(each.name, each.score, each.probability, source, logit, synonym))
+        return tuple(found)
 
     @staticmethod
     def _is_networks(label: Any, identity: Identity | None) -> bool:
@@ -132,13 +141,19 @@ class Explainer:
             Task.TAGS: _probes_of(writing, pairs),
             Task.CATEGORIES: _probes_of(naming, pairs),
         }
-        said = RawOutputs({Task.TAGS: raw[Task.TAGS], Task.CATEGORIES: probes[Task.CATEGORIES][0][1][Task.CATEGORIES]})
-        said.identity = raw.identity
+        said = RawOutputs({task: probes[task][0][1][task] for task in SUPPORTING} | raw)
+        said.identity, said.asked = raw.identity, raw.asked
         everything = replace(region.query, top_k=EVERY, thresholds={task: float("-inf") for task in SUPPORTING})
-        supports = {task: self._finish(task, said, everything) for task in SUPPORTING}
+        supports = {task: list(self._finish(task, said, replace(everything, vocabulary=None))) for task in SUPPORTING}
+        known = self.known
+        if (own := region.query.vocabulary) is not None:
+            known = {**known, **_known_of(own, known)}
+            for task in (task for task in SUPPORTING if own.words(task) is not None):
+                # Those of the request stand in front: they are what its answer says.
+                supports[task] = [*self._finish(task, said, everything), *supports[task]]
         photograph = raw.identity is not None and raw.identity.photograph
         words = []
-        for word in found_words(caption.text, self.known, self._most_words):
+        for word in found_words(caption.text, known):
             words.append(self._word(word, supports, region.query, {} if photograph else probes))
         return tuple(words)
 
@@ -178,7 +193,7 @@ class Explainer:
         return replace(bare, carried_by="view", view=view, left_out=tuple(drops))
 
     def _is_said(self, task: Task, label: Label, place: int, query: RegionQuery) -> bool:
-        """Whether the answer says the label, if its task is asked for: a tag above its threshold, the first category."""
+        """Whether an answer with its task says the label: a tag above the threshold, the first category."""
         if task is Task.CATEGORIES:
             return place == 0 or label.probability >= SURE
         return label.score > query.thresholds.get(task, self._loaded.network.config.thresholds[task])
@@ -195,19 +210,26 @@ class Explainer:
         others = np.delete(logits, place)
         return float(logits[place] - np.logaddexp.reduce(others)) if len(others) else float(logits[place])
 
-    def _controls(self, query: RegionQuery, raw: RawOutputs, text: str) -> tuple[ControlWord, ...]:
+    def _controls(self, given: RegionInput, raw: RawOutputs, text: str) -> tuple[ControlWord, ...]:
         """What the language model was given, without the noun's placeholder."""
         loaded, identity = self._loaded, raw.identity
-        line = control_words(loaded, raw[Task.TAGS], query.controls, identity, query.writing.controls_only)
+        tags = control_tags(loaded, given, raw.asked)
+        logits = raw[Task.TAGS] if tags is None else np.empty(0, np.float32)
+        line = control_words(loaded, logits, given.controls, identity, tags, given.writing.controls_only)
         words = [word for word in re.sub(r"\.?\|$", "", line).split(",") if word]
         kept = self._kept(line, words)
-        asked = {part.strip() for word in query.controls for part in word.split(",")}
+        asked = {part.strip() for word in given.controls for part in word.split(",")}
         predicted = EVIDENCE if identity is not None and identity.photograph else TAGS
-        return tuple(
+        found = [
             ControlWord(word, REQUEST if word.strip() in asked else predicted, place < kept, _holds(text, word))
             for place, word in enumerate(words)
             if word != loaded.network.config.noun_placeholder
+        ]
+        # Of a photograph, words that no caption of the training took up are not handed on.
+        left = dict.fromkeys(
+            word for word in given.controls if not {part.strip() for part in word.split(",")} & {*words}
         )
+        return (*found, *(ControlWord(word, REQUEST, False, _holds(text, word)) for word in left))
 
     def _kept(self, line: str, words: Sequence[str]) -> int:
         """How many of the words the limit of control tokens leaves."""
@@ -268,12 +290,22 @@ class Explainer:
             add(tag, PROPERTY if all(map(is_function_word, tag.split())) else NOUN, tag)
         return {word: each for word, each in known.items() if word not in _SAYS_NOTHING}
 
-    @cached_property
-    def _most_words(self) -> int:
-        return max((word.count(" ") + 1 for word in self.known), default=1)
-
 
 _SAYS_NOTHING = ("object", "objects", "one", "thing")
+
+
+def _known_of(vocabulary: RequestVocabulary, known: Mapping[str, KnownWord]) -> dict[str, KnownWord]:
+    """A request's words, in lower case -> what they say. known: of the model's own, which they add to."""
+    found: dict[str, KnownWord] = {}
+    for task in SUPPORTING:
+        for word in vocabulary.words(task) or ():
+            if isinstance(word, AttributeWord):
+                continue
+            for form in (word.name, *word.synonyms):
+                key = " ".join(form.lower().split())
+                before = found.get(key, known.get(key, KnownWord(NOUN, ())))
+                found[key] = KnownWord(before.kind, tuple(dict.fromkeys((word.name, *before.labels))))
+    return found
 
 
 def _probes_of(

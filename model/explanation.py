@@ -1,7 +1,7 @@
 """Why a region was described as it was: what is asked for, and the records of the answer.
 
-No torch, no NumPy at import: these records are part of `types.py`. What they hold is worked out in `explained_views.py`,
-where images are prepared, and in `explaining.py`, where results are finished.
+No torch, no NumPy at import: these records are part of `types.py`. What they hold is worked out where images are
+prepared (`explained_views.py`) and where results are finished (`explaining.py`).
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class UsedPrior(JsonRecord):
 class ExplainedLabel(JsonRecord):
     """A label of the answer. score and probability as there.
 
-    logit: the raw one, behind the score; None where `source` is "evidence", because then no network scored the label.
+    source: "network"; "evidence" (tower, detector and colour, of a photograph); "placement" (a word of the request that
+    has its place among the model's nouns). logit: the raw one, behind the score; None where no network scored it.
     synonym: the word of an attribute whose prompt scored best; None for other labels.
     """
 

@@ -13,10 +13,12 @@ from typing import Any, TypeVar
 import torch
 from transformers.utils import logging as transformers_logging
 
+from dynrefer.model.asked_words import AskedWords
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import ConfigError, DeviceError, ModelError, ModelNotFoundError, WeightsError
 from dynrefer.model.evidence.evidence import Evidence
+from dynrefer.model.evidence.own_names import OwnNames
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.model_files import FLOATS, INTEGERS, StoredTensor, read_header, read_json_object
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
@@ -28,13 +30,13 @@ from dynrefer.model.networks.kernels.choice import choose_kernels
 from dynrefer.model.networks.kernels.cuda_graphs import CudaGraphs
 from dynrefer.model.networks.kernels.graphs import Graphs, NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
-from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, load_tokenizer
-from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
+from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, TEXT_TOKENIZER, load_tokenizer
+from dynrefer.model.vocabulary import PromptTemplates, TextEmbeddings, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"
 WEIGHTS_FILE = "model.safetensors"
 # What recording work on a GPU may cost at start: seconds, and a share of the memory that the weights leave.
-GRAPHS_S, GRAPHS_SHARE = 5.0, 0.125
+GRAPHS_S, GRAPHS_SHARE = 8.0, 0.125
 SLOTS_SHARE = 0.25  # of the memory that the weights leave, for the caches of captions
 DECODING_ROWS = 64  # captions that a GPU decodes together: up to here a step's time is mostly that of reading weights
 # What SentencePiece and byte-level tokenizers write in front of a word, and what is no word behind it.
@@ -54,6 +56,7 @@ class LoadedModel:
     evidence: of photographs, where the model has it.
     slots: where captions are decoded; None on a CPU, where a search of each batch is faster.
     graphs: where work on a GPU is recorded.
+    text_tokenizer: encodes texts of requests for the text tower; None where none are asked.
     """
 
     network: DynReferModel
@@ -68,6 +71,7 @@ class LoadedModel:
     evidence: Evidence | None = None
     slots: DecodingSlots | None = None
     graphs: Graphs = NoGraphs()
+    text_tokenizer: Any = None
 
     @cached_property
     def word_starts(self) -> torch.Tensor:
@@ -81,6 +85,15 @@ class LoadedModel:
     def inference(self) -> Inference:
         """The network's parts as a batch calls them, on the device thread."""
         return Inference(self.network, self.texts, self.vocabulary.attribute_owner)
+
+    @cached_property
+    def asked_words(self) -> AskedWords:
+        """What the words of requests mean to it."""
+        prompts = PromptTemplates.from_mapping(self.network.config.prompts)
+        if self.evidence is None:
+            return AskedWords(self.vocabulary, prompts)
+        things = frozenset((*self.vocabulary.categories, *self.evidence.category_names))
+        return AskedWords(self.vocabulary, prompts, OwnNames(self.vocabulary, self.evidence.names), things)
 
 
 def load_model(
@@ -100,7 +113,7 @@ def load_model(
     evidence: false to leave the model's evidence of photographs out, which `workbench/evidence/gate.py` fits.
     Raises `ModelNotFoundError`, `ConfigError`, `WeightsError`, `DeviceError`.
     """
-    directory = _directory(model)
+    directory = model_directory(model)
     on = pick_device(device)
     precision = pick_dtype(dtype, on)
     config = _config(directory)
@@ -114,13 +127,14 @@ def load_model(
         network,
         vocabulary,
         TextEmbeddings(**moved),
-        _language_tokenizer(directory, config),
+        _tokenizer(directory / LANGUAGE_TOKENIZER, config.language_config.vocab_size),
         on,
         precision,
         region_text_scale=_region_text_scale(network, directory),
         region_text_bias=float(network.region_text_bias),
         batch_invariant=_is_batch_invariant(network, min(map(len, moved.values())), directory),
         evidence=_evidence(directory, config) if evidence else None,
+        text_tokenizer=_tokenizer(directory / TEXT_TOKENIZER, config.text_config.vocab_size),
     )
     return for_device(loaded, cuda_graphs=cuda_graphs)
 
@@ -159,9 +173,9 @@ def open_slots(
     return translate_device_errors(lambda: language.open_slots(rows, graphs))
 
 
-def _language_tokenizer(directory: Path, config: DynReferConfig) -> Any:
-    with _quiet():
-        return load_tokenizer(directory / LANGUAGE_TOKENIZER, config.language_config.vocab_size)
+def _tokenizer(folder: Path, vocab_size: int) -> Any:
+    with quiet():
+        return load_tokenizer(folder, vocab_size)
 
 
 def _region_text_scale(network: DynReferModel, directory: Path) -> float:
@@ -174,7 +188,7 @@ def _region_text_scale(network: DynReferModel, directory: Path) -> float:
 def _is_batch_invariant(network: DynReferModel, texts: int, directory: Path) -> bool:
     """The probe is the first that computes with the network, so it also meets settings that fit no computation."""
     sentence = f"{directory / 'config.json'}: its settings fit the weights but give no network that computes"
-    return _by_library(lambda: is_batch_invariant(network, texts), ConfigError, sentence)
+    return by_library(lambda: is_batch_invariant(network, texts), ConfigError, sentence)
 
 
 def _evidence(directory: Path, config: DynReferConfig) -> Evidence | None:
@@ -210,7 +224,8 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
     return _DTYPES[name]
 
 
-def _directory(model: str | Path) -> Path:
+def model_directory(model: str | Path) -> Path:
+    """The directory of "embedded", or the one given. Raises `ModelNotFoundError`."""
     directory = EMBEDDED if str(model) == "embedded" else Path(model)
     if not os.path.isdir(directory):  # unlike Path.is_dir, it does not raise where a parent may not be read
         raise ModelNotFoundError(
@@ -237,8 +252,8 @@ def _config(directory: Path) -> DynReferConfig:
     if data.get("model_type") != DynReferConfig.model_type:
         raise ConfigError(f"{path} does not describe a DynRefer model (model_type must be 'dynrefer').")
     try:
-        with _quiet():
-            return _by_library(lambda: DynReferConfig.from_dict(data), ConfigError, "it cannot be read")
+        with quiet():
+            return by_library(lambda: DynReferConfig.from_dict(data), ConfigError, "it cannot be read")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
 
@@ -247,7 +262,7 @@ def _network(directory: Path, config: DynReferConfig, device: torch.device, dtyp
     _check_stored(directory, config)
 
     def load() -> Any:
-        with _quiet():
+        with quiet():
             # With the loading info it returns a pair, which its annotations do not say.
             return DynReferModel.from_pretrained(
                 directory,
@@ -259,7 +274,7 @@ def _network(directory: Path, config: DynReferConfig, device: torch.device, dtyp
                 local_files_only=True,
             )
 
-    found = _by_library(load, WeightsError, f"the weights in {str(directory)!r} cannot be read")
+    found = by_library(load, WeightsError, f"the weights in {str(directory)!r} cannot be read")
     network, report = found
     for what in ("missing_keys", "unexpected_keys", "mismatched_keys", "error_msgs"):
         if report.get(what):
@@ -273,7 +288,7 @@ def _network(directory: Path, config: DynReferConfig, device: torch.device, dtyp
 def _check_stored(directory: Path, config: DynReferConfig) -> None:
     """Raise unless the weights on disk are those of a network of these sizes, before anything is allocated for it."""
     try:
-        with _quiet():
+        with quiet():
             layout = stored_layout(config)
     except ConfigError as error:
         raise ConfigError(f"{directory / 'config.json'}: {error}") from error
@@ -325,7 +340,7 @@ def _refuse_not_finite(network: DynReferModel, directory: Path) -> None:
             raise WeightsError(f"{name!r} of the weights in {str(directory)!r} holds NaN or infinity.")
 
 
-def _by_library(work: Callable[[], Result], kind: type[ModelError], sentence: str) -> Result:
+def by_library(work: Callable[[], Result], kind: type[ModelError], sentence: str) -> Result:
     """The result of one call of a library. Its errors, which have no common base, become one of ours of this kind;
     those of the device stay what they are."""
     try:
@@ -342,7 +357,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' progress bars and tables on standard error: what they report becomes our errors."""
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

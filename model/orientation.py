@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynrefer.model.geometry import ImageSize
+from dynrefer.model.masks import RegionMask, bitmap_from_mask, mask_from_bitmap
 from dynrefer.model.types import Corners, ImageInfo
 
 Element = TypeVar("Element", bound=np.generic)
@@ -61,6 +62,13 @@ def stored_box(corners: Corners, info: ImageInfo) -> Corners:
     swapped, mirrored, flipped = TURNS[info.orientation]
     x1, y1, x2, y2 = _mirrored(corners, info, mirrored, flipped)
     return (y1, x1, y2, x2) if swapped else (x1, y1, x2, y2)
+
+
+def stored_mask(mask: RegionMask, info: ImageInfo) -> RegionMask:
+    """A mask of the upright frame in the stored one."""
+    if info.orientation == 1:
+        return mask
+    return mask_from_bitmap(stored_view(bitmap_from_mask(mask), info.orientation))
 
 
 def _mirrored(corners: Corners, info: ImageInfo, mirrored: bool, flipped: bool) -> Corners:

@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -17,32 +18,48 @@ from typing import Any, Self
 import numpy as np
 
 from dynrefer.model.arguments import box_corners, region_queries
+from dynrefer.model.asked_results import asked_identity, asked_result
 from dynrefer.model.batch import BatchResult, RawOutputs, RegionOutput, run_batch
 from dynrefer.model.batch_limits import MOST_REGIONS, measured_limits
-from dynrefer.model.cache import CacheStats, FeatureCache
+from dynrefer.model.cache import TEXT_BYTES, CacheStats, FeatureCache
 from dynrefer.model.continuous import GROUP_VIEWS, GROUPS, ContinuousDescription
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
-from dynrefer.model.errors import DeviceError, DeviceMemoryError, OutputError
+from dynrefer.model.errors import DeviceError, DeviceMemoryError, InvalidQueriesError, OutputError, PointsError
 from dynrefer.model.explaining import Explainer
 from dynrefer.model.explanation import Explain
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import ImageSource, Pixels, upright_pixels
-from dynrefer.model.loading import LoadedModel, load_model
+from dynrefer.model.loading import LoadedModel, load_model, model_directory
 from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
-from dynrefer.model.preparation import PreparationSpec, PreparedRegion, RegionInput, prepare
+from dynrefer.model.networks.segmenter.loading import load_segmenter
+from dynrefer.model.preparation import NO_SEGMENTER, PreparationSpec, PreparedRegion, RegionInput, prepare
 from dynrefer.model.protocol import BatchLimits
+from dynrefer.model.request_vocabulary import RequestVocabulary, UnknownWord
+from dynrefer.model.segmentation import PointedRegion, Segmenter, WindowMask, region_of
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
 from dynrefer.model.tasks.definition import TaskDefinition
-from dynrefer.model.types import CaptionWriting, ModelCard, RegionDescription, RegionQuery, Task, ViewPlan, ViewPolicy
+from dynrefer.model.types import (
+    CaptionWriting,
+    ModelCard,
+    PointPrompt,
+    RegionDescription,
+    RegionQuery,
+    Task,
+    ViewPlan,
+    ViewPolicy,
+)
 from dynrefer.model.views import plan_views
+
+PROMPTS = ("box", "polygon", "mask", "scribble")  # what a region may be given as, for any model
 
 _log = logging.getLogger(__name__)
 
 
 _SLOTS_ON_CPU = 16
+_NOT_FINITE = "the network returned NaN or infinity for this region."
 _SAMPLE_REGIONS = 16  # in the batch whose memory is measured: more than are recorded, as that memory is kept
 
 
@@ -76,15 +93,26 @@ class DynRefer:
     card: what a client may know about the model. preparation: how regions are prepared for it.
     """
 
-    def __init__(self, loaded: LoadedModel, *, cache_bytes: int = 0, batching: str = "auto") -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        *,
+        cache_bytes: int = 0,
+        batching: str = "auto",
+        text_cache_bytes: int = TEXT_BYTES,
+        segmenter: Segmenter | None = None,
+    ) -> None:
         """cache_bytes: device memory for view features and representations of earlier batches; 0: none.
 
-        batching: as in `load`.
+        batching: as in `load`. text_cache_bytes: memory for texts of requests, half of it the device's; 0: none.
+        segmenter: finds the masks of objects that points lie on.
         """
         self._loaded = loaded
         self._batching = Batching(batching)
-        self._cache = FeatureCache(cache_bytes)
-        self.card = _card(loaded)
+        self._cache = FeatureCache(cache_bytes, text_cache_bytes)
+        self._segmenter = segmenter
+        self.segmentation = None if segmenter is None else segmenter.spec
+        self.card = _card(loaded, points=segmenter is not None)
         evidence = loaded.evidence is not None
         self.preparation = PreparationSpec(self.card.num_views, self.card.view_size, self.card.task_priors, evidence)
 
@@ -99,13 +127,18 @@ class DynRefer:
         cpu_kernels: str = "auto",
         cuda_graphs: bool = True,
         batching: str = "auto",
+        text_cache_bytes: int = TEXT_BYTES,
+        segmenter: str | Path = "embedded",
     ) -> Self:
         """Load "embedded" or a model directory.
 
-        device: auto, cpu, cuda, cuda:N. dtype: auto, float32, bfloat16. cache_bytes: as in the constructor.
+        device: auto, cpu, cuda, cuda:N. dtype: auto, float32, bfloat16. cache_bytes, text_cache_bytes: as in the
+        constructor.
         cpu_kernels: library for linear layers on a CPU: auto (by processor and size), onednn, torch.
         cuda_graphs: whether a GPU replays recorded work.
         batching: what `continuous` returns: auto (a batch on a GPU), continuous (a batch), whole (None).
+        segmenter: what finds objects that points lie on: embedded (the model's own, where it has one), none, or a
+        local directory with a SAM 2 of transformers.
         Raises as `loading.load_model` does, ValueError for another word for batching, `DeviceMemoryError`, and
         `DeviceError` too in a process that was forked from one that had loaded a model.
         """
@@ -115,39 +148,78 @@ class DynRefer:
             loaded = translate_device_errors(
                 lambda: load_model(model, device=device, dtype=dtype, cpu_kernels=cpu_kernels, cuda_graphs=cuda_graphs)
             )
-            return cls(loaded, cache_bytes=cache_bytes, batching=batching)
+            found = load_segmenter(str(segmenter), model_directory(model), loaded.device)
+            return cls(
+                loaded,
+                cache_bytes=cache_bytes,
+                batching=batching,
+                text_cache_bytes=text_cache_bytes,
+                segmenter=found,
+            )
 
     @property
     def cache_stats(self) -> dict[str, CacheStats]:
-        """Statistics of the caches: "views" (features) and "regions" (representations)."""
-        return {"views": self._cache.views.stats, "regions": self._cache.regions.stats}
+        """Statistics of the caches: "views" (features), "regions" (representations), "texts" (embeddings of requests'
+        texts) and "vocabularies" (whole lists of them, as a decoder takes them)."""
+        return {name: getattr(self._cache, name).stats for name in ("views", "regions", "texts", "vocabularies")}
 
     def describe(
         self,
         image: ImageSource,
-        boxes: Iterable[Sequence[float]],
+        boxes: Iterable[Sequence[float]] = (),
         task: Task | str | Iterable[Task | str] | None = None,
         *,
         controls: Sequence[str] = (),
         views: Sequence[float] | None = None,
         top_k: int = 10,
         thresholds: Mapping[Task, float] | None = None,
+        vocabulary: RequestVocabulary | Mapping[str, Any] | None = None,
         writing: CaptionWriting | None = None,
+        points: Iterable[Iterable[PointPrompt | Sequence[float]]] = (),
         view_policy: ViewPolicy | str | None = None,
         explain: Explain | bool = False,
     ) -> list[RegionDescription]:
-        """Describe each box of an image.
+        """Describe each box of an image, then each object that a group of points lies on.
 
         image: a file, its bytes, a Pillow image (all turned upright), or (H, W, 3) uint8 RGB. boxes: xyxy pixels of the
-        upright image. task: one, several, or None for all with views chosen by the image. The rest as in `RegionQuery`.
+        upright image. task: one, several, or None for all with views chosen by the image. points: per region one or
+        more of (x, y), (x, y, positive) or `PointPrompt`; its box and `mask` are in the description. vocabulary: your
+        own words, also as a mapping: {"categories": ["dog", "fox"], "attributes": ["color:brown/tan"]}. The rest as in
+        `RegionQuery`.
         Raises `QueryError` (with `index`) for an invalid box or invalid views, and for an argument of another type,
         `ImageError` for a file that is not an image or is damaged, OSError for one that cannot be opened, ValueError
-        for an unknown task or view policy, `DeviceError` in a process that was forked from the one that loaded the model.
+        for an unknown task or view policy, `DeviceError` in a process that was forked from the one that loaded the
+        model.
         """
-        queries = region_queries(boxes, task, controls, views, top_k, thresholds, writing, view_policy, explain)
-        regions = self.prepare(upright_pixels(image), queries)
+        queries = region_queries(
+            boxes, task, controls, views, top_k, thresholds, vocabulary, writing, points, view_policy, explain
+        )
+        pixels = upright_pixels(image)
+        regions = self.prepare(pixels, self.with_masks(pixels, queries))
         outputs = self.run(regions) if regions else []
         return [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]
+
+    def with_masks(self, image: Pixels, queries: Sequence[RegionQuery]) -> list[RegionQuery]:
+        """The queries, those with points with the boxes and masks of the objects that these lie on.
+
+        image: (H, W, 3) uint8 upright RGB. Raises `PointsError`, with its `index`, for points outside the image, and
+        without a segmenter.
+        """
+        found = list(queries)
+        places = [place for place, query in enumerate(found) if query.points]
+        if not places or self.segmentation is None:
+            return found  # `prepare` says what is wrong with points
+        size = (image.shape[1], image.shape[0])
+        pointed = [found[place] for place in places]
+        if errors := self.segmentation.invalid(pointed, size):
+            for error in errors:
+                error.index = None if error.index is None else places[error.index]
+            raise InvalidQueriesError.one_or_all(errors)
+        masks = self.segment(list(self.segmentation.prepare_each(image, pointed)))
+        for place, mask in zip(places, masks, strict=True):
+            box, region = region_of(mask, found[place].points, size)
+            found[place] = replace(found[place], box=box, mask=region)
+        return found
 
     def plan_views(
         self, image: Pixels, box: Sequence[float], task: Task | str | None = None, views: Sequence[float] | None = None
@@ -214,6 +286,17 @@ class DynRefer:
         rest = iter(result.outputs)
         return [RegionOutput(tuple(itertools.islice(rest, len(r.inputs))), result.timings_ms) for r in regions]
 
+    def segment(
+        self, regions: Sequence[PointedRegion], should_stop: Callable[[], bool] = lambda: False
+    ) -> list[WindowMask]:
+        """See `Predictor`. Raises `PointsError` without a segmenter."""
+        _check_process()
+        segmenter = self._segmenter
+        if segmenter is None:
+            raise PointsError(NO_SEGMENTER)
+        with current_device(self._loaded.device):
+            return translate_device_errors(lambda: segmenter.segment(regions, should_stop))
+
     def _run_once(self, inputs: Sequence[RegionInput], should_stop: Callable[[], bool] | None) -> BatchResult:
         with current_device(self._loaded.device):
             return translate_device_errors(lambda: run_batch(self._loaded, inputs, self._cache, should_stop))
@@ -222,6 +305,8 @@ class DynRefer:
         """The records of one region. Raises `OutputError` if the network returned NaN or infinity."""
         for outputs in output.outputs:
             _check_finite(outputs)
+        if not all(np.isfinite(values).all() for outputs in output.outputs for values in outputs.asked.values()):
+            raise OutputError(_NOT_FINITE)
         identity = output.outputs[0].identity
         if identity is not None:
             _log.debug(
@@ -235,7 +320,9 @@ class DynRefer:
         pairs = zip(region.inputs, output.outputs, strict=True)
         answered = [pair for pair in pairs if pair[0].left_out is None]
         found = {task: raw for each, raw in answered for task in each.tasks}
-        results = {task: self._result(task, found[task], region.query) for task in Task if task in found}
+        results: dict[str, Any] = {
+            task: self._result(task, found[task], region.query) for task in Task if task in found
+        }
         explained = region.query.explain is not None
         return RegionDescription(
             box=region.box,
@@ -245,6 +332,8 @@ class DynRefer:
             results=results,
             timings_ms={**region.timings_ms, **output.timings_ms},
             domain=None if identity is None else identity.domain,
+            unknown_words=self._unknown_words(region.query),
+            mask=region.query.mask if region.query.points else None,
             explanation=self._explainer.explain(region, output, results) if explained else None,
         )
 
@@ -252,19 +341,28 @@ class DynRefer:
     def _explainer(self) -> Explainer:
         return Explainer(self._loaded, self._result)
 
+    def _unknown_words(self, query: RegionQuery) -> tuple[UnknownWord, ...]:
+        return () if query.vocabulary is None else self._loaded.asked_words.unknown(query.vocabulary)
+
     def _result(self, task: Task, outputs: RawOutputs, query: RegionQuery) -> Any:
         definition, thresholds = TASKS_BY_NAME[task], self._loaded.network.config.thresholds
         # The model's own threshold applies unasked only to tasks that have one by default; for others it is advice.
         default = None if definition.default_threshold is None else thresholds[task]
-        threshold = query.thresholds.get(task, default)
-        return definition.finish(self._loaded, outputs[task], outputs.identity, threshold, query.top_k)
+        threshold, vocabulary, identity = query.thresholds.get(task), query.vocabulary, outputs.identity
+        if vocabulary is not None and vocabulary.words(task) is not None:
+            asked, found = self._loaded.asked_words.of(vocabulary)[task], (outputs.asked, identity)
+            return asked_result(self._loaded, task, asked, found, threshold, default, query.top_k)
+        if task is Task.CAPTION:
+            identity = asked_identity(self._loaded, vocabulary, identity)
+        least = default if threshold is None else threshold
+        return definition.finish(self._loaded, outputs[task], identity, least, query.top_k)
 
 
 def _check_finite(outputs: RawOutputs) -> None:
     """Raises `OutputError` for NaN or infinity: among scores such a number would be dropped silently."""
     for name, output in outputs.items():
         if not TASKS_BY_NAME[name].is_finite(output):
-            raise OutputError("the network returned NaN or infinity for this region.")
+            raise OutputError(_NOT_FINITE)
 
 
 def _names(task: TaskDefinition[Any, Any], loaded: LoadedModel) -> tuple[str, ...]:
@@ -273,7 +371,7 @@ def _names(task: TaskDefinition[Any, Any], loaded: LoadedModel) -> tuple[str, ..
     return tuple(dict.fromkeys((*task.names(loaded.vocabulary), *more)))
 
 
-def _card(loaded: LoadedModel) -> ModelCard:
+def _card(loaded: LoadedModel, *, points: bool) -> ModelCard:
     config = loaded.network.config
     return ModelCard(
         name=config.name,
@@ -289,4 +387,5 @@ def _card(loaded: LoadedModel) -> ModelCard:
         trained_on=config.trained_on,
         intended_use=config.intended_use,
         batch_invariant=loaded.batch_invariant,
+        prompts=(*PROMPTS, "points") if points else PROMPTS,
     )

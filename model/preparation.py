@@ -9,16 +9,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dynrefer.model.crops import ViewBatch, ViewCutter
-from dynrefer.model.errors import InvalidQueriesError, QueryError
+from dynrefer.model.errors import InvalidQueriesError, PointsError, QueryError
 from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
 from dynrefer.model.explanation import ExplainedView
 from dynrefer.model.geometry import ImageSize, region_box
 from dynrefer.model.images import Pixels
+from dynrefer.model.points import check_points
 from dynrefer.model.pyramid import ImagePyramid
+from dynrefer.model.request_vocabulary import RequestVocabulary
 from dynrefer.model.types import ALL_TASKS, CaptionWriting, Corners, RegionQuery, Task, ViewPlan, ViewPolicy
 from dynrefer.model.views import GreyImage, check_policy, check_views, plan_views
 
 PROBED_TASKS = (Task.TAGS, Task.CATEGORIES)  # whose labels speak for the words of a caption
+
+NO_SEGMENTER = (
+    "Points need a segmenter, and this model is used without one: give a box, or start with --segmenter DIR, a local "
+    "directory with a SAM 2 of transformers."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,7 @@ class RegionInput:
     """A region with one view plan, and the tasks that share the plan.
 
     evidence: the region's crops of the original image; the same object for all inputs of the region.
+    vocabulary: as in `RegionQuery`.
     left_out: None for an input that is answered. For a probe, which only explains the answer, the place of the view
     that t = 0 stands in for; 0: all views are there. Probes repeat views of their region and have no evidence.
     prompts: whether each prompt's score of the attributes is kept, and not the best of an attribute alone.
@@ -60,6 +68,7 @@ class RegionInput:
     controls: tuple[str, ...]
     evidence: EvidenceCrops | None = None
     writing: CaptionWriting = CaptionWriting()
+    vocabulary: RequestVocabulary | None = None
     left_out: int | None = None
     prompts: bool = False
 
@@ -102,6 +111,7 @@ def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: Prepa
     errors: list[QueryError] = []
     for index, query in enumerate(queries):
         try:
+            check_found(query, size)
             region_box(query.box).clip(size)
             check_policy(query.view_policy, query.views)
             if query.views is not None:
@@ -110,6 +120,13 @@ def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: Prepa
             error.index = index
             errors.append(error)
     return errors
+
+
+def check_found(query: RegionQuery, size: ImageSize) -> None:
+    """Raise `PointsError` for points whose object no segmenter has found."""
+    if query.points and query.mask is None:
+        check_points(query.points, size)
+        raise PointsError(NO_SEGMENTER)
 
 
 def prepare_each(image: Pixels, queries: Sequence[RegionQuery], spec: PreparationSpec) -> Iterator[PreparedRegion]:
@@ -143,7 +160,9 @@ def _prepare_one(
     inputs = []
     for prior, tasks in groups.items():
         plan = plan_views(grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
-        inputs.append(RegionInput(plan, tuple(tasks), cutter.cut(plan), query.controls, crops, query.writing))
+        views = cutter.cut(plan)
+        own = query.writing, query.vocabulary
+        inputs.append(RegionInput(plan, tuple(tasks), views, query.controls, crops, *own))
     explained: tuple[ExplainedView, ...] = ()
     if query.explain is not None:
         from dynrefer.model.explained_views import explained_views

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from dynrefer.model.errors import QueryError
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.images import Pixels
+from dynrefer.model.segmentation import PointedRegion, WindowMask
 from dynrefer.model.types import ModelCard, RegionDescription, RegionQuery
 
 
@@ -100,7 +101,8 @@ class Predictor(Protocol[RegionT, OutputT]):
 
     @property
     def cache_stats(self) -> Mapping[str, CacheCounts]:
-        """Of "views" (vision features) and "regions" (representations). Any thread."""
+        """Of "views" (vision features), "regions" (representations), "texts" (embeddings of requests' texts) and
+        "vocabularies" (lists of them). Any thread."""
 
     @property
     def preparation(self) -> Preparation[RegionT]:
@@ -118,6 +120,16 @@ class Predictor(Protocol[RegionT, OutputT]):
 
     def continuous(self) -> ContinuousBatch[RegionT, OutputT] | None:
         """A batch that regions may join at any time; None where whole batches suit the device. Device thread, once."""
+
+    @property
+    def segmentation(self) -> Preparation[PointedRegion] | None:
+        """How regions that points are given for are prepared for `segment`; None where there is no segmenter."""
+
+    def segment(self, regions: Sequence[PointedRegion], should_stop: Callable[[], bool]) -> Sequence[WindowMask]:
+        """The masks of the objects that points lie on, in order; a region's is the same in any batch.
+
+        Device thread only; it may be called between two pieces of work of a continuous batch. Raises as `run` does.
+        """
 
     def run(self, regions: Sequence[RegionT], should_stop: Callable[[], bool]) -> Sequence[OutputT]:
         """One output per region, in order. Device thread only; requests and tasks may be mixed.

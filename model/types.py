@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from dynrefer.model.explanation import Explain, Explanation
 from dynrefer.model.masks import RegionMask
+from dynrefer.model.points import PointPrompt
 from dynrefer.model.records import JsonRecord
-from dynrefer.model.request_vocabulary import RequestVocabulary
+from dynrefer.model.request_vocabulary import RequestVocabulary, UnknownWord
 from dynrefer.model.tasks import TASKS
 from dynrefer.model.tasks.attributes import AttributeLabel
 from dynrefer.model.tasks.caption import Caption, CaptionCandidate, CaptionWriting
@@ -28,7 +29,9 @@ __all__ = [
     "ImageInfo",
     "Label",
     "ModelCard",
+    "PointPrompt",
     "RegionDescription",
+    "RegionMask",
     "RegionQuery",
     "Task",
     "View",
@@ -92,6 +95,7 @@ class RegionQuery(JsonRecord):
     writing: how the caption is searched for.
     mask: the region's pixels, whose bounds `box` is; None where only a box is known.
     highlight: whether pixels outside the mask are blanked in the views.
+    points: at the object; a segmenter finds the mask, and with it the box, before the region is described.
     explain: what to say of why; None: nothing.
     """
 
@@ -105,6 +109,7 @@ class RegionQuery(JsonRecord):
     writing: CaptionWriting = CaptionWriting()
     mask: RegionMask | None = None
     highlight: bool = False
+    points: tuple[PointPrompt, ...] = ()
     view_policy: ViewPolicy | None = None
     explain: Explain | None = None
 
@@ -149,6 +154,8 @@ class RegionDescription(JsonRecord):
     results: task -> its result, for the tasks that were requested, in the order of `TASKS`.
     timings_ms: stage -> milliseconds; of this region's preparation ("views") and of the batch that it was part of.
     domain: "drawing" or "photograph", what the region was taken for; None for models that do not tell them apart.
+    unknown_words: words of the query's vocabulary that the model knows nothing about; no result holds them.
+    mask: what a segmenter found at the points that were given; None for regions that were given in another way.
     explanation: why, where the query asks for it.
     """
 
@@ -159,6 +166,8 @@ class RegionDescription(JsonRecord):
     results: Mapping[str, Any] = field(default_factory=dict)
     timings_ms: Mapping[str, float] = field(default_factory=dict)
     domain: str | None = None
+    unknown_words: tuple[UnknownWord, ...] = ()
+    mask: RegionMask | None = None
     explanation: Explanation | None = None
 
     @property
@@ -188,6 +197,7 @@ class ModelCard(JsonRecord):
 
     vocabulary: task -> every label that it can return. task_priors: task -> t of its views.
     batch_invariant: whether a probe at load found that a region's numbers do not depend on what else is in its batch.
+    prompts: what a region may be given as; "points" where there is a segmenter.
     """
 
     name: str
@@ -203,3 +213,4 @@ class ModelCard(JsonRecord):
     trained_on: str
     intended_use: str
     batch_invariant: bool = False
+    prompts: tuple[str, ...] = ("box",)

@@ -256,9 +256,7 @@ def check_policy(policy: ViewPolicy | None, views: Sequence[float] | None) -> No
     if policy is ViewPolicy.FIXED and views is None:
         raise ViewsError("The view policy 'fixed' needs 'views', the t values to look at.")
     if policy not in (None, ViewPolicy.FIXED) and views is not None:
-        raise ViewsError(
-            f"Given 'views' are obeyed, so the view policy '{policy}' does not apply; leave one of them out."
-        )
+        raise ViewsError(f"Given 'views' leave nothing to the view policy '{policy}'; leave one of the two out.")
 
 
 def check_views(views: Sequence[float], num_views: int) -> None:

@@ -1,7 +1,7 @@
 """A model's vocabulary: tags, attributes and categories; their prompts and their text embeddings.
 
 No torch at import; the embeddings load it on first use. Prompt rules: the released code (its attribute prompts follow
-the OVAD benchmark, with an empty noun).
+the OVAD benchmark, with an empty noun); a model's configuration may have others.
 Shapes: T = tags, P = attribute prompts, K = categories, E = text width.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -63,14 +63,62 @@ class Attribute:
 
     @property
     def prompts(self) -> tuple[str, ...]:
-        """Two texts per synonym. The noun is empty, as in the released code; hence two spaces in a row."""
-        return tuple(prompt for synonym in self.synonyms for prompt in self._prompts_of(synonym))
+        """Two texts per synonym, as in the released code."""
+        return OFFICIAL_PROMPTS.attribute(self)
 
-    def _prompts_of(self, synonym: str) -> tuple[str, str]:
-        if self.template == "is":
-            return f"the {synonym}", f"the  is {synonym}"
-        kind = self.type.replace(" tone", "")
-        return f"the {synonym} {kind}", f"the  has {synonym} {kind}"
+
+@dataclass(frozen=True)
+class PromptTemplates:
+    """What the text tower is given for a word: texts in which {name}, {value} and {type} are put.
+
+    A category's name is put in lower case. Attributes have two texts per synonym; the noun is empty in the released
+    code, hence two spaces in a row. Of a type the word "tone" is left out ("hair tone").
+    """
+
+    tag: str = "{name}"
+    category: str = "the {name}"
+    attribute_is: tuple[str, str] = ("the {value}", "the  is {value}")
+    attribute_has: tuple[str, str] = ("the {value} {type}", "the  has {value} {type}")
+
+    @classmethod
+    def from_mapping(cls, given: Mapping[str, Any]) -> PromptTemplates:
+        """From a configuration's key "prompts". Raises `ConfigError` for an unknown key and for other than texts."""
+        known = {each.name: each.default for each in fields(cls)}
+        for key, value in given.items():
+            if key not in known:
+                raise ConfigError(f"unknown key {key!r} in prompts; it may hold {', '.join(known)}.")
+            single = isinstance(known[key], str)
+            texts = [value] if single else value
+            if not isinstance(texts, list | tuple) or (not single and len(texts) != 2):
+                raise ConfigError(f"prompts.{key} must be two texts.")
+            place = "{name}" if single else "{value}"
+            if not all(isinstance(text, str) and place in text for text in texts):
+                raise ConfigError(f"prompts.{key} must be made of texts with {place} in them.")
+        values: dict[str, Any] = {
+            key: value if isinstance(value, str) else tuple(value) for key, value in given.items()
+        }
+        return cls(**values)
+
+    def tag_text(self, name: str) -> str:
+        """A tag's text."""
+        return self.tag.replace("{name}", name)
+
+    def category_text(self, name: str) -> str:
+        """A category's text."""
+        return self.category.replace("{name}", name.lower())
+
+    def attribute(self, attribute: Attribute) -> tuple[str, ...]:
+        """Two texts per synonym, synonym by synonym."""
+        templates = self.attribute_is if attribute.template == "is" else self.attribute_has
+        kind = attribute.type.replace(" tone", "")
+        return tuple(
+            template.replace("{type}", kind).replace("{value}", synonym)
+            for synonym in attribute.synonyms
+            for template in templates
+        )
+
+
+OFFICIAL_PROMPTS = PromptTemplates()
 
 
 @dataclass(frozen=True)
@@ -99,7 +147,7 @@ class Vocabulary:
     @cached_property
     def category_prompts(self) -> tuple[str, ...]:
         """K prompts, one per category."""
-        return tuple(f"the {name.lower()}" for name in self.categories)
+        return tuple(map(OFFICIAL_PROMPTS.category_text, self.categories))
 
     def save(self, directory: str | Path) -> None:
         """Write vocabulary.json."""
@@ -178,12 +226,13 @@ def embed_vocabulary(
     vocabulary: Vocabulary,
     batch_size: int = 256,
 ) -> TextEmbeddings:
-    """Embed all texts of a vocabulary: tags as they are, prompts for attributes and categories."""
-    tower = network.text
+    """Embed all texts of a vocabulary, made by the configuration's templates."""
+    tower, prompts = network.text, PromptTemplates.from_mapping(network.config.prompts)
+    attributes = [text for attribute in vocabulary.attributes for text in prompts.attribute(attribute)]
     return TextEmbeddings(
-        tags=embed_texts(tower, text_tokenizer, vocabulary.tags, batch_size),
-        attributes=embed_texts(tower, text_tokenizer, vocabulary.attribute_prompts, batch_size),
-        categories=embed_texts(tower, text_tokenizer, vocabulary.category_prompts, batch_size),
+        tags=embed_texts(tower, text_tokenizer, map(prompts.tag_text, vocabulary.tags), batch_size),
+        attributes=embed_texts(tower, text_tokenizer, attributes, batch_size),
+        categories=embed_texts(tower, text_tokenizer, map(prompts.category_text, vocabulary.categories), batch_size),
     )
 
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from dynrefer.model import ImageError, Predictor, QueryError, forbid_bombs
+from dynrefer.model import ImageError, Predictor, QueryError, forbid_bombs, no_names
 from dynrefer.service.api import openapi
 from dynrefer.service.api.problems import answer_problem
 from dynrefer.service.api.routes import describe, operations
@@ -93,6 +93,7 @@ def create_app(
     buffer = Buffer(
         settings.max_buffered_bytes, settings.key_buffered_bytes, lambda reason: metrics.rejected.labels(reason).inc()
     )
+    app.state.resolve_vocabulary = no_names
     metrics.watch_buffer(lambda: buffer.held_bytes)
     app.state.buffer = buffer
     app.include_router(describe.router)
@@ -168,9 +169,11 @@ def _loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callab
             device=settings.device,
             dtype=settings.dtype,
             cache_bytes=settings.cache_bytes,
+            text_cache_bytes=settings.text_cache_bytes,
             cpu_kernels=settings.cpu_kernels,
             cuda_graphs=settings.cuda_graphs,
             batching=settings.batching,
+            segmenter=settings.segmenter,
         )
 
     return load

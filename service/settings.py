@@ -69,6 +69,13 @@ class Settings(BaseSettings):
         "memory of the weights. On a CPU its speed depends on the processor: with AMX it is faster, without it may be "
         "slower; measure with dynrefer bench model.",
     )
+    segmenter: str = Field(
+        default="embedded",
+        min_length=1,
+        description="What finds the object that a region's points lie on: embedded, the small segmenter of the model "
+        "where it has one; none, which refuses points; or a local directory with a SAM 2 of transformers, which is far "
+        "better on photographs and wants a GPU.",
+    )
     cpu_kernels: Literal["auto", "onednn", "torch"] = Field(
         default="auto",
         description="Library of the linear layers on a CPU: auto takes oneDNN where it was measured to be faster "
@@ -84,6 +91,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Device memory for the features of views and regions seen before; 0 is off. Turn it on if clients "
         "send several requests about the same image.",
+    )
+    text_cache_bytes: int = Field(
+        default=67_108_864,
+        ge=0,
+        description="Memory for the embeddings of words of requests, half of it the device's; 0 is off. The default "
+        "holds some ten thousand words of a large model, and a hundred vocabularies of a hundred words.",
     )
     host: str = Field(
         default="127.0.0.1",
@@ -129,6 +142,12 @@ class Settings(BaseSettings):
     max_beams: Positive = Field(
         default=8, description="Most beams of a caption's search (num_beams), each of which costs about the same."
     )
+    max_vocabulary_words: Positive = Field(
+        default=2_000,
+        description="Most words in a request's vocabulary, all lists and synonyms counted. A word that is new costs a "
+        "run of the text tower; one that was asked before next to nothing.",
+    )
+    max_vocabulary_chars: Positive = Field(default=64, description="Longest such word, in characters.")
     max_id_chars: Positive = Field(default=128, description="Longest region id, in characters.")
 
     max_buffered_bytes: int = Field(

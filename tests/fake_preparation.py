@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from dynrefer.model import Corners, RegionQuery
 from dynrefer.model.errors import BoxError, QueryError, ViewsError
 from dynrefer.model.geometry import ImageSize, region_box
+from dynrefer.model.preparation import check_found
 
 NUM_VIEWS = 3
 
@@ -55,6 +56,7 @@ def prepared(image: NDArray[np.uint8], query: RegionQuery) -> FakeRegion:
 
 def _checked(query: RegionQuery, width: int, height: int) -> Corners:
     """The clipped box."""
+    check_found(query, (width, height))
     x1, y1, x2, y2 = region_box(query.box).corners
     box = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
     if box[2] <= box[0] or box[3] <= box[1]:

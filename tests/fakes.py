@@ -18,6 +18,7 @@ from dynrefer.model import (
     Corners,
     Label,
     ModelCard,
+    PointPrompt,
     Preparation,
     RegionDescription,
     RegionQuery,
@@ -29,6 +30,7 @@ from dynrefer.model import (
 from dynrefer.model.cache import CacheStats
 from dynrefer.model.errors import QueryError
 from dynrefer.model.geometry import ImageSize
+from dynrefer.model.segmentation import PointedRegion, SegmentationSpec, WindowMask
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine
@@ -72,6 +74,8 @@ class FakePredictor:
 
     batches: the boxes of every batch run. run_threads: names of the threads that called `run`.
     in_processes: whether its regions can be prepared in worker processes; its hooks cannot go there.
+    segmentation: how points are prepared; None: it has no segmenter. segment_hook: called with the points of each
+    region in the device thread.
     limits: how large its batches may be. batch: where regions join at any time, answered as `run` does.
     """
 
@@ -86,6 +90,9 @@ class FakePredictor:
     limits: BatchLimits | None = None
     batch: "FakeBatch[FakeRegion, float] | None" = None
     cuda_graphs: Mapping[str, int] = field(default_factory=dict)
+    segmentation: SegmentationSpec | None = None
+    segment_hook: Callable[[tuple[PointPrompt, ...]], None] = lambda points: None
+    segmented: list[int] = field(default_factory=list)
 
     def batch_limits(self) -> BatchLimits | None:
         """Those given."""
@@ -122,6 +129,14 @@ class FakePredictor:
                 raise
             yield region
 
+    def segment(self, regions: Sequence[PointedRegion], should_stop: Callable[[], bool]) -> list[WindowMask]:
+        """A square of 8 pixels around the first point. `segmented`: how many regions each call had."""
+        self.segmented.append(len(regions))
+        for region in regions:
+            self.segment_hook(region.points)
+        corners = [(each.points[0].x - 4, each.points[0].y - 4) for each in regions]
+        return [WindowMask((x, y, x + 8, y + 8), np.ones((4, 4), dtype=np.float16)) for x, y in corners]
+
     def run(self, regions: Sequence[FakeRegion], should_stop: Callable[[], bool] = lambda: False) -> list[float]:
         """One number per region."""
         self.run_threads.add(threading.current_thread().name)
@@ -142,6 +157,7 @@ class FakePredictor:
             plans=plans,
             results={task: _result(region, task, output) for task in Task if task in tasks},
             timings_ms={"views": 0.5, "vision": 2.0, "heads": 1.0, "caption": 3.0},
+            mask=region.query.mask if region.query.points else None,
         )
 
 

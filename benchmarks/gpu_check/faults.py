@@ -92,17 +92,21 @@ def _short_of_memory(given: Conditions, run: Callable[[int], object], few: int, 
         with _failing_beyond(few):
             yield
         return
-    memory = CudaMemory(given.on)
+    memory, number = CudaMemory(given.on), index_of(given.on)
     least, most = memory.taken_by(lambda: run(few)), memory.taken_by(lambda: run(many))
     torch.cuda.empty_cache()
-    total = torch.cuda.get_device_properties(given.on).total_memory
-    torch.cuda.set_per_process_memory_fraction(
-        (torch.cuda.memory_reserved(given.on) + (least + most) / 2) / total, given.on
-    )
+    total = torch.cuda.get_device_properties(number).total_memory
+    limit = torch.cuda.memory_reserved(number) + (least + most) / 2
+    torch.cuda.set_per_process_memory_fraction(limit / total, number)
     try:
         yield
     finally:
-        torch.cuda.set_per_process_memory_fraction(1.0, given.on)
+        torch.cuda.set_per_process_memory_fraction(1.0, number)
+
+
+def index_of(device: torch.device) -> int:
+    """The GPU's number, which torch's limit wants; "cuda" alone is the current one."""
+    return torch.cuda.current_device() if device.index is None else device.index
 
 
 @contextlib.contextmanager

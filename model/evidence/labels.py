@@ -20,7 +20,7 @@ Floats = NDArray[np.float32]
 
 # The most that is given to what is not trusted of a photograph: a colour that is not said, and whatever the attribute
 # head says beside colours, which was measured to be worth little.
-_UNPROVEN = 0.5
+UNPROVEN = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def photograph_tags(identity: Identity, names: EvidenceNames) -> Labels:
     for entry, probability in zip(names.names, identity.names.tolist(), strict=True):
         found[entry.name] = max(found.get(entry.name, 0.0), probability)
     for colour, probability in _colours(identity).items():
-        found[colour] = probability if colour == identity.colour else min(probability, _UNPROVEN)
+        found[colour] = probability if colour == identity.colour else min(probability, UNPROVEN)
     found[identity.name] = max(identity.probability, found.get(identity.name, 0.0))
     return Labels(tuple(found), np.array(list(found.values()), dtype=np.float32))
 
@@ -54,7 +54,7 @@ def photograph_attributes(identity: Identity, attributes: Sequence[Attribute], n
     """
     colours = _colours(identity)
     found = [
-        colours.get(attribute.value, 0.0) if attribute.type == "color" else _UNPROVEN * probability
+        colours.get(attribute.value, 0.0) if attribute.type == "color" else UNPROVEN * probability
         for attribute, probability in zip(attributes, network.tolist(), strict=True)
     ]
     return np.array(found, dtype=np.float32)

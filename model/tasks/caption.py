@@ -162,9 +162,10 @@ class CaptionTask(TaskDefinition[GeneratedCaption, Caption]):
         from dynrefer.model.networks.kernels.batch_invariance import CONTROL_MULTIPLE
         from dynrefer.model.networks.kernels.transfers import upload
 
-        tags = batch.needed[TagsTask.name]
+        tags, own = batch.needed[TagsTask.name], batch.tags or [None] * len(batch.controls)
         only = [each.controls_only for each in batch.writing]
-        words = [control_words(loaded, *row) for row in zip(tags, batch.controls, batch.identities, only, strict=True)]
+        rows = zip(tags, batch.controls, batch.identities, own, only, strict=True)
+        words = [control_words(loaded, *row) for row in rows]
         ids = loaded.language_tokenizer(
             words,
             padding=True,
@@ -256,12 +257,14 @@ def control_words(
     tag_logits: Floats,
     controls: Sequence[str],
     identity: Identity | None = None,
+    tags: Sequence[str] | None = None,
     controls_only: bool = False,
 ) -> str:
     """The language model's control words: the user's in their order, each once, then the tags above the model's
     threshold, best first; with `controls_only` the user's alone.
 
-    tag_logits: (N,). Joined by "," and closed by "|" as in the released code, whose order is that of a Python set.
+    tag_logits: (N,), of the model's tags; not looked at where a request's own `tags` take their place.
+    Joined by "," and closed by "|" as in the released code, whose order is that of a Python set.
     Here the user's words come first, so that the cut at `max_control_tokens` drops tags and not them; tags of equal
     score are ordered by name.
     With an identity the placeholder of its noun stands in front of all, and other nouns are left out. Of a photograph
@@ -271,8 +274,8 @@ def control_words(
     placeholder = loaded.network.config.noun_placeholder
     given = [word for word in controls if word]
     if identity is None or placeholder is None:
-        tags = [] if controls_only else _tags_above(loaded, tag_logits)
-        return ",".join(dict.fromkeys([*given, *tags])) + "|"
+        chosen = _tags_above(loaded, tag_logits) if tags is None else tags
+        return ",".join(dict.fromkeys([*given, *([] if controls_only else chosen)])) + "|"
     nouns = frozenset(loaded.vocabulary.categories)
     given = [cleaned for word in given if (cleaned := word.replace(placeholder, "").strip())]
     if identity.photograph:
@@ -280,8 +283,8 @@ def control_words(
         said = identity.colour if identity.colour in loaded.vocabulary.tag_index and not controls_only else None
         colour = [] if said is None else [said]
         return ",".join(dict.fromkeys([placeholder, *known, *colour])) + ".|"
-    tags = [] if controls_only else [tag for tag in _tags_above(loaded, tag_logits) if tag not in nouns]
-    return ",".join(dict.fromkeys([placeholder, *given, *tags])) + "|"
+    others = [] if controls_only else [tag for tag in _tags_above(loaded, tag_logits) if tag not in nouns]
+    return ",".join(dict.fromkeys([placeholder, *given, *others])) + "|"
 
 
 def _tags_above(loaded: LoadedModel, tag_logits: Floats) -> list[str]:

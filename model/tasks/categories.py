@@ -57,17 +57,17 @@ class CategoriesTask(LabelTask[Label]):
         """The evidence's names; the parent that is said instead of an unsure name stands in front and counts."""
         assert loaded.evidence is not None
         names = tuple(entry.name for entry in loaded.evidence.names.names)
-        scores = self._scores(loaded, identity.names)
+        scores = self.scores_of(loaded, identity.names)
         leaves = best_labels(names, scores, identity.names, threshold, top_k)
         if not identity.is_parent:
             return leaves
         probability = shortest(identity.probability)
-        score = self._scores(loaded, identity.names[:1] * 0 + identity.probability)[0]
+        score = self.scores_of(loaded, identity.names[:1] * 0 + identity.probability)[0]
         if threshold is not None and score <= threshold:
             return leaves
         return (Label(identity.name, shortest(score), probability, "parent"), *leaves)[:top_k]
 
-    def _scores(self, loaded: LoadedModel, probabilities: Floats) -> Floats:
+    def scores_of(self, loaded: LoadedModel, probabilities: Floats) -> Floats:
         """Logits whose calibrated softmax these probabilities are."""
         import numpy as np
 

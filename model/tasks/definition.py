@@ -34,6 +34,8 @@ class TaskBatch:
     needed: task name -> its outputs for these regions, of every task in `needs`.
     identities: what each region's object is, where the model decides that first; else None.
     should_stop: polled during long work; None if the batch cannot be cancelled.
+    tags: where a region's request has tags of its own that control its caption, those above their threshold, best
+    first; None for a region whose caption the model's own tags control. Empty: so for all regions.
     """
 
     representation: Tensor
@@ -42,6 +44,7 @@ class TaskBatch:
     needed: Mapping[str, Sequence[Any]]
     identities: Sequence[Identity | None]
     should_stop: Callable[[], bool] | None
+    tags: Sequence[tuple[str, ...] | None] = ()
 
     def of(self, rows: Sequence[int]) -> TaskBatch:
         """These regions of it."""
@@ -52,6 +55,7 @@ class TaskBatch:
             {name: [outputs[row] for row in rows] for name, outputs in self.needed.items()},
             [self.identities[row] for row in rows],
             self.should_stop,
+            [self.tags[row] for row in rows] if self.tags else (),
         )
 
 

@@ -116,9 +116,12 @@ def logit(probabilities: Floats) -> Floats:
 
 
 def best_labels(
-    names: Sequence[str], scores: Floats, probabilities: Floats, threshold: float | None, top_k: int
+    names: Sequence[str], scores: Floats, probabilities: Floats, threshold: float | Floats | None, top_k: int
 ) -> tuple[Label, ...]:
-    """The `top_k` best labels whose score is strictly above the threshold, best first, equal scores by name."""
+    """The `top_k` best labels whose score is strictly above the threshold, best first, equal scores by name.
+
+    threshold: one for all, or (N,).
+    """
     import numpy as np
 
     with np.errstate(over="ignore"):  # a threshold beyond float32 becomes infinite, which is what it means

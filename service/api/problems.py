@@ -67,6 +67,7 @@ TABLE: dict[type[Exception], ProblemType] = {
     ModelError: ProblemType(500, "internal", "The service failed"),
     Exception: ProblemType(500, "internal", "The service failed"),
 }
+REGION_FIELDS = ("box", "points")  # of the model's queries, those that a region has and not the request
 # The model's errors whose message is meant for clients.
 _ABOUT_THE_REQUEST = (QueryError, ImageTooLargeError, UnsupportedImageError, DamagedImageError, ImageTooCostlyError)
 
@@ -132,8 +133,9 @@ def model_field_errors(error: ModelError, hint: Callable[[int], str] = lambda in
     for each in error.errors if isinstance(error, InvalidQueriesError) else (error,):
         if not isinstance(each, QueryError):
             continue
-        if each.field == "box" and each.index is not None:
-            found.append(FieldError(f"/regions/{each.index}/box", f"{each}{hint(each.index)}"))
+        if each.field in REGION_FIELDS and each.index is not None:
+            more = hint(each.index) if each.field == "box" else ""
+            found.append(FieldError(f"/regions/{each.index}/{each.field}", f"{each}{more}"))
         else:  # the same of every region
             found.append(FieldError(f"/{each.field}" if each.field else "", str(each)))
     return list(dict.fromkeys(found))

@@ -16,25 +16,30 @@ from dynrefer.model import (
     ModelCard,
     QueryError,
     RegionDescription,
+    RegionMask,
     RegionQuery,
     Task,
     ViewPlan,
     stored_box,
+    stored_mask,
     stored_size,
 )
 from dynrefer.service.api.problems import model_field_errors, region_problem
 from dynrefer.service.api.schemas import (
     RESULT_SCHEMAS,
+    CapabilitiesOut,
     DescribeFields,
     DescribeResponse,
     FailedRegionOut,
     ImageOut,
+    MaskOut,
     ModelOut,
     NamesOut,
     RegionOut,
     ViewOut,
     ViewsOut,
 )
+from dynrefer.service.api.vocabulary_schemas import UnknownWordOut
 from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import InvalidRequestError, RegionFailedError
 from dynrefer.service.inputs.parsing import ParsedRequest, region_id
@@ -54,9 +59,15 @@ def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuer
         views=fields.views,
         top_k=fields.top_k,
         thresholds={Task(name): score for name, score in given.items()},
+        vocabulary=fields.vocabulary,
     )
     boxes = tuple(region.box for region in fields.regions)
-    return partial(region_queries, boxes, notation(fields), query)
+    points = {
+        place: tuple((point.x, point.y, point.positive) for point in region.points)
+        for place, region in enumerate(fields.regions)
+        if region.points
+    }
+    return partial(region_queries, boxes, notation(fields), query, points=points)
 
 
 def notation(fields: DescribeFields) -> BoxNotation:
@@ -88,8 +99,15 @@ def answer(
         model=model,
         image=ImageOut(width=width, height=height, frames=frames if frames > 1 else None),
         regions=regions,
+        unknown_words=_unknown_words(described),
         timings_ms=_in_order({**described.timings_ms, "total": total_ms}),
     )
+
+
+def _unknown_words(described: DescribeResult) -> list[UnknownWordOut] | None:
+    """The same for every region: they share the vocabulary."""
+    found = [each.unknown_words for each in described.regions if isinstance(each, RegionDescription)]
+    return [UnknownWordOut(name=each.name, nearest=list(each.nearest)) for each in found[0]] or None if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +126,13 @@ class _Frame:
         """xyxy pixels of the frame, rounded to so many decimal places."""
         corners = stored_box(upright, self.info) if self.stored else upright
         return [round(value, digits) for value in corners]
+
+    def mask(self, upright: RegionMask | None) -> MaskOut | None:
+        """A mask in the frame."""
+        if upright is None:
+            return None
+        found = stored_mask(upright, self.info) if self.stored else upright
+        return MaskOut(size=found.size, counts=found.counts)
 
 
 UPRIGHT = _Frame(ImageInfo(0, 0), stored=False)
@@ -136,6 +161,7 @@ def region_answer(
         id=name,
         box=frame.box(found.box, 4),
         clipped=found.clipped,
+        mask=frame.mask(found.mask),
         **shared,
         **{task.name: _result(found.results.get(task.name), own.get(task.name, {})) for task in TASKS},
         timings_ms=_in_order({**found.timings_ms, **more_ms}),
@@ -192,6 +218,8 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         "max_control_chars",
         "max_captions",
         "max_beams",
+        "max_vocabulary_words",
+        "max_vocabulary_chars",
         "max_id_chars",
     )
     return ModelOut(
@@ -208,4 +236,5 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         trained_on=card.trained_on,
         intended_use=card.intended_use,
         batch_invariant=card.batch_invariant,
+        capabilities=CapabilitiesOut(prompts=list(card.prompts), detection=False, masks="points" in card.prompts),
     )

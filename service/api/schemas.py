@@ -7,10 +7,11 @@ Fields per task follow from the tuple of tasks (`dynrefer.model.TASKS`).
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
 from dynrefer.model import TASKS, AttributeLabel, Caption, CaptionCandidate, Label, Task
+from dynrefer.service.api.vocabulary_schemas import OwnWords, UnknownWordOut
 from dynrefer.service.observability.metrics import STAGES
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
@@ -18,6 +19,7 @@ Coordinates = Literal["pixels", "unit", "percent", "per_mille"]
 Orientation = Literal["upright", "stored"]
 OnRegionError = Literal["fail", "report"]
 PolicyName = Literal["image_prior", "task_prior", "fixed"]
+MAX_POINTS = 64  # of a region
 TASK_NAMES = tuple(task.name for task in TASKS)
 SCORED_TASKS = tuple(task.name for task in TASKS if task.scored)
 
@@ -69,11 +71,6 @@ def _t_values(value: object) -> tuple[float, ...] | None:
     return tuple(float(each) for each in value)
 
 
-def _no_vocabulary(value: object) -> None:
-    if value is not None:
-        raise refusal("This server does not support 'vocabulary'; leave it out or send null.")
-
-
 def _no_explanation(value: object) -> bool:
     if value is not False:
         raise refusal("This server does not support 'explain'; leave it out or send false.")
@@ -85,6 +82,8 @@ Box = Annotated[
     BeforeValidator(_four_numbers),
     WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}),
 ]
+NO_BOX = [0, 0, 0, 0]  # in the place of a box that is not there: no image has such a one
+Coordinate = Annotated[float, Field(gt=-1e15, lt=1e15, allow_inf_nan=False)]
 Tasks = Annotated[
     tuple[Task, ...] | None,
     BeforeValidator(_task_names),
@@ -129,11 +128,53 @@ class Contract(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class PointIn(Contract):
+    """A point in `coordinates` and `orientation`."""
+
+    x: Coordinate
+    y: Coordinate
+    positive: bool = Field(True, description="whether it lies on the object; else the object ends before it")
+
+
+def _some_points(value: object) -> object:
+    if not isinstance(value, list) or not value:
+        raise refusal("Points are a list of objects with x, y and optionally positive.")
+    if len(value) > MAX_POINTS:
+        raise refusal(f"At most {MAX_POINTS} points are accepted for a region.")
+    return value
+
+
+Points = Annotated[list[PointIn], BeforeValidator(_some_points)]
+
+
+def _box_or_points(region: object) -> object:
+    """Where points are given the box is not known yet: `NO_BOX`."""
+    if not isinstance(region, dict) or region.get("points") is None:
+        return region
+    if "box" in region:
+        raise refusal("Give either 'box' or 'points', not both.")
+    return {**region, "box": NO_BOX}
+
+
+def _without_required_box(schema: dict[str, Any]) -> None:
+    schema["oneOf"] = [{"required": [name]} for name in ("box", "points")]
+    schema.pop("required", None)
+
+
 class RegionIn(Contract):
     """One region to describe."""
 
+    model_config = ConfigDict(json_schema_extra=_without_required_box)
+
     box: Box = Field(description="in `box_format`, `coordinates` and `orientation`; at least one pixel large")
+    points: Points | None = Field(
+        None,
+        description="instead of a box: points on the object, and if need be beside it; its mask and box are found, and "
+        "come back",
+    )
     id: str | None = Field(None, min_length=1, description="returned with the region; default: its index")
+
+    _one_of_them = model_validator(mode="before")(_box_or_points)
 
 
 _thresholds: dict[str, Any] = dict.fromkeys(SCORED_TASKS, (Threshold | None, None))
@@ -166,8 +207,10 @@ class DescribeFields(Contract):
         None,
         description="what to compute, with the views that suit it; null: all tasks, with views chosen by the image",
     )
-    vocabulary: Annotated[None, BeforeValidator(_no_vocabulary)] = Field(
-        None, description="not supported by this server yet"
+    vocabulary: OwnWords = Field(
+        None,
+        description="words of your own in place of the model's, or the name of a vocabulary that the server knows; "
+        "lists that are not given keep the model's own",
     )
     controls: list[Annotated[str, Field(min_length=1)]] | None = Field(
         None, description="words that the caption should take up"
@@ -301,10 +344,18 @@ RESULT_SCHEMAS: Mapping[type, type[BaseModel]] = {
 }
 
 
+class MaskOut(BaseModel):
+    """A mask as COCO's compressed run lengths."""
+
+    size: tuple[int, int] = Field(description="height and width of the image in the request's `orientation`")
+    counts: str
+
+
 class _RegionHead(BaseModel):
     id: str
     box: list[float] = Field(description="xyxy, pixels of the image in the request's `orientation`, after clipping")
     clipped: bool = Field(description="whether the box stood partly outside the image")
+    mask: MaskOut | None = Field(None, description="of a region that points were given for")
     views: list[ViewOut] | None = Field(None, description="in the order in which the model fused them")
     view_policy: PolicyName | None = None
 
@@ -321,7 +372,7 @@ _RegionResults: Any = create_model("_RegionResults", __base__=_RegionHead, **_re
 class RegionOut(_RegionResults):  # type: ignore[misc]  # a field per task is made at run time
     """One region described. What was not requested is absent."""
 
-    timings_ms: dict[str, float] = Field(description=", ".join(STAGES[1:]))
+    timings_ms: dict[str, float] = Field(description=", ".join(STAGES[2:]))
 
 
 class FlawItem(BaseModel):
@@ -402,6 +453,9 @@ class DescribeResponse(BaseModel):
     model: str
     image: ImageOut
     regions: list[RegionOut | FailedRegionOut]
+    unknown_words: list[UnknownWordOut] | None = Field(
+        None, description="words of the request's `vocabulary` that the model knows nothing about; absent if none"
+    )
     timings_ms: dict[str, float] = Field(description=", ".join((*STAGES, "total")))
 
 
@@ -417,6 +471,14 @@ class ViewsOut(BaseModel):
 
     count: int = Field(description="views per region")
     size: int = Field(description="side of a view, in pixels")
+
+
+class CapabilitiesOut(BaseModel):
+    """What can be asked of a model beside descriptions of boxes."""
+
+    prompts: list[str] = Field(description="what a region may be given as")
+    detection: bool = Field(description="whether it finds regions itself")
+    masks: bool = Field(description="whether it answers with masks: of regions that points are given for")
 
 
 class ModelOut(BaseModel):
@@ -439,6 +501,7 @@ class ModelOut(BaseModel):
     batch_invariant: bool = Field(
         description="whether a probe at start-up found a region's numbers independent of what else is in its batch"
     )
+    capabilities: CapabilitiesOut
 
 
 class ModelList(BaseModel):

@@ -177,6 +177,15 @@ class Batcher(Generic[Item, Output]):
             self.changed.notify_all()
             return part.future
 
+    def renew(self, request: QueuedRequest[Item, Output], items: int) -> None:
+        """See `Reservation.renew`."""
+        with self.changed:
+            if self._ended or self._suspended:
+                raise ExecutorClosed
+            request.unused += items
+            self._reserved += items
+            self._of_key[request.key] += items
+
     def give_back(self, request: QueuedRequest[Item, Output]) -> None:
         """See `Reservation.give_back`."""
         with self.changed:

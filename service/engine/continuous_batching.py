@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 # Of so many places one is kept for requests that have nothing on the device yet, so that a request of one region does
 # not wait until regions of a large one have left.
 PLACES_PER_FREE_ONE = 16
+BESIDE = 4  # items of another kind between two pieces of work: those on the device wait for them
 MOST_FAULTS = 3  # in a row, of the batch itself, before it is given up
 
 
@@ -134,6 +135,8 @@ class ContinuousBatching(Generic[Item, Output]):
         joins = queue.next_kind == self._kind
         if joins and places > 0 and queue.next_cost <= views:
             return batcher.take(self._choose_newcomers(places, views)), True
+        if self._aboard and queue.next_kind is WorkKind.SEGMENT:
+            return batcher.take(queue.take(min(BESIDE, batcher.cap), views)), False  # nothing recorded runs in it
         if self._aboard:
             return [], False  # until there is room
         # Work of another kind, or an item that the batch has no room for even while it is empty.

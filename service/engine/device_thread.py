@@ -14,11 +14,11 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Generic
+from typing import Any, Generic, cast
 
 import numpy as np
 
-from dynrefer.model import BatchLimits, Predictor, RegionQuery, gc_paused
+from dynrefer.model import BatchLimits, PointPrompt, Predictor, RegionQuery, gc_paused
 from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.batcher import Batcher, Limits
@@ -159,6 +159,9 @@ class DeviceThread(Generic[Region, Output]):
             self._sample = list(predictor.preparation.prepare_each(image, [RegionQuery(box=(16.0, 16.0, 48.0, 48.0))]))
             for region, output in zip(self._sample, predictor.run(self._sample, _never), strict=True):
                 predictor.finish(region, output)
+            if predictor.segmentation is not None:
+                pointed = [RegionQuery(box=(0.0, 0.0, 64.0, 64.0), points=(PointPrompt(32.0, 32.0),))]
+                predictor.segment(list(predictor.segmentation.prepare_each(image, pointed)), _never)
         except (ModelError, ImportError, MemoryError, OSError, RuntimeError):
             raise  # `_begin` reports these
         except Exception as error:  # settings that fit the weights and no computation
@@ -203,11 +206,13 @@ class DeviceThread(Generic[Region, Output]):
         regions: Sequence[Region],
         should_stop: Callable[[], bool],
     ) -> Sequence[Output]:
-        """One batch. Describing regions is the only kind of work so far."""
-        if kind is not WorkKind.DESCRIBE:
-            raise ValueError(f"this executor does not know the work {kind!r}")
-        self._metrics.observe_batch(len(regions), sum(region.num_views for region in regions))
+        """One batch of one kind."""
         try:
+            if kind is WorkKind.SEGMENT:  # other items than those of the predictor's own kind
+                return cast("Sequence[Output]", predictor.segment(cast("Sequence[Any]", regions), should_stop))
+            if kind is not WorkKind.DESCRIBE:
+                raise ValueError(f"this executor does not know the work {kind!r}")
+            self._metrics.observe_batch(len(regions), sum(region.num_views for region in regions))
             return predictor.run(regions, should_stop)
         except DeviceMemoryError:
             self._metrics.device_oom.inc()

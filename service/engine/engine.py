@@ -13,11 +13,18 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from dynrefer.model import ModelCard, Predictor, Preparation
+from dynrefer.model import ModelCard, PointedRegion, Predictor, Preparation
 from dynrefer.model.errors import ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.executor import Executor, Phase, Region
-from dynrefer.service.engine.reservations import ExecutorClosed, Output, WorkKind
+from dynrefer.service.engine.pointed_regions import (
+    FoundMasks,
+    first_pass,
+    ready_for_device,
+    with_failures,
+    with_masks,
+)
+from dynrefer.service.engine.reservations import ExecutorClosed, Output, Reservation, WorkKind
 from dynrefer.service.engine.results import DescribeResult, finish_request
 from dynrefer.service.errors import QueueFullError, UnavailableError
 from dynrefer.service.observability.metrics import Metrics
@@ -127,11 +134,32 @@ class Engine:
         request: DescribeInput,
         context: RequestContext,
     ) -> DescribeResult:
+        found = FoundMasks(request, {})
+        began = time.perf_counter()
         with executor.reserve(request.num_regions, context) as reservation:
-            image = await self._image_workers.prepare(predictor.preparation, request, context)
+            if request.pointed and predictor.segmentation is not None:
+                found = await self._find_masks(reservation, predictor.segmentation, request, context)
+            points_ms = (time.perf_counter() - began) * 1e3
+            image = await self._image_workers.prepare(predictor.preparation, found.request, context)
             submitted_ns = time.time_ns()
             results = await asyncio.wrap_future(reservation.submit(image.ready, WorkKind.DESCRIBE))
-        return await self.run_in_cpu_pool(partial(finish_request, predictor, request, image, results, submitted_ns))
+        result = await self.run_in_cpu_pool(
+            partial(finish_request, predictor, found.request, image, results, submitted_ns)
+        )
+        return with_failures(result, found, points_ms) if request.pointed else result
+
+    async def _find_masks(
+        self,
+        reservation: Reservation[Any, Any],
+        segmentation: Preparation[PointedRegion],
+        request: DescribeInput,
+        context: RequestContext,
+    ) -> FoundMasks:
+        image = await self._image_workers.prepare(segmentation, first_pass(request), context)
+        regions = ready_for_device(request, image)
+        results = await asyncio.wrap_future(reservation.submit(regions, WorkKind.SEGMENT))
+        reservation.renew(len(regions))
+        return with_masks(request, image, results)
 
     def _check_ready(self) -> Predictor[Any, Any]:
         """The predictor. Raises UnavailableError, and counts it, unless the phase is READY."""

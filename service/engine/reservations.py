@@ -25,6 +25,7 @@ class WorkKind(Enum):
     """The kinds of work that the service has."""
 
     DESCRIBE = "describe regions"
+    SEGMENT = "find the masks of objects that points lie on"
 
 
 class ExecutorClosed(Exception):
@@ -121,6 +122,13 @@ class Reservation(Generic[Item, Output]):
         StoppedError once the reservation is left.
         """
         return self._batcher.enqueue(self._request, items, kind)
+
+    def renew(self, items: int) -> None:
+        """Room for so many items again, once as many were run. Never refused: the request was admitted with them.
+
+        Raises ExecutorClosed where nothing is taken any more.
+        """
+        self._batcher.renew(self._request, items)
 
     def give_back(self) -> None:
         """Give the unused room to other requests; nothing more can be submitted. What was submitted goes on."""

@@ -96,6 +96,13 @@ def finish_regions(
     return tuple(found)
 
 
+def failed_regions(failures: Mapping[int, Exception], report_errors: bool) -> dict[int, Exception]:
+    """What is to be answered for regions that failed on the device, by place. Raises it unless errors are reported."""
+    if failures and not report_errors:
+        raise _as_one(failures)
+    return {place: _as_one({place: error}) for place, error in failures.items()}
+
+
 def _checked(region: RegionDescription) -> RegionDescription:
     """Raises OutputError where a score is NaN or infinite: JSON has no such numbers, and no client expects them."""
     if not all(map(math.isfinite, _scores(region))):

@@ -14,12 +14,14 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from dynrefer.service.api.schemas import DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
+from dynrefer.model import ResolveVocabulary, no_names
+from dynrefer.service.api.schemas import NO_BOX, DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
 from dynrefer.service.errors import FieldError, InvalidRequestError, UnsupportedMediaError
 from dynrefer.service.inputs.base64_text import Base64Error, decode_base64, is_base64_of_an_image
 from dynrefer.service.inputs.bounds import bounded
 from dynrefer.service.inputs.json_text import Json, parse_json, printable
 from dynrefer.service.inputs.multipart import split_form
+from dynrefer.service.inputs.own_words import read_own_words
 from dynrefer.service.inputs.query_parameters import read_parameters
 from dynrefer.service.settings import Settings
 
@@ -27,8 +29,6 @@ Fields = TypeVar("Fields", bound=DescribeFields)
 
 JSON, FORM, IMAGE = "application/json", "multipart/form-data", "image/"
 MAX_FIELD_ERRORS = 20  # besides the first one of each region
-# Takes the place of a region that is not valid, where the others are to be described: no image has such a box.
-NO_BOX = [0, 0, 0, 0]
 
 # Pydantic's error types, in our words.
 SENTENCES = {
@@ -43,6 +43,8 @@ SENTENCES = {
     "model_type": "An object is expected.",
     "too_short": "At least one item is needed.",
     "greater_than_equal": "The number is too small.",
+    "greater_than": "The number is too small.",
+    "less_than": "The number is too large.",
     "less_than_equal": "The number is too large.",
 }
 
@@ -79,40 +81,43 @@ def media_type(content_type: str) -> str:
     return content_type.split(";", 1)[0].strip().lower()
 
 
-def read_request(body: bytes, content_type: str, settings: Settings, query: str = "") -> ParsedRequest:
+def read_request(
+    body: bytes, content_type: str, settings: Settings, query: str = "", resolve: ResolveVocabulary = no_names
+) -> ParsedRequest:
     """Any of the forms -> ParsedRequest. CPU work. query: the URL's, which an image alone has its fields in.
 
+    resolve: the name of a vocabulary -> it.
     Raises InvalidRequestError with a pointer for every error, and UnsupportedMediaError.
     """
     found = media_type(content_type)
     if found == FORM:
-        return _read_form(body, content_type, settings)
+        return _read_form(body, content_type, settings, resolve)
     if found == JSON:
-        return _read_json(body, settings)
+        return _read_json(body, settings, resolve)
     document = read_parameters(query, settings)
     if not body:
         raise InvalidRequestError.at("/image", "The body is empty; it is to be the image.")
-    fields, errors = _checked(DescribeFields, document, settings)
+    fields, errors = _checked(DescribeFields, document, settings, resolve)
     return ParsedRequest(fields, _checked_file(body, "The body"), region_errors=errors)
 
 
-def _read_form(body: bytes, content_type: str, settings: Settings) -> ParsedRequest:
+def _read_form(body: bytes, content_type: str, settings: Settings, resolve: ResolveVocabulary) -> ParsedRequest:
     image, text = split_form(body, content_type)
     glance = partial(bounded, settings=settings)
     document = parse_json(text, settings.max_json_values, "The part 'request'", glance).document
     if isinstance(document, dict) and "image" in document:
         raise InvalidRequestError.at("/image", "In a multipart form the image is the part named 'image'.")
-    fields, errors = _checked(DescribeFields, document, settings)
+    fields, errors = _checked(DescribeFields, document, settings, resolve)
     if not image:
         raise InvalidRequestError.at("/image", "The part 'image' is empty.")
     return ParsedRequest(fields, _checked_file(image, "The part 'image'"), region_errors=errors)
 
 
-def _read_json(body: bytes, settings: Settings) -> ParsedRequest:
+def _read_json(body: bytes, settings: Settings, resolve: ResolveVocabulary) -> ParsedRequest:
     found = parse_json(body, settings.max_json_values, glance=partial(bounded, settings=settings))
     if not settings.image_url_hosts:
         _reject_image_url(found.document)
-    fields, errors = _checked(DescribeRequest, found.document, settings)
+    fields, errors = _checked(DescribeRequest, found.document, settings, resolve)
     image, url = _image_of(fields.image, found)
     return ParsedRequest(fields, image, url, errors)
 
@@ -152,11 +157,15 @@ def _checked_file(image: bytes, name: str) -> bytes:
     return image
 
 
-def _checked(schema: type[Fields], document: Any, settings: Settings) -> tuple[Fields, RegionErrors]:
+def _checked(
+    schema: type[Fields], document: Any, settings: Settings, resolve: ResolveVocabulary
+) -> tuple[Fields, RegionErrors]:
     """The fields, and the errors of regions where those are to be reported. Raises InvalidRequestError."""
     document = bounded(document, settings)
     fields, by_schema = _validate(schema, document)
-    errors = _check_limits(fields, settings)
+    vocabulary, errors = read_own_words(fields.vocabulary, settings, resolve)
+    fields = fields.model_copy(update={"vocabulary": vocabulary})
+    errors += _check_limits(fields, settings)
     reported = fields.on_region_error == "report" and all(each.pointer.startswith("/regions/") for each in errors)
     if errors and not reported:
         _reject(_chosen(errors))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
+from dynrefer.model import VOCABULARY_MEMBERS
 from dynrefer.service.api.schemas import SCORED_TASKS
 from dynrefer.service.errors import FieldError, InvalidRequestError
 from dynrefer.service.inputs.json_text import printable
@@ -35,13 +36,17 @@ def read_parameters(query: str, settings: Settings) -> dict[str, Any]:
         raise InvalidRequestError(
             errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors.", errors
         )
+    members = [name for name in given if name.startswith("vocabulary.")]
+    if members and "vocabulary" in given:
+        detail = f"Give either 'vocabulary', the name of one, or lists of words ('{members[0]}'), not both."
+        raise InvalidRequestError.at("/vocabulary", detail)
     document: dict[str, Any] = {}
     for name, values in given.items():
         field, _, member = name.partition(".")
         value = READERS[name](name, values)
         if member:
             document.setdefault(field, {})[member] = value
-        elif name not in ("box", "id"):
+        elif name not in ("box", "id", "point"):
             document[name] = value
     return {**document, **_regions(given)}
 
@@ -65,10 +70,13 @@ def _values(query: str, settings: Settings) -> dict[str, list[str]]:
 
 def _regions(given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     boxes, ids = given.get("box", ()), given.get("id", ())
-    if ids and len(ids) != max(len(boxes), 1):
-        raise InvalidRequestError.at("/id", f"{len(ids)} ids were given for {len(boxes)} boxes.")
-    if boxes:
-        found = [{"box": _numbers("box", [box])} for box in boxes]
+    found: list[dict[str, Any]] = [{"box": _numbers("box", [box])} for box in boxes]
+    if "point" in given:
+        found.append({"points": [_point(text) for text in given["point"]]})
+    if ids and len(ids) != max(len(found), 1):
+        more = " and the region of the points" if "point" in given else ""
+        raise InvalidRequestError.at("/id", f"{len(ids)} ids were given for {len(boxes)} boxes{more}.")
+    if found:
         return {"regions": [{**region, "id": name} for region, name in zip(found, ids, strict=True)] if ids else found}
     for name in BOX_NOTATION:
         if name in given:
@@ -120,13 +128,23 @@ def _numbers(_: str, values: Sequence[str]) -> list[float | str]:
     return [_as_number(word.strip()) for value in values for word in value.split(",")]
 
 
+def _point(text: str) -> dict[str, Any]:
+    """x,y or x,y,0 for a point beside the object."""
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) not in (2, 3) or parts[2:] not in ([], ["0"], ["1"]):
+        raise InvalidRequestError.at("/point", "A point is x,y, or x,y,0 where it does not lie on the object.")
+    return {"x": _as_number(parts[0]), "y": _as_number(parts[1]), "positive": parts[2:] != ["0"]}
+
+
 def _as_number(text: str) -> float | str:
     return float(text) if NUMBER.fullmatch(text) else text
 
 
-# Of every field that may stand in a query; `vocabulary` and `explain` are not supported in any form.
+# Of every field that may stand in a query; `explain` is not supported in any form. `vocabulary` is the name of one, its
+# members are lists of words.
 READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "box": _numbers,
+    "point": _texts,
     "id": _texts,
     "box_format": _text,
     "coordinates": _text,
@@ -141,5 +159,7 @@ READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "views": _numbers,
     "top_k": _whole_number,
     **{f"thresholds.{task}": _number for task in SCORED_TASKS},
+    "vocabulary": _text,
+    **{f"vocabulary.{member}": _words for member in VOCABULARY_MEMBERS},
     "on_region_error": _text,
 }

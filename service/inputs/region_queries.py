@@ -4,11 +4,20 @@ Plain records and functions of this module, which pickle and import neither torc
 process that decodes the image, because only there its size and orientation become known.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from dynrefer.model import BoxFormat, Corners, ImageInfo, RegionQuery, corners_from, stored_size, upright_box
+from dynrefer.model import (
+    BoxFormat,
+    Corners,
+    ImageInfo,
+    PointPrompt,
+    RegionQuery,
+    corners_from,
+    stored_size,
+    upright_box,
+)
 
 
 class Coordinates(StrEnum):
@@ -27,6 +36,9 @@ class Orientation(StrEnum):
     STORED = "stored"  # the rows and columns of the file
 
 
+GivenPoint = tuple[float, float, bool]  # x, y, whether it lies on the object
+
+NO_POINTS: Mapping[int, Sequence[GivenPoint]] = {}
 # The whole image is so much wide, and so much high.
 WHOLE = {Coordinates.UNIT: 1.0, Coordinates.PERCENT: 100.0, Coordinates.PER_MILLE: 1000.0}
 
@@ -49,6 +61,17 @@ class BoxNotation:
         corners = corners_from(values, self.box_format)
         return upright_box(corners, info) if stored else corners
 
+    def point(self, point: GivenPoint, info: ImageInfo) -> PointPrompt:
+        """A point in pixels of the upright image. Nothing is validated."""
+        stored = self.orientation is Orientation.STORED
+        x, y, positive = point
+        if self.coordinates in WHOLE:
+            width, height = stored_size(info) if stored else (info.width, info.height)
+            x, y = x * width / WHOLE[self.coordinates], y * height / WHOLE[self.coordinates]
+        if stored:
+            x, y, _, _ = upright_box((x, y, x, y), info)
+        return PointPrompt(x, y, positive)
+
     def hint(self, values: Sequence[float]) -> str:
         """What else the numbers of a box that was refused may have meant; empty where nothing suggests itself."""
         if self.coordinates is Coordinates.PIXELS:
@@ -62,7 +85,17 @@ class BoxNotation:
 
 
 def region_queries(
-    boxes: Sequence[Sequence[float]], notation: BoxNotation, query: RegionQuery, info: ImageInfo
+    boxes: Sequence[Sequence[float]],
+    notation: BoxNotation,
+    query: RegionQuery,
+    info: ImageInfo,
+    points: Mapping[int, Sequence[GivenPoint]] = NO_POINTS,
 ) -> list[RegionQuery]:
-    """One query per box. boxes: four numbers each, as given. query: all else that is asked of every region."""
-    return [replace(query, box=notation.corners(box, info)) for box in boxes]
+    """One query per box. boxes: four numbers each, as given. query: all else that is asked of every region.
+
+    points: of the regions, by place, that have points instead of a box.
+    """
+    found = [replace(query, box=notation.corners(box, info)) for box in boxes]
+    for place, given in points.items():
+        found[place] = replace(query, points=tuple(notation.point(point, info) for point in given))
+    return found

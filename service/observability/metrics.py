@@ -8,10 +8,12 @@ from prometheus_client.registry import Collector
 
 from dynrefer.model import DEVICE_STAGES
 
-STAGES = ("decode", "views", "queue", *DEVICE_STAGES)  # of a request, in order
+STAGES = ("decode", "points", "views", "queue", *DEVICE_STAGES)  # of a request, in order
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 GRAPHS = ("captured", "fallen back")  # what became of a piece of work that was to be a CUDA graph
+# Name in metrics -> name in `Predictor.cache_stats`.
+CACHES = {"view": "views", "region": "regions", "text": "texts", "vocabulary": "vocabularies"}
 PIXELS = (1e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8)
 
 
@@ -132,9 +134,9 @@ class _CacheCounts(Collector):
         self._counts = counts
 
     def collect(self) -> Iterator[CounterMetricFamily]:
-        """Hits and misses of both caches; zero while there is no model."""
+        """Hits and misses of each cache; zero while there is no model."""
         counts = self._counts()
-        for name, cache in (("view", "views"), ("region", "regions")):
+        for name, cache in CACHES.items():
             for what, value in zip(("hits", "misses"), counts.get(cache, (0, 0)), strict=True):
                 yield CounterMetricFamily(
                     f"dynrefer_{name}_cache_{what}", f"{what.title()} in the {name} cache.", value

@@ -27,6 +27,7 @@ from dynrefer.service.workers.worker import WorkerLimits, live
 START = "import sys; sys.path[:] = sys.argv[2:]; from dynrefer.service.workers import fork_server as f; f.main()"
 PRELOADED = (
     "dynrefer.model.preparation",
+    "dynrefer.model.segmentation",
     "dynrefer.model.images",
     "dynrefer.service.errors",
     "dynrefer.service.inputs.region_queries",

@@ -25,6 +25,7 @@ class DescribeInput:
     known of it -> the `num_regions` queries. Both are CPU work and may raise whatever is to be answered; they are
     functions of a module, or partials of them with plain arguments, so that they can be called in another process.
     report_errors: whether a region that cannot be described leaves its error in the result, and the others go on.
+    pointed: the places of regions that points are given for: their masks have to be found first.
     """
 
     num_regions: int
@@ -32,6 +33,7 @@ class DescribeInput:
     decode: "Callable[..., DecodedImage]"
     queries: "Callable[[ImageInfo], Sequence[RegionQuery]]"
     report_errors: bool = False
+    pointed: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)

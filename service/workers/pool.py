@@ -59,11 +59,14 @@ RECORD_MODULES = (
     "dynrefer.model.errors",
     "dynrefer.model.evidence.cutting",
     "dynrefer.model.images",
-    "dynrefer.model.preparation",
-    "dynrefer.model.types",
     "dynrefer.model.masks",
+    "dynrefer.model.points",
+    "dynrefer.model.preparation",
+    "dynrefer.model.request_vocabulary",
+    "dynrefer.model.segmentation",
     "dynrefer.model.tasks.caption",
     "dynrefer.model.explanation",
+    "dynrefer.model.types",
 )
 
 

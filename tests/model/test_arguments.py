@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from dynrefer.model.arguments import box_corners, region_queries
-from dynrefer.model.errors import BoxError, QueryError
-from dynrefer.model.types import CaptionWriting, RegionQuery, Task
+from dynrefer.model.errors import BoxError, PointsError, QueryError
+from dynrefer.model.types import CaptionWriting, PointPrompt, RegionQuery, Task
 
 BOX = (41.0, 2.0, 117.0, 82.0)
 
@@ -137,3 +137,24 @@ def test_a_search_of_captions_is_passed_on() -> None:
     writing = CaptionWriting(True, 2, 4, 6)
     assert [each.writing for each in queries(writing=writing)] == [writing]
     assert queries()[0].writing == CaptionWriting()
+
+
+def test_groups_of_points_follow_the_boxes() -> None:
+    box, first, second = queries(points=[[(1, 2)], [PointPrompt(3, 4), (5, 6, False), np.array([7.0, 8.0])]])
+    assert box.box == BOX and box.points == ()
+    assert first.points == (PointPrompt(1.0, 2.0),)
+    assert second.points == (PointPrompt(3, 4), PointPrompt(5.0, 6.0, positive=False), PointPrompt(7.0, 8.0))
+    assert queries(boxes=[], points=np.array([[[1, 2]]]))[0].points == (PointPrompt(1.0, 2.0),)
+
+
+@pytest.mark.parametrize("points", [5, "1,2", [PointPrompt(1, 2)], [1, 2]])
+def test_points_that_are_not_in_groups(points: Any) -> None:
+    with pytest.raises(QueryError, match=r"one group per region: \[\[\(x, y\)\]\]"):
+        queries(points=points)
+
+
+@pytest.mark.parametrize("group", [[], [(1,)], [("1", "2")], [(1, 2, True, 4)], "12", [None]])
+def test_what_is_no_group_of_points(group: Any) -> None:
+    with pytest.raises(PointsError) as raised:
+        queries(points=[[(1, 2)], group])
+    assert raised.value.index == 2 and raised.value.field == "points"

@@ -56,12 +56,21 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """image: (H, W, 3) uint8 RGB. scene: the background's name, None for a photograph. seed: it was drawn with this."""
+    """image: (H, W, 3) uint8 RGB. scene: the background's name, None for a photograph. seed: it was drawn with this.
+
+    owner: (H, W) int8, the index of the object that a pixel shows, -1 for the background; an object owns what is
+    covered by more than half of its opacity, and what lies in front of it takes its pixels over.
+    """
 
     image: NDArray[np.uint8]
     scene: str | None
     objects: tuple[SceneObject, ...]
     seed: int
+    owner: NDArray[np.int8]
+
+    def visible(self, index: int) -> NDArray[np.bool_]:
+        """The pixels that show the object, (H, W) bool."""
+        return np.asarray(self.owner == index)
 
 
 @dataclass(frozen=True)
@@ -166,12 +175,15 @@ def _attempt(
     if photograph is not None:
         image = photograph(width, height)
     objects: dict[int, SceneObject] = {}
+    owner = np.full((height, width), -1, dtype=np.int8)
     for index in sorted(range(count), key=lambda i: slots[i].layer):
-        drawn = _draw_object(world, cast, subjects[index], slots[index], kind, image, split, rng)
+        slot = slots[index]
+        drawn = _draw_object(world, cast, subjects[index], slot, kind, image, split, rng)
         if drawn is None:
             return None
-        objects[index] = drawn
-    return Scene(image, kind.name if kind else None, tuple(objects[i] for i in range(count)), seed)
+        objects[index], body = drawn
+        owner[slot.y : slot.y + slot.height, slot.x : slot.x + slot.width][body] = index
+    return Scene(image, kind.name if kind else None, tuple(objects[i] for i in range(count)), seed, owner)
 
 
 def _pose(cast: _Cast, sprites: SpritePack, index: int, rng: np.random.Generator) -> _PosedObject:
@@ -207,8 +219,9 @@ def _draw_object(
     image: NDArray[np.uint8],
     split: Split,
     rng: np.random.Generator,
-) -> SceneObject | None:
-    """Paint an object onto `image`; None if no look was found that the split allows."""
+) -> tuple[SceneObject, NDArray[np.bool_]] | None:
+    """Paint an object onto `image`; with it which pixels of its slot it covers, (height, width) bool. None if no look
+    was found that the split allows."""
     colours = cast.colours[subject.category.name]
     window = image[slot.y : slot.y + slot.height, slot.x : slot.x + slot.width]
     for attempt in range(_ATTEMPTS):
@@ -227,7 +240,7 @@ def _draw_object(
         tone = measure_tone(final, body)
         box = _tight_box(pixels[..., 3] >= min(_EDGE, 60 * look.opacity), slot)
         attributes = _attributes(subject, look, colour, tone, _size_word(box, image.shape))
-        return _describe(world, subject, attributes, slot, kind, box)
+        return _describe(world, subject, attributes, slot, kind, box), body
     return None
 
 

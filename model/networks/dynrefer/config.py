@@ -21,6 +21,7 @@ from dynrefer.model.networks.dynrefer.config_values import (
     check_part_values,
 )
 from dynrefer.model.tasks import TASKS
+from dynrefer.model.vocabulary import PromptTemplates
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -59,6 +60,7 @@ class DynReferConfig(PreTrainedConfig):
     task_priors: task -> t of its views, t = 0 first; a missing task has its default. calibration: task -> {"scale",
     "bias"} applied to the logit before `probability`; a missing task uses the trained temperature and bias where its
     head has them, else (1, 0).
+    prompts: what the text tower is given for a word, as `vocabulary.PromptTemplates`; if missing, the official.
     name, revision, trained_on, intended_use: for the model card.
 
     Raises `ConfigError` for an unknown key (naming the nearest valid one) and for values that contradict each other.
@@ -100,6 +102,7 @@ class DynReferConfig(PreTrainedConfig):
     thresholds: dict[str, float] = field(default_factory=dict)
     task_priors: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
+    prompts: dict[str, Any] = field(default_factory=dict)
     name: str = "dynrefer"
     revision: str = "untrained"
     trained_on: str = "nothing: random weights"
@@ -118,6 +121,8 @@ class DynReferConfig(PreTrainedConfig):
         self.thresholds = _DEFAULT_THRESHOLDS | dict(self.thresholds)
         self.calibration = dict(self.calibration)
         self.task_priors = dict(self.task_priors)
+        self.prompts = dict(self.prompts)
+        PromptTemplates.from_mapping(self.prompts)
         for task in TASKS:
             self.task_priors.setdefault(task.name, task.default_prior(self.num_views))
         for name in ("thresholds", "calibration", "task_priors"):

@@ -89,6 +89,7 @@ class _OwnValues(_Record):
     thresholds: dict[str, float]
     task_priors: dict[str, list[float] | tuple[float, ...]]
     calibration: dict[str, dict[str, float]]
+    prompts: dict[str, str | list[str] | tuple[str, ...]]
     name: str
     revision: str
     trained_on: str

@@ -7,6 +7,7 @@ Source: paper, section 3.3 (D_tag, D_rtc). Shapes: R = regions, Q = region token
 E = text width, d = channels of a head.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,11 @@ class PreparedTexts:
 
     texts: Tensor
     queries: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        """What it takes on the device."""
+        return self.texts.nbytes + self.queries.nbytes
 
 
 @dataclass(frozen=True)
@@ -165,15 +171,33 @@ class RecognitionDecoder(nn.Module):
             span = slice(first, first + together)
             sides = [layer.region_side(region[span], folded=index > 0) for index, layer in enumerate(self._stack)]
             for start in range(0, len(prepared.texts), step):
-                logits[span, start : start + step] = self._score_block(sides, prepared, slice(start, start + step))
+                block = slice(start, start + step)
+                found = self._score_block(sides, prepared.texts[None, block], prepared.queries[:, block])
+                logits[span, block] = found
         return logits
 
-    def _score_block(self, sides: list[RegionSide], prepared: PreparedTexts, span: slice) -> Tensor:
-        """The texts of `span` for the regions of `sides`: (R, T)."""
-        heads, texts = self._stack[0].heads, prepared.texts[None, span]
+    def score_each(self, representation: Tensor, prepared: Sequence[PreparedTexts]) -> Tensor:
+        """`score` of regions that have texts of their own, the same number T each: -> (R, T); no gradients.
+
+        A region's numbers are those that it has by `score`, if T is at least 16.
+        """
+        region: Tensor = self.region_projection(representation.to(self.logit.weight.dtype))
+        count = len(prepared[0].texts)
+        logits = region.new_empty(len(region), count)
+        together = max(1, decoder_rows(region.device) // count)
+        for first in range(0, len(region), together):
+            span = slice(first, first + together)
+            sides = [layer.region_side(region[span], folded=index > 0) for index, layer in enumerate(self._stack)]
+            texts = torch.stack([each.texts for each in prepared[span]])
+            logits[span] = self._score_block(sides, texts, torch.stack([each.queries for each in prepared[span]]))
+        return logits
+
+    def _score_block(self, sides: list[RegionSide], texts: Tensor, queries: Tensor) -> Tensor:
+        """texts: (R or 1, T, C), queries: ([R,] heads, T, d) for the regions of `sides`: (R, T)."""
+        heads = self._stack[0].heads
         for layer, side in zip(self._stack, sides, strict=True):
             if side.bias is None:
-                scores = torch.matmul(prepared.queries[:, span], side.keys).transpose(1, 2)
+                scores = torch.matmul(queries, side.keys).transpose(1, 2)
             else:
                 scores = torch.baddbmm(side.bias, texts, side.keys).unflatten(2, (heads, -1))
             texts = layer.score_rows(texts, scores, side.values)

@@ -97,10 +97,13 @@ class Reports:
         if not self._reports[0].reached.query():
             self._reports[0].reached.synchronize()
 
-    def newest(self, *, wait: bool) -> Report | None:
-        """The newest that the device has reached; wait: the newest of all. None where none has been reached."""
+    def newest(self, *, wait: bool, behind: int = 0) -> Report | None:
+        """The newest that the device has reached; None where none has been.
+
+        wait: for the newest of all, or for that which was written so many before it.
+        """
         if wait:
-            self._reports[-1].reached.synchronize()
+            self._reports[-1 - behind].reached.synchronize()
         return next((report for report in reversed(self._reports) if report.reached.query()), None)
 
     def forget(self) -> None:

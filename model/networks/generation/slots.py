@@ -22,6 +22,8 @@ from dynrefer.model.networks.generation.reports import Mark, Reports, mark_of
 from dynrefer.model.networks.generation.static_step import StaticStep
 from dynrefer.model.networks.kernels.attention import fastest_attention, seconds_on_gpu
 from dynrefer.model.networks.kernels.graphs import Graphs, Work
+from dynrefer.model.networks.kernels.rms_norm import fastest_add_norm
+from dynrefer.model.networks.kernels.small_attention import SmallAttention
 
 _RECORDED_PROMPTS = 16  # regions: the encoder's products of more take longer than its launches
 
@@ -133,12 +135,12 @@ class DecodingSlots:
         tokens, score = (state.tokens, state.score) if greedy else (state.done_tokens, state.done_score)
         self._reports.write(self._owners, state.going, tokens, score)
 
-    def finished(self, *, wait: bool = False) -> list[Finished]:
+    def finished(self, *, wait: bool = False, behind: int = 0) -> list[Finished]:
         """The regions inside that have ended, as far as the device is known to be: at most two steps behind.
 
-        wait: as of the newest step.
+        wait: as of the newest step, or so many before it.
         """
-        report = self._reports.newest(wait=wait)
+        report = self._reports.newest(wait=wait, behind=behind)
         if report is None:
             return []
         inside = set(self._owners)
@@ -171,14 +173,16 @@ class DecodingSlots:
     def capture(self) -> None:
         """Record the step of every bucket of rows, and the encoder. Nothing may be inside.
 
-        What cannot be recorded stays as it is. Before, the fastest attention is chosen, with all rows occupied. A
-        replay is compared with the work itself, on invented prompts, each row at another step.
+        What cannot be recorded stays as it is. Before, the fastest attention and norms are chosen, with all rows
+        occupied. A replay is compared with the work itself, on invented prompts, each row at another step.
         """
         if self._owners:
             raise ValueError(f"{len(self)} regions are inside: record the steps before any is inserted.")
         self._state.invent()
         if self._seconds is not None:
-            self._step.attention = fastest_attention(self._step.attention_inputs(), self._seconds)
+            inputs = self._step.attention_inputs()
+            self._step.attention = fastest_attention(inputs, self._seconds, more=[SmallAttention()])
+            self._step.add_norm = fastest_add_norm(*self._step.add_norm_inputs(), self._seconds)
         for rows in sorted(self._steps, reverse=True):  # the largest first: the others fit the memory that it needed
             state = self._state.first(rows).changing()
             self._steps[rows] = self._graphs.capture(f"decoding step of {rows} rows", self._steps[rows], state)
@@ -207,6 +211,7 @@ def decode(
     """
     found: dict[int, Finished] = {}
     handles = list[int]()
+    left = 0  # steps until the newest region has its last token
     # As many prompts at a time as there are rows: one at a time would launch the encoder for every row that ends.
     parts = (slice(start, start + slots.capacity) for start in range(0, len(mask), slots.capacity))
     waiting: EncodedPrompt | None = None
@@ -219,8 +224,11 @@ def decode(
             if waiting and (fresh := min(slots.room, len(waiting))):
                 handles += slots.insert(waiting[:fresh])
                 waiting = waiting[fresh:]
+                left = slots.settings.max_new_tokens
             slots.step()
-            ended = slots.finished(wait=True)
+            left -= 1
+            # One step is always under way, so that the device does not wait for Python; not beyond the last one.
+            ended = slots.finished(wait=True, behind=int(left > 0))
             slots.remove([each.handle for each in ended])
             found |= {each.handle: each for each in ended}
     finally:

@@ -27,18 +27,21 @@ from dynrefer.model.networks.generation.t5_stepper import word_logits
 from dynrefer.model.networks.kernels.attention import Attention, AttentionInputs, torchs_choice
 from dynrefer.model.networks.kernels.merged_products import MergedProduct
 from dynrefer.model.networks.kernels.onednn import linear
+from dynrefer.model.networks.kernels.rms_norm import AddNorm, add_and_norm
 
 
 class StaticStep:
     """The step of one model and one search.
 
     model: a `T5ForConditionalGeneration`. state: whose first rows a call moves on by one token.
-    attention: what computes attention; the same for all layers. It may be replaced before the step is recorded.
+    attention: what computes attention; the same for all layers. add_norm: what adds a layer's part and norms the sum.
+    Both may be replaced before the step is recorded.
     """
 
     def __init__(self, model: Any, state: DecodingState, settings: SearchSettings, special: SpecialTokens) -> None:
         self._model, self._state, self._settings, self._special = model, state, settings, special
         self.attention: Attention = torchs_choice
+        self.add_norm: AddNorm = add_and_norm
         self._blocks = [_Block(block, model.config) for block in model.decoder.block]
         device, steps = state.step.device, settings.max_new_tokens
         self._beam = torch.arange(settings.num_beams, device=device)
@@ -59,6 +62,13 @@ class StaticStep:
             AttentionInputs(query, state.own[0, 0], state.own[0, 1], own),
             AttentionInputs(query, state.cross[0, 0], state.cross[0, 1], state.encoder_bias),
         )
+
+    def add_norm_inputs(self) -> tuple[Tensor, Tensor, Any]:
+        """What a layer adds and norms, of all rows."""
+        norm = self._blocks[0].cross_norm
+        shape = len(self._state.step), self._settings.num_beams, norm.weight.shape[0]
+        numbers = torch.arange(shape[0] * shape[1] * shape[2], device=norm.weight.device).sin().view(shape)
+        return numbers.to(norm.weight.dtype), numbers.cos().to(norm.weight.dtype), norm
 
     def _biases(self) -> Tensor:
         """(L, heads, 1, P * B): at each step the position bias of every place, -inf at those to come."""
@@ -122,11 +132,15 @@ class StaticStep:
         places = state.step[:, None] * beams + self._beam  # (R, B), where this step's keys and values go
         bias = self._own_bias(state)
         hidden = decoder.embed_tokens(tokens)  # (R, B, D)
-        for block, own, cross in zip(self._blocks, state.own, state.cross, strict=True):
-            hidden = hidden + block.self_attention(self.attention, hidden, own, rows, places, bias)
-            hidden = hidden + block.cross_attention(self.attention, hidden, cross, state.encoder_bias)
-            hidden = hidden + block.feed_forward(hidden)
-        hidden = decoder.final_layer_norm(hidden)
+        normed = self._blocks[0].own_norm(hidden)
+        following = [*(block.own_norm for block in self._blocks[1:]), decoder.final_layer_norm]
+        for block, own, cross, norm in zip(self._blocks, state.own, state.cross, following, strict=True):
+            found = block.self_attention(self.attention, normed, own, rows, places, bias)
+            hidden, normed = self.add_norm(hidden, found, block.cross_norm)
+            found = block.cross_attention(self.attention, normed, cross, state.encoder_bias)
+            hidden, normed = self.add_norm(hidden, found, block.forward_norm)
+            hidden, normed = self.add_norm(hidden, block.feed_forward(normed), norm)
+        hidden = normed
         if self._model.config.scale_decoder_outputs:
             hidden = hidden * self._model.model_dim**-0.5
         return word_logits(self._model, hidden)
@@ -144,31 +158,32 @@ class _Block:
     def __init__(self, block: Any, config: Any) -> None:
         self._sizes = (config.num_heads, config.d_kv)
         self._own, self._cross, self._feed_forward = block.layer
+        self.own_norm, self.cross_norm, self.forward_norm = (layer.layer_norm for layer in block.layer)
         own = self._own.SelfAttention
         self._query_key_value = MergedProduct(own.q, own.k, own.v)
         dense = self._feed_forward.DenseReluDense
         self._gated = MergedProduct(dense.wi_0, dense.wi_1) if isinstance(dense, T5DenseGatedActDense) else None
 
     def self_attention(
-        self, attention: Attention, hidden: Tensor, cache: Tensor, rows: Tensor, places: Tensor, bias: Tensor
+        self, attention: Attention, normed: Tensor, cache: Tensor, rows: Tensor, places: Tensor, bias: Tensor
     ) -> Tensor:
-        """hidden (R, B, D); cache (2, R, heads, P * B, d), which gets this step's keys and values at places (R, B)."""
-        projected = self._query_key_value(self._own.layer_norm(hidden)).unflatten(-1, (3, *self._sizes))
+        """normed (R, B, D); cache (2, R, heads, P * B, d), which gets this step's keys and values at places (R, B)."""
+        projected = self._query_key_value(normed).unflatten(-1, (3, *self._sizes))
         cache[:, rows, :, places] = projected[:, :, 1:]  # (R, B, 2, heads, d): indices in front, as torch has it
         query = projected[:, :, 0].transpose(1, 2)  # (R, heads, B, d)
         found = attention(query, cache[0], cache[1], bias)
         return linear(found.transpose(1, 2).flatten(2), self._own.SelfAttention.o)
 
-    def cross_attention(self, attention: Attention, hidden: Tensor, cross: Tensor, bias: Tensor) -> Tensor:
-        """hidden (R, B, D); cross (2, R, heads, S, d); bias (R, 1, 1, S). The beams of a region are its queries."""
+    def cross_attention(self, attention: Attention, normed: Tensor, cross: Tensor, bias: Tensor) -> Tensor:
+        """normed (R, B, D); cross (2, R, heads, S, d); bias (R, 1, 1, S). The beams of a region are its queries."""
         layer = self._cross.EncDecAttention
-        query = linear(self._cross.layer_norm(hidden), layer.q).unflatten(-1, self._sizes).transpose(1, 2)
+        query = linear(normed, layer.q).unflatten(-1, self._sizes).transpose(1, 2)
         found = attention(query, cross[0], cross[1], bias)
         return linear(found.transpose(1, 2).flatten(2), layer.o)
 
-    def feed_forward(self, hidden: Tensor) -> Tensor:
-        """hidden (R, B, D)."""
-        dense, normed = self._feed_forward.DenseReluDense, self._feed_forward.layer_norm(hidden)
+    def feed_forward(self, normed: Tensor) -> Tensor:
+        """normed (R, B, D)."""
+        dense = self._feed_forward.DenseReluDense
         if self._gated is None:
             found: Tensor = dense(normed)
             return found

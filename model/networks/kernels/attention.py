@@ -1,4 +1,4 @@
-"""Which of torch's fused attentions a decoder's step takes on a GPU.
+"""Which attention a decoder's step takes on a GPU: one of torch's fused ones, or one of our own.
 
 torch's order of preference is made for long sequences. A step has two or so queries per region, and the first choice
 was measured at 30 us a call there (32 regions, H100), where reading keys and values takes 5; so it is measured.
@@ -22,6 +22,7 @@ from dynrefer.model.networks.kernels.graphs import Work
 BACKENDS = (SDPBackend.EFFICIENT_ATTENTION, SDPBackend.CUDNN_ATTENTION)
 _FASTER = 0.9  # of the time of torch's own choice: less is noise, and a choice that differs from start to start
 _CALLS = 30
+_SLEEP = 20_000_000  # of the device's cycles: ten milliseconds
 
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -51,25 +52,30 @@ def fastest_attention(
     inputs: Sequence[AttentionInputs],
     seconds: Callable[[Work], float],
     backends: Sequence[SDPBackend] = BACKENDS,
+    more: Sequence[Attention] = (),
 ) -> Attention:
     """What computes these inputs in the least time, with the same result as torch's own choice.
 
-    seconds: measures a piece of work.
+    seconds: measures a piece of work. more: others than torch's, which raise RuntimeError for what they do not take.
     """
     best: Attention = torchs_choice
     least = _FASTER * seconds(partial(_compute, torchs_choice, inputs))
-    for backend in backends:
-        attention = partial(by_backend, backend)
+    others: list[Attention] = [*(partial(by_backend, backend) for backend in backends), *more]
+    for attention in others:
         if _takes(attention, inputs) and (time := seconds(partial(_compute, attention, inputs))) < least:
             best, least = attention, time
     return best
 
 
 def seconds_on_gpu(work: Work) -> float:
-    """Per call, of many in a row; the first ones, which set libraries up, do not count."""
+    """Per call, of many in a row; the first ones, which set libraries up, do not count.
+
+    The device sleeps until all are launched: what Python takes for a launch is of no interest where it is recorded.
+    """
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     for _ in range(3):
         work()
+    torch.cuda._sleep(_SLEEP)
     begin.record()
     for _ in range(_CALLS):
         work()

@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect
 from dynrefer.model import QueryError, decode_image
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings, request_context
 from dynrefer.service.api.openapi import DESCRIBE_EXTRA, PROBLEMS, pick
-from dynrefer.service.api.problems import model_field_errors
+from dynrefer.service.api.problems import REGION_FIELDS, model_field_errors
 from dynrefer.service.api.responses import answer, box_hint, queries
 from dynrefer.service.api.schemas import DescribeFields, DescribeResponse
 from dynrefer.service.context import RequestContext
@@ -67,7 +67,8 @@ async def describe(
             with buffer.lease(context.caller) as lease:
                 body = await read_body(request, settings.max_body_bytes, lease)
                 engine.check_room(context)
-                parse = partial(read_request, body, content_type, settings, request.url.query)
+                query, resolve = request.url.query, request.app.state.resolve_vocabulary
+                parse = partial(read_request, body, content_type, settings, query, resolve)
                 num_bytes = len(body)
                 del body  # held by `parse` alone, so that it goes once it is parsed
                 work = _answer(request, parse, num_bytes, lease, engine, settings, context)
@@ -112,6 +113,7 @@ def describe_input(fields: DescribeFields, image: bytes, max_pixels: int) -> Des
         decode=partial(decode_image, max_pixels=max_pixels),
         queries=queries(fields),
         report_errors=fields.on_region_error == "report",
+        pointed=tuple(place for place, region in enumerate(fields.regions) if region.points),
     )
 
 
@@ -125,7 +127,7 @@ def _with_hints(error: QueryError, fields: DescribeFields) -> InvalidRequestErro
 def _refuse_if_no_region_is_to_blame(result: DescribeResult) -> None:
     """Errors are reported in the place of a region only where they are its own. Raises QueryError."""
     for found in result.regions:
-        if isinstance(found, QueryError) and found.field != "box":
+        if isinstance(found, QueryError) and found.field not in REGION_FIELDS:
             raise found
 
 

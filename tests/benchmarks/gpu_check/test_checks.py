@@ -112,3 +112,11 @@ def test_peers_that_cannot_run_are_no_result(given: Conditions, monkeypatch: pyt
     monkeypatch.setattr(peers, "ON_A_CPU", ("--models", "nobody"))
     with pytest.raises(SystemExit, match="ended with code 2"):
         list(peers.measure(given))
+
+
+@pytest.mark.parametrize(("name", "number"), [("cuda", 2), ("cuda:1", 1)])
+def test_a_limit_of_memory_names_the_gpu_by_its_number(
+    name: str, number: int, given: Conditions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
+    assert faults.index_of(torch.device(name)) == number

@@ -99,11 +99,11 @@ def test_controls_alone(loaded: LoadedModel) -> None:
     tags[loaded.vocabulary.tag_index["snow"]] = 9.0
     drawn = of_drawing(np.eye(len(loaded.vocabulary.categories), dtype=np.float32)[3], loaded.vocabulary.categories)
     assert control_words(loaded, tags, ("striped", "red", "striped"), drawn) == "~,striped,red,snow|"
-    assert control_words(loaded, tags, ("striped", "red"), drawn, True) == "~,striped,red|"
+    assert control_words(loaded, tags, ("striped", "red"), drawn, None, True) == "~,striped,red|"
     seen = replace(drawn, photograph=True, colour="brown")
-    assert control_words(loaded, tags, ("striped",), seen, True) == "~,striped.|"
+    assert control_words(loaded, tags, ("striped",), seen, None, True) == "~,striped.|"
     assert control_words(loaded, tags, ("wet", "wet"), None) == "wet,snow|"
-    assert control_words(loaded, tags, (), None, True) == "|"
+    assert control_words(loaded, tags, (), None, None, True) == "|"
 
 
 def test_searches_of_a_batch_do_not_depend_on_each_other(loaded: LoadedModel) -> None:

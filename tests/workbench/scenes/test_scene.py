@@ -150,3 +150,20 @@ def test_wrong_seed_or_split_is_refused(world: World, sprites: SpritePack) -> No
         draw_scene(world, sprites, 0, "validation")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="seeds are >= 0"):
         draw_scene(world, sprites, -1, "train")
+
+
+def test_every_pixel_belongs_to_the_object_that_is_seen_there() -> None:
+    """An object's own pixels lie in its box, and what is in front of another keeps what they share."""
+    world, sprites = World.load(), SpritePack.load()
+    pairs = 0
+    for seed in range(30):
+        scene = draw_scene(world, sprites, seed, "train")
+        for index, one in enumerate(scene.objects):
+            rows, columns = np.nonzero(scene.visible(index))
+            x1, y1, x2, y2 = one.box
+            assert x1 <= columns.min() and columns.max() < x2 and y1 <= rows.min() and rows.max() < y2
+            if one.relation == "in front of":
+                pairs += 1
+                behind = scene.objects[one.neighbour]
+                assert scene.visible(index)[rows, columns].all() and behind.relation == "behind"
+    assert pairs

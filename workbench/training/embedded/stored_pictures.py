@@ -58,7 +58,8 @@ def store(scene: Scene, storage: Storage) -> Scene:
         picture = picture.resize(size, storage.filter)
     ratio = size[0] / width, size[1] / height
     objects = tuple(replace(obj, box=_scaled(obj.box, ratio)) for obj in scene.objects)
-    return replace(scene, image=_as_jpeg(picture, storage), objects=objects)
+    owner = Image.fromarray(scene.owner.view(np.uint8)).resize(size, Image.Resampling.NEAREST)
+    return replace(scene, image=_as_jpeg(picture, storage), objects=objects, owner=np.asarray(owner).view(np.int8))
 
 
 def _as_jpeg(picture: Image.Image, storage: Storage) -> NDArray[np.uint8]:
@@ -86,4 +87,9 @@ def excerpt(scene: Scene, obj: SceneObject) -> Scene:
         for stop, room, end in ((x2, across, width), (y2, down, height))
     )
     moved = replace(obj, box=(x1 - left, y1 - top, x2 - left, y2 - top))
-    return replace(scene, image=np.ascontiguousarray(scene.image[top:bottom, left:right]), objects=(moved,))
+    return replace(
+        scene,
+        image=np.ascontiguousarray(scene.image[top:bottom, left:right]),
+        objects=(moved,),
+        owner=np.where(scene.owner[top:bottom, left:right] == scene.objects.index(obj), 0, -1).astype(np.int8),
+    )

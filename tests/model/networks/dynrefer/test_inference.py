@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dynrefer.model.networks.dynrefer.inference import REGIONS, VIEWS, Inference
+from dynrefer.model.networks.dynrefer.inference import FORMER, REGIONS, VIEWS, Inference
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.model.vocabulary import TextEmbeddings
@@ -43,7 +43,7 @@ Recorded = tuple[Inference, RecordedGraphs]
 def test_every_part_is_recorded_in_every_bucket(recorded: Recorded) -> None:
     _, graphs = recorded
     parts = {"vision tower": VIEWS, "region representation": REGIONS, "tag scores": REGIONS}
-    parts |= {"attribute scores": REGIONS, "category scores": REGIONS}
+    parts |= {"attribute scores": REGIONS, "category scores": REGIONS, "Q-Former": FORMER}
     assert set(graphs.operations) == {f"{name} of {rows} rows" for name, buckets in parts.items() for rows in buckets}
 
 
@@ -75,7 +75,8 @@ def test_regions_are_represented_and_scored_as_unrecorded(
     for score in ("score_tags", "score_attributes", "score_categories"):
         torch.testing.assert_close(getattr(inference, score)(found), getattr(plain, score)(found), **CLOSE)
     names = ("region representation", "tag scores", "attribute scores", "category scores")
-    assert graphs.replays == ([] if bucket is None else [f"{name} of {bucket} rows" for name in names])
+    more = [f"Q-Former of {FORMER[0]} rows"]
+    assert graphs.replays == (more if bucket is None else [f"{name} of {bucket} rows" for name in names])
 
 
 def test_unrecorded_on_a_cpu_every_bit_is_the_networks(network: DynReferModel) -> None:
@@ -158,7 +159,7 @@ def test_parts_on_another_device_are_captured_there(elsewhere: DynReferModel) ->
             return work
 
     inference.capture(Watched())
-    assert len(names) == len(VIEWS) + 4 * len(REGIONS)
+    assert len(names) == len(VIEWS) + 4 * len(REGIONS) + len(FORMER)
 
 
 @pytest.mark.parametrize("read", [lambda: torch.zeros(3).to(META), lambda: torch.tensor([1, 2], device=META)])

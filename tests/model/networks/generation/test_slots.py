@@ -16,6 +16,7 @@ from dynrefer.model.networks.generation.slots import DecodingSlots, Finished, bu
 from dynrefer.model.networks.kernels.attention import Attention, AttentionInputs, torchs_choice
 from dynrefer.model.networks.kernels.graphs import NoGraphs, Work
 from dynrefer.model.networks.kernels.merged_products import merge_products
+from dynrefer.model.networks.kernels.small_attention import SmallAttention
 from tests.model.networks.generation.conftest import ROWS, Prompt
 from tests.model.networks.generation.recorded_graph import RecordedGraphs
 from tests.model.networks.generation.slots_of import slots_of
@@ -125,13 +126,15 @@ def test_the_step_is_recorded_with_the_fastest_attention(
         used.append("attention")
         return torchs_choice(*given)
 
-    def choose(inputs: Sequence[AttentionInputs], seconds: Callable[[Work], float]) -> Attention:
+    def choose(
+        inputs: Sequence[AttentionInputs], seconds: Callable[[Work], float], more: Sequence[Attention]
+    ) -> Attention:
         own, cross = inputs
         beams = settings["num_beams"]
         assert own.query.shape == cross.query.shape == (4, 4, beams, 8)
         assert own.keys.shape[2] == own.bias.shape[3] >= STEPS * beams and cross.bias.shape == (4, 1, 1, 16)
         assert torchs_choice(own.query, own.keys, own.values, own.bias).isfinite().all()
-        assert seconds(lambda: None) == 1.0
+        assert seconds(lambda: None) == 1.0 and [type(each) for each in more] == [SmallAttention]
         return counted
 
     monkeypatch.setattr(slots_module, "fastest_attention", choose)

@@ -82,7 +82,7 @@ def test_a_full_device_is_not_passed_over(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_time_on_a_gpu_is_that_between_two_events(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of calls behind those that set things up."""
+    """Of calls behind those that set things up, launched while the device sleeps."""
     calls: list[str] = []
 
     class Event:
@@ -99,5 +99,6 @@ def test_time_on_a_gpu_is_that_between_two_events(monkeypatch: pytest.MonkeyPatc
             return 60.0
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "_sleep", lambda cycles: calls.append("sleep"))
     assert seconds_on_gpu(lambda: calls.append("work")) == pytest.approx(0.002)
-    assert calls == ["work"] * 3 + ["event"] + ["work"] * 30 + ["event", "wait"]
+    assert calls == ["work"] * 3 + ["sleep", "event"] + ["work"] * 30 + ["event", "wait"]

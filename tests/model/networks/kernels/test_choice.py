@@ -41,6 +41,19 @@ def test_what_a_gpu_computes_with_gives_the_same_captions() -> None:
     assert torch.allclose(found.score, expected.score, atol=1e-5)
 
 
+def test_float32_is_float32_in_the_convolutions_of_a_gpu() -> None:
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    try:
+        convolutions.fp32_precision = "tf32"
+        choose_kernels(perturbed(DynReferModel(small_config())), CPU)
+        assert convolutions.fp32_precision == "tf32"
+        choose_kernels(perturbed(DynReferModel(small_config())), GPU)
+        assert convolutions.fp32_precision == "ieee"
+    finally:
+        convolutions.fp32_precision = before
+
+
 @pytest.mark.parametrize("device", [CPU, GPU])
 def test_unknown_kernels_are_refused(device: torch.device) -> None:
     with pytest.raises(DeviceError, match="mkl"):

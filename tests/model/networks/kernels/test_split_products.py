@@ -1,6 +1,7 @@
 """Products in two parts of TF32, with TF32's rounding of the operands done on the CPU."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -8,7 +9,15 @@ from torch import Tensor, nn
 
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.model.networks.kernels import split_products
-from dynrefer.model.networks.kernels.split_products import SplitLinear, is_exact, rounded, use_split_products
+from dynrefer.model.networks.kernels.split_products import (
+    SplitLinear,
+    WhollySplitLinear,
+    is_exact,
+    rounded,
+    rows_split_by_kernel,
+    side_by_side,
+    use_split_products,
+)
 from tests.model.networks.conftest import perturbed, small_config, some_regions
 
 
@@ -62,6 +71,58 @@ def test_two_parts_are_as_exact_as_float32(tensor_cores: list[str]) -> None:
     assert tensor_cores == ["tf32", "tf32"]
     layer.low.zero_()
     assert not is_exact(layer), "one part alone must not pass, or the probe shows nothing"
+
+
+def test_rows_in_two_parts_too_are_as_exact_as_float32(tensor_cores: list[str]) -> None:
+    layer = nn.Linear(768, 32)
+    layer.__class__ = WhollySplitLinear
+    layer.split()  # type: ignore[operator]
+    rows = torch.randn(2, 50, 768, generator=torch.Generator().manual_seed(3))
+    expected = torch.nn.functional.linear(rows.double(), layer.weight.double(), layer.bias.double())
+    with torch.inference_mode():
+        found, plain = layer(rows), torch.nn.functional.linear(rows, layer.weight, layer.bias)
+    error, usual = ((each - expected).norm() / expected.norm() for each in (found, plain))
+    assert found.shape == (2, 50, 32) and error < 2 * usual + 1e-7
+    assert tensor_cores == ["tf32"]
+    layer.parts[:, 768:1536].zero_()
+    assert not is_exact(layer), "without the weight's small part it must not pass"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_kernel_splits_as_torch_does() -> None:
+    assert rows_split_by_kernel(torch.device("cuda", 0)) and not rows_split_by_kernel(torch.device("cpu"))
+    rows = torch.randn(7, 768, generator=torch.Generator().manual_seed(3)) * torch.logspace(-20, 20, 768)
+    assert torch.equal(side_by_side(rows.cuda()).cpu(), side_by_side(rows))
+
+
+def test_layers_are_split_on_their_own_gpu(tensor_cores: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = list[torch.device]()
+
+    @contextmanager
+    def on(device: torch.device) -> Iterator[None]:
+        entered.append(device)
+        yield
+
+    monkeypatch.setattr(split_products, "current_device", on)
+    assert use_split_products(perturbed(DynReferModel(small_config())))
+    assert entered == [torch.device("cpu")] and not use_split_products(nn.Linear(2, 2))
+
+
+def test_with_the_kernel_all_layers_of_the_q_former_are_split(
+    tensor_cores: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = perturbed(DynReferModel(small_config()))
+    images, boxes = some_regions(network.config, 2)
+    monkeypatch.setattr(split_products, "rows_split_by_kernel", lambda device: True)
+    with torch.inference_mode():
+        fused = network.fuse(network.encode(images.flatten(0, 1)), boxes).bfloat16()
+        expected = network.compress(fused)
+        assert use_split_products(network)
+        found = network.compress(fused)
+    assert not any(type(each) is nn.Linear for each in network.qformer.modules())
+    assert {type(each) for each in network.modules() if isinstance(each, WhollySplitLinear)} == {WhollySplitLinear}
+    assert all(type(each) is not WhollySplitLinear for each in network.tag_decoder.modules())
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("tower", ["vit", "convolutional"])

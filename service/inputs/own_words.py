@@ -1,0 +1,20 @@
+"""A request's `vocabulary`, as given -> `RequestVocabulary`, or what is wrong with it and where."""
+
+from typing import Any
+
+from dynrefer.model import RequestVocabulary, ResolveVocabulary, VocabularyError, VocabularyLimits, read_vocabulary
+from dynrefer.service.errors import FieldError
+from dynrefer.service.settings import Settings
+
+
+def read_own_words(
+    given: Any, settings: Settings, resolve: ResolveVocabulary
+) -> tuple[RequestVocabulary | None, list[FieldError]]:
+    """given: the parsed JSON. resolve: name -> a named vocabulary; raises `UnknownVocabularyError`."""
+    if given is None:
+        return None, []
+    limits = VocabularyLimits(settings.max_vocabulary_words, settings.max_vocabulary_chars)
+    try:
+        return read_vocabulary(given, resolve, limits), []
+    except VocabularyError as error:
+        return None, [FieldError(f"/vocabulary{flaw.pointer}", flaw.sentence) for flaw in error.flaws]

@@ -1,0 +1,1 @@
+"""Training of the small segmenter that comes with the embedded model."""

@@ -1,0 +1,39 @@
+"""A run of the segmenter's training -> the weights that ship, as float16.
+
+python -m dynrefer.workbench.training.segmenter.export --run runs/segmenter --out model/embedded/segmenter
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from dynrefer.model.networks.segmenter.network import MaskHead
+from dynrefer.model.networks.segmenter.small import WEIGHTS
+
+
+def export(run: Path, out: Path) -> Path:
+    """Write a run's weights; returns the file."""
+    state = torch.load(run / "checkpoint.pt", weights_only=True)["network"]
+    own = {name: value for name, value in MaskHead().state_dict().items() if value.is_floating_point()}
+    tensors = {name: state[name].to(torch.float16).contiguous() for name in own}
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, out / WEIGHTS)
+    return out / WEIGHTS
+
+
+def main() -> None:
+    """The command; the head of this file says what it does."""
+    parser = argparse.ArgumentParser(description="Export the segmenter's weights.")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    options = parser.parse_args()
+    file = export(options.run, options.out)
+    print(f"{file}: {file.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
