@@ -226,9 +226,8 @@ class Explainer:
             if word != loaded.network.config.noun_placeholder
         ]
         # Of a photograph, words that no caption of the training took up are not handed on.
-        left = dict.fromkeys(
-            word for word in given.controls if not {part.strip() for part in word.split(",")} & {*words}
-        )
+        handed = {word.strip() for word in words}
+        left = dict.fromkeys(each for each in given.controls if handed.isdisjoint(map(str.strip, each.split(","))))
         return (*found, *(ControlWord(word, REQUEST, False, _holds(text, word)) for word in left))
 
     def _kept(self, line: str, words: Sequence[str]) -> int:

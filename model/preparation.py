@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dynrefer.model.crops import ViewBatch, ViewCutter
-from dynrefer.model.errors import InvalidQueriesError, PointsError, QueryError
+from dynrefer.model.errors import InvalidQueriesError, PointsError, QueryError, ViewsError
 from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
 from dynrefer.model.explanation import ExplainedView
 from dynrefer.model.geometry import ImageSize, region_box
@@ -18,7 +18,7 @@ from dynrefer.model.points import check_points
 from dynrefer.model.pyramid import ImagePyramid
 from dynrefer.model.request_vocabulary import RequestVocabulary
 from dynrefer.model.types import ALL_TASKS, CaptionWriting, Corners, RegionQuery, Task, ViewPlan, ViewPolicy
-from dynrefer.model.views import GreyImage, check_policy, check_views, plan_views
+from dynrefer.model.views import GreyImage, check_views, plan_views
 
 PROBED_TASKS = (Task.TAGS, Task.CATEGORIES)  # whose labels speak for the words of a caption
 
@@ -113,7 +113,8 @@ def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: Prepa
         try:
             check_found(query, size)
             region_box(query.box).clip(size)
-            check_policy(query.view_policy, query.views)
+            if query.view_policy is not None and (fault := query.view_policy.contradiction(query.views)):
+                raise ViewsError(fault)
             if query.views is not None:
                 check_views(query.views, spec.num_views)
         except QueryError as error:

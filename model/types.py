@@ -4,7 +4,7 @@ No torch at import. Coordinates: every box is (x1, y1, x2, y2) in pixels of the 
 x2 and y2 exclusive.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,14 @@ class ViewPolicy(StrEnum):
     IMAGE_PRIOR = "image_prior"  # no task: greedy perceptual-hash search (paper, section 3.4)
     TASK_PRIOR = "task_prior"  # a task: the views that suit it, from the model's configuration
     FIXED = "fixed"  # given in the request
+
+    def contradiction(self, views: Sequence[float] | None) -> str:
+        """What is wrong with this policy by force beside these explicit t values, as a sentence; empty if nothing."""
+        if self is ViewPolicy.FIXED:
+            return "" if views is not None else "The view policy 'fixed' needs 'views', the t values to look at."
+        if views is None:
+            return ""
+        return f"Given 'views' leave nothing to the view policy '{self}'; leave one of the two out."
 
 
 @dataclass(frozen=True, slots=True)

@@ -251,14 +251,6 @@ def plan_views(
     return ViewPlan(region + chosen, ViewPolicy.IMAGE_PRIOR, candidates)
 
 
-def check_policy(policy: ViewPolicy | None, views: Sequence[float] | None) -> None:
-    """Raises ViewsError for a policy by force that contradicts the t values, or lacks them."""
-    if policy is ViewPolicy.FIXED and views is None:
-        raise ViewsError("The view policy 'fixed' needs 'views', the t values to look at.")
-    if policy not in (None, ViewPolicy.FIXED) and views is not None:
-        raise ViewsError(f"Given 'views' leave nothing to the view policy '{policy}'; leave one of the two out.")
-
-
 def check_views(views: Sequence[float], num_views: int) -> None:
     """Raises ViewsError unless these t values are views that a model with so many can take."""
     if fault := _fault_of(views, num_views):

@@ -20,10 +20,12 @@ from dynrefer.model import (
     RegionQuery,
     Task,
     ViewPlan,
+    ViewPolicy,
     stored_box,
     stored_mask,
     stored_size,
 )
+from dynrefer.service.api.explanations import explain_query, explanation_answer
 from dynrefer.service.api.problems import model_field_errors, region_problem
 from dynrefer.service.api.schemas import (
     RESULT_SCHEMAS,
@@ -60,6 +62,8 @@ def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuer
         top_k=fields.top_k,
         thresholds={Task(name): score for name, score in given.items()},
         vocabulary=fields.vocabulary,
+        view_policy=None if fields.view_policy is None else ViewPolicy(fields.view_policy),
+        explain=explain_query(fields.explain),
     )
     boxes = tuple(region.box for region in fields.regions)
     points = {
@@ -164,6 +168,7 @@ def region_answer(
         mask=frame.mask(found.mask),
         **shared,
         **{task.name: _result(found.results.get(task.name), own.get(task.name, {})) for task in TASKS},
+        explanation=explanation_answer(found.explanation, frame.box),
         timings_ms=_in_order({**found.timings_ms, **more_ms}),
     )
 
