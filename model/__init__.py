@@ -24,6 +24,7 @@ from dynrefer.model.errors import (
     ModelNotFoundError,
     OutputError,
     PointsError,
+    PromptError,
     QueryError,
     UnsupportedImageError,
     ViewsError,
@@ -37,9 +38,12 @@ if TYPE_CHECKING:
     from dynrefer.model.explanation import Explain, Explanation
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
-    from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box
+    from dynrefer.model.mask_files import decode_with_alpha
+    from dynrefer.model.masks import mask_from_bitmap
+    from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box, upright_view
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
+    from dynrefer.model.prompts import AlphaMask, MaskFile, Polygon, Prompt, Scribble, placed
     from dynrefer.model.protocol import (
         BatchLimits,
         CacheCounts,
@@ -49,6 +53,7 @@ if TYPE_CHECKING:
         ReadyRegion,
     )
     from dynrefer.model.request_vocabulary import AttributeWord, RequestVocabulary, UnknownWord, Word
+    from dynrefer.model.run_lengths import compressed_runs
     from dynrefer.model.segmentation import (
         PointedRegion,
         WindowMask,
@@ -129,7 +134,13 @@ __all__ = [
     "Preparation",
     "PreparationSpec",
     "PreparedRegion",
+    "AlphaMask",
+    "MaskFile",
+    "Polygon",
+    "Prompt",
+    "PromptError",
     "QueryError",
+    "Scribble",
     "ReadyRegion",
     "RegionDescription",
     "RegionMask",
@@ -150,8 +161,10 @@ __all__ = [
     "WeightsError",
     "WindowMask",
     "Word",
+    "compressed_runs",
     "corners_from",
     "decode_image",
+    "decode_with_alpha",
     "forbid_bombs",
     "begin_start",
     "gc_paused",
@@ -166,8 +179,11 @@ __all__ = [
     "stored_box",
     "stored_mask",
     "stored_size",
+    "mask_from_bitmap",
+    "placed",
     "upright_box",
     "upright_pixels",
+    "upright_view",
 ]
 
 
@@ -218,8 +234,10 @@ _LAZY = {
     "VocabularyLimits": "vocabulary_entries",
     "WindowMask": "segmentation",
     "Word": "request_vocabulary",
+    "compressed_runs": "run_lengths",
     "corners_from": "geometry",
     "decode_image": "images",
+    "decode_with_alpha": "mask_files",
     "forbid_bombs": "images",
     "no_names": "vocabulary_entries",
     "pointed_queries": "segmentation",
@@ -233,6 +251,14 @@ _LAZY = {
     "stored_size": "orientation",
     "upright_box": "orientation",
     "upright_pixels": "images",
+    "upright_view": "orientation",
+    "AlphaMask": "prompts",
+    "MaskFile": "prompts",
+    "Polygon": "prompts",
+    "Prompt": "prompts",
+    "Scribble": "prompts",
+    "mask_from_bitmap": "masks",
+    "placed": "prompts",
 }
 
 

@@ -18,6 +18,7 @@ from dynrefer.model.pyramid import AnyImage, ImagePyramid
 from dynrefer.model.types import ViewPlan
 
 GAP = 4  # how many times a view's side a large crop keeps before the bicubic filter: benchmarks/large_images.py
+BLANK = (123, 117, 104)  # CLIP's mean colour, which the network sees as zero
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,15 @@ class ViewCutter:
         resized = self._pyramid.resized(corners, (width, height), Image.Resampling.BICUBIC, GAP)
         for plane, band in zip(place, "RGB", strict=True):  # Pillow unpacks one band faster than numpy transposes three
             plane[:] = np.frombuffer(resized.tobytes("raw", band), dtype=np.uint8).reshape(height, width)
+
+
+def highlighted(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """A copy of (H, W, 3) uint8 RGB in which all but the mask, (H, W) bool, is blank: the region is then described as
+    if nothing else were in the image, in every view and in what the evidence looks at."""
+    found = np.empty_like(image)
+    found[:] = BLANK
+    np.copyto(found, image, where=mask[..., None])
+    return found
 
 
 def cut_views(image: AnyImage, plan: ViewPlan, view_size: int) -> ViewBatch:

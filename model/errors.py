@@ -19,6 +19,7 @@
     ├── StoppedError           a batch that was cancelled because no client waits for it
     └── QueryError             a region query that cannot be answered
         ├── BoxError           a box that is empty, inverted, not finite or outside the image
+        ├── PromptError        a polygon, scribble or mask that gives no region
         ├── PointsError        points that give no region
         ├── ViewsError         explicit views that the model cannot take
         └── InvalidQueriesError    several queries of one image, each with its own error
@@ -113,6 +114,17 @@ class BoxError(QueryError):
     """A box that is empty, inverted, not finite or wholly outside the image."""
 
     field = "box"
+
+
+class PromptError(QueryError):
+    """A polygon, scribble or mask that gives no region. field: where in the region, such as "mask/png"."""
+
+    def __init__(self, sentence: str, field: str) -> None:
+        super().__init__(sentence)
+        self.field = field
+
+    def __reduce__(self) -> "tuple[type[PromptError], tuple[str, str], dict[str, object]]":
+        return type(self), (str(self), self.field), {"index": self.index}
 
 
 class PointsError(QueryError):

@@ -1,8 +1,8 @@
 """A region's raw outputs and its result -> why it was described so. On any thread, without the device.
 
-Which view carried a word is seen from leaving views out: `preparation.py` adds probes, inputs that repeat a region's
-views with t = 0 in the place of one of them, and the label that speaks for the word is scored on each. Nothing of this
-runs unless a query asks for it.
+Which view carried a word is seen from leaving views out. `explained_views.py` adds probes: inputs that repeat a
+region's views with t = 0 in the place of one of them. The label that speaks for the word is scored on each. Nothing of
+this runs unless a query asks for it.
 
 Shapes: N = labels of a task, P = prompts of the attributes.
 """

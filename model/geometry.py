@@ -6,10 +6,9 @@ truncate, as the official code does: in float64 1.4 % of the crops would be one 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,6 @@ from dynrefer.model.types import Corners
 
 ImageSize = tuple[int, int]
 IntCorners = tuple[int, int, int, int]
-
-MOST_RUN_BITS = 40  # of one compressed run length: more pixels than any image has
 
 
 class BoxFormat(StrEnum):
@@ -189,60 +186,3 @@ def _widened(low: float, high: float) -> tuple[float, float]:
     if low < high - 1:
         return low, high
     return (high - 1, high) if high > 0 else (low, low + 1)
-
-
-def box_from_rle(rle: Mapping[str, Any]) -> Corners:
-    """Bound a COCO run-length mask by its first and last column and row, both inclusive (official rule).
-
-    rle: {"size": [height, width], "counts": compressed string or bytes, or a list of run lengths}. The runs
-    go down the columns and begin with background. To a mask of one column or row the official rule gives an empty box;
-    here it gets the one pixel that it covers.
-
-    Raises:
-        BoxError: the mask is empty, or its runs do not fill its size.
-    """
-    height, width = (int(side) for side in rle["size"])
-    edges = np.cumsum(rle_runs(rle["counts"]))
-    if not edges.size or edges[-1] != height * width or np.any(np.diff(edges) < 0):
-        raise BoxError(f"The run lengths of the mask do not fill its {width} x {height} pixels.")
-    starts, ends = edges[0::2][: edges.size // 2], edges[1::2]
-    starts, ends = starts[ends > starts], ends[ends > starts] - 1
-    if not starts.size:
-        raise BoxError("The mask is empty: it needs at least one pixel.")
-    x1, x2 = starts.min() // height, ends.max() // height
-    if np.any(starts // height != ends // height):  # a run over a column's end holds its last row and row 0
-        y1, y2 = 0, height - 1
-    else:
-        y1, y2 = (starts % height).min(), (ends % height).max()
-    return float(x1), float(y1), float(max(x2, x1 + 1)), float(max(y2, y1 + 1))
-
-
-def rle_runs(counts: str | bytes | Sequence[int]) -> NDArray[np.int64]:
-    """Read the run lengths of a COCO mask, (N,) int64; a list is taken as it is.
-
-    The compressed form holds each run as base-32 digits, least significant first, from the character "0" on: bit 5
-    means that more digits follow, bit 4 of the last digit is the sign. From the fourth run on, the difference to
-    the run two before is stored.
-
-    Raises:
-        BoxError: the string is malformed or breaks off inside a run.
-    """
-    if not isinstance(counts, str | bytes):
-        return np.array(counts, dtype=np.int64)
-    runs: list[int] = []
-    value = shift = 0
-    for code in counts if isinstance(counts, bytes) else map(ord, counts):
-        digit = code - 48
-        if not 0 <= digit < 64 or shift > MOST_RUN_BITS:
-            raise BoxError("The compressed run lengths of the mask are malformed.")
-        value |= (digit & 31) << shift
-        shift += 5
-        if digit & 32:
-            continue
-        if digit & 16:
-            value -= 1 << shift
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-        value = shift = 0
-    if shift:
-        raise BoxError("The compressed run lengths of the mask are truncated.")
-    return np.array(runs, dtype=np.int64)

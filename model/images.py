@@ -43,7 +43,10 @@ __all__ = [
     "annotated_image",
     "annotated_info",
     "decode_image",
+    "errors_of_decoders",
     "forbid_bombs",
+    "ignore_header",
+    "png_image",
     "read_image",
     "upright_pixels",
 ]
@@ -95,12 +98,12 @@ def forbid_bombs(max_pixels: int | None = None) -> None:
         Image.MAX_IMAGE_PIXELS = max_pixels
 
 
-def _ignore(width: int, height: int) -> None:
-    pass
+def ignore_header(width: int, height: int) -> None:
+    """For those who need not know the size early."""
 
 
 def decode_image(
-    data: bytes | memoryview, max_pixels: int | None, on_header: Callable[[int, int], None] = _ignore
+    data: bytes | memoryview, max_pixels: int | None, on_header: Callable[[int, int], None] = ignore_header
 ) -> DecodedImage:
     """The upright RGB pixels of an image file's bytes; CPU work.
 
@@ -116,16 +119,16 @@ def decode_image(
     none of the formats or a kind of one that cannot be decoded, `DamagedImageError` for one of them that is damaged or
     cut short, and `ImageTooCostlyError` where memory does not suffice.
     """
-    with _errors_of_decoders():
+    with errors_of_decoders():
         container = open_container(bytes(data))
     first: DecodedImage | None = None
     for ending in container.endings:
-        with _errors_of_decoders():
+        with errors_of_decoders():
             opened = _open(container, container.data + ending)
         if first is None:
             _check_size(opened.size, container.format, max_pixels)
             on_header(*opened.size)
-        with _errors_of_decoders():
+        with errors_of_decoders():
             pixels = upright_rgb(opened.size, opened.decode(), opened.orientation)
         if first is None:
             first = DecodedImage(pixels, _info(opened))
@@ -151,7 +154,7 @@ def _check_size(size: ImageSize, kind: str, max_pixels: int | None) -> None:
 
 
 @contextmanager
-def _errors_of_decoders() -> Iterator[None]:
+def errors_of_decoders() -> Iterator[None]:
     """Whatever a decoder raises is an `ImageError`; its text is not for clients."""
     try:
         yield
@@ -212,6 +215,11 @@ def _plugin(kind: str) -> type[ImageFile.ImageFile]:
             from PIL.BmpImagePlugin import BmpImageFile
 
             return BmpImageFile
+
+
+def png_image(container: Container) -> ImageFile.ImageFile:
+    """A PNG whose header was read, and none of its pixels. For use within `errors_of_decoders`."""
+    return _plugin("PNG")(io.BytesIO(container.data + container.endings[0]))
 
 
 def _open_tiff(container: Container, data: bytes) -> _Opened:
@@ -309,7 +317,7 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 where the metadata is damaged: the pixels may still be good."""
     try:
         return orientation_of(image.getexif().get(ORIENTATION))
-    except Exception:  # by kind, as in `_errors_of_decoders`
+    except Exception:  # by kind, as in `errors_of_decoders`
         return 1
 
 
@@ -333,7 +341,7 @@ def _read(data: bytes, name: str) -> DecodedImage:
     with _named(name):
         if format_of(data) is not None:
             return decode_image(data, None)
-        with _errors_of_decoders(), Image.open(io.BytesIO(data)) as image:
+        with errors_of_decoders(), Image.open(io.BytesIO(data)) as image:
             image.load()
             orientation = _orientation(image)
             pixels = upright_rgb(image.size, rows_of_image(image), orientation)
@@ -366,7 +374,7 @@ def annotated_info(path: Path) -> ImageInfo:
         data = _bytes_of(path)
         if format_of(data) is None:
             return _read(data, str(path)).info
-        with _named(str(path)), _errors_of_decoders():
+        with _named(str(path)), errors_of_decoders():
             container = open_container(data)
             opened = _open(container, container.data + container.endings[0])
         return _info(opened)

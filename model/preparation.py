@@ -6,21 +6,20 @@ never loads the network. Shapes: V = views, S = side of a view in pixels.
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from dynrefer.model.crops import ViewBatch, ViewCutter
-from dynrefer.model.errors import InvalidQueriesError, PointsError, QueryError, ViewsError
+from dynrefer.model.crops import ViewBatch, ViewCutter, highlighted
+from dynrefer.model.errors import InvalidQueriesError, PointsError, PromptError, QueryError, ViewsError
 from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
 from dynrefer.model.explanation import ExplainedView
 from dynrefer.model.geometry import ImageSize, region_box
 from dynrefer.model.images import Pixels
+from dynrefer.model.masks import bitmap_from_mask
 from dynrefer.model.points import check_points
 from dynrefer.model.pyramid import ImagePyramid
 from dynrefer.model.request_vocabulary import RequestVocabulary
 from dynrefer.model.types import ALL_TASKS, CaptionWriting, Corners, RegionQuery, Task, ViewPlan, ViewPolicy
 from dynrefer.model.views import GreyImage, check_views, plan_views
-
-PROBED_TASKS = (Task.TAGS, Task.CATEGORIES)  # whose labels speak for the words of a caption
 
 NO_SEGMENTER = (
     "Points need a segmenter, and this model is used without one: give a box, or start with --segmenter DIR, a local "
@@ -124,10 +123,18 @@ def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: Prepa
 
 
 def check_found(query: RegionQuery, size: ImageSize) -> None:
-    """Raise `PointsError` for points whose object no segmenter has found."""
+    """Raise what is wrong with that which the region was pointed at with: the query's `flaw`, `PointsError` for points
+    whose object no segmenter has found, `PromptError` for a mask of another size or none to highlight."""
+    if query.flaw is not None:
+        raise query.flaw
     if query.points and query.mask is None:
         check_points(query.points, size)
         raise PointsError(NO_SEGMENTER)
+    if query.mask is not None and query.mask.size != (size[1], size[0]):
+        height, width = query.mask.size
+        raise PromptError(f"The mask has {width} x {height} pixels, and the image {size[0]} x {size[1]}.", "mask")
+    if query.highlight and query.mask is None:
+        raise PromptError("Only a region with a mask, a polygon or points can be highlighted.", "highlight")
 
 
 def prepare_each(image: Pixels, queries: Sequence[RegionQuery], spec: PreparationSpec) -> Iterator[PreparedRegion]:
@@ -135,42 +142,57 @@ def prepare_each(image: Pixels, queries: Sequence[RegionQuery], spec: Preparatio
 
     For use by one thread at a time. Raises `QueryError` with the `index` of a failing query when it reaches that.
     """
-    grey, pyramid = GreyImage(image), ImagePyramid(image)
-    cutter = ViewCutter(pyramid, spec.view_size)
-    evidence = EvidenceCutter(pyramid) if spec.evidence else None
+    shared = _Cutters.of(image, spec)
     for index, query in enumerate(queries):
         try:
-            prepared = _prepare_one(grey, cutter, evidence, query, spec)
+            prepared = _prepare_one(image, shared, query, spec)
         except QueryError as error:
             error.index = index
             raise
         yield prepared
 
 
-def _prepare_one(
-    grey: GreyImage, cutter: ViewCutter, evidence: EvidenceCutter | None, query: RegionQuery, spec: PreparationSpec
-) -> PreparedRegion:
+@dataclass(frozen=True, slots=True)
+class _Cutters:
+    """What cuts the regions of one image."""
+
+    grey: GreyImage
+    views: ViewCutter
+    evidence: EvidenceCutter | None
+
+    @classmethod
+    def of(cls, image: Pixels, spec: PreparationSpec) -> "_Cutters":
+        pyramid = ImagePyramid(image)
+        evidence = EvidenceCutter(pyramid) if spec.evidence else None
+        return cls(GreyImage(image), ViewCutter(pyramid, spec.view_size), evidence)
+
+
+def _prepare_one(image: Pixels, shared: _Cutters, query: RegionQuery, spec: PreparationSpec) -> PreparedRegion:
     started = time.perf_counter()
     given = region_box(query.box)
-    box = given.clip(grey.size)
+    cutters = shared
+    if query.highlight and query.mask is not None:
+        cutters = _Cutters.of(highlighted(image, bitmap_from_mask(query.mask)), spec)
+    box = given.clip(cutters.grey.size)
     groups: dict[tuple[float, ...] | None, list[Task]] = {}  # tasks by their prior; None: no prior applies
     for task in query.tasks or ALL_TASKS:
         prior = spec.task_priors[task] if _policy(query) is ViewPolicy.TASK_PRIOR else None
         groups.setdefault(prior, []).append(task)
-    crops = None if evidence is None else evidence.cut(box.corners)
+    crops = None if cutters.evidence is None else cutters.evidence.cut(box.corners)
     inputs = []
     for prior, tasks in groups.items():
-        plan = plan_views(grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
-        views = cutter.cut(plan)
+        plan = plan_views(cutters.grey, box, num_views=spec.num_views, task_prior=prior, views=query.views)
+        views = cutters.views.cut(plan)
         own = query.writing, query.vocabulary
         inputs.append(RegionInput(plan, tuple(tasks), views, query.controls, crops, *own))
     explained: tuple[ExplainedView, ...] = ()
     if query.explain is not None:
-        from dynrefer.model.explained_views import explained_views
+        from dynrefer.model.explained_views import explained_views, with_probes
 
-        explained = explained_views(grey, cutter, box, {each.plan: each.tasks for each in inputs}, query.explain)
+        plans = {each.plan: each.tasks for each in inputs}
+        explained = explained_views(cutters.grey, cutters.views, box, plans, query.explain)
         if query.explain.evidence:
-            inputs = [*_with_prompts(inputs), *_probes(inputs)]
+            inputs = with_probes(inputs)
     spent = {"views": (time.perf_counter() - started) * 1e3}
     return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent, explained)
 
@@ -182,28 +204,3 @@ def _policy(query: RegionQuery) -> ViewPolicy:
     if query.views is not None:
         return ViewPolicy.FIXED
     return ViewPolicy.IMAGE_PRIOR if query.tasks is None else ViewPolicy.TASK_PRIOR
-
-
-def _with_prompts(inputs: Sequence[RegionInput]) -> list[RegionInput]:
-    return [replace(each, prompts=Task.ATTRIBUTES in each.tasks) for each in inputs]
-
-
-def _probes(inputs: Sequence[RegionInput]) -> Iterator[RegionInput]:
-    """What the words of the caption are explained by: its views once more, and without each of them but t = 0; and
-    likewise those of the categories, where these name the object for the whole region.
-
-    The network needs all its views, so t = 0 stands in for the one that is left out: it shows the region again and
-    nothing of what lies around it.
-    """
-    captioned = any(Task.CAPTION in each.tasks for each in inputs)
-    for given in inputs:
-        names_it = Task.CATEGORIES in given.tasks and given.evidence is not None  # see `identification.py`
-        if Task.CAPTION in given.tasks or (captioned and names_it):
-            for place in range(len(given.plan.views)):
-                yield RegionInput(given.plan, PROBED_TASKS, _without(given.views, place), (), left_out=place)
-
-
-def _without(views: ViewBatch, place: int) -> ViewBatch:
-    """The views with the first one in this place."""
-    order = [0 if each == place else each for each in range(len(views.images))]
-    return ViewBatch(views.images[order], views.boxes[order], tuple(views.digests[each] for each in order))

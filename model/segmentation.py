@@ -10,7 +10,6 @@ No torch: this runs in worker processes. S = side of a window in pixels. Boxes a
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -21,9 +20,9 @@ from PIL import Image
 
 from dynrefer.model.cache import Digest, view_digest
 from dynrefer.model.errors import PointsError, QueryError
-from dynrefer.model.geometry import ImageSize, box_from_rle
+from dynrefer.model.geometry import ImageSize
 from dynrefer.model.images import Pixels
-from dynrefer.model.masks import RegionMask, mask_from_bitmap
+from dynrefer.model.masks import RegionMask, box_from_mask, mask_from_bitmap
 from dynrefer.model.points import PointPrompt, check_points
 from dynrefer.model.pyramid import ImagePyramid
 from dynrefer.model.types import Corners, ImageInfo, RegionQuery
@@ -50,13 +49,13 @@ class PointedRegion:
     """A region whose mask is to be found: ready for the device.
 
     points: pixels of the upright image. windows: the whole image first, then ever closer looks at the points.
-    timings_ms: how long its preparation took, as "points".
+    box: instead of points, a box around the object; xyxy pixels of the upright image.
     """
 
     points: tuple[PointPrompt, ...]
     size: ImageSize
     windows: tuple[ImageWindow, ...]
-    timings_ms: Mapping[str, float]
+    box: Corners | None = None
 
     @property
     def num_views(self) -> int:
@@ -114,22 +113,33 @@ class SegmentationSpec:
         pyramid = ImagePyramid(image)
         seen: dict[Corners, ImageWindow] = {}
         for query in queries:
-            began = time.perf_counter()
-            windows = []
-            for corners in looks(query.points, pyramid.size, self):
-                if corners not in seen:
-                    pixels = _cut(pyramid, corners, self.side)
-                    seen[corners] = ImageWindow(pixels, corners, view_digest(pixels))
-                windows.append(seen[corners])
-            spent = {"points": (time.perf_counter() - began) * 1e3}
-            yield PointedRegion(query.points, pyramid.size, tuple(windows), spent)
+            positive = [(point.x, point.y) for point in query.points if point.positive]
+            windows = self._windows(pyramid, looks(positive, pyramid.size, self), seen)
+            yield PointedRegion(query.points, pyramid.size, windows)
+
+    def prepare_boxes(self, image: Pixels, boxes: Sequence[Corners]) -> Iterator[PointedRegion]:
+        """The same for objects that boxes are known of, which lie in the image."""
+        pyramid = ImagePyramid(image)
+        seen: dict[Corners, ImageWindow] = {}
+        for box in boxes:
+            windows = self._windows(pyramid, looks((box[:2], box[2:]), pyramid.size, self), seen)
+            yield PointedRegion((), pyramid.size, windows, box)
+
+    def _windows(
+        self, pyramid: ImagePyramid, wanted: Sequence[Corners], seen: dict[Corners, ImageWindow]
+    ) -> tuple[ImageWindow, ...]:
+        for corners in wanted:
+            if corners not in seen:
+                pixels = _cut(pyramid, corners, self.side)
+                seen[corners] = ImageWindow(pixels, corners, view_digest(pixels))
+        return tuple(seen[corners] for corners in wanted)
 
 
-def looks(points: Sequence[PointPrompt], size: ImageSize, spec: SegmentationSpec) -> list[Corners]:
-    """The windows of a region, xyxy whole pixels: all of the image, then ever closer around the positive points."""
+def looks(places: Sequence[tuple[float, float]], size: ImageSize, spec: SegmentationSpec) -> list[Corners]:
+    """The windows of a region, xyxy whole pixels: all of the image, then ever closer around places (x, y)."""
     width, height = size
     found: list[Corners] = [(0.0, 0.0, float(width), float(height))]
-    xs, ys = ([getattr(point, axis) for point in points if point.positive] for axis in "xy")
+    xs, ys = zip(*places, strict=True)
     across, down = _SPREAD * (max(xs) - min(xs)), _SPREAD * (max(ys) - min(ys))
     side = max(size) / 2
     while len(found) < spec.windows and 2 * side > spec.side and side >= max(across, down):
@@ -151,7 +161,7 @@ def window_around(x: float, y: float, across: float, down: float, size: ImageSiz
 def region_of(found: WindowMask, points: Sequence[PointPrompt], size: ImageSize) -> tuple[Corners, RegionMask]:
     """The region's box, by the official rule for masks, and its mask."""
     mask = mask_from_bitmap(bitmap_of(found, points, size))
-    return box_from_rle({"size": mask.size, "counts": mask.counts}), mask
+    return box_from_mask(mask), mask
 
 
 def bitmap_of(found: WindowMask, points: Sequence[PointPrompt], size: ImageSize) -> NDArray[np.bool_]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from dynrefer.model.errors import QueryError
 from dynrefer.model.explanation import Explain, Explanation
 from dynrefer.model.masks import RegionMask
 from dynrefer.model.points import PointPrompt
@@ -79,13 +80,15 @@ class ImageInfo(JsonRecord):
     """What an image file's header says.
 
     width, height: of the upright image, in pixels. orientation: EXIF 1 to 8, how the stored rows and columns are turned
-    to be upright. frames: how many images the file holds; the first one is used.
+    to be upright. frames: how many images the file holds; the first one is used. alpha: the pixels of the upright image
+    that its alpha channel shows, where that was asked for and there is one.
     """
 
     width: int
     height: int
     orientation: int = 1
     frames: int = 1
+    alpha: RegionMask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ class RegionQuery(JsonRecord):
     mask: the region's pixels, whose bounds `box` is; None where only a box is known.
     highlight: whether pixels outside the mask are blanked in the views.
     points: at the object; a segmenter finds the mask, and with it the box, before the region is described.
+    flaw: why what the region was pointed at with gives no region; raised where queries are checked.
     explain: what to say of why; None: nothing.
     """
 
@@ -118,6 +122,7 @@ class RegionQuery(JsonRecord):
     mask: RegionMask | None = None
     highlight: bool = False
     points: tuple[PointPrompt, ...] = ()
+    flaw: QueryError | None = None
     view_policy: ViewPolicy | None = None
     explain: Explain | None = None
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from dynrefer.model.errors import ImageError, ModelError
-from dynrefer.model.types import ALL_TASKS, Corners, Task
+from dynrefer.model.types import ALL_TASKS, Corners, PointPrompt, Task
 from dynrefer.service import set_thread_environment
 from dynrefer.service.server.signals import stop_signals
 from dynrefer.service.settings import FORMER_NAMES, PREFIX, Settings, SettingsError, flag_names, load_settings
@@ -48,6 +48,21 @@ app = typer.Typer(
 )
 
 Boxes = Annotated[list[str], typer.Option("--box", help="x1,y1,x2,y2 in pixels of the upright image; repeatable.")]
+SomeBoxes = Annotated[
+    list[str] | None,
+    typer.Option("--box", help="x1,y1,x2,y2 in pixels of the upright image; repeatable."),
+]
+Points = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--point",
+        help="x,y of a point on an object, or x,y,0 of one beside it; repeatable. All of them give one region, after "
+        "those of the boxes.",
+    ),
+]
+Segmenter = Annotated[
+    str, typer.Option(help="What finds the object of the points: embedded, or a directory with a SAM 2.")
+]
 Tasks = Annotated[
     list[str] | None,
     typer.Option("--task", help=f"{', '.join(ALL_TASKS[:-1])} or {ALL_TASKS[-1]}; repeatable. Default: all."),
@@ -213,21 +228,27 @@ def key(
 @app.command()
 def describe(
     image: ImageFile,
-    box: Boxes,
+    box: SomeBoxes = None,
+    point: Points = None,
     task: Tasks = None,
     model: ModelName = "embedded",
     device: Device = "auto",
+    segmenter: Segmenter = "embedded",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as in the service's responses.")] = False,
     draw: Annotated[Path | None, typer.Option(help="Write the image with boxes and captions to this file.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Describe regions of an image without a server."""
-    tasks, corners, pixels = _read_tasks(task), _read_boxes(box), _read_image(image)
+    if not box and not point:
+        fail("describe needs a region: give --box x1,y1,x2,y2 or --point x,y.")
+    tasks, corners, points = _read_tasks(task), _read_boxes(box or []), _read_points(point or [])
+    pixels = _read_image(image)
     if draw:
         _refuse_unwritable(draw, image, model, overwrite)
     from dynrefer.model import DynRefer
 
-    found = DynRefer.load(model, device=device).describe(pixels, corners, tasks)
+    predictor = DynRefer.load(model, device=device, segmenter=segmenter)
+    found = predictor.describe(pixels, corners, tasks, points=[points] if points else [])
     from dynrefer.service.api.responses import region_answer
 
     answers = [region_answer(str(index), each, {}) for index, each in enumerate(found)]
@@ -285,6 +306,20 @@ def _read_boxes(texts: list[str]) -> list[Corners]:
             fail(f"--box {text} is not four numbers x1,y1,x2,y2.")
         boxes.append((x1, y1, x2, y2))
     return boxes
+
+
+def _read_points(texts: list[str]) -> list[PointPrompt]:
+    points: list[PointPrompt] = []
+    for text in texts:
+        parts = text.split(",")
+        try:
+            x, y = (float(part) for part in parts[:2])
+        except ValueError:
+            fail(f"--point {text} is not two numbers x,y.")
+        if len(parts) > 3 or parts[2:] not in ([], ["0"], ["1"]):
+            fail(f"--point {text} is not x,y, or x,y,0 for a point beside the object.")
+        points.append(PointPrompt(x, y, parts[2:] != ["0"]))
+    return points
 
 
 def _read_tasks(names: list[str] | None) -> tuple[Task, ...] | None:

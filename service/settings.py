@@ -148,6 +148,11 @@ class Settings(BaseSettings):
         "run of the text tower; one that was asked before next to nothing.",
     )
     max_vocabulary_chars: Positive = Field(default=64, description="Longest such word, in characters.")
+    max_prompt_points: Positive = Field(
+        default=2_000,
+        description="Most points of a region's polygon or scribble. Looking for crossings costs the square of it: "
+        "0.2 s for 2,000.",
+    )
     max_id_chars: Positive = Field(default=128, description="Longest region id, in characters.")
 
     max_buffered_bytes: int = Field(

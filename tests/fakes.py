@@ -28,7 +28,7 @@ from dynrefer.model import (
     ViewPolicy,
 )
 from dynrefer.model.cache import CacheStats
-from dynrefer.model.errors import QueryError
+from dynrefer.model.errors import QueryError, StoppedError
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.segmentation import PointedRegion, SegmentationSpec, WindowMask
 from dynrefer.service.context import RequestContext
@@ -133,6 +133,8 @@ class FakePredictor:
         """A square of 8 pixels around the first point. `segmented`: how many regions each call had."""
         self.segmented.append(len(regions))
         for region in regions:
+            if should_stop():
+                raise StoppedError("nobody waits")
             self.segment_hook(region.points)
         corners = [(each.points[0].x - 4, each.points[0].y - 4) for each in regions]
         return [WindowMask((x, y, x + 8, y + 8), np.ones((4, 4), dtype=np.float16)) for x, y in corners]

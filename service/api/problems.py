@@ -21,6 +21,7 @@ from dynrefer.model.errors import (
     QueryError,
     UnsupportedImageError,
 )
+from dynrefer.service.api.prompt_schemas import PROMPTS
 from dynrefer.service.api.schemas import FlawItem, RegionProblem
 from dynrefer.service.errors import (
     BodyTooLargeError,
@@ -67,7 +68,7 @@ TABLE: dict[type[Exception], ProblemType] = {
     ModelError: ProblemType(500, "internal", "The service failed"),
     Exception: ProblemType(500, "internal", "The service failed"),
 }
-REGION_FIELDS = ("box", "points")  # of the model's queries, those that a region has and not the request
+REGION_FIELDS = (*PROMPTS, "highlight")  # of the model's queries, those that a region has and not the request
 # The model's errors whose message is meant for clients.
 _ABOUT_THE_REQUEST = (QueryError, ImageTooLargeError, UnsupportedImageError, DamagedImageError, ImageTooCostlyError)
 
@@ -121,6 +122,11 @@ def problem_document(
     return document
 
 
+def is_of_region(error: QueryError) -> bool:
+    """Whether the field at fault is a region's and not the request's."""
+    return error.field.split("/")[0] in REGION_FIELDS
+
+
 def model_field_errors(error: ModelError, hint: Callable[[int], str] = lambda index: "") -> list[FieldError]:
     """Where in the request an error of the model's lies: a box belongs to its region, other fields to the request.
 
@@ -133,7 +139,7 @@ def model_field_errors(error: ModelError, hint: Callable[[int], str] = lambda in
     for each in error.errors if isinstance(error, InvalidQueriesError) else (error,):
         if not isinstance(each, QueryError):
             continue
-        if each.field in REGION_FIELDS and each.index is not None:
+        if is_of_region(each) and each.index is not None:
             more = hint(each.index) if each.field == "box" else ""
             found.append(FieldError(f"/regions/{each.index}/{each.field}", f"{each}{more}"))
         else:  # the same of every region

@@ -45,7 +45,7 @@ from dynrefer.service.api.vocabulary_schemas import UnknownWordOut
 from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import InvalidRequestError, RegionFailedError
 from dynrefer.service.inputs.parsing import ParsedRequest, region_id
-from dynrefer.service.inputs.region_queries import BoxNotation, Coordinates, Orientation, region_queries
+from dynrefer.service.inputs.region_queries import BoxNotation, Coordinates, GivenPrompts, Orientation, region_queries
 from dynrefer.service.observability.metrics import STAGES
 from dynrefer.service.settings import Settings
 
@@ -66,12 +66,20 @@ def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuer
         explain=explain_query(fields.explain),
     )
     boxes = tuple(region.box for region in fields.regions)
-    points = {
-        place: tuple((point.x, point.y, point.positive) for point in region.points)
-        for place, region in enumerate(fields.regions)
-        if region.points
-    }
-    return partial(region_queries, boxes, notation(fields), query, points=points)
+    return partial(region_queries, boxes, notation(fields), query, given=_given_prompts(fields))
+
+
+def _given_prompts(fields: DescribeFields) -> GivenPrompts:
+    points, prompts, highlighted = {}, {}, set()
+    for place, region in enumerate(fields.regions):
+        if region.points:
+            points[place] = tuple((point.x, point.y, point.positive) for point in region.points)
+        for prompt in (region.polygon, region.mask, region.scribble):
+            if prompt is not None:
+                prompts[place] = prompt
+        if region.highlight:
+            highlighted.add(place)
+    return GivenPrompts(points, prompts, frozenset(highlighted))
 
 
 def notation(fields: DescribeFields) -> BoxNotation:
@@ -225,6 +233,7 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         "max_beams",
         "max_vocabulary_words",
         "max_vocabulary_chars",
+        "max_prompt_points",
         "max_id_chars",
     )
     return ModelOut(

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from dynrefer.model import TASKS, AttributeLabel, Caption, CaptionCandidate, Label, Task
 from dynrefer.service.api.explanation_schemas import ExplainField, ExplanationOut
+from dynrefer.service.api.prompt_schemas import PROMPTS, GivenMask, GivenPolygon, GivenScribble
 from dynrefer.service.api.vocabulary_schemas import OwnWords, UnknownWordOut
 from dynrefer.service.observability.metrics import STAGES
 
@@ -142,24 +143,26 @@ def _some_points(value: object) -> object:
 Points = Annotated[list[PointIn], BeforeValidator(_some_points)]
 
 
-def _box_or_points(region: object) -> object:
-    """Where points are given the box is not known yet: `NO_BOX`."""
-    if not isinstance(region, dict) or region.get("points") is None:
+def _one_prompt(region: object) -> object:
+    """Exactly one of `PROMPTS`. Where it is not the box, that is not known yet: `NO_BOX`."""
+    if not isinstance(region, dict):
         return region
-    if "box" in region:
-        raise refusal("Give either 'box' or 'points', not both.")
-    return {**region, "box": NO_BOX}
+    given = [name for name in PROMPTS if region.get(name) is not None]
+    if len(given) > 1 or not (given or "box" in region):
+        named = ", and not " + " and ".join(given) if given else ""
+        raise refusal(f"A region has exactly one of {', '.join(PROMPTS[:-1])} and {PROMPTS[-1]}{named}.")
+    return region if given in ([], ["box"]) else {**region, "box": NO_BOX}
 
 
-def _without_required_box(schema: dict[str, Any]) -> None:
-    schema["oneOf"] = [{"required": [name]} for name in ("box", "points")]
+def _with_one_prompt(schema: dict[str, Any]) -> None:
+    schema["oneOf"] = [{"required": [name]} for name in PROMPTS]
     schema.pop("required", None)
 
 
 class RegionIn(Contract):
     """One region to describe."""
 
-    model_config = ConfigDict(json_schema_extra=_without_required_box)
+    model_config = ConfigDict(json_schema_extra=_with_one_prompt)
 
     box: Box = Field(description="in `box_format`, `coordinates` and `orientation`; at least one pixel large")
     points: Points | None = Field(
@@ -167,9 +170,16 @@ class RegionIn(Contract):
         description="instead of a box: points on the object, and if need be beside it; its mask and box are found, and "
         "come back",
     )
+    polygon: GivenPolygon = None
+    mask: GivenMask = None
+    scribble: GivenScribble = None
+    highlight: bool = Field(
+        False,
+        description="whether all but the polygon, the mask or what is found at the points is blanked in every view",
+    )
     id: str | None = Field(None, min_length=1, description="returned with the region; default: its index")
 
-    _one_of_them = model_validator(mode="before")(_box_or_points)
+    _exactly_one = model_validator(mode="before")(_one_prompt)
 
 
 _thresholds: dict[str, Any] = dict.fromkeys(SCORED_TASKS, (Threshold | None, None))

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -88,19 +88,28 @@ def finish_regions(
                 error = caught
         failures[place] = error
         found.append(_as_one({place: error}) if report_errors else error)
-    late = next((each for each in found if isinstance(each, DeadlineExceeded)), None)
-    if late is not None:
-        raise late
+    _raise_if_late(found)
     if failures and not report_errors:
         raise _as_one(failures)
     return tuple(found)
 
 
 def failed_regions(failures: Mapping[int, Exception], report_errors: bool) -> dict[int, Exception]:
-    """What is to be answered for regions that failed on the device, by place. Raises it unless errors are reported."""
+    """What is to be answered for regions that failed on the device, by place. Raises it unless errors are reported.
+
+    Raises DeadlineExceeded in any case: past the deadline that is all there is to report.
+    """
     if failures and not report_errors:
         raise _as_one(failures)
-    return {place: _as_one({place: error}) for place, error in failures.items()}
+    found = {place: _as_one({place: error}) for place, error in failures.items()}
+    _raise_if_late(found.values())
+    return found
+
+
+def _raise_if_late(found: Iterable[object]) -> None:
+    late = next((each for each in found if isinstance(each, DeadlineExceeded)), None)
+    if late is not None:
+        raise late
 
 
 def _checked(region: RegionDescription) -> RegionDescription:

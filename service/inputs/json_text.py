@@ -17,14 +17,14 @@ MAX_DEPTH = 100
 MAX_BYTES_PER_VALUE = 16  # on average, of the JSON outside of Base64
 VALUES_PER_OBJECT = 5  # at least, on average: a region counts as six
 MIN_CUT_BYTES = 4_096
-MAX_CUTS = 64
+MAX_CUTS = 256
 PIECE_BYTES = 1 << 20
 MAX_INT_BYTES = 131_072  # a document that is larger may hold numbers that take long to read
 MAX_EXACT_DIGITS = 1_000
 MAX_DIGITS = 4_300  # beyond it Python refuses
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 8259, section 8.1, lets a reader ignore it; editors on Windows write it
-BASE64_MEMBER = b'"base64"'
+BASE64_MEMBER = re.compile(rb'"(?:base64|png)"')  # an image, or a region's mask
 VALUE_BEGINS = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"')
 ORDINARY = bytes(code for code in range(0x20, 0x7F) if code not in b'\\"')
 NO_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
@@ -96,7 +96,7 @@ def parse_json(
 
 
 def _cut_long_texts(body: bytes, name: str) -> tuple[bytes, dict[str, bytes], list[_Cut]]:
-    """The body with a short placeholder for every long value of a member `base64`, and those values.
+    """The body with a short placeholder for every long value of a member `base64` or `png`, and those values.
 
     In valid JSON the name and the colon can stand nowhere but in front of a value: inside of a text its quotes would be
     escaped.
@@ -104,8 +104,8 @@ def _cut_long_texts(body: bytes, name: str) -> tuple[bytes, dict[str, bytes], li
     long_texts: dict[str, bytes] = {}
     cuts: list[_Cut] = []
     kept, length, done, at = [], 0, 0, 0
-    while len(cuts) < MAX_CUTS and (at := body.find(BASE64_MEMBER, at)) >= 0:
-        at += len(BASE64_MEMBER)
+    while len(cuts) < MAX_CUTS and (member := BASE64_MEMBER.search(body, at)):
+        at = member.end()
         begins = VALUE_BEGINS.match(body, at)
         if not begins:
             continue

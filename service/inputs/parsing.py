@@ -14,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from dynrefer.model import ResolveVocabulary, ViewPolicy, no_names
+from dynrefer.model import MaskFile, ResolveVocabulary, ViewPolicy, no_names
 from dynrefer.service.api.explanation_schemas import MOST_THUMBNAIL_REGIONS, ExplainIn
 from dynrefer.service.api.schemas import NO_BOX, DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
 from dynrefer.service.errors import FieldError, InvalidRequestError, UnsupportedMediaError
@@ -24,6 +24,7 @@ from dynrefer.service.inputs.json_text import Json, parse_json, printable
 from dynrefer.service.inputs.multipart import split_form
 from dynrefer.service.inputs.own_words import read_own_words
 from dynrefer.service.inputs.query_parameters import read_parameters
+from dynrefer.service.inputs.region_prompts import BytesOf, read_region_prompts
 from dynrefer.service.settings import Settings
 
 Fields = TypeVar("Fields", bound=DescribeFields)
@@ -64,6 +65,11 @@ class ParsedRequest:
     url: str | None = None
     region_errors: RegionErrors = field(default_factory=dict)
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the files that it holds."""
+        return len(self.image) + sum(len(r.mask.png) for r in self.fields.regions if isinstance(r.mask, MaskFile))
+
 
 def check_headers(content_type: str, content_encoding: str) -> None:
     """Reject, before the body is read, what could not be parsed. Raises UnsupportedMediaError.
@@ -98,17 +104,18 @@ def read_request(
     document = read_parameters(query, settings)
     if not body:
         raise InvalidRequestError.at("/image", "The body is empty; it is to be the image.")
-    fields, errors = _checked(DescribeFields, document, settings, resolve)
+    fields, errors = _checked(DescribeFields, document, settings, resolve, str.encode)
     return ParsedRequest(fields, _checked_file(body, "The body"), region_errors=errors)
 
 
 def _read_form(body: bytes, content_type: str, settings: Settings, resolve: ResolveVocabulary) -> ParsedRequest:
     image, text = split_form(body, content_type)
     glance = partial(bounded, settings=settings)
-    document = parse_json(text, settings.max_json_values, "The part 'request'", glance).document
+    found = parse_json(text, settings.max_json_values, "The part 'request'", glance)
+    document = found.document
     if isinstance(document, dict) and "image" in document:
         raise InvalidRequestError.at("/image", "In a multipart form the image is the part named 'image'.")
-    fields, errors = _checked(DescribeFields, document, settings, resolve)
+    fields, errors = _checked(DescribeFields, document, settings, resolve, found.bytes_of)
     if not image:
         raise InvalidRequestError.at("/image", "The part 'image' is empty.")
     return ParsedRequest(fields, _checked_file(image, "The part 'image'"), region_errors=errors)
@@ -118,7 +125,7 @@ def _read_json(body: bytes, settings: Settings, resolve: ResolveVocabulary) -> P
     found = parse_json(body, settings.max_json_values, glance=partial(bounded, settings=settings))
     if not settings.image_url_hosts:
         _reject_image_url(found.document)
-    fields, errors = _checked(DescribeRequest, found.document, settings, resolve)
+    fields, errors = _checked(DescribeRequest, found.document, settings, resolve, found.bytes_of)
     image, url = _image_of(fields.image, found)
     return ParsedRequest(fields, image, url, errors)
 
@@ -159,26 +166,32 @@ def _checked_file(image: bytes, name: str) -> bytes:
 
 
 def _checked(
-    schema: type[Fields], document: Any, settings: Settings, resolve: ResolveVocabulary
+    schema: type[Fields], document: Any, settings: Settings, resolve: ResolveVocabulary, bytes_of: BytesOf
 ) -> tuple[Fields, RegionErrors]:
     """The fields, and the errors of regions where those are to be reported. Raises InvalidRequestError."""
     document = bounded(document, settings)
     fields, by_schema = _validate(schema, document)
     vocabulary, errors = read_own_words(fields.vocabulary, settings, resolve)
-    fields = fields.model_copy(update={"vocabulary": vocabulary})
-    errors += _check_limits(fields, settings)
+    regions, flaws = read_region_prompts(fields.regions, settings, bytes_of)
+    fields = fields.model_copy(update={"vocabulary": vocabulary, "regions": regions})
+    errors += flaws + _check_limits(fields, settings)
     reported = fields.on_region_error == "report" and all(each.pointer.startswith("/regions/") for each in errors)
     if errors and not reported:
         _reject(_chosen(errors))
     if not errors:
         return fields, by_schema
-    cut = [_with_short_id(region, settings.max_id_chars) for region in fields.regions]
-    return fields.model_copy(update={"regions": cut}), {**_by_region(errors), **by_schema}
+    failed = _by_region(errors)
+    cut = [
+        _without_flaws(region, settings.max_id_chars) if place in failed else region
+        for place, region in enumerate(fields.regions)
+    ]
+    return fields.model_copy(update={"regions": cut}), {**failed, **by_schema}
 
 
-def _with_short_id(region: RegionIn, max_chars: int) -> RegionIn:
-    """With so much of its id as may be answered."""
-    return region if region.id is None else region.model_copy(update={"id": region.id[:max_chars]})
+def _without_flaws(region: RegionIn, max_chars: int) -> RegionIn:
+    """What stands for a region that is not valid: nothing to describe, and so much of its id as may be answered."""
+    name = None if region.id is None else region.id[:max_chars]
+    return RegionIn.model_validate({"box": NO_BOX}).model_copy(update={"id": name})
 
 
 def _validate(schema: type[Fields], document: Any) -> tuple[Fields, RegionErrors]:

@@ -25,6 +25,8 @@ NUMBER = re.compile(r"-?(?:(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:[eE]
 MAX_REPORTED = 20
 # Around the whole image, whatever its size.
 WHOLE_IMAGE = {"regions": [{"box": [0, 0, 1, 1]}], "box_format": "xyxy", "coordinates": "unit"}
+# Those that make regions, in the order of the regions, and what is said of all of them.
+REGION_PARAMETERS = ("box", "polygon", "scribble", "mask", "point", "highlight", "id")
 BOX_NOTATION = ("box_format", "coordinates", "normalized")
 
 
@@ -49,7 +51,7 @@ def read_parameters(query: str, settings: Settings) -> dict[str, Any]:
         value = READERS[name](name, values)
         if member:
             document.setdefault(field, {})[member] = value
-        elif name not in ("box", "id", "point"):
+        elif name not in REGION_PARAMETERS:
             document[name] = value
     return {**document, **_regions(given)}
 
@@ -74,13 +76,22 @@ def _values(query: str, settings: Settings) -> dict[str, list[str]]:
 def _regions(given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     boxes, ids = given.get("box", ()), given.get("id", ())
     found: list[dict[str, Any]] = [{"box": _numbers("box", [box])} for box in boxes]
+    found += [{name: _numbers(name, [text])} for name in ("polygon", "scribble") for text in given.get(name, ())]
+    if "mask" in given:
+        found.append({"mask": _text("mask", given["mask"])})
     if "point" in given:
         found.append({"points": [_point(text) for text in given["point"]]})
+    if "highlight" in given:
+        for region in found:
+            region["highlight"] = _truth("highlight", given["highlight"])
     if ids and len(ids) != max(len(found), 1):
         more = " and the region of the points" if "point" in given else ""
-        raise InvalidRequestError.at("/id", f"{len(ids)} ids were given for {len(boxes)} boxes{more}.")
+        what = f"{len(boxes)} boxes{more}" if len(found) == len(boxes) + ("point" in given) else f"{len(found)} regions"
+        raise InvalidRequestError.at("/id", f"{len(ids)} ids were given for {what}.")
     if found:
         return {"regions": [{**region, "id": name} for region, name in zip(found, ids, strict=True)] if ids else found}
+    if "highlight" in given:
+        raise InvalidRequestError.at("/highlight", "'highlight' needs a polygon, a mask or a point.")
     for name in BOX_NOTATION:
         if name in given:
             raise InvalidRequestError.at(
@@ -146,7 +157,11 @@ def _as_number(text: str) -> float | str:
 # Of every field that may stand in a query. `vocabulary` is the name of one, its members are lists of words.
 READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "box": _numbers,
+    "polygon": _texts,
+    "scribble": _texts,
+    "mask": _texts,
     "point": _texts,
+    "highlight": _truth,
     "id": _texts,
     "box_format": _text,
     "coordinates": _text,

@@ -5,7 +5,7 @@ process that decodes the image, because only there its size and orientation beco
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from dynrefer.model import (
@@ -13,10 +13,18 @@ from dynrefer.model import (
     Corners,
     ImageInfo,
     PointPrompt,
+    Polygon,
+    Prompt,
+    PromptError,
     RegionQuery,
+    Scribble,
     corners_from,
+    mask_from_bitmap,
+    placed,
+    stored_mask,
     stored_size,
     upright_box,
+    upright_view,
 )
 
 
@@ -38,7 +46,6 @@ class Orientation(StrEnum):
 
 GivenPoint = tuple[float, float, bool]  # x, y, whether it lies on the object
 
-NO_POINTS: Mapping[int, Sequence[GivenPoint]] = {}
 # The whole image is so much wide, and so much high.
 WHOLE = {Coordinates.UNIT: 1.0, Coordinates.PERCENT: 100.0, Coordinates.PER_MILLE: 1000.0}
 
@@ -84,18 +91,68 @@ class BoxNotation:
         return ""
 
 
+@dataclass(frozen=True, slots=True)
+class GivenPrompts:
+    """What regions have instead of a box, by place.
+
+    points: as given. prompts: polygons and scribbles with their numbers as given, and masks. highlighted: the places
+    of regions whose surroundings are blanked.
+    """
+
+    points: Mapping[int, Sequence[GivenPoint]] = field(default_factory=dict)
+    prompts: Mapping[int, Prompt] = field(default_factory=dict)
+    highlighted: frozenset[int] = frozenset()
+
+
+NO_PROMPTS = GivenPrompts()
+
+
 def region_queries(
     boxes: Sequence[Sequence[float]],
     notation: BoxNotation,
     query: RegionQuery,
     info: ImageInfo,
-    points: Mapping[int, Sequence[GivenPoint]] = NO_POINTS,
+    given: GivenPrompts = NO_PROMPTS,
 ) -> list[RegionQuery]:
     """One query per box. boxes: four numbers each, as given. query: all else that is asked of every region.
 
-    points: of the regions, by place, that have points instead of a box.
+    given: of the regions that have something else instead. What is wrong with it is the query's `flaw`.
     """
     found = [replace(query, box=notation.corners(box, info)) for box in boxes]
-    for place, given in points.items():
-        found[place] = replace(query, points=tuple(notation.point(point, info) for point in given))
+    for place, points in given.points.items():
+        found[place] = replace(query, points=tuple(notation.point(point, info) for point in points))
+    for place, prompt in given.prompts.items():
+        found[place] = _placed(prompt, notation, query, info, highlight=place in given.highlighted)
+    for place in given.highlighted:
+        found[place] = replace(found[place], highlight=True)
     return found
+
+
+def _placed(
+    prompt: Prompt, notation: BoxNotation, query: RegionQuery, info: ImageInfo, *, highlight: bool
+) -> RegionQuery:
+    """The query of a region with this prompt: its box, and its mask where that is needed."""
+    stored = notation.orientation is Orientation.STORED
+    size = stored_size(info) if stored else (info.width, info.height)
+    prompt, values = _in_pixels(prompt, notation, size)
+    try:
+        alpha = stored_mask(info.alpha, info) if stored and info.alpha is not None else info.alpha
+        box, bitmap = placed(prompt, size, alpha, highlight=highlight)
+    except PromptError as error:
+        hint = notation.hint(values) if values else ""
+        return replace(query, flaw=PromptError(f"{error}{hint}", error.field))
+    if stored:
+        box = upright_box(box, info)
+        bitmap = None if bitmap is None else upright_view(bitmap, info.orientation)
+    return replace(query, box=box, mask=None if bitmap is None else mask_from_bitmap(bitmap))
+
+
+def _in_pixels(prompt: Prompt, notation: BoxNotation, size: tuple[int, int]) -> tuple[Prompt, tuple[float, ...]]:
+    """The prompt with its numbers in pixels, and all of them as they were given; masks have none."""
+    lines = prompt.rings if isinstance(prompt, Polygon) else prompt.lines if isinstance(prompt, Scribble) else ()
+    values = tuple(value for line in lines for value in line)
+    if notation.coordinates not in WHOLE or not values:
+        return prompt, values
+    factors = [side / WHOLE[notation.coordinates] for side in size]
+    scaled = tuple(tuple(value * factors[at % 2] for at, value in enumerate(line)) for line in lines)
+    return (Polygon(scaled) if isinstance(prompt, Polygon) else Scribble(scaled)), values

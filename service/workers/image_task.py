@@ -5,7 +5,7 @@ Nothing here imports torch, NumPy, pydantic or the web framework: worker process
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def image_steps(
 
         raise InvalidQueriesError.one_or_all(errors)
     failed = {error.index: error for error in errors if error.index is not None}
-    yield Decoded(decoded.info, began_ns, decode_ms, failed)
+    yield Decoded(replace(decoded.info, alpha=None), began_ns, decode_ms, failed)
     places = [place for place in range(first, len(queries)) if place not in failed]
     yield from zip(places, preparation.prepare_each(decoded.pixels, [queries[place] for place in places]), strict=True)
 

@@ -10,13 +10,11 @@ from dynrefer.model.geometry import (
     Box,
     BoxFormat,
     box_from_polygons,
-    box_from_rle,
     boxes_in_views,
     boxes_towards,
     corners_from,
     integer_crops,
     region_box,
-    rle_runs,
 )
 from dynrefer.model.types import Corners
 
@@ -145,62 +143,3 @@ def test_polygons(polygons: list[list[float]], box: Corners) -> None:
 def test_a_polygon_without_points_is_refused(polygons: list[list[float]]) -> None:
     with pytest.raises(BoxError):
         box_from_polygons(polygons)
-
-
-def runs_of(mask: np.ndarray) -> list[int]:
-    """Plain run-length encoding down the columns, beginning with background."""
-    runs, current = [0], False
-    for pixel in mask.T.ravel():
-        if bool(pixel) != current:
-            runs.append(0)
-            current = not current
-        runs[-1] += 1
-    return runs
-
-
-def compressed(runs: list[int]) -> str:
-    """COCO's string of run lengths, written out plainly."""
-    text = ""
-    for index, run in enumerate(runs):
-        value = run - runs[index - 2] if index > 2 else run
-        while True:
-            digit, value = value & 31, value >> 5
-            more = value != (-1 if digit & 16 else 0)
-            text += chr((digit | 32 if more else digit) + 48)
-            if not more:
-                break
-    return text
-
-
-def test_masks_agree_with_a_plain_scan() -> None:
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        height, width = rng.integers(1, 12, 2)
-        mask = rng.random((height, width)) < rng.choice([0.05, 0.3, 0.9])
-        if not mask.any():
-            continue
-        rows, columns = np.nonzero(mask.any(axis=1))[0], np.nonzero(mask.any(axis=0))[0]
-        x1, y1 = columns[0], rows[0]
-        expected = (x1, y1, max(columns[-1], x1 + 1), max(rows[-1], y1 + 1))
-        runs = runs_of(mask)
-        assert rle_runs(compressed(runs)).tolist() == runs
-        for counts in (runs, compressed(runs), compressed(runs).encode()):
-            assert box_from_rle({"size": [height, width], "counts": counts}) == expected
-
-
-def test_long_runs_survive_compression() -> None:
-    runs = [10_000_000, 1, 3, 1_000_000, 2, 5]
-    assert rle_runs(compressed(runs)).tolist() == runs
-
-
-@pytest.mark.parametrize("counts", [[20], [3, 4], [5, -2, 17], [], "P", "0\x7f", "o" * 40, "\u20ac", compressed([20])])
-def test_a_malformed_or_empty_mask_is_refused(counts: str | list[int]) -> None:
-    with pytest.raises(BoxError):
-        box_from_rle({"size": [4, 5], "counts": counts})
-
-
-@pytest.mark.parametrize(
-    ("counts", "box"), [([6, 1, 13], (1, 2, 2, 3)), ([5, 2, 13], (1, 1, 2, 2)), ([6, 1, 3, 1, 9], (1, 2, 2, 3))]
-)
-def test_a_mask_of_one_column_or_row_gets_the_pixel_that_it_covers(counts: list[int], box: Corners) -> None:
-    assert Box(*box_from_rle({"size": [4, 5], "counts": counts})).corners == box

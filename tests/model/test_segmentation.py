@@ -47,7 +47,7 @@ def test_points_on_the_edge_are_in_the_image() -> None:
 
 
 def test_the_first_look_is_the_whole_image_and_the_next_are_closer() -> None:
-    assert looks((PointPrompt(500, 100),), (1000, 600), SPEC) == [
+    assert looks([(500, 100)], (1000, 600), SPEC) == [
         (0, 0, 1000, 600),
         (250, 0, 750, 500),
         (375, 0, 625, 250),
@@ -56,9 +56,8 @@ def test_the_first_look_is_the_whole_image_and_the_next_are_closer() -> None:
 
 
 def test_no_look_is_closer_than_the_images_pixels_or_than_the_points_span() -> None:
-    assert looks((PointPrompt(30, 20),), (60, 40), SPEC) == [(0, 0, 60, 40)]
-    apart = (PointPrompt(100, 100), PointPrompt(500, 100), PointPrompt(900, 500, positive=False))
-    assert looks(apart, (1000, 600), SPEC) == [(0, 0, 1000, 600)]
+    assert looks([(30, 20)], (60, 40), SPEC) == [(0, 0, 60, 40)]
+    assert looks([(100, 100), (500, 100)], (1000, 600), SPEC) == [(0, 0, 1000, 600)]
 
 
 def test_a_window_stays_inside_the_image() -> None:
@@ -113,3 +112,10 @@ def test_queries_get_the_masks_of_their_places() -> None:
     plain, found, without = queries_with_masks(ask, {1: WindowMask((10, 20, 30, 40), full(1))}, info)
     assert plain == ask(info)[0] and without == ask(info)[2]
     assert found.box == (2, 3, 29, 39) and found.mask is not None and found.points == CORNER
+
+
+def test_objects_with_boxes_are_looked_at_too() -> None:
+    image = np.zeros((400, 600, 3), dtype=np.uint8)
+    (region,) = SPEC.prepare_boxes(image, [(100, 100, 200, 220)])
+    assert region.box == (100, 100, 200, 220) and region.points == ()
+    assert [window.corners for window in region.windows] == [(0, 0, 600, 400), (0, 10, 300, 310)]

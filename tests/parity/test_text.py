@@ -4,9 +4,11 @@ import pytest
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from dynrefer.model.asked_words import AskedWords
 from dynrefer.model.convert.assets import text_tokenizer
 from dynrefer.model.networks.dynrefer.model import DynReferModel
-from dynrefer.model.vocabulary import Attribute, Vocabulary, embed_texts, embed_vocabulary
+from dynrefer.model.vocabulary import OFFICIAL_PROMPTS, Attribute, Vocabulary, embed_texts, embed_vocabulary
+from dynrefer.model.vocabulary_entries import read_vocabulary
 from tests.goldens_reader import attribute_places, attribute_prompts, prompt_rows
 from tests.parity import stages
 from tests.parity.conftest import Comparison, Goldens
@@ -37,6 +39,16 @@ def test_prompts_are_the_recorded_ones(recorded: Goldens) -> None:
     counts = [texts["att_len_synonyms"][place] for place in attribute_places(texts)]
     assert [owner.count(index) for index in range(len(vocabulary.attributes))] == counts
     print(f"\nprompts: {len(owner)} of attributes and {len(vocabulary.category_prompts)} of categories are identical")
+
+
+def test_prompts_of_a_request_are_the_recorded_ones(recorded: Goldens) -> None:
+    """The recorded names, as a client's words, are given to the text tower as the official code gives its own."""
+    own, texts = vocabulary_of(recorded), recorded.texts
+    given = {"categories": texts["ov_classes"], "attributes": texts["attribute_names"], "tags": texts["tag_list"]}
+    asked = AskedWords(own, OFFICIAL_PROMPTS).of(read_vocabulary(given))
+    assert list(asked["categories"].prompts) == texts["ov_texts"]
+    assert list(asked["attributes"].prompts) == texts["attribute_texts"]
+    assert list(asked["tags"].prompts) == texts["tag_list"]
 
 
 def test_templates_by_synonym_are_the_recorded_ones(recorded: Goldens) -> None:

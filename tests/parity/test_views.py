@@ -23,13 +23,12 @@ from dynrefer.model.errors import BoxError
 from dynrefer.model.geometry import (
     Box,
     box_from_polygons,
-    box_from_rle,
     boxes_in_views,
     boxes_towards,
     integer_crops,
-    rle_runs,
 )
 from dynrefer.model.networks.dynrefer.vision import normalise
+from dynrefer.model.run_lengths import box_from_rle, rle_runs
 from dynrefer.model.types import Corners, ViewPlan
 from dynrefer.model.views import GreyImage, plan_views
 from tests.parity import reference

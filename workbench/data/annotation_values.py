@@ -13,7 +13,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dynrefer.model.errors import BoxError
-from dynrefer.model.geometry import ImageSize, box_from_polygons, box_from_rle
+from dynrefer.model.geometry import ImageSize, box_from_polygons
+from dynrefer.model.run_lengths import box_from_rle
 from dynrefer.model.types import Corners
 from dynrefer.workbench.errors import BadSampleError
 

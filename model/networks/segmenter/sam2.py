@@ -23,8 +23,8 @@ from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.errors import ConfigError, ModelNotFoundError, OutputError, StoppedError, WeightsError
 from dynrefer.model.loading import by_library, quiet
 from dynrefer.model.model_files import check_file, read_header, read_json_object
-from dynrefer.model.points import PointPrompt
 from dynrefer.model.segmentation import ImageWindow, PointedRegion, SegmentationSpec, WindowMask
+from dynrefer.model.types import Corners
 
 WEIGHTS, CONFIG, PREPROCESSOR = "model.safetensors", "config.json", "preprocessor_config.json"
 # What the released weights were trained with, where the directory has no preprocessor_config.json.
@@ -81,7 +81,7 @@ class Sam2Segmenter:
             embeddings = self._network.get_image_embeddings(self._pixels(window.pixels))
             for place in places:
                 # One prompt at a time: more of them would have to be padded, which changes the numbers.
-                logits = self._best(embeddings, regions[place].points, window)
+                logits = self._best(embeddings, regions[place], window)
                 found[place] = WindowMask(window.corners, logits)
         return [found[place] for place in range(len(regions))]
 
@@ -90,20 +90,10 @@ class Sam2Segmenter:
         scaled = (pixels.astype(np.float32) / 255 - self._mean) / self._deviation
         return torch.from_numpy(scaled).permute(2, 0, 1)[None].to(self._network.device, self._network.dtype)
 
-    def _best(
-        self, embeddings: list[Tensor], points: Sequence[PointPrompt], window: ImageWindow
-    ) -> NDArray[np.float16]:
+    def _best(self, embeddings: list[Tensor], region: PointedRegion, window: ImageWindow) -> NDArray[np.float16]:
         """The mask of the highest predicted IoU, (S / 4, S / 4) logits. Raises `OutputError` for NaN."""
-        x1, y1, x2, y2 = window.corners
-        side = self.spec.side
-        at = [[(point.x - x1) / (x2 - x1) * side, (point.y - y1) / (y2 - y1) * side] for point in points]
-        labels = [POSITIVE if point.positive else NEGATIVE for point in points]
-        device, dtype = self._network.device, self._network.dtype
         outputs = self._network(
-            image_embeddings=embeddings,
-            input_points=torch.tensor([[at]], device=device, dtype=dtype),  # (1, 1, N, 2)
-            input_labels=torch.tensor([[labels]], device=device),  # (1, 1, N)
-            multimask_output=True,
+            image_embeddings=embeddings, multimask_output=True, **self._prompt(region, window.corners)
         )
         scores = outputs.iou_scores[0, 0].float()  # (3,)
         mask = outputs.pred_masks[0, 0, int(scores.argmax())].float()
@@ -111,6 +101,22 @@ class Sam2Segmenter:
             raise OutputError("the segmenter returned NaN or infinity for this region.")
         logits: NDArray[np.float16] = mask.clamp(-1e4, 1e4).cpu().numpy().astype(np.float16)
         return logits
+
+    def _prompt(self, region: PointedRegion, corners: Corners) -> dict[str, Tensor]:
+        """Points and box, scaled as the image is; N points."""
+        (x1, y1, x2, y2), side = corners, self.spec.side
+        scale_x, scale_y = side / (x2 - x1), side / (y2 - y1)
+        device, dtype = self._network.device, self._network.dtype
+        if region.box is not None:
+            left, top, right, bottom = region.box
+            box = [(left - x1) * scale_x, (top - y1) * scale_y, (right - x1) * scale_x, (bottom - y1) * scale_y]
+            return {"input_boxes": torch.tensor([[box]], device=device, dtype=dtype)}  # (1, 1, 4)
+        at = [[(point.x - x1) * scale_x, (point.y - y1) * scale_y] for point in region.points]
+        labels = [POSITIVE if point.positive else NEGATIVE for point in region.points]
+        return {
+            "input_points": torch.tensor([[at]], device=device, dtype=dtype),  # (1, 1, N, 2)
+            "input_labels": torch.tensor([[labels]], device=device),  # (1, 1, N)
+        }
 
 
 def _by_image(regions: Sequence[PointedRegion]) -> list[list[int]]:

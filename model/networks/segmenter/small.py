@@ -21,7 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from dynrefer.model.errors import StoppedError, WeightsError
 from dynrefer.model.model_files import read_arrays
 from dynrefer.model.networks.segmenter.network import SIDE, MaskHead
-from dynrefer.model.networks.segmenter.prompts import paint_clicks
+from dynrefer.model.networks.segmenter.prompts import paint_box, paint_clicks
 from dynrefer.model.points import PointPrompt
 from dynrefer.model.segmentation import (
     ImageWindow,
@@ -70,27 +70,33 @@ class SmallSegmenter:
         return found
 
     def _find(self, region: PointedRegion) -> WindowMask:
-        looks = [self._look(window.pixels, window.corners, region.points, None) for window in region.windows]
-        best = max(looks, key=lambda look: look.quality)
+        best = self._first_look(region)
         for _ in range(CLOSER_LOOKS):
             corners = _closer(best, region)
             if _overlap(corners, best.corners) > NEAR:
                 break
-            pixels = closest_pixels(region.windows, corners)
-            best = self._look(pixels, corners, region.points, best)
+            best = self._look(closest_pixels(region.windows, corners), corners, region, best)
         logits = kept_parts(best.logits, _places(region.points, best.corners))
         return WindowMask(best.corners, logits.numpy().astype(np.float16))
 
-    def _look(
-        self, pixels: NDArray[np.uint8], corners: Corners, points: Sequence[PointPrompt], earlier: _Look | None
-    ) -> _Look:
+    def _first_look(self, region: PointedRegion) -> _Look:
+        """Around a box, which says where the object is; of points, the most promising window."""
+        if region.box is not None:
+            corners = _around(region, region.box)
+            return self._look(closest_pixels(region.windows, corners), corners, region, None)
+        looks = [self._look(window.pixels, window.corners, region, None) for window in region.windows]
+        return max(looks, key=lambda look: look.quality)
+
+    def _look(self, pixels: NDArray[np.uint8], corners: Corners, region: PointedRegion, earlier: _Look | None) -> _Look:
         """pixels: (h, w, 3) uint8 of the window, of any size. earlier: a look at another window of the image."""
         if pixels.shape[0] != SIDE:
             pixels = np.asarray(Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BILINEAR))
         prompt = torch.zeros(1, 4, SIDE, SIDE)
-        for (y, x), positive in _places(points, corners):
+        for (y, x), positive in _places(region.points, corners):
             at = torch.tensor([[y, x]])
             paint_clicks(prompt[:, :2], at, torch.tensor([positive]), torch.tensor([True]))
+        if region.box is not None:
+            prompt[:, 2:3] = paint_box(torch.tensor([_fractions(region.box, corners)]), SIDE)
         if earlier is not None:
             prompt[0, 3] = carried_over(earlier.logits.sigmoid(), earlier.corners, corners)
         found = self._head(torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None], prompt)
@@ -134,16 +140,32 @@ def _places(points: Sequence[PointPrompt], corners: Corners) -> list[tuple[tuple
     return found
 
 
+def _fractions(box: Corners, corners: Corners) -> Corners:
+    """A box as fractions of a window."""
+    (x1, y1, x2, y2), (left, top, right, bottom) = box, corners
+    across, down = right - left, bottom - top
+    return (x1 - left) / across, (y1 - top) / down, (x2 - left) / across, (y2 - top) / down
+
+
 def _closer(look: _Look, region: PointedRegion) -> Corners:
-    """A window around the mask that a look found, and the positive points."""
-    x1, y1, x2, y2 = look.corners
+    """A window around the mask that a look found, and what was given of the region."""
     rows, columns = (torch.nonzero((look.logits > 0).any(dim=axis))[:, 0] for axis in (1, 0))
+    if not len(rows):
+        return _around(region, region.box)
+    x1, y1, x2, y2 = look.corners
+    step_x, step_y = (x2 - x1) / SIDE, (y2 - y1) / SIDE
+    first, last = (float(columns[0]), float(rows[0])), (float(columns[-1] + 1), float(rows[-1] + 1))
+    found = x1 + step_x * first[0], y1 + step_y * first[1], x1 + step_x * last[0], y1 + step_y * last[1]
+    return _around(region, found)
+
+
+def _around(region: PointedRegion, found: Corners | None) -> Corners:
+    """A window around a box that was found, and the box or the positive points that were given."""
     xs = [point.x for point in region.points if point.positive]
     ys = [point.y for point in region.points if point.positive]
-    if len(rows):
-        step_x, step_y = (x2 - x1) / SIDE, (y2 - y1) / SIDE
-        xs += [x1 + step_x * float(columns[0]), x1 + step_x * float(columns[-1] + 1)]
-        ys += [y1 + step_y * float(rows[0]), y1 + step_y * float(rows[-1] + 1)]
+    for box in (region.box, found):
+        if box is not None:
+            xs, ys = [*xs, *box[0::2]], [*ys, *box[1::2]]
     across, down = MARGIN * (max(xs) - min(xs)), MARGIN * (max(ys) - min(ys))
     # A window that is much longer than wide would show a distorted object.
     across, down = max(across, down / 2), max(down, across / 2)

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from dynrefer.model import QueryError, decode_image
+from dynrefer.model import AlphaMask, QueryError, decode_image, decode_with_alpha
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings, request_context
 from dynrefer.service.api.openapi import DESCRIBE_EXTRA, PROBLEMS, pick
-from dynrefer.service.api.problems import REGION_FIELDS, model_field_errors
+from dynrefer.service.api.problems import is_of_region, model_field_errors
 from dynrefer.service.api.responses import answer, box_hint, queries
 from dynrefer.service.api.schemas import DescribeFields, DescribeResponse
 from dynrefer.service.context import RequestContext
@@ -91,7 +91,7 @@ async def _answer(
 ) -> Response:
     parsed = parse() if num_bytes <= INLINE_BYTES else await engine.run_in_cpu_pool(parse)
     del parse
-    lease.shrink_to(len(parsed.image))
+    lease.shrink_to(parsed.num_bytes)
     image = parsed.image if parsed.url is None else await _fetched(request, parsed.url, lease)
     try:
         result = await engine.describe(describe_input(parsed.fields, image, settings.max_image_pixels), context)
@@ -107,10 +107,12 @@ async def _answer(
 
 def describe_input(fields: DescribeFields, image: bytes, max_pixels: int) -> DescribeInput:
     """What the engine is to describe: nothing is decoded yet."""
+    shown = any(isinstance(region.mask, AlphaMask) for region in fields.regions)
+    decode = decode_with_alpha if shown else decode_image
     return DescribeInput(
         num_regions=len(fields.regions),
         image=image,
-        decode=partial(decode_image, max_pixels=max_pixels),
+        decode=partial(decode, max_pixels=max_pixels),
         queries=queries(fields),
         report_errors=fields.on_region_error == "report",
         pointed=tuple(place for place, region in enumerate(fields.regions) if region.points),
@@ -127,7 +129,7 @@ def _with_hints(error: QueryError, fields: DescribeFields) -> InvalidRequestErro
 def _refuse_if_no_region_is_to_blame(result: DescribeResult) -> None:
     """Errors are reported in the place of a region only where they are its own. Raises QueryError."""
     for found in result.regions:
-        if isinstance(found, QueryError) and found.field not in REGION_FIELDS:
+        if isinstance(found, QueryError) and not is_of_region(found):
             raise found
 
 

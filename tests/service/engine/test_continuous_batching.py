@@ -14,7 +14,7 @@ import pytest
 
 from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, StoppedError
 from dynrefer.service.engine.batcher import Batcher, Limits
-from dynrefer.service.engine.continuous_batching import MOST_FAULTS, PLACES_PER_FREE_ONE
+from dynrefer.service.engine.continuous_batching import BESIDE, MOST_FAULTS, PLACES_PER_FREE_ONE
 from dynrefer.service.engine.reservations import ExecutorClosed, Kind, RegionResult, Reservation, WorkKind
 from dynrefer.service.engine.throughput import PATIENCE
 from dynrefer.service.engine.watchdog import Watchdog
@@ -71,7 +71,7 @@ class Simulation:
         self.step_hook(items)
 
     def _run(self, kind: Kind, items: Sequence[int], should_stop: Callable[[], bool]) -> Sequence[int]:
-        assert not self.device.items, "a whole batch is run beside others"
+        assert kind is WorkKind.SEGMENT or not self.device.items, "a whole batch is run beside others"
         self.whole.append(list(items))
         return self.act(items)
 
@@ -197,6 +197,18 @@ def test_a_region_that_the_batch_has_no_room_for_is_run_whole_once_nothing_else_
     simulation.serve()
     assert simulation.whole == [[9]]
     assert (outputs(before), outputs(large), outputs(after)) == ([3], [18], [6])
+
+
+def test_masks_are_found_a_few_at_a_time_between_two_steps() -> None:
+    simulation = Simulation()
+    described = simulation.submit(1)
+    masks: list[Results] = []
+    here: list[int] = []
+    simulation.at[3] = lambda: masks.append(simulation.submit(*range(2, 2 + BESIDE + 1), kind=WorkKind.SEGMENT))
+    simulation.at[12] = lambda: here.extend(map(len, simulation.whole))
+    simulation.serve()
+    assert here == [BESIDE, 1] and len(simulation.device.rows) == STEPS  # nobody waited for the other's end
+    assert outputs(described) == [3] and outputs(masks[0]) == [2 * item for item in range(2, 2 + BESIDE + 1)]
 
 
 def test_work_of_another_kind_is_run_whole_in_its_turn() -> None:

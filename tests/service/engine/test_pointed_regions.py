@@ -2,6 +2,8 @@
 
 import asyncio
 import functools
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from dynrefer.model import DecodedImage, ImageInfo, PointPrompt, PointsError, Qu
 from dynrefer.model.errors import DeviceMemoryError, InvalidQueriesError
 from dynrefer.model.segmentation import SegmentationSpec
 from dynrefer.service.engine.results import DescribeResult
-from dynrefer.service.errors import RegionFailedError, UnavailableError
+from dynrefer.service.errors import DeadlineExceeded, RegionFailedError, UnavailableError
 from dynrefer.service.workers.image_task import DescribeInput
 from tests.fake_batch import FakeBatch
 from tests.fake_preparation import FakeRegion
@@ -145,3 +147,49 @@ def test_a_continuous_batch_goes_on_beside_the_masks() -> None:
     predictor = FakePredictor(segmentation=SPEC, batch=batch)
     result = described(predictor, at(20, 30), BOX)
     assert only(result).box == (16, 26, 23, 33) and only(result, 1).box == BOX.box
+
+
+@pytest.mark.parametrize("report", [False, True])
+def test_a_deadline_that_passes_meanwhile_is_the_answer(report: bool) -> None:
+    """Masks are found one after another, and the device is asked to stop in between."""
+    predictor = FakePredictor(segmentation=SPEC, segment_hook=lambda points: time.sleep(0.05 * (points[0].x == 20)))
+
+    async def scene() -> None:
+        engine = local_engine(lambda: predictor)
+        await ready(engine)
+        request = DescribeInput(
+            40, b"", decoded, functools.partial(given, [at(20, 30)] * 40), report_errors=report, pointed=(*range(40),)
+        )
+        with pytest.raises(DeadlineExceeded):
+            await engine.describe(request, context_of(timeout_s=0.5))
+        await engine.stop(grace_s=10)
+
+    asyncio.run(scene())
+
+
+def test_a_client_that_leaves_takes_its_masks_out_of_the_queue() -> None:
+    began, released = threading.Event(), threading.Event()
+
+    def hold(points: tuple[PointPrompt, ...]) -> None:
+        if points[0].x == 20:
+            began.set()
+            released.wait(10)
+
+    predictor = FakePredictor(segmentation=SPEC, segment_hook=hold)
+
+    async def scene() -> None:
+        engine = local_engine(lambda: predictor, max_batch_regions=1)
+        await ready(engine)
+        request = DescribeInput(2, b"", decoded, functools.partial(given, [at(20, 30)] * 2), pointed=(0, 1))
+        leaving = asyncio.ensure_future(engine.describe(request, context_of()))
+        await asyncio.to_thread(began.wait, 10)
+        leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        released.set()
+        other = DescribeInput(1, b"", decoded, functools.partial(given, [at(30, 20)]), pointed=(0,))
+        assert only(await engine.describe(other, context_of())).box == (26, 16, 33, 23)
+        await engine.stop(grace_s=10)
+
+    asyncio.run(scene())
+    assert predictor.segmented == [WARM_UP, 1, 1]

@@ -18,6 +18,7 @@ from dynrefer.model.evidence.evidence import FOLDER
 from dynrefer.model.loading import EMBEDDED
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
 from dynrefer.model.networks.dynrefer.model import DynReferModel
+from dynrefer.model.networks.segmenter.loading import FOLDER as SEGMENTER
 from dynrefer.model.vocabulary import embed_vocabulary
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.scenes.world_vocabulary import NOUN_PLACEHOLDER, world_vocabulary
@@ -71,6 +72,8 @@ def export_model(
         tokenizer.save_pretrained(directory / name)
     vocabulary.save(directory)
     texts.save(directory)
+    # It knows nothing of the network, so it stays as it is.
+    shutil.copytree(EMBEDDED / SEGMENTER, directory / SEGMENTER, dirs_exist_ok=True)
     (directory / "README.md").write_text(_card(model, world, recipe, earlier))
     return directory
 
@@ -120,6 +123,10 @@ A DynRefer network scaled down to {parameters:,} parameters, trained from random
 
 **Photographs** are named by `evidence/`: `tower.onnx` is EfficientNet-Lite2 (Apache-2.0), `detector.onnx` NanoDet-g
 (Apache-2.0), `names.json` has the names they can say, from WordNet. Each region is taken for one or the other.
+
+**Points** are answered by `segmenter/`: a U-Net of 625,653 parameters, trained from random weights on the exact masks
+of drawn scenes by `python -m dynrefer.workbench.training.segmenter.train`; half of the scenes had surfaces of
+photographs. `benchmarks/segmentation.py` measures it.
 
 **Measured by** `dynrefer evaluate --model embedded`, with `--scenes-seed N` and with `--photos DIR`; the results are in
 `benchmarks/`.

@@ -9,6 +9,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import Sam2Model
 
 from dynrefer.model.errors import ConfigError, ModelNotFoundError, StoppedError, WeightsError
@@ -58,6 +59,20 @@ def test_the_mask_is_the_one_with_the_highest_predicted_iou(segmenter: Sam2Segme
     (found,) = segmenter.segment([region], lambda: False)
     np.testing.assert_allclose(found.logits, expected, rtol=2e-3, atol=2e-3)
     assert found.corners == (0, 0, 120, 90)
+
+
+def test_a_box_may_stand_for_points(segmenter: Sam2Segmenter, directory: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    (region,) = segmenter.spec.prepare_boxes(image, [(30, 45, 90, 90)])
+    network = Sam2Model.from_pretrained(directory).eval()
+    with torch.no_grad():
+        outputs = network(
+            image_embeddings=network.get_image_embeddings(segmenter._pixels(region.windows[0].pixels)),
+            input_boxes=torch.tensor([[[16.0, 32.0, 48.0, 64.0]]]),
+        )
+    expected = outputs.pred_masks[0, 0, outputs.iou_scores[0, 0].argmax()].numpy()
+    (found,) = segmenter.segment([region], lambda: False)
+    np.testing.assert_allclose(found.logits, expected, rtol=2e-3, atol=2e-3)
 
 
 def test_an_image_is_encoded_once_and_the_batch_changes_nothing(segmenter: Sam2Segmenter) -> None:
@@ -127,3 +142,17 @@ def test_what_is_wrong_with_a_directory_is_one_sentence(
     with pytest.raises(error, match=sentence) as raised:
         Sam2Segmenter.load(folder, CPU)
     assert "\n" not in str(raised.value) and len(str(raised.value)) < 400 + len(str(folder))
+
+
+def test_a_released_directory_names_the_video_model_that_holds_the_image_model(
+    segmenter: Sam2Segmenter, directory: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "sam2"
+    shutil.copytree(directory, folder)
+    changed(model_type="sam2_video")(folder)
+    tensors = load_file(folder / "model.safetensors")
+    save_file({**tensors, "memory_attention.layer_norm.weight": torch.ones(4)}, folder / "model.safetensors")
+    (region,) = pointed(segmenter, 0, ONE)
+    (expected,) = segmenter.segment([region], lambda: False)
+    (found,) = Sam2Segmenter.load(folder, CPU).segment([region], lambda: False)
+    assert np.array_equal(found.logits, expected.logits)

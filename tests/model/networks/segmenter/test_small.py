@@ -58,6 +58,15 @@ def test_a_regions_mask_does_not_depend_on_its_batch(folder: Path) -> None:
         assert one.corners == two.corners and np.array_equal(one.logits, two.logits)
 
 
+def test_a_box_is_looked_at_closely_and_held_whole(folder: Path) -> None:
+    segmenter = SmallSegmenter.load(folder)
+    image = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    (region,) = segmenter.spec.prepare_boxes(image, [(100, 120, 180, 200)])
+    (found,) = segmenter.segment([region], lambda: False)
+    x1, y1, x2, y2 = found.corners
+    assert x1 <= 100 and y1 <= 120 and x2 >= 180 and y2 >= 200
+
+
 def test_a_batch_that_nobody_waits_for_stops(folder: Path) -> None:
     segmenter = SmallSegmenter.load(folder)
     with pytest.raises(StoppedError):

@@ -81,10 +81,10 @@ def test_a_point_beside_the_object_reaches_the_model(api: ApiClient) -> None:
 @pytest.mark.parametrize(
     ("region", "pointer", "words"),
     [
-        ({"points": POINTS, "box": [1, 2, 3, 4]}, "/regions/0", "either 'box' or 'points'"),
-        ({}, "/regions/0/box", "required"),
+        ({"points": POINTS, "box": [1, 2, 3, 4]}, "/regions/0", "and not box and points"),
+        ({}, "/regions/0", "exactly one of box, polygon, mask, points and scribble"),
         ({"points": []}, "/regions/0/points", "list of objects"),
-        ({"points": None}, "/regions/0/box", "required"),
+        ({"points": None}, "/regions/0", "exactly one"),
         ({"points": [[1, 2]]}, "/regions/0/points/0", "object"),
         ({"points": [{"x": 1}]}, "/regions/0/points/0/y", "required"),
         ({"points": [{"x": "1", "y": 2}]}, "/regions/0/points/0/x", "number"),
