@@ -18,7 +18,7 @@ from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import ConfigError, DeviceError, ModelError, ModelNotFoundError, WeightsError
 from dynrefer.model.evidence.evidence import Evidence
-from dynrefer.model.evidence.own_names import OwnNames
+from dynrefer.model.evidence.word_placement import WordPlacement
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.model_files import FLOATS, INTEGERS, StoredTensor, read_header, read_json_object
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
@@ -96,7 +96,8 @@ class LoadedModel:
         if self.evidence is None:
             return AskedWords(self.vocabulary, prompts)
         things = frozenset((*self.vocabulary.categories, *self.evidence.category_names))
-        return AskedWords(self.vocabulary, prompts, OwnNames(self.vocabulary, self.evidence.names), things)
+        placement = WordPlacement.load(self.evidence.nouns, self.vocabulary.categories, self.evidence.names)
+        return AskedWords(self.vocabulary, prompts, placement, things)
 
 
 def load_model(
@@ -164,11 +165,12 @@ def for_device(loaded: LoadedModel, *, cuda_graphs: bool = True) -> LoadedModel:
 def open_slots(
     network: DynReferModel, device: torch.device, graphs: Graphs, free: Callable[[], int] | None = None
 ) -> DecodingSlots | None:
-    """Slots for the captions of a network on this device, whose kernels have been chosen; None on a CPU.
+    """Slots for the captions of a network on this device, whose kernels have been chosen; None on a CPU, and for a
+    language model that decodes whole batches alone.
 
     As many as take a quarter of the free memory at most, a power of two. free: bytes; by default the GPU's.
     """
-    if device.type == "cpu":
+    if device.type == "cpu" or not network.language.decodes_in_slots:
         return None
     language, rows = network.language, DECODING_ROWS
     left = CudaMemory(device).free() if free is None else free()
