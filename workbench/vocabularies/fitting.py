@@ -1,7 +1,7 @@
 """Thresholds of words and calibration of a list, from few examples: what the model has already is the prior.
 
-Shapes: R = regions, N = words. Scores and truth are (R, N); truth is 1, 0, or -1 where unknown; a score is NaN where the
-model knows nothing about the word. No torch.
+Shapes: R = regions, N = words. Scores and truth are (R, N); truth is 1, 0, or -1 where unknown; a score is NaN where
+the model knows nothing about the word. No torch.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -160,7 +161,7 @@ def probabilities_of(logits: Floats, scale: float, bias: float, link: Link) -> F
     """(R, N), as the model computes them; NaN where the logit is."""
     values = scale * logits + bias
     if link is Link.SIGMOID:
-        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * values)))
+        return np.asarray(_sigmoid(values))
     if link is Link.EXP:
         return np.minimum(np.exp(np.minimum(values, 0.0)), 1.0)
     shifted = np.exp(values - np.nanmax(values, axis=1, keepdims=True))
@@ -183,6 +184,15 @@ def own_threshold(own: tuple[float, float]) -> float:
     """The logit of the probability of a half, taken as if each word stood alone."""
     scale, bias = own
     return -bias / scale
+
+
+def sigmoid(logit: float) -> float:
+    """The score of a logit."""
+    return float(_sigmoid(np.float64(logit)))
+
+
+def _sigmoid(values: Any) -> Any:
+    return 0.5 * (1.0 + np.tanh(0.5 * values))
 
 
 def _word(
