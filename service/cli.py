@@ -85,28 +85,35 @@ def _add_other_commands() -> None:
     from dynrefer.model.convert.command import convert_command
 
     app.command("convert")(convert_command)
+    from dynrefer.service.vocabulary_command import vocabulary
+
+    app.add_typer(vocabulary)
     if importlib.util.find_spec("dynrefer.workbench") is None:
         for name in WORKBENCH_EXTRAS:
-            _add_missing_command(name)
+            _add_missing_command(app, name)
+        _add_missing_command(vocabulary, "fit")
         return
     from dynrefer.workbench.evaluation.command import evaluate_command
     from dynrefer.workbench.profiling.command import bench
     from dynrefer.workbench.training.command import train_command
+    from dynrefer.workbench.vocabularies.command import fit_command
 
+    vocabulary.command("fit")(fit_command)
     app.command("train")(train_command)
     app.command("evaluate")(evaluate_command)
     app.add_typer(bench, name="bench")
 
 
-def _add_missing_command(name: str) -> None:
+def _add_missing_command(group: typer.Typer, name: str) -> None:
     """A hidden command that takes any arguments and says what to install."""
 
     def say_what_to_install() -> None:
-        extra = WORKBENCH_EXTRAS[name]
-        fail(f"`dynrefer {name}` is not part of this installation; pip install 'dynrefer[{extra}]' adds it.")
+        extra = WORKBENCH_EXTRAS.get(name, "train")
+        shown = name if group is app else f"vocabulary {name}"
+        fail(f"`dynrefer {shown}` is not part of this installation; pip install 'dynrefer[{extra}]' adds it.")
 
     any_arguments = {"allow_extra_args": True, "ignore_unknown_options": True}
-    app.command(name, hidden=True, add_help_option=False, context_settings=any_arguments)(say_what_to_install)
+    group.command(name, hidden=True, add_help_option=False, context_settings=any_arguments)(say_what_to_install)
 
 
 def main() -> None:
