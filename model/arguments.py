@@ -8,11 +8,14 @@ import math
 import numbers
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from dynrefer.model.errors import BoxError, PointsError, QueryError
+from dynrefer.model.explanation import Explain
+from dynrefer.model.named_vocabularies import NamedVocabularies
 from dynrefer.model.request_vocabulary import RequestVocabulary
-from dynrefer.model.types import CaptionWriting, Corners, PointPrompt, RegionQuery, Task
+from dynrefer.model.types import CaptionWriting, Corners, PointPrompt, RegionQuery, Task, ViewPolicy
 from dynrefer.model.vocabulary_entries import VocabularyError, read_vocabulary
 
 NOWHERE: Corners = (0.0, 0.0, 0.0, 0.0)  # the box of a region that points are given for, until it is found
@@ -25,14 +28,16 @@ def region_queries(
     views: Sequence[float] | None,
     top_k: int,
     thresholds: Mapping[Task, float] | None,
-    vocabulary: RequestVocabulary | Mapping[str, Any] | None = None,
+    vocabulary: RequestVocabulary | Mapping[str, Any] | str | None = None,
     writing: CaptionWriting | None = None,
     points: Iterable[Iterable[PointPrompt | Sequence[float]]] = (),
+    view_policy: ViewPolicy | str | None = None,
+    explain: Explain | bool = False,
 ) -> list[RegionQuery]:
     """One query per box, then one per group of points; the arguments are those of `DynRefer.describe`.
 
     Raises `BoxError`, with its index, for a box that is not four numbers, `PointsError` for what are no points,
-    `QueryError` for any other argument of a wrong type or range, and ValueError for an unknown task.
+    `QueryError` for any other argument of a wrong type or range, and ValueError for an unknown task or view policy.
     """
     corners = _boxes(boxes)
     tasks = _tasks(task)
@@ -41,9 +46,11 @@ def region_queries(
     most = _count(top_k)
     least = _thresholds(thresholds)
     asked, search = _vocabulary(vocabulary), _writing(writing)
+    policy, why = None if view_policy is None else ViewPolicy(view_policy), _explain(explain)
+    query = RegionQuery(NOWHERE, tasks, words, chosen, most, least, asked, search, view_policy=policy, explain=why)
     pointed = [(NOWHERE, group) for group in _point_groups(points, len(corners))]
     given: list[tuple[Corners, tuple[PointPrompt, ...]]] = [*((each, ()) for each in corners), *pointed]
-    return [RegionQuery(box, tasks, words, chosen, most, least, asked, search, points=group) for box, group in given]
+    return [replace(query, box=box, points=group) for box, group in given]
 
 
 def box_corners(box: Any, index: int | None = None) -> Corners:
@@ -130,6 +137,14 @@ def _count(top_k: Any) -> int:
     return number
 
 
+def _explain(explain: Any) -> Explain | None:
+    if isinstance(explain, Explain):
+        return explain
+    if not isinstance(explain, bool):
+        raise _wrong("explain", f"explain must be a truth value or an Explain, not {_kind(explain, None)}.")
+    return Explain() if explain else None
+
+
 def _writing(writing: Any) -> CaptionWriting:
     if writing is None:
         return CaptionWriting()
@@ -160,10 +175,12 @@ def _thresholds(thresholds: Any) -> dict[Task, float]:
 
 
 def _vocabulary(given: Any) -> RequestVocabulary | None:
+    """A name is that of a vocabulary that ships."""
     if given is None or isinstance(given, RequestVocabulary):
         return given
     try:
-        return read_vocabulary(given)
+        found = read_vocabulary(given, NamedVocabularies().resolve)
+        return None if found.is_own else found
     except VocabularyError as error:
         flaw = error.flaws[0]
         place = f" at {flaw.pointer}" if flaw.pointer else ""
