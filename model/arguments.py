@@ -13,6 +13,7 @@ from typing import Any
 
 from dynrefer.model.errors import BoxError, PointsError, QueryError
 from dynrefer.model.explanation import Explain
+from dynrefer.model.named_vocabularies import NamedVocabularies
 from dynrefer.model.request_vocabulary import RequestVocabulary
 from dynrefer.model.types import CaptionWriting, Corners, PointPrompt, RegionQuery, Task, ViewPolicy
 from dynrefer.model.vocabulary_entries import VocabularyError, read_vocabulary
@@ -27,7 +28,7 @@ def region_queries(
     views: Sequence[float] | None,
     top_k: int,
     thresholds: Mapping[Task, float] | None,
-    vocabulary: RequestVocabulary | Mapping[str, Any] | None = None,
+    vocabulary: RequestVocabulary | Mapping[str, Any] | str | None = None,
     writing: CaptionWriting | None = None,
     points: Iterable[Iterable[PointPrompt | Sequence[float]]] = (),
     view_policy: ViewPolicy | str | None = None,
@@ -174,10 +175,12 @@ def _thresholds(thresholds: Any) -> dict[Task, float]:
 
 
 def _vocabulary(given: Any) -> RequestVocabulary | None:
+    """A name is that of a vocabulary that ships."""
     if given is None or isinstance(given, RequestVocabulary):
         return given
     try:
-        return read_vocabulary(given)
+        found = read_vocabulary(given, NamedVocabularies().resolve)
+        return None if found.is_own else found
     except VocabularyError as error:
         flaw = error.flaws[0]
         place = f" at {flaw.pointer}" if flaw.pointer else ""

@@ -173,7 +173,7 @@ class DynRefer:
         views: Sequence[float] | None = None,
         top_k: int = 10,
         thresholds: Mapping[Task, float] | None = None,
-        vocabulary: RequestVocabulary | Mapping[str, Any] | None = None,
+        vocabulary: RequestVocabulary | Mapping[str, Any] | str | None = None,
         writing: CaptionWriting | None = None,
         points: Iterable[Iterable[PointPrompt | Sequence[float]]] = (),
         view_policy: ViewPolicy | str | None = None,
@@ -184,8 +184,8 @@ class DynRefer:
         image: a file, its bytes, a Pillow image (all turned upright), or (H, W, 3) uint8 RGB. boxes: xyxy pixels of the
         upright image. task: one, several, or None for all with views chosen by the image. points: per region one or
         more of (x, y), (x, y, positive) or `PointPrompt`; its box and `mask` are in the description. vocabulary: your
-        own words, also as a mapping: {"categories": ["dog", "fox"], "attributes": ["color:brown/tan"]}. The rest as in
-        `RegionQuery`.
+        own words, also as a mapping: {"categories": ["dog", "fox"], "attributes": ["color:brown/tan"]}, or the name of
+        one that ships: "coco". The rest as in `RegionQuery`.
         Raises `QueryError` (with `index`) for an invalid box or invalid views, and for an argument of another type,
         `ImageError` for a file that is not an image or is damaged, OSError for one that cannot be opened, ValueError
         for an unknown task or view policy, `DeviceError` in a process that was forked from the one that loaded the
@@ -248,7 +248,8 @@ class DynRefer:
         regions = self.prepare(image, [RegionQuery(box=box) for box in boxes])
         views = max(region.num_views for region in regions)
         found = measured_limits(CudaMemory(self._loaded.device), lambda: self.run(regions), len(regions), views)
-        if self._batching is Batching.WHOLE or found.regions < MOST_REGIONS:
+        slots = self._loaded.slots
+        if self._batching is Batching.WHOLE or slots is None or found.regions < MOST_REGIONS:
             return found
         # Those whose captions are written, and those whose views are computed meanwhile.
         return BatchLimits(found.regions + GROUPS * GROUP_VIEWS // views, found.views)
@@ -263,6 +264,8 @@ class DynRefer:
             if device != "cpu":
                 return None  # no memory was left for them
             slots = self._loaded.network.language.open_slots(_SLOTS_ON_CPU, NoGraphs())
+        if slots is None:
+            return None  # its language model decodes whole batches alone
         with current_device(self._loaded.device):
             return ContinuousDescription(self._loaded, self._cache, slots)
 
@@ -388,4 +391,5 @@ def _card(loaded: LoadedModel, *, points: bool) -> ModelCard:
         intended_use=config.intended_use,
         batch_invariant=loaded.batch_invariant,
         prompts=(*PROMPTS, "points") if points else PROMPTS,
+        translations=loaded.translations,
     )

@@ -19,6 +19,7 @@ from dynrefer.model.tasks import TASKS
 from dynrefer.model.tasks.attributes import AttributeLabel
 from dynrefer.model.tasks.caption import Caption, CaptionCandidate, CaptionWriting
 from dynrefer.model.tasks.scoring import Label
+from dynrefer.model.translations import NO_TRANSLATIONS, Translations
 
 __all__ = [
     "ALL_TASKS",
@@ -211,6 +212,7 @@ class ModelCard(JsonRecord):
     vocabulary: task -> every label that it can return. task_priors: task -> t of its views.
     batch_invariant: whether a probe at load found that a region's numbers do not depend on what else is in its batch.
     prompts: what a region may be given as; "points" where there is a segmenter.
+    translations: of the vocabulary's words.
     """
 
     name: str
@@ -227,3 +229,4 @@ class ModelCard(JsonRecord):
     intended_use: str
     batch_invariant: bool = False
     prompts: tuple[str, ...] = ("box",)
+    translations: Translations = NO_TRANSLATIONS

@@ -19,6 +19,7 @@ from dynrefer.model import (
     RegionMask,
     RegionQuery,
     Task,
+    Translator,
     ViewPlan,
     ViewPolicy,
     stored_box,
@@ -94,9 +95,14 @@ def box_hint(fields: DescribeFields, index: int) -> str:
 
 
 def answer(
-    request_id: str, model: str, parsed: ParsedRequest, described: DescribeResult, total_ms: float
+    request_id: str,
+    model: str,
+    parsed: ParsedRequest,
+    described: DescribeResult,
+    total_ms: float,
+    translator: Translator | None = None,
 ) -> DescribeResponse:
-    """The answer's schema. total_ms: since the request's first byte."""
+    """The answer's schema. total_ms: since the request's first byte. translator: None leaves names as they are."""
     frame = _Frame(described.info, stored=parsed.fields.orientation == Orientation.STORED.value)
     (width, height), frames = frame.size, described.info.frames
     regions: list[RegionOut | FailedRegionOut] = []
@@ -105,6 +111,7 @@ def answer(
         if index in parsed.region_errors or isinstance(found, Exception):
             regions.append(_failed(name, index, found, parsed))
         else:
+            found = found if translator is None else translator.described(found)
             regions.append(region_answer(name, found, {"queue": described.queue_ms[index]}, frame))
     return DescribeResponse(
         id=request_id,

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-from dynrefer.model import TASKS, AttributeLabel, Caption, CaptionCandidate, Label, Task
+from dynrefer.model import TASKS, AttributeLabel, Caption, CaptionCandidate, Label, Task, is_language
 from dynrefer.service.api.explanation_schemas import ExplainField, ExplanationOut
 from dynrefer.service.api.prompt_schemas import PROMPTS, GivenMask, GivenPolygon, GivenScribble
 from dynrefer.service.api.vocabulary_schemas import OwnWords, UnknownWordOut
@@ -71,6 +71,12 @@ def _t_values(value: object) -> tuple[float, ...] | None:
     if not all(0 <= each <= 1 for each in value):
         raise refusal("Every view's t must lie in 0 to 1.")
     return tuple(float(each) for each in value)
+
+
+def _language(value: object) -> object:
+    if value is not None and not (isinstance(value, str) and is_language(value)):
+        raise refusal("A language is a tag as in BCP 47, such as de or zh-Hans.")
+    return value
 
 
 Box = Annotated[
@@ -219,6 +225,11 @@ class DescribeFields(Contract):
         None,
         description="words of your own in place of the model's, or the name of a vocabulary that the server knows; "
         "lists that are not given keep the model's own",
+    )
+    language: Annotated[str | None, BeforeValidator(_language)] = Field(
+        None,
+        description="in which language (BCP 47) names of tags, attributes and categories are written, where the "
+        "vocabulary has them; null: by the header Accept-Language, else English. Captions are always English",
     )
     controls: list[Annotated[str, Field(min_length=1)]] | None = Field(
         None, description="words that the caption should take up"

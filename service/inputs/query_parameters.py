@@ -181,5 +181,6 @@ READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     **{f"thresholds.{task}": _number for task in SCORED_TASKS},
     "vocabulary": _text,
     **{f"vocabulary.{member}": _words for member in VOCABULARY_MEMBERS},
+    "language": _text,
     "on_region_error": _text,
 }
