@@ -9,10 +9,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from dynrefer.model.crops import cut_views
+from dynrefer.model.explanation import ExplainedView
 from dynrefer.model.geometry import ImageSize, IntCorners
 from dynrefer.model.masks import RegionMask, bitmap_from_mask
 from dynrefer.model.prompts import Polygon, Prompt, Scribble
-from dynrefer.model.types import Corners, ViewPlan, ViewPolicy
+from dynrefer.model.types import Corners, View, ViewPlan, ViewPolicy
 
 LEAST_SIDE, MOST_SIDE = 640, 1600  # pixels of the drawn image's longer side
 MOST_SHAPE = 4  # a narrower image is stretched to this ratio of its sides
@@ -115,6 +116,41 @@ def draw_views(image: Image.Image, plan: ViewPlan, title: str = "") -> Image.Ima
         y = top + index // columns * row_height
         canvas.paste(tile, (x, y))
         _label(draw, (x, y + TILE_SIDE + size // 2), plan, index, size)
+    return canvas
+
+
+def draw_candidates(image: Image.Image, plan: ViewPlan, views: Sequence[ExplainedView], title: str = "") -> Image.Image:
+    """Draw every view that the hash search compares, as the network would see it, with its hash and distance.
+
+    image: upright, the one that plan and views were made for. The plan's views are framed in colour, as on the image;
+    the others are not. Returns a new RGB image.
+    """
+    size, gap = 16, 16
+    order = [view.t for view in plan.views]
+    every = ViewPlan(tuple(View(view.t, view.box) for view in views), plan.policy)
+    drawing, scale = _legible(image)
+    draw = ImageDraw.Draw(drawing)
+    for index in reversed(range(len(plan.views))):
+        _outline(draw, _scaled(plan.views[index].box, scale, drawing.size), _colour(index), 3 if index else 5)
+    columns, row_height = TILES_PER_ROW, TILE_SIDE + 5 * size + gap
+    top, left = 2 * gap + round(1.3 * size), drawing.width + 2 * gap
+    width, rows = left + columns * (TILE_SIDE + gap), -(-len(views) // columns)
+    canvas = Image.new("RGB", (width, top + max(drawing.height + gap, rows * row_height)), PAPER)
+    canvas.paste(drawing, (gap, top))
+    draw = ImageDraw.Draw(canvas)
+    heading = f"{title + ': ' if title else ''}{len(views)} views, the framed ones {POLICIES[plan.policy]}"
+    draw.text((gap, gap), _fitted(heading, _font(size + 2), width - 2 * gap), INK, _font(size + 2))
+    for place, (view, (crop, box)) in enumerate(zip(views, _crops(image, every), strict=True)):
+        colour = _colour(order.index(view.t)) if view.t in order else PAPER
+        if place:
+            _outline(ImageDraw.Draw(crop), _scaled(box, (1.0, 1.0), crop.size), _colour(0), 2)
+        x, y = left + place % columns * (TILE_SIDE + gap), top + place // columns * row_height
+        canvas.paste(ImageOps.expand(crop, FRAME, colour), (x, y))
+        y += TILE_SIDE + size // 2
+        chosen = f": chosen {order.index(view.t)}." if view.t in order else ""
+        draw.text((x, y), f"t = {view.t:g}{chosen}", INK if colour == PAPER else colour, _font(size + 2))
+        gain = "the region itself" if view.gain is None else f"distance {view.distance}, gain {view.gain:.1f}"
+        draw.multiline_text((x, y + round(1.4 * size)), f"{view.hash}\n{gain}", PALE_INK, _font(size - 2))
     return canvas
 
 

@@ -260,6 +260,7 @@ def describe(
     model: ModelName = "embedded",
     device: Device = "auto",
     segmenter: Segmenter = "embedded",
+    explain: Annotated[bool, typer.Option("--explain", help="Say why: views, and what supports each word.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as in the service's responses.")] = False,
     draw: Annotated[Path | None, typer.Option(help="Write the image with boxes and captions to this file.")] = None,
     overwrite: Overwrite = False,
@@ -276,7 +277,8 @@ def describe(
     from dynrefer.model import DynRefer
 
     predictor = DynRefer.load(model, device=device, segmenter=segmenter)
-    found = predictor.describe(pixels, regions, tasks, points=[points] if points else [], highlight=highlight)
+    clicked = [points] if points else []
+    found = predictor.describe(pixels, regions, tasks, points=clicked, highlight=highlight, explain=explain)
     from dynrefer.service.api.responses import region_answer
 
     answers = [region_answer(str(index), each, {}) for index, each in enumerate(found)]
@@ -302,6 +304,9 @@ def views(
     box: Boxes,
     draw: Annotated[Path, typer.Option(help="The image file to write.")],
     task: Annotated[str | None, typer.Option(help="Draw this task's views. Default: the image's.")] = None,
+    candidates: Annotated[
+        bool, typer.Option("--candidates", help="Draw every view that the hash search compares, with its hash.")
+    ] = False,
     model: ModelName = "embedded",
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -311,14 +316,20 @@ def views(
     _refuse_unwritable(draw, image, model, overwrite)
     from PIL import Image
 
-    from dynrefer.model import DynRefer
-    from dynrefer.model.drawing import draw_views
+    from dynrefer.model import DynRefer, Explain, RegionQuery
+    from dynrefer.model.drawing import draw_candidates, draw_views
 
     predictor, upright = DynRefer.load(model, device=device), Image.fromarray(pixels)
-    drawn = [
-        draw_views(upright, predictor.plan_views(pixels, each, tasks[0] if tasks else None), title=f"region {index}")
-        for index, each in enumerate(corners)
-    ]
+    drawn = []
+    asked = Explain(candidates=True, evidence=False)
+    for index, region in enumerate(
+        predictor.prepare(pixels, [RegionQuery(each, tasks, explain=asked) for each in corners])
+    ):
+        plan, title = region.inputs[0].plan, f"region {index}"
+        one = (
+            draw_candidates(upright, plan, region.explained, title) if candidates else draw_views(upright, plan, title)
+        )
+        drawn.append(one)
     sheet = Image.new("RGB", (max(each.width for each in drawn), sum(each.height for each in drawn)), "white")
     top = 0
     for each in drawn:
@@ -449,7 +460,28 @@ def _in_words(region: dict[str, Any]) -> str:
         else:
             line = ", ".join(f"{label['name']} {label['probability']:.2f}" for label in found) or "none"
         lines.append(f"  {task:<11} {line}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_why(region.get("explanation"))])
+
+
+def _why(explanation: dict[str, Any] | None) -> list[str]:
+    """Lines about the priors, and about each word of the caption."""
+    if explanation is None:
+        return []
+    lines = []
+    for prior in explanation["priors"]:
+        ts = ", ".join(f"{t:g}" for t in prior["t"])
+        lines.append(
+            f"  {'views':<11} t = {ts} by the {prior['policy'].replace('_', ' ')} ({', '.join(prior['tasks'])})"
+        )
+    for word in explanation.get("words", ()):
+        line = "nothing supports it"
+        if support := word.get("support"):
+            said = "" if word["supported"] else "weakly, "
+            line = f"{said}{support['task']}: {support['name']} {support['probability']:.2f}"
+            line += f", carried by the view t = {word['view']:g}" if "view" in word else ""
+            line += ", carried by tower and detector" if word.get("carried_by") == "evidence" else ""
+        lines.append(f"  {'word':<11} {word['text']}: {line}")
+    return lines
 
 
 def _results(region: dict[str, Any]) -> list[tuple[str, Any]]:
