@@ -88,7 +88,7 @@ def prepare_parts(network: DynReferModel, settings: TrainingSettings, *, frozen_
         network.align.requires_grad_(False)
     for part, tower in (("vision", network.vision), ("text", network.text), ("language", network.language.model)):
         if part not in settings.unfreeze:
-            nn.Module.to(tower, frozen_dtype)
+            _freeze_in(tower, frozen_dtype)
     if settings.lora_rank:
         add_lora(network, settings.lora_rank, settings.lora_alpha or 2.0 * settings.lora_rank)
         for parameter in network.language.model.parameters():
@@ -97,6 +97,15 @@ def prepare_parts(network: DynReferModel, settings: TrainingSettings, *, frozen_
     if settings.gradient_checkpointing:
         for part in (network.language.model, network.qformer, *([network.vision.tower] * train_vision(settings))):
             _checkpoint_gradients(part)
+
+
+def _freeze_in(tower: nn.Module, dtype: torch.dtype) -> None:
+    """Cast a tower. The frequencies of LLaMA's positions stay as they are: rounded, they would shift every position."""
+    kept = {name: value for name, value in tower.named_buffers() if name.endswith("inv_freq")}
+    nn.Module.to(tower, dtype)
+    for name, value in kept.items():
+        parent, _, own = name.rpartition(".")
+        setattr(tower.get_submodule(parent), own, value)
 
 
 def train_vision(settings: TrainingSettings) -> bool:

@@ -63,6 +63,15 @@ def test_a_causal_language_model_is_adapted_too(tied: bool) -> None:
     assert parts == ({"q_proj", "v_proj"} if tied else {"q_proj", "v_proj", "embed_tokens", "lm_head"})
 
 
+def test_frozen_positions_are_not_rounded() -> None:
+    network = DynReferModel(small_config(language_config=LLAMA))
+    turning = network.language.model.model.rotary_emb
+    before = turning.inv_freq.clone()
+    prepare_parts(network, TrainingSettings(train=Path("none")), frozen_dtype=torch.bfloat16)
+    assert network.language.model.lm_head.weight.dtype == torch.bfloat16
+    assert turning.inv_freq.dtype == torch.float32 and torch.equal(turning.inv_freq, before)
+
+
 def test_what_is_trained(tiny_model: Path) -> None:
     network = load_initial_model(str(tiny_model)).network
     prepare_parts(network, TrainingSettings(train=Path("none"), lora_rank=2), frozen_dtype=torch.bfloat16)
