@@ -35,6 +35,7 @@ from dynrefer.model.lean_imports import import_lean
 from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
+    from dynrefer.model.explanation import Explain, ExplainedLabel, Explanation
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
     from dynrefer.model.mask_files import decode_with_alpha
@@ -118,6 +119,9 @@ __all__ = [
     "DeviceMemoryError",
     "DynRefer",
     "ENGLISH",
+    "Explain",
+    "ExplainedLabel",
+    "Explanation",
     "ImageError",
     "ImageInfo",
     "ImageTooLargeError",
@@ -210,6 +214,9 @@ _LAZY = {
     "DecodedImage": "images",
     "DynRefer": "predictor",
     "ENGLISH": "translations",
+    "Explain": "explanation",
+    "ExplainedLabel": "explanation",
+    "Explanation": "explanation",
     "ImageInfo": "types",
     "Label": "types",
     "ModelCard": "types",

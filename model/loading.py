@@ -165,11 +165,12 @@ def for_device(loaded: LoadedModel, *, cuda_graphs: bool = True) -> LoadedModel:
 def open_slots(
     network: DynReferModel, device: torch.device, graphs: Graphs, free: Callable[[], int] | None = None
 ) -> DecodingSlots | None:
-    """Slots for the captions of a network on this device, whose kernels have been chosen; None on a CPU.
+    """Slots for the captions of a network on this device, whose kernels have been chosen; None on a CPU, and for a
+    language model that decodes whole batches alone.
 
     As many as take a quarter of the free memory at most, a power of two. free: bytes; by default the GPU's.
     """
-    if device.type == "cpu":
+    if device.type == "cpu" or not network.language.decodes_in_slots:
         return None
     language, rows = network.language, DECODING_ROWS
     left = CudaMemory(device).free() if free is None else free()

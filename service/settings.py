@@ -148,15 +148,15 @@ class Settings(BaseSettings):
         "run of the text tower; one that was asked before next to nothing.",
     )
     max_vocabulary_chars: Positive = Field(default=64, description="Longest such word, in characters.")
-    vocabularies: Annotated[tuple[Path, ...], NoDecode] = Field(
-        default=(),
-        description="Files of vocabularies that clients may name, or folders of such (*.json), separated by commas; "
-        "`dynrefer vocabulary check FILE` checks one. Read at start-up.",
-    )
     max_prompt_points: Positive = Field(
         default=2_000,
         description="Most points of a region's polygon or scribble. Looking for crossings costs the square of it: "
         "0.2 s for 2,000.",
+    )
+    vocabularies: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Files of vocabularies that clients may name, or folders of such (*.json), separated by commas; "
+        "`dynrefer vocabulary check FILE` checks one. Read at start-up.",
     )
     max_id_chars: Positive = Field(default=128, description="Longest region id, in characters.")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynrefer.model.convert.sizes import settings_of_sizes
+from dynrefer.model.convert.vicuna_tokenizer import vicuna_tokenizer
 from dynrefer.model.errors import ConfigError, ConversionError, ModelError
 from dynrefer.model.model_files import read_json_object
 from dynrefer.model.tokenizers import load_tokenizer
@@ -27,8 +28,8 @@ PRESET = "flan-t5-xl"
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-def read_config(path: Path | None) -> DynReferConfig:
-    """The `flan-t5-xl` preset, changed by a JSON file: keys of `DynReferConfig`, or the official code's own sizes.
+def read_config(path: Path | None, name: str = PRESET) -> DynReferConfig:
+    """A preset, changed by a JSON file: keys of `DynReferConfig`, or the official code's own sizes (with Flan-T5).
 
     Of a part (`vision_config`, ...) the file need name only what differs. Raises `ConfigError`.
     """
@@ -41,8 +42,8 @@ def read_config(path: Path | None) -> DynReferConfig:
         raise ConfigError(f"{path} does not give all sizes of an official model: {error} is missing.") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ConfigError(f"{path} gives a size of an official model that is no size.") from error
-    base = PRESETS[PRESET]
-    return preset(PRESET, **{key: _over(base.get(key), value) for key, value in settings.items()})
+    base = PRESETS.get(name, {})
+    return preset(name, **{key: _over(base.get(key), value) for key, value in settings.items()})
 
 
 def _over(base: Any, value: Any) -> Any:
@@ -123,15 +124,19 @@ def _byte_letters() -> list[str]:
 
 def language_tokenizer(places: list[Path], config: DynReferConfig) -> PreTrainedTokenizerBase:
     """The language model's tokenizer from the first of these directories that holds one."""
+    causal = config.language_config.model_type == "llama"
     for place in places:
-        if not any((place / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+        if not any((place / name).is_file() for name in ("tokenizer.json", "spiece.model", "tokenizer.model")):
             continue
+        if causal:
+            return vicuna_tokenizer(place, config.language_config)
         try:
             tokenizer: PreTrainedTokenizerBase = load_tokenizer(place, config.language_config.vocab_size)
         except ModelError as error:
             raise ConversionError(str(error)) from error
         return tokenizer
-    raise ConversionError("the language model's tokenizer is missing: give google/flan-t5-xl with --language.")
+    wanted = "the directory of lmsys/vicuna-7b-v1.5" if causal else "google/flan-t5-xl"
+    raise ConversionError(f"the language model's tokenizer is missing: give {wanted} with --language.")
 
 
 def hugging_face_directory(name: str) -> Path:

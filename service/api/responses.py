@@ -21,10 +21,12 @@ from dynrefer.model import (
     Task,
     Translator,
     ViewPlan,
+    ViewPolicy,
     stored_box,
     stored_mask,
     stored_size,
 )
+from dynrefer.service.api.explanations import explain_query, explanation_answer
 from dynrefer.service.api.problems import model_field_errors, region_problem
 from dynrefer.service.api.schemas import (
     RESULT_SCHEMAS,
@@ -61,6 +63,8 @@ def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuer
         top_k=fields.top_k,
         thresholds={Task(name): score for name, score in given.items()},
         vocabulary=fields.vocabulary,
+        view_policy=None if fields.view_policy is None else ViewPolicy(fields.view_policy),
+        explain=explain_query(fields.explain),
     )
     boxes = tuple(region.box for region in fields.regions)
     return partial(region_queries, boxes, notation(fields), query, given=_given_prompts(fields))
@@ -179,6 +183,7 @@ def region_answer(
         mask=frame.mask(found.mask),
         **shared,
         **{task.name: _result(found.results.get(task.name), own.get(task.name, {})) for task in TASKS},
+        explanation=explanation_answer(found.explanation, frame.box),
         timings_ms=_in_order({**found.timings_ms, **more_ms}),
     )
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from pydantic_core import PydanticCustomError
 
 from dynrefer.model import TASKS, AttributeLabel, Caption, CaptionCandidate, Label, Task, is_language
+from dynrefer.service.api.explanation_schemas import ExplainField, ExplanationOut
 from dynrefer.service.api.prompt_schemas import PROMPTS, GivenMask, GivenPolygon, GivenScribble
 from dynrefer.service.api.vocabulary_schemas import OwnWords, UnknownWordOut
 from dynrefer.service.observability.metrics import STAGES
@@ -76,12 +77,6 @@ def _language(value: object) -> object:
     if value is not None and not (isinstance(value, str) and is_language(value)):
         raise refusal("A language is a tag as in BCP 47, such as de or zh-Hans.")
     return value
-
-
-def _no_explanation(value: object) -> bool:
-    if value is not False:
-        raise refusal("This server does not support 'explain'; leave it out or send false.")
-    return False
 
 
 Box = Annotated[
@@ -201,6 +196,9 @@ class Thresholds(_ThresholdFields):  # type: ignore[misc]  # its fields are made
     """The least score per task; lower scores are not returned."""
 
 
+_FALSE: dict[str, Any] = {"default": False}
+
+
 class DescribeFields(Contract):
     """A request without its image: the `request` part of the multipart form."""
 
@@ -247,6 +245,9 @@ class DescribeFields(Contract):
         None, ge=1, le=1000, description="the longest caption that is looked for, in words; null: the model's limit"
     )
     views: Views = Field(None, description="explicit views: t from 0 (the region) to 1 (the whole image), the first 0")
+    view_policy: PolicyName | None = Field(
+        None, description="how views are chosen: by force, where null leaves it to `task` and `views`"
+    )
     top_k: int = Field(10, ge=1, description="the most labels that a task returns")
     thresholds: Thresholds | None = Field(None, description="least scores; tags default to the model's own threshold")
     on_region_error: OnRegionError = Field(
@@ -254,8 +255,8 @@ class DescribeFields(Contract):
         description="what a region that is not valid does: `fail` refuses the request and lists all of them; `report` "
         "answers the others, and has an `error` in its place",
     )
-    explain: Annotated[Literal[False], BeforeValidator(_no_explanation)] = Field(
-        False, description="not supported by this server yet"
+    explain: ExplainField = Field(
+        None, description="why these views and these words; true: candidates and evidence", json_schema_extra=_FALSE
     )
 
 
@@ -393,6 +394,7 @@ _RegionResults: Any = create_model("_RegionResults", __base__=_RegionHead, **_re
 class RegionOut(_RegionResults):  # type: ignore[misc]  # a field per task is made at run time
     """One region described. What was not requested is absent."""
 
+    explanation: ExplanationOut | None = Field(None, description="with `explain`")
     timings_ms: dict[str, float] = Field(description=", ".join(STAGES[2:]))
 
 
