@@ -196,7 +196,8 @@ def prior_threshold(examples: Examples, own: tuple[float, float]) -> float:
     if not known.any():
         return 0.0
     scores, right = examples.logits[known], examples.truth[known] == 1
-    candidates = np.unique(np.quantile(scores, np.linspace(0, 1, _POOLED_CANDIDATES)))
+    levels = np.unique(np.quantile(scores, np.linspace(0, 1, _POOLED_CANDIDATES)))
+    candidates = np.concatenate([[levels[0] - 1.0], (levels[1:] + levels[:-1]) / 2])
     return float(candidates[np.argmax([_f1(scores > each, right) for each in candidates])])
 
 
