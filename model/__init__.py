@@ -35,7 +35,7 @@ from dynrefer.model.lean_imports import import_lean
 from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
-    from dynrefer.model.explanation import Explain, Explanation
+    from dynrefer.model.explanation import Explain, ExplainedLabel, Explanation
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
     from dynrefer.model.mask_files import decode_with_alpha
@@ -120,6 +120,7 @@ __all__ = [
     "DynRefer",
     "ENGLISH",
     "Explain",
+    "ExplainedLabel",
     "Explanation",
     "ImageError",
     "ImageInfo",
@@ -214,6 +215,7 @@ _LAZY = {
     "DynRefer": "predictor",
     "ENGLISH": "translations",
     "Explain": "explanation",
+    "ExplainedLabel": "explanation",
     "Explanation": "explanation",
     "ImageInfo": "types",
     "Label": "types",

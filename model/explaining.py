@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from dynrefer.model.asked_words import AskedTask
 from dynrefer.model.batch import RawOutputs, RegionOutput
 from dynrefer.model.caption_words import NOUN, PROPERTY, FoundWord, KnownWord, found_words, is_function_word
 from dynrefer.model.evidence.identity import Identity
@@ -28,6 +29,7 @@ from dynrefer.model.explanation import (
     Explanation,
     LeftOut,
     NameProbability,
+    PlacedSense,
     Support,
     UsedPrior,
 )
@@ -94,16 +96,17 @@ class Explainer:
             given = raw.asked.get(task, ())
             places = asked.scored.tolist()[: len(given)]
             logits = {asked.names[place]: float(value) for place, value in zip(places, given, strict=True)}
-            elsewhere = PLACEMENT
+            elsewhere, senses = PLACEMENT, _senses(asked)
         else:
-            logits, elsewhere = self._by_name(task, raw[task]), EVIDENCE
+            logits, elsewhere, senses = self._by_name(task, raw[task]), EVIDENCE, {}
         found = []
         for each in result:
             own = each.name in logits and self._is_networks(each, raw.identity)
             synonym = self._synonym(each.name, raw) if own and elsewhere == EVIDENCE else None
             logit = shortest(logits[each.name]) if own else None
             source = NETWORK if own else elsewhere
-            found.append(ExplainedLabel(each.name, each.score, each.probability, source, logit, synonym))
+            known = senses.get(each.name, ())
+            found.append(ExplainedLabel(each.name, each.score, each.probability, source, logit, synonym, known))
         return tuple(found)
 
     @staticmethod
@@ -304,6 +307,16 @@ def _known_of(vocabulary: RequestVocabulary, known: Mapping[str, KnownWord]) -> 
                 key = " ".join(form.lower().split())
                 before = found.get(key, known.get(key, KnownWord(NOUN, ())))
                 found[key] = KnownWord(before.kind, tuple(dict.fromkeys((word.name, *before.labels))))
+    return found
+
+
+def _senses(asked: AskedTask) -> dict[str, tuple[PlacedSense, ...]]:
+    """Word of the request -> where its name and synonyms were placed."""
+    found: dict[str, tuple[PlacedSense, ...]] = {}
+    for owner, each in zip(asked.placed_owner.tolist(), asked.placed, strict=True):
+        if each.via != "none":
+            name = asked.names[owner]
+            found[name] = (*found.get(name, ()), PlacedSense(each.name, each.sense, each.via))
     return found
 
 

@@ -59,12 +59,25 @@ class UsedPrior(JsonRecord):
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedSense(JsonRecord):
+    """Where a word of the request has its place among the model's nouns. word: the name or a synonym.
+
+    sense: the meaning that was taken, "lemma.number" as WordNet numbers its noun senses. via: "own", "synonym",
+    "broader", "narrower" or "relative" of the model's own words; see `evidence/word_placement.py`.
+    """
+
+    word: str
+    sense: str
+    via: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExplainedLabel(JsonRecord):
     """A label of the answer. score and probability as there.
 
     source: "network"; "evidence" (tower, detector and colour, of a photograph); "placement" (a word of the request that
     has its place among the model's nouns). logit: the raw one, behind the score; None where no network scored it.
-    synonym: the word of an attribute whose prompt scored best; None for other labels.
+    synonym: the word of an attribute whose prompt scored best; None for other labels. senses: of a placed word.
     """
 
     name: str
@@ -73,6 +86,7 @@ class ExplainedLabel(JsonRecord):
     source: str
     logit: float | None = None
     synonym: str | None = None
+    senses: tuple[PlacedSense, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,6 +97,14 @@ class WordOut(BaseModel):
     left_out: list[LeftOutOut] | None = None
 
 
+class SenseOut(BaseModel):
+    """Where a word of the request has its place among the model's nouns."""
+
+    word: str = Field(description="the name, or a synonym")
+    sense: str = Field(description="the meaning that was taken, lemma.number of WordNet 3.0's nouns")
+    via: Literal["own", "synonym", "broader", "narrower", "relative"]
+
+
 class ExplainedLabelOut(BaseModel):
     """A label of the answer."""
 
@@ -108,6 +116,7 @@ class ExplainedLabelOut(BaseModel):
     )
     logit: float | None = Field(None, description="raw, of the network; absent from other sources")
     synonym: str | None = Field(None, description="of an attribute, the word whose prompt scored best")
+    senses: list[SenseOut] | None = Field(None, description="of a word of the request that was placed")
 
 
 class ControlWordOut(BaseModel):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from dynrefer.model import Corners, Explain, Explanation
+from dynrefer.model import Corners, Explain, ExplainedLabel, Explanation
 from dynrefer.service.api.explanation_schemas import (
     ControlWordOut,
     EvidenceOut,
@@ -13,6 +13,7 @@ from dynrefer.service.api.explanation_schemas import (
     ExplanationOut,
     LeftOutOut,
     NameOut,
+    SenseOut,
     SupportOut,
     UsedPriorOut,
     WordOut,
@@ -71,8 +72,13 @@ def _words(found: Explanation) -> list[WordOut] | None:
 
 def _labels(found: Explanation) -> dict[str, list[ExplainedLabelOut]] | None:
     return {
-        task: [ExplainedLabelOut(**_short(each.to_dict())) for each in labels] for task, labels in found.labels.items()
+        task: [ExplainedLabelOut(**{**_short(each.to_dict()), "senses": _senses(each)}) for each in labels]
+        for task, labels in found.labels.items()
     } or None
+
+
+def _senses(label: ExplainedLabel) -> list[SenseOut] | None:
+    return [SenseOut(**each.to_dict()) for each in label.senses] or None
 
 
 def _evidence(found: Explanation) -> EvidenceOut | None:
