@@ -37,7 +37,7 @@ from tests.service.server.test_process import Server, running
 RESULT = Path(__file__).parent / "results" / "vocabularies.json"
 SCENE, BOX = DOCS / "scene.png", [41, 2, 117, 82]
 CATEGORIES, CLIENTS, WORDS = 1_000, 32, 50
-TURNS, REQUESTS = 7, 4  # how often the two ways take turns; requests of a client, or in a row, in each turn
+TURNS, REQUESTS = 5, 2  # how often the two ways take turns; requests of a client, or in a row, in each turn
 MOST = {"1,000 categories": 2.0, "32 vocabularies": 1.3}  # what the ratios are to stay below
 
 Vocabulary = dict[str, list[str]] | None

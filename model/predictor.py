@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from dynrefer.model.arguments import box_corners, region_queries
+from dynrefer.model.arguments import box_corners, listed_boxes, prompts_among, region_queries, with_prompts
 from dynrefer.model.asked_results import asked_identity, asked_result
 from dynrefer.model.batch import BatchResult, RawOutputs, RegionOutput, run_batch
 from dynrefer.model.batch_limits import MOST_REGIONS, measured_limits
@@ -36,6 +36,7 @@ from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
 from dynrefer.model.networks.segmenter.loading import load_segmenter
 from dynrefer.model.preparation import NO_SEGMENTER, PreparationSpec, PreparedRegion, RegionInput, prepare
+from dynrefer.model.prompts import Prompt
 from dynrefer.model.protocol import BatchLimits
 from dynrefer.model.request_vocabulary import RequestVocabulary, UnknownWord
 from dynrefer.model.segmentation import PointedRegion, Segmenter, WindowMask, region_of
@@ -166,7 +167,7 @@ class DynRefer:
     def describe(
         self,
         image: ImageSource,
-        boxes: Iterable[Sequence[float]] = (),
+        boxes: Iterable[Sequence[float] | Prompt] = (),
         task: Task | str | Iterable[Task | str] | None = None,
         *,
         controls: Sequence[str] = (),
@@ -178,23 +179,39 @@ class DynRefer:
         points: Iterable[Iterable[PointPrompt | Sequence[float]]] = (),
         view_policy: ViewPolicy | str | None = None,
         explain: Explain | bool = False,
+        highlight: bool = False,
     ) -> list[RegionDescription]:
         """Describe each box of an image, then each object that a group of points lies on.
 
         image: a file, its bytes, a Pillow image (all turned upright), or (H, W, 3) uint8 RGB. boxes: xyxy pixels of the
-        upright image. task: one, several, or None for all with views chosen by the image. points: per region one or
-        more of (x, y), (x, y, positive) or `PointPrompt`; its box and `mask` are in the description. vocabulary: your
-        own words, also as a mapping: {"categories": ["dog", "fox"], "attributes": ["color:brown/tan"]}, or the name of
-        one that ships: "coco". The rest as in `RegionQuery`.
+        upright image; a `Polygon`, `Scribble`, `RegionMask` or `MaskFile` may stand in the place of a box. task: one,
+        several, or None for all with views chosen by the image. points: per region one or more of (x, y),
+        (x, y, positive) or `PointPrompt`; its box and `mask` are in the description. highlight: whether all but the
+        region's polygon or mask, or what lies at its points, is blanked in every view. vocabulary: your own words, also
+        as a mapping: {"categories": ["dog", "fox"], "attributes": ["color:brown/tan"]}, or the name of one that
+        ships: "coco". The rest as in `RegionQuery`.
         Raises `QueryError` (with `index`) for an invalid box or invalid views, and for an argument of another type,
         `ImageError` for a file that is not an image or is damaged, OSError for one that cannot be opened, ValueError
         for an unknown task or view policy, `DeviceError` in a process that was forked from the one that loaded the
         model.
         """
+        listed = listed_boxes(boxes)
         queries = region_queries(
-            boxes, task, controls, views, top_k, thresholds, vocabulary, writing, points, view_policy, explain
+            listed,
+            task,
+            controls,
+            views,
+            top_k,
+            thresholds,
+            vocabulary,
+            writing,
+            points,
+            view_policy,
+            explain,
+            highlight=highlight,
         )
         pixels = upright_pixels(image)
+        queries = with_prompts(queries, prompts_among(listed), (pixels.shape[1], pixels.shape[0]))
         regions = self.prepare(pixels, self.with_masks(pixels, queries))
         outputs = self.run(regions) if regions else []
         return [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]

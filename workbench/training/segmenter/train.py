@@ -3,8 +3,8 @@
     python -m dynrefer.workbench.training.segmenter.train --out runs/segmenter
 
 About an hour on one core. A checkpoint holds weights, optimiser and step; batches are functions of the step, so a
-stopped run goes on from its last checkpoint. The weights that ship had 3,600 steps, but the schedule of the learning rate
-was that of 5,500 until step 2,600 and of 4,600 until step 2,800: the machine was shared, and time ran out.
+stopped run goes on from its last checkpoint. The weights that ship had 3,600 steps, but the learning rate followed the
+schedule of 5,500 until step 2,600 and that of 4,600 until step 2,800: the machine was shared, and time ran out.
 """
 
 from __future__ import annotations

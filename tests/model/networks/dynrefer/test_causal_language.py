@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import LogitsProcessorList, RepetitionPenaltyLogitsProcessor
 
 from dynrefer.model.errors import ConfigError
+from dynrefer.model.loading import open_slots
 from dynrefer.model.networks.dynrefer.causal_language import CausalLanguageDecoder
 from dynrefer.model.networks.dynrefer.language import IGNORED, LanguageDecoder
 from dynrefer.model.networks.dynrefer.model import DynReferModel
@@ -161,6 +162,16 @@ def test_neither_padding_nor_batch_matters(beams: int, where: str, language: Lan
         assert alone.score[0].item() == pytest.approx(together.score[row].item(), abs=1e-5, rel=1e-5)
 
 
+def test_an_official_batch_gives_the_same(language: LanguageDecoder, prompt: Prompt) -> None:
+    """transformers on one batch as the official code forms it, padded between the region's tokens and the words."""
+    region, ids, mask = prompt
+    options = {"num_beams": 2, "max_new_tokens": 12, "min_length": 1, "length_penalty": 0.0, "repetition_penalty": 1.5}
+    tokens, score = reference(language, (region, *placed(ids, mask, "left")), options)
+    ours = language.generate(*prompt, **options)
+    assert [trimmed(each) for each in ours.tokens[:, 1:].tolist()] == [trimmed(each) for each in tokens.tolist()]
+    assert score is not None and torch.allclose(ours.score, score, atol=1e-4)
+
+
 @pytest.mark.parametrize("beams", [1, 2])
 def test_a_row_has_the_same_bits_alone_and_in_a_batch(beams: int, language: LanguageDecoder, prompt: Prompt) -> None:
     """Where the padding is the same, as control words are padded to a multiple."""
@@ -205,6 +216,8 @@ def test_the_loss_is_of_the_caption_and_its_end_only(language: LanguageDecoder, 
 
 def test_there_are_no_slots(language: LanguageDecoder) -> None:
     assert not language.decodes_in_slots and language.open_slots(4, NoGraphs()) is None
+    network = DynReferModel(small_config(language_config=LLAMA))
+    assert open_slots(network, torch.device("cuda"), NoGraphs(), free=lambda: 2**34) is None
 
 
 @pytest.mark.parametrize(
