@@ -18,7 +18,7 @@ from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import ConfigError, DeviceError, ModelError, ModelNotFoundError, WeightsError
 from dynrefer.model.evidence.evidence import Evidence
-from dynrefer.model.evidence.own_names import OwnNames
+from dynrefer.model.evidence.word_placement import WordPlacement
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.model_files import FLOATS, INTEGERS, StoredTensor, read_header, read_json_object
 from dynrefer.model.networks.dynrefer.config import DynReferConfig
@@ -31,6 +31,7 @@ from dynrefer.model.networks.kernels.cuda_graphs import CudaGraphs
 from dynrefer.model.networks.kernels.graphs import Graphs, NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
 from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, TEXT_TOKENIZER, load_tokenizer
+from dynrefer.model.translations import NO_TRANSLATIONS, Translations
 from dynrefer.model.vocabulary import PromptTemplates, TextEmbeddings, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -57,6 +58,7 @@ class LoadedModel:
     slots: where captions are decoded; None on a CPU, where a search of each batch is faster.
     graphs: where work on a GPU is recorded.
     text_tokenizer: encodes texts of requests for the text tower; None where none are asked.
+    translations: of the vocabulary's words.
     """
 
     network: DynReferModel
@@ -72,6 +74,7 @@ class LoadedModel:
     slots: DecodingSlots | None = None
     graphs: Graphs = NoGraphs()
     text_tokenizer: Any = None
+    translations: Translations = NO_TRANSLATIONS
 
     @cached_property
     def word_starts(self) -> torch.Tensor:
@@ -93,7 +96,8 @@ class LoadedModel:
         if self.evidence is None:
             return AskedWords(self.vocabulary, prompts)
         things = frozenset((*self.vocabulary.categories, *self.evidence.category_names))
-        return AskedWords(self.vocabulary, prompts, OwnNames(self.vocabulary, self.evidence.names), things)
+        placement = WordPlacement.load(self.evidence.nouns, self.vocabulary.categories, self.evidence.names)
+        return AskedWords(self.vocabulary, prompts, placement, things)
 
 
 def load_model(
@@ -135,6 +139,7 @@ def load_model(
         batch_invariant=_is_batch_invariant(network, min(map(len, moved.values())), directory),
         evidence=_evidence(directory, config) if evidence else None,
         text_tokenizer=_tokenizer(directory / TEXT_TOKENIZER, config.text_config.vocab_size),
+        translations=Translations.load(directory),
     )
     return for_device(loaded, cuda_graphs=cuda_graphs)
 

@@ -20,15 +20,16 @@ from dynrefer.model.errors import ConfigError, WeightsError
 from dynrefer.model.evidence.colour import COLOURS, ColourParameters, activation_map, read_colour
 from dynrefer.model.evidence.cutting import EvidenceCrops
 from dynrefer.model.evidence.detector import EvidenceDetector, combine
-from dynrefer.model.evidence.fusion import Fusion, check_classes
+from dynrefer.model.evidence.fusion import Fusion, check_classes, softmax
 from dynrefer.model.evidence.gate import DrawnFeatures, Gate
 from dynrefer.model.evidence.identity import Identity
 from dynrefer.model.evidence.names import NAMES_FILE, EvidenceNames
+from dynrefer.model.evidence.noun_graph import GRAPH_FILE, check_header
 from dynrefer.model.evidence.settings import read_object
 from dynrefer.model.evidence.tower import MAP, EvidenceTower
 from dynrefer.model.model_files import read_arrays
 
-FOLDER = "evidence"  # in a model directory: tower.onnx, detector.onnx, names.json, gate.safetensors
+FOLDER = "evidence"  # in a model directory: tower.onnx, detector.onnx, names.json, nouns.safetensors, gate.safetensors
 GATE_FILE = "gate.safetensors"
 FEATURES = MAP[0]  # D
 DRAWN = ("region", "image")  # whose features the gate compares with those of drawings
@@ -61,7 +62,7 @@ class Sighting:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Tower, detector, names, gate and colour measure of one model."""
+    """Tower, detector, names, gate and colour measure of one model. nouns: the file of its graph of nouns."""
 
     tower: EvidenceTower
     detector: EvidenceDetector
@@ -69,6 +70,7 @@ class Evidence:
     fusion: Fusion
     gate: Gate
     colour: ColourParameters
+    nouns: Path
 
     @classmethod
     def load(cls, directory: Path, config: Mapping[str, Any], threads: int) -> Evidence:
@@ -83,6 +85,7 @@ class Evidence:
         )
         names = EvidenceNames.load(folder / NAMES_FILE)
         check_classes(names, folder / NAMES_FILE)
+        check_header(folder / GRAPH_FILE)  # read at the first word that is asked
         try:
             fusion, gate, colour = _fitted(config, names, drawn, images)
         except ConfigError as error:
@@ -94,6 +97,7 @@ class Evidence:
             fusion=fusion,
             gate=gate,
             colour=colour,
+            nouns=folder / GRAPH_FILE,
         )
 
     @cached_property
@@ -171,7 +175,8 @@ class Evidence:
             name = parent.name
         colour = read_colour(*without_padding(crop, seen.activation), self.colour)
         said = None if self.names.noun(name).holds_colour else colour.said
-        return Identity(name, sure, drawn, is_parent, True, probability, seen.names, colour.probabilities, said)
+        shares = self.names.shares(softmax(seen.logits))
+        return Identity(name, sure, drawn, is_parent, True, probability, seen.names, colour.probabilities, said, shares)
 
 
 def without_padding(

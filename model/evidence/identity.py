@@ -1,6 +1,6 @@
 """What the object of a region is: decided once per region, and then said by all of its outputs.
 
-Shapes: K = names of the evidence, C = categories of the network, L = colours.
+Shapes: K = names of the evidence, C = categories of the network, L = colours, I = classes of ImageNet.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ class Identity:
     photograph: whether the region was taken for a photograph, so that the evidence speaks and not the network.
     photograph_probability: of that decision.
     names: (K,) the evidence's probabilities of its names, of a photograph; else empty.
+    classes: (I,) the part of its name's probability that each class has, by the tower, of a photograph; else empty.
     colours: (L,) probabilities of `colour.COLOURS`, of a photograph; else empty.
     colour: the colour that is said of a photographed object, or None.
     """
@@ -36,6 +37,7 @@ class Identity:
     names: Floats = field(default_factory=lambda: np.empty(0, dtype=np.float32))
     colours: Floats = field(default_factory=lambda: np.empty(0, dtype=np.float32))
     colour: str | None = None
+    classes: Floats = field(default_factory=lambda: np.empty(0, dtype=np.float32))
 
     @property
     def domain(self) -> str:

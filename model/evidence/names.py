@@ -23,6 +23,7 @@ from dynrefer.model.model_files import read_json_object
 NAMES_FILE = "names.json"
 IMAGENET_CLASSES = 1000
 ROOT = "object"
+_SMALLEST = 1e-12  # of a probability, so that none is divided by 0
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,15 @@ class EvidenceNames:
         folded = np.zeros((len(ordered), len(self.names)))
         folded[:, self._named] = np.add.reduceat(ordered, self._class_starts, axis=1)
         return folded
+
+    def shares(self, class_probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """Of ImageNet's classes (1000,): the part that each has of its name's probability."""
+        ordered = np.asarray(class_probabilities, dtype=np.float64)[self._class_order] + _SMALLEST
+        sums = np.add.reduceat(ordered, self._class_starts)
+        lengths = np.diff([*self._class_starts, len(ordered)])
+        found = np.empty(len(ordered), np.float32)
+        found[self._class_order] = ordered / np.repeat(sums, lengths)
+        return found
 
     def parent_probability(self, name_probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Probabilities of the names (K,) to those of the parents (P,): sums over the names below, at most 1."""

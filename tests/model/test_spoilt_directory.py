@@ -133,7 +133,7 @@ FILES = (
     "language_tokenizer/tokenizer.json",
     "language_tokenizer/tokenizer_config.json",
 )
-EVIDENCE_FILES = ("tower.onnx", "detector.onnx", "names.json", "gate.safetensors")
+EVIDENCE_FILES = ("tower.onnx", "detector.onnx", "names.json", "nouns.safetensors", "gate.safetensors")
 TEXT_FILES = ("text_tokenizer/tokenizer.json", "text_tokenizer/tokenizer_config.json")
 
 

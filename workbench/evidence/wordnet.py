@@ -13,7 +13,8 @@ from pathlib import Path
 
 from dynrefer.workbench.errors import DataError
 
-_HYPERNYM = ("@", "@i")
+_INSTANCE = "@i"
+_HYPERNYM = ("@", _INSTANCE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,17 +23,21 @@ class WordNet:
 
     lemmas: lemma, with underscores -> its synsets, the most frequent sense first.
     hypernyms: synset -> those directly above.
+    instances: synsets that are one person, place or thing ("Paris"), no kind of thing.
     """
 
     lemmas: Mapping[str, tuple[str, ...]]
     hypernyms: Mapping[str, tuple[str, ...]]
+    instances: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, directory: Path) -> WordNet:
         """From a directory with `index.noun` and `data.noun`; raises `DataError` if one is missing."""
+        synsets = [_synset(line) for line in _lines(directory / "data.noun")]
         return cls(
             dict(_lemma(line) for line in _lines(directory / "index.noun")),
-            dict(_synset(line) for line in _lines(directory / "data.noun")),
+            {synset: tuple(above for _, above in pointers) for synset, pointers in synsets},
+            frozenset(synset for synset, pointers in synsets if any(symbol == _INSTANCE for symbol, _ in pointers)),
         )
 
     def sense(self, reference: str) -> str:
@@ -77,10 +82,13 @@ def _lemma(line: str) -> tuple[str, tuple[str, ...]]:
     return fields[0], tuple(f"n{offset}" for offset in fields[-int(fields[2]) :])
 
 
-def _synset(line: str) -> tuple[str, tuple[str, ...]]:
-    """Offset, file, type, number of words (hexadecimal), words and ids, number of pointers, pointers of four fields."""
+def _synset(line: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """A synset, and symbol and target of its pointers to what is above.
+
+    Offset, file, type, number of words (hexadecimal), words and ids, number of pointers, pointers of four fields.
+    """
     fields = line.partition(" | ")[0].split()
     start = 4 + 2 * int(fields[3], 16)
     pointers = (fields[i : i + 3] for i in range(start + 1, start + 1 + 4 * int(fields[start]), 4))
-    above = tuple(f"n{offset}" for symbol, offset, part in pointers if symbol in _HYPERNYM and part == "n")
+    above = tuple((symbol, f"n{offset}") for symbol, offset, part in pointers if symbol in _HYPERNYM and part == "n")
     return f"n{fields[0]}", above

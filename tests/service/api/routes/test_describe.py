@@ -169,7 +169,20 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"vocabulary": {"tags": [{"name": "mug", "synonyms": ["cup", 1]}]}}, "/vocabulary/tags/0/synonyms/1", "text"),
     ({"vocabulary": {"attributes": ["red"]}}, "/vocabulary/attributes/0", "type:value"),
     ({"vocabulary": {"categories": list(map(str, range(2001)))}}, "/vocabulary/categories", "at most 2000"),
-    ({"explain": True}, "/explain", "does not support 'explain'"),
+    ({"explain": 1}, "/explain", "true, false or an object"),
+    ({"explain": None}, "/explain", "true, false or an object"),
+    ({"explain": {"views": True}}, "/explain/views", "Unknown field 'views'"),
+    ({"explain": {"evidenc": True}}, "/explain/evidenc", "Did you mean 'evidence'?"),
+    ({"explain": {"thumbnails": "yes"}}, "/explain/thumbnails", "true or false"),
+    (
+        {"explain": {"thumbnails": True}, "regions": [{"box": [0, 0, 8, 8]}] * 17},
+        "/explain/thumbnails",
+        "at most 16 regions",
+    ),
+    ({"view_policy": "fixed"}, "/view_policy", "needs 'views'"),
+    ({"view_policy": "task_prior", "views": [0, 0.5, 1]}, "/view_policy", "leave one of the two out"),
+    ({"view_policy": "image_prior", "views": [0, 0.5, 1]}, "/view_policy", "leave one of the two out"),
+    ({"view_policy": "best"}, "/view_policy", "'image_prior'"),
     ({"image": {"url": "https://example.org/a.png"}}, "/image/url", "does not support 'url'"),
     ({"image": {"url": None, "base64": ""}}, "/image/url", "does not support 'url'"),
     ({"image": {"base64": "@@@"}}, "/image/base64", "Base64"),
@@ -215,7 +228,7 @@ def test_refused_fields(api: ApiClient, fields: dict[str, Any], pointer: str, pa
 
 
 def test_all_field_errors_come_at_once(api: ApiClient) -> None:
-    found = field_errors(api.json(task="poem", explain=True, regions=[{"box": [1]}]))
+    found = field_errors(api.json(task="poem", explain="why", regions=[{"box": [1]}]))
     assert set(found) == {"/task", "/explain", "/regions/0/box"}
 
 

@@ -78,6 +78,12 @@ def test_a_point_beside_the_object_reaches_the_model(api: ApiClient) -> None:
     assert [(point.x, point.y, point.positive) for point in query.points] == [(20, 30, True), (1, 2.5, False)]
 
 
+def test_what_a_point_found_can_be_highlighted(api: ApiClient) -> None:
+    assert api.json(regions=[{"points": POINTS, "highlight": True}]).status_code == 200
+    (query,) = api.predictor.queries
+    assert query.highlight and query.mask is not None
+
+
 @pytest.mark.parametrize(
     ("region", "pointer", "words"),
     [
