@@ -139,7 +139,7 @@ def draw_candidates(image: Image.Image, plan: ViewPlan, views: Sequence[Explaine
     canvas.paste(drawing, (gap, top))
     draw = ImageDraw.Draw(canvas)
     heading = f"{title + ': ' if title else ''}{len(views)} views, the framed ones {POLICIES[plan.policy]}"
-    draw.text((gap, gap), _fitted(heading, _font(size + 2), width - 2 * gap), INK, _font(size + 2))
+    draw.text((gap, gap), _fitted(heading, text_font(size + 2), width - 2 * gap), INK, text_font(size + 2))
     for place, (view, (crop, box)) in enumerate(zip(views, _crops(image, every), strict=True)):
         colour = _colour(order.index(view.t)) if view.t in order else PAPER
         if place:
@@ -148,9 +148,9 @@ def draw_candidates(image: Image.Image, plan: ViewPlan, views: Sequence[Explaine
         canvas.paste(ImageOps.expand(crop, FRAME, colour), (x, y))
         y += TILE_SIDE + size // 2
         chosen = f": chosen {order.index(view.t)}." if view.t in order else ""
-        draw.text((x, y), f"t = {view.t:g}{chosen}", INK if colour == PAPER else colour, _font(size + 2))
+        draw.text((x, y), f"t = {view.t:g}{chosen}", INK if colour == PAPER else colour, text_font(size + 2))
         gain = "the region itself" if view.gain is None else f"distance {view.distance}, gain {view.gain:.1f}"
-        draw.multiline_text((x, y + round(1.4 * size)), f"{view.hash}\n{gain}", PALE_INK, _font(size - 2))
+        draw.multiline_text((x, y + round(1.4 * size)), f"{view.hash}\n{gain}", PALE_INK, text_font(size - 2))
     return canvas
 
 
