@@ -262,6 +262,10 @@ class DynRefer:
         """See `Predictor`."""
         return self._loaded.graphs.counts
 
+    def understand(self, vocabulary: RequestVocabulary) -> None:
+        """See `Predictor`."""
+        self._loaded.asked_words.of(vocabulary)
+
     def batch_limits(self) -> BatchLimits | None:
         """See `Predictor`. Runs a batch on a GPU."""
         if self._loaded.device.type != "cuda":

@@ -165,6 +165,10 @@ def test_invalid_images_boxes_and_files(command: str, tmp_path: Path) -> None:
     assert "accepted formats" in refused(command, str(text), *box, *draw)
     assert "1,2,3 is not four numbers" in refused(command, str(good), "--box", "1,2,3", *draw)
     assert "--box" in refused(command, str(good), *draw)
+    if command == "describe":
+        assert "1,2,x is not numbers" in refused(command, str(good), "--polygon", "1,2,x")
+        assert "cannot read" in refused(command, str(good), "--mask", str(tmp_path / "none.png"))
+        assert "The mask is not a PNG" in refused(command, str(good), "--mask", str(text))
     assert "--task poem is unknown" in refused(command, str(good), *box, *draw, "--task", "poem")
     assert "no such folder" in refused(command, str(good), *box, "--draw", str(tmp_path / "no" / "out.png"))
     assert "ending" in refused(command, str(good), *box, "--draw", str(tmp_path / "out"))
