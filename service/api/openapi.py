@@ -83,6 +83,12 @@ DESCRIBE_EXTRA: dict[str, Any] = {
             "description": "a shorter deadline than the server's, in seconds",
             "schema": {"type": "number", "exclusiveMinimum": 0},
         },
+        {
+            "name": "Accept-Language",
+            "in": "header",
+            "description": "languages of the answer's names, where the request has no `language`",
+            "schema": {"type": "string"},
+        },
     ],
     "requestBody": {
         "required": True,
