@@ -105,12 +105,21 @@ def test_commands_of_the_workbench_where_it_is_not_installed(command: list[str],
     assert done.stderr == f"dynrefer: {sentence}\n"
 
 
+def test_fitting_a_vocabulary_where_the_workbench_is_not_installed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", without("dynrefer.workbench"), "vocabulary", "fit", "coco", "--from", "x"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    sentence = "`dynrefer vocabulary fit` is not part of this installation; pip install 'dynrefer[train]' adds it."
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"dynrefer: {sentence}\n")
+
+
 def test_without_the_workbench_help_lists_what_there_is() -> None:
     done = subprocess.run(
         [sys.executable, "-c", without("dynrefer.workbench"), "--help"], capture_output=True, text=True, check=True
     )
     listed = [line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line.strip()]
-    assert listed == ["serve", "key", "describe", "views", "convert"]
+    assert listed == ["serve", "key", "describe", "views", "convert", "vocabulary"]
 
 
 @pytest.mark.slow
