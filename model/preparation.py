@@ -161,9 +161,9 @@ class _Cutters:
     evidence: EvidenceCutter | None
 
     @classmethod
-    def of(cls, image: Pixels, spec: PreparationSpec) -> "_Cutters":
+    def of(cls, image: Pixels, spec: PreparationSpec, original: "EvidenceCutter | None" = None) -> "_Cutters":
         pyramid = ImagePyramid(image)
-        evidence = EvidenceCutter(pyramid) if spec.evidence else None
+        evidence = EvidenceCutter(pyramid, original) if spec.evidence else None
         return cls(GreyImage(image), ViewCutter(pyramid, spec.view_size), evidence)
 
 
@@ -172,7 +172,7 @@ def _prepare_one(image: Pixels, shared: _Cutters, query: RegionQuery, spec: Prep
     given = region_box(query.box)
     cutters = shared
     if query.highlight and query.mask is not None:
-        cutters = _Cutters.of(highlighted(image, bitmap_from_mask(query.mask)), spec)
+        cutters = _Cutters.of(highlighted(image, bitmap_from_mask(query.mask)), spec, shared.evidence)
     box = given.clip(cutters.grey.size)
     groups: dict[tuple[float, ...] | None, list[Task]] = {}  # tasks by their prior; None: no prior applies
     for task in query.tasks or ALL_TASKS:
