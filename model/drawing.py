@@ -147,7 +147,7 @@ def draw_candidates(image: Image.Image, plan: ViewPlan, views: Sequence[Explaine
         x, y = left + place % columns * (TILE_SIDE + gap), top + place // columns * row_height
         canvas.paste(ImageOps.expand(crop, FRAME, colour), (x, y))
         y += TILE_SIDE + size // 2
-        chosen = f": chosen {order.index(view.t)}." if view.t in order else ""
+        chosen = ", chosen" if view.t in order else ""
         draw.text((x, y), f"t = {view.t:g}{chosen}", INK if colour == PAPER else colour, text_font(size + 2))
         gain = "the region itself" if view.gain is None else f"distance {view.distance}, gain {view.gain:.1f}"
         draw.multiline_text((x, y + round(1.4 * size)), f"{view.hash}\n{gain}", PALE_INK, text_font(size - 2))

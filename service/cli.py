@@ -101,8 +101,9 @@ def _add_other_commands() -> None:
     from dynrefer.model.convert.command import convert_command
 
     app.command("convert")(convert_command)
-    from dynrefer.service.vocabulary_command import vocabulary
+    from dynrefer.service.vocabulary_command import vocabulary_commands
 
+    vocabulary = vocabulary_commands()
     app.add_typer(vocabulary)
     if importlib.util.find_spec("dynrefer.workbench") is None:
         for name in WORKBENCH_EXTRAS:
@@ -322,14 +323,13 @@ def views(
     predictor, upright = DynRefer.load(model, device=device), Image.fromarray(pixels)
     drawn = []
     asked = Explain(candidates=True, evidence=False)
-    for index, region in enumerate(
-        predictor.prepare(pixels, [RegionQuery(each, tasks, explain=asked) for each in corners])
-    ):
+    regions = predictor.prepare(pixels, [RegionQuery(each, tasks, explain=asked) for each in corners])
+    for index, region in enumerate(regions):
         plan, title = region.inputs[0].plan, f"region {index}"
-        one = (
-            draw_candidates(upright, plan, region.explained, title) if candidates else draw_views(upright, plan, title)
-        )
-        drawn.append(one)
+        if candidates:
+            drawn.append(draw_candidates(upright, plan, region.explained, title))
+        else:
+            drawn.append(draw_views(upright, plan, title))
     sheet = Image.new("RGB", (max(each.width for each in drawn), sum(each.height for each in drawn)), "white")
     top = 0
     for each in drawn:
@@ -470,9 +470,8 @@ def _why(explanation: dict[str, Any] | None) -> list[str]:
     lines = []
     for prior in explanation["priors"]:
         ts = ", ".join(f"{t:g}" for t in prior["t"])
-        lines.append(
-            f"  {'views':<11} t = {ts} by the {prior['policy'].replace('_', ' ')} ({', '.join(prior['tasks'])})"
-        )
+        policy = prior["policy"].replace("_", " ")
+        lines.append(f"  {'views':<11} t = {ts} by the {policy} ({', '.join(prior['tasks'])})")
     for word in explanation.get("words", ()):
         line = "nothing supports it"
         if support := word.get("support"):
