@@ -1,7 +1,8 @@
 """`python -m benchmarks.vocabularies`: what words of a request's own cost, once they are cached.
 
 Over HTTP with the embedded model, whose words are placed in the graph of nouns; and in process with its network alone,
-whose text tower is asked about every word, as that of official weights is. Own words and others take turns.
+whose text tower is asked about every word, as that of official weights is; and of the recognition decoders alone at
+the official sizes. Own words and others take turns.
 
     1,000 categories    one request of one region: its time with 1,000 categories, of the time with the model's own
     32 vocabularies     32 clients at a time, each with 50 categories and 50 tags of its own, of the time with one
@@ -26,7 +27,10 @@ import torch
 
 from dynrefer.model.images import upright_pixels
 from dynrefer.model.loading import EMBEDDED, load_model
+from dynrefer.model.networks.dynrefer.config import preset
+from dynrefer.model.networks.dynrefer.decoders import PreparedTexts, RecognitionDecoder
 from dynrefer.model.predictor import DynRefer
+from dynrefer.model.text_embeddings import padded
 from dynrefer.model.types import RegionQuery
 from dynrefer.model.vocabulary_entries import read_vocabulary
 from dynrefer.workbench.profiling.machine import provenance
@@ -37,6 +41,7 @@ from tests.service.server.test_process import Server, running
 RESULT = Path(__file__).parent / "results" / "vocabularies.json"
 SCENE, BOX = DOCS / "scene.png", [41, 2, 117, 82]
 CATEGORIES, CLIENTS, WORDS = 1_000, 32, 50
+OFFICIAL = (4_585, 474, 80)  # tags, prompts of attributes, categories
 TURNS, REQUESTS = 5, 2  # how often the two ways take turns; requests of a client, or in a row, in each turn
 MOST = {"1,000 categories": 2.0, "32 vocabularies": 1.3}  # what the ratios are to stay below
 
@@ -154,10 +159,48 @@ def in_process(listed: Sequence[str]) -> list[dict[str, Any]]:
     return [row("1,000 categories", "network", alone), row("32 vocabularies", "network", together)]
 
 
+def official_heads() -> list[dict[str, Any]]:
+    """Both figures for the recognition decoders alone, at the official sizes with random weights and lists as long as
+    the official ones; the rest of a request costs the same whatever is asked."""
+    torch.manual_seed(0)
+    config = preset("flan-t5-xl")
+    tags, texts = (RecognitionDecoder(config, normalised=normalised).eval() for normalised in (False, True))
+    regions = torch.randn(CLIENTS, config.num_queries, config.qformer_config.hidden_size)
+
+    def listed(decoder: RecognitionDecoder, count: int) -> PreparedTexts:
+        return decoder.prepare(torch.randn(count, config.text_config.projection_dim))
+
+    def run(categories: PreparedTexts) -> None:
+        tags.score(regions[:1], own_tags)
+        texts.score(regions[:1], own_attributes)
+        texts.score(regions[:1], categories)
+
+    def run_each(each: Sequence[tuple[PreparedTexts, PreparedTexts]]) -> None:
+        tags.score_each(regions, [asked for asked, _ in each])
+        texts.score_each(regions, [asked for _, asked in each])
+
+    def run_one(one: tuple[PreparedTexts, PreparedTexts]) -> None:
+        tags.score(regions, one[0])
+        texts.score(regions, one[1])
+
+    with torch.inference_mode():
+        own_tags, own_attributes, own = (
+            listed(tags, OFFICIAL[0]),
+            listed(texts, OFFICIAL[1]),
+            listed(texts, OFFICIAL[2]),
+        )
+        many = listed(texts, padded(CATEGORIES))
+        asked = [(listed(tags, padded(WORDS)), listed(texts, padded(WORDS))) for _ in range(CLIENTS)]
+        alone = in_turn([lambda: run(own), lambda: run(many)], time.process_time)
+        together = in_turn([lambda: run_one(asked[0]), lambda: run_each(asked)], time.process_time)
+    where = "official heads"
+    return [row("1,000 categories", where, alone), row("32 vocabularies", where, together)]
+
+
 def main() -> None:
     """Measure all and write the file."""
     listed = words()
-    rows = over_http(listed) + in_process(listed)
+    rows = over_http(listed) + in_process(listed) + official_heads()
     report = {**provenance(), "turns": TURNS, "requests": REQUESTS, "rows": rows}
     RESULT.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print("| what | where | processor time, of the reference | time | at most |\n|---|---|---|---|---|")

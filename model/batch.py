@@ -106,9 +106,9 @@ def run_batch(
     new.keep()
     identities = identify(loaded, region, inputs, cache)
     clock.lap("identify")
-    words = WordScores(loaded, region, inputs, cache, should_stop).take()
-    clock.lap("words")
-    outputs = _run_tasks(loaded, region, inputs, (identities, words), clock, should_stop)
+    words = WordScores(loaded, region, inputs, cache, should_stop)
+    clock.lap("words")  # waits for the device
+    outputs = _run_tasks(loaded, region, inputs, (identities, words.take()), clock, should_stop)
     if rows := [row for row, each in enumerate(inputs) if each.prompts]:
         found = rows_on_cpu(loaded.inference.score_attribute_prompts(_rows(region, rows)))
         for row, prompts in zip(rows, found, strict=True):

@@ -42,6 +42,7 @@ from dynrefer.model.request_vocabulary import RequestVocabulary, UnknownWord
 from dynrefer.model.segmentation import PointedRegion, Segmenter, WindowMask, region_of
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
 from dynrefer.model.tasks.definition import TaskDefinition
+from dynrefer.model.translations import Translator
 from dynrefer.model.types import (
     CaptionWriting,
     ModelCard,
@@ -180,6 +181,7 @@ class DynRefer:
         view_policy: ViewPolicy | str | None = None,
         explain: Explain | bool = False,
         highlight: bool = False,
+        language: str | None = None,
     ) -> list[RegionDescription]:
         """Describe each box of an image, then each object that a group of points lies on.
 
@@ -189,7 +191,8 @@ class DynRefer:
         (x, y, positive) or `PointPrompt`; its box and `mask` are in the description. highlight: whether all but the
         region's polygon or mask, or what lies at its points, is blanked in every view. vocabulary: your own words, also
         as a mapping: {"categories": ["dog", "fox"], "attributes": ["color:brown/tan"]}, or the name of one that
-        ships: "coco". The rest as in `RegionQuery`.
+        ships: "coco". language: in which names of tags, attributes and categories are written, where the vocabulary
+        has them, such as "de". The rest as in `RegionQuery`.
         Raises `QueryError` (with `index`) for an invalid box or invalid views, and for an argument of another type,
         `ImageError` for a file that is not an image or is damaged, OSError for one that cannot be opened, ValueError
         for an unknown task or view policy, `DeviceError` in a process that was forked from the one that loaded the
@@ -214,7 +217,11 @@ class DynRefer:
         queries = with_prompts(queries, prompts_among(listed), (pixels.shape[1], pixels.shape[0]))
         regions = self.prepare(pixels, self.with_masks(pixels, queries))
         outputs = self.run(regions) if regions else []
-        return [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]
+        found = [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]
+        if language is None or not queries:
+            return found
+        translator = Translator((language,), queries[0].vocabulary, self.card.translations)
+        return [translator.described(each) for each in found]
 
     def with_masks(self, image: Pixels, queries: Sequence[RegionQuery]) -> list[RegionQuery]:
         """The queries, those with points with the boxes and masks of the objects that these lie on.
@@ -254,6 +261,10 @@ class DynRefer:
     def cuda_graphs(self) -> Mapping[str, int]:
         """See `Predictor`."""
         return self._loaded.graphs.counts
+
+    def understand(self, vocabulary: RequestVocabulary) -> None:
+        """See `Predictor`."""
+        self._loaded.asked_words.of(vocabulary)
 
     def batch_limits(self) -> BatchLimits | None:
         """See `Predictor`. Runs a batch on a GPU."""

@@ -6,6 +6,7 @@ Languages are tags as in BCP 47, compared in lower case, and looked up as in RFC
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -57,6 +58,13 @@ class Translations:
         for kind, words in data.items():
             _check(words, f"{kind} in {path}")
         return cls(**data)
+
+    def save(self, directory: str | Path) -> None:
+        """Write the file, unless there is nothing to write."""
+        found = {kind: getattr(self, kind) for kind in _KINDS if getattr(self, kind)}
+        if found:
+            text = json.dumps(found, ensure_ascii=False, indent=0, sort_keys=True)
+            (Path(directory) / TRANSLATIONS_FILE).write_text(text + "\n", encoding="utf-8")
 
     @cached_property
     def languages(self) -> frozenset[str]:

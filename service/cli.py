@@ -101,8 +101,9 @@ def _add_other_commands() -> None:
     from dynrefer.model.convert.command import convert_command
 
     app.command("convert")(convert_command)
-    from dynrefer.service.vocabulary_command import vocabulary
+    from dynrefer.service.vocabulary_command import vocabulary_commands
 
+    vocabulary = vocabulary_commands()
     app.add_typer(vocabulary)
     if importlib.util.find_spec("dynrefer.workbench") is None:
         for name in WORKBENCH_EXTRAS:

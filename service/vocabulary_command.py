@@ -8,20 +8,25 @@ import typer
 
 from dynrefer.model.errors import ConfigError
 
-vocabulary = typer.Typer(name="vocabulary", no_args_is_help=True, rich_markup_mode=None)
-
 Files = Annotated[
     list[Path] | None,
     typer.Option("--vocabularies", metavar="PATH", help="A file of a vocabulary, or a folder of such; repeatable."),
 ]
 
 
-@vocabulary.callback()
-def _group() -> None:
+def vocabulary_commands() -> typer.Typer:
+    """The group; `fit` is added where the workbench is installed."""
+    group = typer.Typer(name="vocabulary", no_args_is_help=True, rich_markup_mode=None)
+    group.callback()(_vocabulary)
+    for name, command in (("list", list_command), ("show", show_command), ("check", check_command)):
+        group.command(name)(command)
+    return group
+
+
+def _vocabulary() -> None:
     """List, show, check and fit vocabularies: lists of words that requests may name."""
 
 
-@vocabulary.command("list")
 def list_command(vocabularies: Files = None) -> None:
     """Names, numbers of words, languages and descriptions."""
     from dynrefer.model import NamedVocabularies
@@ -33,7 +38,6 @@ def list_command(vocabularies: Files = None) -> None:
         print(f"{name:<16} {_sizes(found.sizes):<36} {_languages(found.languages):<22} {found.description}")
 
 
-@vocabulary.command("show")
 def show_command(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a vocabulary.")], vocabularies: Files = None
 ) -> None:
@@ -56,7 +60,6 @@ def show_command(
     print(json.dumps(kept, ensure_ascii=False, indent=1))
 
 
-@vocabulary.command("check")
 def check_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="File of a vocabulary, or a folder of such.")],
 ) -> None:

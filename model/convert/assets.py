@@ -14,6 +14,7 @@ from dynrefer.model.convert.vicuna_tokenizer import vicuna_tokenizer
 from dynrefer.model.errors import ConfigError, ConversionError, ModelError
 from dynrefer.model.model_files import read_json_object
 from dynrefer.model.tokenizers import load_tokenizer
+from dynrefer.model.translations import NO_TRANSLATIONS, Translations
 from dynrefer.model.vocabulary import Attribute, Vocabulary
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from dynrefer.model.networks.dynrefer.config import DynReferConfig
 
 TAGS, ATTRIBUTES, CATEGORIES = "ram_tag_list.txt", "ovad2000.json", "coco.json"
+CHINESE_TAGS = "ram_tag_list_chinese.txt"  # beside TAGS in the official code of the tags; not everyone has it
 _MAX_TABLE_BYTES = 64_000_000
 BYTE_PAIRS = "bpe_simple_vocab_16e6.txt.gz"
 PRESET = "flan-t5-xl"
@@ -64,6 +66,23 @@ def read_vocabulary(official: Path) -> Vocabulary:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConversionError(f"{categories} is not a list of category names.")
     return Vocabulary(tuple(tag for tag in tags if tag), attributes, tuple(names))
+
+
+def read_translations(official: Path, vocabulary: Vocabulary) -> Translations:
+    """The Chinese list of tags, line by line that of the English one; nothing where it is not below the directory.
+
+    Categories that are tags have the tag's word. Raises `ConversionError` for a list of another length.
+    """
+    found = next(iter(_below(official, CHINESE_TAGS)), None)
+    if found is None:
+        return NO_TRANSLATIONS
+    words = [line.strip() for line in _text(found).splitlines() if line.strip()]
+    if len(words) != len(vocabulary.tags):
+        raise ConversionError(
+            f"{found} has {len(words)} tags but {TAGS} has {len(vocabulary.tags)}; they must be of the same release."
+        )
+    tags = {tag: {"zh": word} for tag, word in zip(vocabulary.tags, words, strict=True)}
+    return Translations(objects={name: tags[name] for name in vocabulary.categories if name in tags}, properties=tags)
 
 
 def _attribute(record: Any) -> Attribute:
@@ -160,13 +179,18 @@ def _find(official: Path, name: str) -> Path:
     """The file of this name anywhere below a directory; the shallowest one."""
     if not official.is_dir():
         raise ConversionError(f"there is no directory {official} (--official).")
-    found = sorted(official.rglob(name), key=lambda path: (len(path.parts), path))
+    found = _below(official, name)
     if not found:
         raise ConversionError(
             f"{name} is missing in {official}: give your copy of the official repository, with the archives in it "
             "unpacked, with --official."
         )
     return found[0]
+
+
+def _below(official: Path, name: str) -> list[Path]:
+    """The files of this name, the shallowest first."""
+    return sorted(official.rglob(name), key=lambda path: (len(path.parts), path))
 
 
 def _text(path: Path) -> str:

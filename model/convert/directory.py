@@ -17,6 +17,7 @@ from dynrefer.model.convert.assets import (
     hugging_face_directory,
     language_tokenizer,
     read_config,
+    read_translations,
     read_vocabulary,
     text_tokenizer,
 )
@@ -80,6 +81,7 @@ def convert(
     settings = read_config(config, preset)
     folders = [hugging_face_directory(name) for name in (base, language) if name is not None]
     vocabulary, texts = read_vocabulary(official), text_tokenizer(official, settings)
+    translations = read_translations(official, vocabulary)
     captions = language_tokenizer(folders[::-1], settings)
     paths = [*([text_tower] if text_tower else []), *weights]
     files = [file for folder in folders for file in open_directory(folder)] + [open_weights(path) for path in paths]
@@ -94,6 +96,7 @@ def convert(
         texts.save_pretrained(folder / "text_tokenizer")
         captions.save_pretrained(folder / "language_tokenizer")
         vocabulary.save(folder)
+        translations.save(folder)
         embeddings.save(folder)
         (folder / REPORT_FILE).write_text(_report(plan), encoding="utf-8")
         (folder / "README.md").write_text(_card(settings, plan, vocabulary, files), encoding="utf-8")

@@ -40,8 +40,9 @@ def merge_adapter(adapter: Path, plan: ConversionPlan, config: DynReferConfig) -
     language = _language_model(plan, config)
     before = {name: value.data_ptr() for name, value in language.state_dict().items()}
     with warnings.catch_warnings():
-        # On tied matrices, which are looked at below.
-        warnings.filterwarnings("ignore", category=UserWarning, module="peft")
+        # On tied matrices, which are looked at below, and on names of transformers that peft still calls.
+        for kind in (UserWarning, FutureWarning):
+            warnings.simplefilter("ignore", kind)
         try:
             adapted = peft.PeftModel(language, settings)
             report = peft.set_peft_model_state_dict(adapted, {name: file.read(name) for name in file.shapes})

@@ -2,7 +2,7 @@
 
     npm pack cldr-annotations-full && tar xzf cldr-annotations-full-*.tgz
     python -m dynrefer.workbench.languages.translations --cldr package/annotations \
-        --model model/embedded --out model/embedded/translations.json
+        --model model/embedded --out model/embedded
 
 Two sources: `own_words.txt` beside this file, written for this project, and, for the other names of things, the short
 names of pictographs in Unicode's CLDR: where a name is spelled as the English name of a pictograph, the picture says
@@ -21,6 +21,7 @@ from typing import Annotated, Any
 import typer
 
 from dynrefer.model.evidence.names import NAMES_FILE, EvidenceNames
+from dynrefer.model.translations import Translations
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.errors import DataError
 
@@ -87,7 +88,7 @@ def translations(
 def make(
     cldr: Annotated[Path, typer.Option(help="Folder `annotations` of the npm package cldr-annotations-full.")],
     model: Annotated[Path, typer.Option(help="Directory of the embedded model.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path, typer.Option(help="The directory to write translations.json to.")],
 ) -> None:
     """Write the file, and say on standard output what is missing."""
     annotations = {tag: _annotations(cldr / tag / "annotations.json") for tag in ("en", *LANGUAGES)}
@@ -98,8 +99,7 @@ def make(
     attributes = [attribute.name for attribute in vocabulary.attributes]
     own = read_own_words(OWN_WORDS.read_text(encoding="utf-8"))
     found = translations([*objects, "remote", "hair drier"], others, attributes, own, short_names(annotations))
-    text = json.dumps(found, ensure_ascii=False, indent=0, sort_keys=True)
-    out.write_text(text + "\n", encoding="utf-8")
+    Translations(**found).save(out)
     for kind, asked in (("objects", objects), ("properties", others), ("attributes", attributes)):
         for tag in LANGUAGES:
             missing = [name for name in asked if tag not in found[kind].get(name, {})]

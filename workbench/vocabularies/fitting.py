@@ -23,6 +23,7 @@ PRIOR_EXAMPLES = 5.0
 SCALE_SPREAD, BIAS_SPREAD = 0.5, 1.0
 MAX_FOLDS = 10
 _LEAST = 1e-6  # probability whose logarithm is taken
+_POOLED_CANDIDATES = 501  # thresholds that are tried for all words together
 
 
 class Link(Enum):
@@ -76,17 +77,18 @@ class FittedList:
 def fit(examples: Examples) -> FittedList:
     """Fit all of a list. There is at least one known score of a known truth."""
     own = own_calibration(examples)
-    found = calibrate(examples, own)
+    found, least = calibrate(examples, own), prior_threshold(examples, own)
     held_out = np.full(examples.logits.shape, np.nan)
     thresholds = np.full(examples.logits.shape, np.nan)
     for inside in _folds(examples.images):
         rest = _only(examples, ~inside)
         scale, bias = calibrate(rest, own) if _known(rest).any() else own
         held_out[inside] = probabilities_of(examples.logits[inside], scale, bias, examples.link)
-        least = [fit_threshold(*column, own_threshold(own)) for column in _columns(rest)]
-        thresholds[inside] = [own_threshold(own) if each is None else each for each in least]
+        prior = prior_threshold(rest, own)
+        chosen = [fit_threshold(*column, prior) for column in _columns(rest)]
+        thresholds[inside] = [prior if each is None else each for each in chosen]
     fitted = [
-        _word(column, examples.probabilities[:, place], thresholds[:, place], own)
+        _word(column, examples.probabilities[:, place], thresholds[:, place], least)
         for place, column in enumerate(_columns(examples))
     ]
     before = log_loss(examples.probabilities, examples)
@@ -114,13 +116,15 @@ def fit_threshold(logits: Floats, truth: Labels, own: float) -> float | None:
 
 def own_calibration(examples: Examples) -> tuple[float, float]:
     """(scale, bias) that lead from the model's logits to its own probabilities, by least squares."""
-    known = ~np.isnan(examples.logits)
     p = np.clip(examples.probabilities, _LEAST, 1 - _LEAST)
+    known = ~np.isnan(examples.logits) & (p == examples.probabilities)
+    if known.sum() < 2:
+        return 1.0, 0.0
     targets = np.log(p) - (np.log1p(-p) if examples.link is Link.SIGMOID else 0.0)
     logits = examples.logits
     if examples.link is Link.SOFTMAX:  # only differences count
-        logits = logits - np.nanmean(logits, axis=1, keepdims=True)
-        targets = targets - np.nanmean(np.where(known, targets, np.nan), axis=1, keepdims=True)
+        logits = logits - _row_means(logits, known)
+        targets = targets - _row_means(targets, known)
     x, y = logits[known], targets[known]
     spread = float(((x - x.mean()) ** 2).sum())
     scale = float(((x - x.mean()) * (y - y.mean())).sum()) / spread if spread > 0 else 1.0
@@ -180,10 +184,21 @@ def log_loss(probabilities: Floats, examples: Examples) -> float:
     return -float(total) / max(int(known.sum()), 1)
 
 
-def own_threshold(own: tuple[float, float]) -> float:
-    """The logit of the probability of a half, taken as if each word stood alone."""
+def prior_threshold(examples: Examples, own: tuple[float, float]) -> float:
+    """What thresholds are drawn to: the logit of the model's own probability of a half. In a softmax that depends on
+    the other words, so there it is the threshold that is best for all words together."""
     scale, bias = own
-    return -bias / scale
+    if examples.link is Link.SIGMOID:
+        return -bias / scale
+    if examples.link is Link.EXP:
+        return (float(np.log(0.5)) - bias) / scale
+    known = _known(examples)
+    if not known.any():
+        return 0.0
+    scores, right = examples.logits[known], examples.truth[known] == 1
+    levels = np.unique(np.quantile(scores, np.linspace(0, 1, _POOLED_CANDIDATES)))
+    candidates = np.concatenate([[levels[0] - 1.0], (levels[1:] + levels[:-1]) / 2])
+    return float(candidates[np.argmax([_f1(scores > each, right) for each in candidates])])
 
 
 def sigmoid(logit: float) -> float:
@@ -195,18 +210,22 @@ def _sigmoid(values: Any) -> Any:
     return 0.5 * (1.0 + np.tanh(0.5 * values))
 
 
-def _word(
-    column: tuple[Floats, Labels], own_probabilities: Floats, held_out: Floats, own: tuple[float, float]
-) -> FittedWord:
+def _word(column: tuple[Floats, Labels], own_probabilities: Floats, held_out: Floats, prior: float) -> FittedWord:
     logits, truth = column
     known = (truth >= 0) & ~np.isnan(logits)
     right = truth[known] == 1
-    threshold = fit_threshold(logits, truth, own_threshold(own))
+    threshold = fit_threshold(logits, truth, prior)
     before = after = None
     if threshold is not None:
         before = _f1(own_probabilities[known] >= 0.5, right)
         after = _f1(logits[known] > held_out[known], right)
     return FittedWord(int(right.sum()), int((~right).sum()), threshold, before, after)
+
+
+def _row_means(values: Floats, known: NDArray[np.bool_]) -> Floats:
+    """(R, 1), of what is known."""
+    total = np.where(known, values, 0.0).sum(axis=1, keepdims=True)
+    return np.asarray(total / np.maximum(known.sum(axis=1, keepdims=True), 1))
 
 
 def _f1(said: NDArray[np.bool_], right: NDArray[np.bool_]) -> float:

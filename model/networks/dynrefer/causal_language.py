@@ -55,8 +55,9 @@ class CausalLanguageDecoder(LanguageDecoder):
             )
         return LlamaForCausalLM(language)
 
-    def _steps(self, embeddings: Tensor, mask: Tensor, options: SearchSettings) -> Stepper:
-        return LlamaSteps(self.model, embeddings, mask, options.num_beams, options.max_new_tokens)
+    def steps(self, embeddings: Tensor, mask: Tensor, beams: int, tokens: int) -> Stepper:
+        """As in `LanguageDecoder`."""
+        return LlamaSteps(self.model, embeddings, mask, beams, tokens)
 
     def open_slots(self, capacity: int, graphs: Graphs) -> None:
         """None: whole batches only."""

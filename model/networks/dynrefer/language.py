@@ -121,14 +121,14 @@ class LanguageDecoder(nn.Module):
         if limit is None and slots is not None and not len(slots) and slots.fits(options, mask.shape[1]):
             return self.generated(decode(embeddings, mask, slots, should_stop), options)
         rows, special = len(control_ids), self.special_tokens
-        steps = self._steps(embeddings, mask, options)
+        steps = self.steps(embeddings, mask, options.num_beams, options.max_new_tokens)
         find = greedy if options.num_beams == 1 else search
         tokens, value = find(steps, rows, options, special, embeddings.device, should_stop, limit)
         return self._generated(tokens, value, options)
 
-    def _steps(self, embeddings: Tensor, mask: Tensor, options: SearchSettings) -> Stepper:
-        """The language model with caches for one search; arguments as `prompt` returns them."""
-        return T5Steps(self.model, embeddings, mask, options.num_beams, options.max_new_tokens)
+    def steps(self, embeddings: Tensor, mask: Tensor, beams: int, tokens: int) -> Stepper:
+        """The language model with caches for a search of at most so many tokens; embeddings, mask: of `prompt`."""
+        return T5Steps(self.model, embeddings, mask, beams, tokens)
 
     def open_slots(self, capacity: int, graphs: Graphs) -> DecodingSlots | None:
         """Rows of the decoder for so many regions, with the configuration's settings, on the weights' device.

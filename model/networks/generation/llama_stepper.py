@@ -50,6 +50,16 @@ class LlamaSteps:
         last = (seen * torch.arange(prompt, device=seen.device)).argmax(dim=1)  # the place of a row's last token
         self._first = hidden[torch.arange(rows, device=last.device), last, None]  # (R, 1, D)
 
+    @property
+    def cross_bytes(self) -> int:
+        """Bytes of the prompt's keys and values, which all beams share."""
+        return sum(2 * keys[:, :, : self._prompt].nbytes for keys, _ in self._cache)
+
+    @property
+    def own_bytes(self) -> int:
+        """Bytes of the written tokens' keys and values, reserved for all steps."""
+        return sum(2 * keys[:, :, self._prompt :].nbytes for keys, _ in self._cache)
+
     def step(self, tokens: Tensor, path: Tensor) -> Tensor:
         """As in `beam_search.Stepper`: tokens (R, B), path (R, B, N + 1) -> logits (R, B, Y)."""
         step, self._steps = self._steps, self._steps + 1

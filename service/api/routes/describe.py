@@ -94,6 +94,8 @@ async def _answer(
     del parse
     lease.shrink_to(parsed.num_bytes)
     image = parsed.image if parsed.url is None else await _fetched(request, parsed.url, lease)
+    if parsed.fields.vocabulary is not None:
+        await engine.understand(parsed.fields.vocabulary)
     try:
         result = await engine.describe(describe_input(parsed.fields, image, settings.max_image_pixels), context)
     except QueryError as error:

@@ -119,6 +119,14 @@ def test_bad_points_are_reported_in_their_regions_place(api: ApiClient) -> None:
     assert third["error"]["errors"][0]["pointer"] == "/regions/2/points/0/y"
 
 
+def test_what_lies_at_the_points_can_be_highlighted(api: ApiClient) -> None:
+    regions: list[Any] = [{"points": POINTS, "highlight": True}]
+    assert api.json(regions=regions).json()["regions"][0]["box"] == [16, 26, 23, 33]
+    query = api.predictor.queries[-1]
+    assert query.highlight and query.mask is not None
+    assert list(field_errors(api.json(regions=[*regions, {"box": [-9, 0, -1, 9]}]))) == ["/regions/1/box"]
+
+
 def test_without_a_segmenter_the_answer_says_how_to_have_one(make_api: ApiFactory) -> None:
     ((pointer, detail),) = field_errors(pointed(make_api(FakePredictor()))).items()
     assert pointer == "/regions/0/points" and "--segmenter DIR" in detail
