@@ -53,6 +53,11 @@ class CausalLanguageDecoder(LanguageDecoder):
             raise ConfigError(
                 f"language_config.bos_token_id is {start}; it must be an id below vocab_size, {language.vocab_size}."
             )
+        if language.num_attention_heads % language.num_key_value_heads:
+            raise ConfigError(
+                f"language_config.num_key_value_heads is {language.num_key_value_heads}; it must divide "
+                f"num_attention_heads, {language.num_attention_heads}."
+            )
         return LlamaForCausalLM(language)
 
     def steps(self, embeddings: Tensor, mask: Tensor, beams: int, tokens: int) -> Stepper:

@@ -226,6 +226,8 @@ def test_there_are_no_slots(language: LanguageDecoder) -> None:
         ({"language_config": {**LLAMA, "bos_token_id": 96}}, "language_config.bos_token_id is 96"),
         ({"language_config": {**LLAMA, "pad_token_id": None}}, "language_config.pad_token_id is None"),
         ({"language_config": LLAMA, "tie_language_head": True}, "tie_language_head is True"),
+        ({"language_config": {**LLAMA, "num_key_value_heads": 3}}, "num_key_value_heads is 3; it must divide"),
+        ({"language_config": {**LLAMA, "head_dim": 7}}, "even rotary dimension"),
         ({"language_config": {"model_type": "gpt2"}}, "'gpt2' is not supported; use t5 or llama"),
     ],
 )
