@@ -14,6 +14,7 @@ from dynrefer.model import DynRefer, Explain, RegionDescription, RegionQuery, Ta
 from dynrefer.model.explanation import Explanation
 from dynrefer.model.images import upright_pixels
 from tests.model.test_preparation import SPEC
+from tests.model.test_text_embeddings import open_model
 from tests.repository import DOCS
 
 SCENE, PHOTOGRAPH = DOCS / "scene.png", DOCS / "chelsea.jpg"
@@ -29,6 +30,11 @@ def model() -> DynRefer:
 def snowman(model: DynRefer) -> RegionDescription:
     (found,) = model.describe(SCENE, [SNOWMAN], explain=Explain(thumbnails=True), controls=["street"])
     return found
+
+
+@pytest.fixture(scope="module")
+def opened() -> DynRefer:
+    return DynRefer(open_model())
 
 
 def why(found: RegionDescription) -> Explanation:
@@ -206,3 +212,26 @@ def test_explicit_views_off_the_grid_are_listed(model: DynRefer) -> None:
     chosen = [view.t for view in why(found).views if view.chosen]
     assert chosen == [0.0, 0.25] and len(why(found).views) == 12
     assert why(found).priors[0].views == (0.0, 0.25, 0.25) and why(found).words is None
+
+
+OWN: list[dict[str, list[str]] | None] = [
+    None,
+    {"tags": ["red", "zebra"]},
+    {"categories": ["snow person", "dog"], "attributes": ["color:crimson/red"]},
+]
+
+
+@pytest.mark.parametrize("vocabulary", OWN)
+@pytest.mark.parametrize("task", [None, "caption", ["caption", "categories"]])
+def test_a_model_that_writes_the_noun_itself(
+    opened: DynRefer, task: str | list[str] | None, vocabulary: dict[str, list[str]] | None
+) -> None:
+    (found,) = opened.describe(SCENE, [SNOWMAN], task, vocabulary=vocabulary, controls=["leash"], explain=True)
+    assert found.caption is not None and why(found).identity is None
+    for word in why(found).words or ():
+        assert found.caption.text[word.start : word.end] == word.text
+        assert (word.support is None) == (word.carried_by is None) or vocabulary is not None
+    assert [each.word for each in why(found).controls or ()][0] == "leash"
+    for task_name, labels in why(found).labels.items():
+        assert all(each.source == "network" and each.logit is not None for each in labels)
+        assert [each.name for each in labels] == [each.name for each in found.results[task_name]]

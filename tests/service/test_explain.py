@@ -76,6 +76,17 @@ def test_views_alone_and_thumbnails(server: Server) -> None:
             assert Image.open(io.BytesIO(data.read())).format == "WEBP"
 
 
+def test_regions_of_points_and_masks_and_own_words(server: Server) -> None:
+    polygon = [[41, 2], [117, 2], [117, 82], [41, 82]]
+    regions = [{"points": [{"x": 79, "y": 50}]}, {"polygon": [polygon], "highlight": True}]
+    answer = described(server, regions=regions, vocabulary={"categories": ["snowman", "sneaker"]}, explain=True)
+    for region in answer["regions"]:
+        assert [view["t"] for view in region["explanation"]["views"]] == [step / 10 for step in range(11)]
+        assert region["explanation"]["views"][0]["box"] == pytest.approx(region["box"], abs=0.01)
+        first = region["explanation"]["labels"]["categories"][0]
+        assert first["source"] == "placement" and first["senses"][0]["word"] == first["name"]
+
+
 def test_in_a_url_and_with_failing_regions(server: Server) -> None:
     query = "box=41,2,117,82&box=900,900,950,950&task=caption&explain.thumbnails=false&on_region_error=report"
     request = urllib.request.Request(f"{server.address}/v1/describe?{query}", SCENE, {"Content-Type": "image/png"})
