@@ -8,7 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from dynrefer.model import DynRefer, ModelCard, PreparationSpec, PreparedRegion, RegionDescription, Task
+from dynrefer.model import (
+    DynRefer,
+    ModelCard,
+    PreparationSpec,
+    PreparedRegion,
+    RegionDescription,
+    RequestVocabulary,
+    Task,
+)
 from dynrefer.model.cache import CacheStats
 from dynrefer.service.server.server import exit_process, listen, serve
 from dynrefer.service.settings import load_settings
@@ -29,6 +37,9 @@ class PreparingPredictor:
     def cuda_graphs(self) -> Mapping[str, int]:
         """None."""
         return {}
+
+    def understand(self, vocabulary: RequestVocabulary) -> None:
+        """Nothing is found of its words either."""
 
     def batch_limits(self) -> None:
         """The usual ones."""

@@ -4,8 +4,9 @@ Clicks are set as a person would: first in the middle of the object, then in the
 distance to its edge, within the object (positive) or beside it (negative). The mean over objects of the intersection
 over union of the found mask with the true one is given after 1, 3 and 5 clicks. Drawn scenes: test seeds, artwork and
 pairs of colour and kind that training never saw among them. Photographs: benchmarks/photographs/masks.json, on which
-nothing was trained or chosen. `--segmenter DIR` measures a SAM 2 instead. `--validation` looks at other drawn scenes
-and at no photograph: what is chosen is chosen on them. Writes results/segmentation.json.
+nothing was trained or chosen. `box`: the bounds of the true mask are given instead. `--segmenter DIR` measures a SAM 2
+instead. `--validation` looks at other drawn scenes and at no photograph: what is chosen is chosen on them. Writes
+results/segmentation.json.
 """
 
 from __future__ import annotations
@@ -81,6 +82,17 @@ def after_clicks(segmenter: Segmenter, case: Case, most: int) -> tuple[list[floa
     return overlaps, seconds
 
 
+def from_box(segmenter: Segmenter, case: Case) -> float:
+    """The intersection over union where the bounds of the true mask are given instead of clicks."""
+    image, truth = case
+    rows, columns = np.flatnonzero(truth.any(axis=1)), np.flatnonzero(truth.any(axis=0))
+    box = float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+    (region,) = segmenter.spec.prepare_boxes(image, [box])
+    (mask,) = segmenter.segment([region], lambda: False)
+    found = bitmap_of(mask, (), (image.shape[1], image.shape[0]))
+    return float((found & truth).sum() / (found | truth).sum())
+
+
 def drawn_cases(split: Split, objects: int, validation: bool) -> list[Case]:
     """Objects of drawn scenes with their exact masks."""
     world, sprites = World.load(), SpritePack.load()
@@ -103,13 +115,13 @@ def photograph_cases() -> Iterator[tuple[str, Case]]:
         yield name, (image, np.asarray(drawn))
 
 
-def summary(rows: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """Mean intersection over union after so many clicks, with its standard error."""
+def summary(rows: Sequence[Sequence[float]], boxes: Sequence[float]) -> dict[str, Any]:
+    """Mean intersection over union after so many clicks and with a box, with its standard error."""
     found: dict[str, Any] = {"objects": len(rows)}
-    for clicks in CLICKS:
-        values = [row[clicks - 1] for row in rows]
-        found[f"clicks_{clicks}"] = round(statistics.mean(values), 4)
-        found[f"error_{clicks}"] = round(statistics.stdev(values) / len(values) ** 0.5, 4)
+    columns = {f"clicks_{clicks}": [row[clicks - 1] for row in rows] for clicks in CLICKS}
+    for name, values in (columns | {"box": list(boxes)}).items():
+        found[name] = round(statistics.mean(values), 4)
+        found[f"{name}_error"] = round(statistics.stdev(values) / len(values) ** 0.5, 4)
     return found
 
 
@@ -118,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure masks from clicks.")
     parser.add_argument("--segmenter", default="embedded", help="embedded, or a directory [default: %(default)s]")
     parser.add_argument("--weights", type=Path, default=EMBEDDED, help="directory of the model that holds it")
-    parser.add_argument("--objects", type=int, default=300, help="of each set of drawn scenes [default: %(default)s]")
+    parser.add_argument("--objects", type=int, default=200, help="of each set of drawn scenes [default: %(default)s]")
     parser.add_argument("--validation", action="store_true", help="other scenes, no photographs, no file")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -128,19 +140,22 @@ def main() -> None:
     seconds: list[float] = []
     found: dict[str, Any] = {}
     for split in ("test",) if options.validation else SPLITS:
-        rows = []
+        rows, boxes = [], []
         for case in drawn_cases(split, options.objects, options.validation):
+            boxes.append(from_box(segmenter, case))
             overlaps, spent = after_clicks(segmenter, case, max(CLICKS))
             rows.append(overlaps)
             seconds += spent
-        found[split] = summary(rows)
+        found[split] = summary(rows, boxes)
         print(split, found[split], flush=True)
     found["cpu_ms_per_region"] = round(statistics.median(seconds) * 1e3, 1)
     print(found["cpu_ms_per_region"], "ms")
     if options.validation:
         return
-    photographs = {name: after_clicks(segmenter, case, max(CLICKS))[0] for name, case in photograph_cases()}
-    found["photographs"] = summary(list(photographs.values()))
+    cases = dict(photograph_cases())
+    photographs = {name: after_clicks(segmenter, case, max(CLICKS))[0] for name, case in cases.items()}
+    boxes = [from_box(segmenter, case) for case in cases.values()]
+    found["photographs"] = summary(list(photographs.values()), boxes)
     found["each_photograph"] = {
         name: [round(row[clicks - 1], 3) for clicks in CLICKS] for name, row in photographs.items()
     }

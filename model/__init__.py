@@ -35,10 +35,12 @@ from dynrefer.model.lean_imports import import_lean
 from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
+    from dynrefer.model.explanation import Explain, ExplainedLabel, Explanation
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
     from dynrefer.model.mask_files import decode_with_alpha
     from dynrefer.model.masks import mask_from_bitmap
+    from dynrefer.model.named_vocabularies import NamedVocabularies, NamedVocabulary, written_words
     from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box, upright_view
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
         queries_with_whole_image,
     )
     from dynrefer.model.tasks import DEVICE_STAGES, TASKS
+    from dynrefer.model.translations import ENGLISH, Translations, Translator, is_language
     from dynrefer.model.types import (
         ALL_TASKS,
         AttributeLabel,
@@ -115,6 +118,10 @@ __all__ = [
     "DeviceLostError",
     "DeviceMemoryError",
     "DynRefer",
+    "ENGLISH",
+    "Explain",
+    "ExplainedLabel",
+    "Explanation",
     "ImageError",
     "ImageInfo",
     "ImageTooLargeError",
@@ -122,6 +129,8 @@ __all__ = [
     "ModelCard",
     "ModelError",
     "ModelNotFoundError",
+    "NamedVocabularies",
+    "NamedVocabulary",
     "OutputError",
     "Pixels",
     "PointPrompt",
@@ -145,6 +154,8 @@ __all__ = [
     "RequestVocabulary",
     "ResolveVocabulary",
     "Task",
+    "Translations",
+    "Translator",
     "UnknownVocabularyError",
     "UnknownWord",
     "UnsupportedImageError",
@@ -166,6 +177,7 @@ __all__ = [
     "begin_start",
     "gc_paused",
     "import_lean",
+    "is_language",
     "no_names",
     "pointed_queries",
     "prepare",
@@ -181,6 +193,7 @@ __all__ = [
     "upright_box",
     "upright_pixels",
     "upright_view",
+    "written_words",
 ]
 
 
@@ -200,9 +213,15 @@ _LAZY = {
     "DEVICE_STAGES": "tasks",
     "DecodedImage": "images",
     "DynRefer": "predictor",
+    "ENGLISH": "translations",
+    "Explain": "explanation",
+    "ExplainedLabel": "explanation",
+    "Explanation": "explanation",
     "ImageInfo": "types",
     "Label": "types",
     "ModelCard": "types",
+    "NamedVocabularies": "named_vocabularies",
+    "NamedVocabulary": "named_vocabularies",
     "Pixels": "images",
     "PointPrompt": "types",
     "PointedRegion": "segmentation",
@@ -218,6 +237,8 @@ _LAZY = {
     "ResolveVocabulary": "vocabulary_entries",
     "TASKS": "tasks",
     "Task": "types",
+    "Translations": "translations",
+    "Translator": "translations",
     "UnknownVocabularyError": "vocabulary_entries",
     "UnknownWord": "request_vocabulary",
     "VOCABULARY_MEMBERS": "vocabulary_entries",
@@ -234,6 +255,7 @@ _LAZY = {
     "decode_image": "images",
     "decode_with_alpha": "mask_files",
     "forbid_bombs": "images",
+    "is_language": "translations",
     "no_names": "vocabulary_entries",
     "pointed_queries": "segmentation",
     "prepare": "preparation",
@@ -254,6 +276,7 @@ _LAZY = {
     "Scribble": "prompts",
     "mask_from_bitmap": "masks",
     "placed": "prompts",
+    "written_words": "named_vocabularies",
 }
 
 

@@ -8,31 +8,42 @@ import math
 import numbers
 import operator
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from dynrefer.model.errors import BoxError, PointsError, QueryError
+from dynrefer.model.errors import BoxError, PointsError, PromptError, QueryError
+from dynrefer.model.explanation import Explain
+from dynrefer.model.masks import mask_from_bitmap
+from dynrefer.model.named_vocabularies import NamedVocabularies
+from dynrefer.model.prompts import Prompt, placed
 from dynrefer.model.request_vocabulary import RequestVocabulary
-from dynrefer.model.types import CaptionWriting, Corners, PointPrompt, RegionQuery, Task
+from dynrefer.model.types import CaptionWriting, Corners, PointPrompt, RegionQuery, Task, ViewPolicy
 from dynrefer.model.vocabulary_entries import VocabularyError, read_vocabulary
 
-NOWHERE: Corners = (0.0, 0.0, 0.0, 0.0)  # the box of a region that points are given for, until it is found
+NOWHERE: Corners = (0.0, 0.0, 0.0, 0.0)  # the box of a region that points or a prompt are given for, until it is found
 
 
 def region_queries(
-    boxes: Iterable[Sequence[float]],
+    boxes: Iterable[Sequence[float] | Prompt],
     task: Task | str | Iterable[Task | str] | None,
     controls: Sequence[str],
     views: Sequence[float] | None,
     top_k: int,
     thresholds: Mapping[Task, float] | None,
-    vocabulary: RequestVocabulary | Mapping[str, Any] | None = None,
+    vocabulary: RequestVocabulary | Mapping[str, Any] | str | None = None,
     writing: CaptionWriting | None = None,
     points: Iterable[Iterable[PointPrompt | Sequence[float]]] = (),
+    view_policy: ViewPolicy | str | None = None,
+    explain: Explain | bool = False,
+    *,
+    highlight: bool = False,
 ) -> list[RegionQuery]:
     """One query per box, then one per group of points; the arguments are those of `DynRefer.describe`.
 
+    The box of a prompt is not known yet, because the image's size is not: see `with_prompts`.
+
     Raises `BoxError`, with its index, for a box that is not four numbers, `PointsError` for what are no points,
-    `QueryError` for any other argument of a wrong type or range, and ValueError for an unknown task.
+    `QueryError` for any other argument of a wrong type or range, and ValueError for an unknown task or view policy.
     """
     corners = _boxes(boxes)
     tasks = _tasks(task)
@@ -41,9 +52,39 @@ def region_queries(
     most = _count(top_k)
     least = _thresholds(thresholds)
     asked, search = _vocabulary(vocabulary), _writing(writing)
+    policy, why = None if view_policy is None else ViewPolicy(view_policy), _explain(explain)
+    query = RegionQuery(NOWHERE, tasks, words, chosen, most, least, asked, search, view_policy=policy, explain=why)
     pointed = [(NOWHERE, group) for group in _point_groups(points, len(corners))]
     given: list[tuple[Corners, tuple[PointPrompt, ...]]] = [*((each, ()) for each in corners), *pointed]
-    return [RegionQuery(box, tasks, words, chosen, most, least, asked, search, points=group) for box, group in given]
+    return [replace(query, box=box, points=group, highlight=highlight) for box, group in given]
+
+
+def listed_boxes(boxes: Any) -> Any:
+    """The boxes as a list, where they can be listed: a generator is read once."""
+    return _listed(boxes) or boxes
+
+
+def prompts_among(boxes: Any) -> dict[int, Prompt]:
+    """Those of the boxes that are prompts, by place."""
+    return {place: each for place, each in enumerate(_listed(boxes) or ()) if isinstance(each, Prompt)}
+
+
+def with_prompts(
+    queries: Sequence[RegionQuery], prompts: Mapping[int, Prompt], size: tuple[int, int]
+) -> list[RegionQuery]:
+    """The queries, those of prompts with their boxes, and their masks where they are to be highlighted.
+
+    size: (width, height) of the image. What is wrong with a prompt is its query's `flaw`.
+    """
+    found = list(queries)
+    for place, prompt in prompts.items():
+        try:
+            box, bitmap = placed(prompt, size, highlight=found[place].highlight)
+        except PromptError as error:
+            found[place] = replace(found[place], flaw=error)
+        else:
+            found[place] = replace(found[place], box=box, mask=None if bitmap is None else mask_from_bitmap(bitmap))
+    return found
 
 
 def box_corners(box: Any, index: int | None = None) -> Corners:
@@ -64,7 +105,7 @@ def _boxes(boxes: Any) -> list[Corners]:
         raise _wrong("box", f"boxes must be a list of boxes, not {_kind(boxes, None)}.")
     if listed and all(map(_is_number, listed)):
         raise _wrong("box", "boxes must be a list of boxes: write one box as [(x1, y1, x2, y2)].")
-    return [box_corners(box, index) for index, box in enumerate(listed)]
+    return [NOWHERE if isinstance(box, Prompt) else box_corners(box, index) for index, box in enumerate(listed)]
 
 
 def _point_groups(points: Any, first: int) -> list[tuple[PointPrompt, ...]]:
@@ -130,6 +171,14 @@ def _count(top_k: Any) -> int:
     return number
 
 
+def _explain(explain: Any) -> Explain | None:
+    if isinstance(explain, Explain):
+        return explain
+    if not isinstance(explain, bool):
+        raise _wrong("explain", f"explain must be a truth value or an Explain, not {_kind(explain, None)}.")
+    return Explain() if explain else None
+
+
 def _writing(writing: Any) -> CaptionWriting:
     if writing is None:
         return CaptionWriting()
@@ -160,10 +209,12 @@ def _thresholds(thresholds: Any) -> dict[Task, float]:
 
 
 def _vocabulary(given: Any) -> RequestVocabulary | None:
+    """A name is that of a vocabulary that ships."""
     if given is None or isinstance(given, RequestVocabulary):
         return given
     try:
-        return read_vocabulary(given)
+        found = read_vocabulary(given, NamedVocabularies().resolve)
+        return None if found.is_own else found
     except VocabularyError as error:
         flaw = error.flaws[0]
         place = f" at {flaw.pointer}" if flaw.pointer else ""

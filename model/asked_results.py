@@ -65,17 +65,20 @@ def asked_result(
 def asked_identity(
     loaded: LoadedModel, vocabulary: RequestVocabulary | None, identity: Identity | None
 ) -> Identity | None:
-    """The identity as a caption says it: by the request's best category, if that is at least as likely as not."""
+    """The identity as a caption says it: by the request's most specific category that is at least as likely as not.
+
+    The most specific is the one with the least below it, of equal ones the more likely, then the first.
+    """
     if identity is None or vocabulary is None or vocabulary.categories is None or loaded.asked_words.placement is None:
         return identity
     asked = loaded.asked_words.of(vocabulary)[CategoriesTask.name]
-    probabilities = _of_things(loaded, asked, identity)
-    if not len(probabilities) or np.isnan(probabilities).all():
+    each = loaded.asked_words.placement.probabilities(asked.placed, identity)
+    likely = np.flatnonzero(each >= SURE).tolist()
+    if not likely:
         return identity
-    best = int(np.nanargmax(probabilities))
-    if probabilities[best] < SURE:
-        return identity
-    return replace(identity, name=asked.names[best], probability=float(probabilities[best]), is_parent=False)
+    best = min(likely, key=lambda place: (asked.placed[place].breadth(identity.photograph), -each[place], place))
+    name = asked.names[asked.placed_owner[best]]
+    return replace(identity, name=name, probability=float(each[best]), is_parent=False)
 
 
 def _scored(

@@ -49,6 +49,9 @@ class Placed(Protocol):
     def nearest(self) -> tuple[str, ...]:
         """Own words next to it."""
 
+    def breadth(self, photograph: bool) -> float:
+        """How much of what the model knows of photographs, or of drawings, is below it."""
+
 
 class Placement(Protocol):
     """Who places words; see `evidence/word_placement.py`."""

@@ -3,6 +3,8 @@
 Shapes: R = inputs (a region with one view plan), Q = region tokens, C = channels.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +23,9 @@ from dynrefer.model.networks.kernels.transfers import upload
 from dynrefer.model.preparation import RegionInput
 from dynrefer.model.representation import represent
 from dynrefer.model.tasks import DEVICE_STAGES, RUN_ORDER
+from dynrefer.model.tasks.attributes import AttributesTask
 from dynrefer.model.tasks.definition import TaskBatch
-from dynrefer.model.tasks.scoring import Floats
+from dynrefer.model.tasks.scoring import Floats, rows_on_cpu
 from dynrefer.model.tasks.tags import TagsTask
 from dynrefer.model.text_embeddings import WordScores, control_tags, own_tasks
 
@@ -32,10 +35,12 @@ class RawOutputs(dict[str, Any]):
 
     identity: what the region's object is, where the model decides that before its tasks.
     asked: task -> logits (S,) of the request's own words that the text tower scores; see `asked_words.AskedTask`.
+    prompts: (P,) logits of the attributes' prompts, where the input asks for them.
     """
 
     identity: Identity | None = None
     asked: Mapping[str, Floats] = MappingProxyType({})
+    prompts: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +106,14 @@ def run_batch(
     new.keep()
     identities = identify(loaded, region, inputs, cache)
     clock.lap("identify")
-    words = WordScores(loaded, region, inputs, cache, should_stop).take()
-    clock.lap("words")
-    outputs = _run_tasks(loaded, region, inputs, (identities, words), clock, should_stop)
+    words = WordScores(loaded, region, inputs, cache, should_stop)
+    clock.lap("words")  # waits for the device
+    outputs = _run_tasks(loaded, region, inputs, (identities, words.take()), clock, should_stop)
+    if rows := [row for row, each in enumerate(inputs) if each.prompts]:
+        found = rows_on_cpu(loaded.inference.score_attribute_prompts(_rows(region, rows)))
+        for row, prompts in zip(rows, found, strict=True):
+            outputs[row].prompts = prompts
+        clock.lap(AttributesTask.name)
     return BatchResult(outputs, stage_times(clock.timings), clock.timings)
 
 

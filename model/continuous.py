@@ -31,6 +31,7 @@ from dynrefer.model.preparation import PreparedRegion, RegionInput
 from dynrefer.model.protocol import BatchLimits
 from dynrefer.model.representation import NewFeatures, represent
 from dynrefer.model.tasks import RUN_ORDER, TASKS
+from dynrefer.model.tasks.attributes import AttributesTask
 from dynrefer.model.tasks.caption import CaptionTask
 from dynrefer.model.tasks.definition import TaskBatch
 from dynrefer.model.tasks.scoring import LabelTask
@@ -73,6 +74,7 @@ class _Group:
     """Inputs that joined together. logits: task -> which inputs it scored, and (R, N) on its way to the CPU.
 
     words: those of the requests' own words, likewise.
+    prompts: the same of the attributes' prompts, where they are asked for.
     """
 
     inputs: list[_Input]
@@ -81,6 +83,7 @@ class _Group:
     marks: Marks
     words: WordScores
     logits: dict[str, tuple[list[int], Tensor]] = field(default_factory=dict)
+    prompts: tuple[list[int], Tensor] | None = None
 
     def of(self, rows: Sequence[int]) -> Tensor:
         """The representations of these inputs."""
@@ -177,6 +180,10 @@ class ContinuousDescription:
                     logits = task.logits(self._loaded, group.of(rows))
                     group.logits[task.name] = rows, to_host(logits.float())
                     marks.lap(task.name)
+            if rows := [row for row, each in enumerate(inputs) if each.given.prompts]:
+                prompts = self._loaded.inference.score_attribute_prompts(group.of(rows))
+                group.prompts = rows, to_host(prompts.float())
+                marks.lap(AttributesTask.name)
         self._groups.append(group)
         self._here |= {each.ticket: each for each in joined}
         return [each.ticket for each in joined]
@@ -221,6 +228,9 @@ class ContinuousDescription:
         )
         for each, identity, words in zip(group.inputs, identities, group.words.take(), strict=True):
             each.outputs.identity, each.outputs.asked = identity, words
+        if group.prompts is not None:
+            for row, prompts in zip(group.prompts[0], group.prompts[1].numpy(), strict=True):
+                group.inputs[row].outputs.prompts = prompts
         for task in RUN_ORDER:
             rows = [row for row, each in enumerate(group.inputs) if each.wants(task.name)]
             if isinstance(task, CaptionTask) or not rows:

@@ -71,7 +71,7 @@ class ViewCutter:
 
 def highlighted(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """A copy of (H, W, 3) uint8 RGB in which all but the mask, (H, W) bool, is blank: the region is then described as
-    if nothing else were in the image, in every view and in what the evidence looks at."""
+    if nothing else were in the image, in every view and in what the evidence looks at of it."""
     found = np.empty_like(image)
     found[:] = BLANK
     np.copyto(found, image, where=mask[..., None])

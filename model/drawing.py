@@ -3,14 +3,17 @@
 Everything is drawn on a copy of the image at a size where lines and text are legible, with Pillow's built-in font.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from dynrefer.model.crops import cut_views
+from dynrefer.model.explanation import ExplainedView
 from dynrefer.model.geometry import ImageSize, IntCorners
-from dynrefer.model.types import Corners, ViewPlan, ViewPolicy
+from dynrefer.model.masks import RegionMask, bitmap_from_mask
+from dynrefer.model.prompts import Polygon, Prompt, Scribble
+from dynrefer.model.types import Corners, View, ViewPlan, ViewPolicy
 
 LEAST_SIDE, MOST_SIDE = 640, 1600  # pixels of the drawn image's longer side
 MOST_SHAPE = 4  # a narrower image is stretched to this ratio of its sides
@@ -20,6 +23,8 @@ TILES_PER_ROW = 4
 PAPER, INK, PALE_INK = "white", "#1b1b1f", "#5b5b66"
 # Distinguishable with most kinds of colour blindness, and dark enough for white text.
 COLOURS = ("#c8371f", "#0067a8", "#00795a", "#8e3a80", "#9a6300", "#3d46b5", "#5d6b1c", "#a3285a")
+TINT = 130  # of 255: how opaque the tint of a mask is
+NO_SHAPES: Mapping[int, Prompt] = {}
 POLICIES = {
     ViewPolicy.IMAGE_PRIOR: "chosen by the image prior",
     ViewPolicy.TASK_PRIOR: "chosen by the task prior",
@@ -29,15 +34,20 @@ POLICIES = {
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def draw_descriptions(image: Image.Image, regions: Sequence[tuple[Corners, str]]) -> Image.Image:
+def draw_descriptions(
+    image: Image.Image, regions: Sequence[tuple[Corners, str]], shapes: Mapping[int, Prompt] = NO_SHAPES
+) -> Image.Image:
     """Draw numbered boxes on an image and, below it, the text about each.
 
     regions: (box, text); box xyxy in pixels of the upright `image`, text of any length, wrapped at the
-    drawing's width, line breaks kept. Returns a new RGB image.
+    drawing's width, line breaks kept. shapes: what regions were pointed at with, by place: polygons and scribbles are
+    drawn as lines, masks as a tint, files of masks not at all. Returns a new RGB image.
     """
     drawing, scale = _legible(image)
+    for index, shape in shapes.items():
+        draw_shape(drawing, shape, scale, _colour(index))
     text_size = max(15, round(max(drawing.size) / 50))
-    font, margin = _font(text_size), text_size // 2
+    font, margin = text_font(text_size), text_size // 2
     draw = ImageDraw.Draw(drawing)
     for index, (box, _) in enumerate(regions):
         _outline(draw, _scaled(box, scale, drawing.size), _colour(index), max(2, text_size // 6))
@@ -45,7 +55,7 @@ def draw_descriptions(image: Image.Image, regions: Sequence[tuple[Corners, str]]
         _number(draw, _scaled(box, scale, drawing.size), index, font, drawing.size)
     indent = 3 * text_size
     width = max(drawing.width, LEAST_SIDE)
-    paragraphs = [_wrapped(text, font, width - indent - margin) for _, text in regions]
+    paragraphs = [wrapped_text(text, font, width - indent - margin) for _, text in regions]
     line = round(text_size * 1.35)
     height = sum(line * len(lines) + margin for lines in paragraphs) + margin if regions else 0
     canvas = Image.new("RGB", (width, drawing.height + height), PAPER)
@@ -57,6 +67,22 @@ def draw_descriptions(image: Image.Image, regions: Sequence[tuple[Corners, str]]
             draw.text((indent, top + row * line), words, INK, font)
         top += line * len(lines) + margin
     return canvas
+
+
+def draw_shape(drawing: Image.Image, shape: Prompt, scale: tuple[float, float], colour: str) -> None:
+    """Draw on an image that was scaled by these factors: polygons and scribbles as lines, a mask as a tint."""
+    if isinstance(shape, RegionMask):
+        alpha = Image.fromarray(bitmap_from_mask(shape).astype(np.uint8) * TINT).resize(drawing.size)
+        drawing.paste(Image.new("RGB", drawing.size, colour), mask=alpha)
+        return
+    closed = isinstance(shape, Polygon)
+    lines = shape.rings if isinstance(shape, Polygon) else shape.lines if isinstance(shape, Scribble) else ()
+    draw, width = ImageDraw.Draw(drawing), max(2, max(drawing.size) // 250)
+    for line in lines:
+        points = [(x * scale[0], y * scale[1]) for x, y in zip(line[::2], line[1::2], strict=True)]
+        points += points[:1] * closed
+        draw.line(points, PAPER, width + 2, joint="curve")
+        draw.line(points, colour, width, joint="curve")
 
 
 def draw_views(image: Image.Image, plan: ViewPlan, title: str = "") -> Image.Image:
@@ -84,12 +110,47 @@ def draw_views(image: Image.Image, plan: ViewPlan, title: str = "") -> Image.Ima
     canvas.paste(drawing, (gap, top))
     draw = ImageDraw.Draw(canvas)
     heading = f"{title + ': ' if title else ''}{len(tiles)} views, {POLICIES[plan.policy]}"
-    draw.text((gap, gap), _fitted(heading, _font(size + 2), width - 2 * gap), INK, _font(size + 2))
+    draw.text((gap, gap), _fitted(heading, text_font(size + 2), width - 2 * gap), INK, text_font(size + 2))
     for index, tile in enumerate(tiles):
         x = left + index % columns * (TILE_SIDE + gap)
         y = top + index // columns * row_height
         canvas.paste(tile, (x, y))
         _label(draw, (x, y + TILE_SIDE + size // 2), plan, index, size)
+    return canvas
+
+
+def draw_candidates(image: Image.Image, plan: ViewPlan, views: Sequence[ExplainedView], title: str = "") -> Image.Image:
+    """Draw every view that the hash search compares, as the network would see it, with its hash and distance.
+
+    image: upright, the one that plan and views were made for. The plan's views are framed in colour, as on the image;
+    the others are not. Returns a new RGB image.
+    """
+    size, gap = 16, 16
+    order = [view.t for view in plan.views]
+    every = ViewPlan(tuple(View(view.t, view.box) for view in views), plan.policy)
+    drawing, scale = _legible(image)
+    draw = ImageDraw.Draw(drawing)
+    for index in reversed(range(len(plan.views))):
+        _outline(draw, _scaled(plan.views[index].box, scale, drawing.size), _colour(index), 3 if index else 5)
+    columns, row_height = TILES_PER_ROW, TILE_SIDE + 5 * size + gap
+    top, left = 2 * gap + round(1.3 * size), drawing.width + 2 * gap
+    width, rows = left + columns * (TILE_SIDE + gap), -(-len(views) // columns)
+    canvas = Image.new("RGB", (width, top + max(drawing.height + gap, rows * row_height)), PAPER)
+    canvas.paste(drawing, (gap, top))
+    draw = ImageDraw.Draw(canvas)
+    heading = f"{title + ': ' if title else ''}{len(views)} views, the framed ones {POLICIES[plan.policy]}"
+    draw.text((gap, gap), _fitted(heading, text_font(size + 2), width - 2 * gap), INK, text_font(size + 2))
+    for place, (view, (crop, box)) in enumerate(zip(views, _crops(image, every), strict=True)):
+        colour = _colour(order.index(view.t)) if view.t in order else PAPER
+        if place:
+            _outline(ImageDraw.Draw(crop), _scaled(box, (1.0, 1.0), crop.size), _colour(0), 2)
+        x, y = left + place % columns * (TILE_SIDE + gap), top + place // columns * row_height
+        canvas.paste(ImageOps.expand(crop, FRAME, colour), (x, y))
+        y += TILE_SIDE + size // 2
+        chosen = ", chosen" if view.t in order else ""
+        draw.text((x, y), f"t = {view.t:g}{chosen}", INK if colour == PAPER else colour, text_font(size + 2))
+        gain = "the region itself" if view.gain is None else f"distance {view.distance}, gain {view.gain:.1f}"
+        draw.multiline_text((x, y + round(1.4 * size)), f"{view.hash}\n{gain}", PALE_INK, text_font(size - 2))
     return canvas
 
 
@@ -167,7 +228,7 @@ def _label(draw: ImageDraw.ImageDraw, corner: tuple[int, int], plan: ViewPlan, i
     """Write a view's t, distance and gain below its crop."""
     view = plan.views[index]
     x, y = corner
-    draw.text((x, y), f"t = {view.t:g}", _colour(index), _font(size + 2))
+    draw.text((x, y), f"t = {view.t:g}", _colour(index), text_font(size + 2))
     chosen = next((one for one in plan.candidates if one.t == view.t), None)
     if view.t == 0.0:
         text = "the region itself"
@@ -175,10 +236,10 @@ def _label(draw: ImageDraw.ImageDraw, corner: tuple[int, int], plan: ViewPlan, i
         text = f"distance {chosen.distance} / 64\ngain {chosen.gain:.1f}"
     else:
         text = "distance n/a\ngain n/a"
-    draw.multiline_text((x, y + round(1.4 * size)), text, PALE_INK, _font(size - 2))
+    draw.multiline_text((x, y + round(1.4 * size)), text, PALE_INK, text_font(size - 2))
 
 
-def _wrapped(text: str, font: Font, width: int) -> list[str]:
+def wrapped_text(text: str, font: Font, width: int) -> list[str]:
     """Break a text into lines no wider than `width` pixels; a word too long is broken where it must be."""
     lines: list[str] = []
     for paragraph in text.splitlines() or [""]:
@@ -211,5 +272,6 @@ def _colour(index: int) -> str:
     return COLOURS[index % len(COLOURS)]
 
 
-def _font(size: int) -> Font:
+def text_font(size: int) -> Font:
+    """Pillow's own font. size: in pixels."""
     return ImageFont.load_default(size)

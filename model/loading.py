@@ -31,6 +31,7 @@ from dynrefer.model.networks.kernels.cuda_graphs import CudaGraphs
 from dynrefer.model.networks.kernels.graphs import Graphs, NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
 from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, TEXT_TOKENIZER, load_tokenizer
+from dynrefer.model.translations import NO_TRANSLATIONS, Translations
 from dynrefer.model.vocabulary import PromptTemplates, TextEmbeddings, Vocabulary
 
 EMBEDDED = Path(__file__).parent / "embedded"
@@ -57,6 +58,7 @@ class LoadedModel:
     slots: where captions are decoded; None on a CPU, where a search of each batch is faster.
     graphs: where work on a GPU is recorded.
     text_tokenizer: encodes texts of requests for the text tower; None where none are asked.
+    translations: of the vocabulary's words.
     """
 
     network: DynReferModel
@@ -72,6 +74,7 @@ class LoadedModel:
     slots: DecodingSlots | None = None
     graphs: Graphs = NoGraphs()
     text_tokenizer: Any = None
+    translations: Translations = NO_TRANSLATIONS
 
     @cached_property
     def word_starts(self) -> torch.Tensor:
@@ -136,6 +139,7 @@ def load_model(
         batch_invariant=_is_batch_invariant(network, min(map(len, moved.values())), directory),
         evidence=_evidence(directory, config) if evidence else None,
         text_tokenizer=_tokenizer(directory / TEXT_TOKENIZER, config.text_config.vocab_size),
+        translations=Translations.load(directory),
     )
     return for_device(loaded, cuda_graphs=cuda_graphs)
 
@@ -161,11 +165,12 @@ def for_device(loaded: LoadedModel, *, cuda_graphs: bool = True) -> LoadedModel:
 def open_slots(
     network: DynReferModel, device: torch.device, graphs: Graphs, free: Callable[[], int] | None = None
 ) -> DecodingSlots | None:
-    """Slots for the captions of a network on this device, whose kernels have been chosen; None on a CPU.
+    """Slots for the captions of a network on this device, whose kernels have been chosen; None on a CPU, and for a
+    language model that decodes whole batches alone.
 
     As many as take a quarter of the free memory at most, a power of two. free: bytes; by default the GPU's.
     """
-    if device.type == "cpu":
+    if device.type == "cpu" or not network.language.decodes_in_slots:
         return None
     language, rows = network.language, DECODING_ROWS
     left = CudaMemory(device).free() if free is None else free()

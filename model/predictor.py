@@ -11,12 +11,13 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from dynrefer.model.arguments import box_corners, region_queries
+from dynrefer.model.arguments import box_corners, listed_boxes, prompts_among, region_queries, with_prompts
 from dynrefer.model.asked_results import asked_identity, asked_result
 from dynrefer.model.batch import BatchResult, RawOutputs, RegionOutput, run_batch
 from dynrefer.model.batch_limits import MOST_REGIONS, measured_limits
@@ -25,6 +26,8 @@ from dynrefer.model.continuous import GROUP_VIEWS, GROUPS, ContinuousDescription
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import DeviceError, DeviceMemoryError, InvalidQueriesError, OutputError, PointsError
+from dynrefer.model.explaining import Explainer
+from dynrefer.model.explanation import Explain
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import ImageSource, Pixels, upright_pixels
@@ -33,11 +36,13 @@ from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
 from dynrefer.model.networks.segmenter.loading import load_segmenter
 from dynrefer.model.preparation import NO_SEGMENTER, PreparationSpec, PreparedRegion, RegionInput, prepare
+from dynrefer.model.prompts import Prompt
 from dynrefer.model.protocol import BatchLimits
 from dynrefer.model.request_vocabulary import RequestVocabulary, UnknownWord
 from dynrefer.model.segmentation import PointedRegion, Segmenter, WindowMask, region_of
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
 from dynrefer.model.tasks.definition import TaskDefinition
+from dynrefer.model.translations import Translator
 from dynrefer.model.types import (
     CaptionWriting,
     ModelCard,
@@ -46,6 +51,7 @@ from dynrefer.model.types import (
     RegionQuery,
     Task,
     ViewPlan,
+    ViewPolicy,
 )
 from dynrefer.model.views import plan_views
 
@@ -162,33 +168,60 @@ class DynRefer:
     def describe(
         self,
         image: ImageSource,
-        boxes: Iterable[Sequence[float]] = (),
+        boxes: Iterable[Sequence[float] | Prompt] = (),
         task: Task | str | Iterable[Task | str] | None = None,
         *,
         controls: Sequence[str] = (),
         views: Sequence[float] | None = None,
         top_k: int = 10,
         thresholds: Mapping[Task, float] | None = None,
-        vocabulary: RequestVocabulary | Mapping[str, Any] | None = None,
+        vocabulary: RequestVocabulary | Mapping[str, Any] | str | None = None,
         writing: CaptionWriting | None = None,
         points: Iterable[Iterable[PointPrompt | Sequence[float]]] = (),
+        view_policy: ViewPolicy | str | None = None,
+        explain: Explain | bool = False,
+        highlight: bool = False,
+        language: str | None = None,
     ) -> list[RegionDescription]:
         """Describe each box of an image, then each object that a group of points lies on.
 
         image: a file, its bytes, a Pillow image (all turned upright), or (H, W, 3) uint8 RGB. boxes: xyxy pixels of the
-        upright image. task: one, several, or None for all with views chosen by the image. points: per region one or
-        more of (x, y), (x, y, positive) or `PointPrompt`; its box and `mask` are in the description. vocabulary: your
-        own words, also as a mapping: {"categories": ["dog", "fox"], "attributes": ["color:brown/tan"]}. The rest as in
-        `RegionQuery`.
+        upright image; a `Polygon`, `Scribble`, `RegionMask` or `MaskFile` may stand in the place of a box. task: one,
+        several, or None for all with views chosen by the image. points: per region one or more of (x, y),
+        (x, y, positive) or `PointPrompt`; its box and `mask` are in the description. highlight: whether all but the
+        region's polygon or mask, or what lies at its points, is blanked in every view. vocabulary: your own words, also
+        as a mapping: {"categories": ["dog", "fox"], "attributes": ["color:brown/tan"]}, or the name of one that
+        ships: "coco". language: in which names of tags, attributes and categories are written, where the vocabulary
+        has them, such as "de". The rest as in `RegionQuery`.
         Raises `QueryError` (with `index`) for an invalid box or invalid views, and for an argument of another type,
         `ImageError` for a file that is not an image or is damaged, OSError for one that cannot be opened, ValueError
-        for an unknown task, `DeviceError` in a process that was forked from the one that loaded the model.
+        for an unknown task or view policy, `DeviceError` in a process that was forked from the one that loaded the
+        model.
         """
-        queries = region_queries(boxes, task, controls, views, top_k, thresholds, vocabulary, writing, points)
+        listed = listed_boxes(boxes)
+        queries = region_queries(
+            listed,
+            task,
+            controls,
+            views,
+            top_k,
+            thresholds,
+            vocabulary,
+            writing,
+            points,
+            view_policy,
+            explain,
+            highlight=highlight,
+        )
         pixels = upright_pixels(image)
+        queries = with_prompts(queries, prompts_among(listed), (pixels.shape[1], pixels.shape[0]))
         regions = self.prepare(pixels, self.with_masks(pixels, queries))
         outputs = self.run(regions) if regions else []
-        return [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]
+        found = [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]
+        if language is None or not queries:
+            return found
+        translator = Translator((language,), queries[0].vocabulary, self.card.translations)
+        return [translator.described(each) for each in found]
 
     def with_masks(self, image: Pixels, queries: Sequence[RegionQuery]) -> list[RegionQuery]:
         """The queries, those with points with the boxes and masks of the objects that these lie on.
@@ -229,6 +262,10 @@ class DynRefer:
         """See `Predictor`."""
         return self._loaded.graphs.counts
 
+    def understand(self, vocabulary: RequestVocabulary) -> None:
+        """See `Predictor`."""
+        self._loaded.asked_words.of(vocabulary)
+
     def batch_limits(self) -> BatchLimits | None:
         """See `Predictor`. Runs a batch on a GPU."""
         if self._loaded.device.type != "cuda":
@@ -239,7 +276,8 @@ class DynRefer:
         regions = self.prepare(image, [RegionQuery(box=box) for box in boxes])
         views = max(region.num_views for region in regions)
         found = measured_limits(CudaMemory(self._loaded.device), lambda: self.run(regions), len(regions), views)
-        if self._batching is Batching.WHOLE or found.regions < MOST_REGIONS:
+        slots = self._loaded.slots
+        if self._batching is Batching.WHOLE or slots is None or found.regions < MOST_REGIONS:
             return found
         # Those whose captions are written, and those whose views are computed meanwhile.
         return BatchLimits(found.regions + GROUPS * GROUP_VIEWS // views, found.views)
@@ -254,6 +292,8 @@ class DynRefer:
             if device != "cpu":
                 return None  # no memory was left for them
             slots = self._loaded.network.language.open_slots(_SLOTS_ON_CPU, NoGraphs())
+        if slots is None:
+            return None  # its language model decodes whole batches alone
         with current_device(self._loaded.device):
             return ContinuousDescription(self._loaded, self._cache, slots)
 
@@ -308,19 +348,29 @@ class DynRefer:
                 identity.name,
                 identity.probability,
             )
-        plans = {task: each.plan for each in region.inputs for task in each.tasks}
-        found = {task: raw for each, raw in zip(region.inputs, output.outputs, strict=True) for task in each.tasks}
+        pairs = zip(region.inputs, output.outputs, strict=True)
+        answered = [pair for pair in pairs if pair[0].left_out is None]
+        found = {task: raw for each, raw in answered for task in each.tasks}
+        results: dict[str, Any] = {
+            task: self._result(task, found[task], region.query) for task in Task if task in found
+        }
+        explained = region.query.explain is not None
         return RegionDescription(
             box=region.box,
             clipped=region.clipped,
-            plan=region.inputs[0].plan if len(region.inputs) == 1 else None,
-            plans=plans,
-            results={task: self._result(task, found[task], region.query) for task in Task if task in found},
+            plan=answered[0][0].plan if len(answered) == 1 else None,
+            plans={task: each.plan for each, _ in answered for task in each.tasks},
+            results=results,
             timings_ms={**region.timings_ms, **output.timings_ms},
             domain=None if identity is None else identity.domain,
             unknown_words=self._unknown_words(region.query),
             mask=region.query.mask if region.query.points else None,
+            explanation=self._explainer.explain(region, output, results) if explained else None,
         )
+
+    @cached_property
+    def _explainer(self) -> Explainer:
+        return Explainer(self._loaded, self._result)
 
     def _unknown_words(self, query: RegionQuery) -> tuple[UnknownWord, ...]:
         return () if query.vocabulary is None else self._loaded.asked_words.unknown(query.vocabulary)
@@ -369,4 +419,5 @@ def _card(loaded: LoadedModel, *, points: bool) -> ModelCard:
         intended_use=config.intended_use,
         batch_invariant=loaded.batch_invariant,
         prompts=(*PROMPTS, "points") if points else PROMPTS,
+        translations=loaded.translations,
     )

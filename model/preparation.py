@@ -9,15 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from dynrefer.model.crops import ViewBatch, ViewCutter, highlighted
-from dynrefer.model.errors import InvalidQueriesError, PointsError, PromptError, QueryError
+from dynrefer.model.errors import InvalidQueriesError, PointsError, PromptError, QueryError, ViewsError
 from dynrefer.model.evidence.cutting import EvidenceCrops, EvidenceCutter
+from dynrefer.model.explanation import ExplainedView
 from dynrefer.model.geometry import ImageSize, region_box
 from dynrefer.model.images import Pixels
 from dynrefer.model.masks import bitmap_from_mask
 from dynrefer.model.points import check_points
 from dynrefer.model.pyramid import ImagePyramid
 from dynrefer.model.request_vocabulary import RequestVocabulary
-from dynrefer.model.types import ALL_TASKS, CaptionWriting, Corners, RegionQuery, Task, ViewPlan
+from dynrefer.model.types import ALL_TASKS, CaptionWriting, Corners, RegionQuery, Task, ViewPlan, ViewPolicy
 from dynrefer.model.views import GreyImage, check_views, plan_views
 
 NO_SEGMENTER = (
@@ -55,6 +56,9 @@ class RegionInput:
 
     evidence: the region's crops of the original image; the same object for all inputs of the region.
     vocabulary: as in `RegionQuery`.
+    left_out: None for an input that is answered. For a probe, which only explains the answer, the place of the view
+    that t = 0 stands in for; 0: all views are there. Probes repeat views of their region and have no evidence.
+    prompts: whether each prompt's score of the attributes is kept, and not the best of an attribute alone.
     """
 
     plan: ViewPlan
@@ -64,14 +68,17 @@ class RegionInput:
     evidence: EvidenceCrops | None = None
     writing: CaptionWriting = CaptionWriting()
     vocabulary: RequestVocabulary | None = None
+    left_out: int | None = None
+    prompts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedRegion:
-    """A region ready for the device. inputs: one per group of tasks that share their views.
+    """A region ready for the device. inputs: one per group of tasks that share their views, then its probes.
 
     box: xyxy pixels of the upright image, clipped to it; clipped: whether that changed it.
     timings_ms: how long its preparation took, as "views".
+    explained: the views that its explanation lists; empty without one.
     """
 
     query: RegionQuery
@@ -79,11 +86,12 @@ class PreparedRegion:
     clipped: bool
     inputs: tuple[RegionInput, ...]
     timings_ms: Mapping[str, float]
+    explained: tuple[ExplainedView, ...] = ()
 
     @property
     def num_views(self) -> int:
-        """The most view encodings that the region can cost."""
-        return sum(len(each.views.images) for each in self.inputs)
+        """The most view encodings that the region can cost: probes show nothing that is not encoded anyway."""
+        return sum(len(each.views.images) for each in self.inputs if each.left_out is None)
 
 
 def prepare(image: Pixels, queries: Sequence[RegionQuery], spec: PreparationSpec) -> list[PreparedRegion]:
@@ -104,6 +112,8 @@ def invalid_queries(queries: Sequence[RegionQuery], size: ImageSize, spec: Prepa
         try:
             check_found(query, size)
             region_box(query.box).clip(size)
+            if query.view_policy is not None and (fault := query.view_policy.contradiction(query.views)):
+                raise ViewsError(fault)
             if query.views is not None:
                 check_views(query.views, spec.num_views)
         except QueryError as error:
@@ -151,9 +161,9 @@ class _Cutters:
     evidence: EvidenceCutter | None
 
     @classmethod
-    def of(cls, image: Pixels, spec: PreparationSpec) -> "_Cutters":
+    def of(cls, image: Pixels, spec: PreparationSpec, original: "EvidenceCutter | None" = None) -> "_Cutters":
         pyramid = ImagePyramid(image)
-        evidence = EvidenceCutter(pyramid) if spec.evidence else None
+        evidence = EvidenceCutter(pyramid, original) if spec.evidence else None
         return cls(GreyImage(image), ViewCutter(pyramid, spec.view_size), evidence)
 
 
@@ -162,11 +172,11 @@ def _prepare_one(image: Pixels, shared: _Cutters, query: RegionQuery, spec: Prep
     given = region_box(query.box)
     cutters = shared
     if query.highlight and query.mask is not None:
-        cutters = _Cutters.of(highlighted(image, bitmap_from_mask(query.mask)), spec)
+        cutters = _Cutters.of(highlighted(image, bitmap_from_mask(query.mask)), spec, shared.evidence)
     box = given.clip(cutters.grey.size)
     groups: dict[tuple[float, ...] | None, list[Task]] = {}  # tasks by their prior; None: no prior applies
     for task in query.tasks or ALL_TASKS:
-        prior = None if query.tasks is None or query.views is not None else spec.task_priors[task]
+        prior = spec.task_priors[task] if _policy(query) is ViewPolicy.TASK_PRIOR else None
         groups.setdefault(prior, []).append(task)
     crops = None if cutters.evidence is None else cutters.evidence.cut(box.corners)
     inputs = []
@@ -175,5 +185,22 @@ def _prepare_one(image: Pixels, shared: _Cutters, query: RegionQuery, spec: Prep
         views = cutters.views.cut(plan)
         own = query.writing, query.vocabulary
         inputs.append(RegionInput(plan, tuple(tasks), views, query.controls, crops, *own))
+    explained: tuple[ExplainedView, ...] = ()
+    if query.explain is not None:
+        from dynrefer.model.explained_views import explained_views, with_probes
+
+        plans = {each.plan: each.tasks for each in inputs}
+        explained = explained_views(cutters.grey, cutters.views, box, plans, query.explain)
+        if query.explain.evidence:
+            inputs = with_probes(inputs)
     spent = {"views": (time.perf_counter() - started) * 1e3}
-    return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent)
+    return PreparedRegion(query, box.corners, box != given, tuple(inputs), spent, explained)
+
+
+def _policy(query: RegionQuery) -> ViewPolicy:
+    """The policy by force, else the one that the other fields mean."""
+    if query.view_policy is not None:
+        return query.view_policy
+    if query.views is not None:
+        return ViewPolicy.FIXED
+    return ViewPolicy.IMAGE_PRIOR if query.tasks is None else ViewPolicy.TASK_PRIOR

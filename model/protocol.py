@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol, TypeVar
 from dynrefer.model.errors import QueryError
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.images import Pixels
+from dynrefer.model.request_vocabulary import RequestVocabulary
 from dynrefer.model.segmentation import PointedRegion, WindowMask
 from dynrefer.model.types import ModelCard, RegionDescription, RegionQuery
 
@@ -112,6 +113,9 @@ class Predictor(Protocol[RegionT, OutputT]):
     def cuda_graphs(self) -> Mapping[str, int]:
         """How many pieces of work are "captured" as CUDA graphs, and how many have "fallen back" to being launched
         kernel by kernel; empty where there are none. Any thread."""
+
+    def understand(self, vocabulary: RequestVocabulary) -> None:
+        """Work out what a request's words mean to the model, so that `run` finds it done. CPU work, any thread."""
 
     def batch_limits(self) -> BatchLimits | None:
         """How large a batch fits the device, measured; with `continuous`, how many regions at all stages together.

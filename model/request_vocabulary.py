@@ -53,7 +53,7 @@ Words = tuple[Word, ...] | tuple[AttributeWord, ...]
 
 @dataclass(frozen=True)
 class RequestVocabulary:
-    """Words per task; None where the model's own stay. At least one is given.
+    """Words per task; None where the model's own stay, as all do in the vocabulary that is named "model".
 
     calibration: (task, scale, bias): probability = sigmoid or softmax of scale * logit + bias, as fitted for a named
     vocabulary; a task that is not in it keeps the model's calibration.
@@ -66,6 +66,11 @@ class RequestVocabulary:
     attributes: tuple[AttributeWord, ...] | None = None
     tags: tuple[Word, ...] | None = None
     calibration: tuple[tuple[str, float, float], ...] = ()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the model's own in everything."""
+        return self.categories is None and self.attributes is None and self.tags is None
 
     def words(self, task: str) -> Words | None:
         """Those of a task, None where the model's own stay."""

@@ -205,7 +205,8 @@ def queries_with_whole_image(
     """The queries of a request, those of these places about the whole image instead of points."""
     given = list(queries(info))
     for place in places:
-        given[place] = replace(given[place], box=(0.0, 0.0, float(info.width), float(info.height)), points=())
+        whole = (0.0, 0.0, float(info.width), float(info.height))
+        given[place] = replace(given[place], box=whole, points=(), highlight=False)
     return given
 
 

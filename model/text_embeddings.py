@@ -75,11 +75,6 @@ class WordScores:
             logits = loaded.inference.score_own_texts(task, some, list(islice(prepared, len(rows))))
             self._scored.append(_Scored(task, rows, list(by_row.values()), to_host(logits.float())))
 
-    @property
-    def any(self) -> bool:
-        """Whether any input brought words that the text tower scores."""
-        return bool(self._scored)
-
     def take(self) -> list[Mapping[str, Floats]]:
         """Per input: task -> (S,) logits of the words that have prompts. Once the device has come so far."""
         found: list[dict[str, Floats]] = [{} for _ in range(self._inputs)]

@@ -4,12 +4,13 @@ No torch at import. Coordinates: every box is (x1, y1, x2, y2) in pixels of the 
 x2 and y2 exclusive.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from dynrefer.model.errors import QueryError
+from dynrefer.model.explanation import Explain, Explanation
 from dynrefer.model.masks import RegionMask
 from dynrefer.model.points import PointPrompt
 from dynrefer.model.records import JsonRecord
@@ -18,6 +19,7 @@ from dynrefer.model.tasks import TASKS
 from dynrefer.model.tasks.attributes import AttributeLabel
 from dynrefer.model.tasks.caption import Caption, CaptionCandidate, CaptionWriting
 from dynrefer.model.tasks.scoring import Label
+from dynrefer.model.translations import NO_TRANSLATIONS, Translations
 
 __all__ = [
     "ALL_TASKS",
@@ -65,6 +67,14 @@ class ViewPolicy(StrEnum):
     TASK_PRIOR = "task_prior"  # a task: the views that suit it, from the model's configuration
     FIXED = "fixed"  # given in the request
 
+    def contradiction(self, views: Sequence[float] | None) -> str:
+        """What is wrong with this policy by force beside these explicit t values, as a sentence; empty if nothing."""
+        if self is ViewPolicy.FIXED:
+            return "" if views is not None else "The view policy 'fixed' needs 'views', the t values to look at."
+        if views is None:
+            return ""
+        return f"Given 'views' leave nothing to the view policy '{self}'; leave one of the two out."
+
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo(JsonRecord):
@@ -90,6 +100,7 @@ class RegionQuery(JsonRecord):
     tasks: what to compute, with each task's prior views; None computes all tasks with the image prior.
     controls: words that the caption should take up.
     views: explicit t values, the first 0.0, as many as the model's `num_views`; None leaves the choice to the policy.
+    view_policy: how views are chosen; None: FIXED with `views`, TASK_PRIOR with `tasks`, else IMAGE_PRIOR.
     top_k: the most labels that a task returns.
     thresholds: per task; only scores strictly above are returned. Tags default to the model's own threshold.
     vocabulary: words of the client's own; None: the model's.
@@ -98,6 +109,7 @@ class RegionQuery(JsonRecord):
     highlight: whether pixels outside the mask are blanked in the views.
     points: at the object; a segmenter finds the mask, and with it the box, before the region is described.
     flaw: why what the region was pointed at with gives no region; raised where queries are checked.
+    explain: what to say of why; None: nothing.
     """
 
     box: Corners
@@ -112,6 +124,8 @@ class RegionQuery(JsonRecord):
     highlight: bool = False
     points: tuple[PointPrompt, ...] = ()
     flaw: QueryError | None = None
+    view_policy: ViewPolicy | None = None
+    explain: Explain | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +138,16 @@ class View(JsonRecord):
 
 @dataclass(frozen=True, slots=True)
 class ViewCandidate(JsonRecord):
-    """One candidate of the hash search: its Hamming distance to t = 0 (0..64 bits) and gain = distance / t."""
+    """One candidate of the hash search: its Hamming distance to t = 0 (0..64 bits) and gain = distance / t.
+
+    hash: of its crop, as ImageHash writes it: 16 hexadecimal digits.
+    """
 
     t: float
     box: Corners
     distance: int
     gain: float
+    hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +170,7 @@ class RegionDescription(JsonRecord):
     domain: "drawing" or "photograph", what the region was taken for; None for models that do not tell them apart.
     unknown_words: words of the query's vocabulary that the model knows nothing about; no result holds them.
     mask: what a segmenter found at the points that were given; None for regions that were given in another way.
+    explanation: why, where the query asks for it.
     """
 
     box: Corners
@@ -163,6 +182,7 @@ class RegionDescription(JsonRecord):
     domain: str | None = None
     unknown_words: tuple[UnknownWord, ...] = ()
     mask: RegionMask | None = None
+    explanation: Explanation | None = None
 
     @property
     def caption(self) -> Caption | None:
@@ -192,6 +212,7 @@ class ModelCard(JsonRecord):
     vocabulary: task -> every label that it can return. task_priors: task -> t of its views.
     batch_invariant: whether a probe at load found that a region's numbers do not depend on what else is in its batch.
     prompts: what a region may be given as; "points" where there is a segmenter.
+    translations: of the vocabulary's words.
     """
 
     name: str
@@ -208,3 +229,4 @@ class ModelCard(JsonRecord):
     intended_use: str
     batch_invariant: bool = False
     prompts: tuple[str, ...] = ("box",)
+    translations: Translations = NO_TRANSLATIONS

@@ -197,15 +197,21 @@ def greedy_picks(gains: Sequence[float], count: int) -> list[int]:
     return picks
 
 
-def search_candidates(grey: GreyImage, box: Box) -> tuple[ViewCandidate, ...]:
-    """Measure every candidate view: Hamming distance of its hash to that of t = 0, and distance / t."""
-    views = nested_views(box, grey.size)
+def search_candidates(grey: GreyImage, box: Box, steps: Sequence[float] = STEPS) -> tuple[ViewCandidate, ...]:
+    """Measure every candidate view: Hamming distance of its hash to that of t = 0, and distance / t (0 at t = 0)."""
+    views = nested_views(box, grey.size, steps)
     region, *others = grey.hashes(integer_crops(np.array([view.box for view in views], dtype=np.float32), grey.size))
-    distances = [int(region - other) for other in others]  # not NumPy's
-    return tuple(
-        ViewCandidate(view.t, view.box, distance, distance / view.t)
-        for view, distance in zip(views[1:], distances, strict=True)
-    )
+    candidates = []
+    for view, other in zip(views[1:], others, strict=True):
+        distance = int(region - other)  # not NumPy's
+        gain = distance / view.t if view.t else 0.0
+        candidates.append(ViewCandidate(view.t, view.box, distance, gain, _hexadecimal(other)))
+    return tuple(candidates)
+
+
+def _hexadecimal(of: ImageHash) -> str:
+    """What str() of it is, without its detour by a text of ones and zeros, which costs as much as the crop's hash."""
+    return np.packbits(of.hash).tobytes().hex()
 
 
 def plan_views(

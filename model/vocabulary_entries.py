@@ -107,7 +107,7 @@ class _Reader:
             if isinstance(value, str):
                 named = self._named(value, f"/{name}")
                 words = None if named is None else named.words(name)
-                if named is not None and words is None:
+                if named is not None and words is None and not named.is_own:
                     self._flaw(f"/{name}", f"The vocabulary '{_short(value)}' has no {name}.")
                 elif named is not None:
                     calibration += [each for each in named.calibration if each[0] == name]

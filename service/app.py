@@ -12,10 +12,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from dynrefer.model import ImageError, Predictor, QueryError, forbid_bombs, no_names
+from dynrefer.model import ImageError, ModelError, NamedVocabularies, Predictor, QueryError, forbid_bombs
 from dynrefer.service.api import openapi
 from dynrefer.service.api.problems import answer_problem
 from dynrefer.service.api.routes import describe, operations
+from dynrefer.service.api.routes import vocabularies as vocabulary_routes
 from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine, ImageWorkers
 from dynrefer.service.engine.executor import Phase
@@ -29,7 +30,7 @@ from dynrefer.service.server.auth import ApiKeyMiddleware, configured_keys
 from dynrefer.service.server.methods import MethodsMiddleware
 from dynrefer.service.server.request_log import RequestLogMiddleware
 from dynrefer.service.server.root_path import RootPathMiddleware
-from dynrefer.service.settings import Settings
+from dynrefer.service.settings import Settings, SettingsError
 from dynrefer.service.workers.pool import PoolLimits, WorkerPool, default_processes
 from dynrefer.service.workers.threads import WorkerThreads
 
@@ -45,13 +46,14 @@ DEBUG_THREADS = 2  # of image work without worker processes
 def create_app(
     settings: Settings, predictor: Predictor[Any, Any] | None = None, on_loss: Callable[[], None] = lambda: None
 ) -> FastAPI:
-    """The service as an ASGI application. Raises SettingsError for an invalid keys file.
+    """The service as an ASGI application. Raises SettingsError for an invalid file of keys or of a vocabulary.
 
     predictor: given by tests; else the model of the settings is loaded in the background once the application
     starts, and /readyz is 503 until it is warmed up. The engine is at `app.state.engine`.
     on_loss: called in a thread once the device is given up or the model could not be loaded.
     """
     metrics, keys, traces = Metrics(), configured_keys(settings), configured_traces(settings)
+    vocabularies = _vocabularies(settings)
     executor = DeviceThread(settings, _loader(settings, predictor), metrics)
     engine = Engine(executor, image_workers(settings, executor, metrics), metrics)
 
@@ -93,11 +95,12 @@ def create_app(
     buffer = Buffer(
         settings.max_buffered_bytes, settings.key_buffered_bytes, lambda reason: metrics.rejected.labels(reason).inc()
     )
-    app.state.resolve_vocabulary = no_names
+    app.state.vocabularies = vocabularies
     metrics.watch_buffer(lambda: buffer.held_bytes)
     app.state.buffer = buffer
     app.include_router(describe.router)
     app.include_router(operations.router)
+    app.include_router(vocabulary_routes.router)
     if settings.metrics_port is None:
         app.include_router(operations.metrics_router)
     mount_pages(app)
@@ -121,6 +124,13 @@ def image_workers(settings: Settings, executor: DeviceThread[Any, Any], metrics:
         memory_bytes=settings.worker_memory_bytes,
     )
     return WorkerPool(limits, metrics)
+
+
+def _vocabularies(settings: Settings) -> NamedVocabularies:
+    try:
+        return NamedVocabularies.load(settings.vocabularies)
+    except ModelError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _cross_origin(settings: Settings) -> list[Middleware]:

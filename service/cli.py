@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from dynrefer.model.errors import ImageError, ModelError
+from dynrefer.model.errors import ImageError, ModelError, QueryError
 from dynrefer.model.types import ALL_TASKS, Corners, PointPrompt, Task
 from dynrefer.service import set_thread_environment
 from dynrefer.service.server.signals import stop_signals
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.Image import Image as PilImage
+
+    from dynrefer.model.masks import RegionMask
+    from dynrefer.model.prompts import Polygon, Prompt
 
 EXIT_USAGE = 2  # exit code: an argument, a setting or a file cannot be used
 
@@ -51,6 +54,19 @@ Boxes = Annotated[list[str], typer.Option("--box", help="x1,y1,x2,y2 in pixels o
 SomeBoxes = Annotated[
     list[str] | None,
     typer.Option("--box", help="x1,y1,x2,y2 in pixels of the upright image; repeatable."),
+]
+Polygons = Annotated[
+    list[str] | None,
+    typer.Option("--polygon", help="x,y,x,y,x,y,... in pixels of the upright image; repeatable. After the boxes."),
+]
+Masks = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--mask", help="A PNG of the image's size, bright where the region is; repeatable. After the polygons."
+    ),
+]
+Highlight = Annotated[
+    bool, typer.Option("--highlight", help="Blank all but the polygons, masks and what the points lie on.")
 ]
 Points = Annotated[
     list[str] | None,
@@ -85,28 +101,36 @@ def _add_other_commands() -> None:
     from dynrefer.model.convert.command import convert_command
 
     app.command("convert")(convert_command)
+    from dynrefer.service.vocabulary_command import vocabulary_commands
+
+    vocabulary = vocabulary_commands()
+    app.add_typer(vocabulary)
     if importlib.util.find_spec("dynrefer.workbench") is None:
         for name in WORKBENCH_EXTRAS:
-            _add_missing_command(name)
+            _add_missing_command(app, name)
+        _add_missing_command(vocabulary, "fit")
         return
     from dynrefer.workbench.evaluation.command import evaluate_command
     from dynrefer.workbench.profiling.command import bench
     from dynrefer.workbench.training.command import train_command
+    from dynrefer.workbench.vocabularies.command import fit_command
 
+    vocabulary.command("fit")(fit_command)
     app.command("train")(train_command)
     app.command("evaluate")(evaluate_command)
     app.add_typer(bench, name="bench")
 
 
-def _add_missing_command(name: str) -> None:
+def _add_missing_command(group: typer.Typer, name: str) -> None:
     """A hidden command that takes any arguments and says what to install."""
 
     def say_what_to_install() -> None:
-        extra = WORKBENCH_EXTRAS[name]
-        fail(f"`dynrefer {name}` is not part of this installation; pip install 'dynrefer[{extra}]' adds it.")
+        extra = WORKBENCH_EXTRAS.get(name, "train")
+        shown = name if group is app else f"vocabulary {name}"
+        fail(f"`dynrefer {shown}` is not part of this installation; pip install 'dynrefer[{extra}]' adds it.")
 
     any_arguments = {"allow_extra_args": True, "ignore_unknown_options": True}
-    app.command(name, hidden=True, add_help_option=False, context_settings=any_arguments)(say_what_to_install)
+    group.command(name, hidden=True, add_help_option=False, context_settings=any_arguments)(say_what_to_install)
 
 
 def main() -> None:
@@ -229,26 +253,33 @@ def key(
 def describe(
     image: ImageFile,
     box: SomeBoxes = None,
+    polygon: Polygons = None,
+    mask: Masks = None,
     point: Points = None,
+    highlight: Highlight = False,
     task: Tasks = None,
     model: ModelName = "embedded",
     device: Device = "auto",
     segmenter: Segmenter = "embedded",
+    explain: Annotated[bool, typer.Option("--explain", help="Say why: views, and what supports each word.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as in the service's responses.")] = False,
     draw: Annotated[Path | None, typer.Option(help="Write the image with boxes and captions to this file.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Describe regions of an image without a server."""
-    if not box and not point:
-        fail("describe needs a region: give --box x1,y1,x2,y2 or --point x,y.")
-    tasks, corners, points = _read_tasks(task), _read_boxes(box or []), _read_points(point or [])
+    if not (box or polygon or mask or point):
+        fail("describe needs a region: give --box x1,y1,x2,y2, --polygon x,y,..., --mask FILE.png or --point x,y.")
+    tasks, points = _read_tasks(task), _read_points(point or [])
+    regions: list[Corners | Prompt] = [*_read_boxes(box or []), *_read_polygons(polygon or [])]
     pixels = _read_image(image)
+    regions += _read_masks(mask or [], (pixels.shape[1], pixels.shape[0]))
     if draw:
         _refuse_unwritable(draw, image, model, overwrite)
     from dynrefer.model import DynRefer
 
     predictor = DynRefer.load(model, device=device, segmenter=segmenter)
-    found = predictor.describe(pixels, corners, tasks, points=[points] if points else [])
+    clicked = [points] if points else []
+    found = predictor.describe(pixels, regions, tasks, points=clicked, highlight=highlight, explain=explain)
     from dynrefer.service.api.responses import region_answer
 
     answers = [region_answer(str(index), each, {}) for index, each in enumerate(found)]
@@ -263,7 +294,9 @@ def describe(
 
         texts = [_in_brief(each.model_dump(exclude_none=True)) for each in answers]
         boxes = [each.box for each in found]
-        _save(draw_descriptions(Image.fromarray(pixels), list(zip(boxes, texts, strict=True))), draw)
+        shapes = {place: each for place, each in enumerate(regions) if not isinstance(each, tuple)}
+        shapes |= {place: each.mask for place, each in enumerate(found) if each.mask is not None}
+        _save(draw_descriptions(Image.fromarray(pixels), list(zip(boxes, texts, strict=True)), shapes), draw)
 
 
 @app.command()
@@ -272,6 +305,9 @@ def views(
     box: Boxes,
     draw: Annotated[Path, typer.Option(help="The image file to write.")],
     task: Annotated[str | None, typer.Option(help="Draw this task's views. Default: the image's.")] = None,
+    candidates: Annotated[
+        bool, typer.Option("--candidates", help="Draw every view that the hash search compares, with its hash.")
+    ] = False,
     model: ModelName = "embedded",
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -281,14 +317,19 @@ def views(
     _refuse_unwritable(draw, image, model, overwrite)
     from PIL import Image
 
-    from dynrefer.model import DynRefer
-    from dynrefer.model.drawing import draw_views
+    from dynrefer.model import DynRefer, Explain, RegionQuery
+    from dynrefer.model.drawing import draw_candidates, draw_views
 
     predictor, upright = DynRefer.load(model, device=device), Image.fromarray(pixels)
-    drawn = [
-        draw_views(upright, predictor.plan_views(pixels, each, tasks[0] if tasks else None), title=f"region {index}")
-        for index, each in enumerate(corners)
-    ]
+    drawn = []
+    asked = Explain(candidates=True, evidence=False)
+    regions = predictor.prepare(pixels, [RegionQuery(each, tasks, explain=asked) for each in corners])
+    for index, region in enumerate(regions):
+        plan, title = region.inputs[0].plan, f"region {index}"
+        if candidates:
+            drawn.append(draw_candidates(upright, plan, region.explained, title))
+        else:
+            drawn.append(draw_views(upright, plan, title))
     sheet = Image.new("RGB", (max(each.width for each in drawn), sum(each.height for each in drawn)), "white")
     top = 0
     for each in drawn:
@@ -320,6 +361,33 @@ def _read_points(texts: list[str]) -> list[PointPrompt]:
             fail(f"--point {text} is not x,y, or x,y,0 for a point beside the object.")
         points.append(PointPrompt(x, y, parts[2:] != ["0"]))
     return points
+
+
+def _read_polygons(texts: list[str]) -> "list[Polygon]":
+    from dynrefer.model.prompts import Polygon
+
+    found = []
+    for text in texts:
+        try:
+            found.append(Polygon((tuple(float(part) for part in text.split(",")),)))
+        except ValueError:
+            fail(f"--polygon {text} is not numbers x,y,x,y,....")
+    return found
+
+
+def _read_masks(paths: list[Path], size: tuple[int, int]) -> "list[RegionMask]":
+    """size: (width, height) of the image, which the masks have too."""
+    from dynrefer.model.mask_files import mask_of_png
+
+    found = []
+    for path in paths:
+        try:
+            found.append(mask_of_png(path.read_bytes(), size))
+        except OSError as error:
+            fail(f"cannot read {path}: {_reason(error)}.")
+        except QueryError as error:
+            fail(f"{path}: {error}")
+    return found
 
 
 def _read_tasks(names: list[str] | None) -> tuple[Task, ...] | None:
@@ -392,7 +460,27 @@ def _in_words(region: dict[str, Any]) -> str:
         else:
             line = ", ".join(f"{label['name']} {label['probability']:.2f}" for label in found) or "none"
         lines.append(f"  {task:<11} {line}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_why(region.get("explanation"))])
+
+
+def _why(explanation: dict[str, Any] | None) -> list[str]:
+    """Lines about the priors, and about each word of the caption."""
+    if explanation is None:
+        return []
+    lines = []
+    for prior in explanation["priors"]:
+        ts = ", ".join(f"{t:g}" for t in prior["t"])
+        policy = prior["policy"].replace("_", " ")
+        lines.append(f"  {'views':<11} t = {ts} by the {policy} ({', '.join(prior['tasks'])})")
+    for word in explanation.get("words", ()):
+        line = "nothing supports it"
+        if support := word.get("support"):
+            said = "" if word["supported"] else "weakly, "
+            line = f"{said}{support['task']}: {support['name']} {support['probability']:.2f}"
+            line += f", carried by the view t = {word['view']:g}" if "view" in word else ""
+            line += ", carried by tower and detector" if word.get("carried_by") == "evidence" else ""
+        lines.append(f"  {'word':<11} {word['text']}: {line}")
+    return lines
 
 
 def _results(region: dict[str, Any]) -> list[tuple[str, Any]]:

@@ -5,6 +5,7 @@
     ├── BodyTooLargeError       more bytes than max_body_bytes                              413
     ├── UnsupportedMediaError   content type or content encoding                            415
     ├── UnauthorizedError       no API key, or an unknown one                               401
+    ├── NotFoundError           nothing has this name                                       404
     ├── QueueFullError          no room for the whole request                               429
     ├── UnavailableError        not ready, draining, or the device is lost                  503
     ├── DeadlineExceeded        the request's deadline passed                               504
@@ -63,6 +64,10 @@ class UnauthorizedError(ServiceError):
     """No API key, or an unknown one."""
 
     headers = {"WWW-Authenticate": "Bearer"}
+
+
+class NotFoundError(ServiceError):
+    """A name in the path that nothing has."""
 
 
 class RetryLaterError(ServiceError):

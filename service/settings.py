@@ -153,6 +153,11 @@ class Settings(BaseSettings):
         description="Most points of a region's polygon or scribble. Looking for crossings costs the square of it: "
         "0.2 s for 2,000.",
     )
+    vocabularies: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        description="Files of vocabularies that clients may name, or folders of such (*.json), separated by commas; "
+        "`dynrefer vocabulary check FILE` checks one. Read at start-up.",
+    )
     max_id_chars: Positive = Field(default=128, description="Longest region id, in characters.")
 
     max_buffered_bytes: int = Field(
@@ -344,7 +349,7 @@ class Settings(BaseSettings):
         """An IPv6 address as a URL has it is taken as well."""
         return host[1:-1] if isinstance(host, str) and re.fullmatch(r"\[.+\]", host) else host
 
-    @field_validator("api_keys", "cors_origins", "image_url_hosts", mode="before")
+    @field_validator("api_keys", "cors_origins", "image_url_hosts", "vocabularies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -22,6 +22,7 @@ from dynrefer.model import (
     Preparation,
     RegionDescription,
     RegionQuery,
+    RequestVocabulary,
     Task,
     View,
     ViewPlan,
@@ -93,6 +94,9 @@ class FakePredictor:
     segmentation: SegmentationSpec | None = None
     segment_hook: Callable[[tuple[PointPrompt, ...]], None] = lambda points: None
     segmented: list[int] = field(default_factory=list)
+
+    def understand(self, vocabulary: RequestVocabulary) -> None:
+        """Nothing: its words follow from the box."""
 
     def batch_limits(self) -> BatchLimits | None:
         """Those given."""

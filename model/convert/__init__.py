@@ -3,6 +3,7 @@
 names         the names of tensors in official weights, and ours
 weight_files  reading foreign files tensor by tensor, writing shards
 plan          which tensor of which file becomes which tensor of ours
+lora          an adapter of the language model, merged into it
 assets        settings, vocabulary and tokenizers
 random_init   random weights for what training starts from scratch
 sizes         the official code's sizes as settings

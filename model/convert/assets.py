@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynrefer.model.convert.sizes import settings_of_sizes
+from dynrefer.model.convert.vicuna_tokenizer import vicuna_tokenizer
 from dynrefer.model.errors import ConfigError, ConversionError, ModelError
 from dynrefer.model.model_files import read_json_object
 from dynrefer.model.tokenizers import load_tokenizer
+from dynrefer.model.translations import NO_TRANSLATIONS, Translations
 from dynrefer.model.vocabulary import Attribute, Vocabulary
 
 if TYPE_CHECKING:
@@ -21,14 +23,15 @@ if TYPE_CHECKING:
     from dynrefer.model.networks.dynrefer.config import DynReferConfig
 
 TAGS, ATTRIBUTES, CATEGORIES = "ram_tag_list.txt", "ovad2000.json", "coco.json"
+CHINESE_TAGS = "ram_tag_list_chinese.txt"  # beside TAGS in the official code of the tags; not everyone has it
 _MAX_TABLE_BYTES = 64_000_000
 BYTE_PAIRS = "bpe_simple_vocab_16e6.txt.gz"
 PRESET = "flan-t5-xl"
 _START, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-def read_config(path: Path | None) -> DynReferConfig:
-    """The `flan-t5-xl` preset, changed by a JSON file: keys of `DynReferConfig`, or the official code's own sizes.
+def read_config(path: Path | None, name: str = PRESET) -> DynReferConfig:
+    """A preset, changed by a JSON file: keys of `DynReferConfig`, or the official code's own sizes (with Flan-T5).
 
     Of a part (`vision_config`, ...) the file need name only what differs. Raises `ConfigError`.
     """
@@ -41,8 +44,8 @@ def read_config(path: Path | None) -> DynReferConfig:
         raise ConfigError(f"{path} does not give all sizes of an official model: {error} is missing.") from error
     except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise ConfigError(f"{path} gives a size of an official model that is no size.") from error
-    base = PRESETS[PRESET]
-    return preset(PRESET, **{key: _over(base.get(key), value) for key, value in settings.items()})
+    base = PRESETS.get(name, {})
+    return preset(name, **{key: _over(base.get(key), value) for key, value in settings.items()})
 
 
 def _over(base: Any, value: Any) -> Any:
@@ -63,6 +66,23 @@ def read_vocabulary(official: Path) -> Vocabulary:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConversionError(f"{categories} is not a list of category names.")
     return Vocabulary(tuple(tag for tag in tags if tag), attributes, tuple(names))
+
+
+def read_translations(official: Path, vocabulary: Vocabulary) -> Translations:
+    """The Chinese list of tags, line by line that of the English one; nothing where it is not below the directory.
+
+    Categories that are tags have the tag's word. Raises `ConversionError` for a list of another length.
+    """
+    found = next(iter(_below(official, CHINESE_TAGS)), None)
+    if found is None:
+        return NO_TRANSLATIONS
+    words = [line.strip() for line in _text(found).splitlines() if line.strip()]
+    if len(words) != len(vocabulary.tags):
+        raise ConversionError(
+            f"{found} has {len(words)} tags but {TAGS} has {len(vocabulary.tags)}; they must be of the same release."
+        )
+    tags = {tag: {"zh": word} for tag, word in zip(vocabulary.tags, words, strict=True)}
+    return Translations(objects={name: tags[name] for name in vocabulary.categories if name in tags}, properties=tags)
 
 
 def _attribute(record: Any) -> Attribute:
@@ -123,15 +143,19 @@ def _byte_letters() -> list[str]:
 
 def language_tokenizer(places: list[Path], config: DynReferConfig) -> PreTrainedTokenizerBase:
     """The language model's tokenizer from the first of these directories that holds one."""
+    causal = config.language_config.model_type == "llama"
     for place in places:
-        if not any((place / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+        if not any((place / name).is_file() for name in ("tokenizer.json", "spiece.model", "tokenizer.model")):
             continue
+        if causal:
+            return vicuna_tokenizer(place, config.language_config)
         try:
             tokenizer: PreTrainedTokenizerBase = load_tokenizer(place, config.language_config.vocab_size)
         except ModelError as error:
             raise ConversionError(str(error)) from error
         return tokenizer
-    raise ConversionError("the language model's tokenizer is missing: give google/flan-t5-xl with --language.")
+    wanted = "the directory of lmsys/vicuna-7b-v1.5" if causal else "google/flan-t5-xl"
+    raise ConversionError(f"the language model's tokenizer is missing: give {wanted} with --language.")
 
 
 def hugging_face_directory(name: str) -> Path:
@@ -155,13 +179,18 @@ def _find(official: Path, name: str) -> Path:
     """The file of this name anywhere below a directory; the shallowest one."""
     if not official.is_dir():
         raise ConversionError(f"there is no directory {official} (--official).")
-    found = sorted(official.rglob(name), key=lambda path: (len(path.parts), path))
+    found = _below(official, name)
     if not found:
         raise ConversionError(
             f"{name} is missing in {official}: give your copy of the official repository, with the archives in it "
             "unpacked, with --official."
         )
     return found[0]
+
+
+def _below(official: Path, name: str) -> list[Path]:
+    """The files of this name, the shallowest first."""
+    return sorted(official.rglob(name), key=lambda path: (len(path.parts), path))
 
 
 def _text(path: Path) -> str:

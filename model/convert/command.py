@@ -19,13 +19,24 @@ Base = Annotated[
 TextTower = Annotated[Path | None, typer.Option("--text-tower", help="EVA-CLIP: eva_clip_psz14.pt.")]
 Language = Annotated[
     str | None,
-    typer.Option("--language", metavar="DIR_OR_ID", help="Language model and its tokenizer: google/flan-t5-xl."),
+    typer.Option(
+        "--language",
+        metavar="DIR_OR_ID",
+        help="Language model and its tokenizer: google/flan-t5-xl; for Vicuna a directory.",
+    ),
 ]
 Official = Annotated[
     Path | None,
     typer.Option("--official", help="Your copy of the official repository: vocabularies, byte-pair table."),
 ]
-Config = Annotated[Path | None, typer.Option("--config", help="JSON with other sizes than the flan-t5-xl preset.")]
+Preset = Annotated[str, typer.Option("--preset", help="The kind of model: flan-t5-xl or vicuna-7b.")]
+Config = Annotated[Path | None, typer.Option("--config", help="JSON with other sizes than the preset's.")]
+Lora = Annotated[
+    Path | None,
+    typer.Option(
+        "--lora", metavar="DIR", help="LoRA adapter of the language model, as peft writes it: merged into the weights."
+    ),
+]
 ForTraining = Annotated[
     bool, typer.Option("--for-training", help="Initialise randomly what no file holds: alignment, fusion, decoders.")
 ]
@@ -39,7 +50,9 @@ def convert_command(
     text_tower: TextTower = None,
     language: Language = None,
     official: Official = None,
+    preset: Preset = "flan-t5-xl",
     config: Config = None,
+    lora: Lora = None,
     for_training: ForTraining = False,
 ) -> None:
     """Convert official weights to a model directory; every tensor is used or named as dropped."""
@@ -66,6 +79,8 @@ def convert_command(
             official=official,
             config=config,
             for_training=for_training,
+            preset=preset,
+            lora=lora,
             progress=advance,
         )
     finally:
@@ -77,6 +92,8 @@ def convert_command(
         print(
             f"randomly initialised: {len(plan.random)} tensors; train them with dynrefer train --init {conversion.out}"
         )
+    if plan.merged:
+        print(f"merged the adapter {lora} into {len(plan.merged)} tensors of the language model.")
     for reason, count in sorted(Counter(plan.dropped.values()).items()):
         print(f"dropped {count} tensors: {reason}")
     print(f"{REPORT_FILE} there names every one.")

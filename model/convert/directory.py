@@ -8,17 +8,20 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynrefer.model.convert.assets import (
+    PRESET,
     hugging_face_directory,
     language_tokenizer,
     read_config,
+    read_translations,
     read_vocabulary,
     text_tokenizer,
 )
+from dynrefer.model.convert.lora import merge_adapter
 from dynrefer.model.convert.plan import ConversionPlan, plan_conversion
 from dynrefer.model.convert.random_init import random_weights
 from dynrefer.model.convert.weight_files import WeightFile, open_directory, open_weights, write_shards
@@ -53,14 +56,17 @@ def convert(
     official: Path | None = None,
     config: Path | None = None,
     for_training: bool = False,
+    preset: str = PRESET,
+    lora: Path | None = None,
     progress: Progress | None = None,
 ) -> Conversion:
     """Convert official weights to a model directory.
 
-    weights: official files; base: BLIP-2, language: Flan-T5, as a directory or a Hugging Face name; text_tower: the
-    EVA-CLIP file. Where two hold the same tensor, the later of base, language, text_tower, weights wins.
-    official: the user's copy of the official repository. config: see `read_config`. for_training: what BLIP-2 lacks
-    is initialised randomly where no file holds it. progress: called with (done, all) tensors. Tensors keep their stored
+    weights: official files; base: BLIP-2, language: Flan-T5 or Vicuna, as a directory or a Hugging Face name;
+    text_tower: the EVA-CLIP file. Where two hold the same tensor, the later of base, language, text_tower, weights
+    wins. official: the user's copy of the official repository. preset, config: see `read_config`. for_training: what
+    BLIP-2 lacks is initialised randomly where no file holds it. lora: an adapter of the language model, which is merged
+    into it (see `merge_adapter`). progress: called with (done, all) tensors. Tensors keep their stored
     dtype.
 
     Raises `ConversionError` or `ConfigError`, and then leaves `out` as it was.
@@ -72,21 +78,25 @@ def convert(
         raise ConversionError(
             "vocabulary files and byte-pair table are missing: give the official repository with --official."
         )
-    settings = read_config(config)
+    settings = read_config(config, preset)
     folders = [hugging_face_directory(name) for name in (base, language) if name is not None]
     vocabulary, texts = read_vocabulary(official), text_tokenizer(official, settings)
+    translations = read_translations(official, vocabulary)
     captions = language_tokenizer(folders[::-1], settings)
     paths = [*([text_tower] if text_tower else []), *weights]
     files = [file for folder in folders for file in open_directory(folder)] + [open_weights(path) for path in paths]
     plan = plan_conversion(files, settings, random_weights(settings) if for_training else None)
+    if lora is not None:
+        plan = replace(plan, merged=merge_adapter(lora, plan, settings))
     with _written_completely(out) as folder:
         revision = _write_weights(folder, plan, progress)
         embeddings = _embed(plan, settings, texts, vocabulary)
-        _describe(settings, files, revision, plan)
+        _describe(settings, files, revision, plan, lora)
         settings.save_pretrained(folder)
         texts.save_pretrained(folder / "text_tokenizer")
         captions.save_pretrained(folder / "language_tokenizer")
         vocabulary.save(folder)
+        translations.save(folder)
         embeddings.save(folder)
         (folder / REPORT_FILE).write_text(_report(plan), encoding="utf-8")
         (folder / "README.md").write_text(_card(settings, plan, vocabulary, files), encoding="utf-8")
@@ -139,13 +149,17 @@ def _text_tower(plan: ConversionPlan, config: DynReferConfig) -> CLIPTextModelWi
     return tower
 
 
-def _describe(config: DynReferConfig, files: Sequence[WeightFile], revision: str, plan: ConversionPlan) -> None:
+def _describe(
+    config: DynReferConfig, files: Sequence[WeightFile], revision: str, plan: ConversionPlan, lora: Path | None
+) -> None:
     """Fill in the model card, as far as it is known: which data a file was trained on, only its authors know."""
     names = ", ".join(dict.fromkeys(file.path.name for file in files))
     config.revision = revision
     config.trained_on = f"converted from {names}; official DynRefer: Visual Genome v1.2, then RefCOCOg where so named"
     if plan.random:
         config.trained_on = f"converted from {names}; its decoders are untrained: a start for dynrefer train, no model"
+    if lora is not None:
+        config.trained_on += f"; the LoRA adapter {lora.resolve().name} is merged into the language model"
     config.dtype = "float32"  # what `from_pretrained` takes by default
     config.intended_use = "describing regions of photographs, in English"
 
@@ -155,7 +169,8 @@ def _report(plan: ConversionPlan) -> str:
         name: [f"{source.file.path.name}: {source.key}" for source in sources] for name, sources in plan.sources.items()
     }
     dropped = [{"file": Path(file).name, "key": key, "reason": why} for (file, key), why in plan.dropped.items()]
-    return json.dumps({"used": used, "dropped": dropped, "fresh": sorted(plan.random)}, indent=1) + "\n"
+    new = {"fresh": sorted(plan.random), "merged": sorted(plan.merged)}
+    return json.dumps({"used": used, "dropped": dropped, **new}, indent=1) + "\n"
 
 
 def _card(config: DynReferConfig, plan: ConversionPlan, vocabulary: Vocabulary, files: Sequence[WeightFile]) -> str:

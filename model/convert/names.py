@@ -1,8 +1,8 @@
 """The names that official weights carry, and ours: one table for every file that a released model is put together from.
 
-Known are the files of DynRefer and LAVIS (`visual_encoder.`, `Qformer.`, `t5_model.`, ...), bare EVA (`blocks.`),
-BLIP-2 of transformers (`vision_model.`, ...), EVA-CLIP (`text.`) and Flan-T5 (`shared`, `encoder.`, ...); their names
-do not overlap. Nothing here reads a file or knows a tensor.
+Known are the files of DynRefer and LAVIS (`visual_encoder.`, `Qformer.`, `t5_model.`, `llm_proj.`, ...), bare EVA
+(`blocks.`), BLIP-2 of transformers (`vision_model.`, ...), EVA-CLIP (`text.`), Flan-T5 (`shared`, `encoder.`, ...) and
+Vicuna (`model.layers.`, ...); their names do not overlap. Nothing here reads a file or knows a tensor.
 """
 
 import re
@@ -69,9 +69,9 @@ _RENAMED: tuple[tuple[str, str], ...] = (
         r"qformer.encoder.layer.\1.\2.\3.\4",
     ),
     # language
-    (r"t5_proj\." + _END, r"language.projection.\1"),
+    (r"(?:t5|llm)_proj\." + _END, r"language.projection.\1"),
     (r"cem_memory", r"language.control_memory"),
-    (r"t5_model\.(.+)", r"language.model.\1"),
+    (r"(?:t5|llm)_model\.(.+)", r"language.model.\1"),
     # text tower
     (_TEXT + r"token_embedding\.weight", r"text.text_model.embeddings.token_embedding.weight"),
     (_TEXT + r"positional_embedding", r"text.text_model.embeddings.position_embedding.weight"),
@@ -91,6 +91,8 @@ _RENAMED: tuple[tuple[str, str], ...] = (
     (r"language_model\.(.+)", r"language.model.\1"),
     # Flan-T5
     (r"((?:encoder|decoder)\..+|(?:shared|lm_head)\.weight)", r"language.model.\1"),
+    # Vicuna, whose head is named as Flan-T5's
+    (r"(model\.(?:embed_tokens|layers|norm)\..+)", r"language.model.\1"),
     # region-text calibration
     (r"attr_t", r"region_text_temperature"),
     (r"attr_b", r"region_text_bias"),
@@ -130,6 +132,10 @@ _DROPPED: tuple[tuple[str, str], ...] = (
     (
         r"(?:t5_model\.|language_model\.)?decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
         "left over in old T5 files; no code reads it",
+    ),
+    (
+        r"(?:llm_model\.|language_model\.)?model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq",
+        "frequencies of the positions in old LLaMA files, which are computed",
     ),
 )
 _ALIAS = re.compile(r"(?:t5_model\.|language_model\.)?(?:encoder|decoder)\.embed_tokens\.weight")
@@ -177,7 +183,8 @@ def bare_vision_block(key: str) -> int | None:
     return int(found[1]) if found else None
 
 
-# Where each part of a whole model comes from: prefix of our names -> (part, file and option).
+# Where each part of a whole model comes from: prefix of our names -> (part, file and option). Of the first BLIP-2
+# files Vicuna's is named blip2_pretrained_vicuna7b.pth.
 _BASE = "Salesforce/blip2-flan-t5-xl (--base)"
 _RELEASED = "a released checkpoint such as vg1.2_5e.pth (--weights)"
 _ORIGINS: Mapping[str, tuple[str, str]] = {
@@ -192,6 +199,7 @@ _ORIGINS: Mapping[str, tuple[str, str]] = {
     "fusion.": ("fusion of the views", _RELEASED),
     "tag_decoder.": ("tag decoder", _RELEASED),
     "region_text_": ("region-text decoder", _RELEASED),
+    "language.model.model.": ("language model", "lmsys/vicuna-7b-v1.5 as a directory (--language)"),
     "language.model.": ("language model", f"{_BASE} or google/flan-t5-xl (--language)"),
     "language.": ("language projection and control vector", _RELEASED),
     "text.": ("text tower", "eva_clip_psz14.pt (--text-tower)"),

@@ -30,12 +30,14 @@ class ConversionPlan:
     """sources: our name -> its pieces. shapes: our name -> shape. dropped: (file, key) -> reason.
 
     random: our name -> randomly initialised tensor, of what no file holds and training starts from scratch.
+    merged: our name -> tensor that a LoRA adapter has changed.
     """
 
     sources: Mapping[str, tuple[Source, ...]]
     shapes: Mapping[str, tuple[int, ...]]
     dropped: Mapping[tuple[str, str], str]
     random: Mapping[str, Tensor] = field(default_factory=dict)
+    merged: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def parameters(self) -> int:
@@ -46,8 +48,9 @@ class ConversionPlan:
         """Read one of our tensors, in the type that its source has."""
         import torch
 
-        if name in self.random:
-            return self.random[name]
+        for replaced in (self.merged, self.random):
+            if name in replaced:
+                return replaced[name]
         sources = self.sources[name]
         if len(sources) == 1 and sources[0].piece.target_third is None:
             return _read(sources[0])

@@ -38,20 +38,25 @@ class EvidenceCutter:
     """Cuts the crops of one image's regions; that of the whole image is cut once. For one thread at a time.
 
     image: upright, (H, W, 3) uint8, a Pillow image of mode RGB, or its `ImagePyramid`, which others can share.
+    original: the cutter of the image before something in it was blanked. Whether it is a drawing or a photograph shows
+    in all of it, so that the crop of the whole image stays the original's.
     """
 
-    def __init__(self, image: AnyImage) -> None:
-        self._pyramid = ImagePyramid.of(image)
+    def __init__(self, image: AnyImage, original: EvidenceCutter | None = None) -> None:
+        self._pyramid, self._original = ImagePyramid.of(image), original
         self._size = self._pyramid.size
 
     @cached_property
     def _whole(self) -> NDArray[np.uint8]:
+        if self._original is not None:
+            return self._original._whole
         return cut_crop(self._pyramid, (0, 0, *self._size))
 
     def cut(self, box: Corners) -> EvidenceCrops:
         """box: xyxy pixels, clipped to the image."""
         x1, y1, x2, y2 = corners = whole_pixels(box, self._size)
-        crop = self._whole if corners == (0, 0, *self._size) else cut_crop(self._pyramid, box)
+        covers = self._original is None and corners == (0, 0, *self._size)
+        crop = self._whole if covers else cut_crop(self._pyramid, box)
         windows, boxes = cut_windows(self._pyramid, box)
         across, down = x2 - x1, y2 - y1
         coverage = across * down / (self._size[0] * self._size[1])

@@ -74,6 +74,10 @@ class PlacedWord:
     drawn: Weights
     photographed: Weights
 
+    def breadth(self, photograph: bool) -> float:
+        """How much of what is known of photographs, or of drawings, is below it: 1 is one category, or one class."""
+        return float((self.photographed if photograph else self.drawn).values.sum())
+
 
 class WordPlacement:
     """Places words. For any thread.

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from opentelemetry.context import get_current
 
+from dynrefer.model import NamedVocabularies
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.errors import InvalidRequestError
@@ -37,10 +38,16 @@ async def _settings(request: Request) -> Settings:
     return settings
 
 
+async def _vocabularies(request: Request) -> NamedVocabularies:
+    vocabularies: NamedVocabularies = request.app.state.vocabularies
+    return vocabularies
+
+
 CurrentBuffer = Annotated[Buffer, Depends(_buffer)]
 CurrentEngine = Annotated[Engine, Depends(_engine)]
 CurrentMetrics = Annotated[Metrics, Depends(_metrics)]
 CurrentSettings = Annotated[Settings, Depends(_settings)]
+CurrentVocabularies = Annotated[NamedVocabularies, Depends(_vocabularies)]
 
 
 def request_context(request: Request, settings: Settings) -> RequestContext:

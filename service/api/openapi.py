@@ -17,6 +17,7 @@ from dynrefer.service.errors import (
     DeadlineExceeded,
     FieldError,
     InvalidRequestError,
+    NotFoundError,
     QueueFullError,
     RegionFailedError,
     UnauthorizedError,
@@ -57,6 +58,7 @@ def _problem(kind: type[Exception], description: str, *headers: str) -> dict[str
 
 PROBLEMS: Mapping[int, dict[str, Any]] = {
     401: _problem(UnauthorizedError, "Keys are configured, and none or a wrong one was given", "WWW-Authenticate"),
+    404: _problem(NotFoundError, "Nothing has this name"),
     413: _problem(BodyTooLargeError, "The body has too many bytes or the image too many pixels"),
     415: _problem(UnsupportedMediaError, "Not an accepted image format, content type or content encoding"),
     422: _problem(InvalidRequestError, "A field is not valid; `errors` points at it"),
@@ -80,6 +82,12 @@ DESCRIBE_EXTRA: dict[str, Any] = {
             "in": "header",
             "description": "a shorter deadline than the server's, in seconds",
             "schema": {"type": "number", "exclusiveMinimum": 0},
+        },
+        {
+            "name": "Accept-Language",
+            "in": "header",
+            "description": "languages of the answer's names, where the request has no `language`",
+            "schema": {"type": "string"},
         },
     ],
     "requestBody": {

@@ -19,11 +19,14 @@ from dynrefer.model import (
     RegionMask,
     RegionQuery,
     Task,
+    Translator,
     ViewPlan,
+    ViewPolicy,
     stored_box,
     stored_mask,
     stored_size,
 )
+from dynrefer.service.api.explanations import explain_query, explanation_answer
 from dynrefer.service.api.problems import model_field_errors, region_problem
 from dynrefer.service.api.schemas import (
     RESULT_SCHEMAS,
@@ -60,6 +63,8 @@ def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuer
         top_k=fields.top_k,
         thresholds={Task(name): score for name, score in given.items()},
         vocabulary=fields.vocabulary,
+        view_policy=None if fields.view_policy is None else ViewPolicy(fields.view_policy),
+        explain=explain_query(fields.explain),
     )
     boxes = tuple(region.box for region in fields.regions)
     return partial(region_queries, boxes, notation(fields), query, given=_given_prompts(fields))
@@ -90,9 +95,14 @@ def box_hint(fields: DescribeFields, index: int) -> str:
 
 
 def answer(
-    request_id: str, model: str, parsed: ParsedRequest, described: DescribeResult, total_ms: float
+    request_id: str,
+    model: str,
+    parsed: ParsedRequest,
+    described: DescribeResult,
+    total_ms: float,
+    translator: Translator | None = None,
 ) -> DescribeResponse:
-    """The answer's schema. total_ms: since the request's first byte."""
+    """The answer's schema. total_ms: since the request's first byte. translator: None leaves names as they are."""
     frame = _Frame(described.info, stored=parsed.fields.orientation == Orientation.STORED.value)
     (width, height), frames = frame.size, described.info.frames
     regions: list[RegionOut | FailedRegionOut] = []
@@ -101,6 +111,7 @@ def answer(
         if index in parsed.region_errors or isinstance(found, Exception):
             regions.append(_failed(name, index, found, parsed))
         else:
+            found = found if translator is None else translator.described(found)
             regions.append(region_answer(name, found, {"queue": described.queue_ms[index]}, frame))
     return DescribeResponse(
         id=request_id,
@@ -172,6 +183,7 @@ def region_answer(
         mask=frame.mask(found.mask),
         **shared,
         **{task.name: _result(found.results.get(task.name), own.get(task.name, {})) for task in TASKS},
+        explanation=explanation_answer(found.explanation, frame.box),
         timings_ms=_in_order({**found.timings_ms, **more_ms}),
     )
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
-from dynrefer.model import TASKS, AttributeLabel, Caption, CaptionCandidate, Label, Task
+from dynrefer.model import TASKS, AttributeLabel, Caption, CaptionCandidate, Label, Task, is_language
+from dynrefer.service.api.explanation_schemas import ExplainField, ExplanationOut
 from dynrefer.service.api.prompt_schemas import PROMPTS, GivenMask, GivenPolygon, GivenScribble
 from dynrefer.service.api.vocabulary_schemas import OwnWords, UnknownWordOut
 from dynrefer.service.observability.metrics import STAGES
@@ -72,10 +73,10 @@ def _t_values(value: object) -> tuple[float, ...] | None:
     return tuple(float(each) for each in value)
 
 
-def _no_explanation(value: object) -> bool:
-    if value is not False:
-        raise refusal("This server does not support 'explain'; leave it out or send false.")
-    return False
+def _language(value: object) -> object:
+    if value is not None and not (isinstance(value, str) and is_language(value)):
+        raise refusal("A language is a tag as in BCP 47, such as de or zh-Hans.")
+    return value
 
 
 Box = Annotated[
@@ -195,6 +196,9 @@ class Thresholds(_ThresholdFields):  # type: ignore[misc]  # its fields are made
     """The least score per task; lower scores are not returned."""
 
 
+_FALSE: dict[str, Any] = {"default": False}
+
+
 class DescribeFields(Contract):
     """A request without its image: the `request` part of the multipart form."""
 
@@ -222,6 +226,11 @@ class DescribeFields(Contract):
         description="words of your own in place of the model's, or the name of a vocabulary that the server knows; "
         "lists that are not given keep the model's own",
     )
+    language: Annotated[str | None, BeforeValidator(_language)] = Field(
+        None,
+        description="in which language (BCP 47) names of tags, attributes and categories are written, where the "
+        "vocabulary has them; null: by the header Accept-Language, else English. Captions are always English",
+    )
     controls: list[Annotated[str, Field(min_length=1)]] | None = Field(
         None, description="words that the caption should take up"
     )
@@ -236,6 +245,9 @@ class DescribeFields(Contract):
         None, ge=1, le=1000, description="the longest caption that is looked for, in words; null: the model's limit"
     )
     views: Views = Field(None, description="explicit views: t from 0 (the region) to 1 (the whole image), the first 0")
+    view_policy: PolicyName | None = Field(
+        None, description="how views are chosen: by force, where null leaves it to `task` and `views`"
+    )
     top_k: int = Field(10, ge=1, description="the most labels that a task returns")
     thresholds: Thresholds | None = Field(None, description="least scores; tags default to the model's own threshold")
     on_region_error: OnRegionError = Field(
@@ -243,8 +255,8 @@ class DescribeFields(Contract):
         description="what a region that is not valid does: `fail` refuses the request and lists all of them; `report` "
         "answers the others, and has an `error` in its place",
     )
-    explain: Annotated[Literal[False], BeforeValidator(_no_explanation)] = Field(
-        False, description="not supported by this server yet"
+    explain: ExplainField = Field(
+        None, description="why these views and these words; true: candidates and evidence", json_schema_extra=_FALSE
     )
 
 
@@ -382,6 +394,7 @@ _RegionResults: Any = create_model("_RegionResults", __base__=_RegionHead, **_re
 class RegionOut(_RegionResults):  # type: ignore[misc]  # a field per task is made at run time
     """One region described. What was not requested is absent."""
 
+    explanation: ExplanationOut | None = Field(None, description="with `explain`")
     timings_ms: dict[str, float] = Field(description=", ".join(STAGES[2:]))
 
 

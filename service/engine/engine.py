@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from dynrefer.model import ModelCard, PointedRegion, Predictor, Preparation
+from dynrefer.model import ModelCard, PointedRegion, Predictor, Preparation, RequestVocabulary
 from dynrefer.model.errors import ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.executor import Executor, Phase, Region
@@ -114,6 +114,11 @@ class Engine:
         self._check_ready()
         with self._refusals(), self._executor.reserve(1, context):
             pass
+
+    async def understand(self, vocabulary: RequestVocabulary) -> None:
+        """Let the model work out what a request's words mean to it, away from the device's thread. Raises
+        UnavailableError."""
+        await self.run_in_cpu_pool(partial(self._check_ready().understand, vocabulary))
 
     async def describe(self, request: DescribeInput, context: RequestContext) -> DescribeResult:
         """Describe the regions of one image; cancelling it takes its regions out of the queue.

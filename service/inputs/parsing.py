@@ -14,7 +14,8 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from dynrefer.model import MaskFile, ResolveVocabulary, no_names
+from dynrefer.model import MaskFile, ResolveVocabulary, ViewPolicy, no_names
+from dynrefer.service.api.explanation_schemas import MOST_THUMBNAIL_REGIONS, ExplainIn
 from dynrefer.service.api.schemas import NO_BOX, DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
 from dynrefer.service.errors import FieldError, InvalidRequestError, UnsupportedMediaError
 from dynrefer.service.inputs.base64_text import Base64Error, decode_base64, is_base64_of_an_image
@@ -268,7 +269,12 @@ def _field_error(error: ErrorDetails) -> FieldError:
 
 def _unknown_field(location: Sequence[int | str]) -> str:
     """Names the field and, if one is similar, a field that exists at that place."""
-    places: Mapping[str, type] = {"regions": RegionIn, "image": ImageIn, "thresholds": Thresholds}
+    places: Mapping[str, type] = {
+        "regions": RegionIn,
+        "image": ImageIn,
+        "thresholds": Thresholds,
+        "explain": ExplainIn,
+    }
     schema = places.get(str(location[0]), DescribeRequest) if len(location) > 1 else DescribeRequest
     name = str(location[-1])
     nearest = difflib.get_close_matches(name[:64], schema.model_fields, n=1)  # type: ignore[attr-defined]
@@ -291,7 +297,19 @@ def _check_limits(fields: DescribeFields, settings: Settings) -> list[FieldError
         if len(word) > settings.max_control_chars or not word.strip():
             detail = f"A control word has 1 to {settings.max_control_chars} characters, not only spaces."
             errors.append(FieldError(f"/controls/{index}", detail))
+    errors += _check_views(fields)
     return errors + _check_search(fields, settings) + _check_ids(fields.regions, settings.max_id_chars)
+
+
+def _check_views(fields: DescribeFields) -> list[FieldError]:
+    """A policy by force that contradicts the views, and explanations that would be too large."""
+    errors = []
+    if fields.view_policy is not None and (fault := ViewPolicy(fields.view_policy).contradiction(fields.views)):
+        errors.append(FieldError("/view_policy", fault))
+    if fields.explain is not None and fields.explain.thumbnails and len(fields.regions) > MOST_THUMBNAIL_REGIONS:
+        detail = f"Thumbnails are made for at most {MOST_THUMBNAIL_REGIONS} regions of a request; ask for fewer."
+        errors.append(FieldError("/explain/thumbnails", detail))
+    return errors
 
 
 def _check_search(fields: DescribeFields, settings: Settings) -> list[FieldError]:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from dynrefer.model import VOCABULARY_MEMBERS
+from dynrefer.service.api.explanation_schemas import ExplainIn
 from dynrefer.service.api.schemas import SCORED_TASKS
 from dynrefer.service.errors import FieldError, InvalidRequestError
 from dynrefer.service.inputs.json_text import printable
@@ -42,6 +43,8 @@ def read_parameters(query: str, settings: Settings) -> dict[str, Any]:
     if members and "vocabulary" in given:
         detail = f"Give either 'vocabulary', the name of one, or lists of words ('{members[0]}'), not both."
         raise InvalidRequestError.at("/vocabulary", detail)
+    if "explain" in given and (members := [name for name in given if name.startswith("explain.")]):
+        raise InvalidRequestError.at("/explain", f"Give either 'explain' or its members ('{members[0]}'), not both.")
     document: dict[str, Any] = {}
     for name, values in given.items():
         field, _, member = name.partition(".")
@@ -151,8 +154,7 @@ def _as_number(text: str) -> float | str:
     return float(text) if NUMBER.fullmatch(text) else text
 
 
-# Of every field that may stand in a query; `explain` is not supported in any form. `vocabulary` is the name of one, its
-# members are lists of words.
+# Of every field that may stand in a query. `vocabulary` is the name of one, its members are lists of words.
 READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "box": _numbers,
     "polygon": _texts,
@@ -172,9 +174,13 @@ READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "num_beams": _whole_number,
     "max_words": _whole_number,
     "views": _numbers,
+    "view_policy": _text,
+    "explain": _truth,
+    **{f"explain.{member}": _truth for member in ExplainIn.model_fields},
     "top_k": _whole_number,
     **{f"thresholds.{task}": _number for task in SCORED_TASKS},
     "vocabulary": _text,
     **{f"vocabulary.{member}": _words for member in VOCABULARY_MEMBERS},
+    "language": _text,
     "on_region_error": _text,
 }

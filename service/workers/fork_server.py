@@ -26,6 +26,8 @@ from dynrefer.service.workers.worker import WorkerLimits, live
 # The interpreter is started with the import path of the serving process, so that both run the same files.
 START = "import sys; sys.path[:] = sys.argv[2:]; from dynrefer.service.workers import fork_server as f; f.main()"
 PRELOADED = (
+    "dynrefer.model.mask_files",
+    "dynrefer.model.polygons",
     "dynrefer.model.preparation",
     "dynrefer.model.segmentation",
     "dynrefer.model.images",

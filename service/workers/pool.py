@@ -65,6 +65,7 @@ RECORD_MODULES = (
     "dynrefer.model.request_vocabulary",
     "dynrefer.model.segmentation",
     "dynrefer.model.tasks.caption",
+    "dynrefer.model.explanation",
     "dynrefer.model.types",
 )
 

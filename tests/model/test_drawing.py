@@ -6,6 +6,8 @@ from PIL import Image
 
 from dynrefer.model.drawing import COLOURS, LEAST_SIDE, MOST_SIDE, TILE_SIDE, draw_descriptions, draw_views
 from dynrefer.model.geometry import Box
+from dynrefer.model.masks import mask_from_bitmap
+from dynrefer.model.prompts import Polygon, Scribble
 from dynrefer.model.views import plan_views
 
 GREY = (120, 120, 120)
@@ -34,6 +36,25 @@ def test_long_texts_make_the_drawing_taller_not_wider() -> None:
         assert long.width == short.width and long.height > short.height
     assert draw_descriptions(image, []).size == image.size
     assert draw_descriptions(image, [(box, "")]).height <= short.height
+
+
+def test_shapes_are_drawn_in_their_regions_colours() -> None:
+    image = Image.new("RGB", (640, 426), GREY)
+    bitmap = np.zeros((426, 640), dtype=bool)
+    bitmap[300:400, 300:600] = True
+    far = (630.0, 1.0, 638.0, 9.0)
+    shapes = {
+        0: Polygon(((100, 100, 200, 100, 150, 180),)),
+        1: mask_from_bitmap(bitmap),
+        2: Scribble(((300, 100, 400, 200),)),
+    }
+    pixels = np.asarray(draw_descriptions(image, [(far, "")] * 3, shapes))
+    colours = {
+        f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in pixels[90:185, 90:210].reshape(-1, 3).tolist()
+    }
+    assert COLOURS[0] in colours and COLOURS[1] not in colours
+    assert (pixels[350, 450] != GREY).all() and (pixels[140, 150] == GREY).all()
+    assert "#{:02x}{:02x}{:02x}".format(*pixels[150, 350]) == COLOURS[2]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P"])

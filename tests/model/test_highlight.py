@@ -27,6 +27,9 @@ def test_views_and_evidence_are_those_of_the_blanked_image() -> None:
         assert np.array_equal(one.inputs[0].views.images, other.inputs[0].views.images) is same
         assert one.inputs[0].evidence is not None and other.inputs[0].evidence is not None
         assert np.array_equal(one.inputs[0].evidence.crop, other.inputs[0].evidence.crop) is same
+    # Whether the image is a drawing or a photograph is told from all of it.
+    wholes = [each.inputs[0].evidence.image for each in (plain, shown) if each.inputs[0].evidence is not None]
+    assert np.array_equal(*wholes)
     assert shown.box == plain.box
     assert (shown.inputs[0].views.digests == plain.inputs[0].views.digests) is False
 

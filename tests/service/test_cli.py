@@ -105,12 +105,21 @@ def test_commands_of_the_workbench_where_it_is_not_installed(command: list[str],
     assert done.stderr == f"dynrefer: {sentence}\n"
 
 
+def test_fitting_a_vocabulary_where_the_workbench_is_not_installed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", without("dynrefer.workbench"), "vocabulary", "fit", "coco", "--from", "x"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    sentence = "`dynrefer vocabulary fit` is not part of this installation; pip install 'dynrefer[train]' adds it."
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"dynrefer: {sentence}\n")
+
+
 def test_without_the_workbench_help_lists_what_there_is() -> None:
     done = subprocess.run(
         [sys.executable, "-c", without("dynrefer.workbench"), "--help"], capture_output=True, text=True, check=True
     )
     listed = [line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line.strip()]
-    assert listed == ["serve", "key", "describe", "views", "convert"]
+    assert listed == ["serve", "key", "describe", "views", "convert", "vocabulary"]
 
 
 @pytest.mark.slow
@@ -156,6 +165,10 @@ def test_invalid_images_boxes_and_files(command: str, tmp_path: Path) -> None:
     assert "accepted formats" in refused(command, str(text), *box, *draw)
     assert "1,2,3 is not four numbers" in refused(command, str(good), "--box", "1,2,3", *draw)
     assert "--box" in refused(command, str(good), *draw)
+    if command == "describe":
+        assert "1,2,x is not numbers" in refused(command, str(good), "--polygon", "1,2,x")
+        assert "cannot read" in refused(command, str(good), "--mask", str(tmp_path / "none.png"))
+        assert "The mask is not a PNG" in refused(command, str(good), "--mask", str(text))
     assert "--task poem is unknown" in refused(command, str(good), *box, *draw, "--task", "poem")
     assert "no such folder" in refused(command, str(good), *box, "--draw", str(tmp_path / "no" / "out.png"))
     assert "ending" in refused(command, str(good), *box, "--draw", str(tmp_path / "out"))

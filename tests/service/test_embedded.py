@@ -47,6 +47,21 @@ def test_serves_all_four_outputs(server: Server) -> None:
     assert card["trained_on"] and card["parameters"] > 0
 
 
+def test_names_in_the_language_that_is_asked_for(server: Server) -> None:
+    image = (DOCS / "chelsea.jpg").read_bytes()
+    request = {"image": {"base64": in_base64(image)}, "regions": [{"box": [90, 40, 300, 250]}], "language": "zh-Hans"}
+    status, answer = server.describe({**request, "vocabulary": {"categories": "coco", "tags": "model"}})
+    assert status == 200
+    (region,) = answer["regions"]
+    assert region["categories"][0]["name"] == "猫" and region["caption"]["name"] == "cat"
+    assert {"猫", "动物"} <= {tag["name"] for tag in region["tags"]}
+    assert all(each["name"] == f"{each['type']}:{each['value']}" for each in region["attributes"])
+    status, words = server.get("/v1/vocabularies/model")
+    assert status == 200
+    categories = {each["name"]: each.get("translations", {}) for each in json.loads(words)["categories"]}
+    assert categories["tie"]["de"] == "Krawatte"
+
+
 def test_captions_of_a_request_s_own_search(server: Server) -> None:
     image = (DOCS / "scene.png").read_bytes()
     request = {"image": {"base64": in_base64(image)}, "regions": [{"box": [41, 2, 117, 82]}], "task": "caption"}

@@ -18,8 +18,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from dynrefer.model.networks.dynrefer.model import DynReferModel
-from dynrefer.model.networks.generation.t5_stepper import T5Steps
 from dynrefer.workbench.profiling.machine import heading, provenance, synchronize
+from dynrefer.workbench.profiling.operation_counts import control_tokens
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_network
 
 META = torch.device("meta")
@@ -92,11 +92,11 @@ def attention_calls(network: DynReferModel, work: Workload, regions: int) -> dic
     with _CallRecorder() as recorder:
         region = network.represent(features, torch.empty(regions, views, 4, device=META))
     found["Q-Former"] = recorder.calls
-    ids = torch.empty(regions, config.max_control_tokens, dtype=torch.int64, device=META)
+    ids = torch.empty(regions, control_tokens(network), dtype=torch.int64, device=META)
     path = torch.zeros(regions, work.beams, work.tokens, dtype=torch.int64, device=META)
     with _CallRecorder() as recorder:
         embeddings, mask = language.prompt(region, ids, torch.ones_like(ids))
-        steps = T5Steps(language.model, embeddings, mask, work.beams, work.tokens)
+        steps = language.steps(embeddings, mask, work.beams, work.tokens)
     found["language encoder"] = recorder.calls
     for step in range(work.tokens):
         with _CallRecorder() as recorder:

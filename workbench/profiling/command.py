@@ -81,7 +81,7 @@ def counts_command(
     out: Out = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Operations and bytes of every stage of the three presets, and the roofline bound on this machine."""
+    """Operations and bytes of every stage of all presets, and the roofline bound on this machine."""
     _check_out(out, overwrite)
     with contextlib.redirect_stdout(sys.stderr):
         from dynrefer.workbench.profiling.operation_counts import count_presets

@@ -16,13 +16,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from dynrefer.model.networks.dynrefer.config import PRESETS
 from dynrefer.model.networks.dynrefer.decoders import RecognitionDecoder
 from dynrefer.model.networks.dynrefer.model import DynReferModel
-from dynrefer.model.networks.generation.t5_stepper import T5Steps
+from dynrefer.model.networks.generation.llama_stepper import LlamaSteps
 from dynrefer.workbench.profiling.machine import copy_gb_s, gemm_gflops, heading, provenance
 from dynrefer.workbench.profiling.workload import Workload, random_config, random_network
 
 Found = TypeVar("Found")
 PARTS = ("encode", "represent", "qformer", "tags", "attributes", "categories", "caption")
 META = torch.device("meta")
+MOST_CONTROL_TOKENS = 32  # to which the released model with Flan-T5 cuts
 
 
 @dataclass(frozen=True)
@@ -90,22 +91,29 @@ def _texts(decoder: RecognitionDecoder, region: Tensor, count: int, item: int) -
 
 def _caption(network: DynReferModel, region: Tensor, work: Workload) -> Cost:
     language = network.language
-    ids = torch.empty(len(region), network.config.max_control_tokens, dtype=torch.int64, device=META)
+    ids = torch.empty(len(region), control_tokens(network), dtype=torch.int64, device=META)
     path = torch.zeros(len(region), work.beams, work.tokens, dtype=torch.int64, device=META)
 
-    def decode() -> T5Steps:
+    def decode() -> Any:
         embeddings, mask = language.prompt(region, ids, torch.ones_like(ids))
-        steps = T5Steps(language.model, embeddings, mask, work.beams, work.tokens)
+        steps = language.steps(embeddings, mask, work.beams, work.tokens)
         for step in range(work.tokens):
             steps.step(path[:, :, step], path[:, :, : step + 1])
         return steps
 
     operations, steps = _counted(decode)
-    decoder = language.model.decoder
-    per_token = sum(_weights(block) for block in decoder.block) + language.model.lm_head.weight.nbytes
+    model, causal = language.model, isinstance(steps, LlamaSteps)
+    blocks = model.model.layers if causal else model.decoder.block
+    per_token = sum(_weights(block) for block in blocks) + model.lm_head.weight.nbytes
+    prompt = sum(_weights(block) for block in blocks) if causal else _weights(model.encoder)
     logits = len(region) * work.beams * language.model.lm_head.out_features * language.model.lm_head.weight.itemsize
     caches = steps.cross_bytes + steps.own_bytes / 2  # a token reads half of the self-attention cache on average
-    return Cost(operations, _weights(language.model.encoder) + work.tokens * (per_token + caches + 2 * logits))
+    return Cost(operations, prompt + work.tokens * (per_token + caches + 2 * logits))
+
+
+def control_tokens(network: DynReferModel) -> int:
+    """As many as a region's control words take at most, where the model does not allow for more than any has."""
+    return min(network.config.max_control_tokens, MOST_CONTROL_TOKENS)
 
 
 def _weights(module: nn.Module) -> int:

@@ -25,8 +25,9 @@ TRAINED = (
     *("align.", "fusion.", "qformer.", "tag_decoder.", "region_text_decoder."),
     *("region_text_temperature", "region_text_bias", "language.projection.", "language.control_memory"),
 )
-_LORA_ATTENTION = ["q", "v"]
-_LORA_WORDS = ["shared", "lm_head"]
+# By the language model's type. The official code looks for T5's names in LLaMA too, where nothing has them.
+_LORA_ATTENTION = {"t5": ["q", "v"], "llama": ["q_proj", "v_proj"]}
+_LORA_WORDS = {"t5": ["shared", "lm_head"], "llama": ["embed_tokens", "lm_head"]}
 _TOWERS = {"vision": "vision.", "language": "language.model."}
 
 
@@ -87,7 +88,7 @@ def prepare_parts(network: DynReferModel, settings: TrainingSettings, *, frozen_
         network.align.requires_grad_(False)
     for part, tower in (("vision", network.vision), ("text", network.text), ("language", network.language.model)):
         if part not in settings.unfreeze:
-            nn.Module.to(tower, frozen_dtype)
+            _freeze_in(tower, frozen_dtype)
     if settings.lora_rank:
         add_lora(network, settings.lora_rank, settings.lora_alpha or 2.0 * settings.lora_rank)
         for parameter in network.language.model.parameters():
@@ -96,6 +97,15 @@ def prepare_parts(network: DynReferModel, settings: TrainingSettings, *, frozen_
     if settings.gradient_checkpointing:
         for part in (network.language.model, network.qformer, *([network.vision.tower] * train_vision(settings))):
             _checkpoint_gradients(part)
+
+
+def _freeze_in(tower: nn.Module, dtype: torch.dtype) -> None:
+    """Cast a tower. The frequencies of LLaMA's positions stay as they are: rounded, they would shift every position."""
+    kept = {name: value for name, value in tower.named_buffers() if name.endswith("inv_freq")}
+    nn.Module.to(tower, dtype)
+    for name, value in kept.items():
+        parent, _, own = name.rpartition(".")
+        setattr(tower.get_submodule(parent), own, value)
 
 
 def train_vision(settings: TrainingSettings) -> bool:
@@ -118,8 +128,8 @@ def add_lora(network: DynReferModel, rank: int, alpha: float) -> None:
     """
     from peft import LoraConfig, inject_adapter_in_model
 
-    tied = network.config.tie_language_head
-    targets = _LORA_ATTENTION if tied else [*_LORA_ATTENTION, *_LORA_WORDS]
+    tied, kind = network.config.tie_language_head, network.config.language_config.model_type
+    targets = _LORA_ATTENTION[kind] if tied else [*_LORA_ATTENTION[kind], *_LORA_WORDS[kind]]
     # peft types alpha as an int, but only divides it by the rank.
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=0.0)  # type: ignore[arg-type]
     language = network.language.model
@@ -127,8 +137,8 @@ def add_lora(network: DynReferModel, rank: int, alpha: float) -> None:
         # T5's configuration says that its head is tied even where the head has its own matrix.
         warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True`", category=UserWarning)
         inject_adapter_in_model(config, language)
-    # Encoder and decoder also hold the embedding, under other names, which peft does not follow.
-    language.set_input_embeddings(language.shared)
+    # T5's encoder and decoder also hold the embedding, under other names, which peft does not follow.
+    language.set_input_embeddings(language.get_input_embeddings())
 
 
 def merge_lora(network: DynReferModel) -> set[str]:
@@ -142,5 +152,5 @@ def merge_lora(network: DynReferModel) -> set[str]:
             network.set_submodule(name, module.get_base_layer())
             changed.add(f"{name}.weight")
     language = network.language.model
-    language.set_input_embeddings(language.shared)
+    language.set_input_embeddings(language.get_input_embeddings())
     return changed

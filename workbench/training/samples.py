@@ -21,7 +21,6 @@ from dynrefer.model.crops import ViewBatch, cut_views
 from dynrefer.model.errors import AnnotatedImageError, QueryError
 from dynrefer.model.geometry import Box
 from dynrefer.model.images import Pixels, annotated_image
-from dynrefer.model.networks.dynrefer.language import IGNORED
 from dynrefer.model.types import Corners, ViewPlan, ViewPolicy
 from dynrefer.model.views import STEPS, nested_views
 from dynrefer.workbench.data.bad_samples import BadSample
@@ -30,6 +29,7 @@ from dynrefer.workbench.data.frames import Frame, is_stored, upright_boxes
 from dynrefer.workbench.data.listed_files import missing_hint
 from dynrefer.workbench.data.region_table import Region, RegionTable
 from dynrefer.workbench.errors import BadSampleError
+from dynrefer.workbench.training.caption_labels import caption_labels
 
 _TRIES = 100  # samples tried in place of a bad one; with at most 1 % bad, all fail with probability 1e-200
 _DROP_ALL = _DROP_EACH = 0.5
@@ -150,7 +150,6 @@ class RegionSamples:
         texts = self._text_tokenizer(
             captions, padding=True, truncation=True, max_length=options.max_text_tokens, return_tensors="pt"
         )
-        labels = self._language_tokenizer(captions, return_tensors="pt", **language)
         controls = self._language_tokenizer([s.controls for s in samples], return_tensors="pt", **language)
         tags = torch.zeros(len(samples), options.num_tags)
         for row, sample in enumerate(samples):
@@ -159,7 +158,7 @@ class RegionSamples:
             images=torch.from_numpy(np.stack([sample.views.images for sample in samples])),
             boxes=torch.from_numpy(np.stack([sample.views.boxes for sample in samples])),
             caption_ids=texts["input_ids"],
-            labels=labels["input_ids"].masked_fill(labels["attention_mask"] == 0, IGNORED),
+            labels=caption_labels(self._language_tokenizer, captions, options.max_language_tokens),
             control_ids=controls["input_ids"],
             control_mask=controls["attention_mask"],
             tags=tags,

@@ -51,6 +51,8 @@ class DynReferConfig(PreTrainedConfig):
     (not in the released model; helps a model that is trained from scratch).
     decoder_*: the recognition decoders (tags; attributes and categories).
     max_control_tokens: control words are cut to so many tokens, the end token counted.
+    add_control_memory: whether a learned vector is added to the embeddings of control words; the official code with
+    Vicuna has such a vector and never adds it.
     tie_language_head: whether the language model's head shares its embedding (not in Flan-T5).
     noun_placeholder: token that the language model writes where the noun stands; None: it writes nouns itself (official
     weights). evidence: settings of `evidence.Evidence`, whose files lie in the folder "evidence"; None: no evidence of
@@ -95,6 +97,7 @@ class DynReferConfig(PreTrainedConfig):
     decoder_norm_eps: float = 1e-12
     decoder_dropout: float = 0.1
     max_control_tokens: int = 32
+    add_control_memory: bool = True
     tie_language_head: bool = False
     noun_placeholder: str | None = None
     evidence: dict[str, Any] | None = None
@@ -237,6 +240,30 @@ _FLAN_T5_XL: dict[str, Any] = {
     "name": "dynrefer-flan-t5-xl",
 }
 
+# `dynrefer_vicuna.yaml` of the official repository, and lmsys/vicuna-7b-v1.5. The official code adds a token "[PAD]" to
+# Vicuna's, with random weights that are never read: here "<unk>" pads. It does not cut control words; the limit here is
+# above what a region's tags come to, so that no request can take a device's memory. Its `max_new_tokens` of 20 is lost
+# on the way to the search, which then ends with the caption alone; here it applies.
+_VICUNA_7B: dict[str, Any] = {
+    **_FLAN_T5_XL,
+    "language_config": {
+        "model_type": "llama",
+        "vocab_size": 32_000,
+        "hidden_size": 4096,
+        "intermediate_size": 11_008,
+        "num_hidden_layers": 32,
+        "num_attention_heads": 32,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "pad_token_id": 0,
+    },
+    "add_control_memory": False,
+    "max_control_tokens": 512,
+    "name": "dynrefer-vicuna-7b",
+}
+
 # Sizes of goldens/medium_config.json: large enough that matrix products dominate, small enough for two cores.
 _MEDIUM: dict[str, Any] = {
     "vision_config": {
@@ -329,7 +356,12 @@ _EMBEDDED: dict[str, Any] = {
     "name": "dynrefer-embedded",
 }
 
-PRESETS: Mapping[str, Mapping[str, Any]] = {"flan-t5-xl": _FLAN_T5_XL, "medium": _MEDIUM, "embedded": _EMBEDDED}
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "flan-t5-xl": _FLAN_T5_XL,
+    "vicuna-7b": _VICUNA_7B,
+    "medium": _MEDIUM,
+    "embedded": _EMBEDDED,
+}
 
 
 def preset(name: str, **changes: Any) -> DynReferConfig:

@@ -82,6 +82,7 @@ class _OwnValues(_Record):
     decoder_norm_eps: _Epsilon
     decoder_dropout: Annotated[float, Field(ge=0, lt=1)]
     max_control_tokens: Annotated[int, Field(ge=1, le=4096)]
+    add_control_memory: bool
     tie_language_head: bool
     noun_placeholder: str | None
     evidence: dict[str, Any] | None

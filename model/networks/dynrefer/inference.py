@@ -89,6 +89,10 @@ class Inference:
         """(R, Q, C) -> logits (R, A), of each attribute's best synonym."""
         return self._attributes(representation)[0]
 
+    def score_attribute_prompts(self, representation: Tensor) -> Tensor:
+        """(R, Q, C) -> logits (R, P), of every prompt: for explanations, and never replayed."""
+        return self._network.region_text_decoder.score(representation, self.prepared.attributes)
+
     def score_categories(self, representation: Tensor) -> Tensor:
         """(R, Q, C) -> logits (R, number of categories)."""
         return self._categories(representation)[0]

@@ -1,5 +1,6 @@
-"""The language decoder (D_llm): region representation and control words -> a caption. No other file depends on which
-language model it is.
+"""The language decoder (D_llm): region representation and control words -> a caption. This is the paper's, with a
+sequence-to-sequence model; `causal_language.py` has the difference of a model that continues a text. No other file of
+the network depends on which language model it is.
 
 Source: paper, section 3.3. Shapes: R = regions, Q = region tokens, W = control tokens, L = caption tokens,
 C = channels, D = model width.
@@ -20,6 +21,7 @@ from dynrefer.model.networks.dynrefer.config_values import check_token_ids
 from dynrefer.model.networks.generation.beam_search import (
     SearchSettings,
     SpecialTokens,
+    Stepper,
     WordLimit,
     greedy,
     search,
@@ -57,29 +59,44 @@ class UntiedT5(T5ForConditionalGeneration):
 
 class LanguageDecoder(nn.Module):
     """Linear(C -> D) of the region tokens, then the control words' embeddings + a learned vector, into a
-    sequence-to-sequence model's encoder."""
+    sequence-to-sequence model's encoder.
+
+    decodes_in_slots: whether `open_slots` gives any; else captions are written in whole batches alone.
+    """
+
+    decodes_in_slots = True
 
     def __init__(self, config: DynReferConfig) -> None:
         super().__init__()
         language = config.language_config
-        if not isinstance(language, T5Config):
-            raise ConfigError(f"language_config.model_type {language.model_type!r} is not supported; use 't5'.")
-        check_token_ids("language_config", language)
         self.generation = dict(config.generation or {})
-        self.projection = nn.Linear(config.qformer_config.hidden_size, language.d_model)
-        self.control_memory = nn.Parameter(torch.zeros(language.d_model))
-        cls = T5ForConditionalGeneration if config.tie_language_head else UntiedT5
-        self.model: Any = cls(language)  # transformers types `generate` for other classes than this
+        self.projection = nn.Linear(config.qformer_config.hidden_size, language.hidden_size)
+        self.control_memory = nn.Parameter(torch.zeros(language.hidden_size))
+        self.adds_control_memory = config.add_control_memory
+        self.model: Any = self._language_model(config)  # transformers types `generate` for other classes than this
         self._longest_prompt = _rounded_up(config.num_queries + _rounded_up(config.max_control_tokens))
 
+    @staticmethod
+    def _language_model(config: DynReferConfig) -> nn.Module:
+        """With random weights. Raises `ConfigError` for a configuration that this decoder cannot have."""
+        language = config.language_config
+        if not isinstance(language, T5Config):
+            raise ConfigError(f"language_config.model_type {language.model_type!r} is not supported; use t5 or llama.")
+        check_token_ids("language_config", language)
+        cls = T5ForConditionalGeneration if config.tie_language_head else UntiedT5
+        return cls(language)
+
     def prompt(self, representation: Tensor, control_ids: Tensor, control_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """The encoder's input: embeddings (R, Q + W, D) and attention mask (R, Q + W).
+        """The language model's input: embeddings (R, Q + W, D) and attention mask (R, Q + W).
 
         representation: (R, Q, C). control_ids, control_mask: (R, W) int64. The learned vector is added at every
-        control position, padding and end token included (official behaviour).
+        control position, padding and end token included (official behaviour), or, where the configuration says so, at
+        none.
         """
         tokens = self.projection(representation.to(self.projection.weight.dtype))
-        words = self.model.get_input_embeddings()(control_ids) + self.control_memory
+        words = self.model.get_input_embeddings()(control_ids)
+        if self.adds_control_memory:
+            words = words + self.control_memory
         seen = control_mask.new_ones(tokens.shape[:2])
         return torch.cat((tokens, words.to(tokens.dtype)), dim=1), torch.cat((seen, control_mask), dim=1)
 
@@ -104,15 +121,20 @@ class LanguageDecoder(nn.Module):
         if limit is None and slots is not None and not len(slots) and slots.fits(options, mask.shape[1]):
             return self.generated(decode(embeddings, mask, slots, should_stop), options)
         rows, special = len(control_ids), self.special_tokens
-        steps = T5Steps(self.model, embeddings, mask, options.num_beams, options.max_new_tokens)
+        steps = self.steps(embeddings, mask, options.num_beams, options.max_new_tokens)
         find = greedy if options.num_beams == 1 else search
         tokens, value = find(steps, rows, options, special, embeddings.device, should_stop, limit)
         return self._generated(tokens, value, options)
 
-    def open_slots(self, capacity: int, graphs: Graphs) -> DecodingSlots:
+    def steps(self, embeddings: Tensor, mask: Tensor, beams: int, tokens: int) -> Stepper:
+        """The language model with caches for a search of at most so many tokens; embeddings, mask: of `prompt`."""
+        return T5Steps(self.model, embeddings, mask, beams, tokens)
+
+    def open_slots(self, capacity: int, graphs: Graphs) -> DecodingSlots | None:
         """Rows of the decoder for so many regions, with the configuration's settings, on the weights' device.
 
-        Merge products and set norms before: the slots compute with the layers as they are now.
+        None where `decodes_in_slots` is false. Merge products and set norms before: the slots compute with the layers
+        as they are now.
         """
         return DecodingSlots(
             self.model,

@@ -18,6 +18,7 @@ from transformers import Blip2QFormerModel, CLIPTextModelWithProjection, PreTrai
 from transformers import initialization as init
 
 from dynrefer.model.errors import ConfigError
+from dynrefer.model.networks.dynrefer.causal_language import language_decoder
 from dynrefer.model.networks.dynrefer.config import DynReferConfig, vision_width
 from dynrefer.model.networks.dynrefer.decoders import RecognitionDecoder
 from dynrefer.model.networks.dynrefer.language import LanguageDecoder
@@ -46,7 +47,14 @@ class DynReferModel(PreTrainedModel):
     image_mean: Tensor
     image_std: Tensor
     _supports_sdpa = True
-    _no_split_modules = ["Blip2EncoderLayer", "Blip2QFormerLayer", "T5Block", "CLIPEncoderLayer", "TextRegionLayer"]
+    _no_split_modules = [
+        "Blip2EncoderLayer",
+        "Blip2QFormerLayer",
+        "T5Block",
+        "LlamaDecoderLayer",
+        "CLIPEncoderLayer",
+        "TextRegionLayer",
+    ]
     # The released model computes the Q-Former in float32 whatever the rest is (section 3.2). Temperature and bias of
     # the region-text head turn cosines into logits; rounded, they would shift every logit.
     _keep_in_fp32_modules_strict = ["qformer", "query_tokens", "region_text_temperature", "region_text_bias"]
@@ -64,7 +72,7 @@ class DynReferModel(PreTrainedModel):
         self.region_text_decoder = RecognitionDecoder(config, normalised=True)
         self.region_text_temperature = nn.Parameter(torch.tensor(math.log(10.0)))
         self.region_text_bias = nn.Parameter(torch.tensor(-10.0))
-        self.language = LanguageDecoder(config)
+        self.language = language_decoder(config)
         # float32 whatever the weights' dtype is: a mean rounded to bfloat16 shifts every pixel.
         self.register_buffer("image_mean", torch.tensor(config.image_mean, dtype=torch.float32), persistent=False)
         self.register_buffer("image_std", torch.tensor(config.image_std, dtype=torch.float32), persistent=False)

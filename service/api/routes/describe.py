@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from dynrefer.model import AlphaMask, QueryError, decode_image, decode_with_alpha
+from dynrefer.model import AlphaMask, QueryError, Translator, decode_image, decode_with_alpha
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings, request_context
 from dynrefer.service.api.openapi import DESCRIBE_EXTRA, PROBLEMS, pick
 from dynrefer.service.api.problems import is_of_region, model_field_errors
@@ -21,6 +21,7 @@ from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import DeadlineExceeded, InvalidRequestError
 from dynrefer.service.inputs.bodies import Lease, read_body
+from dynrefer.service.inputs.language import wanted_languages
 from dynrefer.service.inputs.parsing import ParsedRequest, check_headers, read_request
 from dynrefer.service.inputs.url_fetch import Fetcher
 from dynrefer.service.observability.traces import record_stages
@@ -67,7 +68,7 @@ async def describe(
             with buffer.lease(context.caller) as lease:
                 body = await read_body(request, settings.max_body_bytes, lease)
                 engine.check_room(context)
-                query, resolve = request.url.query, request.app.state.resolve_vocabulary
+                query, resolve = request.url.query, request.app.state.vocabularies.resolve
                 parse = partial(read_request, body, content_type, settings, query, resolve)
                 num_bytes = len(body)
                 del body  # held by `parse` alone, so that it goes once it is parsed
@@ -93,16 +94,21 @@ async def _answer(
     del parse
     lease.shrink_to(parsed.num_bytes)
     image = parsed.image if parsed.url is None else await _fetched(request, parsed.url, lease)
+    if parsed.fields.vocabulary is not None:
+        await engine.understand(parsed.fields.vocabulary)
     try:
         result = await engine.describe(describe_input(parsed.fields, image, settings.max_image_pixels), context)
     except QueryError as error:
         raise _with_hints(error, parsed.fields) from None
     _refuse_if_no_region_is_to_blame(result)
-    write = partial(write_response, context, engine.card.name, replace(parsed, image=b""), result)
+    languages = wanted_languages(parsed.fields.language, ",".join(request.headers.getlist("accept-language")))
+    translator = Translator(languages, parsed.fields.vocabulary, engine.card.translations)
+    write = partial(write_response, context, engine.card.name, replace(parsed, image=b""), result, translator)
     written = await engine.run_in_cpu_pool(write)
     request.state.timings_ms = result.timings_ms
     record_stages(request.app.state.tracer, result, context.trace)
-    return Response(written, media_type="application/json")
+    headers = {"Content-Language": translator.language, "Vary": "Accept-Language"} if translator.language else None
+    return Response(written, headers=headers, media_type="application/json")
 
 
 def describe_input(fields: DescribeFields, image: bytes, max_pixels: int) -> DescribeInput:
@@ -133,10 +139,16 @@ def _refuse_if_no_region_is_to_blame(result: DescribeResult) -> None:
             raise found
 
 
-def write_response(context: RequestContext, model: str, parsed: ParsedRequest, result: DescribeResult) -> bytes:
-    """The response's JSON. CPU work."""
+def write_response(
+    context: RequestContext,
+    model: str,
+    parsed: ParsedRequest,
+    result: DescribeResult,
+    translator: Translator | None = None,
+) -> bytes:
+    """The response's JSON, its names in the translator's language. CPU work."""
     total_ms = (time.perf_counter() - context.began) * 1e3
-    document = answer(context.id, model, parsed, result, total_ms)
+    document = answer(context.id, model, parsed, result, total_ms, translator)
     return document.model_dump_json(exclude_none=True).encode()
 
 

@@ -31,6 +31,12 @@ SMALL: dict[str, Any] = {
         "scale_decoder_outputs": False,
     },
 }
+# Of a causal language model, in place of T5.
+LLAMA: dict[str, Any] = {
+    **{"model_type": "llama", "vocab_size": 96, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2},
+    **{"num_attention_heads": 4, "num_key_value_heads": 4, "max_position_embeddings": 128},
+    **{"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0},
+}
 QFORMER = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 VIT = {"model_type": "blip_2_vision_model", "image_size": 56, "hidden_size": 48, "intermediate_size": 96}
 TOWERS: dict[str, dict[str, Any]] = {

@@ -6,6 +6,7 @@ from typing import Any
 import schemathesis
 from pydantic import ValidationError
 
+from dynrefer.service.api.prompt_schemas import PROMPTS
 from dynrefer.service.api.schemas import DescribeRequest
 from tests.service.conftest import HEIGHT, WIDTH, image_bytes, in_base64
 
@@ -33,7 +34,8 @@ def map_body(context: schemathesis.HookContext, body: Any) -> Any:
         return body
     if fields.image.url is not None or len(str(body)) % 2:
         return body
-    boxes = [{**each, "box": [index % WIDTH, 0, WIDTH, HEIGHT]} for index, each in enumerate(body["regions"])]
+    regions = [{name: value for name, value in each.items() if name not in PROMPTS} for each in body["regions"]]
+    boxes = [{**each, "box": [index % WIDTH, 0, WIDTH, HEIGHT]} for index, each in enumerate(regions)]
     kind = len(boxes) % len(IMAGES)
     image = [IMAGES[kind], "data:image/png;base64," + IMAGES[kind], IMAGES[kind] + "\n"][len(str(body)) % 3]
     notation = {"box_format": "xyxy", "normalized": False, "coordinates": "pixels"}

@@ -11,6 +11,7 @@ from torch import Tensor
 from dynrefer.model.networks.dynrefer.model import DynReferModel
 from dynrefer.workbench.training.initial_model import add_lora, load_initial_model, merge_lora, prepare_parts
 from dynrefer.workbench.training.run_settings import TrainingSettings
+from tests.model.networks.conftest import LLAMA, perturbed, small_config
 from tests.workbench.training.conftest import write_tiny_model
 
 pytestmark = pytest.mark.training
@@ -42,6 +43,33 @@ def test_merging_computes_the_same(tied: bool, tmp_path: Path) -> None:
     assert set(network.state_dict()) == names
     parts = {name.split(".")[-2] for name in changed}
     assert parts == ({"q", "v"} if tied else {"q", "v", "shared", "lm_head"})
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_causal_language_model_is_adapted_too(tied: bool) -> None:
+    language = {**LLAMA, "tie_word_embeddings": tied}
+    network = perturbed(DynReferModel(small_config(language_config=language, tie_language_head=tied)))
+    before = logits(network)
+    add_lora(network, rank=3, alpha=6.0)
+    assert torch.equal(logits(network), before)
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if "lora_" in name:
+                parameter += 0.1 * torch.randn_like(parameter)
+    trained = logits(network)
+    changed = merge_lora(network)
+    assert not torch.allclose(trained, before, atol=1e-3) and torch.allclose(logits(network), trained, atol=1e-4)
+    parts = {name.split(".")[-2] for name in changed}
+    assert parts == ({"q_proj", "v_proj"} if tied else {"q_proj", "v_proj", "embed_tokens", "lm_head"})
+
+
+def test_frozen_positions_are_not_rounded() -> None:
+    network = DynReferModel(small_config(language_config=LLAMA))
+    turning = network.language.model.model.rotary_emb
+    before = turning.inv_freq.clone()
+    prepare_parts(network, TrainingSettings(train=Path("none")), frozen_dtype=torch.bfloat16)
+    assert network.language.model.lm_head.weight.dtype == torch.bfloat16
+    assert turning.inv_freq.dtype == torch.float32 and torch.equal(turning.inv_freq, before)
 
 
 def test_what_is_trained(tiny_model: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from dynrefer.model import Explain
 from dynrefer.service.api.routes.describe import describe_input
 from dynrefer.service.api.schemas import DescribeFields
 from tests.fakes import FakePredictor, slowly
@@ -106,8 +107,11 @@ def test_fields_reach_the_model(api: ApiClient) -> None:
         views=[0, 0.5, 1],
         top_k=2,
         thresholds={"tags": 0.85, "categories": None},
+        view_policy="fixed",
+        explain={"thumbnails": True},
     )
     (query,) = api.predictor.queries
+    assert query.view_policy == "fixed" and query.explain == Explain(candidates=True, thumbnails=True, evidence=True)
     assert (query.controls, query.views, query.top_k) == (("street",), (0.0, 0.5, 1.0), 2)
     assert {task.value: score for task, score in query.thresholds.items()} == {"tags": 0.85}
 
@@ -169,7 +173,20 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"vocabulary": {"tags": [{"name": "mug", "synonyms": ["cup", 1]}]}}, "/vocabulary/tags/0/synonyms/1", "text"),
     ({"vocabulary": {"attributes": ["red"]}}, "/vocabulary/attributes/0", "type:value"),
     ({"vocabulary": {"categories": list(map(str, range(2001)))}}, "/vocabulary/categories", "at most 2000"),
-    ({"explain": True}, "/explain", "does not support 'explain'"),
+    ({"explain": 1}, "/explain", "true, false or an object"),
+    ({"explain": None}, "/explain", "true, false or an object"),
+    ({"explain": {"views": True}}, "/explain/views", "Unknown field 'views'"),
+    ({"explain": {"evidenc": True}}, "/explain/evidenc", "Did you mean 'evidence'?"),
+    ({"explain": {"thumbnails": "yes"}}, "/explain/thumbnails", "true or false"),
+    (
+        {"explain": {"thumbnails": True}, "regions": [{"box": [0, 0, 8, 8]}] * 17},
+        "/explain/thumbnails",
+        "at most 16 regions",
+    ),
+    ({"view_policy": "fixed"}, "/view_policy", "needs 'views'"),
+    ({"view_policy": "task_prior", "views": [0, 0.5, 1]}, "/view_policy", "leave one of the two out"),
+    ({"view_policy": "image_prior", "views": [0, 0.5, 1]}, "/view_policy", "leave one of the two out"),
+    ({"view_policy": "best"}, "/view_policy", "'image_prior'"),
     ({"image": {"url": "https://example.org/a.png"}}, "/image/url", "does not support 'url'"),
     ({"image": {"url": None, "base64": ""}}, "/image/url", "does not support 'url'"),
     ({"image": {"base64": "@@@"}}, "/image/base64", "Base64"),
@@ -215,7 +232,7 @@ def test_refused_fields(api: ApiClient, fields: dict[str, Any], pointer: str, pa
 
 
 def test_all_field_errors_come_at_once(api: ApiClient) -> None:
-    found = field_errors(api.json(task="poem", explain=True, regions=[{"box": [1]}]))
+    found = field_errors(api.json(task="poem", explain="why", regions=[{"box": [1]}]))
     assert set(found) == {"/task", "/explain", "/regions/0/box"}
 
 
@@ -537,6 +554,8 @@ def test_stored_coordinates(api: ApiClient, orientation: int) -> None:
             {"task": "tags", "top_k": 2, "thresholds": {"tags": 0.85}, "views": [0, 0.5, 1], "controls": ["a,b", "c"]},
         ),
         ("?box=8,8,40,40&orientation=stored&on_region_error=report", {"on_region_error": "report"}),
+        ("?box=8,8,40,40&explain=true&view_policy=task_prior", {"explain": True, "view_policy": "task_prior"}),
+        ("?box=8,8,40,40&explain.thumbnails=true", {"explain": {"thumbnails": True}}),
         (
             "?box=8,8,40,40&num_captions=2&num_beams=3&max_words=4&controls=a&controls_only=true",
             {"num_captions": 2, "num_beams": 3, "max_words": 4, "controls": ["a"], "controls_only": True},
@@ -579,6 +598,11 @@ def test_the_image_alone(api: ApiClient, query: str, document: dict[str, Any]) -
         ("?top_k=1&top_k=2", "/top_k", "2 times"),
         ("?box=1,2,30,40&normalized=yes", "/normalized", "true or false"),
         ("?views=0,1", "/views", "three views"),
+        ("?explain=yes", "/explain", "true, false or an object"),
+        ("?explain.views=true", "/explain.views", "Unknown parameter"),
+        ("?explain.thumbnails=1", "/explain/thumbnails", "true or false"),
+        ("?explain=false&explain.thumbnails=true", "/explain", "not both"),
+        ("?view_policy=fixed", "/view_policy", "needs 'views'"),
         ("?thresholds.caption=1", "/thresholds.caption", "Unknown parameter"),
         ("?thresholds.tags=high", "/thresholds/tags", "number"),
         ("?task", "", "NAME=VALUE"),

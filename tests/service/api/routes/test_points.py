@@ -78,6 +78,12 @@ def test_a_point_beside_the_object_reaches_the_model(api: ApiClient) -> None:
     assert [(point.x, point.y, point.positive) for point in query.points] == [(20, 30, True), (1, 2.5, False)]
 
 
+def test_what_a_point_found_can_be_highlighted(api: ApiClient) -> None:
+    assert api.json(regions=[{"points": POINTS, "highlight": True}]).status_code == 200
+    (query,) = api.predictor.queries
+    assert query.highlight and query.mask is not None
+
+
 @pytest.mark.parametrize(
     ("region", "pointer", "words"),
     [
@@ -111,6 +117,14 @@ def test_bad_points_are_reported_in_their_regions_place(api: ApiClient) -> None:
     assert first["error"]["errors"][0]["pointer"] == "/regions/0/points"
     assert second["box"] == [16, 26, 23, 33]
     assert third["error"]["errors"][0]["pointer"] == "/regions/2/points/0/y"
+
+
+def test_what_lies_at_the_points_can_be_highlighted(api: ApiClient) -> None:
+    regions: list[Any] = [{"points": POINTS, "highlight": True}]
+    assert api.json(regions=regions).json()["regions"][0]["box"] == [16, 26, 23, 33]
+    query = api.predictor.queries[-1]
+    assert query.highlight and query.mask is not None
+    assert list(field_errors(api.json(regions=[*regions, {"box": [-9, 0, -1, 9]}]))) == ["/regions/1/box"]
 
 
 def test_without_a_segmenter_the_answer_says_how_to_have_one(make_api: ApiFactory) -> None:

@@ -1,0 +1,1 @@
+"""Makes the translations of the embedded model's words."""

@@ -1,0 +1,1 @@
+"""Fits named vocabularies to a few labelled examples."""
