@@ -1,8 +1,8 @@
 """`python -m benchmarks.open_word_list --wordnet DIR --photos DIR`: chooses the words that `open_words.py` asks.
 
 By rule and seed, before anything is measured: 100 words for drawn scenes and 100 for photographs that are in none of
-the model's lists, each true of regions whose object is known. What is true comes from WordNet's whole graph and from the
-labels of the photographs, never from where the model places a word.
+the model's lists, each true of regions whose object is known. What is true comes from WordNet's whole graph and from
+the labels of the photographs, never from where the model places a word.
 
 - synonym: another lemma of the true name's synset. hypernym: a lemma of a synset above it, up to five steps, of at most
   1,200 synsets, or a broader word of the photograph's labels. Only lemmas whose most frequent noun sense is meant, and
