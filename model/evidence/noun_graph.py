@@ -101,6 +101,10 @@ class NounGraph:
         found = zip(self._numbers[span].tolist(), self._senses[span].tolist(), strict=True)
         return tuple(Sense(lemma, number, synset) for number, synset in found)
 
+    def lemmas(self) -> Iterator[str]:
+        """All of them, sorted."""
+        return (lemma.decode() for lemma in self._lemmas)
+
     def hypernyms(self, synset: int) -> list[int]:
         """The synsets directly above."""
         return self._hypernyms[self._hypernym_starts[synset] : self._hypernym_starts[synset + 1]]
