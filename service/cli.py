@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from dynrefer.model.masks import RegionMask
     from dynrefer.model.prompts import Polygon, Prompt
+    from dynrefer.model.request_vocabulary import RequestVocabulary
 
 EXIT_USAGE = 2  # exit code: an argument, a setting or a file cannot be used
 
@@ -261,6 +262,10 @@ def describe(
     model: ModelName = "embedded",
     device: Device = "auto",
     segmenter: Segmenter = "embedded",
+    vocabulary: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Words to answer in: coco, lvis, everyday, or a JSON file.")
+    ] = None,
+    language: Annotated[str | None, typer.Option(help="Language of the names, where they have it, such as de.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say why: views, and what supports each word.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as in the service's responses.")] = False,
     draw: Annotated[Path | None, typer.Option(help="Write the image with boxes and captions to this file.")] = None,
@@ -269,7 +274,11 @@ def describe(
     """Describe regions of an image without a server."""
     if not (box or polygon or mask or point):
         fail("describe needs a region: give --box x1,y1,x2,y2, --polygon x,y,..., --mask FILE.png or --point x,y.")
-    tasks, points = _read_tasks(task), _read_points(point or [])
+    from dynrefer.model import is_language
+
+    tasks, points, words = _read_tasks(task), _read_points(point or []), _read_vocabulary(vocabulary)
+    if language is not None and not is_language(language):
+        fail(f"--language {language} is no language's tag; write one such as de or zh-Hans.")
     regions: list[Corners | Prompt] = [*_read_boxes(box or []), *_read_polygons(polygon or [])]
     pixels = _read_image(image)
     regions += _read_masks(mask or [], (pixels.shape[1], pixels.shape[0]))
@@ -279,7 +288,16 @@ def describe(
 
     predictor = DynRefer.load(model, device=device, segmenter=segmenter)
     clicked = [points] if points else []
-    found = predictor.describe(pixels, regions, tasks, points=clicked, highlight=highlight, explain=explain)
+    found = predictor.describe(
+        pixels,
+        regions,
+        tasks,
+        points=clicked,
+        highlight=highlight,
+        explain=explain,
+        vocabulary=words,
+        language=language,
+    )
     from dynrefer.service.api.responses import region_answer
 
     answers = [region_answer(str(index), each, {}) for index, each in enumerate(found)]
@@ -388,6 +406,21 @@ def _read_masks(paths: list[Path], size: tuple[int, int]) -> "list[RegionMask]":
         except QueryError as error:
             fail(f"{path}: {error}")
     return found
+
+
+def _read_vocabulary(given: str | None) -> "RequestVocabulary | None":
+    """The words of a vocabulary that ships, or of a file, which `dynrefer vocabulary check` explains in full."""
+    if given is None:
+        return None
+    from dynrefer.model import NamedVocabularies
+    from dynrefer.model.named_vocabularies import read_named
+
+    known = NamedVocabularies()
+    if (found := known.get(given)) is not None:
+        return found.words
+    if not os.path.exists(given):
+        fail(f"--vocabulary {given} is neither one of {', '.join(known.names)} nor a file.")
+    return read_named(Path(given)).words
 
 
 def _read_tasks(names: list[str] | None) -> tuple[Task, ...] | None:

@@ -168,7 +168,7 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
 
 
 def _drop_validation_errors(document: dict[str, Any]) -> None:
-    """Take out FastAPI's own 422, which it adds to every route with a parameter: ours are problems, or cannot happen."""
+    """Take out FastAPI's own 422, which it adds to every route with a parameter: ours are problems."""
     for operation in (each for path in document["paths"].values() for each in path.values()):
         if "application/json" in operation["responses"].get("422", {}).get("content", {}):
             del operation["responses"]["422"]

@@ -169,6 +169,14 @@ def test_invalid_images_boxes_and_files(command: str, tmp_path: Path) -> None:
         assert "1,2,x is not numbers" in refused(command, str(good), "--polygon", "1,2,x")
         assert "cannot read" in refused(command, str(good), "--mask", str(tmp_path / "none.png"))
         assert "The mask is not a PNG" in refused(command, str(good), "--mask", str(text))
+        assert "neither one of coco, everyday, lvis, model nor a file" in refused(
+            command, str(good), *box, "--vocabulary", "cocoa"
+        )
+        (tmp_path / "words.json").write_text('{"name": "mine", "categories": ["dog", ""]}')
+        assert "at /categories/1: A word must not be empty." in refused(
+            command, str(good), *box, "--vocabulary", str(tmp_path / "words.json")
+        )
+        assert "no language's tag" in refused(command, str(good), *box, "--language", "x y")
     assert "--task poem is unknown" in refused(command, str(good), *box, *draw, "--task", "poem")
     assert "no such folder" in refused(command, str(good), *box, "--draw", str(tmp_path / "no" / "out.png"))
     assert "ending" in refused(command, str(good), *box, "--draw", str(tmp_path / "out"))

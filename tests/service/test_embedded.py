@@ -140,3 +140,16 @@ def test_the_command_line_refuses_a_box_outside(tmp_path: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.startswith("dynrefer: ") and done.stderr.count("\n") == 1
+
+
+def test_the_command_line_answers_in_other_words(tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"name": "mine", "categories": ["moggy", "tractor"]}')
+    command = [sys.executable, "-m", "dynrefer.service.cli", "describe", str(DOCS / "chelsea.jpg"), "--json"]
+    command += ["--box", "90,40,300,250", "--task", "categories"]
+    for options, expected in (
+        (["--vocabulary", "coco", "--language", "de"], "Katze"),
+        (["--vocabulary", str(tmp_path / "mine.json")], "moggy"),
+    ):
+        done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
+        (region,) = json.loads(done.stdout)
+        assert region["categories"][0]["name"] == expected and region["categories"][0]["probability"] > 0.9
