@@ -31,7 +31,7 @@ Relation = Literal["broader", "narrower", "relative", "none"]
 # The most of a leaf's probability that a meaning has which is no more than near it. Below a half, so that such a word
 # is never what a region is said to be.
 NARROWER, RELATIVE = 0.45, 0.35
-# Chosen on the model's own names (`python -m benchmarks.open_words tune`).
+# Set by hand, and fitted to nothing.
 SHARPNESS = 4.0  # power of the similarity of relatives
 LEAST = 0.002  # weights below are left out
 
