@@ -157,6 +157,7 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
     )
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(extra["$defs"])
+    _drop_validation_errors(found)
     found["components"]["schemas"] = dict(sorted(schemas.items()))
     if with_keys:
         found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
@@ -164,3 +165,12 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
         for path in OPEN_PATHS:
             found["paths"][path]["get"]["security"] = []
     return found
+
+
+def _drop_validation_errors(document: dict[str, Any]) -> None:
+    """Take out FastAPI's own 422, which it adds to every route with a parameter: ours are problems, or cannot happen."""
+    for operation in (each for path in document["paths"].values() for each in path.values()):
+        if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+            del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
