@@ -31,7 +31,7 @@ Relation = Literal["broader", "narrower", "relative", "none"]
 # The most of a leaf's probability that a meaning has which is no more than near it. Below a half, so that such a word
 # is never what a region is said to be.
 NARROWER, RELATIVE = 0.45, 0.35
-# Chosen on the model's own names (`python -m benchmarks.open_words tune`).
+# Set by hand, and fitted to nothing.
 SHARPNESS = 4.0  # power of the similarity of relatives
 LEAST = 0.002  # weights below are left out
 
@@ -121,10 +121,11 @@ class KnownThings:
         found = self._own_weights(synset)
         for joint in self._joints.get(synset, ()):
             np.maximum(found, self._own_weights(joint), out=found)
-        for each in self.above(synset):
-            outside = self._outside(each)
-            if outside is not None:
-                found[outside] = 0.0
+        listed = [each for each in self.above(synset) if each in self._bounds]
+        for each in listed:
+            # Of listed words above each other the lowest counts: lists may put a crown elsewhere than under clothing.
+            if not any(each != other and each in self.above(other) for other in listed):
+                found[self._outside(each)] = 0.0
         found[found < LEAST] = 0.0
         return found
 
@@ -157,14 +158,11 @@ class KnownThings:
             found = self._listed_leaves[synset] = np.array(sorted(self._under[synset]), np.intp)
         return found
 
-    def _outside(self, synset: int) -> NDArray[np.intp] | None:
-        """The leaves that nothing below a listed word has; None for what is not listed."""
-        bound = self._bounds.get(synset)
-        if bound is None:
-            return None
-        found = self._outsides.get(synset)
+    def _outside(self, listed: int) -> NDArray[np.intp]:
+        """The leaves that nothing below a listed word has."""
+        found = self._outsides.get(listed)
         if found is None:
-            found = self._outsides[synset] = np.setdiff1d(np.arange(self.size), list(bound))
+            found = self._outsides[listed] = np.setdiff1d(np.arange(self.size), list(self._bounds[listed]))
         return found
 
     @cached_property

@@ -15,9 +15,9 @@ _ENDINGS = (
     ("ves", "f"),
     ("s", ""),
 )
-_DETERMINERS = re.compile(r"(?:an?|the|some|one|this|that|his|her|its|my|your|their) (?=\S)")
+_DETERMINERS = re.compile(r"^(?:an?|the|some|one|this|that|his|her|its|my|your|their) (?=\S)")
 # A measure says how much of it there is, not what it is.
-_MEASURE = re.compile(r"(?:pair|piece|slice|bunch|group|herd|flock|pile|couple)s? of (?=\S)")
+_MEASURE = re.compile(r"^(?:pair|piece|slice|bunch|group|herd|flock|pile|couple)s? of (?=\S)")
 _MOST_MODIFIERS = 3
 LONGEST = 128  # characters that are looked at: no noun of the lists is longer
 

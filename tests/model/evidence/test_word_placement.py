@@ -48,6 +48,8 @@ def probability(placement: WordPlacement, word: str, identity: Identity) -> floa
         ("furniture", "own", "furniture"),
         ("spectacles", "synonym", "glasses"),
         ("chopper", "synonym", "helicopter"),
+        ("koala bear", "synonym", "koala"),  # "a" is an article in front alone
+        ("diadem", "synonym", "crown"),
         ("canid", "broader", None),
         ("poodle", "narrower", "dog"),
         ("red apple", "narrower", "apple"),
@@ -88,6 +90,7 @@ def test_probabilities_of_drawings(placement: WordPlacement) -> None:
     assert probability(placement, "canid", seen) == pytest.approx(0.1, abs=0.01)
     assert 0.0 < probability(placement, "poodle", seen) < 0.05
     assert probability(placement, "submarine", drawing(dog=1.0)) == 0.0
+    assert probability(placement, "diadem", drawing(crown=1.0)) == 1.0
 
 
 def test_probabilities_of_photographs(placement: WordPlacement) -> None:
