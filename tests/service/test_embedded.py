@@ -143,12 +143,12 @@ def test_the_command_line_refuses_a_box_outside(tmp_path: Path) -> None:
 
 
 def test_the_command_line_answers_in_other_words(tmp_path: Path) -> None:
-    (tmp_path / "mine.json").write_text('{"name": "mine", "categories": ["moggy", "tractor"]}')
+    (tmp_path / "mine.json").write_text('{"name": "mine", "categories": ["feline", "tractor"]}')
     command = [sys.executable, "-m", "dynrefer.service.cli", "describe", str(DOCS / "chelsea.jpg"), "--json"]
     command += ["--box", "90,40,300,250", "--task", "categories"]
     for options, expected in (
         (["--vocabulary", "coco", "--language", "de"], "Katze"),
-        (["--vocabulary", str(tmp_path / "mine.json")], "moggy"),
+        (["--vocabulary", str(tmp_path / "mine.json")], "feline"),
     ):
         done = subprocess.run([*command, *options], capture_output=True, text=True, check=True)
         (region,) = json.loads(done.stdout)
