@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from dynrefer.model.loading import pick_dtype
-from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER
+from dynrefer.model.tokenizers import LANGUAGE_TOKENIZER, TEXT_TOKENIZER
 from dynrefer.workbench.profiling.workload import (
     Workload,
     random_config,
@@ -29,4 +29,5 @@ def write_model(folder: Path, preset: str, work: Workload, device: torch.device)
     config.save_pretrained(folder)
     random_texts(config, work).save(folder)
     random_vocabulary(work).save(folder)
-    random_tokenizer(config.language_config.vocab_size).save_pretrained(folder / LANGUAGE_TOKENIZER)
+    for name, part in ((LANGUAGE_TOKENIZER, config.language_config), (TEXT_TOKENIZER, config.text_config)):
+        random_tokenizer(part.vocab_size).save_pretrained(folder / name)

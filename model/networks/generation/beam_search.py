@@ -157,7 +157,7 @@ def _advance(
     step: int,
     settings: SearchSettings,
     special: SpecialTokens,
-    limit: WordLimit | None,
+    limit: WordLimit | None = None,
     *,
     last: bool,
 ) -> None:
