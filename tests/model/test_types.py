@@ -48,7 +48,8 @@ def test_a_description_as_json() -> None:
 
 
 def test_every_record_has_it() -> None:
-    assert ImageInfo(4, 3, 6).to_dict() == {"width": 4, "height": 3, "orientation": 6, "frames": 1}
+    expected = {"width": 4, "height": 3, "orientation": 6, "frames": 1, "alpha": None}
+    assert ImageInfo(4, 3, 6).to_dict() == expected
     assert RegionQuery(BOX, (Task.TAGS,), thresholds={Task.TAGS: 0.5}).to_dict()["thresholds"] == {"tags": 0.5}
     assert json.loads(View(0.5, BOX).to_json()) == {"t": 0.5, "box": list(BOX)}
 

@@ -55,6 +55,19 @@ def test_what_is_none_of_the_words_is_none_of_them(server: Server) -> None:
     assert found["regions"][0]["caption"]["name"] == "cat"  # none of them is likely enough to be said
 
 
+def test_words_that_no_list_holds_are_placed_among_those_that_do(server: Server) -> None:
+    """A broader, a narrower and a related word of a cat; words of other things; a word of nothing."""
+    asked = ["carnivore", "siamese cat", "mongoose", "sneaker", "furniture", "tambourine", "blorf"]
+    found = answer(server, CAT, vocabulary={"categories": asked}, task=["categories", "caption"], explain=True)
+    found_by = {each["name"]: each["probability"] for each in found["regions"][0]["categories"]}
+    assert found_by["carnivore"] > 0.9 and found["regions"][0]["caption"]["name"] == "carnivore"
+    assert found_by["siamese cat"] < 0.5 and found_by["mongoose"] < 0.5
+    assert all(found_by[other] < 0.05 for other in ("sneaker", "furniture", "tambourine"))
+    assert [each["name"] for each in found["unknown_words"]] == ["blorf"]
+    labels = {each["name"]: each for each in found["regions"][0]["explanation"]["labels"]["categories"]}
+    assert labels["carnivore"]["senses"][0]["sense"].startswith("carnivore.")
+
+
 def test_unknown_words_are_named_and_not_guessed(server: Server) -> None:
     asked = {
         "categories": ["cat", "blorf"],
