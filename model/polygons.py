@@ -35,7 +35,7 @@ def polygon_box(rings: Sequence[Ring], size: ImageSize) -> Corners:
         name = "The polygon" if len(rings) == 1 else f"Ring {number} of the polygon"
         points = np.array(ring, dtype=np.float64).reshape(-1, 2)
         points = points[np.any(points != np.roll(points, 1, axis=0), axis=1)]
-        crossing = _crossing(points)
+        crossing = _crossing(points) if len(points) >= LEAST_CORNERS else None
         if crossing is not None:
             raise PromptError(
                 f"{name} crosses itself near ({crossing[0]:.4g}, {crossing[1]:.4g}); send it as several rings or as a "
@@ -80,7 +80,7 @@ def _check(lines: Sequence[Ring], what: str, part: str, least: int, size: ImageS
     width, height = size
     if all(0 <= value <= 1 for value in values):
         raise PromptError(f"The {what} is less than one pixel.", what)
-    if max(xs) < 0 or min(xs) > width or max(ys) < 0 or min(ys) > height:
+    if max(xs) <= 0 or min(xs) >= width or max(ys) <= 0 or min(ys) >= height:
         raise PromptError(f"The {what} covers nothing of the image of {width} x {height} pixels.", what)
 
 

@@ -220,7 +220,7 @@ class DynRefer:
         found = [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]
         if language is None or not queries:
             return found
-        translator = Translator((language,), queries[0].vocabulary, self.card.translations)
+        translator = Translator((language,), queries[0].vocabulary, self.card.translations, queries[0].tasks)
         return [translator.described(each) for each in found]
 
     def with_masks(self, image: Pixels, queries: Sequence[RegionQuery]) -> list[RegionQuery]:

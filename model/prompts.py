@@ -81,7 +81,10 @@ def _shown(alpha: RegionMask | None) -> RegionMask:
     if alpha is None:
         raise PromptError("The image has no alpha channel; send the mask as a PNG or as run lengths.", "mask")
     if len(alpha.counts) < 16 and (runs := _runs(alpha)) and runs[0] == 0 and len(runs) == 2:
-        raise PromptError("The image's alpha channel is opaque everywhere, and shows no region.", "mask")
+        raise PromptError(
+            "The image's alpha channel is opaque everywhere (no pixel is less than half so), and shows no region.",
+            "mask",
+        )
     return alpha
 
 

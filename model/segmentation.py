@@ -44,6 +44,9 @@ class ImageWindow:
     digest: Digest
 
 
+MASK_VIEWS = 12  # in the time of which a mask is found
+
+
 @dataclass(frozen=True, slots=True)
 class PointedRegion:
     """A region whose mask is to be found: ready for the device.
@@ -59,8 +62,8 @@ class PointedRegion:
 
     @property
     def num_views(self) -> int:
-        """What it counts as in a batch."""
-        return 1
+        """What it counts as in a batch: so much that batches are short, and boxes need not wait for many masks."""
+        return MASK_VIEWS
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,13 +97,21 @@ class Translator:
     language: that language, as it was asked for; None where there is none, or none was asked for.
     """
 
-    def __init__(self, ranges: Sequence[str], vocabulary: RequestVocabulary | None, own: Translations) -> None:
+    def __init__(
+        self,
+        ranges: Sequence[str],
+        vocabulary: RequestVocabulary | None,
+        own: Translations,
+        tasks: Sequence[str] | None = None,
+    ) -> None:
         """ranges: the languages that were asked for, the preferred first. vocabulary: the request's; own: the model's,
-        for lists that the request did not bring."""
+        for lists that the request did not bring. tasks: those whose names are in the answer; None: all."""
         self._own = own
         self._given: dict[str, dict[str, ByLanguage]] = {}
         available = {ENGLISH}
         for task in ("categories", "attributes", "tags"):
+            if tasks is not None and task not in tasks:
+                continue
             words = None if vocabulary is None else vocabulary.words(task)
             if words is None:
                 available |= own.languages

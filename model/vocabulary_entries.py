@@ -276,7 +276,8 @@ class _Reader:
             key = (_folded(kind), _folded(text))
             if key in seen:
                 named = f"{kind}:{text}" if kind else text
-                self._flaw(pointer, f"'{_short(named)}' stands twice in this list; the first time at {seen[key]}.")
+                first = seen[key].rsplit("/", 1)[1]
+                self._flaw(pointer, f"'{_short(named)}' stands twice in this list; the first time in item {first}.")
                 return
             seen[key] = pointer
 
@@ -286,7 +287,7 @@ class _Reader:
 
 
 def _folded(text: str) -> str:
-    return " ".join(text.split()).casefold()
+    return unicodedata.normalize("NFC", " ".join(text.split()).casefold())
 
 
 def _unknown(key: object, known: Sequence[str]) -> str:

@@ -136,7 +136,8 @@ class KnownThings:
         for each in self.above(synset):
             shared = self._graph.information(each)
             # Lin's similarity is at most this, so that no weight is large enough to be kept.
-            if each not in self._under or 2.0 * shared / (own + shared) < _LEAST_SIMILARITY:
+            # The graph's root, above which nothing is, says nothing.
+            if shared <= 0.0 or each not in self._under or 2.0 * shared / (own + shared) < _LEAST_SIMILARITY:
                 continue
             leaves = self._leaves_under(each)
             similarity = np.minimum(2.0 * shared / (own + self._information[leaves]), 1.0)

@@ -56,6 +56,8 @@ class Engine:
         self._metrics = metrics
         self._image_workers = image_workers
         self._cpu_pool = ThreadPoolExecutor(1, thread_name_prefix="cpu")
+        # Thousands of new words take seconds, for which no other request's parsing and writing waits.
+        self._words_pool = ThreadPoolExecutor(1, thread_name_prefix="words")
         self._draining = False
         self._in_flight = 0  # work under way for requests; touched by the event loop alone
 
@@ -101,13 +103,17 @@ class Engine:
         while self._in_flight and time.monotonic() < until:
             await asyncio.sleep(0.01)
         await self._image_workers.stop()
-        self._cpu_pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._cpu_pool, self._words_pool):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def run_in_cpu_pool(self, work: Callable[[], Result]) -> Result:
         """Run CPU work that is not on an image in a thread: parsing requests, finishing and writing responses."""
+        return await self._run_in(self._cpu_pool, work)
+
+    async def _run_in(self, pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
         with self._counted():
             in_context = partial(contextvars.copy_context().run, work)
-            return await asyncio.get_running_loop().run_in_executor(self._cpu_pool, in_context)
+            return await asyncio.get_running_loop().run_in_executor(pool, in_context)
 
     def check_room(self, context: RequestContext) -> None:
         """Refuse, before the body is parsed, what would be refused afterwards. Raises as `describe` does."""
@@ -118,7 +124,7 @@ class Engine:
     async def understand(self, vocabulary: RequestVocabulary) -> None:
         """Let the model work out what a request's words mean to it, away from the device's thread. Raises
         UnavailableError."""
-        await self.run_in_cpu_pool(partial(self._check_ready().understand, vocabulary))
+        await self._run_in(self._words_pool, partial(self._check_ready().understand, vocabulary))
 
     async def describe(self, request: DescribeInput, context: RequestContext) -> DescribeResult:
         """Describe the regions of one image; cancelling it takes its regions out of the queue.

@@ -47,7 +47,6 @@ SENTENCES = {
     "greater_than_equal": "The number is too small.",
     "greater_than": "The number is too small.",
     "less_than": "The number is too large.",
-    "less_than_equal": "The number is too large.",
 }
 
 RegionErrors = Mapping[int, Sequence[FieldError]]
@@ -264,6 +263,8 @@ def _field_error(error: ErrorDetails) -> FieldError:
         return FieldError(pointer, _unknown_field(location))
     if kind == "literal_error":
         return FieldError(pointer, f"The value must be one of {error['ctx']['expected']}.")
+    if kind == "less_than_equal":
+        return FieldError(pointer, f"The number is too large: at most {error['ctx']['le']:g} is accepted.")
     return FieldError(pointer, SENTENCES.get(kind, "This value is not valid."))
 
 

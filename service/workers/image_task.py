@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Region = TypeVar("Region", bound="ReadyRegion")
 
+PROMPTS_PER_IMAGE = 8  # so many masks or polygons may take as long as decoding the image
+
 # (width, height) of the upright image, once its header has been read and before any pixel is decoded.
 OnHeader = Callable[[int, int], None]
 
@@ -26,6 +28,7 @@ class DescribeInput:
     functions of a module, or partials of them with plain arguments, so that they can be called in another process.
     report_errors: whether a region that cannot be described leaves its error in the result, and the others go on.
     pointed: the places of regions that points are given for: their masks have to be found first.
+    prompts: how many regions are given as something else than a box, which takes work as well.
     """
 
     num_regions: int
@@ -34,6 +37,12 @@ class DescribeInput:
     queries: "Callable[[ImageInfo], Sequence[RegionQuery]]"
     report_errors: bool = False
     pointed: tuple[int, ...] = ()
+    prompts: int = 0
+
+    @property
+    def time_allowance(self) -> float:
+        """By how much more than decoding an image may take, decoding it and reading its prompts may."""
+        return 1.0 + self.prompts / PROMPTS_PER_IMAGE
 
 
 @dataclass(slots=True)

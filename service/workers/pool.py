@@ -277,7 +277,7 @@ class WorkerPool:
             if self._stopped:
                 raise ExecutorClosed
             try:
-                async with self._lanes.place(job, context), self._worker() as worker:
+                async with self._lanes.place(job, context), self._worker(job.request) as worker:
                     failure = await self._work(worker, job)
             except _TooLongError:
                 job.lane = Lane.LONG
@@ -298,7 +298,8 @@ class WorkerPool:
         the deadline; then the process has not ended the task.
         """
         await self._send_task(worker, job)
-        go = _Go(time.monotonic(), worker.cpu_s(), time.monotonic() + self._limits.wall_s)
+        wall_s = self._limits.wall_s * job.request.time_allowance
+        go = _Go(time.monotonic(), worker.cpu_s(), time.monotonic() + wall_s)
         while True:
             message = await self._next(worker, job, go)
             if isinstance(message, Failure):
@@ -341,7 +342,7 @@ class WorkerPool:
                 now = time.monotonic()
                 if now >= go.decode_until:
                     self._count("wall")
-                    raise _too_costly() from None
+                    raise _too_costly(job.request) from None
                 # Where others have the processor, a turn lasts longer on the clock.
                 over = now - go.began >= TURN_WALL_S or not worker.cpu_s() - go.cpu_s < TURN_S
                 if over and not self._lanes.move_to_long(job):
@@ -357,7 +358,7 @@ class WorkerPool:
                 job.first = step[0] + 1
 
     @asynccontextmanager
-    async def _worker(self) -> AsyncIterator[_Worker]:
+    async def _worker(self, request: DescribeInput) -> AsyncIterator[_Worker]:
         """A process for one go; killed unless that came to its end.
 
         Raises UnavailableError where none can be had; what was raised inside; ImageTooCostlyError where the process
@@ -372,7 +373,7 @@ class WorkerPool:
                 raise ExecutorClosed from None
             if await self._end(worker) == signal.SIGPROF:
                 self._count("cpu")
-                raise _too_costly() from None
+                raise _too_costly(request) from None
             self._count("crash")
             logger.warning("a worker process ended while it worked on an image")
             raise
@@ -450,5 +451,10 @@ class _Go:
     decode_until: float
 
 
-def _too_costly() -> ImageTooCostlyError:
+def _too_costly(request: DescribeInput) -> ImageTooCostlyError:
+    if request.prompts:
+        return ImageTooCostlyError(
+            "The image and the masks and polygons on it take more time to read than this server allows; send fewer "
+            "regions, or smaller ones, in a request."
+        )
     return ImageTooCostlyError("The image takes more time to decode than this server allows.")

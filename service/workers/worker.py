@@ -23,7 +23,8 @@ SLICE_S = 0.05  # of a request's regions, before the pool is asked whether to go
 
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
-    """cpu_s: of decoding an image, and again of each slice of its regions. memory_bytes: beyond the process itself.
+    """cpu_s: of decoding an image, and again of each slice of its regions; more of reading masks and polygons, by
+    `DescribeInput.time_allowance`. memory_bytes: beyond the process itself.
     max_pixels: of an image. niceness: how far behind others it stands."""
 
     cpu_s: float
@@ -123,7 +124,7 @@ def _work(sock: socket.socket, reader: Reader, task: Task, cpu_s: float) -> Slic
         if isinstance(message, Slice):  # a header is part of the decoding that it precedes
             _limit_cpu(cpu_s)
 
-    _limit_cpu(cpu_s)
+    _limit_cpu(cpu_s * task.request.time_allowance)
     until = time.monotonic() + SLICE_S
     collected: list[Any] = []
     for step in image_steps(task.request, task.preparation, task.first, lambda *size: go_on(Header(*size))):

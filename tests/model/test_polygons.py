@@ -78,3 +78,17 @@ def test_a_line_is_no_polygon(ring: tuple[float, ...]) -> None:
 def test_what_is_no_line(lines: list[tuple[float, ...]], words: str) -> None:
     with pytest.raises(PromptError, match=words):
         scribble_box(lines, SIZE)
+
+
+@pytest.mark.parametrize("rings", [[[5, 5] * 3], [[0, 0, 9, 0, 9, 9], [7, 7] * 4]])
+def test_a_ring_of_one_point_has_no_area(rings: list[list[float]]) -> None:
+    with pytest.raises(PromptError, match="has no area"):
+        polygon_box(rings, (20, 20))
+
+
+@pytest.mark.parametrize(
+    "ring", [[20, 2, 30, 2, 30, 9], [-9, 2, 0, 2, 0, 9], [2, 20, 9, 20, 9, 30], [2, -3, 9, -3, 9, 0]]
+)
+def test_a_polygon_that_only_touches_the_edge_covers_nothing(ring: list[float]) -> None:
+    with pytest.raises(PromptError, match="covers nothing of the image"):
+        polygon_box([ring], (20, 20))

@@ -84,3 +84,11 @@ def test_a_malformed_file(tmp_path: Path, content: object) -> None:
 
 def test_a_model_without_translations(tmp_path: Path) -> None:
     assert Translations.load(tmp_path).languages == frozenset()
+
+
+def test_the_language_is_that_of_lists_that_are_answered() -> None:
+    """The model's own lists have Chinese, but only the request's categories are written."""
+    words = read_vocabulary({"categories": [{"name": "bell", "translations": {"de": "Glocke"}}]})
+    assert Translator(("zh", "de"), words, OWN).language == "zh"
+    assert Translator(("zh", "de"), words, OWN, ("categories",)).language == "de"
+    assert Translator(("zh",), words, OWN, ("categories",)).language is None

@@ -102,7 +102,7 @@ async def _answer(
         raise _with_hints(error, parsed.fields) from None
     _refuse_if_no_region_is_to_blame(result)
     languages = wanted_languages(parsed.fields.language, ",".join(request.headers.getlist("accept-language")))
-    translator = Translator(languages, parsed.fields.vocabulary, engine.card.translations)
+    translator = Translator(languages, parsed.fields.vocabulary, engine.card.translations, parsed.fields.task)
     write = partial(write_response, context, engine.card.name, replace(parsed, image=b""), result, translator)
     written = await engine.run_in_cpu_pool(write)
     request.state.timings_ms = result.timings_ms
@@ -121,6 +121,7 @@ def describe_input(fields: DescribeFields, image: bytes, max_pixels: int) -> Des
         decode=partial(decode, max_pixels=max_pixels),
         queries=queries(fields),
         report_errors=fields.on_region_error == "report",
+        prompts=sum(region.box is None for region in fields.regions),
         pointed=tuple(place for place, region in enumerate(fields.regions) if region.points),
     )
 

@@ -145,3 +145,10 @@ def test_a_broader_word_is_never_less_likely(placement: WordPlacement, chain: tu
 def test_nothing_is_asked(placement: WordPlacement) -> None:
     assert placement.place([]) == ()
     assert placement.probabilities((), drawing(dog=1.0)).shape == (0,)
+
+
+def test_the_word_above_all_is_true_of_everything(placement: WordPlacement) -> None:
+    for word in ("entity", "an entity", "small entity"):
+        assert probability(placement, word, drawing(dog=0.9, cat=0.1)) > 0.2
+    assert probability(placement, "entity", drawing(dog=0.9, cat=0.1)) == pytest.approx(1.0)
+    assert probability(placement, "entity", photograph(cat=0.8, dog=0.2)) == pytest.approx(1.0)
