@@ -142,14 +142,15 @@ def _run_tasks(
     outputs = [RawOutputs() for _ in inputs]
     for output, identity, words in zip(outputs, *found, strict=True):
         output.identity, output.asked = identity, words
+    tags = [control_tags(loaded, each, words) for each, words in zip(inputs, found[1], strict=True)]
     for task in RUN_ORDER:
         rows = [i for i, names in enumerate(wanted) if task.name in names]
         if rows:
             needed = {name: [outputs[i].get(name) for i in rows] for name in task.needs}
             controls, writing = [inputs[i].controls for i in rows], [inputs[i].writing for i in rows]
             named = [identities[i] for i in rows]
-            tags = [control_tags(loaded, inputs[i], outputs[i].asked) for i in rows]
-            some = TaskBatch(_rows(region, rows), controls, writing, needed, named, should_stop, tags)
+            own = [tags[i] for i in rows]
+            some = TaskBatch(_rows(region, rows), controls, writing, needed, named, should_stop, own)
             for i, output in zip(rows, task.run(loaded, some), strict=True):
                 outputs[i][task.name] = output
         clock.lap(task.name)
