@@ -29,6 +29,15 @@ def image_bytes(kind: str = "PNG", mode: str = "RGB", **options: Any) -> bytes:
     return buffer.getvalue()
 
 
+def turned_image_bytes() -> bytes:
+    """An upright image of 48 x 64 pixels, stored in 64 x 48: EXIF orientation 6."""
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (WIDTH, HEIGHT), COLOUR).save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
 def in_base64(data: bytes) -> str:
     """Standard Base64 text."""
     return base64.b64encode(data).decode()

@@ -1,15 +1,13 @@
 """POST /v1/describe about points: what comes back, in which frame, and every refusal."""
 
-import io
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from dynrefer.model.masks import RegionMask, bitmap_from_mask
 from dynrefer.model.segmentation import SegmentationSpec
 from tests.fakes import FakePredictor
-from tests.service.conftest import HEIGHT, WIDTH, ApiClient, ApiFactory, field_errors, image_bytes
+from tests.service.conftest import HEIGHT, WIDTH, ApiClient, ApiFactory, field_errors, image_bytes, turned_image_bytes
 
 SPEC = SegmentationSpec(side=16, windows=1)
 POINTS = [{"x": 20, "y": 30}]
@@ -53,20 +51,11 @@ def test_points_are_in_the_requests_coordinates(api: ApiClient, coordinates: str
     assert answer["regions"][0]["box"] == [16, 26, 23, 33]
 
 
-def turned() -> bytes:
-    """An upright image of 48 x 64 pixels, stored in 64 x 48: EXIF orientation 6."""
-    buffer = io.BytesIO()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (64, 48), (10, 20, 30)).save(buffer, "JPEG", exif=exif)
-    return buffer.getvalue()
-
-
 def test_points_and_mask_of_a_turned_image(api: ApiClient) -> None:
     """The stored frame's x runs down the upright image, its y from right to left."""
-    upright = pointed(api, image=turned(), orientation="upright").json()["regions"][0]
+    upright = pointed(api, image=turned_image_bytes(), orientation="upright").json()["regions"][0]
     assert upright["mask"]["size"] == [64, 48] and upright["box"] == [16, 26, 23, 33]
-    answer = pointed(api, image=turned(), orientation="stored").json()
+    answer = pointed(api, image=turned_image_bytes(), orientation="stored").json()
     (region,) = answer["regions"]
     assert answer["image"] == {"width": 64, "height": 48} and region["mask"]["size"] == [48, 64]
     assert pixels(region)[26:34, 16:24].all() and pixels(region).sum() == 64

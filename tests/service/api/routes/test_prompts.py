@@ -11,7 +11,16 @@ from PIL import Image
 
 from dynrefer.model.masks import bitmap_from_mask, mask_from_bitmap
 from dynrefer.model.run_lengths import runs_of_bitmap
-from tests.service.conftest import HEIGHT, WIDTH, ApiClient, ApiFactory, field_errors, image_bytes, in_base64
+from tests.service.conftest import (
+    HEIGHT,
+    WIDTH,
+    ApiClient,
+    ApiFactory,
+    field_errors,
+    image_bytes,
+    in_base64,
+    turned_image_bytes,
+)
 
 TRIANGLE = [[10, 8], [30, 8], [10, 40]]
 FLAT = [10, 8, 30, 8, 10, 40]
@@ -112,22 +121,13 @@ def test_polygons_and_scribbles_are_in_the_requests_coordinates(
     assert box_of(api, {"mask": rle(blob())}, coordinates=coordinates) == [10, 8, 29, 39]
 
 
-def turned() -> bytes:
-    """An upright image of 48 x 64 pixels, stored in 64 x 48: EXIF orientation 6."""
-    buffer = io.BytesIO()
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.new("RGB", (64, 48), (10, 20, 30)).save(buffer, "JPEG", exif=exif)
-    return buffer.getvalue()
-
-
 @pytest.mark.parametrize("coordinates", ["pixels", "unit"])
 def test_both_frames_of_a_turned_image(api: ApiClient, coordinates: str) -> None:
     """Stored x runs down the upright image, stored y from right to left."""
     for frame, (width, height) in {"upright": (48, 64), "stored": (64, 48)}.items():
         factors = (1 / width, 1 / height) if coordinates == "unit" else (1, 1)
         polygon = [[x * factors[0], y * factors[1]] for x, y in TRIANGLE]
-        asked: dict[str, Any] = {"image": turned(), "orientation": frame, "coordinates": coordinates}
+        asked: dict[str, Any] = {"image": turned_image_bytes(), "orientation": frame, "coordinates": coordinates}
         assert box_of(api, {"polygon": polygon}, **asked) == pytest.approx(BOX)
         (query,) = api.predictor.queries[-1:]
         assert query.box == pytest.approx(BOX if frame == "upright" else (48 - 40, 10, 48 - 8, 30))
@@ -138,7 +138,7 @@ def test_both_frames_of_a_turned_image(api: ApiClient, coordinates: str) -> None
 @pytest.mark.parametrize(("frame", "size"), [("upright", (64, 48)), ("stored", (48, 64))])
 def test_a_highlighted_mask_is_turned_upright(api: ApiClient, frame: str, size: tuple[int, int]) -> None:
     given = blob(*size)
-    api.json(image=turned(), orientation=frame, regions=[{"mask": rle(given), "highlight": True}])
+    api.json(image=turned_image_bytes(), orientation=frame, regions=[{"mask": rle(given), "highlight": True}])
     query = api.predictor.queries[-1]
     assert query.highlight and query.mask is not None
     expected = given if frame == "upright" else np.rot90(given, -1)
