@@ -68,7 +68,7 @@ class NamedVocabularies:
         """given: beside the shipped ones, under names of their own."""
         self._found: dict[str, Callable[[], NamedVocabulary]] = dict(_shipped())
         for each in given:
-            self._found[each.name] = lambda each=each: each  # type: ignore[misc]
+            self._found[each.name] = lambda each=each: each  # type: ignore[misc]  # mypy types no default of a lambda
 
     @classmethod
     def load(cls, paths: Sequence[str | Path]) -> NamedVocabularies:

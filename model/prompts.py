@@ -91,7 +91,8 @@ def _shown(alpha: RegionMask | None) -> RegionMask:
 def _runs(mask: RegionMask) -> list[int]:
     from dynrefer.model.run_lengths import rle_runs
 
-    return rle_runs(mask.counts).tolist()  # type: ignore[no-any-return]
+    runs: list[int] = rle_runs(mask.counts).tolist()
+    return runs
 
 
 def _box_and_bitmap(

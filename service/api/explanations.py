@@ -45,7 +45,11 @@ def explanation_answer(found: Explanation | None, box: InFrame) -> ExplanationOu
         )
         for view in found.views
     ]
-    priors = [UsedPriorOut(tasks=list(p.tasks), policy=p.policy, t=list(p.views)) for p in found.priors]  # type: ignore[arg-type]
+    priors = [
+        # The record's policy is a text, one of the schema's.
+        UsedPriorOut(tasks=list(p.tasks), policy=p.policy, t=list(p.views))  # type: ignore[arg-type]
+        for p in found.priors
+    ]
     return ExplanationOut(
         views=views,
         priors=priors,

@@ -18,7 +18,7 @@ def choose_kernels(network: nn.Module, device: torch.device, cpu_kernels: str = 
     if device.type == "cuda":
         # For the process. By default convolutions of float32 cut their operands to ten bits: a caption's score is then
         # .09 off, and depends on how many views are computed together.
-        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
+        torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]  # torch does not declare it
         use_fused_norms(network)
         merge_products(network)
         if any(each.dtype == torch.bfloat16 for each in network.parameters()):
