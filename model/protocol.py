@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from dynrefer.model.errors import QueryError
+from dynrefer.model.finding import Candidates, FinderInput, FinderSpec, Findings, FindQuery
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.images import Pixels
 from dynrefer.model.request_vocabulary import RequestVocabulary
@@ -134,6 +135,28 @@ class Predictor(Protocol[RegionT, OutputT]):
 
         Device thread only; it may be called between two pieces of work of a continuous batch. Raises as `run` does.
         """
+
+    @property
+    def finding(self) -> FinderSpec | None:
+        """How images are prepared for `find`; None where there is no finder."""
+
+    def find(self, images: Sequence[FinderInput], should_stop: Callable[[], bool]) -> Sequence[Candidates]:
+        """What is in the images, in order; an image's is the same in any batch.
+
+        Device thread only; it may be called between two pieces of work of a continuous batch. Raises as `run` does.
+        """
+
+    def look_again(self, query: FindQuery, found: Candidates) -> Sequence[RegionQuery]:
+        """What has to be asked about candidates before there are findings; empty where the finder knew all.
+
+        At most `query.max_regions` and a small number that the finder fixes. Any thread.
+        """
+
+    def findings(
+        self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: ImageSize
+    ) -> Findings:
+        """The answer. looked: the descriptions of `look_again`'s queries, in order. size: (W, H) of the upright image.
+        Any thread."""
 
     def run(self, regions: Sequence[RegionT], should_stop: Callable[[], bool]) -> Sequence[OutputT]:
         """One output per region, in order. Device thread only; requests and tasks may be mixed.

@@ -1,0 +1,184 @@
+"""Finding regions that nobody has drawn: what is asked, and what passes between the steps. No torch, no NumPy at import.
+
+    FinderSpec.prepare_each   (CPU, any process)     image, a `FindQuery` -> a `FinderInput`
+    Finder.find               (the device's thread)  inputs -> `Candidates`: boxes and what the finder says of them
+    Predictor.look_again      (CPU, any thread)      candidates that the describer has to name -> queries about regions
+    Predictor.findings        (CPU, any thread)      candidates and what was described -> `Findings`
+
+There are three questions: names (open-vocabulary detection), a phrase (grounding: each of its noun phrases is found),
+and neither (everything is proposed, and the describer names it).
+Shapes: N = candidates, T = texts, h w = a map over the image. Boxes as in `types.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from dynrefer.model.records import JsonRecord
+from dynrefer.model.request_vocabulary import UnknownWord
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dynrefer.model.errors import QueryError
+    from dynrefer.model.geometry import ImageSize
+    from dynrefer.model.images import Pixels
+    from dynrefer.model.masks import RegionMask
+    from dynrefer.model.types import Corners, RegionDescription
+
+FIND_VIEWS = 24  # in the time of which an image is searched
+
+
+@dataclass(frozen=True, slots=True)
+class AskedName:
+    """A name to find. synonyms: other words for it; a box that any of them fits is the name's.
+
+    excluded: words for things that look alike and are not meant; where one of them fits a box better, it is left out.
+    """
+
+    name: str
+    synonyms: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NounPhrase:
+    """A noun phrase of the sentence that is grounded. span: its characters [start, end) in the sentence."""
+
+    text: str
+    span: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class FindQuery:
+    """What is to be found in an image: `names`, or `phrase`, or with neither every object.
+
+    phrase: a sentence. threshold: least score of a region; None: the finder's own. nms: boxes of one name that overlap
+    by more (intersection over union) are one object. max_regions: the best so many. masks: whether each region's mask
+    is wanted too.
+    """
+
+    names: tuple[AskedName, ...] = ()
+    phrase: str | None = None
+    threshold: float | None = None
+    nms: float = 0.5
+    max_regions: int = 50
+    masks: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FinderInput:
+    """An image ready to be searched. pixels: (h, w, 3) uint8 RGB, the whole image scaled by the finder's rule.
+
+    size: (W, H) of the upright image. query: what is asked of it.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: ImageSize
+    query: FindQuery
+
+    @property
+    def num_views(self) -> int:
+        """What it counts as in a batch."""
+        return FIND_VIEWS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """What a finder says of one image, best objectness first; nothing is suppressed among names yet.
+
+    boxes: (N, 4) float32 xyxy, pixels of the upright image, inside it. objectness: (N,) float32 in [0, 1], that there
+    is an object with this box, whatever it is.
+    texts: what was scored, each text once: of names, then their synonyms and excluded words, or the noun phrases.
+    scores: (N, T) float32 in [0, 1], that the box is of an object that the text names; NaN where the finder cannot
+    tell, because it does not know the text: then the describer looks at the boxes (`Predictor.look_again`). A box
+    that was found for other texts has 0.
+    presence: (T,) float32, the calibrated probability that the image shows such an object; NaN as in scores.
+    phrases: of a grounded sentence, in the order of `texts`. photograph: probability that the image is a photograph
+    and no drawing; None where the finder does not distinguish. mask_logits: (N, h, w) float16 over the whole image,
+    above 0 where the object is; None where masks were not asked for, or the finder makes none.
+    unknown: asked words that nothing is known of.
+    """
+
+    boxes: NDArray[np.float32]
+    objectness: NDArray[np.float32]
+    texts: tuple[str, ...]
+    scores: NDArray[np.float32]
+    presence: NDArray[np.float32]
+    phrases: tuple[NounPhrase, ...] = ()
+    photograph: float | None = None
+    mask_logits: NDArray[np.float16] | None = None
+    unknown: tuple[UnknownWord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRegion(JsonRecord):
+    """A region that was found. box: xyxy pixels of the upright image. label: the client's own name, the phrase's text,
+    or what the describer calls it. score: what thresholds apply to. probability: the calibrated one.
+
+    candidate: its row in the `Candidates`. span: of a phrase, its characters [start, end) in the sentence.
+    phrase, category, parent: where nothing was asked for, the three levels of the object's name.
+    mask: where masks were asked for. description: where it was described, all of it.
+    """
+
+    box: Corners
+    label: str
+    score: float
+    probability: float
+    candidate: int
+    mask: RegionMask | None = None
+    span: tuple[int, int] | None = None
+    phrase: str | None = None
+    category: str | None = None
+    parent: str | None = None
+    description: RegionDescription | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentName(JsonRecord):
+    """A name, or noun phrase, that has no box. probability: that the image shows it all the same; below .5.
+
+    span: of a noun phrase.
+    """
+
+    name: str
+    probability: float
+    span: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Findings(JsonRecord):
+    """The answer. regions: by descending score. unknown_words: asked words that nothing is known of."""
+
+    regions: tuple[FoundRegion, ...]
+    absent: tuple[AbsentName, ...] = ()
+    unknown_words: tuple[UnknownWord, ...] = field(default=())
+
+
+class FinderSpec(Protocol):
+    """How images are prepared for a finder: a plain value that pickles, for worker processes. Fulfils `Preparation`,
+    with `FindQuery` in the place of queries about regions."""
+
+    def invalid(self, queries: Sequence[FindQuery], size: ImageSize) -> list[QueryError]:
+        """What cannot be asked of an image of (width, height)."""
+
+    def prepare_each(self, image: Pixels, queries: Sequence[FindQuery]) -> Iterator[FinderInput]:
+        """One input per query. image: (H, W, 3) uint8 RGB, upright."""
+
+
+class Finder(Protocol):
+    """Finds objects in images. It belongs to the device's thread, but for `spec`.
+
+    A name's boxes and scores depend neither on the other names that are asked nor on their order nor on what else is
+    in the batch (to 1e-4).
+    """
+
+    @property
+    def spec(self) -> FinderSpec:
+        """How images are prepared for it."""
+
+    def find(self, images: Sequence[FinderInput], should_stop: Callable[[], bool]) -> list[Candidates]:
+        """One `Candidates` per image, in order. should_stop: polled between pieces of work; StoppedError once true."""
