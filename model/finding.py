@@ -1,4 +1,4 @@
-"""Finding regions that nobody has drawn: what is asked, and what passes between the steps. No torch, no NumPy at import.
+"""Finding regions that nobody has drawn: what is asked, and what passes between the steps. No torch or NumPy at import.
 
     FinderSpec.prepare_each   (CPU, any process)     image, a `FindQuery` -> a `FinderInput`
     Finder.find               (the device's thread)  inputs -> `Candidates`: boxes and what the finder says of them
