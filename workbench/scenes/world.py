@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -135,6 +135,18 @@ class World:
             if category.name == name:
                 return category
         raise KeyError(name)
+
+    def without(self, names: Collection[str]) -> World:
+        """The same world, in which there is nothing of these categories."""
+        kept = tuple(category for category in self.categories if category.name not in names)
+        sprites = {sprite for category in kept for sprite in category.sprites}
+        return replace(
+            self,
+            categories=kept,
+            heldout_pairs=frozenset(pair for pair in self.heldout_pairs if pair[1] not in names),
+            heldout_sprites=self.heldout_sprites & sprites,
+            digest=hashlib.sha256("\n".join((self.digest, *sorted(names))).encode()).hexdigest(),
+        )
 
     def attribute_targets(self, obj: HasAttributes) -> NDArray[np.int8]:
         """Targets in the order of `attributes`, (A,) int8: 1 positive, 0 negative, -1 where `obj` lacks the type."""

@@ -296,27 +296,36 @@ class RegionData(SceneBatches):
         return self._regions(views.tensor(), torch.tensor(rows), boxes, objects, rng)
 
 
-def draw_pool(first_seed: int, count: int, workers: int, photograph_backgrounds: float = 0.0) -> list[Scene]:
+def draw_pool(
+    first_seed: int,
+    count: int,
+    workers: int,
+    photograph_backgrounds: float = 0.0,
+    without: frozenset[str] = frozenset(),
+) -> list[Scene]:
     """`count` training scenes from consecutive seeds, drawn by `workers` processes; about 0.15 MB each.
 
-    photograph_backgrounds: proportion of the scenes whose background is a photograph.
+    photograph_backgrounds: proportion of the scenes whose background is a photograph. without: categories that no scene
+    shows.
     A stage draws its scenes once and keeps them in memory: drawing costs five times as much as cropping.
     """
     starts = range(first_seed, first_seed + count, _CHUNK)
     sizes = [min(_CHUNK, first_seed + count - start) for start in starts]
     context = multiprocessing.get_context("fork")
-    draw = partial(_draw_chunk, photograph_backgrounds)
+    draw = partial(_draw_chunk, photograph_backgrounds, without)
     with ProcessPoolExecutor(workers, mp_context=context) as executor:
         return [scene for chunk in executor.map(draw, starts, sizes) for scene in chunk]
 
 
-def _draw_chunk(photograph_backgrounds: float, first_seed: int, count: int) -> list[Scene]:
+def _draw_chunk(photograph_backgrounds: float, without: frozenset[str], first_seed: int, count: int) -> list[Scene]:
     global _parts, _photographs
     if _parts is None:
         _parts = (World.load(), SpritePack.load())
     if photograph_backgrounds and _photographs is None:
         _photographs = PhotographPack.load()
     world, sprites = _parts
+    if without:
+        world = world.without(without)
     pack = _photographs if photograph_backgrounds else None
     seeds = range(first_seed, first_seed + count)
     return [draw_scene(world, sprites, seed, "train", pack, photograph_backgrounds) for seed in seeds]

@@ -1,0 +1,1 @@
+"""Finders: networks that say where objects are, behind `dynrefer.model.finding.Finder`."""

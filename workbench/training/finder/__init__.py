@@ -1,0 +1,1 @@
+"""Training of the embedded finder: images with boxes, names and masks -> its network."""

@@ -1,0 +1,43 @@
+"""What a training of the finder is made of: three stages, as DetCLIPv3 has them.
+
+The detector at low resolution; then what hangs on it, here the mask head, with the detector frozen; then all together
+at high resolution.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dynrefer.workbench.training.finder.losses import LossWeights
+
+# Names that no training image shows: what is measured with them says what the finder does with a name it never saw.
+HELD_OUT_NAMES = (
+    "giraffe", "skateboard", "pizza", "clock", "rabbit", "butterfly", "tractor", "guitar", "hammer", "strawberry",
+    "cactus", "crown",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Stage:
+    """steps: batches. sides: of the canvas, one drawn per batch, pixels. rate: highest learning rate. batch: images.
+
+    frozen: whether only the mask head is trained.
+    """
+
+    name: str
+    steps: int
+    sides: tuple[int, ...]
+    rate: float
+    batch: int
+    weights: LossWeights
+    frozen: bool = False
+
+
+def stages(scale: float = 1.0) -> tuple[Stage, ...]:
+    """The stages of the finder that ships, each with `scale` times its steps."""
+    no_mask = LossWeights(mask=0.0)
+    return (
+        Stage("detector", round(5200 * scale), (160, 192, 224, 256), 2e-3, 16, no_mask),
+        Stage("masks", round(400 * scale), (224,), 2e-3, 16, LossWeights(0, 0, 0, 0, 1), frozen=True),
+        Stage("all", round(700 * scale), (288, 320, 352, 384), 8e-4, 12, LossWeights()),
+    )
