@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +27,9 @@ from dynrefer.workbench.training.segmenter.samples import textured
 MASK_STRIDE = 4  # pixels between places of the masks
 UNNAMED = -1  # the label of an object whose name is not trained
 _PADDING = 127  # what the canvas shows beside the image
-_SCALES = 0.55, 1.25  # of the image's longest side, relative to the canvas; what sticks out is cut off
+_SCALES = 0.65, 1.4  # of the image's longest side, relative to the canvas; what sticks out is cut off
+_CLOSE_SCALES = 0.5, 1.0  # of an object's longest side, where the canvas shows one object
+_OBJECTS_OF_SCENE = 4  # at most so many canvases of a scene show one object each
 _TEXTURED, _STORED = 0.1, 0.4
 _LEAST_PART = 0.4  # of an object's area that has to be on the canvas
 _LEAST_SIDE = 4.0  # pixels of the canvas
@@ -55,68 +58,86 @@ class FinderSamples:
         self._scenes, self._photographs, self._seed, self._batch_size = scenes, photographs, seed, batch_size
         self._labels: Mapping[str, int] = {name: place for place, name in enumerate(names)}
 
-    def batch(self, index: int, side: int) -> FinderBatch:
-        """The batch of an index on canvases of this side, a multiple of 32."""
+    def batch(self, index: int, side: int, *, close: bool = False) -> FinderBatch:
+        """The batch of an index on canvases of this side, a multiple of 32. close: each is about one object."""
         rng = np.random.default_rng((self._seed, index))
-        pixels, boxes, labels, image, owners = [], [], [], [], []
-        count = 0
-        for place in range(self._batch_size):
-            scene = self._scenes[int(rng.integers(len(self._scenes)))]
-            if rng.random() < _TEXTURED:
-                scene = textured(scene, self._photographs, rng)
-            if (storage := draw_storage(rng, _STORED)) is not None:
-                scene = _restored(scene, store(scene, storage))
-            canvas, found, names, owner = on_canvas(scene, side, rng)
-            pixels.append(canvas)
-            boxes.append(found)
-            labels += [self._labels.get(name, UNNAMED) for name in names]
-            image += [place] * len(found)
-            owners.append(np.where(owner >= 0, owner + count, -1).astype(np.int16))
-            count += len(found)
+        rows: list[_Row] = []
+        while len(rows) < self._batch_size:
+            scene = self._scene(rng)
+            shown = rng.permutation(len(scene.objects))[:_OBJECTS_OF_SCENE] if close else [None]
+            rows += [on_canvas(scene, side, rng, focus) for focus in shown]
+        rows = rows[: self._batch_size]
+        before = np.cumsum([0, *(len(row.names) for row in rows)])
+        owners = [np.where(row.owner >= 0, row.owner + count, -1) for row, count in zip(rows, before, strict=False)]
         return FinderBatch(
-            torch.from_numpy(np.stack(pixels)),
-            torch.from_numpy(np.concatenate(boxes)),
-            torch.tensor(labels, dtype=torch.int64),
-            torch.tensor(image, dtype=torch.int64),
-            torch.from_numpy(np.stack(owners)),
+            torch.from_numpy(np.stack([row.pixels for row in rows])),
+            torch.from_numpy(np.concatenate([row.boxes for row in rows])),
+            torch.tensor([self._labels.get(name, UNNAMED) for row in rows for name in row.names], dtype=torch.int64),
+            torch.tensor([place for place, row in enumerate(rows) for _ in row.names], dtype=torch.int64),
+            torch.from_numpy(np.stack(owners).astype(np.int16)),
         )
+
+    def _scene(self, rng: np.random.Generator) -> Scene:
+        scene = self._scenes[int(rng.integers(len(self._scenes)))]
+        if rng.random() < _TEXTURED:
+            scene = textured(scene, self._photographs, rng)
+        storage = draw_storage(rng, _STORED)
+        return scene if storage is None else _restored(scene, store(scene, storage))
+
+
+class _Row(NamedTuple):
+    """One canvas: (3, S, S) uint8 pixels, (M, 4) float32 boxes, M names, (S / 4, S / 4) int16 owners."""
+
+    pixels: NDArray[np.uint8]
+    boxes: NDArray[np.float32]
+    names: list[str]
+    owner: NDArray[np.int16]
 
 
 def _restored(scene: Scene, stored: Scene) -> Scene:
     """A stored scene with the drawn one's owners at its own size."""
-    if stored.image.shape == scene.image.shape:
-        return stored
     height, width = stored.image.shape[:2]
-    owner = np.asarray(Image.fromarray(scene.owner.astype(np.int16)).resize((width, height), Image.Resampling.NEAREST))
-    return replace(stored, owner=owner.astype(np.int8))
+    (tall, wide) = scene.owner.shape
+    return replace(stored, owner=scene.owner[_nearest(tall, height)][:, _nearest(wide, width)])
 
 
-def on_canvas(
-    scene: Scene, side: int, rng: np.random.Generator
-) -> tuple[NDArray[np.uint8], NDArray[np.float32], list[str], NDArray[np.int16]]:
-    """The scene on a canvas: (3, S, S) pixels, (M, 4) boxes, M names, (S / 4, S / 4) owners."""
+def on_canvas(scene: Scene, side: int, rng: np.random.Generator, focus: int | None = None) -> _Row:
+    """The scene on a canvas of this side, or what lies around its object of index `focus`."""
     height, width = scene.image.shape[:2]
-    low, high = (math.log(scale) for scale in _SCALES)
-    scale = math.exp(rng.uniform(low, high)) * side / max(width, height)
-    wide, tall = max(32, round(width * scale)), max(32, round(height * scale))
-    # A larger image shows a part of itself; a smaller one lies somewhere on the canvas.
-    left, top = (int(rng.integers(min(0, side - size), max(0, side - size) + 1)) for size in (wide, tall))
-    flip = rng.random() < 0.5
+    if focus is None:
+        longest, (low, high) = max(width, height), _SCALES
+    else:
+        x1, y1, x2, y2 = scene.objects[focus].box
+        longest, (low, high) = max(x2 - x1, y2 - y1, 1.0), _CLOSE_SCALES
+    scale = math.exp(rng.uniform(math.log(low), math.log(high))) * side / longest
+    # What the canvas shows, in pixels of the scene: a part of it, or all of it and grey beside it.
+    shown = side / scale
+    if focus is None:
+        left, top = (rng.uniform(min(0, size - shown), max(0, size - shown)) for size in (width, height))
+    else:
+        left, top = rng.uniform(x2 - shown, x1), rng.uniform(y2 - shown, y1)
+    x1, y1, x2, y2 = max(0.0, left), max(0.0, top), min(width, left + shown), min(height, top + shown)
+    column, row = round((x1 - left) * scale), round((y1 - top) * scale)
+    wide, tall = max(1, round((x2 - x1) * scale)), max(1, round((y2 - y1) * scale))
     resample = Image.Resampling.BILINEAR if rng.random() < 0.7 else Image.Resampling.BICUBIC
-    image = np.asarray(Image.fromarray(scene.image).resize((wide, tall), resample, reducing_gap=2.0))
-    owner = scene.owner[_nearest(height, tall)][:, _nearest(width, wide)].astype(np.int16)
-    ratio = np.array([wide / width, tall / height] * 2)
-    boxes = np.array([obj.box for obj in scene.objects], dtype=np.float64).reshape(-1, 4) * ratio
-    if flip:
-        image, owner = image[:, ::-1], owner[:, ::-1]
-        boxes = np.stack([wide - boxes[:, 2], boxes[:, 1], wide - boxes[:, 0], boxes[:, 3]], axis=1)
+    part = Image.fromarray(scene.image).resize((wide, tall), resample, box=(x1, y1, x2, y2))
     canvas = np.full((side, side, 3), _PADDING, dtype=np.uint8)
-    owners = np.full((side, side), -1, dtype=np.int16)
-    x1, y1, x2, y2 = max(0, left), max(0, top), min(side, left + wide), min(side, top + tall)
-    part = slice(y1 - top, y2 - top), slice(x1 - left, x2 - left)
-    canvas[y1:y2, x1:x2], owners[y1:y2, x1:x2] = image[part], owner[part]
-    boxes += np.array([left, top] * 2)
-    clipped = np.clip(boxes, np.array([x1, y1] * 2), np.array([x2, y2] * 2))
+    owner = np.full((side, side), -1, dtype=np.int16)
+    wide, tall = min(wide, side - column), min(tall, side - row)
+    canvas[row : row + tall, column : column + wide] = np.asarray(part)[:tall, :wide]
+    rows, columns = (
+        np.clip((start + (np.arange(count) + 0.5) / scale).astype(np.int64), 0, size - 1)
+        for start, count, size in ((y1, tall, height), (x1, wide, width))
+    )
+    owner[row : row + tall, column : column + wide] = scene.owner[rows][:, columns]
+    boxes = np.array([obj.box for obj in scene.objects], dtype=np.float64).reshape(-1, 4)
+    boxes = (boxes - np.array([left, top] * 2)) * scale
+    clipped = np.clip(boxes, np.array([column, row] * 2), np.array([column + wide, row + tall] * 2))
+    if rng.random() < 0.5:
+        canvas, owner = canvas[:, ::-1], owner[:, ::-1]
+        boxes, clipped = (
+            np.stack([side - b[:, 2], b[:, 1], side - b[:, 0], b[:, 3]], axis=1) for b in (boxes, clipped)
+        )
     sides, whole = clipped[:, 2:] - clipped[:, :2], boxes[:, 2:] - boxes[:, :2]
     kept = (sides.min(axis=1) >= _LEAST_SIDE) & (sides.prod(axis=1) >= _LEAST_PART * whole.prod(axis=1))
     # What is cut off too much is no object of the canvas; nor are its pixels.
@@ -125,7 +146,11 @@ def on_canvas(
     middle = slice(MASK_STRIDE // 2, None, MASK_STRIDE)
     names = [obj.category for obj, keep in zip(scene.objects, kept, strict=True) if keep]
     pixels = np.ascontiguousarray(canvas.transpose(2, 0, 1))
-    return pixels, clipped[kept].astype(np.float32), names, renumbered[owners[middle, middle]]
+    return _Row(pixels, clipped[kept].astype(np.float32), names, renumbered[owner[middle, middle]])
+
+
+def _mirrored(boxes: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    return np.stack([side - boxes[:, 2], boxes[:, 1], side - boxes[:, 0], boxes[:, 3]], axis=1)
 
 
 def _nearest(size: int, wanted: int) -> NDArray[np.int64]:

@@ -1,7 +1,7 @@
 """What a training of the finder is made of: three stages, as DetCLIPv3 has them.
 
-The detector at low resolution; then what hangs on it, here the mask head, with the detector frozen; then all together
-at high resolution.
+The detector at low resolution, first on single objects, then on scenes; then what hangs on it, here the mask head, with
+the detector frozen; then all together at high resolution.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HELD_OUT_NAMES = (
 class Stage:
     """steps: batches. sides: of the canvas, one drawn per batch, pixels. rate: highest learning rate. batch: images.
 
-    frozen: whether only the mask head is trained.
+    close: whether a canvas shows one object and what is around it. frozen: whether only the mask head is trained.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Stage:
     rate: float
     batch: int
     weights: LossWeights
+    close: bool = False
     frozen: bool = False
 
 
@@ -37,7 +38,8 @@ def stages(scale: float = 1.0) -> tuple[Stage, ...]:
     """The stages of the finder that ships, each with `scale` times its steps."""
     no_mask = LossWeights(mask=0.0)
     return (
-        Stage("detector", round(5200 * scale), (160, 192, 224, 256), 2e-3, 16, no_mask),
+        Stage("objects", round(2000 * scale), (64, 96), 2e-3, 112, no_mask, close=True),
+        Stage("detector", round(4600 * scale), (192, 224, 256, 288), 1.6e-3, 16, no_mask),
         Stage("masks", round(400 * scale), (224,), 2e-3, 16, LossWeights(0, 0, 0, 0, 1), frozen=True),
         Stage("all", round(700 * scale), (288, 320, 352, 384), 8e-4, 12, LossWeights()),
     )

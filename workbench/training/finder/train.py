@@ -66,7 +66,7 @@ class FinderTraining:
             group["lr"] = stage.rate * _schedule(self.step, stage.steps)
         index = self.stage * 10_000_000 + self.step
         side = int(np.random.default_rng((11, index)).choice(stage.sides))
-        batch = samples.batch(index, side)
+        batch = samples.batch(index, side, close=stage.close)
         maps = self.network(batch.pixels.contiguous(memory_format=torch.channels_last))
         losses = finder_losses(self.network, maps, batch, self.network.name_vectors(self.texts), stage.weights)
         self.optimiser.zero_grad()
