@@ -1,0 +1,53 @@
+"""A run of the finder's training -> the files that ship, weights as float16.
+
+    python -m dynrefer.workbench.training.finder.export --run runs/finder --out model/embedded/finder
+
+What a configuration that is there already says beside the network and its names is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from dynrefer.model.networks.finder.network import FinderNetwork
+from dynrefer.model.networks.finder.weights import CONFIG, WEIGHTS, network_settings
+from dynrefer.workbench.data.atomic import replace_text
+from dynrefer.workbench.scenes.world import World
+from dynrefer.workbench.training.finder.train import trained_names
+
+
+def export(run: Path, out: Path) -> Path:
+    """Write a run's weights, the running mean; returns the file."""
+    state = torch.load(run / "checkpoint.pt", weights_only=True)["mean"]
+    network = FinderNetwork()
+    tensors = {
+        name: state[name].to(torch.float16).contiguous()
+        for name, value in network.state_dict().items()
+        if value.is_floating_point()
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / CONFIG
+    settings = json.loads(path.read_text()) if path.is_file() else {}
+    settings |= {"network": network_settings(network.config), "names": list(trained_names(World.load()))}
+    replace_text(path, json.dumps(settings, indent=2) + "\n")
+    save_file(tensors, out / WEIGHTS)
+    return out / WEIGHTS
+
+
+def main() -> None:
+    """The command; the head of this file says what it does."""
+    parser = argparse.ArgumentParser(description="Export the finder's weights.")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    options = parser.parse_args()
+    file = export(options.run, options.out)
+    print(f"{file}: {file.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
