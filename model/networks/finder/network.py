@@ -105,9 +105,10 @@ class FinderNetwork(nn.Module):
         self.from4 = _Convolution(at4, 32, size=1)
         self.to4 = _Convolution(neck, 32, size=1)
         self.prototypes = nn.Sequential(_Convolution(32, 32), nn.Conv2d(32, config.prototypes, 1))
-        nn.init.constant_(self.objectness.bias, -4.0)  # most places show no object
-        nn.init.normal_(self.reach.weight, std=0.01)
-        nn.init.constant_(self.reach.bias, 1.0)
+        with torch.no_grad():
+            self.objectness.bias.fill_(-4.0)  # most places show no object
+            self.reach.weight.normal_(std=0.01)
+            self.reach.bias.fill_(1.0)
 
     def forward(self, pixels: Tensor) -> FinderMaps:
         """pixels: (B, 3, H, W) uint8 or float, 0 to 255, RGB."""
