@@ -105,10 +105,9 @@ class FinderNetwork(nn.Module):
         self.from4 = _Convolution(at4, 32, size=1)
         self.to4 = _Convolution(neck, 32, size=1)
         self.prototypes = nn.Sequential(_Convolution(32, 32), nn.Conv2d(32, config.prototypes, 1))
-        with torch.no_grad():
-            self.objectness.bias.fill_(-4.0)  # most places show no object
-            self.reach.weight.normal_(std=0.01)
-            self.reach.bias.fill_(1.0)
+        nn.init.normal_(self.reach.weight, std=0.01)
+        _begin_at(self.objectness, -4.0)  # most places show no object
+        _begin_at(self.reach, 1.0)
 
     def forward(self, pixels: Tensor) -> FinderMaps:
         """pixels: (B, 3, H, W) uint8 or float, 0 to 255, RGB."""
@@ -159,6 +158,11 @@ def places_of(height: int, width: int) -> Tensor:
 def mask_logits(coefficients: Tensor, prototypes: Tensor) -> Tensor:
     """coefficients: (N, K) of places of one image, prototypes: (K, 2h, 2w) -> (N, 2h, 2w)."""
     return torch.einsum("nk,khw->nhw", coefficients, prototypes)
+
+
+def _begin_at(layer: nn.Conv2d, value: float) -> None:
+    assert layer.bias is not None
+    nn.init.constant_(layer.bias, value)
 
 
 def _doubled(x: Tensor) -> Tensor:
