@@ -73,12 +73,14 @@ class FindQuery:
 class FinderInput:
     """An image ready to be searched. pixels: (h, w, 3) uint8 RGB, the whole image scaled by the finder's rule.
 
-    size: (W, H) of the upright image. query: what is asked of it.
+    size: (W, H) of the upright image. query: what is asked of it. more: the image at other scales, for a finder that
+    looks at several.
     """
 
     pixels: NDArray[np.uint8]
     size: ImageSize
     query: FindQuery
+    more: tuple[NDArray[np.uint8], ...] = ()
 
     @property
     def num_views(self) -> int:

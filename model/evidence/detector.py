@@ -74,13 +74,18 @@ class EvidenceDetector:
         """
         supports = np.empty((len(windows), len(COCO_NAMES)), dtype=np.float32)
         for place, window, region in zip(supports, windows, regions, strict=True):
-            scores, distances = self._session.run(_OUTPUTS, {_INPUT: np.ascontiguousarray(window[None])})
-            place[:] = support(scores[0], decode(distances[0], window.shape[-1]), region)
+            place[:] = support(*self.look(window), region)
         return supports
 
+    def look(self, window: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """window: (3, H, W) uint8 RGB, H and W multiples of 32. Returns all it sees: scores (M, 80) in 0..1 and boxes (M,
+        4) xyxy, pixels of the window."""
+        scores, distances = self._session.run(_OUTPUTS, {_INPUT: np.ascontiguousarray(window[None])})
+        return scores[0], decode(distances[0], window.shape[-2:])
 
-def decode(distances: NDArray[np.float32], side: int) -> NDArray[np.float32]:
-    """The points' boxes: (M, 44) float32 -> (M, 4) float32 xyxy, pixels of a window of this side.
+
+def decode(distances: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """The points' boxes: (M, 44) float32 -> (M, 4) float32 xyxy, pixels of a window of this (height, width).
 
     A distance is the mean of a distribution over `BINS`, as in Generalized Focal Loss (arXiv 2006.04388); the four
     point left, up, right, down.
@@ -88,18 +93,19 @@ def decode(distances: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     logits = distances.reshape(-1, 4, BINS)
     weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
     means = (weights * np.arange(BINS, dtype=np.float32)).sum(-1) / weights.sum(-1)
-    points, strides = _grids(side)
+    points, strides = _grids(size)
     reach = means * strides
     boxes = np.concatenate([points - reach[:, :2], points + reach[:, 2:]], axis=1)
-    return np.asarray(np.clip(boxes, 0, side), dtype=np.float32)
+    height, width = size
+    return np.asarray(np.clip(boxes, 0, np.array([width, height] * 2, np.float32)), dtype=np.float32)
 
 
-def _grids(side: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _grids(size: tuple[int, int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Points (M, 2) as x and y in pixels, and their strides (M, 1)."""
     points, strides = [], []
     for stride in STRIDES:
-        ticks = (np.arange(side // stride, dtype=np.float32) + 0.5) * stride
-        x, y = np.meshgrid(ticks, ticks)
+        down, across = ((np.arange(side // stride, dtype=np.float32) + 0.5) * stride for side in size)
+        x, y = np.meshgrid(across, down)
         points.append(np.stack([x.ravel(), y.ravel()], axis=1))
         strides.append(np.full((x.size, 1), stride, dtype=np.float32))
     return np.concatenate(points), np.concatenate(strides)

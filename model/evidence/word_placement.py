@@ -20,6 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dynrefer.model.evidence.detector import COCO_NAMES
 from dynrefer.model.evidence.identity import Identity
 from dynrefer.model.evidence.known_things import NARROWER, Anchor, KnownThings
 from dynrefer.model.evidence.names import ROOT, EvidenceName, EvidenceNames
@@ -118,6 +119,13 @@ class WordPlacement:
         found = np.minimum(found, 1.0)
         found[[word.via == "none" for word in placed]] = np.nan
         return found
+
+    def weights_of_coco(self, placed: PlacedWord) -> Floats:
+        """(80,) which part of each of COCO's classes the word names, in the order of `COCO_NAMES`."""
+        size = len(COCO_NAMES) + 1
+        named = np.bincount(self._leaf_coco[placed.photographed.places], placed.photographed.values, size)
+        counts = np.bincount(self._leaf_coco, minlength=size)
+        return np.asarray((named / np.maximum(counts, 1))[:-1], np.float32)
 
     def _leaf_probabilities(self, identity: Identity) -> Floats:
         """(L,) of a photograph: a name's probability, shared out among its classes as the tower does, else evenly."""
@@ -352,6 +360,14 @@ class WordPlacement:
     def _leaf_names(self) -> NDArray[np.int64]:
         """(L,) the name of each leaf."""
         return np.repeat(np.arange(len(self._names.names)), self._leaf_counts)
+
+    @cached_property
+    def _leaf_coco(self) -> NDArray[np.int64]:
+        """(L,) COCO's class that each leaf is of; 80: of none."""
+        classes = [
+            len(COCO_NAMES) if entry.coco is None else COCO_NAMES.index(entry.coco) for entry in self._names.names
+        ]
+        return np.repeat(np.array(classes, np.int64), self._leaf_counts)
 
     @cached_property
     def _classed(self) -> NDArray[np.int64]:

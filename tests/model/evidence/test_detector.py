@@ -71,7 +71,7 @@ def test_a_box_reaches_from_its_point_as_far_as_its_distributions_say() -> None:
     distances[:, :, 1] = 0  # one stride to each side
     distances[0, 2] = -50
     distances[0, 2, [0, 1]] = 0  # half a stride to the right
-    boxes = decode(distances.reshape(points, -1), 32)
+    boxes = decode(distances.reshape(points, -1), (32, 32))
     assert np.allclose(boxes[0], (0, 0, 8, 12), atol=1e-4)
     assert np.allclose(boxes[5], (4, 4, 20, 20), atol=1e-4)
     assert np.allclose(boxes[-1], (0, 0, 32, 32), atol=1e-4)
