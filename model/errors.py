@@ -127,6 +127,18 @@ class PromptError(QueryError):
         return type(self), (str(self), self.field), {"index": self.index}
 
 
+class FinderError(QueryError):
+    """Something that this model cannot be asked to find. field: where in the request, such as "names/3"; empty: the
+    request as a whole."""
+
+    def __init__(self, sentence: str, field: str = "") -> None:
+        super().__init__(sentence)
+        self.field = field
+
+    def __reduce__(self) -> "tuple[type[FinderError], tuple[str, str], dict[str, object]]":
+        return type(self), (str(self), self.field), {"index": self.index}
+
+
 class PointsError(QueryError):
     """Points outside the image, none on the object, or points for a model without a segmenter."""
 

@@ -5,13 +5,58 @@ Shapes: N = candidates, T = texts, A = asked names.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dynrefer.model.finding import AskedName, FindQuery
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from dynrefer.model.finding import AskedName, Candidates, FindQuery
+    from dynrefer.model.finding import Candidates
+
+NO_FINDER = (
+    "Regions can only be found with a finder, and this model is used without one: start with --finder DIR, a local "
+    "directory with a finder of transformers, or use the embedded model."
+)
+
+
+def find_query(
+    names: Iterable[AskedName | Mapping[str, Any] | str],
+    phrase: str | None,
+    threshold: float | None,
+    nms: float,
+    max_regions: int,
+    *,
+    masks: bool,
+) -> FindQuery:
+    """A query of Python arguments. Raises ValueError, in a sentence, for what cannot be asked."""
+    asked = tuple(_asked(each) for each in ([names] if isinstance(names, str) else names))
+    if asked and phrase is not None:
+        raise ValueError("'names' and 'phrase' cannot be asked together; leave one of the two out.")
+    spelled = [text.casefold() for each in asked for text in (each.name, *each.synonyms)]
+    if twice := next((text for text in spelled if spelled.count(text) > 1), None):
+        raise ValueError(f"{twice!r} is asked twice; every name and synonym may stand once.")
+    for name, value in (("threshold", threshold), ("nms", nms)):
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name} is {value}; it is from 0 to 1.")
+    if max_regions < 1:
+        raise ValueError(f"max_regions is {max_regions}; it is at least 1.")
+    return FindQuery(asked, phrase, threshold, nms, max_regions, masks)
+
+
+def _asked(given: AskedName | Mapping[str, Any] | str) -> AskedName:
+    if isinstance(given, str):
+        given = AskedName(given)
+    elif not isinstance(given, AskedName):
+        if odd := set(given) - {"name", "synonyms", "not"}:
+            raise ValueError(f"a name has no {sorted(odd)[0]!r}; it has 'name', 'synonyms' and 'not'.")
+        given = AskedName(given["name"], tuple(given.get("synonyms", ())), tuple(given.get("not", ())))
+    for text in (given.name, *given.synonyms, *given.excluded):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError("every name is a word or several, and not empty.")
+    return given
 
 
 def texts_of(query: FindQuery) -> tuple[str, ...]:

@@ -25,13 +25,24 @@ from dynrefer.model.cache import TEXT_BYTES, CacheStats, FeatureCache
 from dynrefer.model.continuous import GROUP_VIEWS, GROUPS, ContinuousDescription
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
-from dynrefer.model.errors import DeviceError, DeviceMemoryError, InvalidQueriesError, OutputError, PointsError
+from dynrefer.model.errors import (
+    DeviceError,
+    DeviceMemoryError,
+    FinderError,
+    InvalidQueriesError,
+    OutputError,
+    PointsError,
+)
 from dynrefer.model.explaining import Explainer
 from dynrefer.model.explanation import Explain
+from dynrefer.model.find_names import NO_FINDER, find_query
+from dynrefer.model.finding import AskedName, Candidates, Finder, FinderInput, Findings, FindQuery
+from dynrefer.model.findings import FindSettings, findings, queries_to_look
 from dynrefer.model.gc_pause import gc_paused
-from dynrefer.model.geometry import Box
+from dynrefer.model.geometry import Box, ImageSize
 from dynrefer.model.images import ImageSource, Pixels, upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model, model_directory
+from dynrefer.model.networks.finder.loading import load_finder
 from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
 from dynrefer.model.networks.segmenter.loading import load_segmenter
@@ -103,17 +114,20 @@ class DynRefer:
         batching: str = "auto",
         text_cache_bytes: int = TEXT_BYTES,
         segmenter: Segmenter | None = None,
+        finder: Finder | None = None,
     ) -> None:
         """cache_bytes: device memory for view features and representations of earlier batches; 0: none.
 
         batching: as in `load`. text_cache_bytes: memory for texts of requests, half of it the device's; 0: none.
-        segmenter: finds the masks of objects that points lie on.
+        segmenter: finds the masks of objects that points lie on. finder: finds regions that nobody has drawn.
         """
         self._loaded = loaded
         self._batching = Batching(batching)
         self._cache = FeatureCache(cache_bytes, text_cache_bytes)
         self._segmenter = segmenter
         self.segmentation = None if segmenter is None else segmenter.spec
+        self._finder = finder
+        self.finding = None if finder is None else finder.spec
         self.card = _card(loaded, points=segmenter is not None)
         evidence = loaded.evidence is not None
         self.preparation = PreparationSpec(self.card.num_views, self.card.view_size, self.card.task_priors, evidence)
@@ -131,6 +145,7 @@ class DynRefer:
         batching: str = "auto",
         text_cache_bytes: int = TEXT_BYTES,
         segmenter: str | Path = "embedded",
+        finder: str | Path = "embedded",
     ) -> Self:
         """Load "embedded" or a model directory.
 
@@ -141,6 +156,8 @@ class DynRefer:
         batching: what `continuous` returns: auto (a batch on a GPU), continuous (a batch), whole (None).
         segmenter: what finds objects that points lie on: embedded (the model's own, where it has one), none, or a
         local directory with a SAM 2 of transformers.
+        finder: what finds regions that nobody has drawn: embedded (the model's own, where it has one), none, or a local
+        directory with a released finder of transformers.
         Raises as `loading.load_model` does, ValueError for another word for batching, `DeviceMemoryError`, and
         `DeviceError` too in a process that was forked from one that had loaded a model.
         """
@@ -151,12 +168,14 @@ class DynRefer:
                 lambda: load_model(model, device=device, dtype=dtype, cpu_kernels=cpu_kernels, cuda_graphs=cuda_graphs)
             )
             found = load_segmenter(str(segmenter), model_directory(model), loaded.device)
+            finds = load_finder(str(finder), model_directory(model), loaded)
             return cls(
                 loaded,
                 cache_bytes=cache_bytes,
                 batching=batching,
                 text_cache_bytes=text_cache_bytes,
                 segmenter=found,
+                finder=finds,
             )
 
     @property
@@ -244,6 +263,69 @@ class DynRefer:
             box, region = region_of(mask, found[place].points, size)
             found[place] = replace(found[place], box=box, mask=region)
         return found
+
+    def detect(
+        self,
+        image: ImageSource,
+        names: Iterable[AskedName | Mapping[str, Any] | str] = (),
+        phrase: str | None = None,
+        *,
+        threshold: float | None = None,
+        nms: float = 0.5,
+        max_regions: int = 50,
+        masks: bool = False,
+        describe: Task | str | Iterable[Task | str] | None = None,
+    ) -> Findings:
+        """Find regions of an image: of these names, or of the noun phrases of a sentence, or with neither all objects.
+
+        image: as in `describe`. names: words, `AskedName` or {"name", "synonyms", "not"}. The rest as in `FindQuery`.
+        describe: tasks by which what is found is described too.
+        Raises `ValueError` for names and phrase together or numbers out of range, `FinderError` without a finder, and
+        as `describe` does.
+        """
+        query = find_query(names, phrase, threshold, nms, max_regions, masks=masks)
+        tasks = (
+            None if describe is None else region_queries([(0.0, 0.0, 1.0, 1.0)], describe, (), None, 10, None)[0].tasks
+        )
+        if self.finding is None:
+            raise FinderError(NO_FINDER)
+        pixels = upright_pixels(image)
+        size = (pixels.shape[1], pixels.shape[0])
+        if errors := self.finding.invalid([query], size):
+            raise errors[0]
+        found = self.find(list(self.finding.prepare_each(pixels, [query])))[0]
+        looked = self._described(pixels, self.look_again(query, found))
+        findings = self.findings(query, found, looked, size)
+        if describe is None:
+            return findings
+        described = self._described(pixels, [RegionQuery(box=each.box, tasks=tasks) for each in findings.regions])
+        regions = (replace(each, description=of) for each, of in zip(findings.regions, described, strict=True))
+        return replace(findings, regions=tuple(regions))
+
+    def _described(self, pixels: Pixels, queries: Sequence[RegionQuery]) -> list[RegionDescription]:
+        regions = self.prepare(pixels, queries) if queries else []
+        outputs = self.run(regions) if regions else []
+        return [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]
+
+    def find(
+        self, images: Sequence[FinderInput], should_stop: Callable[[], bool] | None = None
+    ) -> Sequence[Candidates]:
+        """See `Predictor`."""
+        _check_process()
+        if self._finder is None:
+            raise FinderError(NO_FINDER)
+        finder = self._finder
+        return translate_device_errors(lambda: finder.find(images, should_stop or (lambda: False)))
+
+    def look_again(self, query: FindQuery, found: Candidates) -> list[RegionQuery]:
+        """See `Predictor`."""
+        return queries_to_look(query, found, FindSettings())
+
+    def findings(
+        self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: ImageSize
+    ) -> Findings:
+        """See `Predictor`."""
+        return findings(query, found, looked, size, FindSettings())
 
     def plan_views(
         self, image: Pixels, box: Sequence[float], task: Task | str | None = None, views: Sequence[float] | None = None

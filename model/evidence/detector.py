@@ -78,8 +78,10 @@ class EvidenceDetector:
         return supports
 
     def look(self, window: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """window: (3, H, W) uint8 RGB, H and W multiples of 32. Returns all it sees: scores (M, 80) in 0..1 and boxes (M,
-        4) xyxy, pixels of the window."""
+        """All that the network sees in a window: scores (M, 80) in 0..1, and boxes (M, 4) xyxy in pixels of the window.
+
+        window: (3, H, W) uint8 RGB, H and W multiples of 32.
+        """
         scores, distances = self._session.run(_OUTPUTS, {_INPUT: np.ascontiguousarray(window[None])})
         return scores[0], decode(distances[0], window.shape[-2:])
 

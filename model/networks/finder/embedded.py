@@ -171,7 +171,7 @@ class EmbeddedFinder:
         logits = self._network.name_logits(maps.embeddings[0].flatten(0, 1)[places], self._vectors)
         categories = np.zeros((len(kept), len(self._trained)), dtype=np.float32)
         categories[:, self._places] = logits.softmax(-1).numpy()
-        names = np.stack([self._of_drawing(word, categories) for word in placed], axis=1) if placed else _none(kept)
+        names = _columns([self._of_drawing(word, categories) for word in placed], len(kept))
         masks = self._masks(maps, places, image) if image.query.masks else None
         return _Found(boxes[kept], sure[kept], np.sqrt(names * sure[kept, None]), masks)
 
@@ -182,7 +182,7 @@ class EmbeddedFinder:
         whole = weights.sum()
         if word.via == "none" or (whole and weights[self._trained].sum() < _KNOWN * whole):
             return np.full(len(categories), np.nan, dtype=np.float32)
-        return np.minimum(categories @ weights, 1.0)
+        return np.asarray(np.minimum(categories @ weights, 1.0), dtype=np.float32)
 
     def _masks(self, maps: FinderMaps, places: Tensor, image: FinderInput) -> NDArray[np.float16]:
         """(N, h, w) over the image alone, without what is grey beside it."""
@@ -199,9 +199,7 @@ class EmbeddedFinder:
         likely = np.flatnonzero(sure > _LEAST_PHOTOGRAPHED)
         order = likely[np.argsort(-sure[likely], kind="stable")][:_PLACES]
         kept = order[suppress(boxes[order], sure[order], _SAME)[:_MOST]]
-        names = (
-            np.stack([self._of_photograph(word, scores[kept]) for word in placed], axis=1) if placed else _none(kept)
-        )
+        names = _columns([self._of_photograph(word, scores[kept]) for word in placed], len(kept))
         return _Found(boxes[kept], sure[kept], names)
 
     def _of_photograph(self, word: PlacedWord, scores: Floats) -> Floats:
@@ -219,8 +217,8 @@ def on_image(boxes: Floats, image: FinderInput, side: int) -> Floats:
     return np.asarray(np.clip(boxes, 0, np.array([width, height] * 2, np.float32)) * scale, dtype=np.float32)
 
 
-def _none(kept: NDArray[np.int64]) -> Floats:
-    return np.empty((len(kept), 0), dtype=np.float32)
+def _columns(columns: Sequence[Floats], count: int) -> Floats:
+    return np.stack(columns, axis=1) if columns else np.empty((count, 0), dtype=np.float32)
 
 
 def _presence(scores: Floats) -> Floats:

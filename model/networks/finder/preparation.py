@@ -33,7 +33,7 @@ class EmbeddedFinderSpec:
         return []
 
     def prepare_each(self, image: Pixels, queries: Sequence[FindQuery]) -> Iterator[FinderInput]:
-        """See `FinderSpec`. `more` holds the image for the detector of photographs and, (3, 224, 224), for the tower."""
+        """See `FinderSpec`. more: the image for the detector of photographs, and (3, 224, 224) for the tower."""
         pyramid = ImagePyramid(image)
         size = pyramid.size
         pixels = scaled(pyramid, self.side)
