@@ -18,6 +18,7 @@ from dynrefer.model.errors import (
     DeviceError,
     DeviceLostError,
     DeviceMemoryError,
+    FinderError,
     ImageError,
     ImageTooLargeError,
     ModelError,
@@ -36,6 +37,19 @@ from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
     from dynrefer.model.explanation import Explain, ExplainedLabel, Explanation
+    from dynrefer.model.finding import (
+        NO_FINDER,
+        AbsentName,
+        AskedName,
+        Candidates,
+        FinderInput,
+        FinderSpec,
+        Findings,
+        FindQuery,
+        FoundRegion,
+        find_queries,
+        given_queries,
+    )
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
     from dynrefer.model.mask_files import decode_with_alpha
@@ -96,6 +110,18 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ALL_TASKS",
+    "AbsentName",
+    "NO_FINDER",
+    "AskedName",
+    "Candidates",
+    "FindQuery",
+    "FinderError",
+    "FinderInput",
+    "FinderSpec",
+    "Findings",
+    "FoundRegion",
+    "find_queries",
+    "given_queries",
     "DEVICE_STAGES",
     "TASKS",
     "VOCABULARY_MEMBERS",
@@ -199,6 +225,17 @@ __all__ = [
 
 # Names that need NumPy, Pillow or torch, with the module that each is imported from at its first use.
 _LAZY = {
+    "AbsentName": "finding",
+    "NO_FINDER": "finding",
+    "AskedName": "finding",
+    "Candidates": "finding",
+    "FindQuery": "finding",
+    "FinderInput": "finding",
+    "FinderSpec": "finding",
+    "Findings": "finding",
+    "FoundRegion": "finding",
+    "find_queries": "finding",
+    "given_queries": "finding",
     "ALL_TASKS": "types",
     "AttributeLabel": "types",
     "AttributeWord": "request_vocabulary",

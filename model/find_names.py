@@ -16,11 +16,6 @@ if TYPE_CHECKING:
 
     from dynrefer.model.finding import Candidates
 
-NO_FINDER = (
-    "Regions can only be found with a finder, and this model is used without one: start with --finder DIR, a local "
-    "directory with a finder of transformers, or use the embedded model."
-)
-
 
 def find_query(
     names: Iterable[AskedName | Mapping[str, Any] | str],

@@ -27,8 +27,12 @@ if TYPE_CHECKING:
     from dynrefer.model.geometry import ImageSize
     from dynrefer.model.images import Pixels
     from dynrefer.model.masks import RegionMask
-    from dynrefer.model.types import Corners, RegionDescription
+    from dynrefer.model.types import Corners, ImageInfo, RegionDescription, RegionQuery
 
+NO_FINDER = (
+    "Regions can only be found with a finder, and this model is used without one: start with --finder DIR, a local "
+    "directory with a finder of transformers, or use the embedded model."
+)
 FIND_VIEWS = 24  # in the time of which an image is searched
 
 
@@ -158,6 +162,16 @@ class Findings(JsonRecord):
     regions: tuple[FoundRegion, ...]
     absent: tuple[AbsentName, ...] = ()
     unknown_words: tuple[UnknownWord, ...] = field(default=())
+
+
+def find_queries(query: FindQuery, info: ImageInfo) -> list[FindQuery]:
+    """What is asked of an image whatever is known of it: the query. It pickles, as a partial."""
+    return [query]
+
+
+def given_queries(queries: Sequence[RegionQuery], info: ImageInfo) -> list[RegionQuery]:
+    """Queries about regions that were found in the upright image. It pickles, as a partial."""
+    return list(queries)
 
 
 class FinderSpec(Protocol):

@@ -35,8 +35,8 @@ from dynrefer.model.errors import (
 )
 from dynrefer.model.explaining import Explainer
 from dynrefer.model.explanation import Explain
-from dynrefer.model.find_names import NO_FINDER, find_query
-from dynrefer.model.finding import AskedName, Candidates, Finder, FinderInput, Findings, FindQuery
+from dynrefer.model.find_names import find_query
+from dynrefer.model.finding import NO_FINDER, AskedName, Candidates, Finder, FinderInput, Findings, FindQuery
 from dynrefer.model.findings import FindSettings, findings, queries_to_look
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box, ImageSize

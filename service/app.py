@@ -184,6 +184,7 @@ def _loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callab
             cuda_graphs=settings.cuda_graphs,
             batching=settings.batching,
             segmenter=settings.segmenter,
+            finder=settings.finder,
         )
 
     return load

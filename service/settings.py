@@ -76,6 +76,13 @@ class Settings(BaseSettings):
         "where it has one; none, which refuses points; or a local directory with a SAM 2 of transformers, which is far "
         "better on photographs and wants a GPU.",
     )
+    finder: str = Field(
+        default="embedded",
+        min_length=1,
+        description="What finds regions that nobody has drawn: embedded, the finder of the model where it has one; "
+        "none, which refuses /v1/detect; or a local directory with a Grounding DINO, an MM-Grounding-DINO (LLMDet is "
+        "one) or an OWLv2 of transformers, which are far better on photographs and want a GPU.",
+    )
     cpu_kernels: Literal["auto", "onednn", "torch"] = Field(
         default="auto",
         description="Library of the linear layers on a CPU: auto takes oneDNN where it was measured to be faster "

@@ -135,7 +135,7 @@ class ContinuousBatching(Generic[Item, Output]):
         joins = queue.next_kind == self._kind
         if joins and places > 0 and queue.next_cost <= views:
             return batcher.take(self._choose_newcomers(places, views)), True
-        if self._aboard and queue.next_kind is WorkKind.SEGMENT:  # nothing recorded runs in it
+        if self._aboard and queue.next_kind in (WorkKind.SEGMENT, WorkKind.FIND):  # nothing recorded runs in it
             return batcher.take(queue.take(min(BESIDE, batcher.cap), batcher.limits.batch_views)), False
         if self._aboard:
             return [], False  # until there is room

@@ -18,7 +18,7 @@ from typing import Any, Generic, cast
 
 import numpy as np
 
-from dynrefer.model import BatchLimits, PointPrompt, Predictor, RegionQuery, gc_paused
+from dynrefer.model import BatchLimits, FindQuery, PointPrompt, Predictor, RegionQuery, gc_paused
 from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.batcher import Batcher, Limits
@@ -162,6 +162,8 @@ class DeviceThread(Generic[Region, Output]):
             if predictor.segmentation is not None:
                 pointed = [RegionQuery(box=(0.0, 0.0, 64.0, 64.0), points=(PointPrompt(32.0, 32.0),))]
                 predictor.segment(list(predictor.segmentation.prepare_each(image, pointed)), _never)
+            if predictor.finding is not None:
+                predictor.find(list(predictor.finding.prepare_each(image, [FindQuery()])), _never)
         except (ModelError, ImportError, MemoryError, OSError, RuntimeError):
             raise  # `_begin` reports these
         except Exception as error:  # settings that fit the weights and no computation
@@ -210,6 +212,8 @@ class DeviceThread(Generic[Region, Output]):
         try:
             if kind is WorkKind.SEGMENT:  # other items than those of the predictor's own kind
                 return cast("Sequence[Output]", predictor.segment(cast("Sequence[Any]", regions), should_stop))
+            if kind is WorkKind.FIND:
+                return cast("Sequence[Output]", predictor.find(cast("Sequence[Any]", regions), should_stop))
             if kind is not WorkKind.DESCRIBE:
                 raise ValueError(f"this executor does not know the work {kind!r}")
             self._metrics.observe_batch(len(regions), sum(region.num_views for region in regions))

@@ -10,12 +10,29 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
-from dynrefer.model import ModelCard, PointedRegion, Predictor, Preparation, RequestVocabulary
-from dynrefer.model.errors import ModelError
+from dynrefer.model import (
+    NO_FINDER,
+    ModelCard,
+    PointedRegion,
+    Predictor,
+    Preparation,
+    RegionDescription,
+    RequestVocabulary,
+)
+from dynrefer.model.errors import FinderError, ModelError
 from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.detecting import (
+    DetectInput,
+    DetectResult,
+    StageTimes,
+    described,
+    info_of,
+    only_result,
+)
 from dynrefer.service.engine.executor import Executor, Phase, Region
 from dynrefer.service.engine.pointed_regions import (
     FoundMasks,
@@ -171,6 +188,63 @@ class Engine:
         results = await asyncio.wrap_future(reservation.submit(regions, WorkKind.SEGMENT))
         reservation.renew(len(regions))
         return with_masks(request, image, results)
+
+    async def detect(self, request: DetectInput, context: RequestContext) -> DetectResult:
+        """Find regions of one image, and describe them if that is asked for; cancelling it takes all of its work out of
+        the queue.
+
+        Raises as `describe` does, and FinderError without a finder.
+        """
+        predictor = self._check_ready()
+        if predictor.finding is None:
+            raise FinderError(NO_FINDER)
+        with self._counted(), self._refusals():
+            result = await self._detect(predictor, request, context)
+        self._metrics.observe_stages(result.timings_ms)
+        self._metrics.found_regions.observe(len(result.findings.regions))
+        return result
+
+    async def _detect(
+        self, predictor: Predictor[Any, Any], request: DetectInput, context: RequestContext
+    ) -> DetectResult:
+        times, query = StageTimes(), request.query
+        with self._executor.reserve(request.room, context) as reservation:
+            image = await self._image_workers.prepare(
+                cast("Preparation[Any]", predictor.finding), request.to_find, context
+            )
+            info = info_of(image)
+            found = only_result(await asyncio.wrap_future(reservation.submit(image.ready, WorkKind.FIND)))
+            looks = await self.run_in_cpu_pool(partial(predictor.look_again, query, found))
+            times.ended("find")
+            looked = await self._pass(predictor, reservation, request.about(request.with_looks(looks)), context)
+            answered = partial(predictor.findings, query, found, described(looked), (info.width, info.height))
+            findings = await self.run_in_cpu_pool(answered)
+            if looks:
+                times.ended("look")
+            descriptions: tuple[RegionDescription, ...] = ()
+            if request.describes_by(looks):
+                times.described(looked)
+                descriptions = tuple(each.description for each in findings.regions if each.description is not None)
+            elif request.to_describe is not None:
+                wanted = [replace(request.to_describe, box=each.box) for each in findings.regions]
+                last = await self._pass(predictor, reservation, request.about(wanted), context)
+                times.described(last)
+                descriptions = described(last)
+        return DetectResult(info, findings, descriptions, {"decode": image.decode_ms, **times.timings_ms})
+
+    async def _pass(
+        self,
+        predictor: Predictor[Any, Any],
+        reservation: Reservation[Any, Any],
+        request: DescribeInput,
+        context: RequestContext,
+    ) -> DescribeResult:
+        """Describe regions of an image that was searched."""
+        reservation.ensure(request.num_regions)
+        image = await self._image_workers.prepare(predictor.preparation, request, context)
+        submitted_ns = time.time_ns()
+        results = await asyncio.wrap_future(reservation.submit(image.ready, WorkKind.DESCRIBE))
+        return await self.run_in_cpu_pool(partial(finish_request, predictor, request, image, results, submitted_ns))
 
     def _check_ready(self) -> Predictor[Any, Any]:
         """The predictor. Raises UnavailableError, and counts it, unless the phase is READY."""

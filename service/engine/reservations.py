@@ -26,6 +26,7 @@ class WorkKind(Enum):
 
     DESCRIBE = "describe regions"
     SEGMENT = "find the masks of objects that points lie on"
+    FIND = "find regions"
 
 
 class ExecutorClosed(Exception):
@@ -129,6 +130,11 @@ class Reservation(Generic[Item, Output]):
         Raises ExecutorClosed where nothing is taken any more.
         """
         self._batcher.renew(self._request, items)
+
+    def ensure(self, items: int) -> None:
+        """Room for so many items: what is left of the reservation, and what that lacks anew, as `renew` gives it."""
+        if items > self._request.unused:
+            self.renew(items - self._request.unused)
 
     def give_back(self) -> None:
         """Give the unused room to other requests; nothing more can be submitted. What was submitted goes on."""

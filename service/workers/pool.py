@@ -58,6 +58,7 @@ RECORD_MODULES = (
     "dynrefer.model.crops",
     "dynrefer.model.errors",
     "dynrefer.model.evidence.cutting",
+    "dynrefer.model.finding",
     "dynrefer.model.images",
     "dynrefer.model.masks",
     "dynrefer.model.points",

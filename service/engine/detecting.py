@@ -1,0 +1,126 @@
+"""Requests that find regions: up to three passes over the image, with one place in the queue and one deadline.
+
+The first finds; a second, where the finder does not know what was asked for, lets the describer name candidates; a
+third describes what was found, if that is asked for. The image is decoded once for each pass, as it is for points.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from dynrefer.model import find_queries, given_queries
+from dynrefer.service.engine.results import DescribeResult, failed_regions
+from dynrefer.service.errors import RegionFailedError
+from dynrefer.service.workers.image_task import DescribeInput, PreparedImage
+
+if TYPE_CHECKING:
+    from dynrefer.model import (
+        Candidates,
+        DecodedImage,
+        FinderInput,
+        Findings,
+        FindQuery,
+        ImageInfo,
+        RegionDescription,
+        RegionQuery,
+    )
+    from dynrefer.service.engine.reservations import RegionResult
+
+
+@dataclass(frozen=True, slots=True)
+class DetectInput:
+    """An encoded image, and what is to be found in it. image, decode: as in `DescribeInput`.
+
+    to_describe: what is asked of each region that is found, its box aside; None: nothing.
+    """
+
+    image: bytes
+    decode: Callable[..., DecodedImage]
+    query: FindQuery
+    to_describe: RegionQuery | None = None
+
+    @property
+    def room(self) -> int:
+        """What the request reserves: the search, and as many regions as may be described at a time."""
+        asks_describer = self.to_describe is not None or not self.query.names
+        return 1 + (self.query.max_regions if asks_describer else 0)
+
+    @property
+    def to_find(self) -> DescribeInput:
+        """The work of the first pass."""
+        # What is searched is no region, but it is prepared and run as one.
+        queries: Callable[..., Sequence[Any]] = partial(find_queries, self.query)
+        return DescribeInput(1, self.image, self.decode, queries)
+
+    def about(self, regions: Sequence[RegionQuery]) -> DescribeInput:
+        """The work of a later pass."""
+        return DescribeInput(len(regions), self.image, self.decode, partial(given_queries, tuple(regions)))
+
+    def with_looks(self, looks: Sequence[RegionQuery]) -> list[RegionQuery]:
+        """The queries by which the describer names candidates; where what is to be described holds all that they ask,
+        that instead, so that one pass does for both."""
+        if not self.describes_by(looks):
+            return list(looks)
+        assert self.to_describe is not None
+        return [replace(self.to_describe, box=look.box) for look in looks]
+
+    def describes_by(self, looks: Sequence[RegionQuery]) -> bool:
+        """Whether the pass that names candidates also describes them."""
+        wanted = self.to_describe
+        if wanted is None or self.query.names or self.query.phrase is not None or wanted.vocabulary is not None:
+            return False
+        return wanted.tasks is None or all(set(look.tasks or ()) <= set(wanted.tasks) for look in looks)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectResult:
+    """A request's result, before it has a schema. descriptions: of the regions that were found, in order; empty where
+    none were asked for. timings_ms: by stage."""
+
+    info: ImageInfo
+    findings: Findings
+    descriptions: tuple[RegionDescription, ...]
+    timings_ms: Mapping[str, float]
+
+
+class StageTimes:
+    """How long the passes of one request take, in milliseconds."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self.timings_ms: dict[str, float] = {}
+
+    def ended(self, stage: str) -> None:
+        """The stage was all that happened since the last one."""
+        now = time.perf_counter()
+        self.timings_ms[stage] = (now - self._began) * 1e3
+        self._began = now
+
+    def described(self, result: DescribeResult) -> None:
+        """The stages of regions that were described."""
+        self.timings_ms |= {stage: ms for stage, ms in result.timings_ms.items() if stage != "decode"}
+
+
+def only_result(results: Sequence[RegionResult[Any]]) -> Candidates:
+    """What was found in the one image. Raises what the device raised, as it is answered."""
+    (result,) = results
+    if result.output is None:
+        failures = {} if result.error is None else {0: result.error}
+        failed_regions(failures, report_errors=False)
+        raise RegionFailedError("The finder gave no answer.")
+    return cast("Candidates", result.output)
+
+
+def info_of(image: PreparedImage[FinderInput]) -> ImageInfo:
+    """What is known of the image, once it is decoded."""
+    assert image.info is not None, "an image that was not decoded was searched"
+    return image.info
+
+
+def described(result: DescribeResult) -> tuple[RegionDescription, ...]:
+    """Its regions, none of which failed."""
+    return tuple(each for each in result.regions if not isinstance(each, Exception))
