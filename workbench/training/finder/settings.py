@@ -39,7 +39,7 @@ def stages(scale: float = 1.0) -> tuple[Stage, ...]:
     no_mask = LossWeights(mask=0.0)
     return (
         Stage("objects", round(2000 * scale), (64, 96), 2e-3, 112, no_mask, close=True),
-        Stage("detector", round(4600 * scale), (192, 224, 256, 288), 1.6e-3, 16, no_mask),
-        Stage("masks", round(400 * scale), (224,), 2e-3, 16, LossWeights(0, 0, 0, 0, 1), frozen=True),
-        Stage("all", round(700 * scale), (288, 320, 352, 384), 8e-4, 12, LossWeights()),
+        Stage("detector", round(2400 * scale), (192, 224, 256, 288), 1.6e-3, 16, no_mask),
+        Stage("masks", round(300 * scale), (224,), 2e-3, 16, LossWeights(0, 0, 0, 0, 1), frozen=True),
+        Stage("all", round(2000 * scale), (288, 320, 352, 384), 1e-3, 12, LossWeights(contrast=0.5)),
     )
