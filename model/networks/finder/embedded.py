@@ -1,9 +1,10 @@
 """The embedded finder: one network that knows drawings, one detector that knows photographs, names by their places.
 
 Which of the two an image is for, the evidence's tower says, which looks at the image as a whole; where that is unsure,
-both search it. The network says of every place what part of its own list of names is there; a request's word is a row
-of weights on that list (`evidence/word_placement.py`), so that words do not touch each other. Likewise COCO's names,
-which the detector knows. A word that neither knows has no score: the describer has to look.
+both search it. The network says of every place what part of its own list of names is there, and the describer looks
+closer at the best of them (`closer_look.py`); a request's word is a row of weights on the describer's categories
+(`evidence/word_placement.py`), so that words do not touch each other. Likewise COCO's names, which the detector knows.
+A word for things in photographs that it does not know has no score: then the describer looks at all of them.
 
 Shapes: N = candidates, T = texts, C = the describer's categories, K = the names of photographs.
 """
@@ -26,6 +27,7 @@ from dynrefer.model.evidence.evidence import Evidence
 from dynrefer.model.evidence.word_placement import PlacedWord, WordPlacement
 from dynrefer.model.find_names import texts_of
 from dynrefer.model.finding import Candidates, FinderInput
+from dynrefer.model.networks.finder.closer_look import CloserLook
 from dynrefer.model.networks.finder.network import FinderMaps, mask_logits
 from dynrefer.model.networks.finder.preparation import EmbeddedFinderSpec, scaled_size
 from dynrefer.model.networks.finder.weights import FinderFiles, load_files
@@ -38,8 +40,11 @@ SIDE, PHOTOGRAPH_SIDE = 384, 640  # longest sides of the image, pixels
 _MOST = 100  # candidates of an image
 _SAME = 0.75  # boxes that overlap by more are one candidate
 _LEAST_DRAWN, _LEAST_PHOTOGRAPHED = 0.05, 0.05  # objectness of a candidate
+_APART = 0.6  # of candidates that overlap by more, the describer looks at the best
 _PLACES = 300  # of the map are looked at, those with the best objectness
-_KNOWN = 0.5  # part of a word's weight that has to be on known names, for the finder to speak
+_KNOWN = 0.5  # part of one of COCO's names that a word has to name, for the detector to speak
+_LOOKS = 12  # so many candidates at most the describer looks at closer
+_WORTH_A_LOOK = 0.15  # objectness
 
 
 @dataclass(frozen=True)
@@ -89,15 +94,15 @@ class EmbeddedFinder:
         text_embeddings: Tensor,
         evidence: Evidence,
         placement: WordPlacement,
+        closer_look: CloserLook,
     ) -> None:
         self.spec = EmbeddedFinderSpec(SIDE, PHOTOGRAPH_SIDE)
         self.settings = settings
         self._network = files.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._places = [list(categories).index(name) for name in files.names]
         self._vectors = files.network.name_vectors(text_embeddings[self._places])
-        self._trained = np.zeros(len(categories), dtype=bool)
-        self._trained[self._places] = True
-        self._evidence, self._placement = evidence, placement
+        self._num_categories = len(categories)
+        self._evidence, self._placement, self._closer_look = evidence, placement, closer_look
 
     @classmethod
     def load(
@@ -107,13 +112,14 @@ class EmbeddedFinder:
         text_embeddings: Tensor,
         evidence: Evidence,
         placement: WordPlacement,
+        closer_look: CloserLook,
     ) -> EmbeddedFinder:
         """directory: with config.json and finder.safetensors. Raises as `load_files`."""
         files = load_files(directory)
         if odd := [name for name in files.names if name not in categories]:
             raise ConfigError(f"{str(directory)!r}: the finder knows {odd[0]!r}, which is no category of the model.")
         settings = FinderSettings.from_mapping(files.settings, directory / "config.json")
-        return cls(files, settings, categories, text_embeddings, evidence, placement)
+        return cls(files, settings, categories, text_embeddings, evidence, placement, closer_look)
 
     def find(self, images: Sequence[FinderInput], should_stop: Callable[[], bool]) -> list[Candidates]:
         """See `Finder`."""
@@ -169,19 +175,28 @@ class EmbeddedFinder:
         kept = suppress(boxes, sure, _SAME)[:_MOST]
         places = places[torch.from_numpy(kept)]
         logits = self._network.name_logits(maps.embeddings[0].flatten(0, 1)[places], self._vectors)
-        categories = np.zeros((len(kept), len(self._trained)), dtype=np.float32)
+        categories = np.zeros((len(kept), self._num_categories), dtype=np.float32)
         categories[:, self._places] = logits.softmax(-1).numpy()
+        self._look_closer(image, boxes[kept], sure[kept], categories)
         names = _columns([self._of_drawing(word, categories) for word in placed], len(kept))
         masks = self._masks(maps, places, image) if image.query.masks else None
         return _Found(boxes[kept], sure[kept], np.sqrt(names * sure[kept, None]), masks)
 
+    def _look_closer(self, image: FinderInput, boxes: Floats, sure: Floats, categories: Floats) -> None:
+        """Overwrite what the network says of the best candidates with what the describer says of them."""
+        looked = suppress(boxes, sure, _APART)
+        looked = looked[sure[looked] > _WORTH_A_LOOK][:_LOOKS]
+        larger = image.more[0]
+        side = self.spec.larger_side(image.size)
+        scale = np.divide(scaled_size(image.size, side) * 2, image.size * 2, dtype=np.float32)
+        categories[looked] = self._closer_look.probabilities(larger, boxes[looked] * scale)
+
     def _of_drawing(self, word: PlacedWord, categories: Floats) -> Floats:
-        """How much of what is at each candidate the word names, (N,); NaN where that is not known."""
-        weights = np.zeros(len(self._trained), dtype=np.float32)
-        weights[word.drawn.places] = word.drawn.values
-        whole = weights.sum()
-        if word.via == "none" or (whole and weights[self._trained].sum() < _KNOWN * whole):
+        """How much of what is at each candidate the word names, (N,); NaN where nothing is known of the word."""
+        if word.via == "none":
             return np.full(len(categories), np.nan, dtype=np.float32)
+        weights = np.zeros(self._num_categories, dtype=np.float32)
+        weights[word.drawn.places] = word.drawn.values
         return np.asarray(np.minimum(categories @ weights, 1.0), dtype=np.float32)
 
     def _masks(self, maps: FinderMaps, places: Tensor, image: FinderInput) -> NDArray[np.float16]:
@@ -193,8 +208,7 @@ class EmbeddedFinder:
     def _photographed(self, image: FinderInput, placed: Sequence[PlacedWord]) -> _Found:
         pixels = image.more[0].transpose(2, 0, 1)
         scores, boxes = self._evidence.detector.look(pixels)
-        side = max(min(PHOTOGRAPH_SIDE, max(image.size)), 32)
-        boxes = on_image(boxes, image, side)
+        boxes = on_image(boxes, image, self.spec.larger_side(image.size))
         sure = scores.max(axis=1)
         likely = np.flatnonzero(sure > _LEAST_PHOTOGRAPHED)
         order = likely[np.argsort(-sure[likely], kind="stable")][:_PLACES]

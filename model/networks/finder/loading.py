@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.evidence.word_placement import WordPlacement
+from dynrefer.model.networks.finder.closer_look import CloserLook
 from dynrefer.model.networks.finder.embedded import EmbeddedFinder
 from dynrefer.model.networks.finder.weights import FOLDER, WEIGHTS
 
@@ -34,4 +35,6 @@ def _embedded(folder: Path, loaded: LoadedModel) -> Finder | None:
     if loaded.evidence is None or not isinstance(placement, WordPlacement):
         raise ConfigError(f"{str(folder)!r} needs a model with evidence of photographs.")
     texts = loaded.texts.categories.float().cpu()
-    return EmbeddedFinder.load(folder, loaded.vocabulary.categories, texts, loaded.evidence, placement)
+    return EmbeddedFinder.load(
+        folder, loaded.vocabulary.categories, texts, loaded.evidence, placement, CloserLook(loaded)
+    )

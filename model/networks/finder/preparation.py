@@ -28,6 +28,10 @@ class EmbeddedFinderSpec:
     side: int
     photograph_side: int
 
+    def larger_side(self, size: ImageSize) -> int:
+        """The longest side of the image as the detector of photographs sees it."""
+        return max(min(self.photograph_side, max(size)), _MULTIPLE)
+
     def invalid(self, queries: Sequence[FindQuery], size: ImageSize) -> list[QueryError]:
         """See `FinderSpec`: any image can be searched for anything."""
         return []
@@ -37,7 +41,7 @@ class EmbeddedFinderSpec:
         pyramid = ImagePyramid(image)
         size = pyramid.size
         pixels = scaled(pyramid, self.side)
-        larger = scaled(pyramid, max(min(self.photograph_side, max(size)), _MULTIPLE))
+        larger = scaled(pyramid, self.larger_side(size))
         whole = cut_crop(pyramid, (0, 0, *size))
         for query in queries:
             yield FinderInput(pixels, size, query, (larger, whole))
