@@ -146,7 +146,7 @@ def _with_looks(query: FindQuery, found: Candidates, looked: Sequence[RegionDesc
             scores[:, column] = 0.0
             for place, description in zip(places.tolist(), looked, strict=True):
                 said = {label.name: label.probability for label in description.categories or ()}
-                scores[place, column] = np.sqrt(said.get(text, 0.0) * float(found.objectness[place]))
+                scores[place, column] = np.sqrt(max(0.0, said.get(text, 0.0)) * float(found.objectness[place]))
     return replace(found, scores=scores)
 
 

@@ -73,7 +73,7 @@ def _t_values(value: object) -> tuple[float, ...] | None:
     return tuple(float(each) for each in value)
 
 
-def _language(value: object) -> object:
+def language_tag(value: object) -> object:
     if value is not None and not (isinstance(value, str) and is_language(value)):
         raise refusal("A language is a tag as in BCP 47, such as de or zh-Hans.")
     return value
@@ -226,7 +226,7 @@ class DescribeFields(Contract):
         description="words of your own in place of the model's, or the name of a vocabulary that the server knows; "
         "lists that are not given keep the model's own",
     )
-    language: Annotated[str | None, BeforeValidator(_language)] = Field(
+    language: Annotated[str | None, BeforeValidator(language_tag)] = Field(
         None,
         description="in which language (BCP 47) names of tags, attributes and categories are written, where the "
         "vocabulary has them; null: by the header Accept-Language, else English. Captions are always English",
