@@ -128,7 +128,7 @@ class DynRefer:
         self.segmentation = None if segmenter is None else segmenter.spec
         self._finder = finder
         self.finding = None if finder is None else finder.spec
-        self.card = _card(loaded, points=segmenter is not None)
+        self.card = _card(loaded, points=segmenter is not None, detection=finder is not None)
         evidence = loaded.evidence is not None
         self.preparation = PreparationSpec(self.card.num_views, self.card.view_size, self.card.task_priors, evidence)
 
@@ -484,7 +484,7 @@ def _names(task: TaskDefinition[Any, Any], loaded: LoadedModel) -> tuple[str, ..
     return tuple(dict.fromkeys((*task.names(loaded.vocabulary), *more)))
 
 
-def _card(loaded: LoadedModel, *, points: bool) -> ModelCard:
+def _card(loaded: LoadedModel, *, points: bool, detection: bool) -> ModelCard:
     config = loaded.network.config
     return ModelCard(
         name=config.name,
@@ -501,5 +501,6 @@ def _card(loaded: LoadedModel, *, points: bool) -> ModelCard:
         intended_use=config.intended_use,
         batch_invariant=loaded.batch_invariant,
         prompts=(*PROMPTS, "points") if points else PROMPTS,
+        detection=detection,
         translations=loaded.translations,
     )

@@ -211,7 +211,7 @@ class ModelCard(JsonRecord):
 
     vocabulary: task -> every label that it can return. task_priors: task -> t of its views.
     batch_invariant: whether a probe at load found that a region's numbers do not depend on what else is in its batch.
-    prompts: what a region may be given as; "points" where there is a segmenter.
+    prompts: what a region may be given as; "points" where there is a segmenter. detection: whether there is a finder.
     translations: of the vocabulary's words.
     """
 
@@ -229,4 +229,5 @@ class ModelCard(JsonRecord):
     intended_use: str
     batch_invariant: bool = False
     prompts: tuple[str, ...] = ("box",)
+    detection: bool = False
     translations: Translations = NO_TRANSLATIONS

@@ -15,7 +15,7 @@ from starlette.middleware.cors import CORSMiddleware
 from dynrefer.model import ImageError, ModelError, NamedVocabularies, Predictor, QueryError, forbid_bombs
 from dynrefer.service.api import openapi
 from dynrefer.service.api.problems import answer_problem
-from dynrefer.service.api.routes import describe, operations
+from dynrefer.service.api.routes import describe, detect, operations
 from dynrefer.service.api.routes import vocabularies as vocabulary_routes
 from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine, ImageWorkers
@@ -99,6 +99,7 @@ def create_app(
     metrics.watch_buffer(lambda: buffer.held_bytes)
     app.state.buffer = buffer
     app.include_router(describe.router)
+    app.include_router(detect.router)
     app.include_router(operations.router)
     app.include_router(vocabulary_routes.router)
     if settings.metrics_port is None:

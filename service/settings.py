@@ -142,6 +142,16 @@ class Settings(BaseSettings):
         default=64,
         description="Most regions in a request. At most max_queue_regions: a request is admitted whole.",
     )
+    max_found_regions: Positive = Field(
+        default=64,
+        description="Largest max_regions of a request that finds regions, each of which may be described in it. Less "
+        "than max_queue_regions.",
+    )
+    max_find_names: Positive = Field(default=100, description="Most names that a request may look for.")
+    max_find_words: Positive = Field(
+        default=16, description="Most synonyms of such a name, and most words that are not meant by it."
+    )
+    max_phrase_chars: Positive = Field(default=512, description="Longest sentence to be grounded, in characters.")
     max_top_k: Positive = Field(default=1_000, description="Largest top_k; bounds the size of a response.")
     max_controls: Positive = Field(default=16, description="Most control words in a request.")
     max_control_chars: Positive = Field(default=64, description="Longest control word, in characters.")
@@ -376,6 +386,8 @@ class Settings(BaseSettings):
         for name, one in (
             ("max_queue_regions", "max_regions"),
             ("max_key_regions", "max_regions"),
+            ("max_queue_regions", "max_found_regions"),
+            ("max_key_regions", "max_found_regions"),
             ("max_buffered_bytes", "max_body_bytes"),
             ("max_key_buffered_bytes", "max_body_bytes"),
         ):

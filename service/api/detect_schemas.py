@@ -106,7 +106,7 @@ class DetectRequest(DetectFields):
 
 
 _described: dict[str, Any] = {
-    name: (None | field.annotation, None)  # type: ignore[operator]  # a type, though pydantic does not say so
+    name: (None | field.annotation, None)
     for name, field in RegionOut.model_fields.items()
     if name not in ("id", "box", "clipped", "mask")
 }

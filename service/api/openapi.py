@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from dynrefer.service.api.detect_schemas import DetectFields, DetectRequest
 from dynrefer.service.api.problems import PROBLEM_JSON, TABLE, Problem, problem_document
 from dynrefer.service.api.schemas import DescribeFields, DescribeRequest
 from dynrefer.service.errors import (
@@ -68,48 +69,57 @@ PROBLEMS: Mapping[int, dict[str, Any]] = {
     504: _problem(DeadlineExceeded, "The deadline passed"),
 }
 
-# What the route's signature does not show: its headers and its forms of body.
-DESCRIBE_EXTRA: dict[str, Any] = {
-    "parameters": [
-        {
-            "name": "X-Request-Id",
-            "in": "header",
-            "description": f"used as the answer's id if it matches `{REQUEST_ID.pattern}`; otherwise one is made",
-            "schema": {"type": "string"},
-        },
-        {
-            "name": "X-Request-Timeout",
-            "in": "header",
-            "description": "a shorter deadline than the server's, in seconds",
-            "schema": {"type": "number", "exclusiveMinimum": 0},
-        },
-        {
-            "name": "Accept-Language",
-            "in": "header",
-            "description": "languages of the answer's names, where the request has no `language`",
-            "schema": {"type": "string"},
-        },
-    ],
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {"schema": {"$ref": _REFERENCES.format(model="DescribeRequest")}},
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["image", "request"],
-                    "additionalProperties": False,
-                    "properties": {
-                        "image": {"type": "string", "contentMediaType": "application/octet-stream"},
-                        "request": {"$ref": _REFERENCES.format(model="DescribeFields")},
-                    },
-                },
-                "encoding": {"request": {"contentType": "application/json"}},
-            },
-            "image/*": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}},
-        },
+# What the signatures of routes do not show: their headers and their forms of body.
+_PARAMETERS = [
+    {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": f"used as the answer's id if it matches `{REQUEST_ID.pattern}`; otherwise one is made",
+        "schema": {"type": "string"},
     },
-}
+    {
+        "name": "X-Request-Timeout",
+        "in": "header",
+        "description": "a shorter deadline than the server's, in seconds",
+        "schema": {"type": "number", "exclusiveMinimum": 0},
+    },
+    {
+        "name": "Accept-Language",
+        "in": "header",
+        "description": "languages of the answer's names, where the request has no `language`",
+        "schema": {"type": "string"},
+    },
+]
+
+
+def _forms(request: str, fields: str) -> dict[str, Any]:
+    """A route whose body has three forms. request, fields: the schemas of a request with its image and without."""
+    return {
+        "parameters": _PARAMETERS,
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": {"$ref": _REFERENCES.format(model=request)}},
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["image", "request"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "image": {"type": "string", "contentMediaType": "application/octet-stream"},
+                            "request": {"$ref": _REFERENCES.format(model=fields)},
+                        },
+                    },
+                    "encoding": {"request": {"contentType": "application/json"}},
+                },
+                "image/*": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}},
+            },
+        },
+    }
+
+
+DESCRIBE_EXTRA = _forms("DescribeRequest", "DescribeFields")
+DETECT_EXTRA = _forms("DetectRequest", "DetectFields")
 
 
 def pick(problems: Mapping[int, dict[str, Any]], *statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -152,7 +162,13 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
     """
     found = get_openapi(title=TITLE, version=API_VERSION, description=DESCRIPTION, routes=app.routes, servers=SERVERS)
     _, extra = models_json_schema(
-        [(DescribeRequest, "validation"), (DescribeFields, "validation"), (Problem, "serialization")],
+        [
+            (DescribeRequest, "validation"),
+            (DescribeFields, "validation"),
+            (DetectRequest, "validation"),
+            (DetectFields, "validation"),
+            (Problem, "serialization"),
+        ],
         ref_template=_REFERENCES,
     )
     schemas = found.setdefault("components", {}).setdefault("schemas", {})

@@ -53,8 +53,14 @@ from dynrefer.service.settings import Settings
 
 def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuery]]:
     """What is asked of each region, once the image is known: a function that pickles."""
+    boxes = tuple(region.box for region in fields.regions)
+    return partial(region_queries, boxes, notation(fields), region_query(fields), given=_given_prompts(fields))
+
+
+def region_query(fields: DescribeFields) -> RegionQuery:
+    """What is asked of every region, whatever its box."""
     given = fields.thresholds.model_dump(exclude_none=True) if fields.thresholds else {}
-    query = RegionQuery(
+    return RegionQuery(
         box=(0.0, 0.0, 0.0, 0.0),
         tasks=fields.task,
         controls=tuple(fields.controls or ()),
@@ -66,8 +72,6 @@ def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuer
         view_policy=None if fields.view_policy is None else ViewPolicy(fields.view_policy),
         explain=explain_query(fields.explain),
     )
-    boxes = tuple(region.box for region in fields.regions)
-    return partial(region_queries, boxes, notation(fields), query, given=_given_prompts(fields))
 
 
 def _given_prompts(fields: DescribeFields) -> GivenPrompts:
@@ -103,7 +107,7 @@ def answer(
     translator: Translator | None = None,
 ) -> DescribeResponse:
     """The answer's schema. total_ms: since the request's first byte. translator: None leaves names as they are."""
-    frame = _Frame(described.info, stored=parsed.fields.orientation == Orientation.STORED.value)
+    frame = Frame(described.info, stored=parsed.fields.orientation == Orientation.STORED.value)
     (width, height), frames = frame.size, described.info.frames
     regions: list[RegionOut | FailedRegionOut] = []
     for index, (requested, found) in enumerate(zip(parsed.fields.regions, described.regions, strict=True)):
@@ -119,7 +123,7 @@ def answer(
         image=ImageOut(width=width, height=height, frames=frames if frames > 1 else None),
         regions=regions,
         unknown_words=_unknown_words(described),
-        timings_ms=_in_order({**described.timings_ms, "total": total_ms}),
+        timings_ms=in_order({**described.timings_ms, "total": total_ms}),
     )
 
 
@@ -130,7 +134,7 @@ def _unknown_words(described: DescribeResult) -> list[UnknownWordOut] | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Frame:
+class Frame:
     """The frame of the answer's coordinates: the upright image, or the rows and columns of the file."""
 
     info: ImageInfo
@@ -154,7 +158,7 @@ class _Frame:
         return MaskOut(size=found.size, counts=found.counts)
 
 
-UPRIGHT = _Frame(ImageInfo(0, 0), stored=False)
+UPRIGHT = Frame(ImageInfo(0, 0), stored=False)
 
 
 def _failed(name: str, index: int, found: object, parsed: ParsedRequest) -> FailedRegionOut:
@@ -169,7 +173,7 @@ def _failed(name: str, index: int, found: object, parsed: ParsedRequest) -> Fail
 
 
 def region_answer(
-    name: str, found: RegionDescription, more_ms: Mapping[str, float], frame: _Frame = UPRIGHT
+    name: str, found: RegionDescription, more_ms: Mapping[str, float], frame: Frame = UPRIGHT
 ) -> RegionOut:
     """One region's schema. more_ms: times of stages outside the model."""
     shared = _viewed(found.plan, frame)
@@ -184,16 +188,16 @@ def region_answer(
         **shared,
         **{task.name: _result(found.results.get(task.name), own.get(task.name, {})) for task in TASKS},
         explanation=explanation_answer(found.explanation, frame.box),
-        timings_ms=_in_order({**found.timings_ms, **more_ms}),
+        timings_ms=in_order({**found.timings_ms, **more_ms}),
     )
 
 
-def _shown(score: float) -> float:
+def shown(score: float) -> float:
     """Four significant digits: where inference is not batch-invariant, only the seventh depends on the batch."""
     return float(f"{score:.4g}")
 
 
-def _viewed(plan: ViewPlan | None, frame: _Frame) -> dict[str, Any]:
+def _viewed(plan: ViewPlan | None, frame: Frame) -> dict[str, Any]:
     if plan is None:
         return {}
     # In single precision; a further digit would be noise in images of a few thousand pixels.
@@ -217,10 +221,10 @@ def _value(value: Any) -> Any:
     """A field of a record: records inside it in their schemas, numbers as they are shown."""
     if isinstance(value, tuple):
         return [_record(each, {}) for each in value]
-    return _shown(value) if isinstance(value, float) else value
+    return shown(value) if isinstance(value, float) else value
 
 
-def _in_order(timings_ms: Mapping[str, float]) -> dict[str, float]:
+def in_order(timings_ms: Mapping[str, float]) -> dict[str, float]:
     """Stages in the order in which they happen, to a microsecond."""
     order = {stage: place for place, stage in enumerate(STAGES)}
     stages = sorted(timings_ms, key=lambda stage: order.get(stage, len(order)))
@@ -242,6 +246,10 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         "max_vocabulary_chars",
         "max_prompt_points",
         "max_id_chars",
+        "max_found_regions",
+        "max_find_names",
+        "max_find_words",
+        "max_phrase_chars",
     )
     return ModelOut(
         name=card.name,
@@ -257,5 +265,7 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         trained_on=card.trained_on,
         intended_use=card.intended_use,
         batch_invariant=card.batch_invariant,
-        capabilities=CapabilitiesOut(prompts=list(card.prompts), detection=False, masks="points" in card.prompts),
+        capabilities=CapabilitiesOut(
+            prompts=list(card.prompts), detection=card.detection, masks="points" in card.prompts
+        ),
     )

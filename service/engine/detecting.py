@@ -105,7 +105,7 @@ class StageTimes:
         self.timings_ms |= {stage: ms for stage, ms in result.timings_ms.items() if stage != "decode"}
 
 
-def only_result(results: Sequence[RegionResult[Any]]) -> Candidates:
+def only_result(results: list[RegionResult[Any]]) -> Candidates:
     """What was found in the one image. Raises what the device raised, as it is answered."""
     (result,) = results
     if result.output is None:

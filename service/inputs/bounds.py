@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
+from dynrefer.service.api.detect_schemas import DescribeFound, DetectRequest
 from dynrefer.service.api.schemas import DescribeRequest, ImageIn, RegionIn, Thresholds
 from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.settings import Settings
@@ -36,6 +37,32 @@ def bounded(document: Any, settings: Settings) -> Any:
             raise InvalidRequestError.at(f"/{name}", detail)
     if isinstance(found.get("regions"), list):
         found["regions"] = _bounded_regions(found["regions"], settings.max_regions)
+    return found
+
+
+def bounded_detection(document: Any, settings: Settings) -> Any:
+    """The same of a request that finds. Raises InvalidRequestError for too many names."""
+    if not isinstance(document, dict):
+        return document
+    found = _bounded_members(document, DetectRequest.model_fields)
+    for name, known in (("image", ImageIn.model_fields), ("describe", DescribeFound.model_fields)):
+        if isinstance(found.get(name), dict):
+            found[name] = _bounded_members(found[name], known)
+    if isinstance(found.get("names"), list):
+        if len(found["names"]) > settings.max_find_names:
+            detail = f"{len(found['names'])} names were given; at most {settings.max_find_names} are accepted."
+            raise InvalidRequestError.at("/names", detail)
+        found["names"] = [_bounded_name(each, settings) for each in found["names"]]
+    return found
+
+
+def _bounded_name(name: Any, settings: Settings) -> Any:
+    if not isinstance(name, dict):
+        return name
+    found = _bounded_members(name, ("name", "synonyms", "not"))
+    for member in ("synonyms", "not"):
+        if isinstance(found.get(member), list):
+            found[member] = found[member][: settings.max_find_words + 1]
     return found
 
 

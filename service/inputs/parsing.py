@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dynrefer.model import MaskFile, ResolveVocabulary, ViewPolicy, no_names
@@ -47,6 +47,15 @@ SENTENCES = {
     "greater_than_equal": "The number is too small.",
     "greater_than": "The number is too small.",
     "less_than": "The number is too large.",
+}
+
+# Of a request and of the objects in it.
+SCHEMAS: Mapping[str, type[BaseModel]] = {
+    "": DescribeRequest,
+    "regions": RegionIn,
+    "image": ImageIn,
+    "thresholds": Thresholds,
+    "explain": ExplainIn,
 }
 
 RegionErrors = Mapping[int, Sequence[FieldError]]
@@ -103,8 +112,8 @@ def read_request(
     document = read_parameters(query, settings)
     if not body:
         raise InvalidRequestError.at("/image", "The body is empty; it is to be the image.")
-    fields, errors = _checked(DescribeFields, document, settings, resolve, str.encode)
-    return ParsedRequest(fields, _checked_file(body, "The body"), region_errors=errors)
+    fields, errors = checked_fields(DescribeFields, document, settings, resolve, str.encode)
+    return ParsedRequest(fields, checked_file(body, "The body"), region_errors=errors)
 
 
 def _read_form(body: bytes, content_type: str, settings: Settings, resolve: ResolveVocabulary) -> ParsedRequest:
@@ -114,28 +123,28 @@ def _read_form(body: bytes, content_type: str, settings: Settings, resolve: Reso
     document = found.document
     if isinstance(document, dict) and "image" in document:
         raise InvalidRequestError.at("/image", "In a multipart form the image is the part named 'image'.")
-    fields, errors = _checked(DescribeFields, document, settings, resolve, found.bytes_of)
+    fields, errors = checked_fields(DescribeFields, document, settings, resolve, found.bytes_of)
     if not image:
         raise InvalidRequestError.at("/image", "The part 'image' is empty.")
-    return ParsedRequest(fields, _checked_file(image, "The part 'image'"), region_errors=errors)
+    return ParsedRequest(fields, checked_file(image, "The part 'image'"), region_errors=errors)
 
 
 def _read_json(body: bytes, settings: Settings, resolve: ResolveVocabulary) -> ParsedRequest:
     found = parse_json(body, settings.max_json_values, glance=partial(bounded, settings=settings))
     if not settings.image_url_hosts:
-        _reject_image_url(found.document)
-    fields, errors = _checked(DescribeRequest, found.document, settings, resolve, found.bytes_of)
-    image, url = _image_of(fields.image, found)
+        reject_image_url(found.document)
+    fields, errors = checked_fields(DescribeRequest, found.document, settings, resolve, found.bytes_of)
+    image, url = image_of(fields.image, found)
     return ParsedRequest(fields, image, url, errors)
 
 
-def _reject_image_url(document: Any) -> None:
+def reject_image_url(document: Any) -> None:
     image = document.get("image") if isinstance(document, dict) else None
     if isinstance(image, dict) and "url" in image:
         raise InvalidRequestError.at("/image/url", "This server does not support 'url'; send 'base64'.")
 
 
-def _image_of(image: ImageIn, found: Json) -> tuple[bytes, str | None]:
+def image_of(image: ImageIn, found: Json) -> tuple[bytes, str | None]:
     """(bytes, None) or (b"", URL)."""
     if image.base64 is not None and image.url is not None:
         raise InvalidRequestError.at("/image", "Give either 'base64' or 'url', not both.")
@@ -156,7 +165,7 @@ def _decoded(text: bytes) -> bytes:
     return image
 
 
-def _checked_file(image: bytes, name: str) -> bytes:
+def checked_file(image: bytes, name: str) -> bytes:
     """The image, unless it is obviously the text of one. name: of what holds it, as the subject of a sentence."""
     if is_base64_of_an_image(image):
         detail = f"{name} holds Base64 text; send the bytes of the image's file."
@@ -164,7 +173,7 @@ def _checked_file(image: bytes, name: str) -> bytes:
     return image
 
 
-def _checked(
+def checked_fields(
     schema: type[Fields], document: Any, settings: Settings, resolve: ResolveVocabulary, bytes_of: BytesOf
 ) -> tuple[Fields, RegionErrors]:
     """The fields, and the errors of regions where those are to be reported. Raises InvalidRequestError."""
@@ -176,7 +185,7 @@ def _checked(
     errors += flaws + _check_limits(fields, settings)
     reported = fields.on_region_error == "report" and all(each.pointer.startswith("/regions/") for each in errors)
     if errors and not reported:
-        _reject(_chosen(errors))
+        reject(_chosen(errors))
     if not errors:
         return fields, by_schema
     failed = _by_region(errors)
@@ -200,8 +209,8 @@ def _validate(schema: type[Fields], document: Any) -> tuple[Fields, RegionErrors
         details = error.errors(include_url=False, include_input=False)
     reported = isinstance(document, dict) and document.get("on_region_error") == "report"
     if not reported or not all(map(_is_of_region, details)):
-        _reject(_field_errors(details))
-    errors = _by_region(_field_errors(details))
+        reject(field_errors(details))
+    errors = _by_region(field_errors(details))
     regions = [
         {"box": NO_BOX, **_given_id(region)} if index in errors else region
         for index, region in enumerate(document["regions"])
@@ -227,15 +236,16 @@ def _by_region(errors: Iterable[FieldError]) -> dict[int, list[FieldError]]:
     return found
 
 
-def _reject(errors: Sequence[FieldError]) -> NoReturn:
+def reject(errors: Sequence[FieldError]) -> NoReturn:
     """All errors at once; a single one is the summary too."""
     summary = errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors."
     raise InvalidRequestError(summary, errors)
 
 
-def _field_errors(details: Sequence[ErrorDetails]) -> list[FieldError]:
+def field_errors(details: Sequence[ErrorDetails], schemas: Mapping[str, type[BaseModel]] = SCHEMAS) -> list[FieldError]:
+    """Pydantic's complaints as ours. schemas: of the document, "", and of the objects in it, by the member."""
     places = ["/".join(map(str, ("", *error["loc"][:2]))) for error in details]
-    return [_field_error(details[index]) for index in _chosen_places(places)]
+    return [_field_error(details[index], schemas) for index in _chosen_places(places)]
 
 
 def _chosen(errors: Sequence[FieldError]) -> list[FieldError]:
@@ -253,14 +263,14 @@ def _chosen_places(pointers: Sequence[str]) -> list[int]:
     return chosen
 
 
-def _field_error(error: ErrorDetails) -> FieldError:
+def _field_error(error: ErrorDetails, schemas: Mapping[str, type[BaseModel]]) -> FieldError:
     location = error["loc"]
     pointer = "".join(f"/{_escaped(part)}" for part in location)
     kind = error["type"]
     if kind == "refused":
         return FieldError(pointer, str(error["ctx"]["detail"]))
     if kind == "extra_forbidden":
-        return FieldError(pointer, _unknown_field(location))
+        return FieldError(pointer, _unknown_field(location, schemas))
     if kind == "literal_error":
         return FieldError(pointer, f"The value must be one of {error['ctx']['expected']}.")
     if kind == "less_than_equal":
@@ -268,17 +278,13 @@ def _field_error(error: ErrorDetails) -> FieldError:
     return FieldError(pointer, SENTENCES.get(kind, "This value is not valid."))
 
 
-def _unknown_field(location: Sequence[int | str]) -> str:
+def _unknown_field(location: Sequence[int | str], schemas: Mapping[str, type[BaseModel]]) -> str:
     """Names the field and, if one is similar, a field that exists at that place."""
-    places: Mapping[str, type] = {
-        "regions": RegionIn,
-        "image": ImageIn,
-        "thresholds": Thresholds,
-        "explain": ExplainIn,
-    }
-    schema = places.get(str(location[0]), DescribeRequest) if len(location) > 1 else DescribeRequest
+    whole = schemas[""]
+    schema = schemas.get(str(location[0]), whole) if len(location) > 1 else whole
     name = str(location[-1])
-    nearest = difflib.get_close_matches(name[:64], schema.model_fields, n=1)  # type: ignore[attr-defined]
+    known = [field.alias or key for key, field in schema.model_fields.items()]
+    nearest = difflib.get_close_matches(name[:64], known, n=1)
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
     return f"Unknown field '{printable(name)}'.{hint}"
 

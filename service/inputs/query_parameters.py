@@ -8,7 +8,7 @@ What is not written as its field needs it stays a text, which the schema refuses
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -35,7 +35,7 @@ def read_parameters(query: str, settings: Settings) -> dict[str, Any]:
     given = _values(query, settings)
     unknown = [name for name in given if name not in READERS]
     if unknown:
-        errors = [FieldError(f"/{printable(name)}", _unknown(name)) for name in unknown[:MAX_REPORTED]]
+        errors = [FieldError(f"/{printable(name)}", _unknown(name, READERS)) for name in unknown[:MAX_REPORTED]]
         raise InvalidRequestError(
             errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors.", errors
         )
@@ -54,6 +54,24 @@ def read_parameters(query: str, settings: Settings) -> dict[str, Any]:
         elif name not in REGION_PARAMETERS:
             document[name] = value
     return {**document, **_regions(given)}
+
+
+def read_detect_parameters(query: str, settings: Settings) -> dict[str, Any]:
+    """The document of a request that finds: `names` by parameters `name`, `describe` by tasks. Raises
+    InvalidRequestError."""
+    given = _values(query, settings)
+    if unknown := [name for name in given if name not in DETECT_READERS]:
+        errors = [FieldError(f"/{printable(name)}", _unknown(name, DETECT_READERS)) for name in unknown[:MAX_REPORTED]]
+        raise InvalidRequestError(
+            errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors.", errors
+        )
+    document = {name: DETECT_READERS[name](name, values) for name, values in given.items()}
+    if "name" in document:
+        document["names"] = document.pop("name")
+    if "describe" in document:
+        tasks = document["describe"]
+        document["describe"] = {} if tasks == ["true"] else {"task": tasks}
+    return document
 
 
 def _values(query: str, settings: Settings) -> dict[str, list[str]]:
@@ -101,8 +119,8 @@ def _regions(given: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     return {**WHOLE_IMAGE, "regions": [region]}
 
 
-def _unknown(name: str) -> str:
-    nearest = difflib.get_close_matches(name[:64], READERS, n=1)
+def _unknown(name: str, readers: Collection[str]) -> str:
+    nearest = difflib.get_close_matches(name[:64], readers, n=1)
     hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
     return f"Unknown parameter '{printable(name)}'.{hint}"
 
@@ -183,4 +201,17 @@ READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     **{f"vocabulary.{member}": _words for member in VOCABULARY_MEMBERS},
     "language": _text,
     "on_region_error": _text,
+}
+
+# Of a request that finds. `describe` is a list of tasks, or true for all of them.
+DETECT_READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
+    "name": _texts,
+    "phrase": _text,
+    "threshold": _number,
+    "nms": _number,
+    "max_regions": _whole_number,
+    "masks": _truth,
+    "describe": _words,
+    "orientation": _text,
+    "language": _text,
 }

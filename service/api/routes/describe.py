@@ -74,7 +74,7 @@ async def describe(
                 del body  # held by `parse` alone, so that it goes once it is parsed
                 work = _answer(request, parse, num_bytes, lease, engine, settings, context)
                 del parse
-                return await _unless_disconnected(request, work)
+                return await unless_disconnected(request, work)
     except TimeoutError:
         raise DeadlineExceeded(f"The answer was not ready within {context.timeout_s:g} seconds.") from None
     except ClientDisconnect:
@@ -93,7 +93,7 @@ async def _answer(
     parsed = parse() if num_bytes <= INLINE_BYTES else await engine.run_in_cpu_pool(parse)
     del parse
     lease.shrink_to(parsed.num_bytes)
-    image = parsed.image if parsed.url is None else await _fetched(request, parsed.url, lease)
+    image = parsed.image if parsed.url is None else await fetched_image(request, parsed.url, lease)
     if parsed.fields.vocabulary is not None:
         await engine.understand(parsed.fields.vocabulary)
     try:
@@ -153,12 +153,13 @@ def write_response(
     return document.model_dump_json(exclude_none=True).encode()
 
 
-async def _fetched(request: Request, url: str, lease: Lease) -> bytes:
+async def fetched_image(request: Request, url: str, lease: Lease) -> bytes:
+    """The bytes of an image that a request gives the address of."""
     fetcher: Fetcher = request.app.state.fetcher
     return await fetcher.fetch(url, lease)
 
 
-async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
     """Run the work, but cancel it when the client disconnects. Raises ClientDisconnect then."""
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_disconnection(request))
