@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dynrefer.model.finding import AskedName, FindQuery
+from dynrefer.model.grounding.sentence import read_sentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +56,9 @@ def _asked(given: AskedName | Mapping[str, Any] | str) -> AskedName:
 
 
 def texts_of(query: FindQuery) -> tuple[str, ...]:
-    """Names, synonyms and excluded words in the order in which they are asked, each once."""
+    """Names, synonyms and excluded words in the order in which they are asked, or a sentence's nouns; each once."""
+    if query.phrase is not None:
+        return tuple(dict.fromkeys(each.noun for each in read_sentence(query.phrase) if each.noun))
     found = (text for each in query.names for text in (each.name, *each.synonyms, *each.excluded))
     return tuple(dict.fromkeys(found))
 

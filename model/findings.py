@@ -6,7 +6,7 @@ its box, and that it is what was asked for, as one number that thresholds apply 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from dynrefer.model.find_names import excluded_scores, name_scores
 from dynrefer.model.finding import AbsentName, AskedName, Candidates, Findings, FindQuery, FoundRegion
 from dynrefer.model.geometry import ImageSize
+from dynrefer.model.grounding.scoring import SIZES, Seen, ground
+from dynrefer.model.grounding.sentence import GroundedPhrase, read_sentence
+from dynrefer.model.hierarchy import SURE, levels
 from dynrefer.model.masks import RegionMask, mask_from_bitmap
 from dynrefer.model.request_vocabulary import RequestVocabulary, Word
 from dynrefer.model.segmentation import WindowMask, bitmap_of
@@ -25,7 +28,10 @@ Floats = NDArray[np.float32]
 
 LOOKS = 20  # so many candidates at most does the describer look at, to name what the finder has no word for
 _SAME_OBJECT = 0.8  # boxes of different names that overlap by more are one object, and the better name has it
-_NOT_MEANT = 0.5  # likewise of a word that is not meant
+_NEARLY = 0.7  # of the best fit of a phrase that speaks of one object: what fits so well is answered too
+_UNLOOKED = 0.1  # probability of an attribute of a candidate that the describer has not looked at
+_BELOW_HALF = 0.4999
+_ALL = 1000  # labels
 
 
 @dataclass(frozen=True)
@@ -60,7 +66,29 @@ def queries_to_look(query: FindQuery, found: Candidates, settings: FindSettings)
             RegionQuery(box=_corners(found.boxes[place]), tasks=(Task.CAPTION, Task.CATEGORIES), top_k=1)
             for place in proposals(query, found, settings)
         ]
-    return []
+    return _queries_of_phrase(query.phrase, query, found)
+
+
+def _queries_of_phrase(sentence: str, query: FindQuery, found: Candidates) -> list[RegionQuery]:
+    """What describes the objects of the sentence, and which they are where the finder does not know its nouns."""
+    if found.phrases:
+        return []
+    phrases = read_sentence(sentence)
+    nobody = {word.name for word in found.unknown}
+    unknown = [text for text in found.texts if text not in nobody and np.isnan(_column(found, text)).all()]
+    described = any(set(each.modifiers) - SIZES for each in phrases)
+    if not unknown and not described:
+        return []
+    vocabulary = RequestVocabulary(categories=tuple(Word(text) for text in unknown)) if unknown else None
+    tasks = (*((Task.ATTRIBUTES,) if described else ()), *((Task.CATEGORIES,) if unknown else ()))
+    return [
+        RegionQuery(box=_corners(found.boxes[place]), tasks=tasks, top_k=_ALL, vocabulary=vocabulary)
+        for place in candidates_to_look(query, found)
+    ]
+
+
+def _column(found: Candidates, text: str) -> Floats:
+    return found.scores[:, found.texts.index(text)]
 
 
 def unknown_names(query: FindQuery, found: Candidates) -> list[AskedName]:
@@ -91,12 +119,16 @@ def findings(
     looked: Sequence[RegionDescription],
     size: ImageSize,
     settings: FindSettings,
+    parent_of: Callable[[str], str | None] = lambda name: None,
 ) -> Findings:
-    """The answer. looked: of `queries_to_look`. size: (W, H) of the upright image."""
+    """The answer. looked: of `queries_to_look`. size: (W, H) of the upright image. parent_of: a category -> a broader
+    word, or None."""
     if query.names:
         regions, absent = _named(query, found, looked, settings)
+    elif query.phrase is not None:
+        regions, absent = _grounded(query.phrase, query, found, looked, size, settings)
     else:
-        regions, absent = _proposed(query, found, looked, settings), []
+        regions, absent = _proposed(query, found, looked, settings, parent_of), []
     regions = regions[: query.max_regions]
     if query.masks and found.mask_logits is not None:
         regions = [replace(each, mask=_mask(each, found.mask_logits[each.candidate], size)) for each in regions]
@@ -150,18 +182,73 @@ def _with_looks(query: FindQuery, found: Candidates, looked: Sequence[RegionDesc
     return replace(found, scores=scores)
 
 
+def _grounded(
+    sentence: str,
+    query: FindQuery,
+    found: Candidates,
+    looked: Sequence[RegionDescription],
+    size: ImageSize,
+    settings: FindSettings,
+) -> tuple[list[FoundRegion], list[AbsentName]]:
+    """A phrase of one object has the best candidate, and those that fit nearly as well; one of many has all."""
+    phrases = read_sentence(sentence)
+    fits = found.scores if found.phrases else ground(phrases, _seen(phrases, query, found, looked, size))
+    least = settings.threshold if query.threshold is None else query.threshold
+    regions: list[FoundRegion] = []
+    absent = []
+    for place, each in enumerate(phrases):
+        scores = np.nan_to_num(fits[:, place], nan=0.0)
+        best = float(scores.max(initial=0.0))
+        bound = max(least, 1e-6, 0.0 if each.many else _NEARLY * best)
+        likely = np.flatnonzero(scores >= bound)
+        kept = likely[suppress(found.boxes[likely], scores[likely], query.nms)]
+        for i in kept.tolist():
+            probability = _rounded(_probability(scores[i], settings))
+            box, score = _corners(found.boxes[i]), _rounded(scores[i])
+            regions.append(FoundRegion(box, each.phrase.text, score, probability, i, span=each.phrase.span))
+        if not len(kept):
+            presence = _rounded(min(_probability(np.float32(best), settings), _BELOW_HALF))
+            absent.append(AbsentName(each.phrase.text, presence, each.phrase.span))
+    return sorted(regions, key=lambda region: -region.score), absent
+
+
+def _seen(
+    phrases: Sequence[GroundedPhrase],
+    query: FindQuery,
+    found: Candidates,
+    looked: Sequence[RegionDescription],
+    size: ImageSize,
+) -> Seen:
+    """What finder and describer say of the candidates."""
+    count = len(found.boxes)
+    names = {text: np.nan_to_num(_column(found, text), nan=0.0) for text in found.texts}
+    attributes: dict[str, Floats] = {}
+    for place, description in zip(candidates_to_look(query, found).tolist(), looked, strict=False):
+        for label in description.attributes or ():
+            column = attributes.setdefault(label.value, np.full(count, _UNLOOKED, dtype=np.float32))
+            column[place] = label.probability
+        for category in description.categories or ():
+            if category.name in names:
+                names[category.name][place] = np.sqrt(max(0.0, category.probability) * float(found.objectness[place]))
+    return Seen(found.boxes, found.objectness, names, attributes, size)
+
+
 def _proposed(
-    query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], settings: FindSettings
+    query: FindQuery,
+    found: Candidates,
+    looked: Sequence[RegionDescription],
+    settings: FindSettings,
+    parent_of: Callable[[str], str | None],
 ) -> list[FoundRegion]:
     regions = []
     for place, description in zip(proposals(query, found, settings).tolist(), looked, strict=False):
-        category = description.categories[0].name if description.categories else ""
-        phrase = description.caption.text if description.caption else None
+        phrase, category, parent, sure = levels(description, parent_of)
+        label = category if parent is None or sure is None or sure >= SURE else parent
         score = found.objectness[place]
-        probability = _rounded(_probability(score, settings))
-        box = _corners(found.boxes[place])
-        region = FoundRegion(box, category, _rounded(score), probability, place, phrase=phrase, category=category)
-        regions.append(replace(region, description=description))
+        box, probability = _corners(found.boxes[place]), _rounded(_probability(score, settings))
+        region = FoundRegion(box, label, _rounded(score), probability, place)
+        named = replace(region, phrase=phrase, category=category, parent=parent, description=description)
+        regions.append(named)
     return regions
 
 

@@ -1,0 +1,1 @@
+"""Grounding: which regions the noun phrases of a sentence speak of."""

@@ -1,0 +1,150 @@
+"""How well each candidate fits each noun phrase: its name, what describes it, and where it is to the others.
+
+    fit of candidate i to a phrase = name(i) x each modifier(i) x each relation: best over j of fit(j) x relation(i, j)
+
+Names come from the finder, or from the describer where the finder does not know the word; modifiers from the
+describer's attributes; sizes, ranks and relations from the boxes alone. Pure NumPy.
+Shapes: N = candidates, P = phrases. Boxes (N, 4) xyxy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynrefer.model.geometry import ImageSize
+from dynrefer.model.grounding.sentence import GroundedPhrase, Relation
+
+Floats = NDArray[np.float32]
+
+SIZES = frozenset(("small", "large"))  # are measured on the boxes
+
+_SMALL, _LARGE, _SOFT = 0.18, 0.29, 0.02  # of the image's side: the larger of a box's relative sides
+_UNSAID = 0.5  # of an attribute that the describer has no word for: it tells nothing
+_LEAST = 0.02  # what contradicts a phrase still fits so much
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of N candidates. names: of each noun, (N,) in 0..1. attributes: of each value, (N,) in 0..1."""
+
+    boxes: Floats
+    objectness: Floats
+    names: Mapping[str, Floats]
+    attributes: Mapping[str, Floats]
+    size: ImageSize
+
+
+def ground(phrases: Sequence[GroundedPhrase], seen: Seen) -> Floats:
+    """The fit of each candidate to each phrase, (N, P) in 0..1, of which a box's score is made."""
+    known: dict[int, Floats] = {}
+    columns = [_fit(place, phrases, seen, known, ()) for place in range(len(phrases))]
+    return np.stack(columns, axis=1) if columns else np.empty((len(seen.boxes), 0), dtype=np.float32)
+
+
+def _fit(
+    place: int, phrases: Sequence[GroundedPhrase], seen: Seen, known: dict[int, Floats], above: tuple[int, ...]
+) -> Floats:
+    """(N,). above: phrases that wait for this one; a phrase never waits for itself."""
+    if place in known:
+        return known[place]
+    phrase = phrases[place]
+    names = seen.objectness if not phrase.noun else seen.names.get(phrase.noun, np.zeros_like(seen.objectness))
+    fit = names.astype(np.float32).copy()
+    for modifier in phrase.modifiers:
+        fit *= np.maximum(_modifier(modifier, seen), _LEAST)
+    for relation in phrase.relations:
+        if not set(relation.targets) & {place, *above}:
+            fits = [_fit(target, phrases, seen, known, (*above, place)) for target in relation.targets]
+            fit *= np.maximum(_related(relation, fits, seen), _LEAST)
+    for rank in phrase.ranks:
+        fit *= _rank(rank, fit, seen)
+    known[place] = fit
+    return fit
+
+
+def _modifier(modifier: str, seen: Seen) -> Floats:
+    """(N,) how well the word describes each candidate."""
+    if modifier in SIZES:
+        width, height = seen.size
+        sides = (seen.boxes[:, 2:] - seen.boxes[:, :2]) / np.array([width, height], np.float32)
+        extent = sides.max(axis=1)
+        off = (extent - _LARGE) if modifier == "large" else (_SMALL - extent)
+        return np.asarray(1 / (1 + np.exp(-np.clip(off / _SOFT, -20, 20))), dtype=np.float32)
+    found = seen.attributes.get(modifier)
+    return np.full(len(seen.boxes), _UNSAID, dtype=np.float32) if found is None else found
+
+
+def _rank(rank: str, fit: Floats, seen: Seen) -> Floats:
+    """1 for the candidate that comes first among those that fit, less for the others."""
+    boxes = seen.boxes
+    values = {
+        "largest": -(boxes[:, 2:] - boxes[:, :2]).prod(axis=1),
+        "smallest": (boxes[:, 2:] - boxes[:, :2]).prod(axis=1),
+        "leftmost": boxes[:, 0] + boxes[:, 2],
+        "rightmost": -(boxes[:, 0] + boxes[:, 2]),
+        "topmost": boxes[:, 1] + boxes[:, 3],
+        "lowest": -(boxes[:, 1] + boxes[:, 3]),
+    }[rank]
+    likely = fit >= 0.5 * fit.max(initial=0.0)
+    order = np.empty(len(fit), dtype=np.float32)
+    order[np.argsort(np.where(likely, values, np.inf), kind="stable")] = np.arange(len(fit))
+    return np.asarray(0.5**order, dtype=np.float32)
+
+
+def _related(relation: Relation, fits: Sequence[Floats], seen: Seen) -> Floats:
+    """(N,) how well each candidate is so placed to the best object of the target phrases."""
+    if relation.kind == "between" and len(fits) == 2:
+        first, second = (int(fit.argmax()) if len(fit) else 0 for fit in fits)
+        return _between(seen.boxes, first, second) * np.float32(np.sqrt(fits[0].max() * fits[1].max()))
+    placed = placement(relation.kind, seen.boxes, seen.size)  # (N, N)
+    np.fill_diagonal(placed, 0.0)
+    return np.asarray((placed * fits[0][None, :]).max(axis=1, initial=0.0), dtype=np.float32)
+
+
+def placement(kind: str, boxes: Floats, size: ImageSize) -> Floats:
+    """(N, N) in 0..1: how well box i is placed to box j as the words say; image size (W, H) in pixels."""
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    off = middle[None, :, :] - middle[:, None, :]  # from i to j
+    length = np.maximum(np.hypot(off[..., 0], off[..., 1]), 1e-6)
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    gaps = np.maximum(low - high, 0)
+    gap = np.hypot(gaps[..., 0], gaps[..., 1]) / np.hypot(*size)
+    near = np.exp(-gap / 0.15)
+    shared = np.clip(high - low, 0, None).prod(axis=2)
+    areas = np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1e-6)
+    covered = shared / areas[:, None]  # the part of i that lies in j
+    touching = np.clip(shared / np.minimum(areas[:, None], areas[None, :]) / 0.05, 0, 1)
+    # Along one axis, and mostly along it.
+    across, down = off[..., 0] / length, off[..., 1] / length
+    by_kind = {
+        "left of": np.clip(across, 0, 1) ** 2 * near,
+        "right of": np.clip(-across, 0, 1) ** 2 * near,
+        "above": np.clip(down, 0, 1) ** 2 * near,
+        "below": np.clip(-down, 0, 1) ** 2 * near,
+        "on": np.maximum(np.clip(down, 0, 1) ** 2 * near, covered),
+        "inside": covered,
+        "in front of": touching,
+        "behind": touching,
+        "with": near,
+        "next to": near,
+        "between": near,
+    }
+    return np.asarray(by_kind[kind], dtype=np.float32).copy()
+
+
+def _between(boxes: Floats, first: int, second: int) -> Floats:
+    """(N,) how near the middle of each box is to the line between two others."""
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    start, end = middle[first], middle[second]
+    along = end - start
+    length = max(float(np.hypot(*along)), 1e-6)
+    part = ((middle - start) @ along) / length**2
+    aside = np.abs((middle - start) @ np.array([-along[1], along[0]], np.float32)) / length**2
+    fit = np.exp(-((aside / 0.25) ** 2)) * np.clip(1 - 2 * np.maximum(np.abs(part - 0.5) - 0.4, 0), 0, 1)
+    fit[[first, second]] = 0.0
+    return np.asarray(fit, dtype=np.float32)
