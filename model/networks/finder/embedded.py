@@ -40,6 +40,7 @@ SIDE, PHOTOGRAPH_SIDE = 384, 640  # longest sides of the image, pixels
 _MOST = 100  # candidates of an image
 _SAME = 0.75  # boxes that overlap by more are one candidate
 _LEAST_DRAWN, _LEAST_PHOTOGRAPHED = 0.05, 0.05  # objectness of a candidate
+_LEAST_SIDE = 1.0  # pixels of the upright image
 _APART = 0.6  # of candidates that overlap by more, the describer looks at the best
 _PLACES = 300  # of the map are looked at, those with the best objectness
 _KNOWN = 0.5  # part of one of COCO's names that a word has to name, for the detector to speak
@@ -151,6 +152,7 @@ class EmbeddedFinder:
         objectness = np.concatenate([sure * part.objectness for sure, part in parts])
         scores = np.concatenate([sure * part.names for sure, part in parts])
         kept = suppress(boxes, objectness, _SAME)[:_MOST]
+        kept = kept[(boxes[kept, 2:] - boxes[kept, :2]).min(axis=1) >= _LEAST_SIDE]
         unknown = [word for word in placed if word.via == "none"]
         return Candidates(
             boxes=boxes[kept],

@@ -1,0 +1,303 @@
+"""How well a finder finds: drawn scenes of unseen seeds, with exact boxes and masks. `dynrefer evaluate --finder`.
+
+Every scene is asked for all names of the world at once, as the "fixed AP" of LVIS is measured: known names, and names
+that the finder was not trained on. Names that a scene does not show are asked apart. Shapes: H W = an image.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pycocotools import mask as coco_masks
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from dynrefer.model.finding import Candidates, FinderInput, FinderSpec, Findings, FindQuery
+from dynrefer.model.suppression import suppress
+from dynrefer.workbench.evaluation.grounding_phrases import KINDS, referring_phrases
+from dynrefer.workbench.evaluation.metrics.calibration import calibration_error
+from dynrefer.workbench.evaluation.metrics.photograph_metrics import Ancestors
+from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate, proportion
+from dynrefer.workbench.evaluation.report.tables import json_metrics
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.scene import Scene, draw_scene
+from dynrefer.workbench.scenes.world import World
+
+SCENES = 500
+FIRST_SEED = 5_000_000_000  # no training or calibration draws scenes of such seeds
+SEEDS = 1_000_000  # apart from one seed of an evaluation to the next
+ABSENT_NAMES = 5  # are asked of every scene
+HIERARCHY_SCENES = 100  # at most: every region of these is described
+_LEAST, _MOST = 0.01, 100  # score and number of the regions of which precision and recall are made
+_SAME = 0.7  # proposals that overlap by more are one
+_RIGHT = 0.5  # least overlap of a region with its object
+
+
+Floats = NDArray[np.float64]
+
+
+class RegionFinder(Protocol):
+    """What is measured: `DynRefer` is such a finder."""
+
+    @property
+    def finding(self) -> FinderSpec | None:
+        """How images are prepared for it."""
+
+    def detect(self, image: Any, names: Sequence[str] = (), phrase: str | None = None, **options: Any) -> Findings:
+        """See `DynRefer.detect`."""
+
+    def find(self, images: Sequence[FinderInput]) -> Sequence[Candidates]:
+        """See `DynRefer.find`."""
+
+
+@dataclass
+class _Boxes:
+    """What COCO's evaluation compares. truth, found: its annotations and results."""
+
+    images: list[dict[str, int]] = field(default_factory=list)
+    truth: list[dict[str, Any]] = field(default_factory=list)
+    found: list[dict[str, Any]] = field(default_factory=list)
+
+    def curves(self, categories: Sequence[int], kind: str) -> tuple[Floats, Floats]:
+        """(overlaps, recalls, K) precision with 100 regions an image, (overlaps, K) recall with ten; -1: no truth."""
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints progress
+            coco = COCO()
+            coco.dataset = {
+                "info": {},
+                "images": self.images,
+                "annotations": self.truth,
+                "categories": [{"id": each} for each in categories],
+            }
+            coco.createIndex()
+            wanted = set(categories)
+            found = [each for each in self.found if each["category_id"] in wanted]
+            measured = COCOeval(coco, coco.loadRes(found), kind)
+            measured.params.catIds = list(categories)
+            measured.params.areaRng, measured.params.areaRngLbl = measured.params.areaRng[:1], ["all"]
+            measured.evaluate()
+            measured.accumulate()
+        return measured.eval["precision"][:, :, :, 0, 2], measured.eval["recall"][:, :, 0, 1]
+
+    def average(self, categories: Sequence[int], kind: str = "bbox") -> dict[str, float | None]:
+        """AP, AP50 and AR@10 over the categories that occur."""
+        if not any(each["category_id"] in set(categories) for each in self.found):
+            return {"AP": 0.0, "AP50": 0.0, "AR10": 0.0}
+        precision, recall = self.curves(categories, kind)
+        return {"AP": _mean(precision), "AP50": _mean(precision[0]), "AR10": _mean(recall)}
+
+
+def scenes_of(world: World, sprites: SpritePack, seed: int, count: int) -> Iterator[Scene]:
+    """The scenes of an evaluation."""
+    for place in range(count):
+        yield draw_scene(world, sprites, FIRST_SEED + seed * SEEDS + place, "test")
+
+
+def measure_finder(
+    finder: RegionFinder,
+    *,
+    world: World,
+    held_out: Sequence[str],
+    ancestors: Ancestors,
+    seed: int = 0,
+    scenes: int = SCENES,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Every metric, JSON-ready: proportions in [0, 1]. held_out: names that the finder was not trained on."""
+    began = time.perf_counter()
+    sprites = SpritePack.load()
+    names = [category.name for category in world.categories]
+    place = {name: index + 1 for index, name in enumerate(names)}
+    boxes, proposed = _Boxes(), _Boxes()
+    rng = np.random.default_rng((seed, 17))
+    absent_hits: list[bool] = []
+    absent_images: list[bool] = []
+    presence: list[tuple[float, bool]] = []
+    probabilities: list[tuple[float, bool]] = []
+    grounded: dict[str, list[bool]] = {kind: [] for kind in KINDS}
+    levels: dict[str, list[bool]] = {"category": [], "parent": [], "phrase": []}
+    milliseconds = []
+    for number, scene in enumerate(scenes_of(world, sprites, seed, scenes)):
+        _add_truth(boxes, proposed, scene, number, place)
+        findings = finder.detect(scene.image, names, threshold=_LEAST, max_regions=_MOST, masks=True)
+        _add_found(boxes, findings, number, place)
+        probabilities += _judged(findings, scene)
+        candidates, spent = _searched(finder, scene)
+        milliseconds.append(spent)
+        _add_proposals(proposed, candidates, number)
+        shown = [each.category for each in scene.objects]
+        others = [name for name in names if name not in shown]
+        asked = [others[index] for index in rng.choice(len(others), ABSENT_NAMES, replace=False)]
+        answer = finder.detect(scene.image, asked)
+        hits = {region.label for region in answer.regions}
+        absent_hits += [name in hits for name in asked]
+        absent_images.append(bool(hits))
+        presence += _presence(finder.detect(scene.image, [*asked, *shown[:ABSENT_NAMES]]), asked, shown[:ABSENT_NAMES])
+        for phrase in referring_phrases(scene, world):
+            regions = finder.detect(scene.image, phrase=phrase.text, threshold=0.0).regions
+            own = [region for region in regions if region.span is not None and region.span[0] == 0]
+            right = bool(own) and _overlap(own[0].box, scene.objects[phrase.target].box) >= _RIGHT
+            grounded[phrase.kind].append(right)
+        if number < HIERARCHY_SCENES:
+            _add_levels(levels, finder.detect(scene.image), scene, ancestors)
+        if (number + 1) % 20 == 0:
+            progress(f"{number + 1} of {scenes} scenes")
+    known = [place[name] for name in names if name not in held_out]
+    metrics: dict[str, Estimate] = {
+        "absent_names_with_a_box": _share(absent_hits),
+        "images_with_a_box_of_an_absent_name": _share(absent_images),
+        "grounding": _share([right for rights in grounded.values() for right in rights]),
+        **{f"grounding_{kind}": _share(rights) for kind, rights in grounded.items()},
+        **{f"hierarchy_{level}": _share(rights) for level, rights in levels.items()},
+    }
+    return {
+        "known": _rounded(boxes.average(known)),
+        "held_out": _rounded(boxes.average([place[name] for name in held_out])) if held_out else None,
+        "masks": _rounded(boxes.average(known, "segm")),
+        "proposals": _rounded(proposed.average([1])),
+        **json_metrics(metrics),
+        "presence_calibration_error": _calibration(presence),
+        "region_calibration_error": _calibration(probabilities),
+        "core_ms_per_image": round(float(np.median(milliseconds)), 1),
+        "scenes": scenes,
+        "objects": len(boxes.truth),
+        "phrases": sum(map(len, grounded.values())),
+        "seed": seed,
+        "world_digest": world.digest,
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def _searched(finder: RegionFinder, scene: Scene) -> tuple[Candidates, float]:
+    """The candidates of a scene, and the processor's milliseconds that preparing and searching it took."""
+    assert finder.finding is not None
+    began = time.process_time()
+    (candidates,) = finder.find(list(finder.finding.prepare_each(scene.image, [FindQuery()])))
+    return candidates, (time.process_time() - began) * 1e3
+
+
+def _add_truth(boxes: _Boxes, proposed: _Boxes, scene: Scene, image: int, place: Mapping[str, int]) -> None:
+    height, width = scene.image.shape[:2]
+    for each in (boxes, proposed):
+        each.images.append({"id": image + 1, "width": width, "height": height})
+    for index, each in enumerate(scene.objects):
+        xywh = _xywh(each.box)
+        truth = {
+            "id": len(boxes.truth) + 1,  # 0 means "not matched" to COCO's evaluation
+            "image_id": image + 1,
+            "category_id": place[each.category],
+            "bbox": xywh,
+            "area": xywh[2] * xywh[3],
+            "iscrowd": 0,
+            "segmentation": _run_lengths(scene.visible(index)),
+        }
+        boxes.truth.append(truth)
+        proposed.truth.append({**truth, "category_id": 1})
+
+
+def _add_found(boxes: _Boxes, findings: Findings, image: int, place: Mapping[str, int]) -> None:
+    for region in findings.regions:
+        result = {"image_id": image + 1, "category_id": place[region.label], "score": region.score}
+        result["bbox"] = _xywh(region.box)
+        if region.mask is not None:
+            result["segmentation"] = {"size": list(region.mask.size), "counts": region.mask.counts}
+        boxes.found.append(result)
+
+
+def _add_proposals(proposed: _Boxes, found: Candidates, image: int) -> None:
+    for index in suppress(found.boxes, found.objectness, _SAME).tolist():
+        x1, y1, x2, y2 = (float(value) for value in found.boxes[index])
+        proposed.found.append(
+            {
+                "image_id": image + 1,
+                "category_id": 1,
+                "bbox": [x1, y1, x2 - x1, y2 - y1],
+                "score": float(found.objectness[index]),
+            }
+        )
+
+
+def _judged(findings: Findings, scene: Scene) -> list[tuple[float, bool]]:
+    """The probability of each region, and whether it is right: the best region of an object that its name fits."""
+    left = list(scene.objects)
+    judged = []
+    for region in findings.regions:
+        right = next((o for o in left if o.category == region.label and _overlap(region.box, o.box) >= _RIGHT), None)
+        if right is not None:
+            left.remove(right)
+        judged.append((region.probability, right is not None))
+    return judged
+
+
+def _presence(findings: Findings, asked: Sequence[str], shown: Sequence[str]) -> list[tuple[float, bool]]:
+    """Of each name the probability that it is there, and whether it is."""
+    said = {each.name: each.probability for each in findings.absent}
+    for region in reversed(findings.regions):
+        said[region.label] = region.probability
+    return [(said[name], name in shown) for name in (*asked, *shown) if name in said]
+
+
+def _add_levels(levels: dict[str, list[bool]], findings: Findings, scene: Scene, ancestors: Ancestors) -> None:
+    """Right at each level, of the regions that are an object's: the category; a parent that is above the true one; a
+    phrase that says the true category and, where the colour is known, the colour."""
+    for region in findings.regions:
+        true = next((each for each in scene.objects if _overlap(region.box, each.box) >= _RIGHT), None)
+        if true is None:
+            continue
+        levels["category"].append(region.category == true.category)
+        if region.parent is not None:
+            levels["parent"].append(region.parent in ancestors(true.category))
+        colour, phrase = true.attributes.get("color"), region.phrase or ""
+        levels["phrase"].append(true.category in phrase and (colour is None or colour in phrase))
+
+
+def _overlap(one: Sequence[float], other: Sequence[float]) -> float:
+    across = min(one[2], other[2]) - max(one[0], other[0])
+    down = min(one[3], other[3]) - max(one[1], other[1])
+    if across <= 0 or down <= 0:
+        return 0.0
+    areas = sum((each[2] - each[0]) * (each[3] - each[1]) for each in (one, other))
+    return across * down / (areas - across * down)
+
+
+def _run_lengths(visible: NDArray[np.bool_]) -> dict[str, Any]:
+    found = coco_masks.encode(np.asfortranarray(visible.astype(np.uint8)))
+    return {"size": found["size"], "counts": found["counts"].decode()}
+
+
+def _xywh(box: Sequence[float]) -> list[float]:
+    x1, y1, x2, y2 = box
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+def _mean(values: NDArray[np.float64]) -> float | None:
+    measured = values[values >= 0]
+    return float(measured.mean()) if len(measured) else None
+
+
+def _share(rights: Sequence[bool]) -> Estimate:
+    return proportion(np.array(rights)) if rights else Estimate()
+
+
+def _calibration(judged: Sequence[tuple[float, bool]]) -> float | None:
+    if not judged:
+        return None
+    said, right = (np.array(column) for column in zip(*judged, strict=True))
+    error = calibration_error(said.astype(np.float64), right.astype(bool))
+    return None if error is None else round(error, 4)
+
+
+def _rounded(values: Mapping[str, float | None]) -> dict[str, float | None]:
+    return {name: None if value is None else round(value, 4) for name, value in values.items()}
+
+
+def to_standard_error(line: str) -> None:
+    """Progress, for a person."""
+    print(line, file=sys.stderr, flush=True)
