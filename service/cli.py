@@ -3,7 +3,6 @@
 A usage error is one line on standard error and exit code 2, never a traceback.
 """
 
-import contextlib
 import importlib.util
 import inspect
 import json
@@ -13,13 +12,14 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dynrefer.model.errors import ImageError, ModelError, QueryError
-from dynrefer.model.types import ALL_TASKS, Corners, PointPrompt, Task
+from dynrefer.model.errors import ModelError, QueryError
+from dynrefer.model.types import ALL_TASKS, Corners, PointPrompt
 from dynrefer.service import set_thread_environment
+from dynrefer.service.command_files import fail, read_image, read_tasks, reason, refuse_unwritable, save_image
 from dynrefer.service.server.signals import stop_signals
 from dynrefer.service.settings import FORMER_NAMES, PREFIX, Settings, SettingsError, flag_names, load_settings
 from dynrefer.service.standard_streams import (
@@ -30,15 +30,9 @@ from dynrefer.service.standard_streams import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from PIL.Image import Image as PilImage
-
     from dynrefer.model.masks import RegionMask
     from dynrefer.model.prompts import Polygon, Prompt
     from dynrefer.model.request_vocabulary import RequestVocabulary
-
-EXIT_USAGE = 2  # exit code: an argument, a setting or a file cannot be used
 
 # The workbench's commands, and the extra of the installation that brings what each of them needs.
 WORKBENCH_EXTRAS = {"train": "train", "evaluate": "evaluate", "bench": "train"}
@@ -90,18 +84,14 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the drawin
 ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF; any size.")]
 
 
-def fail(sentence: str, code: int = EXIT_USAGE) -> NoReturn:
-    """End the command with one line on standard error."""
-    with contextlib.suppress(OSError):  # standard error may be unwritable too: then the exit code alone tells it
-        print(f"dynrefer: {sentence}", file=sys.stderr, flush=True)
-    raise SystemExit(code)
-
-
 def _add_other_commands() -> None:
     """The model's command, and the workbench's where it is installed: a container image, for one, is without it."""
     from dynrefer.model.convert.command import convert_command
 
     app.command("convert")(convert_command)
+    from dynrefer.service.detect_command import detect_command
+
+    app.command("detect")(detect_command)
     from dynrefer.service.vocabulary_command import vocabulary_commands
 
     vocabulary = vocabulary_commands()
@@ -202,12 +192,7 @@ def _listener(settings: Settings) -> AbstractContextManager[socket.socket]:
     try:
         return listen(settings.host, settings.port)
     except OSError as error:
-        raise SettingsError(f"cannot listen on {settings.host} port {settings.port}: {_reason(error)}.") from None
-
-
-def _reason(error: OSError) -> str:
-    """Why the operating system refused, in its words but without error numbers."""
-    return "unknown address" if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0).lower()
+        raise SettingsError(f"cannot listen on {settings.host} port {settings.port}: {reason(error)}.") from None
 
 
 def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
@@ -276,14 +261,14 @@ def describe(
         fail("describe needs a region: give --box x1,y1,x2,y2, --polygon x,y,..., --mask FILE.png or --point x,y.")
     from dynrefer.model import is_language
 
-    tasks, points, words = _read_tasks(task), _read_points(point or []), _read_vocabulary(vocabulary)
+    tasks, points, words = read_tasks(task), _read_points(point or []), _read_vocabulary(vocabulary)
     if language is not None and not is_language(language):
         fail(f"--language {language} is no language's tag; write one such as de or zh-Hans.")
     regions: list[Corners | Prompt] = [*_read_boxes(box or []), *_read_polygons(polygon or [])]
-    pixels = _read_image(image)
+    pixels = read_image(image)
     regions += _read_masks(mask or [], (pixels.shape[1], pixels.shape[0]))
     if draw:
-        _refuse_unwritable(draw, image, model, overwrite)
+        refuse_unwritable(draw, image, model, overwrite)
     from dynrefer.model import DynRefer
 
     predictor = DynRefer.load(model, device=device, segmenter=segmenter)
@@ -314,7 +299,7 @@ def describe(
         boxes = [each.box for each in found]
         shapes = {place: each for place, each in enumerate(regions) if not isinstance(each, tuple)}
         shapes |= {place: each.mask for place, each in enumerate(found) if each.mask is not None}
-        _save(draw_descriptions(Image.fromarray(pixels), list(zip(boxes, texts, strict=True)), shapes), draw)
+        save_image(draw_descriptions(Image.fromarray(pixels), list(zip(boxes, texts, strict=True)), shapes), draw)
 
 
 @app.command()
@@ -331,8 +316,8 @@ def views(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw the nested views that the model looks at, side by side, with t, hash distance and gain."""
-    tasks, corners, pixels = _read_tasks([task] if task else None), _read_boxes(box), _read_image(image)
-    _refuse_unwritable(draw, image, model, overwrite)
+    tasks, corners, pixels = read_tasks([task] if task else None), _read_boxes(box), read_image(image)
+    refuse_unwritable(draw, image, model, overwrite)
     from PIL import Image
 
     from dynrefer.model import DynRefer, Explain, RegionQuery
@@ -353,7 +338,7 @@ def views(
     for each in drawn:
         sheet.paste(each, (0, top))
         top += each.height
-    _save(sheet, draw)
+    save_image(sheet, draw)
 
 
 def _read_boxes(texts: list[str]) -> list[Corners]:
@@ -402,7 +387,7 @@ def _read_masks(paths: list[Path], size: tuple[int, int]) -> "list[RegionMask]":
         try:
             found.append(mask_of_png(path.read_bytes(), size))
         except OSError as error:
-            fail(f"cannot read {path}: {_reason(error)}.")
+            fail(f"cannot read {path}: {reason(error)}.")
         except QueryError as error:
             fail(f"{path}: {error}")
     return found
@@ -421,56 +406,6 @@ def _read_vocabulary(given: str | None) -> "RequestVocabulary | None":
     if not os.path.exists(given):
         fail(f"--vocabulary {given} is neither one of {', '.join(known.names)} nor a file.")
     return read_named(Path(given)).words
-
-
-def _read_tasks(names: list[str] | None) -> tuple[Task, ...] | None:
-    if not names:
-        return None
-    for name in names:
-        if name not in ALL_TASKS:
-            fail(f"--task {name} is unknown; the tasks are {', '.join(ALL_TASKS)}.")
-    return tuple(dict.fromkeys(Task(name) for name in names))
-
-
-def _read_image(path: Path) -> "NDArray[np.uint8]":
-    """The upright image, (H, W, 3) uint8 RGB, read as the service reads it: the same formats and errors.
-
-    Without its limits: whoever names a file here trusts it.
-    """
-    from PIL import Image
-
-    from dynrefer.model import decode_image
-
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        fail(f"cannot read {path}: {_reason(error)}.")
-    Image.MAX_IMAGE_PIXELS = None  # of this process, which ends with the command
-    try:
-        return decode_image(data, None).pixels
-    except ImageError as error:
-        fail(f"{path}: {error}")
-
-
-def _refuse_unwritable(path: Path, image: Path, model: str, overwrite: bool) -> None:
-    """Called before the model is loaded: a command fails early or not at all."""
-    from PIL import Image
-
-    from dynrefer.model.outputs import check_outputs
-
-    if path.suffix.lower() not in Image.registered_extensions():
-        fail(f"cannot write {path}: the ending must be that of an image format, such as .png.")
-    target = path if path.exists() else path.parent
-    if path.is_dir() or not target.exists() or not os.access(target, os.W_OK):
-        fail(f"cannot write {path}: no such folder, or no permission to write there.")
-    check_outputs([("--draw", path)], [image, Path(model)], overwrite=overwrite)
-
-
-def _save(image: "PilImage", path: Path) -> None:
-    try:
-        image.save(path)
-    except OSError as error:
-        fail(f"cannot write {path}: {_reason(error) if error.errno else 'not in this format'}.")
 
 
 def _in_brief(region: dict[str, Any]) -> str:

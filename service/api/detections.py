@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dynrefer.model import FoundRegion, RegionDescription, Translator
+from collections.abc import Sequence
+
+from dynrefer.model import Findings, FoundRegion, RegionDescription, Translator
 from dynrefer.service.api.detect_schemas import AbsentOut, DetectResponse, FoundRegionOut
-from dynrefer.service.api.responses import Frame, in_order, region_answer, shown
+from dynrefer.service.api.responses import UPRIGHT, Frame, in_order, region_answer, shown
 from dynrefer.service.api.schemas import ImageOut
 from dynrefer.service.api.vocabulary_schemas import UnknownWordOut
 from dynrefer.service.engine.detecting import DetectResult
@@ -23,27 +25,44 @@ def detect_answer(
     they are."""
     frame = Frame(result.info, stored=orientation == Orientation.STORED.value)
     (width, height), frames = frame.size, result.info.frames
-    findings = result.findings
     described: list[RegionDescription | None] = [*result.descriptions]
-    described = described or [None] * len(findings.regions)
-    regions = [
-        _found(str(place), region, description, frame, translator)
-        for place, (region, description) in enumerate(zip(findings.regions, described, strict=True))
-    ]
-    unknown = {word.name: word for word in findings.unknown_words}
-    for description in result.descriptions[:1]:  # the same for every region: they share the vocabulary
-        unknown |= {word.name: word for word in description.unknown_words}
+    described = described or [None] * len(result.findings.regions)
     return DetectResponse(
         id=request_id,
         model=model,
         image=ImageOut(width=width, height=height, frames=frames if frames > 1 else None),
-        regions=regions,
-        absent=[
-            AbsentOut(name=each.name, probability=shown(each.probability), span=each.span) for each in findings.absent
-        ],
-        unknown_words=[UnknownWordOut(name=word.name, nearest=list(word.nearest)) for word in unknown.values()] or None,
+        regions=found_answers(result.findings, described, frame, translator),
+        absent=absent_answers(result.findings),
+        unknown_words=unknown_answers(result.findings, described) or None,
         timings_ms=in_order({**result.timings_ms, "total": total_ms}),
     )
+
+
+def found_answers(
+    findings: Findings,
+    descriptions: Sequence[RegionDescription | None],
+    frame: Frame = UPRIGHT,
+    translator: Translator | None = None,
+) -> list[FoundRegionOut]:
+    """The regions, each with its description where there is one."""
+    return [
+        _found(str(place), region, description, frame, translator)
+        for place, (region, description) in enumerate(zip(findings.regions, descriptions, strict=True))
+    ]
+
+
+def absent_answers(findings: Findings) -> list[AbsentOut]:
+    """The names, or noun phrases, without a box."""
+    return [AbsentOut(name=each.name, probability=shown(each.probability), span=each.span) for each in findings.absent]
+
+
+def unknown_answers(findings: Findings, descriptions: Sequence[RegionDescription | None]) -> list[UnknownWordOut]:
+    """What nothing is known of, each word once: of those that were asked to be found and those to be described with,
+    which are the same for every region."""
+    unknown = {word.name: word for word in findings.unknown_words}
+    for description in descriptions[:1]:
+        unknown |= {word.name: word for word in (description.unknown_words if description else ())}
+    return [UnknownWordOut(name=word.name, nearest=list(word.nearest)) for word in unknown.values()]
 
 
 def _found(

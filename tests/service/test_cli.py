@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dynrefer.service.cli import _read_image
+from dynrefer.service.command_files import read_image
 from tests.service.conftest import image_bytes
 
 
@@ -151,7 +151,7 @@ def test_a_trusted_file_may_have_any_size(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)  # Pillow would refuse twice as many
     for name in ("large.png", "large.tif"):
         Image.new("1", (9_000, 7_000), 1).save(tmp_path / name)  # and the service more than 50 megapixels
-        assert _read_image(tmp_path / name).shape == (7_000, 9_000, 3)
+        assert read_image(tmp_path / name).shape == (7_000, 9_000, 3)
 
 
 @pytest.mark.slow
