@@ -14,8 +14,12 @@ from dynrefer.model import (
     ALL_TASKS,
     AttributeLabel,
     BatchLimits,
+    Candidates,
     Caption,
     Corners,
+    FinderInput,
+    Findings,
+    FindQuery,
     Label,
     ModelCard,
     PointPrompt,
@@ -30,6 +34,7 @@ from dynrefer.model import (
 )
 from dynrefer.model.cache import CacheStats
 from dynrefer.model.errors import QueryError, StoppedError
+from dynrefer.model.findings import FindSettings, findings, queries_to_look
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.segmentation import PointedRegion, SegmentationSpec, WindowMask
 from dynrefer.service.context import RequestContext
@@ -39,6 +44,7 @@ from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.settings import Settings
 from dynrefer.service.workers.threads import WorkerThreads
 from tests.fake_batch import FakeBatch
+from tests.fake_finder import FakeFinderSpec, candidates
 from tests.fake_preparation import NUM_VIEWS, FakePreparation, FakeRegion, prepared
 
 PRIORS: Mapping[Task, tuple[float, ...]] = {
@@ -77,6 +83,8 @@ class FakePredictor:
     in_processes: whether its regions can be prepared in worker processes; its hooks cannot go there.
     segmentation: how points are prepared; None: it has no segmenter. segment_hook: called with the points of each
     region in the device thread.
+    finding: how images are prepared to be searched; None: it has no finder. find_hook: called with what each image is
+    asked in the device thread.
     limits: how large its batches may be. batch: where regions join at any time, answered as `run` does.
     """
 
@@ -94,6 +102,9 @@ class FakePredictor:
     segmentation: SegmentationSpec | None = None
     segment_hook: Callable[[tuple[PointPrompt, ...]], None] = lambda points: None
     segmented: list[int] = field(default_factory=list)
+    finding: FakeFinderSpec | None = None
+    find_hook: Callable[[FindQuery], None] = lambda query: None
+    searched: list[int] = field(default_factory=list)
 
     def understand(self, vocabulary: RequestVocabulary) -> None:
         """Nothing: its words follow from the box."""
@@ -142,6 +153,25 @@ class FakePredictor:
             self.segment_hook(region.points)
         corners = [(each.points[0].x - 4, each.points[0].y - 4) for each in regions]
         return [WindowMask((x, y, x + 8, y + 8), np.ones((4, 4), dtype=np.float16)) for x, y in corners]
+
+    def find(self, images: Sequence[FinderInput], should_stop: Callable[[], bool]) -> list[Candidates]:
+        """See `fake_finder.candidates`. `searched`: how many images each call had."""
+        self.searched.append(len(images))
+        for image in images:
+            if should_stop():
+                raise StoppedError("nobody waits")
+            self.find_hook(image.query)
+        return [candidates(image) for image in images]
+
+    def look_again(self, query: FindQuery, found: Candidates) -> list[RegionQuery]:
+        """As the real one."""
+        return queries_to_look(query, found, FindSettings())
+
+    def findings(
+        self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: ImageSize
+    ) -> Findings:
+        """As the real one."""
+        return findings(query, found, looked, size, FindSettings(), lambda name: "animal")
 
     def run(self, regions: Sequence[FakeRegion], should_stop: Callable[[], bool] = lambda: False) -> list[float]:
         """One number per region."""

@@ -1,6 +1,6 @@
 """How well each candidate fits each noun phrase: its name, what describes it, and where it is to the others.
 
-    fit of candidate i to a phrase = name(i) x each modifier(i) x each relation: best over j of fit(j) x relation(i, j)
+    fit of candidate i to a phrase = name(i) x each modifier(i) x each relation: best over j of fit(j) x relation(i, j) / best fit
 
 Names come from the finder, or from the describer where the finder does not know the word; modifiers from the
 describer's attributes; sizes, ranks and relations from the boxes alone. Pure NumPy.
@@ -24,6 +24,7 @@ SIZES = frozenset(("small", "large"))  # are measured on the boxes
 
 _SMALL, _LARGE, _SOFT = 0.18, 0.29, 0.02  # of the image's side: the larger of a box's relative sides
 _UNSAID = 0.5  # of an attribute that the describer has no word for: it tells nothing
+_NOT_THERE = 0.15  # best fit of a phrase, below which the image shows none of its objects
 _LEAST = 0.02  # what contradicts a phrase still fits so much
 
 
@@ -96,13 +97,19 @@ def _rank(rank: str, fit: Floats, seen: Seen) -> Floats:
 
 
 def _related(relation: Relation, fits: Sequence[Floats], seen: Seen) -> Floats:
-    """(N,) how well each candidate is so placed to the best object of the target phrases."""
+    """(N,) how well each candidate is so placed to the best object of the target phrases.
+
+    All alike where the image shows no such object: the phrase may be right about the rest.
+    """
+    best = [float(fit.max(initial=0.0)) for fit in fits]
+    if min(best) < _NOT_THERE:
+        return np.ones(len(seen.boxes), dtype=np.float32)
     if relation.kind == "between" and len(fits) == 2:
         first, second = (int(fit.argmax()) if len(fit) else 0 for fit in fits)
-        return _between(seen.boxes, first, second) * np.float32(np.sqrt(fits[0].max() * fits[1].max()))
+        return _between(seen.boxes, first, second)
     placed = placement(relation.kind, seen.boxes, seen.size)  # (N, N)
     np.fill_diagonal(placed, 0.0)
-    return np.asarray((placed * fits[0][None, :]).max(axis=1, initial=0.0), dtype=np.float32)
+    return np.asarray((placed * (fits[0] / best[0])[None, :]).max(axis=1, initial=0.0), dtype=np.float32)
 
 
 def placement(kind: str, boxes: Floats, size: ImageSize) -> Floats:
