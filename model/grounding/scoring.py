@@ -1,6 +1,7 @@
 """How well each candidate fits each noun phrase: its name, what describes it, and where it is to the others.
 
-    fit of candidate i to a phrase = name(i) x each modifier(i) x each relation: best over j of fit(j) x relation(i, j) / best fit
+    fit of candidate i to a phrase = name(i) x each modifier(i) x each relation
+    a relation(i) to another phrase = the best over j of its fit(j), relative to its best, x placement(i, j)
 
 Names come from the finder, or from the describer where the finder does not know the word; modifiers from the
 describer's attributes; sizes, ranks and relations from the boxes alone. Pure NumPy.

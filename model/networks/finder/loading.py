@@ -9,6 +9,7 @@ from dynrefer.model.errors import ConfigError
 from dynrefer.model.evidence.word_placement import WordPlacement
 from dynrefer.model.networks.finder.closer_look import CloserLook
 from dynrefer.model.networks.finder.embedded import EmbeddedFinder
+from dynrefer.model.networks.finder.released import read_directory
 from dynrefer.model.networks.finder.weights import FOLDER, WEIGHTS
 
 if TYPE_CHECKING:
@@ -25,7 +26,23 @@ def load_finder(name: str, model: Path, loaded: LoadedModel) -> Finder | None:
         return None
     if name == "embedded":
         return _embedded(model / FOLDER, loaded)
-    raise ConfigError(f"{name!r} is no finder.")
+    return _released(Path(name), loaded)
+
+
+def _released(directory: Path, loaded: LoadedModel) -> Finder:
+    """On the model's device, in its type."""
+    from dynrefer.model.networks.finder import grounding_dino, owlv2  # transformers' classes take a while to import
+
+    files = read_directory(directory)
+    kind = files.config.get("model_type")
+    if kind in grounding_dino.MODEL_TYPES:
+        return grounding_dino.GroundingDinoFinder.load(files, loaded.device, loaded.dtype)
+    if kind == owlv2.MODEL_TYPE:
+        return owlv2.Owlv2Finder.load(files, loaded.device, loaded.dtype)
+    known = ", ".join((*grounding_dino.MODEL_TYPES, owlv2.MODEL_TYPE))
+    raise ConfigError(
+        f"{str(directory)!r} holds {kind!r:.60}, which is no finder; a finder's model_type is one of {known}."
+    )
 
 
 def _embedded(folder: Path, loaded: LoadedModel) -> Finder | None:
