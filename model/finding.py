@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dynrefer.model.records import JsonRecord
 from dynrefer.model.request_vocabulary import UnknownWord
+from dynrefer.model.score_reading import ScoreReading
 
 if TYPE_CHECKING:
     import numpy as np
@@ -106,7 +107,9 @@ class Candidates:
     phrases: of a grounded sentence, in the order of `texts`. photograph: probability that the image is a photograph
     and no drawing; None where the finder does not distinguish. mask_logits: (N, h, w) float16 over the whole image,
     above 0 where the object is; None where masks were not asked for, or the finder makes none.
-    unknown: asked words that nothing is known of.
+    unknown: asked words that nothing is known of. reading: how the scores are to be read.
+    kin: (T, T) bool, whether of two texts one names what the other does ("dog", "animal"), so that both may have the
+    same box; None where the finder does not know.
     """
 
     boxes: NDArray[np.float32]
@@ -118,6 +121,8 @@ class Candidates:
     photograph: float | None = None
     mask_logits: NDArray[np.float16] | None = None
     unknown: tuple[UnknownWord, ...] = ()
+    reading: ScoreReading = ScoreReading()
+    kin: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
