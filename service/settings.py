@@ -144,8 +144,8 @@ class Settings(BaseSettings):
     )
     max_found_regions: Positive = Field(
         default=64,
-        description="Largest max_regions of a request that finds regions, each of which may be described in it. Less "
-        "than max_queue_regions.",
+        description="Largest max_regions of a request that finds regions, each of which may be described in it. It is "
+        "less where the queue, or a key's part of it, has no room for so many and one.",
     )
     max_find_names: Positive = Field(default=100, description="Most names that a request may look for.")
     max_find_words: Positive = Field(
@@ -386,8 +386,6 @@ class Settings(BaseSettings):
         for name, one in (
             ("max_queue_regions", "max_regions"),
             ("max_key_regions", "max_regions"),
-            ("max_queue_regions", "max_found_regions"),
-            ("max_key_regions", "max_found_regions"),
             ("max_buffered_bytes", "max_body_bytes"),
             ("max_key_buffered_bytes", "max_body_bytes"),
         ):
@@ -402,6 +400,12 @@ class Settings(BaseSettings):
         """Most waiting regions of one key; 0: no limit."""
         several = self._several_keys
         return self.max_key_regions or (max(self.max_regions, self.max_queue_regions // 2) if several else 0)
+
+    @property
+    def found_regions(self) -> int:
+        """Largest max_regions of a request that finds: beside the search there has to be room for them in the queue."""
+        room = min(self.max_queue_regions, self.key_regions or self.max_queue_regions) - 1
+        return max(1, min(self.max_found_regions, room))
 
     @property
     def key_buffered_bytes(self) -> int:

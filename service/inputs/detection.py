@@ -112,7 +112,7 @@ def _read(
         phrase=fields.phrase,
         threshold=fields.threshold,
         nms=fields.nms,
-        max_regions=fields.max_regions,
+        max_regions=min(fields.max_regions, settings.found_regions),
         masks=fields.masks,
     )
     describe = None
@@ -144,8 +144,8 @@ def _flaws(fields: DetectFields, settings: Settings) -> list[FieldError]:
         errors.append(FieldError("/phrase", "The sentence is empty: give some words, or leave 'phrase' out."))
     elif fields.phrase is not None and len(fields.phrase) > settings.max_phrase_chars:
         errors.append(FieldError("/phrase", f"A sentence has at most {settings.max_phrase_chars} characters."))
-    if fields.max_regions > settings.max_found_regions:
-        errors.append(FieldError("/max_regions", f"max_regions is at most {settings.max_found_regions}."))
+    if "max_regions" in fields.model_fields_set and fields.max_regions > settings.found_regions:
+        errors.append(FieldError("/max_regions", f"max_regions is at most {settings.found_regions}."))
     return errors + _name_flaws(fields.names or [], settings)
 
 

@@ -19,7 +19,7 @@ _GAP = 3.0  # large images are scaled from copies that have so many times their 
 
 @dataclass(frozen=True, slots=True)
 class ReleasedFinderSpec:
-    """A `FinderSpec`. shortest, longest: the image's sides after scaling, as Grounding DINO has them: the shorter side is
+    """A `FinderSpec`. shortest, longest: sides of the image after scaling, as in Grounding DINO: the shorter side is
     `shortest`, unless the longer would be more than `longest`. square: whether the image is laid on a square of side
     `longest`, grey at right and below, as OWLv2 has it."""
 
