@@ -7,13 +7,13 @@ its box, and that it is what was asked for, as one number that thresholds apply 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dynrefer.model.find_names import excluded_scores, name_scores
-from dynrefer.model.finding import AbsentName, AskedName, Candidates, Findings, FindQuery, FoundRegion
+from dynrefer.model.asked_scores import Looks, name_scores, one_name_per_object, words_to_look
+from dynrefer.model.finding import AbsentName, Candidates, Findings, FindQuery, FoundRegion
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.grounding.scoring import SIZES, Seen, ground
 from dynrefer.model.grounding.sentence import GroundedPhrase, read_sentence
@@ -21,50 +21,33 @@ from dynrefer.model.hierarchy import SURE, levels
 from dynrefer.model.masks import RegionMask, mask_from_bitmap
 from dynrefer.model.request_vocabulary import RequestVocabulary, Word
 from dynrefer.model.segmentation import WindowMask, bitmap_of
-from dynrefer.model.suppression import overlaps, suppress
+from dynrefer.model.suppression import suppress
 from dynrefer.model.types import Corners, RegionDescription, RegionQuery, Task
 
 Floats = NDArray[np.float32]
 
 LOOKS = 20  # so many candidates at most does the describer look at, to name what the finder has no word for
-_SAME_OBJECT = 0.8  # boxes of different names that overlap by more are one object, and the better name has it
 _NEARLY = 0.7  # of the best fit of a phrase that speaks of one object: what fits so well is answered too
 _UNLOOKED = 0.1  # probability of an attribute of a candidate that the describer has not looked at
 _BELOW_HALF = 0.4999
+_NOTHING = 1e-6  # the least score that is one
 _ALL = 1000  # labels
 
 
-@dataclass(frozen=True)
-class FindSettings:
-    """threshold: least score of a region, unless a request sets one. proposal_threshold: likewise where nothing is
-    asked for. scale, bias: of the logistic function from a score's logit to its calibrated probability.
-    """
-
-    threshold: float = 0.3
-    proposal_threshold: float = 0.3
-    scale: float = 1.0
-    bias: float = 0.0
-
-
-def queries_to_look(query: FindQuery, found: Candidates, settings: FindSettings) -> list[RegionQuery]:
+def queries_to_look(query: FindQuery, found: Candidates) -> list[RegionQuery]:
     """What the describer is asked about candidates: which object it is, where the finder does not know the words, or
     where nothing was asked for."""
     if query.names:
-        nobody = {word.name for word in found.unknown}
-        asked_texts = (t for each in unknown_names(query, found) for t in (each.name, *each.synonyms, *each.excluded))
-        words = tuple(Word(text) for text in dict.fromkeys(asked_texts) if text not in nobody)
-        if not words:
-            return []
-        asked = RequestVocabulary(categories=words)
-        places = candidates_to_look(query, found)
+        words = words_to_look(query.names, found)
+        asked = RequestVocabulary(categories=tuple(Word(text) for text in words))
         return [
             RegionQuery(box=_corners(found.boxes[place]), tasks=(Task.CATEGORIES,), top_k=len(words), vocabulary=asked)
-            for place in places
+            for place in (candidates_to_look(query, found) if words else ())
         ]
     if query.phrase is None:
         return [
             RegionQuery(box=_corners(found.boxes[place]), tasks=(Task.CAPTION, Task.CATEGORIES), top_k=1)
-            for place in proposals(query, found, settings)
+            for place in proposals(query, found)
         ]
     return _queries_of_phrase(query.phrase, query, found)
 
@@ -91,24 +74,14 @@ def _column(found: Candidates, text: str) -> Floats:
     return found.scores[:, found.texts.index(text)]
 
 
-def unknown_names(query: FindQuery, found: Candidates) -> list[AskedName]:
-    """The names that the finder cannot tell, and that somebody knows."""
-    nobody = {word.name for word in found.unknown}
-    return [
-        each
-        for each in query.names
-        if not {each.name, *each.synonyms} <= nobody and bool(np.isnan(name_scores(each, found)).all())
-    ]
-
-
 def candidates_to_look(query: FindQuery, found: Candidates) -> NDArray[np.int64]:
     """The candidates that the describer looks at, best objectness first."""
     return suppress(found.boxes, found.objectness, max(query.nms, 0.5))[:LOOKS]
 
 
-def proposals(query: FindQuery, found: Candidates, settings: FindSettings) -> NDArray[np.int64]:
+def proposals(query: FindQuery, found: Candidates) -> NDArray[np.int64]:
     """The candidates that are answered where nothing was asked for."""
-    least = settings.proposal_threshold if query.threshold is None else query.threshold
+    least = found.reading.proposal_threshold if query.threshold is None else query.threshold
     kept = suppress(found.boxes, found.objectness, query.nms)
     return kept[found.objectness[kept] >= least][: query.max_regions]
 
@@ -118,17 +91,16 @@ def findings(
     found: Candidates,
     looked: Sequence[RegionDescription],
     size: ImageSize,
-    settings: FindSettings,
     parent_of: Callable[[str], str | None] = lambda name: None,
 ) -> Findings:
     """The answer. looked: of `queries_to_look`. size: (W, H) of the upright image. parent_of: a category -> a broader
     word, or None."""
     if query.names:
-        regions, absent = _named(query, found, looked, settings)
+        regions, absent = _named(query, found, looked)
     elif query.phrase is not None:
-        regions, absent = _grounded(query.phrase, query, found, looked, size, settings)
+        regions, absent = _grounded(query.phrase, query, found, looked, size)
     else:
-        regions, absent = _proposed(query, found, looked, settings, parent_of), []
+        regions, absent = _proposed(query, found, looked, parent_of), []
     regions = regions[: query.max_regions]
     if query.masks and found.mask_logits is not None:
         regions = [replace(each, mask=_mask(each, found.mask_logits[each.candidate], size)) for each in regions]
@@ -136,50 +108,30 @@ def findings(
 
 
 def _named(
-    query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], settings: FindSettings
+    query: FindQuery, found: Candidates, looked: Sequence[RegionDescription]
 ) -> tuple[list[FoundRegion], list[AbsentName]]:
-    least = settings.threshold if query.threshold is None else query.threshold
-    told = _with_looks(query, found, looked)
+    """What each name has by itself; then of the names that want one object the best has it."""
+    reading = found.reading
+    least = max(reading.threshold if query.threshold is None else query.threshold, _NOTHING)
+    looks = Looks(candidates_to_look(query, found)[: len(looked)], looked)
     nobody = {word.name for word in found.unknown}
     regions: list[FoundRegion] = []
-    absent = []
+    best: dict[str, float] = {}
     for name in query.names:
-        scores = np.nan_to_num(name_scores(name, told), nan=0.0)
-        other = excluded_scores(name, told)
-        scores = np.where(other > scores, 0.0, scores).astype(np.float32)
-        likely = np.flatnonzero(scores >= max(least, 1e-6))
-        kept = likely[suppress(told.boxes[likely], scores[likely], query.nms)]
-        regions += [
-            FoundRegion(
-                _corners(told.boxes[i]),
-                name.name,
-                _rounded(scores[i]),
-                _rounded(_probability(scores[i], settings)),
-                int(i),
-            )
-            for i in kept.tolist()
-        ]
-        if not len(kept) and name.name not in nobody:
-            presence = _probability(np.float32(scores.max(initial=0.0)), settings)
-            if presence < 0.5:
-                absent.append(AbsentName(name.name, _rounded(presence)))
-    return _one_name_per_object(regions), absent
-
-
-def _with_looks(query: FindQuery, found: Candidates, looked: Sequence[RegionDescription]) -> Candidates:
-    """The candidates with the describer's word where the finder had none."""
-    if not looked:
-        return found
-    scores = found.scores.copy()
-    places = candidates_to_look(query, found)[: len(looked)]
-    for name in unknown_names(query, found):
-        for text in (name.name, *name.synonyms, *name.excluded):
-            column = found.texts.index(text)
-            scores[:, column] = 0.0
-            for place, description in zip(places.tolist(), looked, strict=True):
-                said = {label.name: label.probability for label in description.categories or ()}
-                scores[place, column] = np.sqrt(max(0.0, said.get(text, 0.0)) * float(found.objectness[place]))
-    return replace(found, scores=scores)
+        scores = name_scores(name, found, looks)
+        best[name.name] = float(scores.max(initial=0.0))
+        likely = np.flatnonzero(scores >= least)
+        for i in likely[suppress(found.boxes[likely], scores[likely], query.nms)].tolist():
+            score, box = float(scores[i]), _corners(found.boxes[i])
+            regions.append(FoundRegion(box, name.name, _rounded(score), _rounded(reading.region.probability(score)), i))
+    regions = one_name_per_object(regions, query.names, found)
+    absent = []
+    for missing in best.keys() - {region.label for region in regions} - nobody:
+        presence = reading.presence.probability(best[missing])
+        if presence < 0.5:
+            absent.append(AbsentName(missing, _rounded(presence)))
+    order = [name.name for name in query.names]
+    return regions, sorted(absent, key=lambda each: order.index(each.name))
 
 
 def _grounded(
@@ -188,26 +140,25 @@ def _grounded(
     found: Candidates,
     looked: Sequence[RegionDescription],
     size: ImageSize,
-    settings: FindSettings,
 ) -> tuple[list[FoundRegion], list[AbsentName]]:
     """A phrase of one object has the best candidate, and those that fit nearly as well; one of many has all."""
     phrases = read_sentence(sentence)
     fits = found.scores if found.phrases else ground(phrases, _seen(phrases, query, found, looked, size))
-    least = settings.threshold if query.threshold is None else query.threshold
+    least = found.reading.phrase_threshold if query.threshold is None else query.threshold
     regions: list[FoundRegion] = []
     absent = []
     for place, each in enumerate(phrases):
         scores = np.nan_to_num(fits[:, place], nan=0.0)
         best = float(scores.max(initial=0.0))
-        bound = max(least, 1e-6, 0.0 if each.many else _NEARLY * best)
+        bound = max(least, _NOTHING, 0.0 if each.many else _NEARLY * best)
         likely = np.flatnonzero(scores >= bound)
         kept = likely[suppress(found.boxes[likely], scores[likely], query.nms)]
         for i in kept.tolist():
-            probability = _rounded(_probability(scores[i], settings))
+            probability = _rounded(found.reading.region.probability(float(scores[i])))
             box, score = _corners(found.boxes[i]), _rounded(scores[i])
             regions.append(FoundRegion(box, each.phrase.text, score, probability, i, span=each.phrase.span))
         if not len(kept):
-            presence = _rounded(min(_probability(np.float32(best), settings), _BELOW_HALF))
+            presence = _rounded(min(found.reading.presence.probability(best), _BELOW_HALF))
             absent.append(AbsentName(each.phrase.text, presence, each.phrase.span))
     return sorted(regions, key=lambda region: -region.score), absent
 
@@ -237,30 +188,18 @@ def _proposed(
     query: FindQuery,
     found: Candidates,
     looked: Sequence[RegionDescription],
-    settings: FindSettings,
     parent_of: Callable[[str], str | None],
 ) -> list[FoundRegion]:
     regions = []
-    for place, description in zip(proposals(query, found, settings).tolist(), looked, strict=False):
+    for place, description in zip(proposals(query, found).tolist(), looked, strict=False):
         phrase, category, parent, sure = levels(description, parent_of)
         label = category if parent is None or sure is None or sure >= SURE else parent
-        score = found.objectness[place]
-        box, probability = _corners(found.boxes[place]), _rounded(_probability(score, settings))
+        score = float(found.objectness[place])
+        box, probability = _corners(found.boxes[place]), _rounded(found.reading.proposal.probability(score))
         region = FoundRegion(box, label, _rounded(score), probability, place)
         named = replace(region, phrase=phrase, category=category, parent=parent, description=description)
         regions.append(named)
     return regions
-
-
-def _one_name_per_object(regions: Sequence[FoundRegion]) -> list[FoundRegion]:
-    """By descending score; a box that a better name has too is left to that name."""
-    ordered = sorted(regions, key=lambda each: (-each.score, each.label, each.box))
-    kept: list[FoundRegion] = []
-    for region in ordered:
-        others = np.array([each.box for each in kept if each.label != region.label], np.float32).reshape(-1, 4)
-        if not len(others) or overlaps(np.array([region.box], np.float32), others).max() <= _SAME_OBJECT:
-            kept.append(region)
-    return kept
 
 
 def _mask(region: FoundRegion, logits: NDArray[np.float16], size: ImageSize) -> RegionMask:
@@ -274,12 +213,6 @@ def _mask(region: FoundRegion, logits: NDArray[np.float16], size: ImageSize) -> 
     if not inside.any():
         inside[y1:y2, x1:x2] = True
     return mask_from_bitmap(inside)
-
-
-def _probability(score: np.float32, settings: FindSettings) -> float:
-    least = min(max(float(score), 1e-6), 1 - 1e-6)
-    logit = np.log(least / (1 - least))
-    return float(1 / (1 + np.exp(-(settings.scale * logit + settings.bias))))
 
 
 def _corners(box: Floats) -> Corners:

@@ -35,6 +35,7 @@ _REMEMBERED = 8192  # words; each takes 1 to 4 kB
 _NEAREST = 3
 # What a sense is worth beside the one before it, which is used more often.
 _NEXT_SENSE = 0.8
+_MOSTLY = 0.5  # of the smaller of two words, for them to be kin
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -126,6 +127,23 @@ class WordPlacement:
         named = np.bincount(self._leaf_coco[placed.photographed.places], placed.photographed.values, size)
         counts = np.bincount(self._leaf_coco, minlength=size)
         return np.asarray((named / np.maximum(counts, 1))[:-1], np.float32)
+
+    def kin(self, placed: Sequence[PlacedWord]) -> NDArray[np.bool_]:
+        """(N, N) whether one of two words names most of what the other does: "dog" and "animal", "dog" and "hound".
+
+        What is only a relative of things that are known is no kin: it may be any other thing beside them.
+        """
+        related = np.zeros((len(placed), len(placed)), dtype=bool)
+        for part, size in (("drawn", len(self._categories)), ("photographed", len(self._leaf_names))):
+            rows = np.zeros((len(placed), size), np.float32)
+            for row, word in zip(rows, placed, strict=True):
+                weights: Weights = getattr(word, part)
+                if word.via != "relative":
+                    row[weights.places] = weights.values
+            squares = np.square(rows).sum(axis=1)
+            smaller = np.minimum(squares[:, None], squares[None, :])
+            related |= (smaller > 0) & (rows @ rows.T >= _MOSTLY * smaller)
+        return related
 
     def _leaf_probabilities(self, identity: Identity) -> Floats:
         """(L,) of a photograph: a name's probability, shared out among its classes as the tower does, else evenly."""

@@ -32,6 +32,7 @@ from dynrefer.model.networks.finder.network import FinderMaps, mask_logits
 from dynrefer.model.networks.finder.preparation import EmbeddedFinderSpec, scaled_size
 from dynrefer.model.networks.finder.weights import FinderFiles, load_files
 from dynrefer.model.request_vocabulary import UnknownWord
+from dynrefer.model.score_reading import ScoreReading
 from dynrefer.model.suppression import suppress
 
 Floats = NDArray[np.float32]
@@ -63,22 +64,25 @@ class _Found:
 class FinderSettings:
     """What was measured for a finder, on scenes that are neither trained nor evaluated on.
 
-    residual, slope: an image's probability of being a photograph is the logistic function of slope x (r - residual), r
+    reading: how scores of drawings are read. residual, slope: an image's probability of being a photograph is the logistic function of slope x (r - residual), r
     the log of what drawings leave unexplained of it. unsure: below this distance from 0 and 1 both look at it.
     """
 
     residual: float = 0.45
     slope: float = 4.0
     unsure: float = 0.15
+    reading: ScoreReading = ScoreReading()
 
     @classmethod
     def from_mapping(cls, given: dict[str, Any], path: Path) -> FinderSettings:
         """Raises `ConfigError`."""
         if odd := set(given) - set(cls.__dataclass_fields__):
             raise ConfigError(f"{str(path)!r}: unknown key {sorted(odd)[0]!r}.")
+        reading = ScoreReading.from_mapping(given.get("reading", {}), f"{str(path)!r}: 'reading'")
+        given = {name: value for name, value in given.items() if name != "reading"}
         if not all(isinstance(value, int | float) and math.isfinite(value) for value in given.values()):
             raise ConfigError(f"{str(path)!r}: every setting is a number.")
-        return cls(**{name: float(value) for name, value in given.items()})
+        return cls(**{name: float(value) for name, value in given.items()}, reading=reading)
 
 
 class EmbeddedFinder:
@@ -163,6 +167,9 @@ class EmbeddedFinder:
             photograph=photograph,
             mask_logits=_masks_of(parts, kept) if image.query.masks else None,
             unknown=tuple(UnknownWord(word.name, word.nearest) for word in unknown),
+            # What was fitted on drawings says nothing of the detector of photographs.
+            reading=self.settings.reading if photograph < 0.5 else ScoreReading(),
+            kin=self._placement.kin(placed),
         )
 
     @torch.inference_mode()
