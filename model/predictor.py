@@ -37,7 +37,7 @@ from dynrefer.model.explaining import Explainer
 from dynrefer.model.explanation import Explain
 from dynrefer.model.find_names import find_query
 from dynrefer.model.finding import NO_FINDER, AskedName, Candidates, Finder, FinderInput, Findings, FindQuery
-from dynrefer.model.findings import FindSettings, findings, queries_to_look
+from dynrefer.model.findings import findings, queries_to_look
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box, ImageSize
 from dynrefer.model.images import ImageSource, Pixels, upright_pixels
@@ -319,13 +319,13 @@ class DynRefer:
 
     def look_again(self, query: FindQuery, found: Candidates) -> list[RegionQuery]:
         """See `Predictor`."""
-        return queries_to_look(query, found, FindSettings())
+        return queries_to_look(query, found)
 
     def findings(
         self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: ImageSize
     ) -> Findings:
         """See `Predictor`."""
-        return findings(query, found, looked, size, FindSettings(), self._parent_of)
+        return findings(query, found, looked, size, self._parent_of)
 
     def _parent_of(self, category: str) -> str | None:
         """A broader word, where the model has evidence."""

@@ -34,7 +34,7 @@ from dynrefer.model import (
 )
 from dynrefer.model.cache import CacheStats
 from dynrefer.model.errors import QueryError, StoppedError
-from dynrefer.model.findings import FindSettings, findings, queries_to_look
+from dynrefer.model.findings import findings, queries_to_look
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.segmentation import PointedRegion, SegmentationSpec, WindowMask
 from dynrefer.service.context import RequestContext
@@ -165,13 +165,13 @@ class FakePredictor:
 
     def look_again(self, query: FindQuery, found: Candidates) -> list[RegionQuery]:
         """As the real one."""
-        return queries_to_look(query, found, FindSettings())
+        return queries_to_look(query, found)
 
     def findings(
         self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: ImageSize
     ) -> Findings:
         """As the real one."""
-        return findings(query, found, looked, size, FindSettings(), lambda name: "animal")
+        return findings(query, found, looked, size, lambda name: "animal")
 
     def run(self, regions: Sequence[FakeRegion], should_stop: Callable[[], bool] = lambda: False) -> list[float]:
         """One number per region."""

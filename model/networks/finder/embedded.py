@@ -64,8 +64,9 @@ class _Found:
 class FinderSettings:
     """What was measured for a finder, on scenes that are neither trained nor evaluated on.
 
-    reading: how scores of drawings are read. residual, slope: an image's probability of being a photograph is the logistic function of slope x (r - residual), r
-    the log of what drawings leave unexplained of it. unsure: below this distance from 0 and 1 both look at it.
+    reading: how scores of drawings are read. residual, slope: an image's probability of being a photograph is the
+    logistic function of slope x (r - residual), r the log of what drawings leave unexplained of it. unsure: below this
+    distance from 0 and 1 both look at it.
     """
 
     residual: float = 0.45
