@@ -57,14 +57,18 @@ def save_grounding_dino(folder: Path, *, mm: bool = False) -> None:
         "num_feature_levels": 3,
         "max_text_len": 32,
     }
-    kind = MMGroundingDinoForObjectDetection if mm else GroundingDinoForObjectDetection
-    config = MMGroundingDinoConfig(**sizes) if mm else GroundingDinoConfig(**sizes)
-    model = kind(config).eval()
+    model: Any = (
+        MMGroundingDinoForObjectDetection(MMGroundingDinoConfig(**sizes))
+        if mm
+        else GroundingDinoForObjectDetection(GroundingDinoConfig(**sizes))
+    )
     # Random weights say much the same of every token: let them differ.
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             if parameter.ndim > 1:
                 parameter.mul_(1.6)
+            elif "class_embed" in name and name.endswith("bias"):
+                parameter.zero_()  # it begins where hardly any token is likely
     model.save_pretrained(folder)
     _tokenizer().save_pretrained(folder)
     _preprocessor(folder, {"shortest_edge": 64, "longest_edge": 96})
@@ -92,7 +96,9 @@ def save_owlv2(folder: Path) -> None:
         "image_size": 64,
         "patch_size": 8,
     }
-    Owlv2ForObjectDetection(Owlv2Config(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(folder)
+    Owlv2ForObjectDetection(Owlv2Config(text_config=text, vision_config=vision, projection_dim=16)).save_pretrained(
+        folder
+    )
     _tokenizer().save_pretrained(folder)
     _preprocessor(folder, {"height": 64, "width": 64})
 
