@@ -1,7 +1,8 @@
 """How well a finder finds: drawn scenes of unseen seeds, with exact boxes and masks. `dynrefer evaluate --finder`.
 
 Every scene is asked for all names of the world: at once, where an object is the best name's alone, and one by one, as
-detectors are measured that give a box several names; known names, and names that the finder was not trained on. Names that a scene does not show are asked apart. Shapes: H W = an image.
+detectors are measured that give a box several names; for known names, and for names that the finder was not trained on.
+Names that a scene does not show are asked apart. Shapes: H W = an image.
 """
 
 from __future__ import annotations
