@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +24,7 @@ from pycocotools.cocoeval import COCOeval
 
 from dynrefer.model.finding import AskedName, Candidates, Findings, FindQuery
 from dynrefer.model.images import upright_pixels
+from dynrefer.model.networks.finder.weights import CONFIG, FOLDER
 from dynrefer.model.suppression import suppress
 from dynrefer.workbench.data.labelled import LabelledData
 from dynrefer.workbench.evaluation.grounding_phrases import KINDS, referring_phrases
@@ -164,6 +167,15 @@ def measure_finder(
         "world_digest": world.digest,
         "seconds": round(time.perf_counter() - began, 1),
     }
+
+
+def untrained_names(directory: Path) -> tuple[str, ...]:
+    """The world's names that the finder in a model directory was not trained on; none where it has no finder."""
+    path = directory / FOLDER / CONFIG
+    if not path.is_file():
+        return ()
+    trained = set(json.loads(path.read_text("utf-8"))["names"])
+    return tuple(each.name for each in World.load().categories if each.name not in trained)
 
 
 def measure_found_data(

@@ -25,7 +25,13 @@ from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.data import TASK_OF, check_measurable, labelled_for, measure_benchmark, predict
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
-from dynrefer.workbench.evaluation.finding import SCENES, measure_finder, measure_found_data, to_standard_error
+from dynrefer.workbench.evaluation.finding import (
+    SCENES,
+    measure_finder,
+    measure_found_data,
+    to_standard_error,
+    untrained_names,
+)
 from dynrefer.workbench.evaluation.inference import BATCH_REGIONS, check_names
 from dynrefer.workbench.evaluation.photographs import (
     measure_photographs,
@@ -61,10 +67,8 @@ from dynrefer.workbench.evaluation.view_study import (
     ViewStudy,
     study_views,
 )
-from dynrefer.workbench.profiling.machine import provenance
 from dynrefer.workbench.scenes.artwork import SpritePack, art_folder
 from dynrefer.workbench.scenes.world import World
-from dynrefer.workbench.training.finder.settings import HELD_OUT_NAMES
 
 if TYPE_CHECKING:
     from dynrefer.model import DynRefer
@@ -223,14 +227,14 @@ def _measure_finder(options: Options) -> tuple[Result, str]:
         result = measure_finder(
             model,
             world=World.load(),
-            held_out=HELD_OUT_NAMES if options.model == "embedded" else (),
+            held_out=untrained_names(_directory(options)),
             ancestors=names_as_ancestors(_directory(options)),
             seed=options.scenes_seed,
             scenes=options.scenes or SCENES,
             progress=to_standard_error,
         )
         about = {}
-    result = {**result, "model": model.card.name, "revision": model.card.revision, **about, **provenance()}
+    result = {**result, "model": model.card.name, "revision": model.card.revision, **about}
     if options.out:
         path = options.out / f"{options.result_name}.json"
         replace_text(path, json.dumps(result, indent=2) + "\n")

@@ -14,7 +14,6 @@ from transformers import (
     Owlv2Config,
     Owlv2ForObjectDetection,
     PreTrainedTokenizerFast,
-    SwinConfig,
 )
 
 WORDS = ("dog", "puppy", "cat", "red", "cup", "left", "of", "the", "a", "object", "glass", "and", "on")
@@ -35,14 +34,15 @@ def save_grounding_dino(folder: Path, *, mm: bool = False) -> None:
         "intermediate_size": 32,
         "max_position_embeddings": 64,
     }
-    backbone = SwinConfig(
-        image_size=64,
-        embed_dim=12,
-        depths=[1, 1, 1],
-        num_heads=[2, 2, 2],
-        window_size=4,
-        out_features=["stage2", "stage3"],
-    )
+    backbone = {
+        "model_type": "swin",
+        "image_size": 64,
+        "embed_dim": 12,
+        "depths": [1, 1, 1],
+        "num_heads": [2, 2, 2],
+        "window_size": 4,
+        "out_features": ["stage2", "stage3"],
+    }
     sizes: dict[str, Any] = {
         "backbone_config": backbone,
         "text_config": text,
