@@ -17,9 +17,9 @@ from itertools import islice
 from dynrefer.model.finding import NounPhrase
 from dynrefer.model.grounding import words as known
 
-# Letters with their combining marks; ' and - inside a word.
-_MARKS = r"\u0300-\u036f"
-_TOKEN = re.compile(rf"[^\W_](?:[^\W_]|[{_MARKS}])*(?:[-'\u2019][^\W_](?:[^\W_]|[{_MARKS}])*)*|[,.;:!?()]")
+# Letters with their combining marks, ' and - inside a word; signs. Quotes are passed over.
+_LETTER = r"(?:[^\W_]|[\u0300-\u036f\u064b-\u065f\u0900-\u0eff\u200c\u200d])"
+_TOKEN = re.compile(rf"[^\W_]{_LETTER}*(?:[-'\u2019][^\W_]{_LETTER}*)*|[^\s\"'\u2018\u2019\u201c\u201d]")
 _ENDS = frozenset(".;:!?")
 _MOST_PHRASES = 32
 _MOST_TOKENS = 1000  # of a sentence that are read
@@ -176,13 +176,19 @@ class _Chunker:
             held = last.relation if not last.tokens and word not in _ENDS else ""
             link = last.link if held and last.link else word
             self.chunks.append(_Chunk(self._clause, held, link))
-        elif word in known.DETERMINERS and last.content() and last.tokens[-1].text != "of":
+        elif (word in known.DETERMINERS and last.content() and last.tokens[-1].text != "of") or self._opens(last):
             self.chunks.append(_Chunk(self._clause, tokens=[token]))
         elif word.endswith("ing") and known.is_participle(word) and last.nouns():
             self.chunks.append(_Chunk(self._clause, link=word))
         else:
             last.tokens.append(token)
         return 1
+
+    def _opens(self, last: _Chunk) -> bool:
+        """Whether the word describes a new object: "on grass large purple grapes"."""
+        word, bare = self._word(), all(token.text not in known.DETERMINERS for token in last.tokens)
+        describes = word in known.MODIFIERS and (word not in known.NOUNS_TOO or self._word(1) in known.MODIFIERS)
+        return bool(last.relation) and bare and describes and bool(last.nouns()) and self._is_noun(1)
 
     def _continues_modifiers(self, last: _Chunk) -> bool:
         """As in "the black and white cat", "a small, red cup": what follows still describes the same."""
