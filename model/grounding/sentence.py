@@ -185,10 +185,11 @@ class _Chunker:
         return 1
 
     def _opens(self, last: _Chunk) -> bool:
-        """Whether the word describes a new object: "on grass large purple grapes"."""
+        """Whether the word describes a new object: "on grass large purple grapes", "at night red cars"."""
         word, bare = self._word(), all(token.text not in known.DETERMINERS for token in last.tokens)
         describes = word in known.MODIFIERS and (word not in known.NOUNS_TOO or self._word(1) in known.MODIFIERS)
-        return bool(last.relation) and bare and describes and bool(last.nouns()) and self._is_noun(1)
+        leads = bool(last.relation) or last.link == "at"
+        return leads and bare and describes and bool(last.nouns()) and self._is_noun(1)
 
     def _continues_modifiers(self, last: _Chunk) -> bool:
         """As in "the black and white cat", "a small, red cup": what follows still describes the same."""
@@ -233,7 +234,12 @@ def _with_patterns(chunks: list[_Chunk]) -> list[_Chunk]:
             kept[-1].modifiers.append(known.PATTERNS[noun])
         elif kept and chunk.relation == "with" and noun == known.PATTERN:
             kept[-1].modifiers += [known.MODIFIERS[word] for word in chunk.content() if word in known.MODIFIERS]
-        elif noun in known.WHOLE and (chunk.relation == "inside" or _owns(chunks, place)):
+        elif (
+            noun in known.WHOLE
+            and (chunk.relation == "inside" or _owns(chunks, place))
+            or noun in known.TIMES
+            and chunk.link == "at"
+        ):
             continue
         elif nouns or chunk.link != "not":
             kept.append(chunk)

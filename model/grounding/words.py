@@ -80,6 +80,7 @@ _CONTAINERS = """
 CONTAINERS = frozenset(_CONTAINERS.split())
 # "in the picture": no object of it.
 WHOLE = frozenset(("image", "picture", "photo", "photograph", "drawing", "scene", "background", "foreground", "view"))
+TIMES = frozenset(("night", "day", "noon", "dawn", "dusk", "sunset", "sunrise"))  # "at night"
 
 # How the object before is placed to the one behind; where several fit, the longest wording does.
 RELATIONS: Mapping[str, str] = {

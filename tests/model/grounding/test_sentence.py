@@ -39,6 +39,8 @@ CASES = {
     "a cup, not red": ["a cup"],
     "On the floor, a dog.": ["the floor", "a dog"],
     "on grass large purple grapes": ["grass", "large purple grapes"],
+    "at night a large bell": ["a large bell"],
+    "at night large red bells": ["large red bells"],
     'a "red" dog': ['a "red" dog'],
     "\u0915\u0941\u0924\u094d\u0924\u093e": ["\u0915\u0941\u0924\u094d\u0924\u093e"],
     "a very small dog": ["a very small dog"],
