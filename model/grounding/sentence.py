@@ -234,21 +234,18 @@ def _with_patterns(chunks: list[_Chunk]) -> list[_Chunk]:
             kept[-1].modifiers.append(known.PATTERNS[noun])
         elif kept and chunk.relation == "with" and noun == known.PATTERN:
             kept[-1].modifiers += [known.MODIFIERS[word] for word in chunk.content() if word in known.MODIFIERS]
-        elif (
-            noun in known.WHOLE
-            and (chunk.relation == "inside" or _owns(chunks, place))
-            or noun in known.TIMES
-            and chunk.link == "at"
-        ):
+        elif _of_no_object(chunks, place, noun):
             continue
         elif nouns or chunk.link != "not":
             kept.append(chunk)
     return kept
 
 
-def _owns(chunks: Sequence[_Chunk], place: int) -> bool:
-    """Whether "of" leads to the next phrase."""
-    return place + 1 < len(chunks) and chunks[place + 1].link == "of"
+def _of_no_object(chunks: Sequence[_Chunk], place: int, noun: str) -> bool:
+    """Whether a phrase speaks of the whole picture: "in the picture", "a photo of", "at night"."""
+    leads_on = place + 1 < len(chunks) and chunks[place + 1].link == "of"
+    of_picture = noun in known.WHOLE and (chunks[place].relation == "inside" or leads_on)
+    return of_picture or (noun in known.TIMES and chunks[place].link == "at")
 
 
 def _relations(chunks: Sequence[_Chunk]) -> dict[int, list[Relation]]:
