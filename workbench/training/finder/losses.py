@@ -14,6 +14,8 @@ from torch.nn import functional
 
 from dynrefer.model.networks.finder.network import FinderMaps, FinderNetwork, mask_logits
 from dynrefer.workbench.training.finder.assignment import Assignment, assign
+from dynrefer.workbench.training.finder.cross_image import cross_image_contrast
+from dynrefer.workbench.training.finder.masked_words import MaskedWords
 from dynrefer.workbench.training.finder.samples import MASK_STRIDE, UNNAMED, FinderBatch
 
 _SMOOTHING = 0.05  # of the right name's probability goes to the others
@@ -28,12 +30,20 @@ class LossWeights:
     giou: float = 2.0
     contrast: float = 1.0
     mask: float = 1.0
+    cross_image: float = 0.0
+    masked_words: float = 0.0
 
 
 def finder_losses(
-    network: FinderNetwork, maps: FinderMaps, batch: FinderBatch, vectors: Tensor, weights: LossWeights
+    network: FinderNetwork,
+    maps: FinderMaps,
+    batch: FinderBatch,
+    vectors: Tensor,
+    weights: LossWeights,
+    words: MaskedWords | None = None,
+    generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
-    """Each loss, weighted. vectors: (T, C) of the trained names."""
+    """Each loss, weighted. vectors: (T, C) of the trained names. words, generator: for masked words."""
     where = assign(batch.boxes, batch.image, *maps.objectness.shape[1:])
     truth = batch.boxes[where.object]
     boxes = maps.boxes[where.image, where.row, where.column]
@@ -43,19 +53,36 @@ def finder_losses(
         found["objectness"] = weights.objectness * _objectness(maps.objectness, where, overlap.detach())
     sides = (truth[:, 2:] - truth[:, :2]).repeat(1, 2)
     if weights.l1:
-        found["l1"] = weights.l1 * functional.smooth_l1_loss(boxes / sides, truth / sides, beta=0.1)
+        found["l1"] = weights.l1 * _mean(
+            functional.smooth_l1_loss(boxes / sides, truth / sides, beta=0.1, reduction="none")
+        )
     if weights.giou:
-        found["giou"] = weights.giou * (1 - generalised).mean()
+        found["giou"] = weights.giou * _mean(1 - generalised)
     if weights.contrast:
         labels = batch.labels[where.object]
         named = labels != UNNAMED
-        logits = network.name_logits(maps.embeddings[where.image, where.row, where.column][named], vectors)
-        found["contrast"] = weights.contrast * functional.cross_entropy(
-            logits, labels[named], label_smoothing=_SMOOTHING
+        own = maps.embeddings[where.image, where.row, where.column][named]
+        logits = network.name_logits(own, vectors)
+        found["contrast"] = weights.contrast * _mean(
+            functional.cross_entropy(logits, labels[named], label_smoothing=_SMOOTHING, reduction="none")
         )
+    embeddings = maps.embeddings[where.image, where.row, where.column]
+    if weights.cross_image:
+        labels = batch.labels[where.object]
+        named = labels != UNNAMED
+        contrast = cross_image_contrast(embeddings[named], labels[named], vectors, network.name_scale.exp())
+        found["cross_image"] = weights.cross_image * contrast
+    if weights.masked_words and words is not None and generator is not None:
+        said = words.loss(embeddings, batch.labels[where.object], batch.colours[where.object], generator)
+        found["masked_words"] = weights.masked_words * said
     if weights.mask:
         found["mask"] = weights.mask * _masks(maps, where, batch)
     return found
+
+
+def _mean(values: Tensor) -> Tensor:
+    """0 where no place answers for an object."""
+    return values.sum() / max(1, values.numel())
 
 
 def overlaps(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:

@@ -38,24 +38,32 @@ _LEAST_SIDE = 4.0  # pixels of the canvas
 @dataclass
 class FinderBatch:
     """pixels: (B, 3, S, S) uint8. boxes: (M, 4) float32 xyxy, pixels of the canvas. labels: (M,) int64, places among
-    the trained names, or `UNNAMED`. image: (M,) int64, ascending. owner: (B, S / 4, S / 4) int16, the place m of the
-    object that a pixel shows, -1 for none.
+    the trained names, or `UNNAMED`. colours: (M,) int64, places among the world's colours, or `UNNAMED`. image: (M,)
+    int64, ascending. owner: (B, S / 4, S / 4) int16, the place m of the object that a pixel shows, -1 for none.
     """
 
     pixels: Tensor
     boxes: Tensor
     labels: Tensor
+    colours: Tensor
     image: Tensor
     owner: Tensor
 
 
 class FinderSamples:
-    """Batches of drawn scenes. names: those that are trained, in order."""
+    """Batches of drawn scenes. names: those that are trained, in order. colours: of the world."""
 
     def __init__(
-        self, scenes: Sequence[Scene], photographs: PhotographPack, names: Sequence[str], seed: int, batch_size: int
+        self,
+        scenes: Sequence[Scene],
+        photographs: PhotographPack,
+        names: Sequence[str],
+        seed: int,
+        batch_size: int,
+        colours: Sequence[str] = (),
     ) -> None:
         self._scenes, self._photographs, self._seed, self._batch_size = scenes, photographs, seed, batch_size
+        self._colours: Mapping[str, int] = {colour: place for place, colour in enumerate(colours)}
         self._labels: Mapping[str, int] = {name: place for place, name in enumerate(names)}
 
     def batch(self, index: int, side: int, *, close: bool = False) -> FinderBatch:
@@ -73,6 +81,7 @@ class FinderSamples:
             torch.from_numpy(np.stack([row.pixels for row in rows])),
             torch.from_numpy(np.concatenate([row.boxes for row in rows])),
             torch.tensor([self._labels.get(name, UNNAMED) for row in rows for name in row.names], dtype=torch.int64),
+            torch.tensor([self._colours.get(c or "", UNNAMED) for row in rows for c in row.colours], dtype=torch.int64),
             torch.tensor([place for place, row in enumerate(rows) for _ in row.names], dtype=torch.int64),
             torch.from_numpy(np.stack(owners).astype(np.int16)),
         )
@@ -86,11 +95,12 @@ class FinderSamples:
 
 
 class _Row(NamedTuple):
-    """One canvas: (3, S, S) uint8 pixels, (M, 4) float32 boxes, M names, (S / 4, S / 4) int16 owners."""
+    """One canvas: (3, S, S) uint8 pixels, (M, 4) float32 boxes, M names and colours, (S / 4, S / 4) int16 owners."""
 
     pixels: NDArray[np.uint8]
     boxes: NDArray[np.float32]
     names: list[str]
+    colours: list[str | None]
     owner: NDArray[np.int16]
 
 
@@ -144,9 +154,10 @@ def on_canvas(scene: Scene, side: int, rng: np.random.Generator, focus: int | No
     renumbered = np.full(len(boxes) + 1, -1, dtype=np.int16)
     renumbered[np.flatnonzero(kept)] = np.arange(int(kept.sum()))
     middle = slice(MASK_STRIDE // 2, None, MASK_STRIDE)
-    names = [obj.category for obj, keep in zip(scene.objects, kept, strict=True) if keep]
+    shown = [obj for obj, keep in zip(scene.objects, kept, strict=True) if keep]
+    names, colours = [obj.category for obj in shown], [obj.attributes.get("color") for obj in shown]
     pixels = np.ascontiguousarray(canvas.transpose(2, 0, 1))
-    return _Row(pixels, clipped[kept].astype(np.float32), names, renumbered[owner[middle, middle]])
+    return _Row(pixels, clipped[kept].astype(np.float32), names, colours, renumbered[owner[middle, middle]])
 
 
 def _mirrored(boxes: NDArray[np.float64], side: int) -> NDArray[np.float64]:

@@ -27,6 +27,7 @@ from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.embedded.drawn_batches import draw_pool
 from dynrefer.workbench.training.finder.losses import finder_losses
+from dynrefer.workbench.training.finder.masked_words import MaskedWords
 from dynrefer.workbench.training.finder.samples import FinderSamples
 from dynrefer.workbench.training.finder.settings import HELD_OUT_NAMES, Stage, stages
 
@@ -42,11 +43,12 @@ def trained_names(world: World) -> tuple[str, ...]:
 class FinderTraining:
     """A network, its running mean and optimiser, at a step of a stage."""
 
-    def __init__(self, text_embeddings: Tensor, seed: int) -> None:
-        """text_embeddings: (T, E) of the trained names."""
+    def __init__(self, text_embeddings: Tensor, colours: int, seed: int) -> None:
+        """text_embeddings: (T, E) of the trained names. colours: how many the world has."""
         torch.manual_seed(seed)
         self.network = FinderNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.texts = text_embeddings
+        self.words = MaskedWords(self.network.config.embedding, len(text_embeddings), colours)
         self.mean = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.optimiser = self._new_optimiser()
         self.stage, self.step = 0, 0
@@ -68,7 +70,8 @@ class FinderTraining:
         side = int(np.random.default_rng((11, index)).choice(stage.sides))
         batch = samples.batch(index, side, close=stage.close)
         maps = self.network(batch.pixels.contiguous(memory_format=torch.channels_last))
-        losses = finder_losses(self.network, maps, batch, self.network.name_vectors(self.texts), stage.weights)
+        vectors, generator = self.network.name_vectors(self.texts), torch.Generator().manual_seed(index)
+        losses = finder_losses(self.network, maps, batch, vectors, stage.weights, self.words, generator)
         self.optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
@@ -87,6 +90,7 @@ class FinderTraining:
         """All that a resumed run needs."""
         return {
             "network": self.network.state_dict(),
+            "words": self.words.state_dict(),
             "mean": self.mean,
             "optimiser": self.optimiser.state_dict(),
             "stage": self.stage,
@@ -96,6 +100,7 @@ class FinderTraining:
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from `state`."""
         self.network.load_state_dict(state["network"])
+        self.words.load_state_dict(state["words"])
         self.mean = state["mean"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.stage, self.step = state["stage"], state["step"]
@@ -110,10 +115,11 @@ class FinderTraining:
                 module.eval()
 
     def _new_optimiser(self) -> torch.optim.Optimizer:
-        for parameter in self.network.parameters():
+        learned = [*self.network.parameters(), *self.words.parameters()]
+        for parameter in learned:
             parameter.requires_grad_(True)
-        decayed = [each for each in self.network.parameters() if each.ndim > 1]
-        free = [each for each in self.network.parameters() if each.ndim <= 1]
+        decayed = [each for each in learned if each.ndim > 1]
+        free = [each for each in learned if each.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": 0.03}, {"params": free, "weight_decay": 0.0}]
         return torch.optim.AdamW(groups, lr=1e-3, foreach=False)
 
@@ -133,8 +139,9 @@ def text_embeddings(names: tuple[str, ...]) -> Tensor:
 def train(options: argparse.Namespace) -> None:
     """Run or go on with the run in `options.out`."""
     torch.set_num_threads(options.threads)
-    names = trained_names(World.load())
-    training = FinderTraining(text_embeddings(names), options.seed)
+    world = World.load()
+    names = trained_names(world)
+    training = FinderTraining(text_embeddings(names), len(world.colours), options.seed)
     options.out.mkdir(parents=True, exist_ok=True)
     checkpoint = options.out / "checkpoint.pt"
     if checkpoint.is_file():
@@ -145,7 +152,7 @@ def train(options: argparse.Namespace) -> None:
     began = time.monotonic()
     while training.stage < len(plan):
         stage = plan[training.stage]
-        samples = FinderSamples(scenes, photographs, names, options.seed, stage.batch)
+        samples = FinderSamples(scenes, photographs, names, options.seed, stage.batch, world.colours)
         sums: dict[str, float] = {}
         while training.step < stage.steps:
             for name, value in training.advance(stage, samples).items():
