@@ -26,7 +26,7 @@ SIZES = frozenset(("small", "large"))  # are measured on the boxes
 
 _SMALL, _LARGE, _SOFT = 0.18, 0.29, 0.02  # of the image's side: the larger of a box's relative sides
 _UNSAID = 0.5  # of an attribute that the describer has no word for: it tells nothing
-_NOT_THERE = 0.15  # best fit of a phrase, below which the image shows none of its objects
+_NOT_THERE = 0.1  # best fit of a phrase, below which the image shows none of its objects
 _SAME = 0.5  # boxes that overlap by more are of one object
 _ALIKE = 0.5  # of the best fit: what fits so well is compared by ranks
 _LEAST = 0.02  # what contradicts a phrase still fits so much
