@@ -1,7 +1,8 @@
 """How well a finder finds: drawn scenes of unseen seeds, with exact boxes and masks. `dynrefer evaluate --finder`.
 
-Every scene is asked for all names of the world at once, as the "fixed AP" of LVIS is measured: known names, and names
-that the finder was not trained on. Names that a scene does not show are asked apart. Shapes: H W = an image.
+Every scene is asked for all names of the world: at once, where an object is the best name's alone, and one by one, as
+detectors are measured that give a box several names; for known names, and for names that the finder was not trained on.
+Names that a scene does not show are asked apart. Shapes: H W = an image.
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def measure_finder(
     sprites = SpritePack.load()
     names = [category.name for category in world.categories]
     place = {name: index + 1 for index, name in enumerate(names)}
-    boxes, proposed = Boxes(), Boxes()
+    boxes, alone, proposed = Boxes(), Boxes(), Boxes()
     rng = np.random.default_rng((seed, 17))
     absent_hits: list[bool] = []
     absent_images: list[bool] = []
@@ -145,6 +146,7 @@ def measure_finder(
         candidates, spent = _searched(finder, scene, names)
         milliseconds.append(spent)
         _add_proposals(proposed, candidates, number)
+        _add_each_alone(alone, finder, candidates, scene, number, place)
         shown = [each.category for each in scene.objects]
         others = [name for name in names if name not in shown]
         asked = [others[index] for index in rng.choice(len(others), ABSENT_NAMES, replace=False)]
@@ -162,6 +164,7 @@ def measure_finder(
             _add_levels(levels, finder.detect(scene.image), scene, ancestors)
         if number % 20 == 0:
             progress(f"{number} of {scenes} scenes")
+    alone.images, alone.truth = boxes.images, boxes.truth
     known = [place[name] for name in names if name not in held_out]
     metrics: dict[str, Estimate] = {
         "absent_names_with_a_box": _share(absent_hits),
@@ -173,6 +176,8 @@ def measure_finder(
     return {
         "known": _rounded(boxes.average(known)),
         "held_out": _rounded(boxes.average([place[name] for name in held_out])) if held_out else None,
+        "known_one_by_one": _rounded(alone.average(known)),
+        "held_out_one_by_one": _rounded(alone.average([place[name] for name in held_out])) if held_out else None,
         "masks": _rounded(boxes.average(known, "segm")),
         "proposals": _rounded(proposed.average([1])),
         **json_metrics(metrics),
@@ -249,6 +254,17 @@ def _add_found(boxes: Boxes, findings: Findings, image: int, place: Mapping[str,
         mask = None if region.mask is None else {"size": list(region.mask.size), "counts": region.mask.counts}
         more = {} if mask is None else {"segmentation": mask}
         boxes.add_found(image, place[region.label], region.box, region.score, **more)
+
+
+def _add_each_alone(
+    boxes: Boxes, finder: DynRefer, found: Candidates, scene: Scene, image: int, place: Mapping[str, int]
+) -> None:
+    """What each name has by itself, as if it were asked alone: no other name takes its objects."""
+    size = scene.image.shape[1], scene.image.shape[0]
+    for name, category in place.items():
+        query = FindQuery((AskedName(name),), threshold=_LEAST, max_regions=_MOST)
+        for region in finder.findings(query, found, (), size).regions:
+            boxes.add_found(image, category, region.box, region.score)
 
 
 def _add_proposals(proposed: Boxes, found: Candidates, image: int) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dynrefer.model import DynRefer
-from dynrefer.model.finding import AbsentName, Candidates, Findings, FoundRegion
+from dynrefer.model.finding import AbsentName, Candidates, Findings, FindQuery, FoundRegion
 from dynrefer.model.loading import EMBEDDED
 from dynrefer.model.masks import mask_from_bitmap
 from dynrefer.model.networks.finder.preparation import EmbeddedFinderSpec
@@ -54,6 +54,10 @@ class Oracle:
         none = np.empty((len(boxes), 0), np.float32)
         return [Candidates(boxes, np.full(len(boxes), 0.9, np.float32), (), none, np.empty(0, np.float32))]
 
+    def findings(self, query: FindQuery, found: Candidates, looked: Sequence[Any], size: tuple[int, int]) -> Findings:
+        assert self._last is not None
+        return self.detect(self._last.image, [each.name for each in query.names])
+
     def _region(self, scene: Scene, place: int, label: str, span: tuple[int, int] | None = None) -> FoundRegion:
         each = scene.objects[place]
         phrase = f"a {each.attributes.get('color', '')} {each.category}"
@@ -73,7 +77,7 @@ def measured(oracle: Oracle) -> dict[str, Any]:
 
 def test_the_truth_is_perfect() -> None:
     found = measured(Oracle())
-    for group in ("known", "masks", "proposals"):
+    for group in ("known", "known_one_by_one", "masks", "proposals"):
         assert found[group] == {"AP": 1.0, "AP50": 1.0, "AR10": 1.0, "AR10_50": 1.0}
     assert found["absent_names_with_a_box"] == found["images_with_a_box_of_an_absent_name"] == 0.0
     assert found["grounding"] == found["hierarchy_category"] == found["hierarchy_phrase"] == 1.0
