@@ -105,14 +105,15 @@ def measured(network: FinderNetwork, scenes: Sequence[Scene], texts: Tensor, nam
 def main() -> None:
     """The command; the head of this file says what it does."""
     parser = argparse.ArgumentParser(description="Ablate the finder's training in small.")
-    parser.add_argument("--scale", type=float, default=0.03, help="of the shipping steps [default: %(default)s]")
+    parser.add_argument("--scale", type=float, default=0.02, help="of the shipping steps [default: %(default)s]")
     parser.add_argument("--scenes", type=int, default=1500, help="for training [default: %(default)s]")
     parser.add_argument("--measure", type=int, default=100, help="scenes that are measured on [default: %(default)s]")
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     world, sprites = World.load(), SpritePack.load()
     names = trained_names(world)
-    texts, scenes = text_embeddings(names), draw_scenes(options.scenes, 2)
+    texts, scenes = text_embeddings(names), draw_scenes(options.scenes, options.threads)
     first = FIRST_SEED + FIRST_PLACE
     others = [draw_scene(world, sprites, first + place, "test") for place in range(options.measure)]
     rows: dict[str, Any] = {}
