@@ -1,4 +1,4 @@
-"""The losses of the finder: objectness, boxes (L1 and GIoU), names by contrast with their texts, masks.
+"""The losses of the finder: objectness, boxes (L1 and GIoU), names by contrast with their texts, masks, words.
 
 Sources: quality focal loss (Li et al., 2020), GIoU (Rezatofighi et al., 2019), region-text contrast of DetCLIPv3.
 Shapes: P = places that answer for an object, M = objects, T = trained names, C = channels of an embedding.
@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dynrefer.model.networks.finder.network import FinderMaps, FinderNetwork, mask_logits
-from dynrefer.workbench.training.finder.assignment import Assignment, assign
+from dynrefer.workbench.training.finder.assignment import Assignment, assign, middle_places
+from dynrefer.workbench.training.finder.cross_image import caption_words, cross_image_contrast, propagated_targets
+from dynrefer.workbench.training.finder.masked_words import MaskedWords
 from dynrefer.workbench.training.finder.samples import MASK_STRIDE, UNNAMED, FinderBatch
 
 _SMOOTHING = 0.05  # of the right name's probability goes to the others
@@ -21,19 +24,31 @@ _SMOOTHING = 0.05  # of the right name's probability goes to the others
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each loss counts; 0 switches it off."""
+    """What each loss counts; 0 switches it off.
+
+    contrast: of each region with all trained names. cross_image: with the words of the batch's captions. The last two
+    are GLIPv2's; the finder that ships was trained without them.
+    """
 
     objectness: float = 1.0
     l1: float = 1.0
     giou: float = 2.0
     contrast: float = 1.0
     mask: float = 1.0
+    cross_image: float = 0.0
+    masked_words: float = 0.0
 
 
 def finder_losses(
-    network: FinderNetwork, maps: FinderMaps, batch: FinderBatch, vectors: Tensor, weights: LossWeights
+    network: FinderNetwork,
+    maps: FinderMaps,
+    batch: FinderBatch,
+    vectors: Tensor,
+    weights: LossWeights,
+    words: MaskedWords | None = None,
+    rng: np.random.Generator | None = None,
 ) -> dict[str, Tensor]:
-    """Each loss, weighted. vectors: (T, C) of the trained names."""
+    """Each loss, weighted. vectors: (T, C) of the trained names. words, rng: needed where `masked_words` counts."""
     where = assign(batch.boxes, batch.image, *maps.objectness.shape[1:])
     truth = batch.boxes[where.object]
     boxes = maps.boxes[where.image, where.row, where.column]
@@ -55,6 +70,17 @@ def finder_losses(
         )
     if weights.mask:
         found["mask"] = weights.mask * _masks(maps, where, batch)
+    if weights.cross_image or weights.masked_words:
+        objects, place = middle_places(where)
+        regions = maps.embeddings[where.image[place], where.row[place], where.column[place]]
+    if weights.cross_image:
+        said = caption_words(batch.labels, batch.image)
+        logits = network.name_logits(regions, vectors[said])
+        targets = propagated_targets(batch.labels[objects], said)
+        found["cross_image"] = weights.cross_image * cross_image_contrast(logits, targets)
+    if weights.masked_words:
+        assert words is not None and rng is not None
+        found["masked_words"] = weights.masked_words * words(batch.captions, regions, batch.image[objects], rng)
     return found
 
 
@@ -82,14 +108,14 @@ def _objectness(logits: Tensor, where: Assignment, overlap: Tensor) -> Tensor:
 def _masks(maps: FinderMaps, where: Assignment, batch: FinderBatch) -> Tensor:
     """Pixel-wise and Dice loss inside each object's box, by the place nearest to its middle."""
     losses = []
+    every, middles = middle_places(where)
     for index, prototypes in enumerate(maps.prototypes):
-        own = torch.nonzero(where.image == index)[:, 0]
-        # One place per object: the middle one of its places, which are in the order of rows.
-        order = where.object[own].argsort(stable=True)
-        objects, counts = where.object[own][order].unique_consecutive(return_counts=True)
+        own = where.image[middles] == index
+        objects, place = every[own], middles[own]
+        shown = torch.isin(objects, batch.owner[index].unique())  # not hidden, and its mask is known
+        objects, place = objects[shown], place[shown]
         if not len(objects):
             continue
-        place = own[order[(counts.cumsum(0) - counts + counts // 2)]]
         logits = mask_logits(maps.coefficients[where.image[place], where.row[place], where.column[place]], prototypes)
         truth = (batch.owner[index][None] == objects[:, None, None]).float()
         inside = _inside(batch.boxes[objects], *logits.shape[1:])
