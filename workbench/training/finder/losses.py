@@ -58,15 +58,17 @@ def finder_losses(
         found["objectness"] = weights.objectness * _objectness(maps.objectness, where, overlap.detach())
     sides = (truth[:, 2:] - truth[:, :2]).repeat(1, 2)
     if weights.l1:
-        found["l1"] = weights.l1 * functional.smooth_l1_loss(boxes / sides, truth / sides, beta=0.1)
+        found["l1"] = weights.l1 * _mean(
+            functional.smooth_l1_loss(boxes / sides, truth / sides, beta=0.1, reduction="none")
+        )
     if weights.giou:
-        found["giou"] = weights.giou * (1 - generalised).mean()
+        found["giou"] = weights.giou * _mean(1 - generalised)
     if weights.contrast:
         labels = batch.labels[where.object]
         named = labels != UNNAMED
         logits = network.name_logits(maps.embeddings[where.image, where.row, where.column][named], vectors)
-        found["contrast"] = weights.contrast * functional.cross_entropy(
-            logits, labels[named], label_smoothing=_SMOOTHING
+        found["contrast"] = weights.contrast * _mean(
+            functional.cross_entropy(logits, labels[named], label_smoothing=_SMOOTHING, reduction="none")
         )
     if weights.mask:
         found["mask"] = weights.mask * _masks(maps, where, batch)
@@ -94,6 +96,11 @@ def overlaps(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     hull = torch.maximum(boxes[:, 2:], truth[:, 2:]) - torch.minimum(boxes[:, :2], truth[:, :2])
     around = hull.prod(-1).clamp(min=1e-6)
     return iou, iou - (around - union) / around
+
+
+def _mean(values: Tensor) -> Tensor:
+    """0 where there are none: a batch without objects, or without a trained name, teaches only where nothing is."""
+    return values.sum() / max(1, values.numel())
 
 
 def _objectness(logits: Tensor, where: Assignment, overlap: Tensor) -> Tensor:

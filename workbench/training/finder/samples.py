@@ -54,7 +54,14 @@ class FinderSamples:
     """Batches of scenes. names: those that are trained, in order. drawn: surfaces and storage are varied too."""
 
     def __init__(
-        self, scenes: Sequence[Scene], photographs: PhotographPack, names: Sequence[str], seed: int, batch_size: int, *, drawn: bool = True
+        self,
+        scenes: Sequence[Scene],
+        photographs: PhotographPack,
+        names: Sequence[str],
+        seed: int,
+        batch_size: int,
+        *,
+        drawn: bool = True,
     ) -> None:
         self._scenes, self._photographs, self._seed, self._batch_size = scenes, photographs, seed, batch_size
         self._drawn = drawn
@@ -159,6 +166,8 @@ def _mirrored(boxes: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 
 
 def _phrase(obj: SceneObject) -> str:
+    if not obj.category:  # of a file, with a name that is not trained
+        return f"{obj.captions[0]}." if obj.captions else ""
     return " ".join(["a", *filter(None, [obj.attributes.get("color")]), obj.category]) + "."
 
 

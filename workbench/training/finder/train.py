@@ -1,9 +1,10 @@
 """Trains the embedded finder on drawn scenes, in three stages, and writes checkpoints.
 
-    python -m dynrefer.workbench.training.finder.train --out runs/finder [--from DIR]
+    python -m dynrefer.workbench.training.finder.train --out runs/finder [--data FILE --images DIR] [--from DIR]
 
 A checkpoint holds weights, their running mean, optimiser and step; batches are functions of the step, so a stopped run
-goes on from its last checkpoint, to the weights of a run that was not stopped. 
+goes on from its last checkpoint, to the weights of a run that was not stopped. --data: the images of a file instead of
+drawn scenes (see docs/training.md).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from dynrefer.workbench.scenes.photographs import PhotographPack
 from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.embedded.drawn_batches import draw_pool
+from dynrefer.workbench.training.finder.file_scenes import FileScenes
 from dynrefer.workbench.training.finder.losses import finder_losses
 from dynrefer.workbench.training.finder.masked_words import MaskedWords
 from dynrefer.workbench.training.finder.samples import FinderSamples
@@ -171,23 +174,34 @@ def caption_tokenizer() -> PreTrainedTokenizerBase:
 def train(options: argparse.Namespace) -> None:
     """Run or go on with the run in `options.out`. Raises `DataError`, `SettingError`."""
     torch.set_num_threads(options.threads)
-    plan = switched(stages(options.scale), options.extra, options.without)
+    # Files give boxes, and no masks to learn from: a mask head to begin with stays as it is.
+    without = [*options.without, *(["mask"] if options.data is not None else [])]
+    plan = switched(stages(options.scale), options.extra, without)
     if not plan:
         raise SettingError("--without leaves no loss to train with; leave one in.")
     names = trained_names(World.load())
+    scenes: Sequence[Scene]
+    if options.data is not None:
+        names = Vocabulary.load(model_directory("embedded")).categories
+        scenes = FileScenes.read(options.data, options.images, names)
+        print(scenes.summary, flush=True)
     training = FinderTraining(text_embeddings(names), options.seed, words="masked_words" in options.extra)
     options.out.mkdir(parents=True, exist_ok=True)
     checkpoint = options.out / "checkpoint.pt"
     if checkpoint.is_file():
-        training.restore(torch.load(checkpoint, weights_only=True))
+        state = torch.load(checkpoint, weights_only=True)
+        if tuple(state.get("names", names)) != tuple(names):
+            raise SettingError(f"{str(checkpoint)!r} is of a run with other names; choose another --out.")
+        training.restore(state)
     elif options.start is not None:
         training.start_from(options.start)
-    scenes = draw_scenes(options.scenes, options.threads)
+    if options.data is None:
+        scenes = draw_scenes(options.scenes, options.threads)
     photographs = PhotographPack.load()
     began = time.monotonic()
     while training.stage < len(plan):
         stage = plan[training.stage]
-        samples = FinderSamples(scenes, photographs, names, options.seed, stage.batch)
+        samples = FinderSamples(scenes, photographs, names, options.seed, stage.batch, drawn=options.data is None)
         sums: dict[str, float] = {}
         while training.step < stage.steps:
             for name, value in training.advance(stage, samples).items():
@@ -198,7 +212,7 @@ def train(options: argparse.Namespace) -> None:
                 print(json.dumps(line), flush=True)
                 sums.clear()
             if training.step % 200 == 0 or training.step == stage.steps:
-                torch.save(training.state(), checkpoint.with_suffix(".new"))
+                torch.save({**training.state(), "names": list(names)}, checkpoint.with_suffix(".new"))
                 checkpoint.with_suffix(".new").replace(checkpoint)
         if training.stage + 1 == len(plan):
             return
@@ -214,6 +228,8 @@ def main() -> None:
     """The command; the head of this file says what it does."""
     parser = argparse.ArgumentParser(description="Train the embedded finder on drawn scenes.")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument("--data", type=Path, metavar="FILE", help="COCO-style file, or folder of Flickr30k Entities")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images of --data")
     parser.add_argument("--from", type=Path, dest="start", metavar="DIR", help="a finder to begin with [default: none]")
     parser.add_argument("--with", nargs="+", choices=list(UNUSUAL), default=[], dest="extra", help="further losses")
     parser.add_argument("--without", nargs="+", choices=LOSSES, default=[], help="losses that are switched off")
