@@ -5,7 +5,8 @@ steps; only what the row names is left out. "full" has GLIPv2's two losses too, 
 scenes show 15 names only: more are not learned in the minute of a row, and so nothing is said of names that were never
 seen. One run a row and a small network: small differences are chance. Measured on scenes of seeds that neither
 training, calibration nor evaluation draws: of all objects those among the ten best boxes (overlap >= 0.5), and of the
-found ones the overlap of the box, whether the name is right among the 15, and the overlap of the mask. Rows that the result holds already are not repeated. Writes results/finder_ablation.json.
+found ones the overlap of the box, whether the name is right among the 15, and the overlap of the mask. Rows that the
+result holds already are not repeated. Writes results/finder_ablation.json.
 """
 
 from __future__ import annotations
