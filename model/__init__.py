@@ -49,7 +49,9 @@ if TYPE_CHECKING:
         FoundRegion,
         find_queries,
         given_queries,
+        lack_masks,
     )
+    from dynrefer.model.findings import with_masks
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
     from dynrefer.model.mask_files import decode_with_alpha
@@ -122,6 +124,8 @@ __all__ = [
     "FoundRegion",
     "find_queries",
     "given_queries",
+    "lack_masks",
+    "with_masks",
     "DEVICE_STAGES",
     "TASKS",
     "VOCABULARY_MEMBERS",
@@ -236,6 +240,8 @@ _LAZY = {
     "FoundRegion": "finding",
     "find_queries": "finding",
     "given_queries": "finding",
+    "lack_masks": "finding",
+    "with_masks": "findings",
     "ALL_TASKS": "types",
     "AttributeLabel": "types",
     "AttributeWord": "request_vocabulary",

@@ -169,6 +169,11 @@ class Findings(JsonRecord):
     unknown_words: tuple[UnknownWord, ...] = field(default=())
 
 
+def lack_masks(findings: Findings, query: FindQuery) -> bool:
+    """Whether masks were asked for, and regions have none: then a segmenter has to find them in their boxes."""
+    return query.masks and any(region.mask is None for region in findings.regions)
+
+
 def find_queries(query: FindQuery, info: ImageInfo) -> list[FindQuery]:
     """What is asked of an image whatever is known of it: the query. It pickles, as a partial."""
     return [query]

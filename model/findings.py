@@ -18,9 +18,9 @@ from dynrefer.model.geometry import ImageSize
 from dynrefer.model.grounding.scoring import SIZES, Seen, ground
 from dynrefer.model.grounding.sentence import GroundedPhrase, read_sentence
 from dynrefer.model.hierarchy import SURE, levels
-from dynrefer.model.masks import RegionMask, mask_from_bitmap
+from dynrefer.model.masks import RegionMask
 from dynrefer.model.request_vocabulary import RequestVocabulary, Word
-from dynrefer.model.segmentation import WindowMask, bitmap_of
+from dynrefer.model.segmentation import WindowMask, mask_in_box
 from dynrefer.model.suppression import suppress
 from dynrefer.model.types import Corners, RegionDescription, RegionQuery, Task
 
@@ -202,17 +202,17 @@ def _proposed(
     return regions
 
 
+def with_masks(findings: Findings, masks: Sequence[WindowMask], size: ImageSize) -> Findings:
+    """The findings with the masks that a segmenter found in the boxes of the regions, in order."""
+    regions = zip(findings.regions, masks, strict=True)
+    return replace(
+        findings, regions=tuple(replace(each, mask=mask_in_box(mask, each.box, size)) for each, mask in regions)
+    )
+
+
 def _mask(region: FoundRegion, logits: NDArray[np.float16], size: ImageSize) -> RegionMask:
-    """The mask's part inside the box; the box itself where nothing of it is left."""
     width, height = size
-    bitmap = bitmap_of(WindowMask((0.0, 0.0, float(width), float(height)), logits), (), size)
-    x1, y1 = (int(np.floor(value)) for value in region.box[:2])
-    x2, y2 = (int(np.ceil(value)) for value in region.box[2:])
-    inside = np.zeros_like(bitmap)
-    inside[y1:y2, x1:x2] = bitmap[y1:y2, x1:x2]
-    if not inside.any():
-        inside[y1:y2, x1:x2] = True
-    return mask_from_bitmap(inside)
+    return mask_in_box(WindowMask((0.0, 0.0, float(width), float(height)), logits), region.box, size)
 
 
 def _corners(box: Floats) -> Corners:

@@ -36,8 +36,17 @@ from dynrefer.model.errors import (
 from dynrefer.model.explaining import Explainer
 from dynrefer.model.explanation import Explain
 from dynrefer.model.find_names import find_query
-from dynrefer.model.finding import NO_FINDER, AskedName, Candidates, Finder, FinderInput, Findings, FindQuery
-from dynrefer.model.findings import findings, queries_to_look
+from dynrefer.model.finding import (
+    NO_FINDER,
+    AskedName,
+    Candidates,
+    Finder,
+    FinderInput,
+    Findings,
+    FindQuery,
+    lack_masks,
+)
+from dynrefer.model.findings import findings, queries_to_look, with_masks
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box, ImageSize
 from dynrefer.model.images import ImageSource, Pixels, upright_pixels
@@ -296,6 +305,10 @@ class DynRefer:
         found = self.find(list(self.finding.prepare_each(pixels, [query])))[0]
         looked = self._described(pixels, self.look_again(query, found))
         findings = self.findings(query, found, looked, size)
+        if lack_masks(findings, query) and self.segmentation is not None:
+            boxes = [RegionQuery(box=each.box) for each in findings.regions]
+            found_masks = self.segment(list(self.segmentation.prepare_each(pixels, boxes)))
+            findings = with_masks(findings, found_masks, size)
         if describe is None:
             return findings
         described = self._described(pixels, [RegionQuery(box=each.box, tasks=tasks) for each in findings.regions])

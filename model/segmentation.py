@@ -105,17 +105,22 @@ class SegmentationSpec:
         errors: list[QueryError] = []
         for index, query in enumerate(queries):
             try:
-                check_points(query.points, size)
+                if query.points:
+                    check_points(query.points, size)
             except PointsError as error:
                 error.index = index
                 errors.append(error)
         return errors
 
     def prepare_each(self, image: Pixels, queries: Sequence[RegionQuery]) -> Iterator[PointedRegion]:
-        """See `Preparation`. Regions of one image share its window."""
+        """See `Preparation`. Regions of one image share its window. Without points it is about what is in the box."""
         pyramid = ImagePyramid(image)
         seen: dict[Corners, ImageWindow] = {}
         for query in queries:
+            if not query.points:
+                windows = self._windows(pyramid, looks((query.box[:2], query.box[2:]), pyramid.size, self), seen)
+                yield PointedRegion((), pyramid.size, windows, query.box)
+                continue
             positive = [(point.x, point.y) for point in query.points if point.positive]
             windows = self._windows(pyramid, looks(positive, pyramid.size, self), seen)
             yield PointedRegion(query.points, pyramid.size, windows)
@@ -165,6 +170,18 @@ def region_of(found: WindowMask, points: Sequence[PointPrompt], size: ImageSize)
     """The region's box, by the official rule for masks, and its mask."""
     mask = mask_from_bitmap(bitmap_of(found, points, size))
     return box_from_mask(mask), mask
+
+
+def mask_in_box(found: WindowMask, box: Corners, size: ImageSize) -> RegionMask:
+    """The mask's part inside a box, xyxy pixels of the image; the box itself where nothing of it is left."""
+    bitmap = bitmap_of(found, (), size)
+    left, top = int(box[0]), int(box[1])
+    right, bottom = max(left + 1, math.ceil(box[2])), max(top + 1, math.ceil(box[3]))
+    inside = np.zeros_like(bitmap)
+    inside[top:bottom, left:right] = bitmap[top:bottom, left:right]
+    if not inside.any():
+        inside[top:bottom, left:right] = True
+    return mask_from_bitmap(inside)
 
 
 def bitmap_of(found: WindowMask, points: Sequence[PointPrompt], size: ImageSize) -> NDArray[np.bool_]:

@@ -18,6 +18,14 @@ def overlaps(boxes: Floats, others: Floats) -> Floats:
     return np.asarray(shared / np.maximum(union, 1e-6), dtype=np.float32)
 
 
+def averaged(boxes: Floats, scores: Floats, kept: NDArray[np.int64], limit: float) -> Floats:
+    """The boxes that were kept, each the mean of all boxes (N, 4) that overlap it by more than `limit`, weighted by
+    their scores (N,): box voting (Gidaris and Komodakis, 2015)."""
+    weights = (overlaps(boxes[kept], boxes) > limit) * scores[None]
+    totals = weights.sum(axis=1, keepdims=True)
+    return np.where(totals > 0, weights @ boxes / np.maximum(totals, 1e-9), boxes[kept]).astype(np.float32)
+
+
 def suppress(boxes: Floats, scores: Floats, limit: float) -> NDArray[np.int64]:
     """Greedy non-maximum suppression: which boxes stay, best score first; of equal scores the earlier box is better.
 

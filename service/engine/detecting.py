@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dynrefer.model import find_queries, given_queries
 from dynrefer.service.engine.results import DescribeResult, failed_regions
-from dynrefer.service.errors import RegionFailedError
 from dynrefer.service.workers.image_task import DescribeInput, PreparedImage
 
 if TYPE_CHECKING:
@@ -107,12 +106,15 @@ class StageTimes:
 
 def only_result(results: list[RegionResult[Any]]) -> Candidates:
     """What was found in the one image. Raises what the device raised, as it is answered."""
-    (result,) = results
-    if result.output is None:
-        failures = {} if result.error is None else {0: result.error}
-        failed_regions(failures, report_errors=False)
-        raise RegionFailedError("The finder gave no answer.")
-    return cast("Candidates", result.output)
+    (found,) = all_results(results)
+    return cast("Candidates", found)
+
+
+def all_results(results: list[RegionResult[Any]]) -> list[Any]:
+    """What the device found for each item. Raises what it raised for any, as it is answered."""
+    failures = {place: result.error for place, result in enumerate(results) if result.error is not None}
+    failed_regions(failures, report_errors=False)
+    return [result.output for result in results]
 
 
 def info_of(image: PreparedImage[FinderInput]) -> ImageInfo:

@@ -21,26 +21,26 @@ from dynrefer.model import (
     Predictor,
     Preparation,
     RegionDescription,
+    RegionQuery,
     RequestVocabulary,
+    WindowMask,
+    lack_masks,
+    with_masks,
 )
 from dynrefer.model.errors import FinderError, ModelError
 from dynrefer.service.context import RequestContext
+from dynrefer.service.engine import pointed_regions
 from dynrefer.service.engine.detecting import (
     DetectInput,
     DetectResult,
     StageTimes,
+    all_results,
     described,
     info_of,
     only_result,
 )
 from dynrefer.service.engine.executor import Executor, Phase, Region
-from dynrefer.service.engine.pointed_regions import (
-    FoundMasks,
-    first_pass,
-    ready_for_device,
-    with_failures,
-    with_masks,
-)
+from dynrefer.service.engine.pointed_regions import FoundMasks, first_pass, ready_for_device, with_failures
 from dynrefer.service.engine.reservations import ExecutorClosed, Output, Reservation, WorkKind
 from dynrefer.service.engine.results import DescribeResult, finish_request
 from dynrefer.service.errors import QueueFullError, UnavailableError
@@ -187,7 +187,7 @@ class Engine:
         regions = ready_for_device(request, image)
         results = await asyncio.wrap_future(reservation.submit(regions, WorkKind.SEGMENT))
         reservation.renew(len(regions))
-        return with_masks(request, image, results)
+        return pointed_regions.with_masks(request, image, results)
 
     async def detect(self, request: DetectInput, context: RequestContext) -> DetectResult:
         """Find regions of one image, and describe them if that is asked for; cancelling it takes all of its work out of
@@ -221,6 +221,12 @@ class Engine:
             findings = await self.run_in_cpu_pool(answered)
             if looks:
                 times.ended("look")
+            if lack_masks(findings, query) and predictor.segmentation is not None:
+                boxes = request.about([RegionQuery(box=each.box) for each in findings.regions])
+                masks = await self._masks(predictor, reservation, boxes, context)
+                work = partial(with_masks, findings, masks, (info.width, info.height))
+                findings = await self.run_in_cpu_pool(work)
+                times.ended("masks")
             descriptions: tuple[RegionDescription, ...] = ()
             if request.describes_by(looks):
                 times.described(looked)
@@ -231,6 +237,19 @@ class Engine:
                 times.described(last)
                 descriptions = described(last)
         return DetectResult(info, findings, descriptions, {"decode": image.decode_ms, **times.timings_ms})
+
+    async def _masks(
+        self,
+        predictor: Predictor[Any, Any],
+        reservation: Reservation[Any, Any],
+        request: DescribeInput,
+        context: RequestContext,
+    ) -> list[WindowMask]:
+        """The masks of what is in boxes, by the segmenter."""
+        reservation.ensure(request.num_regions)
+        preparation = cast("Preparation[PointedRegion]", predictor.segmentation)
+        image = await self._image_workers.prepare(preparation, request, context)
+        return all_results(await asyncio.wrap_future(reservation.submit(image.ready, WorkKind.SEGMENT)))
 
     async def _pass(
         self,

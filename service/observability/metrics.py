@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 
 from dynrefer.model import DEVICE_STAGES
 
-STAGES = ("decode", "find", "look", "points", "views", "queue", *DEVICE_STAGES)  # of a request, in order
+STAGES = ("decode", "find", "look", "masks", "points", "views", "queue", *DEVICE_STAGES)  # of a request, in order
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 GRAPHS = ("captured", "fallen back")  # what became of a piece of work that was to be a CUDA graph

@@ -108,6 +108,12 @@ def evaluate_command(
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Write the result here as JSON, Markdown and plots.")
     ] = None,
+    finder: Annotated[
+        bool, typer.Option("--finder", help="Measure how regions are found instead, on drawn scenes or on --data.")
+    ] = False,
+    scenes: Annotated[
+        int | None, typer.Option("--scenes", min=1, help="With --finder: number of drawn scenes. [default: 500]")
+    ] = None,
     sweep_views: Annotated[
         bool,
         typer.Option("--sweep-views", help="Study views instead: metrics over t, and policies with 1 to 4 views."),
@@ -162,6 +168,8 @@ def evaluate_command(
         "--proposals": proposals,
         "--out": out,
         "--sweep-views": sweep_views or None,
+        "--finder": finder or None,
+        "--scenes": scenes,
         "--scenes-seed": scenes_seed,
         "--tune": tune,
         "--apply": apply or None,
@@ -203,6 +211,8 @@ def evaluate_command(
             image_prior=views is ViewsOf.IMAGE_PRIOR,
             batch_regions=batch_regions or BATCH_REGIONS,
             sweep_views=sweep_views,
+            finder=finder,
+            scenes=scenes,
             photos=photos,
             split=split,
             colours=colours,
@@ -224,6 +234,7 @@ _NEEDS = {
     "--predictions": ("--data", "--predictions are compared with the ground truth in --data FILE; give both."),
     "--proposals": ("--data", "--proposals are boxes in the images of --data FILE; give both."),
     "--split": ("--photos", "--split names a split of --photos DIR; give both."),
+    "--scenes": ("--finder", "--scenes is the number of drawn scenes for --finder; give both."),
     "--colours": ("--photos", "--colours are those of the objects in --photos DIR; give both."),
 }
 _EXCLUDES = {
@@ -247,6 +258,14 @@ _EXCLUDES = {
     ("--sweep-views", "--save-predictions"): "--sweep-views saves no predictions; leave --save-predictions out.",
     ("--sweep-views", "--proposals"): "--sweep-views uses the labelled boxes; leave --proposals out.",
     ("--sweep-views", "--colours"): "--sweep-views measures no colours; leave --colours out.",
+    **{
+        ("--finder", other): f"--finder measures how regions are found; leave {other} out."
+        for other in (
+            *("--tune", "--sweep-views", "--photos", "--task", "--predictions", "--save-predictions", "--proposals"),
+            *("--captions", "--views", "--regions", "--batch-regions", "--jpeg", "--frame", "--colours"),
+        )
+    },
+    ("--scenes", "--data"): "--scenes are drawn; leave it or --data out.",
     ("--photos", "--data"): "--photos and --data are different labels; give one.",
     ("--photos", "--tune"): "--tune uses drawn scenes; leave --photos out.",
     ("--photos", "--scenes-seed"): "--scenes-seed applies to drawn scenes only; leave it or --photos out.",
@@ -268,7 +287,7 @@ def _check_combination(given: set[str], task: Benchmark | None) -> None:
             raise typer.BadParameter(sentence)
     if "--save-predictions" in given and not given & {"--data", "--photos"}:
         raise typer.BadParameter("--save-predictions saves predictions for --data FILE or --photos DIR; give one.")
-    if "--data" in given and not given & {"--task", "--sweep-views"}:
+    if "--data" in given and not given & {"--task", "--sweep-views", "--finder"}:
         raise typer.BadParameter(f"--data needs --task: one of {', '.join(Benchmark)}.")
     if "--batch-regions" in given and not given & {"--data", "--sweep-views"}:
         raise typer.BadParameter("--batch-regions applies to --data and --sweep-views only; leave it out.")

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +22,11 @@ from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from dynrefer.model.finding import Candidates, FinderInput, FinderSpec, Findings, FindQuery
+from dynrefer.model.finding import AskedName, Candidates, Findings, FindQuery
+from dynrefer.model.images import upright_pixels
+from dynrefer.model.networks.finder.weights import CONFIG, FOLDER
 from dynrefer.model.suppression import suppress
+from dynrefer.workbench.data.labelled import LabelledData
 from dynrefer.workbench.evaluation.grounding_phrases import KINDS, referring_phrases
 from dynrefer.workbench.evaluation.metrics.calibration import calibration_error
 from dynrefer.workbench.evaluation.metrics.photograph_metrics import Ancestors
@@ -30,6 +35,9 @@ from dynrefer.workbench.evaluation.report.tables import json_metrics
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import Scene, draw_scene
 from dynrefer.workbench.scenes.world import World
+
+if TYPE_CHECKING:
+    from dynrefer.model import DynRefer
 
 SCENES = 500
 FIRST_SEED = 5_000_000_000  # no training or calibration draws scenes of such seeds
@@ -42,20 +50,6 @@ _RIGHT = 0.5  # least overlap of a region with its object
 
 
 Floats = NDArray[np.float64]
-
-
-class RegionFinder(Protocol):
-    """What is measured: `DynRefer` is such a finder."""
-
-    @property
-    def finding(self) -> FinderSpec | None:
-        """How images are prepared for it."""
-
-    def detect(self, image: Any, names: Sequence[str] = (), phrase: str | None = None, **options: Any) -> Findings:
-        """See `DynRefer.detect`."""
-
-    def find(self, images: Sequence[FinderInput]) -> Sequence[Candidates]:
-        """See `DynRefer.find`."""
 
 
 @dataclass
@@ -87,11 +81,11 @@ class _Boxes:
         return measured.eval["precision"][:, :, :, 0, 2], measured.eval["recall"][:, :, 0, 1]
 
     def average(self, categories: Sequence[int], kind: str = "bbox") -> dict[str, float | None]:
-        """AP, AP50 and AR@10 over the categories that occur."""
+        """AP, AP50 and AR@10 over the categories that occur; AR10_50: recall with ten regions at an overlap of .5."""
         if not any(each["category_id"] in set(categories) for each in self.found):
-            return {"AP": 0.0, "AP50": 0.0, "AR10": 0.0}
+            return {"AP": 0.0, "AP50": 0.0, "AR10": 0.0, "AR10_50": 0.0}
         precision, recall = self.curves(categories, kind)
-        return {"AP": _mean(precision), "AP50": _mean(precision[0]), "AR10": _mean(recall)}
+        return {"AP": _mean(precision), "AP50": _mean(precision[0]), "AR10": _mean(recall), "AR10_50": _mean(recall[0])}
 
 
 def scenes_of(world: World, sprites: SpritePack, seed: int, count: int) -> Iterator[Scene]:
@@ -101,7 +95,7 @@ def scenes_of(world: World, sprites: SpritePack, seed: int, count: int) -> Itera
 
 
 def measure_finder(
-    finder: RegionFinder,
+    finder: DynRefer,
     *,
     world: World,
     held_out: Sequence[str],
@@ -129,7 +123,7 @@ def measure_finder(
         findings = finder.detect(scene.image, names, threshold=_LEAST, max_regions=_MOST, masks=True)
         _add_found(boxes, findings, number, place)
         probabilities += _judged(findings, scene)
-        candidates, spent = _searched(finder, scene)
+        candidates, spent = _searched(finder, scene, names)
         milliseconds.append(spent)
         _add_proposals(proposed, candidates, number)
         shown = [each.category for each in scene.objects]
@@ -175,18 +169,59 @@ def measure_finder(
     }
 
 
-def _searched(finder: RegionFinder, scene: Scene) -> tuple[Candidates, float]:
-    """The candidates of a scene, and the processor's milliseconds that preparing and searching it took."""
+def untrained_names(directory: Path) -> tuple[str, ...]:
+    """The world's names that the finder in a model directory was not trained on; none where it has no finder."""
+    path = directory / FOLDER / CONFIG
+    if not path.is_file():
+        return ()
+    trained = set(json.loads(path.read_text("utf-8"))["names"])
+    return tuple(each.name for each in World.load().categories if each.name not in trained)
+
+
+def measure_found_data(
+    finder: DynRefer, data: LabelledData, progress: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """The same of labelled images: AP, AP50 and AR@10 over the categories that occur, all of which are asked of every
+    image; crowds count neither way."""
+    began = time.perf_counter()
+    names = list(data.categories)
+    boxes = _Boxes()
+    for number, (image, regions) in enumerate(data.by_image.items()):
+        pixels = upright_pixels(data.images[image])
+        boxes.images.append({"id": number + 1, "width": pixels.shape[1], "height": pixels.shape[0]})
+        for region in regions:
+            xywh = _xywh(region.box)
+            truth = {"image_id": number + 1, "bbox": xywh, "area": xywh[2] * xywh[3], "iscrowd": int(region.crowd)}
+            category = names.index(region.category or "") + 1
+            boxes.truth.append({"id": len(boxes.truth) + 1, "category_id": category, **truth})
+        found = finder.detect(pixels, names, threshold=_LEAST, max_regions=_MOST)
+        _add_found(boxes, found, number, {name: place + 1 for place, name in enumerate(names)})
+        if (number + 1) % 20 == 0:
+            progress(f"{number + 1} of {len(data.by_image)} images")
+    occurring = sorted({each["category_id"] for each in boxes.truth if not each["iscrowd"]})
+    by_name = {names[each - 1]: boxes.average([each])["AP50"] for each in occurring}
+    return {
+        **_rounded(boxes.average(occurring)),
+        "AP50_by_name": _rounded(by_name),
+        "images": len(boxes.images),
+        "objects": sum(not each["iscrowd"] for each in boxes.truth),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def _searched(finder: DynRefer, scene: Scene, names: Sequence[str]) -> tuple[Candidates, float]:
+    """The candidates of a scene, and the processor's milliseconds that preparing it and searching it for names took."""
     assert finder.finding is not None
+    query = FindQuery(tuple(map(AskedName, names)))
     began = time.process_time()
-    (candidates,) = finder.find(list(finder.finding.prepare_each(scene.image, [FindQuery()])))
+    (candidates,) = finder.find(list(finder.finding.prepare_each(scene.image, [query])))
     return candidates, (time.process_time() - began) * 1e3
 
 
 def _add_truth(boxes: _Boxes, proposed: _Boxes, scene: Scene, image: int, place: Mapping[str, int]) -> None:
     height, width = scene.image.shape[:2]
-    for each in (boxes, proposed):
-        each.images.append({"id": image + 1, "width": width, "height": height})
+    for listed in (boxes, proposed):
+        listed.images.append({"id": image + 1, "width": width, "height": height})
     for index, each in enumerate(scene.objects):
         xywh = _xywh(each.box)
         truth = {
@@ -204,7 +239,7 @@ def _add_truth(boxes: _Boxes, proposed: _Boxes, scene: Scene, image: int, place:
 
 def _add_found(boxes: _Boxes, findings: Findings, image: int, place: Mapping[str, int]) -> None:
     for region in findings.regions:
-        result = {"image_id": image + 1, "category_id": place[region.label], "score": region.score}
+        result: dict[str, Any] = {"image_id": image + 1, "category_id": place[region.label], "score": region.score}
         result["bbox"] = _xywh(region.box)
         if region.mask is not None:
             result["segmentation"] = {"size": list(region.mask.size), "counts": region.mask.counts}

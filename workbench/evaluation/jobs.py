@@ -15,6 +15,7 @@ from dynrefer.model.geometry import BoxFormat
 from dynrefer.model.loading import EMBEDDED
 from dynrefer.model.outputs import Output, check_outputs, refuse_inputs
 from dynrefer.model.types import RegionDescription, Task
+from dynrefer.workbench.data.atomic import replace_text
 from dynrefer.workbench.data.frames import Frame, as_stored_sentence
 from dynrefer.workbench.data.labelled import LabelledData
 from dynrefer.workbench.data.labelled_files import read_labelled, read_proposals
@@ -24,6 +25,13 @@ from dynrefer.workbench.errors import DataError
 from dynrefer.workbench.evaluation.benchmark import Benchmark
 from dynrefer.workbench.evaluation.data import TASK_OF, check_measurable, labelled_for, measure_benchmark, predict
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet, check_vocabulary
+from dynrefer.workbench.evaluation.finding import (
+    SCENES,
+    measure_finder,
+    measure_found_data,
+    to_standard_error,
+    untrained_names,
+)
 from dynrefer.workbench.evaluation.inference import BATCH_REGIONS, check_names
 from dynrefer.workbench.evaluation.photographs import (
     measure_photographs,
@@ -96,6 +104,8 @@ class Options:
     image_prior: bool = False
     batch_regions: int = BATCH_REGIONS
     sweep_views: bool = False
+    finder: bool = False
+    scenes: int | None = None
     photos: Path | None = None
     split: str | None = None
     colours: Path | None = None
@@ -136,6 +146,8 @@ class Options:
     @property
     def result_name(self) -> str:
         """Of the files in `out`."""
+        if self.finder:
+            return "finder_data" if self.data else "finder"
         if self.photos:
             return "photograph_views" if self.sweep_views else "photographs"
         if self.sweep_views:
@@ -171,6 +183,8 @@ def run(options: Options) -> tuple[Result, str]:
     job: Callable[[Options], tuple[Result, str]] = _measure_scenes
     if options.tune:
         job = _tune
+    elif options.finder:
+        job = _measure_finder
     elif options.photos:
         job = _study_photographs if options.sweep_views else _measure_photographs
     elif options.sweep_views:
@@ -193,6 +207,39 @@ def _measure_scenes(options: Options) -> tuple[Result, str]:
     if options.out:
         _report_written(write_result(options.out, "scenes", found.result, found.curves))
     return found.result, text_table(found.result)
+
+
+def _measure_finder(options: Options) -> tuple[Result, str]:
+    about: dict[str, Any]
+    if options.data:
+        data = read_labelled(
+            options.data,
+            options.images,
+            box_format=BoxFormat(options.box_format) if options.box_format else None,
+            captions=None,
+            task=Task.CATEGORIES,
+        )
+        refuse_inputs(options.outputs, data.images.values())
+        model = options.load()
+        result, about = measure_found_data(model, data, to_standard_error), {"data": options.data.name}
+    else:
+        model = options.load()
+        result = measure_finder(
+            model,
+            world=World.load(),
+            held_out=untrained_names(_directory(options)),
+            ancestors=names_as_ancestors(_directory(options)),
+            seed=options.scenes_seed,
+            scenes=options.scenes or SCENES,
+            progress=to_standard_error,
+        )
+        about = {}
+    result = {**result, "model": model.card.name, "revision": model.card.revision, **about}
+    if options.out:
+        path = options.out / f"{options.result_name}.json"
+        replace_text(path, json.dumps(result, indent=2) + "\n")
+        _report_written([path])
+    return result, text_table(result)
 
 
 def _measure_photographs(options: Options) -> tuple[Result, str]:

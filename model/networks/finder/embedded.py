@@ -33,7 +33,7 @@ from dynrefer.model.networks.finder.preparation import EmbeddedFinderSpec, scale
 from dynrefer.model.networks.finder.weights import FinderFiles, load_files
 from dynrefer.model.request_vocabulary import UnknownWord
 from dynrefer.model.score_reading import ScoreReading
-from dynrefer.model.suppression import suppress
+from dynrefer.model.suppression import averaged, suppress
 
 Floats = NDArray[np.float32]
 
@@ -47,6 +47,8 @@ _PLACES = 300  # of the map are looked at, those with the best objectness
 _KNOWN = 0.5  # part of one of COCO's names that a word has to name, for the detector to speak
 _LOOKS = 12  # so many candidates at most the describer looks at closer
 _WORTH_A_LOOK = 0.15  # objectness
+_FIRST_LOOK = 0.15  # what the network's own word counts beside the describer's
+_ONE_BOX = 0.8  # neighbouring places whose boxes overlap by more speak of one object: its box is their mean
 
 
 @dataclass(frozen=True)
@@ -183,23 +185,26 @@ class EmbeddedFinder:
         boxes = on_image(maps.boxes[0].flatten(0, 1)[places].numpy(), image, SIDE)
         sure = objectness[places].numpy()
         kept = suppress(boxes, sure, _SAME)[:_MOST]
+        boxes, sure = averaged(boxes, sure, kept, _ONE_BOX), sure[kept]
         places = places[torch.from_numpy(kept)]
         logits = self._network.name_logits(maps.embeddings[0].flatten(0, 1)[places], self._vectors)
         categories = np.zeros((len(kept), self._num_categories), dtype=np.float32)
         categories[:, self._places] = logits.softmax(-1).numpy()
-        self._look_closer(image, boxes[kept], sure[kept], categories)
+        if placed:
+            self._look_closer(image, boxes, sure, categories)
         names = _columns([self._of_drawing(word, categories) for word in placed], len(kept))
         masks = self._masks(maps, places, image) if image.query.masks else None
-        return _Found(boxes[kept], sure[kept], np.sqrt(names * sure[kept, None]), masks)
+        return _Found(boxes, sure, np.sqrt(names * sure[:, None]), masks)
 
     def _look_closer(self, image: FinderInput, boxes: Floats, sure: Floats, categories: Floats) -> None:
-        """Overwrite what the network says of the best candidates with what the describer says of them."""
+        """Mix what the describer says of the best candidates into what the network says of them."""
         looked = suppress(boxes, sure, _APART)
         looked = looked[sure[looked] > _WORTH_A_LOOK][:_LOOKS]
         larger = image.more[0]
         side = self.spec.larger_side(image.size)
         scale = np.divide(scaled_size(image.size, side) * 2, image.size * 2, dtype=np.float32)
-        categories[looked] = self._closer_look.probabilities(larger, boxes[looked] * scale)
+        said = self._closer_look.probabilities(larger, boxes[looked] * scale)
+        categories[looked] = _FIRST_LOOK * categories[looked] + (1 - _FIRST_LOOK) * said
 
     def _of_drawing(self, word: PlacedWord, categories: Floats) -> Floats:
         """How much of what is at each candidate the word names, (N,); NaN where nothing is known of the word."""
