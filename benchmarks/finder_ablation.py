@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from dynrefer.model.networks.finder.network import FinderConfig, FinderNetwork, mask_logits
+from dynrefer.model.networks.finder.network import FinderConfig, FinderMaps, FinderNetwork, mask_logits
 from dynrefer.model.suppression import suppress
 from dynrefer.workbench.data.atomic import replace_text
 from dynrefer.workbench.profiling.machine import provenance
@@ -101,7 +101,9 @@ def train_row(
 
 
 @torch.inference_mode()
-def measure(network: FinderNetwork, scenes: Sequence[Scene], texts: torch.Tensor, names: Sequence[str]) -> dict:
+def measure(
+    network: FinderNetwork, scenes: Sequence[Scene], texts: torch.Tensor, names: Sequence[str]
+) -> dict[str, Any]:
     """The figures of the head of this file. texts: (T, E) of the names."""
     vectors = network.name_vectors(texts)
     found: list[bool] = []
@@ -143,7 +145,9 @@ def _prepared(scene: Scene) -> tuple[torch.Tensor, float]:
     return functional.pad(pixels, (0, -pixels.shape[2] % 32, 0, -pixels.shape[1] % 32), value=127)[None], scale
 
 
-def _mask_overlap(maps, place, box, scene: Scene, index: int, scale: float) -> float:  # type: ignore[no-untyped-def]
+def _mask_overlap(
+    maps: FinderMaps, place: torch.Tensor, box: torch.Tensor, scene: Scene, index: int, scale: float
+) -> float:
     """Intersection over union of the mask inside its box with the visible pixels, at stride 4."""
     mask = mask_logits(maps.coefficients[0].flatten(0, 1)[place][None], maps.prototypes[0])[0] > 0
     rows, columns = ((torch.arange(size) + 0.5) * 4 for size in mask.shape)

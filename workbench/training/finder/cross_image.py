@@ -20,7 +20,8 @@ def caption_words(labels: Tensor, image: Tensor) -> Tensor:
     labels: (M,) int64, `UNNAMED` where nothing is said. image: (M,) int64.
     """
     said = torch.stack([image, labels], dim=1)[labels != UNNAMED]
-    return torch.unique(said, dim=0)[:, 1]
+    words: Tensor = torch.unique(said, dim=0)[:, 1]
+    return words
 
 
 def propagated_targets(labels: Tensor, words: Tensor) -> Tensor:
