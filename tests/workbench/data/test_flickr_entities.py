@@ -11,7 +11,6 @@ from PIL import Image
 from dynrefer.workbench.data.flickr_entities import EntityPhrase, parse_sentence, read_entities
 from dynrefer.workbench.data.labelled_files import read_labelled
 from dynrefer.workbench.errors import DataError
-from dynrefer.workbench.training.finder.file_scenes import FileScenes
 
 _SENTENCES = """\
 [/EN#1/people Two men] with [/EN#2/clothing hats] see [/EN#3/animals a brown dog] [/EN#0/notvisual it] .
@@ -62,13 +61,6 @@ def test_the_one_reader_reads_it(folder: Path) -> None:
     data = read_labelled(folder, folder / "images").located()
     assert [region.box for region in data.regions] == [(1, 2, 11, 32), (20, 2, 30, 32), (5, 6, 25, 36)]
     assert data.regions[0].captions == ("Two men",) and data.sizes == {7: (50, 40)}
-
-
-def test_scenes_of_it_name_what_is_trained(folder: Path) -> None:
-    scenes = FileScenes.read(folder, folder / "images", ("dog", "cat"))
-    (scene,) = scenes
-    assert [each.category for each in scene.objects] == ["", "", "dog"] and len(scenes) == 1
-    assert scene.objects[2].box == (5, 6, 25, 36) and (scene.owner == -1).all() and scene.image.shape == (40, 50, 3)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,8 @@ class FileScenes(Sequence[Scene]):
     """
 
     def __init__(self, data: LabelledData, names: Sequence[str]) -> None:
-        self._data, self._names = data, frozenset(names)
+        self._data = data = data.keep([each for each in data.regions if not each.crowd], "one object: all are crowds")
+        self._names = frozenset(names)
         self._images = list(data.image_regions())
         self._regions = list(data.by_image.values())
         if not any(self._name(region) for regions in self._regions for region in regions):
@@ -54,11 +55,7 @@ class FileScenes(Sequence[Scene]):
             return [self[each] for each in range(*place.indices(len(self)))]
         image = self._images[place]
         pixels = image.load()
-        objects = tuple(
-            self._object(region, box)
-            for region, box in zip(self._regions[place], image.boxes, strict=True)
-            if not region.crowd
-        )
+        objects = tuple(map(self._object, self._regions[place], image.boxes))
         return Scene(pixels, None, objects, 0, np.full(pixels.shape[:2], _NO_PIXEL, dtype=np.int8))
 
     @property
