@@ -21,6 +21,8 @@ from dynrefer.model.types import RegionDescription
 
 Floats = NDArray[np.float32]
 
+_NOT_MEANT = 0.5  # boxes that overlap by more are one object, for a word that is not meant
+_PART = float(np.sqrt(2.0))
 _SAME_OBJECT = 0.65  # boxes of different names that overlap by more are one object, and the better name has it
 
 
@@ -54,15 +56,31 @@ def words_to_look(names: Sequence[AskedName], found: Candidates) -> tuple[str, .
 def name_scores(name: AskedName, found: Candidates, looks: Looks) -> Floats:
     """The scores of a name, (N,); 0 where nothing speaks for it. They do not depend on other names."""
     own = (name.name, *name.synonyms)
-    scores, other = _best(found, own), _best(found, name.excluded)
+    scores = _best(found, own)
     told = np.nan_to_num(scores, nan=0.0)
-    told[np.nan_to_num(other, nan=0.0) > told] = 0.0
+    if name.excluded:
+        told[_excluded(name, found) > told] = 0.0
     if len(looks.places) and _untold(name, found, {word.name for word in found.unknown}):
         places, said = looks.places, looks.probabilities(own)
         fits = np.sqrt(said * found.objectness[places])
         fits = np.where(np.isnan(scores[places]), fits, told[places])
         told[places] = np.where(looks.probabilities(name.excluded) > said, 0.0, fits)
     return told
+
+
+def _excluded(name: AskedName, found: Candidates) -> Floats:
+    """(N,) from which score on a candidate is the name's and not that of a word which is not meant.
+
+    Such a word speaks for its own box and those that overlap it, because some finders find boxes for each word apart.
+    Of a word that is part of the name ("animal", not "pig") more has to be left than the word takes: as scores are
+    geometric means, the square root of half is what it has to stay below.
+    """
+    other = np.nan_to_num(_best(found, name.excluded), nan=0.0)
+    if not len(other):
+        return other
+    near = np.where(overlaps(found.boxes, found.boxes) > _NOT_MEANT, other[None], 0.0).max(axis=1)
+    part = _kin(name, AskedName(name.excluded[0], name.excluded[1:]), found)
+    return np.asarray(np.maximum(near, other) * (_PART if part else 1.0), dtype=np.float32)
 
 
 def one_name_per_object(

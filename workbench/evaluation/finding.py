@@ -1,7 +1,8 @@
 """How well a finder finds: drawn scenes of unseen seeds, with exact boxes and masks. `dynrefer evaluate --finder`.
 
-Every scene is asked for all names of the world at once, as the "fixed AP" of LVIS is measured: known names, and names
-that the finder was not trained on. Names that a scene does not show are asked apart. Shapes: H W = an image.
+Every scene is asked for all names of the world: at once, where an object is the best name's alone, and one by one, as
+detectors are measured that give a box several names; for known names, and for names that the finder was not trained on.
+Names that a scene does not show are asked apart. Shapes: H W = an image.
 """
 
 from __future__ import annotations
@@ -53,12 +54,31 @@ Floats = NDArray[np.float64]
 
 
 @dataclass
-class _Boxes:
-    """What COCO's evaluation compares. truth, found: its annotations and results."""
+class Boxes:
+    """What COCO's evaluation compares. truth, found: its annotations and results. Ids count from 1."""
 
     images: list[dict[str, int]] = field(default_factory=list)
     truth: list[dict[str, Any]] = field(default_factory=list)
     found: list[dict[str, Any]] = field(default_factory=list)
+
+    def add_truth(self, image: int, category: int, box: Sequence[float], **more: Any) -> None:
+        """An object; box xyxy. more: what else its annotation holds."""
+        xywh = _xywh(box)
+        self.truth.append(
+            {
+                "id": len(self.truth) + 1,  # 0 means "not matched" to COCO's evaluation
+                "image_id": image,
+                "category_id": category,
+                "bbox": xywh,
+                "area": xywh[2] * xywh[3],
+                "iscrowd": 0,
+                **more,
+            }
+        )
+
+    def add_found(self, image: int, category: int, box: Sequence[float], score: float, **more: Any) -> None:
+        """A region; box xyxy."""
+        self.found.append({"image_id": image, "category_id": category, "bbox": _xywh(box), "score": score, **more})
 
     def curves(self, categories: Sequence[int], kind: str) -> tuple[Floats, Floats]:
         """(overlaps, recalls, K) precision with 100 regions an image, (overlaps, K) recall with ten; -1: no truth."""
@@ -109,7 +129,7 @@ def measure_finder(
     sprites = SpritePack.load()
     names = [category.name for category in world.categories]
     place = {name: index + 1 for index, name in enumerate(names)}
-    boxes, proposed = _Boxes(), _Boxes()
+    boxes, alone, proposed = Boxes(), Boxes(), Boxes()
     rng = np.random.default_rng((seed, 17))
     absent_hits: list[bool] = []
     absent_images: list[bool] = []
@@ -118,7 +138,7 @@ def measure_finder(
     grounded: dict[str, list[bool]] = {kind: [] for kind in KINDS}
     levels: dict[str, list[bool]] = {"category": [], "parent": [], "phrase": []}
     milliseconds = []
-    for number, scene in enumerate(scenes_of(world, sprites, seed, scenes)):
+    for number, scene in enumerate(scenes_of(world, sprites, seed, scenes), 1):
         _add_truth(boxes, proposed, scene, number, place)
         findings = finder.detect(scene.image, names, threshold=_LEAST, max_regions=_MOST, masks=True)
         _add_found(boxes, findings, number, place)
@@ -126,6 +146,7 @@ def measure_finder(
         candidates, spent = _searched(finder, scene, names)
         milliseconds.append(spent)
         _add_proposals(proposed, candidates, number)
+        _add_each_alone(alone, finder, candidates, scene, number, place)
         shown = [each.category for each in scene.objects]
         others = [name for name in names if name not in shown]
         asked = [others[index] for index in rng.choice(len(others), ABSENT_NAMES, replace=False)]
@@ -139,10 +160,11 @@ def measure_finder(
             own = [region for region in regions if region.span is not None and region.span[0] == 0]
             right = bool(own) and _overlap(own[0].box, scene.objects[phrase.target].box) >= _RIGHT
             grounded[phrase.kind].append(right)
-        if number < HIERARCHY_SCENES:
+        if number <= HIERARCHY_SCENES:
             _add_levels(levels, finder.detect(scene.image), scene, ancestors)
-        if (number + 1) % 20 == 0:
-            progress(f"{number + 1} of {scenes} scenes")
+        if number % 20 == 0:
+            progress(f"{number} of {scenes} scenes")
+    alone.images, alone.truth = boxes.images, boxes.truth
     known = [place[name] for name in names if name not in held_out]
     metrics: dict[str, Estimate] = {
         "absent_names_with_a_box": _share(absent_hits),
@@ -154,6 +176,8 @@ def measure_finder(
     return {
         "known": _rounded(boxes.average(known)),
         "held_out": _rounded(boxes.average([place[name] for name in held_out])) if held_out else None,
+        "known_one_by_one": _rounded(alone.average(known)),
+        "held_out_one_by_one": _rounded(alone.average([place[name] for name in held_out])) if held_out else None,
         "masks": _rounded(boxes.average(known, "segm")),
         "proposals": _rounded(proposed.average([1])),
         **json_metrics(metrics),
@@ -185,19 +209,16 @@ def measure_found_data(
     image; crowds count neither way."""
     began = time.perf_counter()
     names = list(data.categories)
-    boxes = _Boxes()
-    for number, (image, regions) in enumerate(data.by_image.items()):
+    boxes = Boxes()
+    places = {name: place for place, name in enumerate(names, 1)}
+    for number, (image, regions) in enumerate(data.by_image.items(), 1):
         pixels = upright_pixels(data.images[image])
-        boxes.images.append({"id": number + 1, "width": pixels.shape[1], "height": pixels.shape[0]})
+        boxes.images.append({"id": number, "width": pixels.shape[1], "height": pixels.shape[0]})
         for region in regions:
-            xywh = _xywh(region.box)
-            truth = {"image_id": number + 1, "bbox": xywh, "area": xywh[2] * xywh[3], "iscrowd": int(region.crowd)}
-            category = names.index(region.category or "") + 1
-            boxes.truth.append({"id": len(boxes.truth) + 1, "category_id": category, **truth})
-        found = finder.detect(pixels, names, threshold=_LEAST, max_regions=_MOST)
-        _add_found(boxes, found, number, {name: place + 1 for place, name in enumerate(names)})
-        if (number + 1) % 20 == 0:
-            progress(f"{number + 1} of {len(data.by_image)} images")
+            boxes.add_truth(number, places[region.category or ""], region.box, iscrowd=int(region.crowd))
+        _add_found(boxes, finder.detect(pixels, names, threshold=_LEAST, max_regions=_MOST), number, places)
+        if number % 20 == 0:
+            progress(f"{number} of {len(data.by_image)} images")
     occurring = sorted({each["category_id"] for each in boxes.truth if not each["iscrowd"]})
     by_name = {names[each - 1]: boxes.average([each])["AP50"] for each in occurring}
     return {
@@ -218,45 +239,37 @@ def _searched(finder: DynRefer, scene: Scene, names: Sequence[str]) -> tuple[Can
     return candidates, (time.process_time() - began) * 1e3
 
 
-def _add_truth(boxes: _Boxes, proposed: _Boxes, scene: Scene, image: int, place: Mapping[str, int]) -> None:
+def _add_truth(boxes: Boxes, proposed: Boxes, scene: Scene, image: int, place: Mapping[str, int]) -> None:
     height, width = scene.image.shape[:2]
     for listed in (boxes, proposed):
-        listed.images.append({"id": image + 1, "width": width, "height": height})
+        listed.images.append({"id": image, "width": width, "height": height})
     for index, each in enumerate(scene.objects):
-        xywh = _xywh(each.box)
-        truth = {
-            "id": len(boxes.truth) + 1,  # 0 means "not matched" to COCO's evaluation
-            "image_id": image + 1,
-            "category_id": place[each.category],
-            "bbox": xywh,
-            "area": xywh[2] * xywh[3],
-            "iscrowd": 0,
-            "segmentation": _run_lengths(scene.visible(index)),
-        }
-        boxes.truth.append(truth)
-        proposed.truth.append({**truth, "category_id": 1})
+        mask = _run_lengths(scene.visible(index))
+        boxes.add_truth(image, place[each.category], each.box, segmentation=mask)
+        proposed.add_truth(image, 1, each.box)
 
 
-def _add_found(boxes: _Boxes, findings: Findings, image: int, place: Mapping[str, int]) -> None:
+def _add_found(boxes: Boxes, findings: Findings, image: int, place: Mapping[str, int]) -> None:
     for region in findings.regions:
-        result: dict[str, Any] = {"image_id": image + 1, "category_id": place[region.label], "score": region.score}
-        result["bbox"] = _xywh(region.box)
-        if region.mask is not None:
-            result["segmentation"] = {"size": list(region.mask.size), "counts": region.mask.counts}
-        boxes.found.append(result)
+        mask = None if region.mask is None else {"size": list(region.mask.size), "counts": region.mask.counts}
+        more = {} if mask is None else {"segmentation": mask}
+        boxes.add_found(image, place[region.label], region.box, region.score, **more)
 
 
-def _add_proposals(proposed: _Boxes, found: Candidates, image: int) -> None:
+def _add_each_alone(
+    boxes: Boxes, finder: DynRefer, found: Candidates, scene: Scene, image: int, place: Mapping[str, int]
+) -> None:
+    """What each name has by itself, as if it were asked alone: no other name takes its objects."""
+    size = scene.image.shape[1], scene.image.shape[0]
+    for name, category in place.items():
+        query = FindQuery((AskedName(name),), threshold=_LEAST, max_regions=_MOST)
+        for region in finder.findings(query, found, (), size).regions:
+            boxes.add_found(image, category, region.box, region.score)
+
+
+def _add_proposals(proposed: Boxes, found: Candidates, image: int) -> None:
     for index in suppress(found.boxes, found.objectness, _SAME).tolist():
-        x1, y1, x2, y2 = (float(value) for value in found.boxes[index])
-        proposed.found.append(
-            {
-                "image_id": image + 1,
-                "category_id": 1,
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "score": float(found.objectness[index]),
-            }
-        )
+        proposed.add_found(image, 1, found.boxes[index].tolist(), float(found.objectness[index]))
 
 
 def _judged(findings: Findings, scene: Scene) -> list[tuple[float, bool]]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynrefer.model.networks.finder.network import FinderNetwork
+from dynrefer.model.networks.finder.network import STRIDE, FinderNetwork, places_of
 from dynrefer.workbench.training.finder.assignment import assign, middle_places
 from dynrefer.workbench.training.finder.losses import LossWeights, finder_losses, overlaps
 from dynrefer.workbench.training.finder.masked_words import MaskedWords
@@ -26,6 +26,23 @@ def test_overlaps_by_hand() -> None:
     iou, generalised = overlaps(boxes, truth)
     torch.testing.assert_close(iou, torch.tensor([1 / 3, 0.0]))
     torch.testing.assert_close(generalised, torch.tensor([1 / 3, -1 / 3]))  # the second hull is a third empty
+
+
+def test_places_answer_for_the_object_whose_middle_is_near() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 64.0, 64.0], [28.0, 28.0, 36.0, 36.0], [2.0, 50.0, 6.0, 54.0]])
+    found = assign(boxes, torch.tensor([0, 0, 0]), 8, 8)
+    by_place = {
+        (row, column): each
+        for row, column, each in zip(found.row.tolist(), found.column.tolist(), found.object.tolist(), strict=True)
+    }
+    assert set(found.object.tolist()) == {0, 1, 2}  # each has a place at least
+    points = places_of(8, 8)
+    for (row, column), each in by_place.items():
+        x1, y1, x2, y2 = boxes[each].tolist()
+        x, y = points[row, column].tolist()
+        assert abs(x - (x1 + x2) / 2) <= max(STRIDE, 0.16 * (x2 - x1))
+        assert abs(y - (y1 + y2) / 2) <= max(STRIDE, 0.16 * (y2 - y1))
+    assert not len(assign(boxes[:0], torch.empty(0, dtype=torch.int64), 8, 8).row)
 
 
 def test_every_object_has_places_and_its_middle_one() -> None:

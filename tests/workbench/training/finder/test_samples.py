@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from dynrefer.workbench.scenes.photographs import PhotographPack
 from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.training.finder.samples import MASK_STRIDE, FinderSamples, on_canvas
 from dynrefer.workbench.training.finder.settings import HELD_OUT_NAMES
@@ -61,3 +62,26 @@ def test_a_caption_says_colour_and_name_of_each_object(samples: FinderSamples, n
     for index, caption in enumerate(batch.captions):
         for label in batch.labels[batch.image == index].tolist():
             assert f"{names[label]}." in caption
+
+
+def test_owners_are_where_the_objects_are(
+    scenes: list[Scene], photographs: PhotographPack, names: tuple[str, ...]
+) -> None:
+    """The owner's pixels of an object lie in its box."""
+    for index, close in ((0, False), (1, True)):
+        batch = FinderSamples(scenes, photographs, names, 0, 6).batch(index, 128, close=close)
+        for place, (x1, y1, x2, y2) in enumerate(batch.boxes.tolist()):
+            rows, columns = np.nonzero(batch.owner[int(batch.image[place])].numpy() == place)
+            if len(rows) < 9:
+                continue  # hardly any of it is seen
+            assert x1 - 4 <= 4 * columns.min() and 4 * columns.max() <= x2 + 4
+            assert y1 - 4 <= 4 * rows.min() and 4 * rows.max() <= y2 + 4
+
+
+def test_what_is_mostly_cut_off_is_no_object(scenes: list[Scene]) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        row = on_canvas(scenes[0], 64, rng, focus=0)
+        assert (row.boxes >= 0).all() and (row.boxes <= 64).all()
+        assert ((row.boxes[:, 2:] - row.boxes[:, :2]) >= 4).all()
+        assert row.owner.max() < len(row.names)
