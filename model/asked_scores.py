@@ -35,7 +35,9 @@ class Looks:
 
     def probabilities(self, texts: Iterable[str]) -> Floats:
         """(L,) of the word that fits best; 0 where none of them was asked."""
-        return np.array([max((said.get(t, 0.0) for t in texts), default=0.0) for said in self._said], np.float32)
+        listed = tuple(texts)
+        best = [max((said.get(text, 0.0) for text in listed), default=0.0) for said in self._said]
+        return np.clip(np.nan_to_num(np.array(best, np.float32), nan=0.0), 0.0, 1.0)
 
     @cached_property
     def _said(self) -> list[Mapping[str, float]]:
