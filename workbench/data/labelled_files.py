@@ -24,6 +24,7 @@ from dynrefer.workbench.data.annotation_values import (
 )
 from dynrefer.workbench.data.annotations import AnnotationReader, AnnotationRecord, AnnotationSource, BoxRule
 from dynrefer.workbench.data.bad_samples import BadSample, BadSampleReport
+from dynrefer.workbench.data.flickr_entities import read_entities
 from dynrefer.workbench.data.json_files import read_json
 from dynrefer.workbench.data.labelled import LabelledData, LabelledRegion
 from dynrefer.workbench.errors import BadSampleError, DataError
@@ -37,7 +38,7 @@ def read_labelled(
     captions: Path | None = None,
     task: Task | None = None,
 ) -> LabelledData:
-    """Read an annotation file; box rule: `BoxRule.BBOX`.
+    """Read an annotation file, or a folder of Flickr30k Entities; box rule: `BoxRule.BBOX`.
 
     images: the folder of the images; default: the file's `dataset.image_root`, else the folder that the file is in.
     box_format: of `bbox`; default: xyxy where the annotation has `extra_info`, else xywh. captions: JSON lines, whose
@@ -48,7 +49,8 @@ def read_labelled(
     category that is not listed, those whose attributes do not match their names. Raises `TooManyBadSamplesError` if
     there are more than 1 %, and `DataError` for: an annotation's id, a category or an attribute that is given twice.
     """
-    return _read(read_json(path), AnnotationSource(path, images, captions, box_format), task)
+    document = read_entities(path) if path.is_dir() else read_json(path)
+    return _read(document, AnnotationSource(path, images, captions, box_format), task)
 
 
 def _read(document: Any, source: AnnotationSource, task: Task | None) -> LabelledData:

@@ -47,3 +47,11 @@ def assign(boxes: Tensor, image: Tensor, height: int, width: int) -> Assignment:
             torch.stack([torch.full_like(place, index), place // width, place % width, own[best.indices[place]]])
         )
     return Assignment(*torch.cat(found, dim=1))
+
+
+def middle_places(where: Assignment) -> tuple[Tensor, Tensor]:
+    """The objects that have places, (N,) int64 ascending, and of each its middle one in the order of rows, (N,) int64
+    into `where`."""
+    order = where.object.argsort(stable=True)
+    objects, counts = where.object[order].unique_consecutive(return_counts=True)
+    return objects, order[counts.cumsum(0) - counts + counts // 2]

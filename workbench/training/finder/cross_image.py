@@ -1,30 +1,47 @@
-"""Contrast across the images of a batch, as GLIPv2 has it: every region against the words of every image.
+"""Contrast of regions and words across the images of a batch, as GLIPv2 has it (Zhang et al., 2022, section 3.1).
 
-Positives are propagated: a region whose label is a word of another image's caption is a positive of that word too.
-Where training is distributed, a batch is that of one process. Source: GLIPv2 (Zhang et al., 2022), section 3.2.
-Shapes: P = regions of all images, T = names, W = words of the batch, C = channels.
+A region is held against the words of every caption of the batch, not of its own image alone. Positives are propagated:
+a region is a positive of its name wherever a caption says it. It is of one process: the finder is trained by one.
+
+Shapes: M = regions, W = words of all captions, T = trained names, C = channels of an embedding.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+
+from dynrefer.workbench.training.finder.samples import UNNAMED
 
 
-def cross_image_contrast(embeddings: Tensor, labels: Tensor, vectors: Tensor, scale: Tensor) -> Tensor:
-    """The mean of both directions: region to words, and word to regions.
+def caption_words(labels: Tensor, image: Tensor) -> Tensor:
+    """The words of the batch's captions, (W,) int64 labels: an image's caption says each of its names once.
 
-    embeddings: (P, C) and vectors: (T, C), of length 1. labels: (P,) int64, places among the T names. scale: what
-    cosines are multiplied with. The words are the names that any image of the batch shows; 0 without regions.
+    labels: (M,) int64, `UNNAMED` where nothing is said. image: (M,) int64.
     """
-    words = labels.unique()
-    if not len(words):
-        return embeddings.sum() * 0
-    logits = scale * embeddings @ vectors[words].T  # (P, W)
-    positive = labels[:, None] == words[None]
-    to_words = functional.cross_entropy(logits, positive.float().argmax(dim=1))
-    # A word has several positives: the probability of any of them counts.
-    rightly = logits.masked_fill(~positive, -torch.inf).logsumexp(dim=0)
-    to_regions = (logits.logsumexp(dim=0) - rightly).mean()
-    return (to_words + to_regions) / 2
+    said = torch.stack([image, labels], dim=1)[labels != UNNAMED]
+    words: Tensor = torch.unique(said, dim=0)[:, 1]
+    return words
+
+
+def propagated_targets(labels: Tensor, words: Tensor) -> Tensor:
+    """Which words name which regions, in whatever image either is: (M, W) bool. labels: (M,), words: (W,) int64."""
+    return (labels[:, None] == words[None]) & (labels != UNNAMED)[:, None]
+
+
+def cross_image_contrast(logits: Tensor, targets: Tensor) -> Tensor:
+    """The mean of two cross-entropies: regions over words and words over regions; several positives share the target.
+
+    logits: (M, W) float32, scaled similarities. targets: (M, W) bool. Rows and columns without a positive do not count;
+    without any, the loss is 0.
+    """
+    return (_cross_entropy(logits, targets) + _cross_entropy(logits.T, targets.T)) / 2
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    known = targets.any(dim=1)
+    if not known.any():
+        return logits.sum() * 0
+    wanted = targets[known].float()
+    wanted = wanted / wanted.sum(dim=1, keepdim=True)
+    return -(wanted * logits[known].log_softmax(dim=1)).sum(dim=1).mean()

@@ -23,7 +23,8 @@ from dynrefer.workbench.training.finder.train import trained_names
 
 def export(run: Path, out: Path) -> Path:
     """Write a run's weights, the running mean; returns the file."""
-    state = torch.load(run / "checkpoint.pt", weights_only=True)["mean"]
+    checkpoint = torch.load(run / "checkpoint.pt", weights_only=True)
+    state, names = checkpoint["mean"], checkpoint.get("names", trained_names(World.load()))
     network = FinderNetwork()
     tensors = {
         name: state[name].to(torch.float16).contiguous()
@@ -33,7 +34,7 @@ def export(run: Path, out: Path) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     path = out / CONFIG
     settings = json.loads(path.read_text()) if path.is_file() else {}
-    settings |= {"network": network_settings(network.config), "names": list(trained_names(World.load()))}
+    settings |= {"network": network_settings(network.config), "names": list(names)}
     replace_text(path, json.dumps(settings, indent=2) + "\n")
     save_file(tensors, out / WEIGHTS)
     return out / WEIGHTS

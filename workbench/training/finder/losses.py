@@ -1,4 +1,4 @@
-"""The losses of the finder: objectness, boxes (L1 and GIoU), names by contrast with their texts, masks.
+"""The losses of the finder: objectness, boxes (L1 and GIoU), names by contrast with their texts, masks, words.
 
 Sources: quality focal loss (Li et al., 2020), GIoU (Rezatofighi et al., 2019), region-text contrast of DetCLIPv3.
 Shapes: P = places that answer for an object, M = objects, T = trained names, C = channels of an embedding.
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dynrefer.model.networks.finder.network import FinderMaps, FinderNetwork, mask_logits
-from dynrefer.workbench.training.finder.assignment import Assignment, assign
-from dynrefer.workbench.training.finder.cross_image import cross_image_contrast
+from dynrefer.workbench.training.finder.assignment import Assignment, assign, middle_places
+from dynrefer.workbench.training.finder.cross_image import caption_words, cross_image_contrast, propagated_targets
 from dynrefer.workbench.training.finder.masked_words import MaskedWords
 from dynrefer.workbench.training.finder.samples import MASK_STRIDE, UNNAMED, FinderBatch
 
@@ -23,7 +24,11 @@ _SMOOTHING = 0.05  # of the right name's probability goes to the others
 
 @dataclass(frozen=True)
 class LossWeights:
-    """What each loss counts; 0 switches it off."""
+    """What each loss counts; 0 switches it off.
+
+    contrast: of each region with all trained names. cross_image: with the words of the batch's captions. The last two
+    are GLIPv2's; the finder that ships was trained without them.
+    """
 
     objectness: float = 1.0
     l1: float = 1.0
@@ -41,9 +46,9 @@ def finder_losses(
     vectors: Tensor,
     weights: LossWeights,
     words: MaskedWords | None = None,
-    generator: torch.Generator | None = None,
+    rng: np.random.Generator | None = None,
 ) -> dict[str, Tensor]:
-    """Each loss, weighted. vectors: (T, C) of the trained names. words, generator: for masked words."""
+    """Each loss, weighted. vectors: (T, C) of the trained names. words, rng: needed where `masked_words` counts."""
     where = assign(batch.boxes, batch.image, *maps.objectness.shape[1:])
     truth = batch.boxes[where.object]
     boxes = maps.boxes[where.image, where.row, where.column]
@@ -61,28 +66,24 @@ def finder_losses(
     if weights.contrast:
         labels = batch.labels[where.object]
         named = labels != UNNAMED
-        own = maps.embeddings[where.image, where.row, where.column][named]
-        logits = network.name_logits(own, vectors)
+        logits = network.name_logits(maps.embeddings[where.image, where.row, where.column][named], vectors)
         found["contrast"] = weights.contrast * _mean(
             functional.cross_entropy(logits, labels[named], label_smoothing=_SMOOTHING, reduction="none")
         )
-    embeddings = maps.embeddings[where.image, where.row, where.column]
-    if weights.cross_image:
-        labels = batch.labels[where.object]
-        named = labels != UNNAMED
-        contrast = cross_image_contrast(embeddings[named], labels[named], vectors, network.name_scale.exp())
-        found["cross_image"] = weights.cross_image * contrast
-    if weights.masked_words and words is not None and generator is not None:
-        said = words.loss(embeddings, batch.labels[where.object], batch.colours[where.object], generator)
-        found["masked_words"] = weights.masked_words * said
     if weights.mask:
         found["mask"] = weights.mask * _masks(maps, where, batch)
+    if weights.cross_image or weights.masked_words:
+        objects, place = middle_places(where)
+        regions = maps.embeddings[where.image[place], where.row[place], where.column[place]]
+    if weights.cross_image:
+        said = caption_words(batch.labels, batch.image)
+        logits = network.name_logits(regions, vectors[said])
+        targets = propagated_targets(batch.labels[objects], said)
+        found["cross_image"] = weights.cross_image * cross_image_contrast(logits, targets)
+    if weights.masked_words:
+        assert words is not None and rng is not None
+        found["masked_words"] = weights.masked_words * words(batch.captions, regions, batch.image[objects], rng)
     return found
-
-
-def _mean(values: Tensor) -> Tensor:
-    """0 where no place answers for an object."""
-    return values.sum() / max(1, values.numel())
 
 
 def overlaps(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,6 +98,11 @@ def overlaps(boxes: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     return iou, iou - (around - union) / around
 
 
+def _mean(values: Tensor) -> Tensor:
+    """0 where there are none: a batch without objects, or without a trained name, teaches only where nothing is."""
+    return values.sum() / max(1, values.numel())
+
+
 def _objectness(logits: Tensor, where: Assignment, overlap: Tensor) -> Tensor:
     """Quality focal loss: at the places that answer for an object the overlap of their box is to be said, else 0."""
     target = torch.zeros_like(logits)
@@ -109,14 +115,14 @@ def _objectness(logits: Tensor, where: Assignment, overlap: Tensor) -> Tensor:
 def _masks(maps: FinderMaps, where: Assignment, batch: FinderBatch) -> Tensor:
     """Pixel-wise and Dice loss inside each object's box, by the place nearest to its middle."""
     losses = []
+    every, middles = middle_places(where)
     for index, prototypes in enumerate(maps.prototypes):
-        own = torch.nonzero(where.image == index)[:, 0]
-        # One place per object: the middle one of its places, which are in the order of rows.
-        order = where.object[own].argsort(stable=True)
-        objects, counts = where.object[own][order].unique_consecutive(return_counts=True)
+        own = where.image[middles] == index
+        objects, place = every[own], middles[own]
+        shown = torch.isin(objects, batch.owner[index].unique())  # not hidden, and its mask is known
+        objects, place = objects[shown], place[shown]
         if not len(objects):
             continue
-        place = own[order[(counts.cumsum(0) - counts + counts // 2)]]
         logits = mask_logits(maps.coefficients[where.image[place], where.row[place], where.column[place]], prototypes)
         truth = (batch.owner[index][None] == objects[:, None, None]).float()
         inside = _inside(batch.boxes[objects], *logits.shape[1:])

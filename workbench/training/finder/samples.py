@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from dynrefer.workbench.scenes.photographs import PhotographPack
-from dynrefer.workbench.scenes.scene import Scene
+from dynrefer.workbench.scenes.scene import Scene, SceneObject
 from dynrefer.workbench.training.embedded.stored_pictures import draw_storage, store
 from dynrefer.workbench.training.segmenter.samples import textured
 
@@ -38,20 +38,20 @@ _LEAST_SIDE = 4.0  # pixels of the canvas
 @dataclass
 class FinderBatch:
     """pixels: (B, 3, S, S) uint8. boxes: (M, 4) float32 xyxy, pixels of the canvas. labels: (M,) int64, places among
-    the trained names, or `UNNAMED`. colours: (M,) int64, places among the world's colours, or `UNNAMED`. image: (M,)
-    int64, ascending. owner: (B, S / 4, S / 4) int16, the place m of the object that a pixel shows, -1 for none.
+    the trained names, or `UNNAMED`. image: (M,) int64, ascending. owner: (B, S / 4, S / 4) int16, the place m of the
+    object that a pixel shows, -1 for none. captions: B, what the objects of an image are, "a red cup. a dog."
     """
 
     pixels: Tensor
     boxes: Tensor
     labels: Tensor
-    colours: Tensor
     image: Tensor
     owner: Tensor
+    captions: list[str]
 
 
 class FinderSamples:
-    """Batches of drawn scenes. names: those that are trained, in order. colours: of the world."""
+    """Batches of scenes. names: those that are trained, in order. drawn: surfaces and storage are varied too."""
 
     def __init__(
         self,
@@ -60,10 +60,11 @@ class FinderSamples:
         names: Sequence[str],
         seed: int,
         batch_size: int,
-        colours: Sequence[str] = (),
+        *,
+        drawn: bool = True,
     ) -> None:
         self._scenes, self._photographs, self._seed, self._batch_size = scenes, photographs, seed, batch_size
-        self._colours: Mapping[str, int] = {colour: place for place, colour in enumerate(colours)}
+        self._drawn = drawn
         self._labels: Mapping[str, int] = {name: place for place, name in enumerate(names)}
 
     def batch(self, index: int, side: int, *, close: bool = False) -> FinderBatch:
@@ -81,13 +82,15 @@ class FinderSamples:
             torch.from_numpy(np.stack([row.pixels for row in rows])),
             torch.from_numpy(np.concatenate([row.boxes for row in rows])),
             torch.tensor([self._labels.get(name, UNNAMED) for row in rows for name in row.names], dtype=torch.int64),
-            torch.tensor([self._colours.get(c or "", UNNAMED) for row in rows for c in row.colours], dtype=torch.int64),
             torch.tensor([place for place, row in enumerate(rows) for _ in row.names], dtype=torch.int64),
             torch.from_numpy(np.stack(owners).astype(np.int16)),
+            [" ".join(row.phrases) for row in rows],
         )
 
     def _scene(self, rng: np.random.Generator) -> Scene:
         scene = self._scenes[int(rng.integers(len(self._scenes)))]
+        if not self._drawn:
+            return scene
         if rng.random() < _TEXTURED:
             scene = textured(scene, self._photographs, rng)
         storage = draw_storage(rng, _STORED)
@@ -95,12 +98,12 @@ class FinderSamples:
 
 
 class _Row(NamedTuple):
-    """One canvas: (3, S, S) uint8 pixels, (M, 4) float32 boxes, M names and colours, (S / 4, S / 4) int16 owners."""
+    """One canvas: (3, S, S) uint8 pixels, (M, 4) float32 boxes, M names and phrases, (S / 4, S / 4) int16 owners."""
 
     pixels: NDArray[np.uint8]
     boxes: NDArray[np.float32]
     names: list[str]
-    colours: list[str | None]
+    phrases: list[str]
     owner: NDArray[np.int16]
 
 
@@ -145,23 +148,27 @@ def on_canvas(scene: Scene, side: int, rng: np.random.Generator, focus: int | No
     clipped = np.clip(boxes, np.array([column, row] * 2), np.array([column + wide, row + tall] * 2))
     if rng.random() < 0.5:
         canvas, owner = canvas[:, ::-1], owner[:, ::-1]
-        boxes, clipped = (
-            np.stack([side - b[:, 2], b[:, 1], side - b[:, 0], b[:, 3]], axis=1) for b in (boxes, clipped)
-        )
+        boxes, clipped = _mirrored(boxes, side), _mirrored(clipped, side)
     sides, whole = clipped[:, 2:] - clipped[:, :2], boxes[:, 2:] - boxes[:, :2]
     kept = (sides.min(axis=1) >= _LEAST_SIDE) & (sides.prod(axis=1) >= _LEAST_PART * whole.prod(axis=1))
     # What is cut off too much is no object of the canvas; nor are its pixels.
     renumbered = np.full(len(boxes) + 1, -1, dtype=np.int16)
     renumbered[np.flatnonzero(kept)] = np.arange(int(kept.sum()))
     middle = slice(MASK_STRIDE // 2, None, MASK_STRIDE)
-    shown = [obj for obj, keep in zip(scene.objects, kept, strict=True) if keep]
-    names, colours = [obj.category for obj in shown], [obj.attributes.get("color") for obj in shown]
+    objects = [obj for obj, keep in zip(scene.objects, kept, strict=True) if keep]
+    names, phrases = [obj.category for obj in objects], [_phrase(obj) for obj in objects]
     pixels = np.ascontiguousarray(canvas.transpose(2, 0, 1))
-    return _Row(pixels, clipped[kept].astype(np.float32), names, colours, renumbered[owner[middle, middle]])
+    return _Row(pixels, clipped[kept].astype(np.float32), names, phrases, renumbered[owner[middle, middle]])
 
 
 def _mirrored(boxes: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     return np.stack([side - boxes[:, 2], boxes[:, 1], side - boxes[:, 0], boxes[:, 3]], axis=1)
+
+
+def _phrase(obj: SceneObject) -> str:
+    if not obj.category:  # of a file, with a name that is not trained
+        return f"{obj.captions[0]}." if obj.captions else ""
+    return " ".join(["a", *filter(None, [obj.attributes.get("color")]), obj.category]) + "."
 
 
 def _nearest(size: int, wanted: int) -> NDArray[np.int64]:

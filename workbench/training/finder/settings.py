@@ -6,7 +6,8 @@ the detector frozen; then all together at high resolution.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 from dynrefer.workbench.training.finder.losses import LossWeights
 
@@ -32,6 +33,25 @@ class Stage:
     weights: LossWeights
     close: bool = False
     frozen: bool = False
+
+
+LOSSES = tuple(each.name for each in fields(LossWeights))
+UNUSUAL = {"cross_image": 0.5, "masked_words": 0.5}  # what losses count that the finder that ships does not have
+
+
+def switched(plan: Sequence[Stage], extra: Sequence[str] = (), without: Sequence[str] = ()) -> tuple[Stage, ...]:
+    """The stages with losses of `UNUSUAL` added, and losses of `LOSSES` switched off.
+
+    A stage that is left without a loss is left out.
+    """
+    found = []
+    for stage in plan:
+        # A frozen detector learns nothing from further losses.
+        changed = {name: UNUSUAL[name] for name in extra if not stage.frozen} | dict.fromkeys(without, 0.0)
+        weights = replace(stage.weights, **changed)
+        if any(getattr(weights, name) for name in LOSSES):
+            found.append(replace(stage, weights=weights))
+    return tuple(found)
 
 
 def stages(scale: float = 1.0) -> tuple[Stage, ...]:

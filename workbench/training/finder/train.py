@@ -1,9 +1,10 @@
 """Trains the embedded finder on drawn scenes, in three stages, and writes checkpoints.
 
-    python -m dynrefer.workbench.training.finder.train --out runs/finder
+    python -m dynrefer.workbench.training.finder.train --out runs/finder [--data FILE --images DIR] [--from DIR]
 
 A checkpoint holds weights, their running mean, optimiser and step; batches are functions of the step, so a stopped run
-goes on from its last checkpoint.
+goes on from its last checkpoint, to the weights of a run that was not stopped. --data: the images of a file instead of
+drawn scenes (see docs/training.md).
 """
 
 from __future__ import annotations
@@ -12,27 +13,34 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from dynrefer.model.errors import ConfigError, ModelError
 from dynrefer.model.loading import model_directory
-from dynrefer.model.networks.finder.network import FinderNetwork
+from dynrefer.model.networks.finder.network import FinderConfig, FinderNetwork
+from dynrefer.model.networks.finder.weights import WEIGHTS, load_files
 from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
+from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.scenes.photographs import PhotographPack
 from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.embedded.drawn_batches import draw_pool
+from dynrefer.workbench.training.finder.file_scenes import FileScenes
 from dynrefer.workbench.training.finder.losses import finder_losses
 from dynrefer.workbench.training.finder.masked_words import MaskedWords
 from dynrefer.workbench.training.finder.samples import FinderSamples
-from dynrefer.workbench.training.finder.settings import HELD_OUT_NAMES, Stage, stages
+from dynrefer.workbench.training.finder.settings import HELD_OUT_NAMES, LOSSES, UNUSUAL, Stage, stages, switched
 
 FIRST_SEED = 4_000_000_000  # of the scenes; evaluation and calibration use higher ones
-_MEAN_OF = 0.998  # of the running mean of the weights, per step
+MEAN_OF = 0.998  # of the running mean of the weights, per step
 
 
 def trained_names(world: World) -> tuple[str, ...]:
@@ -43,15 +51,33 @@ def trained_names(world: World) -> tuple[str, ...]:
 class FinderTraining:
     """A network, its running mean and optimiser, at a step of a stage."""
 
-    def __init__(self, text_embeddings: Tensor, colours: int, seed: int) -> None:
-        """text_embeddings: (T, E) of the trained names. colours: how many the world has."""
+    def __init__(
+        self,
+        text_embeddings: Tensor,
+        seed: int,
+        *,
+        config: FinderConfig | None = None,
+        words: bool = False,
+        mean_of: float = MEAN_OF,
+    ) -> None:
+        """text_embeddings: (T, E) of the trained names. words: masked words can be told. mean_of: what a step leaves
+        of the running mean."""
         torch.manual_seed(seed)
-        self.network = FinderNetwork().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = FinderNetwork(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.words = MaskedWords(caption_tokenizer(), self.network.config.embedding) if words else None
         self.texts = text_embeddings
-        self.words = MaskedWords(self.network.config.embedding, len(text_embeddings), colours)
         self.mean = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.optimiser = self._new_optimiser()
-        self.stage, self.step = 0, 0
+        self.stage, self.step, self._mean_of = 0, 0, mean_of
+
+    def start_from(self, directory: Path) -> None:
+        """Begin with the weights of a finder's folder. Raises `ConfigError`, `ModelNotFoundError`, `WeightsError`."""
+        if load_files(directory).network.config != self.network.config:
+            raise ConfigError(f"{str(directory)!r} is a finder of other sizes than the one to train.")
+        # Not those of `load_files`, in which the normalisations are folded.
+        found = {name: value.float() for name, value in load_file(directory / WEIGHTS).items()}
+        self.network.load_state_dict(found, strict=False)
+        self.mean = {name: value.clone() for name, value in self.network.state_dict().items()}
 
     def begin(self, stage: int) -> None:
         """Go on with another stage: its weights are the running mean of the one before."""
@@ -70,14 +96,14 @@ class FinderTraining:
         side = int(np.random.default_rng((11, index)).choice(stage.sides))
         batch = samples.batch(index, side, close=stage.close)
         maps = self.network(batch.pixels.contiguous(memory_format=torch.channels_last))
-        vectors, generator = self.network.name_vectors(self.texts), torch.Generator().manual_seed(index)
-        losses = finder_losses(self.network, maps, batch, vectors, stage.weights, self.words, generator)
+        vectors, rng = self.network.name_vectors(self.texts), np.random.default_rng((12, index))
+        losses = finder_losses(self.network, maps, batch, vectors, stage.weights, self.words, rng)
         self.optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
         self.step += 1
-        decay = min(_MEAN_OF, self.step / (self.step + 10)) if self.stage == 0 else _MEAN_OF
+        decay = min(self._mean_of, self.step / (self.step + 10)) if self.stage == 0 else self._mean_of
         with torch.no_grad():
             for name, value in self.network.state_dict().items():
                 if value.is_floating_point():
@@ -88,9 +114,9 @@ class FinderTraining:
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs."""
-        return {
+        words = {} if self.words is None else {"words": self.words.state_dict()}
+        return words | {
             "network": self.network.state_dict(),
-            "words": self.words.state_dict(),
             "mean": self.mean,
             "optimiser": self.optimiser.state_dict(),
             "stage": self.stage,
@@ -98,9 +124,12 @@ class FinderTraining:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Go on from `state`. Raises `SettingError` for that of a run with, or without, masked words."""
+        if ("words" in state) != (self.words is not None):
+            raise SettingError("the checkpoint is of a run with another choice of masked_words; choose another --out.")
+        if self.words is not None:
+            self.words.load_state_dict(state["words"])
         self.network.load_state_dict(state["network"])
-        self.words.load_state_dict(state["words"])
         self.mean = state["mean"]
         self.optimiser.load_state_dict(state["optimiser"])
         self.stage, self.step = state["stage"], state["step"]
@@ -115,11 +144,11 @@ class FinderTraining:
                 module.eval()
 
     def _new_optimiser(self) -> torch.optim.Optimizer:
-        learned = [*self.network.parameters(), *self.words.parameters()]
-        for parameter in learned:
+        for parameter in self.network.parameters():
             parameter.requires_grad_(True)
-        decayed = [each for each in learned if each.ndim > 1]
-        free = [each for each in learned if each.ndim <= 1]
+        every = [*self.network.parameters(), *(self.words.parameters() if self.words else ())]
+        decayed = [each for each in every if each.ndim > 1]
+        free = [each for each in every if each.ndim <= 1]
         groups = [{"params": decayed, "weight_decay": 0.03}, {"params": free, "weight_decay": 0.0}]
         return torch.optim.AdamW(groups, lr=1e-3, foreach=False)
 
@@ -136,23 +165,43 @@ def text_embeddings(names: tuple[str, ...]) -> Tensor:
     return TextEmbeddings.load(directory).categories[[categories.index(name) for name in names]]
 
 
+def caption_tokenizer() -> PreTrainedTokenizerBase:
+    """That of the describer's text tower."""
+    found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model_directory("embedded") / "text_tokenizer")
+    return found
+
+
 def train(options: argparse.Namespace) -> None:
-    """Run or go on with the run in `options.out`."""
+    """Run or go on with the run in `options.out`. Raises `DataError`, `SettingError`."""
     torch.set_num_threads(options.threads)
-    world = World.load()
-    names = trained_names(world)
-    training = FinderTraining(text_embeddings(names), len(world.colours), options.seed)
+    # Files give boxes, and no masks to learn from: a mask head to begin with stays as it is.
+    without = [*options.without, *(["mask"] if options.data is not None else [])]
+    plan = switched(stages(options.scale), options.extra, without)
+    if not plan:
+        raise SettingError("--without leaves no loss to train with; leave one in.")
+    names = trained_names(World.load())
+    scenes: Sequence[Scene]
+    if options.data is not None:
+        names = Vocabulary.load(model_directory("embedded")).categories
+        scenes = FileScenes.read(options.data, options.images, names)
+        print(scenes.summary, flush=True)
+    training = FinderTraining(text_embeddings(names), options.seed, words="masked_words" in options.extra)
     options.out.mkdir(parents=True, exist_ok=True)
     checkpoint = options.out / "checkpoint.pt"
     if checkpoint.is_file():
-        training.restore(torch.load(checkpoint, weights_only=True))
-    scenes = draw_scenes(options.scenes, options.threads)
-    plan = stages(options.scale)
+        state = torch.load(checkpoint, weights_only=True)
+        if tuple(state.get("names", names)) != tuple(names):
+            raise SettingError(f"{str(checkpoint)!r} is of a run with other names; choose another --out.")
+        training.restore(state)
+    elif options.start is not None:
+        training.start_from(options.start)
+    if options.data is None:
+        scenes = draw_scenes(options.scenes, options.threads)
     photographs = PhotographPack.load()
     began = time.monotonic()
     while training.stage < len(plan):
         stage = plan[training.stage]
-        samples = FinderSamples(scenes, photographs, names, options.seed, stage.batch, world.colours)
+        samples = FinderSamples(scenes, photographs, names, options.seed, stage.batch, drawn=options.data is None)
         sums: dict[str, float] = {}
         while training.step < stage.steps:
             for name, value in training.advance(stage, samples).items():
@@ -163,7 +212,7 @@ def train(options: argparse.Namespace) -> None:
                 print(json.dumps(line), flush=True)
                 sums.clear()
             if training.step % 200 == 0 or training.step == stage.steps:
-                torch.save(training.state(), checkpoint.with_suffix(".new"))
+                torch.save({**training.state(), "names": list(names)}, checkpoint.with_suffix(".new"))
                 checkpoint.with_suffix(".new").replace(checkpoint)
         if training.stage + 1 == len(plan):
             return
@@ -179,11 +228,19 @@ def main() -> None:
     """The command; the head of this file says what it does."""
     parser = argparse.ArgumentParser(description="Train the embedded finder on drawn scenes.")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument("--data", type=Path, metavar="FILE", help="COCO-style file, or folder of Flickr30k Entities")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="folder of the images of --data")
+    parser.add_argument("--from", type=Path, dest="start", metavar="DIR", help="a finder to begin with [default: none]")
+    parser.add_argument("--with", nargs="+", choices=list(UNUSUAL), default=[], dest="extra", help="further losses")
+    parser.add_argument("--without", nargs="+", choices=LOSSES, default=[], help="losses that are switched off")
     parser.add_argument("--scale", type=float, default=1.0, help="of all steps [default: %(default)s]")
     parser.add_argument("--scenes", type=int, default=12000, help="drawn once, kept in memory [default: %(default)s]")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
-    train(parser.parse_args())
+    try:
+        train(parser.parse_args())
+    except ModelError as error:
+        parser.exit(2, f"{parser.prog}: {error}\n")
 
 
 if __name__ == "__main__":
