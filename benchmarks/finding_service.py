@@ -1,4 +1,4 @@
-"""`python -m benchmarks.finding_service`: finding over HTTP beside describing, with the embedded model in a real process.
+"""`python -m benchmarks.finding_service`: finding over HTTP beside describing, with the embedded model served.
 
 End to end: the regions of a drawing found and described in one request, relative to the sum of its parts, finding them
 and describing these boxes; in the service's processor time, so that other load on the machine matters little. And
