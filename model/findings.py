@@ -17,7 +17,7 @@ from dynrefer.model.finding import AbsentName, Candidates, Findings, FindQuery, 
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.grounding.scoring import SIZES, Seen, ground
 from dynrefer.model.grounding.sentence import GroundedPhrase, read_sentence
-from dynrefer.model.hierarchy import SURE, levels
+from dynrefer.model.hierarchy import CATEGORIES, levels
 from dynrefer.model.masks import RegionMask
 from dynrefer.model.request_vocabulary import RequestVocabulary, Word
 from dynrefer.model.segmentation import WindowMask, mask_in_box
@@ -46,7 +46,7 @@ def queries_to_look(query: FindQuery, found: Candidates) -> list[RegionQuery]:
         ]
     if query.phrase is None:
         return [
-            RegionQuery(box=_corners(found.boxes[place]), tasks=(Task.CAPTION, Task.CATEGORIES), top_k=1)
+            RegionQuery(box=_corners(found.boxes[place]), tasks=(Task.CAPTION, Task.CATEGORIES), top_k=CATEGORIES)
             for place in proposals(query, found)
         ]
     return _queries_of_phrase(query.phrase, query, found)
@@ -91,16 +91,16 @@ def findings(
     found: Candidates,
     looked: Sequence[RegionDescription],
     size: ImageSize,
-    parent_of: Callable[[str], str | None] = lambda name: None,
+    parents_of: Callable[[str], Sequence[str]] = lambda name: (),
 ) -> Findings:
-    """The answer. looked: of `queries_to_look`. size: (W, H) of the upright image. parent_of: a category -> a broader
-    word, or None."""
+    """The answer. looked: of `queries_to_look`. size: (W, H) of the upright image. parents_of: a category -> broader
+    words, nearest first."""
     if query.names:
         regions, absent = _named(query, found, looked)
     elif query.phrase is not None:
         regions, absent = _grounded(query.phrase, query, found, looked, size)
     else:
-        regions, absent = _proposed(query, found, looked, parent_of), []
+        regions, absent = _proposed(query, found, looked, parents_of), []
     regions = regions[: query.max_regions]
     if query.masks and found.mask_logits is not None:
         regions = [replace(each, mask=_mask(each, found.mask_logits[each.candidate], size)) for each in regions]
@@ -188,16 +188,15 @@ def _proposed(
     query: FindQuery,
     found: Candidates,
     looked: Sequence[RegionDescription],
-    parent_of: Callable[[str], str | None],
+    parents_of: Callable[[str], Sequence[str]],
 ) -> list[FoundRegion]:
     regions = []
     for place, description in zip(proposals(query, found).tolist(), looked, strict=False):
-        phrase, category, parent, sure = levels(description, parent_of)
-        label = category if parent is None or sure is None or sure >= SURE else parent
+        said = levels(description, parents_of)
         score = float(found.objectness[place])
         box, probability = _corners(found.boxes[place]), _rounded(found.reading.proposal.probability(score))
-        region = FoundRegion(box, label, _rounded(score), probability, place)
-        named = replace(region, phrase=phrase, category=category, parent=parent, description=description)
+        region = FoundRegion(box, said.label, _rounded(score), probability, place)
+        named = replace(region, phrase=said.phrase, category=said.category, parent=said.parent, description=description)
         regions.append(named)
     return regions
 

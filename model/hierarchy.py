@@ -1,18 +1,23 @@
 """The three levels of an object's name where nothing was asked for, as DetCLIPv3 has them: phrase, category, parent.
 
-They agree: the phrase is the part of the caption that names the object, the category is its noun, and the parent is a
-broader word for the category.
+They agree: the phrase names the category, or of an object that is not sure the parent; the parent is a broader word
+for the category, from the same table that the categories are from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from dynrefer.model.evidence.noun_phrases import Noun, put_noun
 from dynrefer.model.grounding.sentence import GroundedPhrase, read_sentence
+from dynrefer.model.grounding.words import ANYTHING
 from dynrefer.model.types import Label, RegionDescription
 
 SURE = 0.5  # least probability of a category that is said; below it the parent is
+CATEGORIES = 5  # so many of a region are asked for, of which one is said
+_BELIEVED = 0.2  # of the best category's probability: so likely a category is said because the caption says it
+_PLACEHOLDER = "~"
 
 
 class Levels(NamedTuple):
@@ -24,38 +29,68 @@ class Levels(NamedTuple):
     parent: str | None
     probability: float | None
 
+    @property
+    def label(self) -> str:
+        """What is said in one word: the category if it is sure, else the parent."""
+        sure = self.probability is None or self.probability >= SURE
+        return self.category if self.parent is None or sure else self.parent
 
-def levels(description: RegionDescription, parent_of: Callable[[str], str | None]) -> Levels:
-    """The levels of a region that caption and categories were asked of. parent_of: a category -> a broader word."""
+
+def levels(description: RegionDescription, parents_of: Callable[[str], Sequence[str]]) -> Levels:
+    """The levels of a region that caption and categories were asked of.
+
+    parents_of: a category -> the broader words for it, nearest first; none where none is known.
+    """
     categories = description.categories or ()
     text = description.caption.text if description.caption else ""
-    phrases = read_sentence(text)
+    spoken = _spoken_of(read_sentence(text))
     # A broader word in front stands for a name that is not sure; the names behind it are single ones.
-    parents = [label for label in categories if label.level == "parent"]
+    broader = next((label.name for label in categories if label.level == "parent"), None)
     names = [label for label in categories if label.level != "parent"]
-    category = _in_text(names, phrases) or (names[0] if names else None)
-    if category is None:
-        return Levels(text, text, None, None)
-    said = parents[0].name if parents else category.name
-    phrase = _phrase_of((said, category.name), phrases) or said
-    parent = parents[0].name if parents else parent_of(category.name)
+    if broader is not None and names:
+        below = [label for label in names if broader in parents_of(label.name)]
+        names, broader = (below, broader) if below else (names, None)
+    if not names:
+        said = spoken.phrase.text if spoken else text
+        return Levels(said, broader or said, None, None)
+    category = _in_caption(names, spoken) or names[0]
+    parent = broader or next(iter(parents_of(category.name)), None)
+    phrase = _phrase(category.name, broader, spoken)
     return Levels(phrase, category.name, parent, category.probability)
 
 
-def _in_text(names: list[Label], phrases: tuple[GroundedPhrase, ...]) -> Label | None:
-    """The best category that the caption names: a caption that says something else is believed, if it names one."""
-    nouns = [_plain(each.noun) for each in phrases]
-    return next((label for label in names if _plain(label.name) in nouns), None)
+def _spoken_of(phrases: Sequence[GroundedPhrase]) -> GroundedPhrase | None:
+    """What a caption is about: its first phrase that does not say where something else is ("on a floor a dog")."""
+    places = {target for each in phrases for relation in each.relations for target in relation.targets}
+    return next((each for place, each in enumerate(phrases) if place not in places), None)
 
 
-def _phrase_of(nouns: tuple[str, ...], phrases: tuple[GroundedPhrase, ...]) -> str | None:
-    """The noun phrase whose head is one of the nouns."""
-    for noun in nouns:
-        for each in phrases:
-            if _plain(each.noun) == _plain(noun) or _plain(each.noun).endswith(f" {_plain(noun)}"):
-                return each.phrase.text
-    return None
+def _in_caption(names: Sequence[Label], spoken: GroundedPhrase | None) -> Label | None:
+    """The best category that the caption names, if it is nearly as likely as the best."""
+    likely = (label for label in names if label.probability >= _BELIEVED * names[0].probability)
+    return next((label for label in likely if spoken is not None and _names(spoken, label.name)), None)
 
 
-def _plain(noun: str) -> str:
-    return " ".join(noun.casefold().replace("-", " ").split())
+def _phrase(category: str, broader: str | None, spoken: GroundedPhrase | None) -> str:
+    """The caption's phrase, with the category put in where it names something else."""
+    if spoken is None:
+        return broader or category
+    text = spoken.phrase.text
+    if _names(spoken, category) or (broader is not None and _names(spoken, broader)):
+        return text
+    said = broader or category
+    noun = spoken.noun or text.rpartition(" ")[2].lower()
+    if not text.lower().endswith(noun) or (not spoken.noun and noun not in ANYTHING):
+        return said
+    return put_noun(text[: -len(noun)] + _PLACEHOLDER, Noun(said), _PLACEHOLDER)
+
+
+def _names(spoken: GroundedPhrase, name: str) -> bool:
+    """Whether a phrase is headed by the name, or says that its object holds it ("a bowl of soup")."""
+    wanted = _plain(name)
+    heads = (_plain(spoken.noun), _plain(spoken.contents), _plain(spoken.phrase.text))
+    return any(head == wanted or head.endswith(f" {wanted}") for head in heads)
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().replace("-", " ").split())

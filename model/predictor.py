@@ -338,12 +338,12 @@ class DynRefer:
         self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: ImageSize
     ) -> Findings:
         """See `Predictor`."""
-        return findings(query, found, looked, size, self._parent_of)
+        return findings(query, found, looked, size, self._parents_of)
 
-    def _parent_of(self, category: str) -> str | None:
-        """A broader word, where the model has evidence."""
+    def _parents_of(self, category: str) -> tuple[str, ...]:
+        """Broader words, nearest first, where the model has evidence."""
         evidence = self._loaded.evidence
-        return None if evidence is None else evidence.names.parent_of(category)
+        return () if evidence is None else evidence.names.parents_of(category)
 
     def plan_views(
         self, image: Pixels, box: Sequence[float], task: Task | str | None = None, views: Sequence[float] | None = None

@@ -171,7 +171,7 @@ class FakePredictor:
         self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: ImageSize
     ) -> Findings:
         """As the real one."""
-        return findings(query, found, looked, size, lambda name: "animal")
+        return findings(query, found, looked, size, lambda name: ("animal",))
 
     def run(self, regions: Sequence[FakeRegion], should_stop: Callable[[], bool] = lambda: False) -> list[float]:
         """One number per region."""

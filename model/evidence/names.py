@@ -95,13 +95,13 @@ class EvidenceNames:
         """The names below a parent, in order; raises `KeyError` if there is no such parent."""
         return tuple(self.names[place].name for place in self._members[self._parent_places[parent]])
 
-    def parent_of(self, name: str) -> str | None:
-        """The nearest broader word for a name, or for a category of drawings; None where only "object" is."""
+    def parents_of(self, name: str) -> tuple[str, ...]:
+        """The broader words for a name, or for a category of drawings, nearest first, without "object"."""
         place = self._places.get(name)
         if place is None:
             place = next((index for index, entry in enumerate(self.names) if entry.drawn == name), None)
         parents = () if place is None else self.names[place].parents
-        return next((parent for parent in parents if parent not in (ROOT, name)), None)
+        return tuple(parent for parent in parents if parent not in (ROOT, name))
 
     def fold(self, class_probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
         """Probabilities of ImageNet's classes (N, 1000) to those of the names (N, K); names without a class get 0.

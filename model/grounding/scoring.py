@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.grounding.sentence import GroundedPhrase, Relation
+from dynrefer.model.suppression import overlaps, suppress
 
 Floats = NDArray[np.float32]
 
@@ -25,7 +26,9 @@ SIZES = frozenset(("small", "large"))  # are measured on the boxes
 
 _SMALL, _LARGE, _SOFT = 0.18, 0.29, 0.02  # of the image's side: the larger of a box's relative sides
 _UNSAID = 0.5  # of an attribute that the describer has no word for: it tells nothing
-_NOT_THERE = 0.15  # best fit of a phrase, below which the image shows none of its objects
+_NOT_THERE = 0.1  # best fit of a phrase, below which the image shows none of its objects
+_SAME = 0.5  # boxes that overlap by more are of one object
+_ALIKE = 0.5  # of the best fit: what fits so well is compared by ranks
 _LEAST = 0.02  # what contradicts a phrase still fits so much
 
 
@@ -63,7 +66,7 @@ def _fit(
             fits = [_fit(target, phrases, seen, known, (*above, place)) for target in relation.targets]
             fit *= np.maximum(_related(relation, fits, seen), _LEAST)
     for rank in phrase.ranks:
-        fit *= _rank(rank, fit, seen)
+        fit *= _rank(rank, phrase.ordinal if rank == phrase.ranks[-1] else 1, fit, seen)
     known[place] = fit
     return fit
 
@@ -80,21 +83,30 @@ def _modifier(modifier: str, seen: Seen) -> Floats:
     return np.full(len(seen.boxes), _UNSAID, dtype=np.float32) if found is None else found
 
 
-def _rank(rank: str, fit: Floats, seen: Seen) -> Floats:
-    """1 for the candidate that comes first among those that fit, less for the others."""
+def _rank(rank: str, ordinal: int, fit: Floats, seen: Seen) -> Floats:
+    """1 for the object that comes first, or the ordinal-th, among those that fit, less for the others.
+
+    Boxes of one object share its place.
+    """
     boxes = seen.boxes
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
     values = {
-        "largest": -(boxes[:, 2:] - boxes[:, :2]).prod(axis=1),
-        "smallest": (boxes[:, 2:] - boxes[:, :2]).prod(axis=1),
-        "leftmost": boxes[:, 0] + boxes[:, 2],
-        "rightmost": -(boxes[:, 0] + boxes[:, 2]),
-        "topmost": boxes[:, 1] + boxes[:, 3],
-        "lowest": -(boxes[:, 1] + boxes[:, 3]),
+        "largest": -areas,
+        "smallest": areas,
+        "leftmost": middle[:, 0],
+        "rightmost": -middle[:, 0],
+        "topmost": middle[:, 1],
+        "lowest": -middle[:, 1],
+        "middle": np.hypot(*(middle / np.array(seen.size, np.float32) - 0.5).T),
     }[rank]
-    likely = fit >= 0.5 * fit.max(initial=0.0)
-    order = np.empty(len(fit), dtype=np.float32)
-    order[np.argsort(np.where(likely, values, np.inf), kind="stable")] = np.arange(len(fit))
-    return np.asarray(0.5**order, dtype=np.float32)
+    likely = np.flatnonzero(fit >= _ALIKE * fit.max(initial=0.0))
+    objects = likely[suppress(boxes[likely], fit[likely], _SAME)]
+    objects = objects[np.argsort(values[objects], kind="stable")]
+    place = np.full(len(fit), len(objects), dtype=np.float32)
+    if len(objects):
+        place[likely] = overlaps(boxes[likely], boxes[objects]).argmax(axis=1)
+    return np.asarray(0.5 ** np.abs(place - (ordinal - 1)), dtype=np.float32)
 
 
 def _related(relation: Relation, fits: Sequence[Floats], seen: Seen) -> Floats:
@@ -105,9 +117,9 @@ def _related(relation: Relation, fits: Sequence[Floats], seen: Seen) -> Floats:
     best = [float(fit.max(initial=0.0)) for fit in fits]
     if min(best) < _NOT_THERE:
         return np.ones(len(seen.boxes), dtype=np.float32)
-    if relation.kind == "between" and len(fits) == 2:
-        first, second = (int(fit.argmax()) if len(fit) else 0 for fit in fits)
-        return _between(seen.boxes, first, second)
+    if relation.kind == "between":
+        pair = [int(fit.argmax()) for fit in fits] if len(fits) == 2 else _best_two(fits[0], seen.boxes)
+        return _between(seen.boxes, *pair) if len(pair) == 2 else np.ones(len(seen.boxes), dtype=np.float32)
     placed = placement(relation.kind, seen.boxes, seen.size)  # (N, N)
     np.fill_diagonal(placed, 0.0)
     return np.asarray((placed * (fits[0] / best[0])[None, :]).max(axis=1, initial=0.0), dtype=np.float32)
@@ -140,9 +152,17 @@ def placement(kind: str, boxes: Floats, size: ImageSize) -> Floats:
         "behind": touching,
         "with": near,
         "next to": near,
-        "between": near,
+        "far from": 1 - near,
+        "larger than": np.clip(1.5 - 0.5 * areas[None, :] / areas[:, None], 0, 1) * (areas[:, None] > areas[None, :]),
+        "smaller than": np.clip(1.5 - 0.5 * areas[:, None] / areas[None, :], 0, 1) * (areas[:, None] < areas[None, :]),
     }
     return np.asarray(by_kind[kind], dtype=np.float32).copy()
+
+
+def _best_two(fit: Floats, boxes: Floats) -> list[int]:
+    """The two objects that fit best, where there are two."""
+    likely = np.flatnonzero(fit >= _NOT_THERE)
+    return [int(each) for each in likely[suppress(boxes[likely], fit[likely], _SAME)[:2]]]
 
 
 def _between(boxes: Floats, first: int, second: int) -> Floats:

@@ -16,6 +16,15 @@ from dynrefer.workbench.scenes.world import World
 
 Kind = Literal["colour", "size", "relation"]
 KINDS: tuple[Kind, ...] = ("colour", "size", "relation")
+# What people call the objects of a supercategory. The others are no word for what they hold: "kitchen", "indoor", and
+# "furniture", which holds plants.
+_HEADS = {
+    **{word: word for word in ("vehicle", "animal", "accessory", "food", "tool", "plant", "building")},
+    "sports": "sports equipment",
+    "electronic": "electronic device",
+    "music": "musical instrument",
+    "clothing": "piece of clothing",
+}
 _CONE = 0.75  # of the way to a neighbour lies along the axis that the relation names
 
 
@@ -33,8 +42,8 @@ def referring_phrases(scene: Scene, world: World) -> list[ReferringPhrase]:
     rng = np.random.default_rng(scene.seed)
     found = []
     for place, target in enumerate(scene.objects):
-        kinds = ("object", world.category(target.category).supercategory)
-        heads = [head for head in kinds if _rivals(scene, world, place, head)]
+        kinds = ("object", _HEADS.get(world.category(target.category).supercategory))
+        heads = [head for head in kinds if head and _rivals(scene, world, place, head)]
         if not heads:
             continue
         head = heads[int(rng.integers(len(heads)))]
@@ -59,7 +68,7 @@ def _rivals(scene: Scene, world: World, place: int, head: str) -> list[SceneObje
     others = [each for other, each in enumerate(scene.objects) if other != place]
     if head == "object":
         return others
-    return [each for each in others if world.category(each.category).supercategory == head]
+    return [each for each in others if _HEADS.get(world.category(each.category).supercategory) == head]
 
 
 def _placed(one: SceneObject, other: SceneObject, relation: str) -> bool:

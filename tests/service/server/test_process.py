@@ -68,9 +68,12 @@ class Server:
         return self._open(urllib.request.Request(self.address + path))
 
     def describe(self, document: dict[str, Any], **more: str) -> tuple[int, dict[str, Any]]:
+        return self.post("/v1/describe", document, **more)
+
+    def post(self, path: str, document: dict[str, Any], **more: str) -> tuple[int, dict[str, Any]]:
         headers = {"content-type": "application/json", **more}
         data = json.dumps(document).encode()
-        status, body = self._open(urllib.request.Request(self.address + "/v1/describe", data, headers))
+        status, body = self._open(urllib.request.Request(self.address + path, data, headers))
         answer: dict[str, Any] = json.loads(body)
         return status, answer
 
