@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dynrefer.model.request_vocabulary import RequestVocabulary
 
 # The workbench's commands, and the extra of the installation that brings what each of them needs.
-WORKBENCH_EXTRAS = {"train": "train", "evaluate": "evaluate", "bench": "train"}
+WORKBENCH_EXTRAS = {"train": "train", "evaluate": "evaluate", "bench": "train", "annotate-data": "train"}
 
 app = typer.Typer(
     name="dynrefer",
@@ -101,6 +101,7 @@ def _add_other_commands() -> None:
             _add_missing_command(app, name)
         _add_missing_command(vocabulary, "fit")
         return
+    from dynrefer.workbench.annotate import annotate_command
     from dynrefer.workbench.evaluation.command import evaluate_command
     from dynrefer.workbench.profiling.command import bench
     from dynrefer.workbench.training.command import train_command
@@ -109,6 +110,7 @@ def _add_other_commands() -> None:
     vocabulary.command("fit")(fit_command)
     app.command("train")(train_command)
     app.command("evaluate")(evaluate_command)
+    app.command("annotate-data")(annotate_command)
     app.add_typer(bench, name="bench")
 
 
