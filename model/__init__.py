@@ -38,6 +38,7 @@ from dynrefer.model.torch_environment import set_cache_environment
 if TYPE_CHECKING:
     from dynrefer.model.explanation import Explain, ExplainedLabel, Explanation
     from dynrefer.model.finding import (
+        MOST_LOOKS,
         NO_FINDER,
         AbsentName,
         AskedName,
@@ -114,6 +115,7 @@ __all__ = [
     "ALL_TASKS",
     "AbsentName",
     "NO_FINDER",
+    "MOST_LOOKS",
     "AskedName",
     "Candidates",
     "FindQuery",
@@ -231,6 +233,7 @@ __all__ = [
 _LAZY = {
     "AbsentName": "finding",
     "NO_FINDER": "finding",
+    "MOST_LOOKS": "finding",
     "AskedName": "finding",
     "Candidates": "finding",
     "FindQuery": "finding",

@@ -34,6 +34,7 @@ NO_FINDER = (
     "Regions can only be found with a finder, and this model is used without one: start with --finder DIR, a local "
     "directory with a finder of transformers, or use the embedded model."
 )
+MOST_LOOKS = 20  # so many candidates at most does the describer look at, to name what the finder has no word for
 FIND_VIEWS = 24  # in the time of which an image is searched
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dynrefer.model.asked_scores import Looks, name_scores, one_name_per_object, words_to_look
-from dynrefer.model.finding import AbsentName, Candidates, Findings, FindQuery, FoundRegion
+from dynrefer.model.finding import MOST_LOOKS, AbsentName, Candidates, Findings, FindQuery, FoundRegion
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.grounding.scoring import SIZES, Seen, ground
 from dynrefer.model.grounding.sentence import GroundedPhrase, read_sentence
@@ -26,7 +26,6 @@ from dynrefer.model.types import Corners, RegionDescription, RegionQuery, Task
 
 Floats = NDArray[np.float32]
 
-LOOKS = 20  # so many candidates at most does the describer look at, to name what the finder has no word for
 _NEARLY = 0.7  # of the best fit of a phrase that speaks of one object: what fits so well is answered too
 _UNLOOKED = 0.1  # probability of an attribute of a candidate that the describer has not looked at
 _BELOW_HALF = 0.4999
@@ -76,7 +75,7 @@ def _column(found: Candidates, text: str) -> Floats:
 
 def candidates_to_look(query: FindQuery, found: Candidates) -> NDArray[np.int64]:
     """The candidates that the describer looks at, best objectness first."""
-    return suppress(found.boxes, found.objectness, max(query.nms, 0.5))[:LOOKS]
+    return suppress(found.boxes, found.objectness, max(query.nms, 0.5))[:MOST_LOOKS]
 
 
 def proposals(query: FindQuery, found: Candidates) -> NDArray[np.int64]:

@@ -101,7 +101,7 @@ def _add_other_commands() -> None:
             _add_missing_command(app, name)
         _add_missing_command(vocabulary, "fit")
         return
-    from dynrefer.workbench.annotate import annotate_command
+    from dynrefer.workbench.annotate_command import annotate_command
     from dynrefer.workbench.evaluation.command import evaluate_command
     from dynrefer.workbench.profiling.command import bench
     from dynrefer.workbench.training.command import train_command

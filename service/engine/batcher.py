@@ -186,12 +186,13 @@ class Batcher(Generic[Item, Output]):
             self._reserved += items
             self._of_key[request.key] += items
 
-    def give_back(self, request: QueuedRequest[Item, Output]) -> None:
-        """See `Reservation.give_back`."""
+    def give_back(self, request: QueuedRequest[Item, Output], keep: int = 0) -> None:
+        """See `Reservation.give_back` and `Reservation.keep`."""
         with self.changed:
-            self._release(request.key, request.unused)
-            self._reserved -= request.unused
-            request.unused = 0
+            returned = max(0, request.unused - keep)
+            self._release(request.key, returned)
+            self._reserved -= returned
+            request.unused -= returned
             self.changed.notify_all()
 
     def cancel(self, request: QueuedRequest[Item, Output]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from dynrefer.model import find_queries, given_queries
+from dynrefer.model import MOST_LOOKS, find_queries, given_queries
 from dynrefer.service.engine.results import DescribeResult, failed_regions
 from dynrefer.service.workers.image_task import DescribeInput, PreparedImage
 
@@ -44,9 +44,13 @@ class DetectInput:
 
     @property
     def room(self) -> int:
-        """What the request reserves: the search, and as many regions as may be described at a time."""
-        asks_describer = self.to_describe is not None or not self.query.names
-        return 1 + (self.query.max_regions if asks_describer else 0)
+        """What the request reserves: the search, and as many regions as one of the later passes may hold."""
+        return 1 + max(self.query.max_regions if self.goes_on else 0, MOST_LOOKS)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what is found is looked at again, for masks or to be described."""
+        return self.to_describe is not None or self.query.masks or not self.query.names
 
     @property
     def to_find(self) -> DescribeInput:
@@ -61,18 +65,24 @@ class DetectInput:
 
     def with_looks(self, looks: Sequence[RegionQuery]) -> list[RegionQuery]:
         """The queries by which the describer names candidates; where what is to be described holds all that they ask,
-        that instead, so that one pass does for both."""
+        with its tasks too, so that one pass does for both."""
         if not self.describes_by(looks):
             return list(looks)
         assert self.to_describe is not None
-        return [replace(self.to_describe, box=look.box) for look in looks]
+        return [replace(look, tasks=self.to_describe.tasks, top_k=self.to_describe.top_k) for look in looks]
 
     def describes_by(self, looks: Sequence[RegionQuery]) -> bool:
-        """Whether the pass that names candidates also describes them."""
+        """Whether the pass that names candidates also describes them: only where their names stay the same by that."""
         wanted = self.to_describe
-        if wanted is None or self.query.names or self.query.phrase is not None or wanted.vocabulary is not None:
+        if wanted is None or wanted.tasks is None or self.query.names or self.query.phrase is not None:
             return False
-        return wanted.tasks is None or all(set(look.tasks or ()) <= set(wanted.tasks) for look in looks)
+        plain = replace(wanted, tasks=None, top_k=0)
+        return all(
+            set(look.tasks or ()) <= set(wanted.tasks)
+            and look.top_k <= wanted.top_k
+            and replace(look, box=wanted.box, tasks=None, top_k=0) == plain
+            for look in looks
+        )
 
 
 @dataclass(frozen=True, slots=True)

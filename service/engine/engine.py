@@ -215,6 +215,7 @@ class Engine:
             info = info_of(image)
             found = only_result(await asyncio.wrap_future(reservation.submit(image.ready, WorkKind.FIND)))
             looks = await self.run_in_cpu_pool(partial(predictor.look_again, query, found))
+            reservation.keep(max(len(looks), query.max_regions if request.goes_on else 0))
             times.ended("find")
             looked = await self._pass(predictor, reservation, request.about(request.with_looks(looks)), context)
             answered = partial(predictor.findings, query, found, described(looked), (info.width, info.height))

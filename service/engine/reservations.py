@@ -131,6 +131,10 @@ class Reservation(Generic[Item, Output]):
         """
         self._batcher.renew(self._request, items)
 
+    def keep(self, items: int) -> None:
+        """Give back unused room beyond so many items."""
+        self._batcher.give_back(self._request, items)
+
     def ensure(self, items: int) -> None:
         """Room for so many items: what is left of the reservation, and what that lacks anew, as `renew` gives it."""
         if items > self._request.unused:

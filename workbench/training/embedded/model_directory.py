@@ -128,6 +128,10 @@ A DynRefer network scaled down to {parameters:,} parameters, trained from random
 of drawn scenes by `python -m dynrefer.workbench.training.segmenter.train`; half of the scenes had surfaces of
 photographs. `benchmarks/segmentation.py` measures it.
 
+**Regions** are found by `finder/`: a convolutional network of 3,136,342 parameters, trained from random weights on
+drawn scenes that show none of twelve withheld names, by `python -m dynrefer.workbench.training.finder.train`; in
+photographs by NanoDet-g. `dynrefer evaluate --finder` measures it.
+
 **Measured by** `dynrefer evaluate --model embedded`, with `--scenes-seed N` and with `--photos DIR`; the results are in
 `benchmarks/`.
 

@@ -128,11 +128,40 @@ def test_describe_adds_what_describe_answers(api: ApiClient) -> None:
         assert one["label"] == "dog"
 
 
-def test_one_pass_names_and_describes_where_all_is_asked(api: ApiClient) -> None:
-    api.predictor.batches.clear()
-    regions = post(api, describe={}).json()["regions"]
-    assert sum(map(len, api.predictor.batches)) == len(regions) == 2
-    assert {"caption", "tags", "attributes", "categories", "phrase", "parent"} <= set(regions[0])
+def test_one_pass_names_and_describes_where_that_changes_no_name(api: ApiClient) -> None:
+    named = [(region["label"], region["phrase"], region["category"]) for region in post(api).json()["regions"]]
+    passes = {
+        "one": {"task": ["caption", "categories"]},
+        "all tasks, by other views": {},
+        "a threshold": {"task": ["caption", "categories"], "thresholds": {"categories": 9}},
+        "few labels": {"task": ["caption", "categories"], "top_k": 1},
+    }
+    for what, describe in passes.items():
+        api.predictor.batches.clear()
+        regions = post(api, describe=describe).json()["regions"]
+        assert [(each["label"], each["phrase"], each["category"]) for each in regions] == named, what
+        assert sum(map(len, api.predictor.batches)) == (2 if what == "one" else 4), what
+        assert "caption" in regions[0]
+
+
+def test_room_for_what_may_come_is_reserved_and_given_back(make_api: ApiFactory) -> None:
+    predictor = FakePredictor(finding=FakeFinderSpec())
+    api = make_api(predictor, max_queue_regions=65, max_regions=8)
+    waiting: list[float] = []
+
+    def note(*_: object) -> None:
+        text = api.client.get("/metrics").text
+        waiting.append(
+            float(next(line for line in text.splitlines() if line.startswith("dynrefer_queue_regions")).split()[1])
+        )
+
+    predictor.find_hook = note
+    predictor.run_hook = note
+    assert post(api, names=["dog"], max_regions=40, describe={"task": "tags"}).status_code == 200
+    assert waiting[0] == 40.0 and waiting[-1] <= 40.0
+    assert post(api, max_regions=64).status_code == 200
+    text = api.client.get("/metrics").text
+    assert "dynrefer_queue_regions 0.0" in text
 
 
 def test_phrases_have_spans_and_those_without_an_object_say_so(api: ApiClient) -> None:
