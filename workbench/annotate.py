@@ -147,7 +147,8 @@ def _document(records: list[dict[str, Any]]) -> tuple[dict[str, Any], dict[str, 
     """COCO's form: images, annotations, categories; and the counts."""
     counts: Counter[str] = Counter({"images": 0, "unreadable": 0, "regions": 0})
     categories = sorted({region["category"] for record in records for region in record.get("regions", ())})
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for place, record in enumerate(records, 1):
         if "error" in record:
             counts["unreadable"] += 1
