@@ -77,12 +77,14 @@ def _excluded(name: AskedName, found: Candidates) -> Floats:
     Of a word that is part of the name ("animal", not "pig") more has to be left than the word takes: as scores are
     geometric means, the square root of half is what it has to stay below.
     """
-    other = np.nan_to_num(_best(found, name.excluded), nan=0.0)
-    if not len(other):
-        return other
-    near = np.where(overlaps(found.boxes, found.boxes) > _NOT_MEANT, other[None], 0.0).max(axis=1)
-    part = _kin(name, AskedName(name.excluded[0], name.excluded[1:]), found)
-    return np.asarray(np.maximum(near, other) * (_PART if part else 1.0), dtype=np.float32)
+    bounds = np.zeros(len(found.boxes), dtype=np.float32)
+    shared = overlaps(found.boxes, found.boxes) > _NOT_MEANT
+    np.fill_diagonal(shared, val=True)
+    for word in name.excluded:
+        other = np.nan_to_num(_best(found, (word,)), nan=0.0)
+        near = np.where(shared, other[None], 0.0).max(axis=1, initial=0.0)
+        bounds = np.maximum(bounds, near * (_PART if _kin(name, AskedName(word), found) else 1.0))
+    return np.asarray(bounds, dtype=np.float32)
 
 
 def one_name_per_object(
