@@ -35,7 +35,8 @@ NO_FINDER = (
     "directory with a finder of transformers, or use the embedded model."
 )
 MOST_LOOKS = 20  # so many candidates at most does the describer look at, to name what the finder has no word for
-FIND_VIEWS = 24  # in the time of which an image is searched
+# What a search counts as in a batch: so much that on a CPU it is a batch of its own, and others wait for one alone.
+FIND_VIEWS = 48
 
 
 @dataclass(frozen=True, slots=True)
