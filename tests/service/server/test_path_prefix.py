@@ -86,7 +86,7 @@ async def visit(base: str) -> None:
         for address in addresses(page, text):
             assert address.startswith(base), address
             status, _ = await asyncio.to_thread(fetch, address)
-            assert status == (405 if address.endswith("v1/describe") else 200), address
+            assert status == (405 if address.endswith(("v1/describe", "v1/detect")) else 200), address
             seen.add(address.removeprefix(base))
     assert {"v1/models", "v1/describe", "openapi.json", "metrics", "docs", "static/playground.js"} <= seen
     document = json.loads((await asyncio.to_thread(fetch, base + "openapi.json"))[1])
