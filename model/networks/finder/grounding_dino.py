@@ -51,17 +51,24 @@ class _Text:
 
 
 class _OnceBackbone(nn.Module):
-    """The backbone, run on the first of a batch's images, which are all the same."""
+    """The backbone, run on the first of a batch's images, which are all the same, and once until `forget`."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
         self.position_embedding = backbone.position_embedding
+        self._found: Any = None
+
+    def forget(self) -> None:
+        """Another image comes."""
+        self._found = None
 
     def forward(self, pixel_values: Tensor, pixel_mask: Tensor) -> Any:
         """As the backbone's: a list of (map, mask), and position embeddings."""
         count = len(pixel_values)
-        features, positions = self.backbone(pixel_values[:1], pixel_mask[:1])
+        if self._found is None:
+            self._found = self.backbone(pixel_values[:1], pixel_mask[:1])
+        features, positions = self._found
         repeated = [(_repeated(values, count), _repeated(mask, count)) for values, mask in features]
         return repeated, [_repeated(each, count) for each in positions]
 
@@ -71,7 +78,7 @@ class GroundingDinoFinder:
 
     def __init__(self, network: Any, tokenizer: Any, files: ReleasedFiles) -> None:
         self._network, self._tokenizer, self._files = network, tokenizer, files
-        network.model.backbone = _OnceBackbone(network.model.backbone)
+        self._backbone = network.model.backbone = _OnceBackbone(network.model.backbone)
         size = files.size
         self.spec = ReleasedFinderSpec(int(size.get("shortest_edge", 800)), int(size.get("longest_edge", 1333)))
         self._longest = int(min(network.config.max_text_len, network.config.text_config.max_position_embeddings))
@@ -89,7 +96,12 @@ class GroundingDinoFinder:
     @torch.inference_mode()
     def find(self, images: Sequence[FinderInput], should_stop: Callable[[], bool]) -> list[Candidates]:
         """See `Finder`. Raises `FinderError` for a name or sentence of too many tokens."""
-        return [self._search(image, should_stop) for image in images]
+        found = []
+        for image in images:
+            self._backbone.forget()
+            found.append(self._search(image, should_stop))
+        self._backbone.forget()
+        return found
 
     def _search(self, image: FinderInput, should_stop: Callable[[], bool]) -> Candidates:
         phrases = () if image.query.phrase is None else noun_phrases(image.query.phrase)
@@ -117,7 +129,8 @@ class GroundingDinoFinder:
     def _texts(self, query: FindQuery, phrases: Sequence[NounPhrase]) -> tuple[tuple[str, ...], list[_Text]]:
         """The columns of the answer, and the texts that they come from."""
         if query.phrase is not None:
-            sentence = query.phrase.lower()
+            # Character by character, so that the phrases stay where they are.
+            sentence = "".join(each.lower() if len(each.lower()) == 1 else each for each in query.phrase)
             text = sentence if sentence.rstrip().endswith(".") else sentence + "."
             spans = [each.span for each in phrases] or [(0, len(sentence))]
             tokens = tokens_of(self._tokenizer, text, spans, self._longest, "phrase")

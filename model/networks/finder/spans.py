@@ -48,4 +48,6 @@ def tokens_of(tokenizer: Any, text: str, spans: Sequence[Span], longest: int, fi
         tuple(index for index, (low, high) in enumerate(offsets) if low < high and low < end and high > start)
         for start, end in spans
     ]
+    if not all(places):
+        raise FinderError("The finder's tokenizer reads nothing in one of these words; write it in letters.", field)
     return TokenText(tuple(ids), tuple(places))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from dynrefer.model.errors import ConfigError, FinderError, ModelNotFoundError, 
 from dynrefer.model.finding import AskedName, Candidates, Finder, FindQuery
 from dynrefer.model.findings import findings
 from dynrefer.model.networks.finder.loading import load_finder
+from dynrefer.model.networks.finder.spans import tokens_of
 from tests.model.networks.finder.tiny_finders import save_grounding_dino, save_owlv2
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 90, 3), np.uint8)
@@ -117,6 +119,31 @@ def test_a_sentence_has_a_column_per_phrase(tmp_path: Path) -> None:
     (found,) = search(load(tmp_path), FindQuery(phrase="The red cup left of a dog"))
     assert [each.text for each in found.phrases] == ["The red cup", "a dog"] == list(found.texts)
     assert found.scores.shape == (len(found.boxes), 2) and (found.scores.max(axis=0) > 0).all()
+
+
+def test_a_name_without_a_token_is_named() -> None:
+    def tokenizer(text: str, **_: object) -> dict[str, list[object]]:
+        return {"input_ids": [101, 200, 102], "offset_mapping": [(0, 0), (0, 3), (0, 0)]}
+
+    assert tokens_of(tokenizer, "dog.", [(0, 3)], 8, "names/0").spans == ((1,),)
+    with pytest.raises(FinderError, match="reads nothing") as caught:
+        tokens_of(tokenizer, "dog. x.", [(0, 3), (5, 6)], 8, "names/1")
+    assert caught.value.field == "names/1"
+
+
+def test_the_backbone_runs_once_per_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_grounding_dino(tmp_path)
+    finder: Any = load(tmp_path)
+    backbone, runs = finder._backbone.backbone, []
+    run = backbone.forward
+
+    def counted(*given: Any) -> Any:
+        runs.append(given)
+        return run(*given)
+
+    monkeypatch.setattr(backbone, "forward", counted)
+    search(finder, query("dog", "the red cup", "a cat and a dog"), query("dog"))
+    assert len(runs) == 2
 
 
 def test_what_is_no_finder_is_refused(tmp_path: Path) -> None:
