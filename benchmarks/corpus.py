@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ class Sample:
     body: bytes
 
 
+@cache  # an animated AVIF holds the second at which it was written: two in a row may differ
 def sample_images() -> dict[str, bytes]:
     """Valid image files: each format in each mode, and with features in which decoders differ."""
     rows, columns = np.mgrid[0:48, 0:64]
