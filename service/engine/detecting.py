@@ -1,7 +1,8 @@
-"""Requests that find regions: up to three passes over the image, with one place in the queue and one deadline.
+"""Requests that find regions: up to four passes over the image, with one place in the queue and one deadline.
 
-The first finds; a second, where the finder does not know what was asked for, lets the describer name candidates; a
-third describes what was found, if that is asked for. The image is decoded once for each pass, as it is for points.
+The first finds. Where the finder does not know what was asked for, the describer names candidates; where masks are
+asked for that the finder does not make, the segmenter does; and what was found is described, if that is asked for. The
+image is decoded once for each pass that there is, as it is for points.
 """
 
 from __future__ import annotations
@@ -109,9 +110,10 @@ class StageTimes:
         self.timings_ms[stage] = (now - self._began) * 1e3
         self._began = now
 
-    def described(self, result: DescribeResult) -> None:
-        """The stages of regions that were described."""
-        self.timings_ms |= {stage: ms for stage, ms in result.timings_ms.items() if stage != "decode"}
+    def described(self, result: DescribeResult | None) -> None:
+        """The stages of regions that were described, if any were."""
+        if result is not None:
+            self.timings_ms |= {stage: ms for stage, ms in result.timings_ms.items() if stage != "decode"}
 
 
 def only_result(results: list[RegionResult[Any]]) -> Candidates:
@@ -133,6 +135,6 @@ def info_of(image: PreparedImage[FinderInput]) -> ImageInfo:
     return image.info
 
 
-def described(result: DescribeResult) -> tuple[RegionDescription, ...]:
-    """Its regions, none of which failed."""
-    return tuple(each for each in result.regions if not isinstance(each, Exception))
+def regions_of(result: DescribeResult | None) -> tuple[RegionDescription, ...]:
+    """The regions of a pass, none of which failed; none where there was no pass."""
+    return () if result is None else tuple(each for each in result.regions if not isinstance(each, Exception))

@@ -35,9 +35,9 @@ from dynrefer.service.engine.detecting import (
     DetectResult,
     StageTimes,
     all_results,
-    described,
     info_of,
     only_result,
+    regions_of,
 )
 from dynrefer.service.engine.executor import Executor, Phase, Region
 from dynrefer.service.engine.pointed_regions import FoundMasks, first_pass, ready_for_device, with_failures
@@ -168,13 +168,22 @@ class Engine:
             if request.pointed and predictor.segmentation is not None:
                 found = await self._find_masks(reservation, predictor.segmentation, request, context)
             points_ms = (time.perf_counter() - began) * 1e3
-            image = await self._image_workers.prepare(predictor.preparation, found.request, context)
-            submitted_ns = time.time_ns()
-            results = await asyncio.wrap_future(reservation.submit(image.ready, WorkKind.DESCRIBE))
-        result = await self.run_in_cpu_pool(
-            partial(finish_request, predictor, found.request, image, results, submitted_ns)
-        )
+            finish = await self._run_regions(reservation, predictor, found.request, context)
+        result = await self.run_in_cpu_pool(finish)
         return with_failures(result, found, points_ms) if request.pointed else result
+
+    async def _run_regions(
+        self,
+        reservation: Reservation[Region, Output],
+        predictor: Predictor[Region, Output],
+        request: DescribeInput,
+        context: RequestContext,
+    ) -> Callable[[], DescribeResult]:
+        """Prepare the regions of one image and run them; what is left is CPU work, which needs no room in the queue."""
+        image = await self._image_workers.prepare(predictor.preparation, request, context)
+        submitted_ns = time.time_ns()
+        results = await asyncio.wrap_future(reservation.submit(image.ready, WorkKind.DESCRIBE))
+        return partial(finish_request, predictor, request, image, results, submitted_ns)
 
     async def _find_masks(
         self,
@@ -218,7 +227,7 @@ class Engine:
             reservation.keep(max(len(looks), query.max_regions if request.goes_on else 0))
             times.ended("find")
             looked = await self._pass(predictor, reservation, request.about(request.with_looks(looks)), context)
-            answered = partial(predictor.findings, query, found, described(looked), (info.width, info.height))
+            answered = partial(predictor.findings, query, found, regions_of(looked), (info.width, info.height))
             findings = await self.run_in_cpu_pool(answered)
             if looks:
                 times.ended("look")
@@ -236,7 +245,7 @@ class Engine:
                 wanted = [replace(request.to_describe, box=each.box) for each in findings.regions]
                 last = await self._pass(predictor, reservation, request.about(wanted), context)
                 times.described(last)
-                descriptions = described(last)
+                descriptions = regions_of(last)
         return DetectResult(info, findings, descriptions, {"decode": image.decode_ms, **times.timings_ms})
 
     async def _masks(
@@ -258,13 +267,12 @@ class Engine:
         reservation: Reservation[Any, Any],
         request: DescribeInput,
         context: RequestContext,
-    ) -> DescribeResult:
-        """Describe regions of an image that was searched."""
+    ) -> DescribeResult | None:
+        """Describe regions of an image that was searched; None without any, for which it need not be decoded again."""
+        if not request.num_regions:
+            return None
         reservation.ensure(request.num_regions)
-        image = await self._image_workers.prepare(predictor.preparation, request, context)
-        submitted_ns = time.time_ns()
-        results = await asyncio.wrap_future(reservation.submit(image.ready, WorkKind.DESCRIBE))
-        return await self.run_in_cpu_pool(partial(finish_request, predictor, request, image, results, submitted_ns))
+        return await self.run_in_cpu_pool(await self._run_regions(reservation, predictor, request, context))
 
     def _check_ready(self) -> Predictor[Any, Any]:
         """The predictor. Raises UnavailableError, and counts it, unless the phase is READY."""

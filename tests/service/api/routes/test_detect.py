@@ -253,6 +253,23 @@ def test_limits_are_the_settings(make_api: ApiFactory) -> None:
     assert (limits["max_find_names"], limits["max_found_regions"], limits["max_phrase_chars"]) == (1, 2, 5)
 
 
+def test_the_image_is_decoded_once_for_each_pass_that_there_is(api: ApiClient) -> None:
+    def decoded() -> float:
+        lines = api.client.get("/metrics").text.splitlines()
+        return float(next(line for line in lines if line.startswith("dynrefer_image_pixels_count")).split()[1])
+
+    for passes, fields in (
+        (1, {"names": ["dog"]}),
+        (1, {"names": [MISSING], "describe": {"task": "tags"}}),
+        (2, {"names": ["dog"], "describe": {"task": "tags"}}),
+        (2, {"names": [LOOKED]}),
+        (3, {"describe": {"task": "tags"}}),
+    ):
+        before = decoded()
+        assert post(api, **fields).status_code == 200
+        assert decoded() - before == passes, fields
+
+
 def test_found_regions_and_stages_are_counted(api: ApiClient) -> None:
     post(api, names=["dog"])
     text = api.client.get("/metrics").text
