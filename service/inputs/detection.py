@@ -55,6 +55,11 @@ class ParsedDetection:
     image: bytes
     url: str | None = None
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the file that it holds."""
+        return len(self.image)
+
 
 def read_detect_request(
     body: bytes, content_type: str, settings: Settings, query: str = "", resolve: ResolveVocabulary = no_names
