@@ -17,8 +17,8 @@ from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.errors import DeadlineExceeded
 from dynrefer.service.inputs.bodies import Buffer, Lease, read_body
+from dynrefer.service.inputs.forms import check_headers
 from dynrefer.service.inputs.language import wanted_languages
-from dynrefer.service.inputs.parsing import check_headers
 from dynrefer.service.inputs.url_fetch import Fetcher
 from dynrefer.service.settings import Settings
 
