@@ -142,6 +142,10 @@ class Settings(BaseSettings):
         default=64,
         description="Most regions in a request. At most max_queue_regions: a request is admitted whole.",
     )
+    max_images: Positive = Field(
+        default=16,
+        description="Most images in a request of several. All of them share its max_body_bytes and max_regions.",
+    )
     max_found_regions: Positive = Field(
         default=64,
         description="Largest max_regions of a request that finds regions, each of which may be described in it. It is "
