@@ -36,7 +36,9 @@ from dynrefer.model.lean_imports import import_lean
 from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
+    from dynrefer.model.arguments import listed_boxes, prompts_among, region_queries
     from dynrefer.model.explanation import Explain, ExplainedLabel, Explanation
+    from dynrefer.model.find_names import find_query
     from dynrefer.model.finding import (
         MOST_LOOKS,
         NO_FINDER,
@@ -125,8 +127,12 @@ __all__ = [
     "Findings",
     "FoundRegion",
     "find_queries",
+    "find_query",
     "given_queries",
     "lack_masks",
+    "listed_boxes",
+    "prompts_among",
+    "region_queries",
     "with_masks",
     "DEVICE_STAGES",
     "TASKS",
@@ -242,6 +248,10 @@ _LAZY = {
     "Findings": "finding",
     "FoundRegion": "finding",
     "find_queries": "finding",
+    "find_query": "find_names",
+    "listed_boxes": "arguments",
+    "prompts_among": "arguments",
+    "region_queries": "arguments",
     "given_queries": "finding",
     "lack_masks": "finding",
     "with_masks": "findings",

@@ -17,7 +17,7 @@ from tests.repository import ROOT
 
 PARTS = ("model", "service", "workbench")
 # The public face, its records and its errors.
-OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.types"}
+OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.explanation", "dynrefer.model.types"}
 # The command line may use more, inside its commands.
 OPEN_INSIDE_COMMANDS = {"dynrefer.service.cli", "dynrefer.service.command_files", "dynrefer.service.detect_command"}
 BESIDE_THE_PREDICTOR = ("dynrefer.workbench", "dynrefer.model.convert")
