@@ -11,6 +11,7 @@
 loads neither NumPy nor torch; the first use of `DynRefer` does.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -130,9 +131,6 @@ _OF_CLIENT = frozenset(
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in _OF_CLIENT:
-        from dynrefer.service import client as module
-    else:
-        from dynrefer import model as module
+    module = importlib.import_module("dynrefer.service.client" if name in _OF_CLIENT else "dynrefer.model")
     value = globals()[name] = getattr(module, name)  # the next look-up finds it
     return value

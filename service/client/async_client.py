@@ -142,7 +142,7 @@ class AsyncClient:
         """As `Client.describe_many`."""
 
         async def describe(image: Any, boxes: Any) -> Any:
-            return await self.describe(image, boxes, task, on_region_error=on_region_error, **options)  # type: ignore[call-overload]
+            return await self.describe(image, boxes, task, on_region_error=on_region_error, **options)
 
         return await describe_in_tasks(describe, images, concurrency, progress)
 

@@ -165,7 +165,7 @@ class Client:
         """
 
         def describe(image: Any, boxes: Any) -> Any:
-            return self.describe(image, boxes, task, on_region_error=on_region_error, **options)  # type: ignore[call-overload]
+            return self.describe(image, boxes, task, on_region_error=on_region_error, **options)
 
         return describe_in_threads(describe, images, concurrency, progress)
 

@@ -109,7 +109,7 @@ def described(document: Document) -> Described[Any]:
 
 def region(given: Document, unknown: tuple[UnknownWord, ...] = ()) -> RegionDescription:
     """One region's description. unknown: words of the request that are the same for all of them."""
-    results = {Task(task.name): _result(task, given[task.name]) for task in TASKS if task.name in given}
+    results: dict[str, Any] = {Task(task.name): _result(task, given[task.name]) for task in TASKS if task.name in given}
     shared = _plan(given)
     plans = {task: _plan_of_result(given[task]) if shared is None else shared for task in results}
     why = explanation(given["explanation"]) if "explanation" in given else None
@@ -117,7 +117,7 @@ def region(given: Document, unknown: tuple[UnknownWord, ...] = ()) -> RegionDesc
         box=corners(given["box"]),
         clipped=given.get("clipped", False),
         plan=shared,
-        plans={task: plan for task, plan in plans.items() if plan is not None},
+        plans={Task(task): plan for task, plan in plans.items() if plan is not None},
         results=results,
         timings_ms=dict(given.get("timings_ms", {})),
         domain=None if why is None or why.identity is None else why.identity.domain,
@@ -187,7 +187,7 @@ def _result(task: Any, given: Any) -> Any:
 
 def _record(kind: type, given: Document) -> Any:
     """A dataclass of what the answer gives; records inside it, of captions, are `CaptionCandidate`."""
-    values = {each.name: given[each.name] for each in fields(kind) if each.name in given}  # type: ignore[arg-type]
+    values = {each.name: given[each.name] for each in fields(kind) if each.name in given}
     if "candidates" in values:
         from dynrefer.model import CaptionCandidate
 
