@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     )
     from dynrefer.model.findings import with_masks
     from dynrefer.model.geometry import BoxFormat, corners_from
-    from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
+    from dynrefer.model.images import DecodedImage, ImageSource, Pixels, decode_image, forbid_bombs, upright_pixels
     from dynrefer.model.mask_files import decode_with_alpha
     from dynrefer.model.masks import mask_from_bitmap
     from dynrefer.model.named_vocabularies import NamedVocabularies, NamedVocabulary, written_words
@@ -162,6 +162,7 @@ __all__ = [
     "Explanation",
     "ImageError",
     "ImageInfo",
+    "ImageSource",
     "ImageTooLargeError",
     "Label",
     "ModelCard",
@@ -274,6 +275,7 @@ _LAZY = {
     "ExplainedLabel": "explanation",
     "Explanation": "explanation",
     "ImageInfo": "types",
+    "ImageSource": "images",
     "Label": "types",
     "ModelCard": "types",
     "NamedVocabularies": "named_vocabularies",
@@ -341,7 +343,14 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "DynRefer":
         set_cache_environment()
-    with gc_paused():  # importing torch makes many objects, hardly any of them garbage
-        module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
+    try:
+        with gc_paused():  # importing torch makes many objects, hardly any of them garbage
+            module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("dynrefer"):
+            raise
+        raise ModuleNotFoundError(
+            f"{name} needs the package {error.name}: pip install 'dynrefer[serve]' adds it.", name=error.name
+        ) from error
     value = globals()[name] = getattr(module, name)  # the next look-up finds it
     return value

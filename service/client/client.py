@@ -44,7 +44,7 @@ from dynrefer.service.client.request_fields import (
 from dynrefer.service.client.retries import NO_RETRIES, Retries
 
 if TYPE_CHECKING:
-    from dynrefer.model.images import ImageSource
+    from dynrefer.model import ImageSource
 
 Result = TypeVar("Result")
 DEFAULT_URL = "http://127.0.0.1:8000"

@@ -143,8 +143,8 @@ def _error_of(failure: Failure, timeout_s: float) -> ClientError:
     where = _address(error)
     if _is_about_certificate(error):
         return CertificateRejected(
-            f"The certificate of {where} is not trusted: {_reason_of_certificate(error)}. Give its authority with "
-            "verify=ssl.create_default_context(cafile=...), or the name that it is for."
+            f"The certificate of {where} is not trusted: {_reason_of_certificate(error)}. Name its authority's file in "
+            "SSL_CERT_FILE or with verify=ssl.create_default_context(cafile=...), and use the host that it is for."
         )
     if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError):
         return ConnectionFailed(f"No connection to {where}: {_reason(error)}. Is the service running at this address?")

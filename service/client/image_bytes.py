@@ -13,7 +13,7 @@ from dynrefer.model.errors import QueryError
 if TYPE_CHECKING:
     from PIL.Image import Image as PilImage
 
-    from dynrefer.model.images import ImageSource
+    from dynrefer.model import ImageSource
 
 # Pillow's modes that a PNG holds as they are, so that the service decodes what `DynRefer` would be given.
 _MODES_OF_PNG = frozenset({"1", "L", "LA", "P", "RGB", "RGBA"})

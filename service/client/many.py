@@ -13,8 +13,7 @@ from dynrefer.service.client.errors import ClientError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from dynrefer.model.images import ImageSource
-    from dynrefer.model.types import RegionDescription
+    from dynrefer.model import ImageSource, RegionDescription
     from dynrefer.service.client.records import Described
     from dynrefer.service.client.request_fields import GivenRegion
 

@@ -38,7 +38,7 @@ from dynrefer.model import (
 from dynrefer.service.client.image_bytes import image_bytes, is_address
 
 if TYPE_CHECKING:
-    from dynrefer.model.images import ImageSource
+    from dynrefer.model import ImageSource
 
 GivenTask = Task | str | Iterable[Task | str] | None
 GivenRegion = Sequence[float] | Prompt | Mapping[str, Any]
