@@ -6,7 +6,9 @@ raises a `ClientError` once nothing more can be tried. So it is tested without a
 """
 
 import json
+import os
 import random
+import socket
 import ssl
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -79,12 +81,13 @@ def exchange(
 ) -> Exchange:
     """See above. timeout_s: for all tries and pauses together. clock: seconds. chance: from [0, 1)."""
     deadline, connections, refusals = clock() + timeout_s, 0, 0
+    refused: Reply | None = None
     while True:
         left_s = max(deadline - clock(), _LEAST_S)
         outcome = yield Send(outgoing, _headers(outgoing, left_s), left_s)
         wait_s = None
         if isinstance(outcome, Reply) and outcome.status in PATIENT:
-            wait_s = retry_after_s(outcome.headers)
+            refused, wait_s = outcome, retry_after_s(outcome.headers)
             again, refusals = retries.refusals is None or refusals < retries.refusals, refusals + 1
         elif isinstance(outcome, Failure) or (outcome is not None and outcome.status in BROKEN_ON_THE_WAY):
             again, connections = connections < retries.connections and _may_pass(outcome), connections + 1
@@ -92,7 +95,8 @@ def exchange(
             again = False
         pause_s = retries.pause_s(connections + refusals - 1, wait_s, chance()) if again else 0.0
         if not again or clock() + pause_s >= deadline:
-            return _ended(outcome, timeout_s)
+            # Where a last try came too late after refusals, these are the reason.
+            return _ended(refused if refused is not None and _is_late(outcome) else outcome, timeout_s)
         yield Pause(pause_s)
 
 
@@ -117,8 +121,15 @@ def _may_pass(outcome: Reply | Failure) -> bool:
     """Whether another try can help: not where time is up, or what listens is the wrong one."""
     if isinstance(outcome, Reply):
         return True
-    late = isinstance(outcome.error, httpx2.TimeoutException) and not isinstance(outcome.error, httpx2.ConnectTimeout)
-    return not late and isinstance(outcome.error, httpx2.TransportError) and not _is_about_certificate(outcome.error)
+    passing = isinstance(outcome.error, httpx2.TransportError) and not _is_about_certificate(outcome.error)
+    return passing and not _is_late(outcome)
+
+
+def _is_late(outcome: Reply | Failure | None) -> bool:
+    """Whether there was a connection, but no answer in time."""
+    if not isinstance(outcome, Failure):
+        return False
+    return isinstance(outcome.error, httpx2.TimeoutException) and not isinstance(outcome.error, httpx2.ConnectTimeout)
 
 
 def _ended(outcome: Reply | Failure | None, timeout_s: float) -> Reply:
@@ -168,11 +179,13 @@ def _address(error: httpx2.RequestError) -> str:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
+    """The error and what it came of, as far as that is known."""
     found: list[BaseException] = []
     each: BaseException | None = error
     while each is not None and each not in found:
         found.append(each)
-        each = each.__cause__ or each.__context__
+        of_group = each.exceptions[0] if isinstance(each, BaseExceptionGroup) else None  # of asyncio's addresses
+        each = of_group or each.__cause__ or each.__context__
     return found
 
 
@@ -188,6 +201,11 @@ def _reason_of_certificate(error: BaseException) -> str:
 def _reason(error: httpx2.RequestError) -> str:
     """Why, in the operating system's words where it has some, else in the library's."""
     for each in reversed(_causes(error)):
-        if isinstance(each, OSError) and each.strerror and not isinstance(each, ssl.SSLError):
-            return each.strerror.lower()
+        if isinstance(each, ssl.SSLError):
+            plain = each.reason == "WRONG_VERSION_NUMBER"
+            return "what listens there speaks no TLS; write http://" if plain else f"TLS failed ({each.reason})"
+        if isinstance(each, socket.gaierror):
+            return str(each.strerror).lower()
+        if isinstance(each, OSError) and each.errno:
+            return os.strerror(each.errno).lower()
     return (str(error) or type(error).__name__).rstrip(".").lower()
