@@ -31,7 +31,7 @@ $(BIN)/python:
 
 $(VENV)/.serve: pyproject.toml requirements.txt | $(BIN)/python
 	@echo "Installing the service (torch included: this takes a minute or a few)"
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[serve]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml requirements.txt | $(BIN)/python
