@@ -1,4 +1,5 @@
 // The request of the page as curl, Python and JSON.
+import { key } from "./api";
 import { describeFields, detectFields, type Fields } from "./fields";
 import type { Region } from "./geometry";
 import type { Settings } from "./settings";
@@ -28,47 +29,61 @@ export function jsonOf(asked: Asked): string {
 const imageField = ({ image }: Asked): Fields => (image?.remote ? { image: { url: image.remote } } : {});
 
 export function curlOf(asked: Asked): string {
-  const url = `${serviceAddress()}/${pathOf(asked)}`;
-  const key = '    -H "Authorization: Bearer $DYNREFER_KEY"  # only where the server asks for keys';
+  const lines = [`curl -s ${serviceAddress()}/${pathOf(asked)}`];
+  if (key.value) lines.push('-H "Authorization: Bearer $DYNREFER_KEY"');
   const body = compactJson({ ...imageField(asked), ...fieldsOf(asked) });
-  if (asked.image?.remote) {
-    return `curl -s ${url} -H 'Content-Type: application/json' \\\n    -d ${quoted(body)}\n\n# with keys:\n${key}`;
-  }
-  return `curl -s ${url} \\\n    -F ${quoted(`image=@${fileName(asked)}`)} \\\n    -F ${quoted(`request=${body}`)}\n\n# with keys, also:\n${key}`;
+  if (asked.image?.remote) lines.push("-H 'Content-Type: application/json'", `-d ${quoted(body)}`);
+  else lines.push(`-F ${quoted(`image=@${fileName(asked)}`)}`, `-F ${quoted(`request=${body}`)}`);
+  return lines.join(" \\\n    ");
 }
 
 /** For a POSIX shell. */
 const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
+/** With the client of the package `dynrefer`, whose arguments have the names of the request's fields. */
 export function pythonOf(asked: Asked): string {
-  const fields = fieldsOf(asked);
-  const url = serviceAddress();
+  const { regions = [], task, explain, names, phrase, describe, ...options } = fieldsOf(asked);
+  const values = [pythonLiteral(asked.image?.remote ?? fileName(asked))];
+  if (asked.finding) {
+    if (names) values.push(pythonLiteral(names));
+    if (phrase) values.push(`phrase=${pythonLiteral(phrase)}`);
+    values.push(`describe=${pythonLiteral(withPlainExplain(describe as Fields))}`);
+  } else {
+    // A box is written as its four numbers, any other region as in the request.
+    const written = (regions as Fields[]).map((region) => pythonLiteral(region.box ?? region));
+    values.push(`[${written.join(", ")}]`);
+    if (task) values.push(`task=${pythonLiteral(task)}`);
+    if (explain) values.push("explain=True");
+  }
+  for (const [name, value] of Object.entries(options)) values.push(`${name}=${pythonLiteral(value)}`);
+  const address = `"${serviceAddress()}"${key.value ? ', key=os.environ["DYNREFER_KEY"]' : ""}`;
   return [
-    "import json",
-    "import httpx  # or any other HTTP library",
+    ...(key.value ? ["import os", ""] : []),
+    "from dynrefer import Client",
     "",
-    `request = ${pythonLiteral(fields)}`,
-    `with open(${JSON.stringify(fileName(asked))}, "rb") as image:`,
-    `    answer = httpx.post("${url}/${pathOf(asked)}", files={"image": image}, data={"request": json.dumps(request)})`,
-    'for region in answer.raise_for_status().json()["regions"]:',
-    '    print(region["box"], region.get("caption", {}).get("text"))',
+    `with Client(${address}) as client:`,
+    `    answer = client.${asked.finding ? "detect" : "describe"}(`,
+    ...values.map((value) => `        ${value},`),
+    "    )",
+    `for region in ${asked.finding ? "answer.regions" : "answer"}:`,
+    asked.finding
+      ? "    print(region.label, region.box)"
+      : "    print(region.box, region.caption and region.caption.text)",
   ].join("\n");
 }
+
+const withPlainExplain = (fields: Fields): Fields => (fields.explain ? { ...fields, explain: true } : fields);
 
 function pythonLiteral(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(pythonLiteral).join(", ")}]`;
   if (value === null) return "None";
   if (typeof value === "boolean") return value ? "True" : "False";
-  if (typeof value === "object") {
-    const members = Object.entries(value as Fields).map(
-      ([name, each]) => `${JSON.stringify(name)}: ${pythonLiteral(each)}`,
-    );
-    return `{${members.join(", ")}}`;
-  }
-  return JSON.stringify(value);
+  if (typeof value !== "object") return JSON.stringify(value);
+  const members = Object.entries(value as Fields);
+  return `{${members.map(([name, each]) => `${JSON.stringify(name)}: ${pythonLiteral(each)}`).join(", ")}}`;
 }
 
-/** One member of the request a line; lists of numbers stay on one. */
+/** One member of the request a line; what a member holds stays on it. */
 function compactJson(fields: Fields): string {
   const members = Object.entries(fields).map(([name, value]) => `  ${JSON.stringify(name)}: ${JSON.stringify(value)}`);
   return `{\n${members.join(",\n")}\n}`;

@@ -55,7 +55,7 @@ keepInAddress(() => {
   return shown && shown !== first ? shown.id : null;
 });
 void loadModel();
-window.addEventListener("keydown", historyKey);
+window.addEventListener("keydown", historyKey, true);
 // A tool that the model does not take is never left chosen.
 effect(() => {
   const prompts = card.value?.capabilities.prompts;

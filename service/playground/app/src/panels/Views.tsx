@@ -19,6 +19,7 @@ export function Views() {
       <h2 id="views-title">
         What the model looked at
         {region && answer ? <span class="quiet">, region {indexOf(region.key) + 1}</span> : null}
+        {views.some(({ view }) => "distance" in view) && <Legend />}
       </h2>
       <p class="lead">
         A <b>view</b> is a crop between the region itself (<i>t</i> = 0) and the whole image (<i>t</i> = 1). The model
@@ -28,6 +29,15 @@ export function Views() {
       {views.length > 0 && <Strip views={views} />}
       {answer && <Policy answer={answer} />}
     </section>
+  );
+}
+
+function Legend() {
+  return (
+    <span class="strip-legend" aria-hidden="true">
+      <span class="key gain">gain</span>
+      <span class="key distance">distance</span>
+    </span>
   );
 }
 
@@ -50,15 +60,8 @@ function Strip({ views }: { views: { view: View | ExplainedView; chosen: boolean
   const gains = views.map(({ view }) => ("gain" in view ? (view.gain ?? 0) : 0));
   const distances = views.map(({ view }) => ("distance" in view ? view.distance : 0));
   const [mostGain, mostDistance] = [Math.max(...gains, 1e-9), Math.max(...distances, 1)];
-  const explainedViews = views.some(({ view }) => "distance" in view);
   return (
     <div class="strip-holder">
-      {explainedViews && (
-        <div class="strip-legend" aria-hidden="true">
-          <span class="key gain">gain</span>
-          <span class="key distance">distance</span>
-        </div>
-      )}
       <ul class="strip">
         {views.map(({ view, chosen }, index) => (
           <li key={view.t}>

@@ -7,6 +7,7 @@ import {
   type Polygon,
   type Rectangle,
   ShapeType,
+  UserSelectAction,
 } from "@annotorious/annotorious";
 import { effect, untracked } from "@preact/signals";
 import { describeSoon } from "../actions";
@@ -19,6 +20,7 @@ import { dragged, selectedKey, tool } from "../state";
 type Origin = NonNullable<Parameters<ImageAnnotator["state"]["store"]["clear"]>[0]>;
 const LOCAL = "LOCAL" as Origin;
 const REMOTE = "REMOTE" as Origin;
+const CLICK_MS = 300; // Annotorious counts presses up to 250 ms as clicks
 const SMALLEST_SIDE = 2; // pixels of the image; less is taken for an accidental click
 
 /** Put Annotorious over the image and keep it and the page's regions in step. Returns what ends that. */
@@ -33,7 +35,10 @@ export function annotate(image: HTMLImageElement, size: Size): () => void {
 
   store.observe(
     ({ changes }) => {
-      for (const made of changes.created ?? []) take(made, size);
+      for (const made of changes.created ?? []) {
+        take(made, size);
+        setTimeout(() => annotator.setSelected(made.id, true)); // after the click that ended it, which selects nothing
+      }
       const moved = changes.updated?.at(-1)?.newValue;
       if (moved) dragged.value = { key: moved.id, prompt: promptOf(moved, size) };
     },
@@ -47,6 +52,8 @@ export function annotate(image: HTMLImageElement, size: Size): () => void {
     }),
     effect(() => {
       const current = tool.value;
+      // While corners are clicked, a click on another region is a corner too.
+      annotator.setUserSelectAction(current === "polygon" ? UserSelectAction.NONE : UserSelectAction.EDIT);
       if (current === "polygon") annotator.setDrawingMode("click");
       else annotator.setDrawingMode("drag");
       if (current === "box" || current === "polygon") {
@@ -56,8 +63,13 @@ export function annotate(image: HTMLImageElement, size: Size): () => void {
     }),
   ];
 
+  let keep: string | null = null; // the region that was dragged a moment ago
   annotator.on("selectionChanged", (chosen) => {
     const id = chosen[0]?.id;
+    if (keep && id !== keep) {
+      annotator.setSelected(keep, true);
+      return;
+    }
     if (id) selectedKey.value = id;
     else if (isDrawable(selectedKey.value)) selectedKey.value = null;
   });
@@ -79,20 +91,19 @@ export function annotate(image: HTMLImageElement, size: Size): () => void {
     dragged.value = null;
     editRegion(moved.key, moved.prompt);
     describeSoon();
-  };
-  const leaveKeys = (event: KeyboardEvent) => {
-    // Annotorious has an undo of its own, without points and scribbles: the page's is the only one.
-    if ((event.ctrlKey || event.metaKey) && /^[zy]$/i.test(event.key)) event.stopPropagation();
+    // Annotorious takes a quick drag for a click as well, on whatever lies below its end.
+    keep = moved.key;
+    setTimeout(() => {
+      keep = null;
+    }, CLICK_MS);
   };
   annotator.element.addEventListener("pointerdown", press, true);
   window.addEventListener("pointerup", release);
-  document.body.addEventListener("keydown", leaveKeys);
 
   return () => {
     for (const end of ends) end();
     handles.disconnect();
     window.removeEventListener("pointerup", release);
-    document.body.removeEventListener("keydown", leaveKeys);
     annotator.destroy();
   };
 }

@@ -13,6 +13,7 @@ export const crosshair = signal<Point | null>(null);
 export const drawing = signal<readonly Point[]>([]);
 
 const NEAR = 12; // pixels of the screen: a press so near to a point takes it away
+const TEXT_FIELDS = "input:not([type=radio], [type=checkbox]), textarea";
 const STEP = 0.02; // of the image's longer side, per arrow key; a tenth of it with Alt, five times with Shift
 
 // --- points ---------------------------------------------------------------------------------------------------------
@@ -171,13 +172,17 @@ function selectAt([x, y]: Point): void {
   selectedKey.value = hit?.key ?? null;
 }
 
-/** Undo and redo from anywhere but a text field, which has its own. */
+/**
+ * Undo and redo from anywhere but a text field, which has its own. It listens on the window as events come down, and lets
+ * none of these keys pass: Annotorious has an undo of its own on the document, which knows no points and scribbles.
+ */
 export function historyKey(event: KeyboardEvent): void {
   if (!(event.ctrlKey || event.metaKey) || event.altKey) return;
-  if (event.target instanceof HTMLElement && event.target.closest("input, textarea")) return;
   const name = event.key.toLowerCase();
   const again = name === "y" || (name === "z" && event.shiftKey);
   if (!again && name !== "z") return;
+  event.stopPropagation();
+  if (event.target instanceof HTMLElement && event.target.closest(TEXT_FIELDS)) return;
   event.preventDefault();
   if (again) redo();
   else undo();
