@@ -48,11 +48,8 @@ export function ProblemBox() {
   return (
     <div class="problem" role="alert">
       <strong>{last.problem.title}</strong>
-      {(flaws.length === 0 || unplaced.length === 0) && (
-        <p>
-          {flaws.length > 1 ? `${flaws.length} things are wrong; each is marked at its place.` : last.problem.detail}
-        </p>
-      )}
+      {flaws.length === 0 && <p>{last.problem.detail}</p>}
+      {flaws.length > unplaced.length && <p>What is wrong is marked at its place.</p>}
       {unplaced.map(({ pointer, detail }) => (
         <p key={pointer + detail}>
           <code>{pointer}</code> {detail}

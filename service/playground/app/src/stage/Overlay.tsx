@@ -11,7 +11,7 @@ import { crosshair, drawing } from "./pointing";
 const LABEL_FONT = "600 13px system-ui, sans-serif";
 const LABEL_PADDING = 16; // pixels, both sides together
 const LABEL_HEIGHT = 22;
-const MOST_CHARACTERS = 34;
+const SHORT = 24; // characters
 
 /** `shown`: the size of the image on the screen, in CSS pixels. */
 export function Overlay({ shown }: { shown: Size }) {
@@ -194,18 +194,15 @@ function textWidth(text: string): number {
   return measurer.measureText(text).width;
 }
 
-/** The short text for a region on the image. */
+/** The short text for a region on the image: its caption, or where that is long, the name in it. */
 export function shortText(answer: RegionAnswer | null): string {
   if (!answer) return "";
   if (answer.error) return "not valid";
+  const { caption, label, categories, tags, attributes } = answer;
+  if (caption && caption.text.length <= SHORT) return caption.text;
   const text =
-    answer.caption?.text ??
-    answer.label ??
-    answer.categories?.[0]?.name ??
-    answer.tags?.[0]?.name ??
-    answer.attributes?.[0]?.value ??
-    "";
-  return text.length > MOST_CHARACTERS ? `${text.slice(0, MOST_CHARACTERS - 1)}…` : text;
+    caption?.name ?? caption?.text ?? label ?? categories?.[0]?.name ?? tags?.[0]?.name ?? attributes?.[0]?.value ?? "";
+  return text.length > SHORT ? `${text.slice(0, SHORT - 1)}…` : text;
 }
 
 function Labels({ scale, shown }: { scale: number; shown: Size }) {
