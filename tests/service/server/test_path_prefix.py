@@ -17,7 +17,7 @@ from tests.service.server.test_process import REQUEST, Server, running
 
 POSTED = {"/v1/describe": REQUEST, "/v1/detect": {"image": REQUEST["image"], "names": ["dog"]}}
 HREF = re.compile(r'(?:href|src)="([^"]+)"')
-IN_SCRIPT = re.compile(r'(?:fetch|new URL)\("([^"]+)"')
+IN_SCRIPT = re.compile(r'(?:(?:fetch|new URL)\(|(?="v1/))"([^"]+)"')
 IN_STYLE = re.compile(r"url\(['\"]?((?!data:)[^)'\"]+)")
 
 
@@ -89,7 +89,7 @@ async def visit(base: str) -> None:
             status, _ = await asyncio.to_thread(fetch, address)
             assert status == (405 if address.endswith(("v1/describe", "v1/detect")) else 200), address
             seen.add(address.removeprefix(base))
-    assert {"v1/models", "v1/describe", "openapi.json", "metrics", "docs", "static/playground.js"} <= seen
+    assert {"v1/models", "v1/describe", "v1/detect", "openapi.json", "docs", "static/playground.js"} <= seen
     document = json.loads((await asyncio.to_thread(fetch, base + "openapi.json"))[1])
     (root,) = (urljoin(base + "openapi.json", each["url"]).rstrip("/") for each in document["servers"])
     for path in document["paths"]:
