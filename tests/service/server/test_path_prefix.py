@@ -79,9 +79,9 @@ def addresses(page: str, text: str) -> Iterator[str]:
 
 
 async def visit(base: str) -> None:
-    """Fetch both pages, what they name and what the document of the API leads to."""
+    """Fetch the pages, what they name and what the document of the API leads to."""
     seen = set()
-    for page in (base, base + "docs"):
+    for page in (base, base + "docs", base + "redoc"):
         status, text = await asyncio.to_thread(fetch, page)
         assert status == 200
         for address in addresses(page, text):
@@ -118,7 +118,9 @@ def test_a_prefix_that_the_proxy_leaves_in(make_api: ApiFactory) -> None:
     key = {"authorization": "Bearer sesame"}
     for path in ("/livez", "/region/livez", "/region/readyz"):
         assert api.client.get(path).status_code == 200
-    for path in ("/v1/models", "/region/v1/models", "/region/static/icon.svg"):
+    for path in ("/docs", "/region/docs", "/region/static/icon.svg"):
+        assert api.client.get(path).status_code == 200
+    for path in ("/v1/models", "/region/v1/models"):
         assert api.client.get(path).status_code == 401
         assert api.client.get(path, headers=key).status_code == 200
     for path in ("/region", "/regional/livez", "/other/livez", "/region/region/livez"):
