@@ -1,7 +1,6 @@
 // Bundles the playground into ../static under fixed names. The same sources and lock file give the same bytes, so that
 // CI can build again and compare. `node build.mjs DIR` writes elsewhere; `--watch` builds again on each change.
-import { copyFile, mkdir, readFile, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
+import { copyFile, mkdir, readdir, readFile, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, context } from "esbuild";
@@ -27,31 +26,38 @@ const options = {
   logLevel: "warning",
 };
 
-// The licence texts of the packages that the bundle holds, by its own list of inputs.
+// The licence texts of the packages that the bundle holds: those that esbuild read, and what is compiled into them.
+// Annotorious' file holds its own dependencies and the runtime of svelte 4; the texts in licences/ are those of packages
+// that carry none, from https://github.com/annotorious/annotorious and https://github.com/sveltejs/svelte.
 async function licences(inputs) {
   const names = new Set();
   for (const path of Object.keys(inputs)) {
     const found = /node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path);
-    if (found) names.add(found[1]);
+    if (found) await addWithDependencies(found[1], names);
   }
-  const require = createRequire(join(here, "package.json"));
-  const parts = [];
+  const parts = [`svelte 4 (MIT)\n\n${await textOf(join(here, "licences", "svelte.txt"))}`];
   for (const name of [...names].sort()) {
-    const folder = join(here, "node_modules", name);
-    const { version, license } = require(join(folder, "package.json"));
-    const text = await firstOf(folder, ["LICENSE", "LICENSE.md", "LICENSE.txt", "license"]);
-    parts.push(`${name} ${version} (${license})\n\n${text ?? `Its package holds no text of the licence ${license}.`}`);
+    const { version, license } = await manifest(name);
+    const own = name.startsWith("@annotorious/") ? join(here, "licences", "annotorious.txt") : null;
+    const text = own ? await textOf(own) : await firstOf(join(here, "node_modules", name));
+    if (text === null) throw new Error(`${name} carries no text of its licence: add one to licences/`);
+    parts.push(`${name} ${version} (${license})\n\n${text}`);
   }
   return `Packages in playground.js and playground.css\n\n${parts.join(`\n\n${"-".repeat(80)}\n\n`)}\n`;
 }
 
-async function firstOf(folder, names) {
-  for (const name of names) {
-    try {
-      return (await readFile(join(folder, name), "utf8")).replaceAll("\r\n", "\n").trim();
-    } catch {}
-  }
-  return null;
+async function addWithDependencies(name, names) {
+  if (names.has(name)) return;
+  names.add(name);
+  for (const needed of Object.keys((await manifest(name)).dependencies ?? {})) await addWithDependencies(needed, names);
+}
+
+const manifest = async (name) => JSON.parse(await readFile(join(here, "node_modules", name, "package.json"), "utf8"));
+const textOf = async (path) => (await readFile(path, "utf8")).replaceAll("\r\n", "\n").trim();
+
+async function firstOf(folder) {
+  const names = (await readdir(folder)).filter((name) => /^licen[cs]e(\.\w+)?$/i.test(name)).sort();
+  return names.length ? textOf(join(folder, names[0])) : null;
 }
 
 await mkdir(out, { recursive: true });

@@ -77,9 +77,10 @@ export function freshAnswer(region: Region): RegionAnswer | null {
 
 export const undescribed = computed(() => regions.value.filter((region) => !freshAnswer(region)));
 
-/** The region whose views are shown: the selected one, else the first with an answer. */
+/** The region whose views are shown: that of the word pointed at, the selected one, or the first with an answer. */
 export const explained = computed(() => {
-  const chosen = selected.value;
+  const key = hoveredWord.value?.key;
+  const chosen = regions.value.find((region) => region.key === key) ?? selected.value;
   if (chosen) return chosen;
   return regions.value.find((region) => freshAnswer(region)?.explanation) ?? null;
 });

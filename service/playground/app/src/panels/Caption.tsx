@@ -69,10 +69,14 @@ interface WordProperties {
 }
 
 function Word({ text, word, index, regionKey }: WordProperties) {
-  const enter = () => {
+  const point = () => {
     hoveredWord.value = { key: regionKey, index };
     hoveredView.value = word?.carried_by === "view" ? (word.view ?? null) : null;
+  };
+  // The pointer alone selects nothing: cards would open and close under it.
+  const select = () => {
     selectedKey.value = regionKey;
+    point();
   };
   const leave = () => {
     hoveredWord.value = null;
@@ -83,11 +87,11 @@ function Word({ text, word, index, regionKey }: WordProperties) {
       type="button"
       class={`word${word?.supported ? "" : " unsupported"}`}
       aria-describedby={`support-${regionKey}`}
-      onPointerEnter={enter}
+      onPointerEnter={point}
       onPointerLeave={leave}
-      onFocus={enter}
+      onFocus={select}
       onBlur={leave}
-      onClick={enter}
+      onClick={select}
     >
       {text}
     </button>

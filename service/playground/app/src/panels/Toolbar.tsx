@@ -96,6 +96,10 @@ function Actions() {
     change();
     describeSoon();
   };
+  const halt = () => {
+    stop();
+    notice.value = "Stopped.";
+  };
   const none = regions.value.length === 0;
   return (
     <div class="actions">
@@ -133,7 +137,7 @@ function Actions() {
         Clear
       </button>
       {busy.value ? (
-        <button type="button" class="primary" onClick={stop}>
+        <button type="button" class="primary" onClick={halt}>
           Stop
         </button>
       ) : (
