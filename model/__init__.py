@@ -36,6 +36,7 @@ from dynrefer.model.lean_imports import import_lean
 from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
+    from dynrefer.model.described import Descriptions
     from dynrefer.model.explanation import Explain, ExplainedLabel, Explanation
     from dynrefer.model.finding import (
         MOST_LOOKS,
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
     from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box, upright_view
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
+    from dynrefer.model.preview import Preview
     from dynrefer.model.prompts import AlphaMask, MaskFile, Polygon, Prompt, Scribble, placed
     from dynrefer.model.protocol import (
         BatchLimits,
@@ -146,6 +148,7 @@ __all__ = [
     "Corners",
     "DamagedImageError",
     "DecodedImage",
+    "Descriptions",
     "DeviceError",
     "DeviceLostError",
     "DeviceMemoryError",
@@ -170,6 +173,7 @@ __all__ = [
     "PointsError",
     "Predictor",
     "Preparation",
+    "Preview",
     "PreparationSpec",
     "PreparedRegion",
     "AlphaMask",
@@ -258,6 +262,7 @@ _LAZY = {
     "Corners": "types",
     "DEVICE_STAGES": "tasks",
     "DecodedImage": "images",
+    "Descriptions": "described",
     "DynRefer": "predictor",
     "ENGLISH": "translations",
     "Explain": "explanation",
@@ -275,6 +280,7 @@ _LAZY = {
     "Preparation": "protocol",
     "PreparationSpec": "preparation",
     "PreparedRegion": "preparation",
+    "Preview": "preview",
     "ReadyRegion": "protocol",
     "RegionDescription": "types",
     "RegionMask": "types",

@@ -11,12 +11,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dynrefer.model.geometry import Corners
+from dynrefer.model.types import Corners
 
 Boxes = NDArray[np.float64]
 
 _ROUNDS = 2  # so often is each label placed again
 _STEPS = 7  # places along a side of a box
+_NEAREST = 64  # free places away from a box that are compared
 # What is bad about a place, as costs: each label-height of distance; hiding of the label's own box, as a part of the
 # box; another box's edge under the label, and standing in another box, where it may be taken for that one's.
 _DISTANCE, _OWN_HIDDEN, _EDGE, _FOREIGN = 1.0, 6.0, 1.5, 0.5
@@ -80,14 +81,14 @@ def _best_place(
     gap: float,
 ) -> Corners | None:
     """The least bad free place beside the box or in it, else the free one nearest to it anywhere."""
-    for candidates in (_places_at(boxes[index], size, gap), _places_anywhere(size, canvas)):
-        candidates = _inside(candidates, size, canvas)
-        free = candidates[~_overlapping(candidates, standing, gap).any(axis=1)]
-        if len(free):
-            costs = _costs(free, index, boxes, size)
-            x1, y1, x2, y2 = free[int(np.argmin(costs))].tolist()
-            return x1, y1, x2, y2
-    return None
+    beside = _inside(_places_at(boxes[index], size, gap), size, canvas)
+    free = beside[~_overlapping(beside, standing, gap).any(axis=1)]
+    if not len(free):
+        free = _nearest_free(boxes[index], size, canvas, standing, gap)
+    if not len(free):
+        return None
+    x1, y1, x2, y2 = free[int(np.argmin(_costs(free, index, boxes, size)))].tolist()
+    return x1, y1, x2, y2
 
 
 def _places_at(box: Boxes, size: tuple[float, float], gap: float) -> Boxes:
@@ -102,13 +103,25 @@ def _places_at(box: Boxes, size: tuple[float, float], gap: float) -> Boxes:
     return _with_size(np.asarray(corners), size)
 
 
-def _places_anywhere(size: tuple[float, float], canvas: tuple[float, float]) -> Boxes:
-    """(P, 4): a grid over the canvas, half a label's height apart."""
-    step = max(2.0, size[1] / 2)
-    xs = np.arange(0.0, max(canvas[0] - size[0], 0.0) + step, step)
-    ys = np.arange(0.0, max(canvas[1] - size[1], 0.0) + step, step)
-    grid = np.stack(np.meshgrid(xs, ys), axis=-1).reshape(-1, 2)
-    return _with_size(grid, size)
+def _nearest_free(
+    box: Boxes, size: tuple[float, float], canvas: tuple[float, float], standing: Boxes, gap: float
+) -> Boxes:
+    """(P, 4): the free places nearest to a box, of a grid over the canvas whose step is half a label's height."""
+    xs, ys = (_steps(canvas[side] - size[side], size[1] / 2) for side in (0, 1))
+    if not len(xs) or not len(ys):
+        return np.empty((0, 4))
+    # A label blocks the places that overlap it both across and down; counted for all of them as a product.
+    across = (xs[:, None] < standing[:, 2] + gap) & (standing[:, 0] < xs[:, None] + size[0] + gap)
+    down = (ys[:, None] < standing[:, 3] + gap) & (standing[:, 1] < ys[:, None] + size[1] + gap)
+    blocked = down.astype(np.float32) @ across.T.astype(np.float32) > 0
+    rows, columns = np.nonzero(~blocked)
+    places = _with_size(np.stack([xs[columns], ys[rows]], axis=1), size)
+    return places[np.argsort(_distances(places, box), kind="stable")[:_NEAREST]]
+
+
+def _steps(room: float, step: float) -> NDArray[np.float64]:
+    """From 0 to the room, the last one included; nothing where there is none."""
+    return np.linspace(0.0, room, max(2, int(room / max(step, 2.0)) + 1)) if room >= 0 else np.empty(0)
 
 
 def _with_size(corners: Boxes, size: tuple[float, float]) -> Boxes:
@@ -132,11 +145,16 @@ def _overlapping(places: Boxes, others: Boxes, gap: float = 0.0) -> NDArray[np.b
     return np.asarray(across & (a[..., 1] < b[..., 3] + gap) & (b[..., 1] < a[..., 3] + gap))
 
 
+def _distances(places: Boxes, box: Boxes) -> NDArray[np.float64]:
+    """(P,) pixels between places and a box."""
+    apart = np.maximum(0.0, np.maximum(places[:, :2] - box[2:], box[:2] - places[:, 2:]))
+    return np.hypot(apart[:, 0], apart[:, 1])
+
+
 def _costs(places: Boxes, index: int, boxes: Boxes, size: tuple[float, float]) -> NDArray[np.float64]:
     """(P,)"""
     box = boxes[index]
-    apart = np.maximum(0.0, np.maximum(places[:, :2] - box[2:], box[:2] - places[:, 2:]))
-    distance = np.hypot(apart[:, 0], apart[:, 1]) / size[1]
+    distance = _distances(places, box) / size[1]
     # From the top left corner, where a label is looked for; counts little.
     from_corner = np.hypot(places[:, 0] - box[0], (places[:, 3] - box[1]) * 2) / (size[0] + size[1])
     over = np.minimum(places[:, None, 2:], boxes[None, :, 2:]) - np.maximum(places[:, None, :2], boxes[None, :, :2])

@@ -48,20 +48,26 @@ class Proportions(NamedTuple):
 class _Label(NamedTuple):
     """What stands on the image: a number, and a title and a figure unless there is no room for them."""
 
-    index: int
+    number: int
     title: str = ""
     figure: str = ""
 
 
 def draw_regions(
-    image: Image.Image, annotations: Sequence[Annotation], *, longest: int = MOST_SIDE, legend: bool = True
+    image: Image.Image,
+    annotations: Sequence[Annotation],
+    *,
+    size: ImageSize | None = None,
+    longest: int = MOST_SIDE,
+    legend: bool = True,
 ) -> Image.Image:
     """Draw regions on an image, numbered from 0 as in an answer, with what is said of each. A new RGB image.
 
-    image: upright, any mode. longest: pixels of the drawn image's longer side at most. legend: whether what is not
+    image: upright, any mode. size: (width, height) of the image that boxes are in pixels of, if it is a smaller copy.
+    longest: pixels of the drawn image's longer side at most. legend: whether what is not
     said on the image stands below it, or beside a tall one.
     """
-    drawing, scale = legible_copy(image, longest)
+    drawing, scale = legible_copy(image, longest, size)
     proportions = Proportions.of(drawing.size)
     boxes = [scaled(each.box, scale, drawing.size) for each in annotations]
     for index, each in enumerate(annotations):
@@ -92,14 +98,17 @@ def draw_shape(drawing: Image.Image, shape: Prompt, scale: Scale, index: int = 0
     overlay.onto(drawing)
 
 
-def legible_copy(image: Image.Image, longest: int = MOST_SIDE) -> tuple[Image.Image, Scale]:
-    """A copy as RGB, large enough for lines and text; the factors by which x and y were scaled."""
+def legible_copy(
+    image: Image.Image, longest: int = MOST_SIDE, original: ImageSize | None = None
+) -> tuple[Image.Image, Scale]:
+    """A copy as RGB, large enough for lines and text; the factors by which x and y of the original were scaled."""
     width, height = image.size
     factor = min(max(min(LEAST_SIDE, longest) / max(width, height), 1.0), 32.0)
     factor = min(factor, longest / max(width, height))
     least = max(width, height) * factor / MOST_SHAPE
     size = (round(max(width * factor, least)), round(max(height * factor, least)))
     method = Image.Resampling.NEAREST if factor > 4 else Image.Resampling.LANCZOS
+    width, height = original or image.size
     return image.convert("RGB").resize(size, method), (size[0] / width, size[1] / height)
 
 
@@ -205,7 +214,7 @@ def _pad(proportions: Proportions) -> float:
 def _size(label: _Label, proportions: Proportions) -> tuple[float, float]:
     """(width, height) of a label's plate."""
     kind, pad = Type(proportions.text), _pad(proportions)
-    parts = [Type(proportions.text, bold=True).width(str(label.index))]
+    parts = [Type(proportions.text, bold=True).width(str(label.number))]
     parts += [kind.width(text) for text in (label.title, label.figure) if text]
     return math.ceil(sum(parts) + (len(parts) - 1) * 1.5 * pad + 2 * pad), kind.line_height + 2.0
 
@@ -219,21 +228,21 @@ def _draw_labels(
     proportions: Proportions,
 ) -> None:
     """Lines to labels that stand apart from their boxes, plates, and on them the texts."""
-    standing = [(label, place, boxes[label.index]) for label, place in zip(labels, places, strict=True) if place]
+    standing = [(label, place, boxes[label.number]) for label, place in zip(labels, places, strict=True) if place]
     line = proportions.line
     for label, place, box in standing:
         if not touches(place, box, 1.5 * line):
-            overlay.outline(nearest_points(place, box), mark_of(label.index).colour, max(1.5, 0.6 * line))
+            overlay.outline(nearest_points(place, box), mark_of(label.number).colour, max(1.5, 0.6 * line))
     radius = 0.25 * proportions.text
     for label, (x1, y1, x2, y2), _ in standing:
         overlay.plate((x1, y1, x2, y2), SHADE, radius + 1)
         overlay.plate((x1 + 0.7, y1 + 0.7, x2 - 0.7, y2 - 0.7), WHITE, radius)
-        overlay.plate((x1 + 1.7, y1 + 1.7, x2 - 1.7, y2 - 1.7), mark_of(label.index).colour, radius)
+        overlay.plate((x1 + 1.7, y1 + 1.7, x2 - 1.7, y2 - 1.7), mark_of(label.number).colour, radius)
     overlay.onto(drawing)
     kind, bold = Type(proportions.text), Type(proportions.text, bold=True)
     pad = _pad(proportions)
     for label, (x1, y1, _, _), _ in standing:
-        ink, x, number = mark_of(label.index).ink, x1 + pad, str(label.index)
+        ink, x, number = mark_of(label.number).ink, x1 + pad, str(label.number)
         bold.draw(drawing, (x, y1 + 1), number, ink)
         x += bold.width(number) + 1.5 * pad
         for text in filter(None, (label.title, label.figure)):

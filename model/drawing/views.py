@@ -31,10 +31,10 @@ POLICIES = {
 
 
 class _Tile(NamedTuple):
-    """A crop with what stands below it. index: of its colour; None for one that was not chosen."""
+    """A crop with what stands below it. number: of its colour; None for one that was not chosen."""
 
     crop: Image.Image
-    index: int | None
+    number: int | None
     title: str
     lines: tuple[str, ...]
 
@@ -92,17 +92,17 @@ def _sheet(image: Image.Image, plan: ViewPlan, tiles: Sequence[_Tile], heading: 
     for place, tile in enumerate(tiles):
         x, y = left + place % columns * (TILE_SIDE + _GAP), top + place // columns * row_height
         canvas.paste(_framed(tile), (x, y))
-        heads.draw(canvas, (x, y + TILE_SIDE + 4), tile.title, PALE_INK if tile.index is None else INK)
+        heads.draw(canvas, (x, y + TILE_SIDE + 4), tile.title, PALE_INK if tile.number is None else INK)
         for row, line in enumerate(tile.lines):
             texts.draw(canvas, (x, y + TILE_SIDE + 4 + heads.line_height + row * texts.line_height), line, PALE_INK)
     return canvas
 
 
 def _framed(tile: _Tile) -> Image.Image:
-    if tile.index is None:
+    if tile.number is None:
         pale = Image.blend(tile.crop, Image.new("RGB", tile.crop.size, PAPER), 0.35)
         return ImageOps.expand(pale, FRAME, PAPER)
-    return ImageOps.expand(tile.crop, FRAME, mark_of(tile.index).colour)
+    return ImageOps.expand(tile.crop, FRAME, mark_of(tile.number).colour)
 
 
 def _crops(image: Image.Image, plan: ViewPlan) -> list[tuple[Image.Image, Corners]]:

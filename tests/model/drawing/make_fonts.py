@@ -38,7 +38,6 @@ ALPHABETS: dict[str, Ranges] = {
         (0x2000, 0x209F),  # punctuation, superior and inferior figures
         (0x20A0, 0x20C0),  # currencies
         (0x2100, 0x214F),
-        (0x2190, 0x2193),
         (0x2212, 0x2212),
         (0x25CC, 0x25CC),
         (0xFFFD, 0xFFFD),
