@@ -110,11 +110,10 @@ def detect_command(
     if draw and pixels is not None:
         from PIL import Image
 
-        from dynrefer.model.drawing import draw_descriptions
+        from dynrefer.model.drawing import annotation_of_found, draw_regions
 
-        labels = [(each.box, f"{each.phrase or each.label}  {each.probability:.2f}") for each in found.regions]
-        shapes = {place: each.mask for place, each in enumerate(found.regions) if each.mask is not None}
-        save_image(draw_descriptions(Image.fromarray(pixels), labels, shapes), draw)
+        annotations = [annotation_of_found(each) for each in found.regions]
+        save_image(draw_regions(Image.fromarray(pixels), annotations), draw)
 
 
 def _read_name(text: str) -> "AskedName":
