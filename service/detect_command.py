@@ -53,7 +53,7 @@ def detect_command(
         fail("give --name or --phrase, not both.")
     if phrase is not None and not phrase.strip():
         fail("--phrase is empty; give a sentence, or leave it out to find everything.")
-    names = [_read_name(each) for each in name or []]
+    names = [read_name(each) for each in name or []]
     everything = describe is not None and "all" in describe
     tasks = None if describe is None else tuple(ALL_TASKS) if everything else read_tasks(describe)
     pixels = read_image(image)
@@ -81,7 +81,7 @@ def detect_command(
         save_image(draw_descriptions(Image.fromarray(pixels), labels, shapes), draw)
 
 
-def _read_name(text: str) -> "AskedName":
+def read_name(text: str) -> "AskedName":
     """NAME, NAME=SYNONYM,SYNONYM, NAME!NOT,NOT or both."""
     from dynrefer.model import AskedName
 

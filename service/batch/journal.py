@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from dynrefer.service.batch.errors import BatchError
 from dynrefer.service.batch.items import Digest
@@ -40,16 +40,16 @@ def journal_path(out: Path) -> Path:
 
 
 class Journal:
-    """An open journal. `cut`: how many bytes of a torn line were cut off. For one thread."""
+    """An open journal. `cut`: how many bytes of a torn line were cut off. For one thread, but for `sync`."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Any]) -> None:
-        """Open it, or begin it where there is none. settings: what the answers depend on, besides the items.
+    def __init__(self, path: Path) -> None:
+        """Open it, or make an empty one.
 
-        Raises BatchError where another process has it, where it was begun with other settings, and where it is not
-        ours or cannot be written.
+        Raises BatchError where another process has it, where it is not ours, and where it cannot be written.
         """
         self.path = path
         self.cut = 0
+        self._settings: Mapping[str, Any] | None = None  # of its first line
         self._entries: dict[Digest, Entry] = {}
         self._unsynced = False
         try:
@@ -58,7 +58,7 @@ class Journal:
             raise BatchError(f"cannot write {path}: {os.strerror(error.errno or 0).lower()}.") from None
         try:
             self._lock()
-            self._end = self._read(settings)
+            self._end = self._read()
         except BaseException:
             os.close(self._fd)
             raise
@@ -72,6 +72,34 @@ class Journal:
     def __len__(self) -> int:
         """How many items have a line."""
         return len(self._entries)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it says what was asked."""
+        return self._settings is not None
+
+    def check(self, settings: Mapping[str, Any]) -> None:
+        """settings: what the answers depend on, besides the items, or a part of it. Raises BatchError where the journal
+        was begun with others."""
+        if self._settings is None:
+            return
+        for name, value in settings.items():
+            if self._settings.get(name) != value:
+                then, now = _shown(self._settings.get(name)), _shown(value)
+                raise BatchError(
+                    f"{self.path} was begun with {name} {then}, and this run has {now}: go on with the same options, "
+                    "remove the journal to begin anew, or choose another --out."
+                )
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Say what is asked, before anything is appended; where the journal says it already, `check` it."""
+        if self._settings is not None:
+            self.check(settings)
+            return
+        data = _encoded({_MARK: VERSION, "settings": settings})
+        self._write(data)
+        self.sync()
+        self._settings, self._end = settings, len(data)
 
     def get(self, digest: Digest) -> Entry | None:
         """Where an item's line is, or None where it has none."""
@@ -115,53 +143,37 @@ class Journal:
         except BlockingIOError:
             raise BatchError(f"another process is writing {self.path}; wait for it, or choose another --out.") from None
 
-    def _read(self, settings: Mapping[str, Any]) -> int:
-        """Read what is there, begin what is not, cut off what is torn. Returns where the next line begins."""
+    def _read(self) -> int:
+        """Read what is there, and cut off what is torn. Returns where the next line begins."""
         with os.fdopen(os.dup(self._fd), "rb") as file:
             file.seek(0)
-            size = os.fstat(self._fd).st_size
+            size, end = os.fstat(self._fd).st_size, 0
             first = file.readline()
-            if not first.endswith(b"\n") and _START.startswith(first[: len(_START)]):
-                return self._begin(settings, len(first))
-            self._check_header(first, settings)
-            end = len(first)
+            if first.endswith(b"\n") or not _START.startswith(first[: len(_START)]):
+                self._settings = self._header(first)
+                end = len(first)
             for line in file:
                 found = _parsed(line)
                 if found is None:
                     break
-                digest, entry = bytes.fromhex(found["item"]), _entry(end, found)
-                self._entries[digest] = entry
+                self._entries[bytes.fromhex(found["item"])] = _entry(end, found)
                 end += len(line)
         if end < size:
             self.cut = size - end
             os.ftruncate(self._fd, end)
         return end
 
-    def _begin(self, settings: Mapping[str, Any], torn: int) -> int:
-        self.cut = torn
-        os.ftruncate(self._fd, 0)
-        data = _encoded({_MARK: VERSION, "settings": settings})
-        self._write(data)
-        self.sync()
-        return len(data)
-
-    def _check_header(self, first: bytes, settings: Mapping[str, Any]) -> None:
+    def _header(self, first: bytes) -> Mapping[str, Any]:
         try:
             header = json.loads(first)
-            version, began_with = header[_MARK], header["settings"]
+            version, settings = header[_MARK], header["settings"]
         except (ValueError, KeyError, TypeError):
             raise BatchError(
                 f"{self.path} is no journal of `dynrefer batch`; remove it or choose another --out."
             ) from None
-        if version != VERSION:
+        if version != VERSION or not isinstance(settings, dict):
             raise BatchError(f"{self.path} is of another version of dynrefer; remove it or choose another --out.")
-        for name, value in settings.items():
-            if began_with.get(name) != value:
-                then, now = _shown(began_with.get(name)), _shown(value)
-                raise BatchError(
-                    f"{self.path} was begun with {name} {then}, and this run has {now}: go on with the same options, "
-                    "remove the journal to begin anew, or choose another --out."
-                )
+        return settings
 
     def _write(self, data: bytes) -> None:
         self._unsynced = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 from tqdm import tqdm
 
@@ -24,7 +25,14 @@ class Progress:
         self.done = 0
         self._quiet = quiet
         watched = sys.stderr.isatty() and not quiet
-        self._bar = tqdm(total=total, unit=f" {unit}", file=sys.stderr, smoothing=0.05) if watched else None
+        self._watched = watched
+        self._bar: tqdm[Any] | None = None
+
+    def begin(self) -> None:
+        """The model is there: the time counts from now on."""
+        self._began = self._said = time.monotonic()
+        if self._watched:
+            self._bar = tqdm(total=self._total, unit=f" {self._unit}", file=sys.stderr, smoothing=0.05)
 
     def advance(self, by: int, failed: int) -> None:
         """An image was answered, or failed. by: in the unit."""
@@ -58,3 +66,11 @@ class Progress:
     def _line(self) -> str:
         meter = tqdm.format_meter(self.done, self._total, self.seconds, unit=f" {self._unit}", ncols=0)
         return meter + (f", {self._failed} failed" if self._failed else "")
+
+
+def duration(seconds: float) -> str:
+    """In words: 3 h 05 min, 2 min 07 s, 12.3 s."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -18,18 +18,25 @@ from dynrefer.service.batch.items import FolderSource, ItemSource, image_files
 FORMATS = ("coco", "yolo", "voc", "csv", "jsonl")
 _FILES_LOOKED_AT = 50  # of a folder, to find out what they are
 _NO_REGIONS = (
-    "{} brings no boxes: name a file or folder with boxes by --boxes (COCO, YOLO, VOC, CSV or JSONL), or let regions be "
-    "found with --find."
+    "{} brings no boxes: name a file or folder with boxes by --boxes (COCO, YOLO, VOC, CSV or JSONL), or let regions "
+    "be found with --find."
 )
 
 
 def open_source(
-    given: Path, boxes: Path | None = None, images: Path | None = None, format: str | None = None, find: bool = False
+    given: Path,
+    boxes: Path | None = None,
+    images: Path | None = None,
+    format: str | None = None,
+    *,
+    find: bool = False,
+    written: Sequence[Path] = (),
 ) -> tuple[ItemSource, Path]:
     """The items, and the folder that the images' names are relative to.
 
     given: IN, a folder of images or a file of boxes. images: --images, another folder than that of the file. format:
-    one of FORMATS, by force. Raises BatchError, a sentence that says what to give.
+    one of FORMATS, by force. written: what this command writes, which may lie in the folder and brings no boxes.
+    Raises BatchError, a sentence that says what to give.
     """
     for path in (given, boxes, images):
         if path is not None and not path.exists():
@@ -39,7 +46,7 @@ def open_source(
     if given.is_dir():
         if images is not None:
             raise BatchError(f"--images names the folder of a file's images, and {given} is a folder itself.")
-        return _of_folder(given, boxes, format, find), given
+        return _of_folder(given, boxes, format, find, written), given
     if boxes is not None:
         raise BatchError(f"--boxes belongs to a folder of images, and {given} is a file; name its folder by --images.")
     root = images or given.parent
@@ -49,13 +56,13 @@ def open_source(
     return _of_file(given, root, kind, find), root
 
 
-def _of_folder(folder: Path, boxes: Path | None, format: str | None, find: bool) -> ItemSource:
+def _of_folder(folder: Path, boxes: Path | None, format: str | None, find: bool, written: Sequence[Path]) -> ItemSource:
     if next(iter(image_files(folder)), None) is None:
         raise BatchError(f"{folder} holds no images.")
     if find:
         return FolderSource(folder)
     if boxes is None:
-        boxes, format = _boxes_inside(folder, format)
+        boxes, format = _boxes_inside(folder, format, written)
     if boxes.is_file() and boxes.suffix.lower() not in (".yaml", ".yml"):
         return _of_file(boxes, folder, format or _format_of_file(boxes), find)
     labels = boxes.parent if boxes.is_file() else boxes
@@ -86,14 +93,18 @@ def _format_of_file(file: Path) -> str:
         raise BatchError(f"cannot read {file}: {(error.strerror or str(error)).lower()}.") from None
     first = head.lstrip(b"\xef\xbb\xbf \t\r\n").split(b"\n", 1)[0].strip()
     if first.startswith((b"{", b"[")):
-        return (
-            "jsonl" if _is_object(first) and not _is_coco(first) else "coco" if _may_be_coco(file, first) else "jsonl"
-        )
-    if b"," in first or b"\t" in first or b";" in first:
+        return "coco" if _is_coco(file, first) else "jsonl"
+    if any(separator in first for separator in (b",", b"\t", b";")):
         return "csv"
-    raise BatchError(
-        f"{file} is neither COCO's JSON, a CSV nor JSONL; name its format by --format ({', '.join(FORMATS)})."
-    )
+    formats = ", ".join(FORMATS)
+    raise BatchError(f"{file} is neither COCO's JSON, a CSV nor JSONL; name its format by --format ({formats}).")
+
+
+def _is_coco(file: Path, first: bytes) -> bool:
+    """Whether one document begins with this line, and not one of many."""
+    if b'"images"' in first and b'"annotations"' in first:
+        return True
+    return not _is_object(first) and (file.suffix.lower() == ".json" or first in (b"{", b"["))
 
 
 def _is_object(line: bytes) -> bool:
@@ -101,15 +112,6 @@ def _is_object(line: bytes) -> bool:
         return isinstance(json.loads(line), dict)
     except ValueError:
         return False
-
-
-def _is_coco(line: bytes) -> bool:
-    return b'"images"' in line and b'"annotations"' in line
-
-
-def _may_be_coco(file: Path, first: bytes) -> bool:
-    """A document of more than its first line, or than the part of it that was read."""
-    return file.suffix.lower() == ".json" or _is_coco(first) or first in (b"{", b"[")
 
 
 def _format_of_folder(images: Path, labels: Path) -> str:
@@ -128,12 +130,13 @@ def _yolo_labels(images: Path, labels: Path | None) -> Iterator[Path]:
             yield file
 
 
-def _boxes_inside(folder: Path, format: str | None) -> tuple[Path, str]:
+def _boxes_inside(folder: Path, format: str | None, written: Sequence[Path]) -> tuple[Path, str]:
     """What brings the boxes where nothing names it: the one thing in the folder that can. Raises BatchError."""
     found: list[tuple[Path, str]] = []
     files = [each for place in (folder, folder / "annotations") if place.is_dir() for each in sorted(place.iterdir())]
     for file in files:
-        if file.suffix.lower() in (".json", ".csv", ".tsv", ".jsonl"):
+        ours = any(file.name.startswith(path.name) and file.parent.samefile(path.parent) for path in written)
+        if file.suffix.lower() in (".json", ".csv", ".tsv", ".jsonl") and not ours:
             found.append((file, _format_of_file(file)))
     if any(is_annotation(each) for each in islice(folder.rglob("*.xml"), _FILES_LOOKED_AT)):
         found.append((folder, "voc"))

@@ -1,5 +1,6 @@
-"""Pascal VOC's XML: a file per image, an `object` with `name` and `bndbox` per region. Coordinates are taken as they are
-written: tools disagree whether they begin at 0 or 1, and a pixel is less than any box's own uncertainty.
+"""Pascal VOC's XML: a file per image, an `object` with `name` and `bndbox` per region.
+
+Coordinates are taken as they are written: tools disagree whether the first pixel is 0 or 1.
 
 Source of the format: http://host.robots.ox.ac.uk/pascal/VOC/voc2012/devkit_doc.pdf
 """
