@@ -19,7 +19,12 @@ PARTS = ("model", "service", "workbench")
 # The public face, its records and its errors.
 OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.types"}
 # The command line may use more, inside its commands.
-OPEN_INSIDE_COMMANDS = {"dynrefer.service.cli", "dynrefer.service.command_files", "dynrefer.service.detect_command"}
+OPEN_INSIDE_COMMANDS = {
+    "dynrefer.service.batch_command",
+    "dynrefer.service.cli",
+    "dynrefer.service.command_files",
+    "dynrefer.service.detect_command",
+}
 BESIDE_THE_PREDICTOR = ("dynrefer.workbench", "dynrefer.model.convert")
 # Whoever stands further down may import whoever stands further up, while its module is loaded; not the other way round.
 LAYERS = (
@@ -32,6 +37,7 @@ LAYERS = (
         ("dynrefer.service.inputs", "dynrefer.service.server.auth", "dynrefer.service.api.problems"),
         ("dynrefer.service.api.routes",),
         ("dynrefer.service.app",),
+        ("dynrefer.service.batch",),
         ("dynrefer.service.server.server", "dynrefer.service.cli"),
     ),
     (

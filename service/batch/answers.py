@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dynrefer.service.batch.asking import Line
-from dynrefer.service.batch.items import Digest
+from dynrefer.service.batch.items import Digest, Line
 from dynrefer.service.batch.journal import Journal
 
 LIKELY = 0.5  # an attribute is written into an annotation where it is more likely there than not
@@ -50,7 +49,7 @@ class Answers:
     def failures(self) -> Iterator[Line]:
         """The images, and the regions of the others, that were not answered."""
         for line in self.journal.lines(self.order):
-            about = {key: line[key] for key in ("file", "id") if key in line}
+            about: Line = {key: line[key] for key in ("file", "id") if key in line}
             if "error" in line:
                 yield {**about, "reason": line["error"]["detail"], "type": line["error"]["type"]}
                 continue

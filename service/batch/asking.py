@@ -29,7 +29,7 @@ from dynrefer.service.api.detections import detect_answer
 from dynrefer.service.api.problems import is_of_region
 from dynrefer.service.api.responses import answer, queries, region_query
 from dynrefer.service.api.schemas import DescribeFields
-from dynrefer.service.batch.items import Item
+from dynrefer.service.batch.items import Item, Line
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.detecting import DetectInput
 from dynrefer.service.engine.engine import Engine
@@ -42,10 +42,8 @@ from dynrefer.service.workers.image_task import DescribeInput
 REGIONS_AT_ONCE = 64  # of one image: their views are in memory together
 _NO_REGION = {"regions": [{"box": [0, 0, 1, 1]}]}  # stands for regions where only the rest of a question is read
 # What an answer leaves out, so that the same input gives the same bytes.
-_DIFFERS = {"id": True, "model": True, "timings_ms": True, "regions": {"__all__": {"timings_ms"}}}
+_DIFFERS: dict[str, Any] = {"id": True, "model": True, "timings_ms": True, "regions": {"__all__": {"timings_ms"}}}
 _REGION_POINTER = re.compile(r"/regions/([0-9]+)")
-
-Line = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 Digest = bytes  # of an item, 16 bytes
+Line = dict[str, Any]  # an item's answer, or why there is none
 
 # By ending; what a file really holds is found out when it is decoded.
 IMAGE_ENDINGS = frozenset(
@@ -72,6 +73,21 @@ def image_files(folder: Path) -> list[Path]:
 def path_inside(file: str) -> Path:
     """The name of an image as a path that stays in the folder it is put into."""
     return Path(*[part for part in Path(file).parts if part not in ("..", "/")])
+
+
+def link_image(image: Path, place: Path) -> None:
+    """Give an image a second name in a data set, if there is such an image; folders of the place are made.
+
+    A hard link, since readers of data sets refuse links that lead out of their folder; a symbolic one where the place
+    is on another file system.
+    """
+    if not image.is_file():
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        place.hardlink_to(image.resolve())
+    except OSError:
+        place.symlink_to(image.resolve())
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ from typing import Any
 from dynrefer.model import NamedVocabularies, Predictor, ResolveVocabulary, forbid_bombs
 from dynrefer.service.app import SWITCH_INTERVAL_S, image_workers, loader
 from dynrefer.service.batch.answers import Answers, Order
-from dynrefer.service.batch.asking import Asker, Line, Question, read_question
+from dynrefer.service.batch.asking import Asker, Question, read_question
 from dynrefer.service.batch.errors import BatchError, DeviceGoneError
-from dynrefer.service.batch.items import Item, ItemSource
+from dynrefer.service.batch.items import Item, ItemSource, Line
 from dynrefer.service.batch.journal import Entry, Journal, journal_path
 from dynrefer.service.batch.outputs import (
     Output,
@@ -144,8 +144,9 @@ def asked_settings(job: Job) -> dict[str, Any]:
     return _as_json(found)
 
 
-def _as_json(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))
+def _as_json(value: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(json.dumps(value, default=str))
+    return found
 
 
 def _check_outputs(job: Job, outputs: list[Output]) -> None:

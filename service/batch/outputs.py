@@ -36,6 +36,7 @@ class OutputFormat:
 # The first whose ending fits a name.
 FORMATS = (
     OutputFormat(".coco.json", "COCO", write_coco),
+    OutputFormat(".json", "COCO", write_coco),
     OutputFormat(".hf.jsonl", "Hugging Face's metadata.jsonl", write_objects),
     OutputFormat("metadata.jsonl", "Hugging Face's metadata.jsonl", write_objects),
     OutputFormat(".jsonl", "a line per image, as the service answers", write_lines),
@@ -43,7 +44,7 @@ FORMATS = (
     OutputFormat(".yolo", "a folder as Ultralytics lays it out", write_yolo, is_folder=True),
     OutputFormat(".voc", "a folder as Pascal VOC lays it out", write_voc, is_folder=True),
 )
-ENDINGS = ", ".join(each.ending for each in FORMATS if each.ending.startswith("."))
+ENDINGS = ".jsonl, .parquet, .coco.json, .hf.jsonl, .yolo, .voc"
 
 
 @dataclass(frozen=True, slots=True)

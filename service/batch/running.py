@@ -17,9 +17,8 @@ from dataclasses import dataclass
 
 from dynrefer.model.errors import ImageError, ModelError, QueryError
 from dynrefer.service.api.problems import problem_type_of
-from dynrefer.service.batch.asking import Line
 from dynrefer.service.batch.errors import BatchError, DeviceGoneError
-from dynrefer.service.batch.items import Item
+from dynrefer.service.batch.items import Item, Line
 from dynrefer.service.batch.journal import Entry
 from dynrefer.service.errors import RetryLaterError, ServiceError
 

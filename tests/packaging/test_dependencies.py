@@ -19,12 +19,12 @@ BASE = "base"  # what is installed without any extra
 # Folder -> the extras that its code may rely on.
 EXTRAS_OF = {
     "dynrefer": {BASE},
-    "service": {BASE, "trace"},
+    "service": {BASE, "batch", "trace"},
     "model": {BASE, "heic", "lora"},
     "workbench": {BASE, "lora", "train", "evaluate"},
     "benchmarks": {BASE, "train", "evaluate", "load"},
     "docker": {BASE, "dev"},
-    "tests": {BASE, "lora", "trace", "train", "evaluate", "dev"},
+    "tests": {BASE, "batch", "lora", "trace", "train", "evaluate", "dev"},
 }
 OURS = {"dynrefer", "tests", "benchmarks"}
 # Modules whose distribution has another name; the longest prefix counts.

@@ -7,7 +7,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dynrefer.service.batch.answers import Answers, Line
+from dynrefer.service.batch.answers import Answers
+from dynrefer.service.batch.items import Line
 
 if TYPE_CHECKING:
     import pyarrow as pa

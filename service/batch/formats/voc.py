@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
-from dynrefer.service.batch.answers import Answers, Line, attributes_of, caption_of, described_regions, name_of
+from dynrefer.service.batch.answers import Answers, attributes_of, caption_of, described_regions, name_of
 from dynrefer.service.batch.box_table import number_of
-from dynrefer.service.batch.items import IMAGE_ENDINGS, Item, path_inside
+from dynrefer.service.batch.items import IMAGE_ENDINGS, Item, Line, link_image, path_inside
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -99,18 +99,15 @@ def write_voc(folder: Path, answers: Answers) -> None:
             ElementTree.ElementTree(root).write(file, encoding="utf-8")
             stems.write(f"{name.with_suffix('').as_posix()}\n")
             names.update(name_of(region) for region in described_regions(line))
-            if (image := answers.images / line["file"]).is_file():
-                link = folder / "JPEGImages" / name
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(image.resolve())
+            link_image(answers.images / line["file"], folder / "JPEGImages" / name)
     lines = ["# label:color_rgb:parts:actions", *(f"{name.replace(':', ' ')}:::" for name in sorted(names))]
     (folder / "labelmap.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _annotation(line: Line, name: Path) -> ElementTree.Element:
     root = ElementTree.Element("annotation")
-    _add(root, "folder", name.parent.as_posix() if name.parent.parts else "")
-    _add(root, "filename", name.name)
+    _add(root, "folder", "JPEGImages")
+    _add(root, "filename", name.as_posix())
     size = ElementTree.SubElement(root, "size")
     for side in ("width", "height"):
         _add(size, side, str(line["image"][side]))

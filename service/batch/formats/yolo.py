@@ -15,7 +15,7 @@ from typing import Any
 from dynrefer.service.batch.answers import Answers, described_regions, name_of
 from dynrefer.service.batch.box_table import number_of
 from dynrefer.service.batch.errors import BatchError
-from dynrefer.service.batch.items import Item, image_files, path_inside
+from dynrefer.service.batch.items import Item, image_files, link_image, path_inside
 
 _NAMES = ("classes.txt", "obj.names", "predefined_classes.txt")
 _BOX, _BOX_WITH_CONFIDENCE, _SMALLEST_POLYGON = 5, 6, 7  # values of a line
@@ -135,10 +135,7 @@ def write_yolo(folder: Path, answers: Answers) -> None:
         labels = folder / "labels" / name.with_suffix(".txt")
         labels.parent.mkdir(parents=True, exist_ok=True)
         labels.write_text(text, encoding="utf-8")
-        if (image := answers.images / line["file"]).is_file():
-            link = folder / "images" / name
-            link.parent.mkdir(parents=True, exist_ok=True)
-            link.symlink_to(image.resolve())
+        link_image(answers.images / line["file"], folder / "images" / name)
     document = {"path": ".", "train": "images", "val": "images", "names": dict(enumerate(names))}
     text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
     (folder / "data.yaml").write_text(text, encoding="utf-8")
