@@ -21,8 +21,8 @@ from dynrefer.service.batch.errors import BatchError, DeviceGoneError
 from dynrefer.service.batch.items import Item, ItemSource, Line
 from dynrefer.service.batch.journal import Entry, Journal, journal_path
 from dynrefer.service.batch.outputs import (
-    Output,
-    check_writable,
+    check_free,
+    check_place,
     failures_path,
     output_of,
     write_failures,
@@ -91,20 +91,22 @@ def run_job(job: Job, predictor: Predictor[Any, Any] | None = None) -> int:
     resolve = (job.vocabularies or NamedVocabularies()).resolve
     with refusals():
         read_question(job.question, job.settings, resolve)
-    _check_outputs(job, outputs)
+    for output in outputs:
+        check_place(output, job.given, (job.given, job.boxes))
     with Journal(journal_path(job.out)) as journal:
-        asked = asked_settings(job)
-        journal.check(asked)
+        for path in (*(each.path for each in outputs), failures_path(job.out)):
+            check_free(path, journal, overwrite=job.overwrite)
+        journal.check(asked_settings(job))
         if journal.cut:
             _say(f"the end of {journal.path} was torn ({journal.cut} bytes); it is done again.")
         plan = Plan.of(source, journal, retry_failed=job.retry_failed)
         if not plan.order:
             raise BatchError(f"{job.given} brings no regions and no images.")
-        answers = Answers(journal, plan.order, images)
         code = ALL_ANSWERED
         if plan.items_left:
             code = asyncio.run(_Session(job, plan, source, journal, resolve, predictor).run())
             interrupt_on_sigterm()  # again: the event loop has put its own handlers away
+        answers = Answers(journal, plan.order, images)
         failed = write_failures(failures_path(job.out), answers)
         if code != ALL_ANSWERED:
             return code
@@ -147,17 +149,6 @@ def asked_settings(job: Job) -> dict[str, Any]:
 def _as_json(value: dict[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(json.dumps(value, default=str))
     return found
-
-
-def _check_outputs(job: Job, outputs: list[Output]) -> None:
-    ours = journal_path(job.out).exists()
-    for output in outputs:
-        inside = job.given.is_dir() and output.path.resolve().is_relative_to(job.given.resolve())
-        if output.format.is_folder and inside:
-            raise BatchError(f"{output.path} would lie in {job.given}, whose images it links; name a folder elsewhere.")
-        if output.path.exists() and output.path.resolve() in {p.resolve() for p in (job.given, job.boxes) if p}:
-            raise BatchError(f"{output.path} is what this command reads; choose another name.")
-        check_writable(output, ours=ours and output.path == job.out, overwrite=job.overwrite)
 
 
 @dataclass

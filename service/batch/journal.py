@@ -2,7 +2,8 @@
 
 The first line says what was asked; a run with other settings does not go on with it. A line is one `write`, so a
 process that is killed leaves at most its last line torn, and that is cut off when the journal is opened again. Of two
-lines about one item the later one holds: an image that failed may be tried again. The file is locked while it is open.
+lines about one item the later one holds: an image that failed may be tried again. Other lines name the files that were
+written from it. The file is locked while it is open.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from dynrefer.service.batch.items import Digest
 
 VERSION = 1
 _MARK = "dynrefer_batch"
+_DIGEST_BYTES = 16
 _START = b'{"' + _MARK.encode() + b'"'
 
 
@@ -50,14 +52,11 @@ class Journal:
         self.path = path
         self.cut = 0
         self._settings: Mapping[str, Any] | None = None  # of its first line
+        self._wrote: set[str] = set()  # files, as paths from the journal's folder
         self._entries: dict[Digest, Entry] = {}
         self._unsynced = False
+        self._fd = self._locked()
         try:
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-        except OSError as error:
-            raise BatchError(f"cannot write {path}: {os.strerror(error.errno or 0).lower()}.") from None
-        try:
-            self._lock()
             self._end = self._read()
         except BaseException:
             os.close(self._fd)
@@ -114,6 +113,21 @@ class Journal:
         self._entries[digest] = entry
         return entry
 
+    def wrote(self, path: Path) -> bool:
+        """Whether a file was written from this journal, and may be replaced."""
+        return self._relative(path) in self._wrote
+
+    def note(self, path: Path) -> None:
+        """Remember that a file is about to be written. Raises BatchError."""
+        if not self.wrote(path):
+            data = _encoded({"wrote": self._relative(path)})
+            self._write(data)
+            self._end += len(data)
+            self._wrote.add(self._relative(path))
+
+    def _relative(self, path: Path) -> str:
+        return os.path.relpath(path.absolute(), self.path.parent.absolute())
+
     def sync(self) -> None:
         """Have the system write to the disk what was appended."""
         if self._unsynced:
@@ -131,17 +145,28 @@ class Journal:
                     yield line
 
     def close(self) -> None:
-        """Sync and unlock it."""
+        """Sync and unlock it. One that was not begun is removed."""
         try:
             self.sync()
+            if not self.begun:
+                self.path.unlink(missing_ok=True)
         finally:
             os.close(self._fd)
 
-    def _lock(self) -> None:
+    def _locked(self) -> int:
+        """The open and locked file."""
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BatchError(f"another process is writing {self.path}; wait for it, or choose another --out.") from None
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise BatchError(f"cannot write {self.path}: {os.strerror(error.errno or 0).lower()}.") from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(fd), os.stat(self.path)):
+                return fd
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(fd)  # it is another's, or was removed by one that ended meanwhile
+        raise BatchError(f"another process is writing {self.path}; wait for it, or choose another --out.")
 
     def _read(self) -> int:
         """Read what is there, and cut off what is torn. Returns where the next line begins."""
@@ -156,7 +181,10 @@ class Journal:
                 found = _parsed(line)
                 if found is None:
                     break
-                self._entries[bytes.fromhex(found["item"])] = _entry(end, found)
+                if "wrote" in found:
+                    self._wrote.add(found["wrote"])
+                else:
+                    self._entries[bytes.fromhex(found["item"])] = _entry(end, found)
                 end += len(line)
         if end < size:
             self.cut = size - end
@@ -197,8 +225,10 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         return None
     try:
         found = json.loads(line)
-        return found if len(bytes.fromhex(found["item"])) == 16 else None
-    except (ValueError, KeyError, TypeError):
+        if isinstance(found.get("wrote"), str) or len(bytes.fromhex(found["item"])) == _DIGEST_BYTES:
+            return dict(found)
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -8,7 +8,7 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from dynrefer.service.batch.formats.lines import write_lines, write_objects
 from dynrefer.service.batch.formats.parquet import write_parquet
 from dynrefer.service.batch.formats.voc import write_voc
 from dynrefer.service.batch.formats.yolo import write_yolo
+from dynrefer.service.batch.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +66,24 @@ def output_of(path: Path) -> Output:
     return Output(path, found)
 
 
-def check_writable(output: Output, *, ours: bool, overwrite: bool) -> None:
-    """Before any work. ours: whether an earlier run wrote it. Raises BatchError."""
+def check_place(output: Output, given: Path, read: Iterable[Path | None]) -> None:
+    """Before any work. given: IN. read: what the command reads. Raises BatchError."""
     path = output.path
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise BatchError(f"cannot write {path}: no such folder, or no permission to write there.")
-    if not os.path.lexists(path):
-        return
-    if path.is_dir() != output.format.is_folder or path.is_symlink():
-        kind = "folder" if output.format.is_folder else "file"
-        raise BatchError(f"cannot write {path}: there is something else of that name than a {kind}; choose another.")
-    if not ours and not overwrite:
+    if output.format.is_folder and given.is_dir() and path.resolve().is_relative_to(given.resolve()):
+        raise BatchError(f"{path} would lie in {given}, whose images it links; name a folder elsewhere.")
+    if os.path.lexists(path):
+        if any(each is not None and each.exists() and path.samefile(each) for each in read):
+            raise BatchError(f"{path} is what this command reads; choose another name.")
+        if path.is_dir() != output.format.is_folder or path.is_symlink():
+            kind = "folder" if output.format.is_folder else "file"
+            raise BatchError(f"cannot write {path}: it is there and no plain {kind}; choose another name.")
+
+
+def check_free(path: Path, journal: Journal, *, overwrite: bool) -> None:
+    """Raise BatchError where there is something that was not written from this journal."""
+    if os.path.lexists(path) and not overwrite and not journal.wrote(path):
         raise BatchError(f"{path} exists; pass --overwrite to replace it, or choose another name.")
 
 
@@ -83,6 +91,7 @@ def write_output(output: Output, answers: Answers) -> None:
     """Write it beside its place, then put it there. Raises BatchError."""
     path = output.path
     new = path.with_name(f".{path.name}.new")
+    answers.journal.note(path)
     try:
         _remove(new)
         if output.format.is_folder:
@@ -107,6 +116,7 @@ def write_failures(path: Path, answers: Answers) -> int:
                 file.write(_line(failure))
                 count += 1
         if count:
+            answers.journal.note(path)
             _replace(new, path)
         else:
             _remove(new)
