@@ -1,6 +1,7 @@
 """`python -m tests.service.batch.fake_run IN OUT [ALSO...]`: a batch run around the fake predictor, in a process.
 
-FAKE_RUN_SECONDS: how long each batch takes. FAKE_FIND: find the regions. RETRY_FAILED: as the option.
+FAKE_RUN_SECONDS: how long each batch takes. FAKE_FIND: find the regions. FAKE_PROCESSES: so many prepare images, not
+threads. RETRY_FAILED: as the option.
 """
 
 import os
@@ -18,19 +19,20 @@ from tests.fakes import FakePredictor, slowly
 
 def main() -> None:
     given, out, *also = map(Path, sys.argv[1:])
+    processes = int(os.environ.get("FAKE_PROCESSES", "0"))
     find = FindQuery() if "FAKE_FIND" in os.environ else None
     job = Job(
         given,
         out,
         Question({"task": ["caption"]}, find),
-        Settings(worker_processes=0, max_queue_regions=1_000_000),
+        Settings(worker_processes=processes, max_queue_regions=1_000_000),
         also=tuple(also),
         retry_failed="RETRY_FAILED" in os.environ,
     )
     run_s = float(os.environ.get("FAKE_RUN_SECONDS", "0"))
     interrupt_on_sigterm()
     try:
-        code = run_job(job, FakePredictor(run_hook=slowly(run_s), finding=FakeFinderSpec()))
+        code = run_job(job, FakePredictor(run_hook=slowly(run_s), finding=FakeFinderSpec(), in_processes=processes > 0))
     except BatchError as error:
         print(error, file=sys.stderr)
         code = 2
