@@ -114,6 +114,9 @@ def _add_commands() -> None:
     from dynrefer.service.detect_command import detect_command
 
     app.command("detect")(detect_command)
+    from dynrefer.service.batch_command import batch_command
+
+    app.command("batch")(batch_command)
     from dynrefer.service.vocabulary_command import vocabulary_commands
 
     vocabulary = vocabulary_commands()

@@ -77,7 +77,7 @@ def detect_command(
         {"--model": model, "--finder": finder, "--segmenter": segmenter, "--device": device},
         {"--timeout": timeout},
     )
-    names = [_read_name(each) for each in name or []]
+    names = [read_name(each) for each in name or []]
     everything = describe is not None and "all" in describe
     tasks = None if describe is None else tuple(ALL_TASKS) if everything else read_tasks(describe)
     pixels = read_image(image) if server is None or draw else None
@@ -116,7 +116,7 @@ def detect_command(
         save_image(draw_regions(Image.fromarray(pixels), annotations), draw)
 
 
-def _read_name(text: str) -> "AskedName":
+def read_name(text: str) -> "AskedName":
     """NAME, NAME=SYNONYM,SYNONYM, NAME!NOT,NOT or both."""
     from dynrefer.model import AskedName
 
