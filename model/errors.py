@@ -1,4 +1,4 @@
-"""Errors raised by the model.
+"""Errors raised by the model::
 
     ModelError
     ├── ConfigError            a configuration key or value that cannot be honoured
