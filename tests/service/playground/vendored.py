@@ -65,7 +65,9 @@ PACKAGES = (
         "redoc",
         {
             "bundles/redoc.standalone.js": "f8eb4fc7a77cec6a4d2c51ac9b1c763053e923ed719b03ab0c396eb38f975327",
-            "bundles/redoc.standalone.js.LICENSE.txt": "eed602ec32e00b2b9df1984fbcc26a687b1b3193ec01961389c4b8439e6edf73",
+            "bundles/redoc.standalone.js.LICENSE.txt": (
+                "eed602ec32e00b2b9df1984fbcc26a687b1b3193ec01961389c4b8439e6edf73"
+            ),
             "LICENSE": "d3026d549cf68ab7355bcfa85877bf8f845b3334a7efbfdc63936432fb34ff0e",
         },
         # A logo beside the words "API docs by Redocly", which is hidden where it cannot be loaded; and a source map
