@@ -213,3 +213,21 @@ DETECT_READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "orientation": _text,
     "language": _text,
 }
+
+# What the OpenAPI document says of a parameter, by how it is read. Lists whose items commas separate are one text.
+_SCHEMAS: Mapping[Callable[[str, Sequence[str]], Any], dict[str, Any]] = {
+    _text: {"type": "string"},
+    _texts: {"type": "array", "items": {"type": "string"}},
+    _words: {"type": "string", "description": "separated by commas"},
+    _numbers: {"type": "string", "description": "numbers separated by commas"},
+    _number: {"type": "number"},
+    _whole_number: {"type": "integer"},
+    _truth: {"type": "boolean"},
+}
+_BOX = {"type": "array", "items": {"type": "string"}, "description": "each four numbers separated by commas"}
+
+
+def parameters_schema(readers: Mapping[str, Callable[[str, Sequence[str]], Any]]) -> dict[str, Any]:
+    """JSON schema of the parameters that are read so, as members of one object: each is a parameter of its own."""
+    members = {name: _BOX if name == "box" else _SCHEMAS[reader] for name, reader in readers.items()}
+    return {"type": "object", "properties": members, "additionalProperties": False}
