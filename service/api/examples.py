@@ -23,6 +23,7 @@ Json = dict[str, Any]
 EXAMPLES = Path(__file__).with_name("examples.json")
 SAMPLE = "@scene.webp"  # in the place of the drawing's Base64
 SAMPLE_PATH = "static/docs/scene.webp"  # beside the document; the documentation page sends it where no file is chosen
+FORM = "multipart/form-data"
 METHODS = ("get", "post")
 
 
@@ -34,13 +35,21 @@ def add_examples(document: Json) -> None:
         if operation is None:  # metrics on a port of their own
             continue
         for media, named in examples["requests"].items():
-            operation["requestBody"]["content"][media]["examples"] = named
+            content = operation["requestBody"]["content"][media]
+            content["examples"] = named
+            if media == FORM:
+                _add_to_part(content["schema"]["properties"]["request"], named)
         for status, contents in examples["answers"].items():
             for media, named in contents.items():
                 operation["responses"][status]["content"][media]["examples"] = named
         for parameter in operation.get("parameters", ()):
             if parameter["name"] in examples["parameters"]:
                 parameter["example"] = examples["parameters"][parameter["name"]]
+
+
+def _add_to_part(schema: Json, named: Json) -> None:
+    """Of a form, tools show the examples of its parts, which stand in their schemas, rather than its own."""
+    schema["examples"] = [example["value"]["request"] for example in named.values()]
 
 
 def load_examples() -> dict[str, Json]:

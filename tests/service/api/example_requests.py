@@ -97,7 +97,7 @@ DESCRIBE: Mapping[str, ExampleRequest] = {
     ),
     "form": ExampleRequest("The same two regions, the image as a file", _TWO, FORM),
     "file": ExampleRequest(
-        "The image alone, its fields in the query", {"box": ["50,88,105,140"], "task": "caption,tags"}, IMAGE
+        "The image alone, its fields in the query", {"box": "50,88,105,140", "task": "caption,tags"}, IMAGE
     ),
 }
 
@@ -112,9 +112,7 @@ DETECT: Mapping[str, ExampleRequest] = {
     ),
     "nothing-asked": ExampleRequest("Every object", {"max_regions": 3}),
     "form": ExampleRequest("Things by their names, the image as a file", _NAMES, FORM),
-    "file": ExampleRequest(
-        "The image alone, its fields in the query", {"name": ["pig", "dog"], "describe": "caption"}, IMAGE
-    ),
+    "file": ExampleRequest("The image alone, its fields in the query", {"name": "pig", "describe": "caption"}, IMAGE),
 }
 
 POSTS: Mapping[str, Mapping[str, ExampleRequest]] = {"POST /v1/describe": DESCRIBE, "POST /v1/detect": DETECT}

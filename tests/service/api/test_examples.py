@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from dynrefer.service.api.examples import SAMPLE_PATH, load_examples, operations
+from dynrefer.service.api.examples import SAMPLE_PATH, operations
 from dynrefer.service.api.problems import PROBLEM_JSON, TABLE
 from tests.service.api.example_requests import POSTS
 from tests.service.api.provoked_problems import provoked
@@ -90,17 +90,17 @@ def test_every_problem_has_an_example_where_its_status_is_declared() -> None:
 
 
 def test_problems_are_what_the_service_says() -> None:
-    stored = {
-        operation: {
-            name: example["value"]
-            for status, answers in examples["answers"].items()
-            if status != "200"
-            for name, example in answers[PROBLEM_JSON].items()
-        }
-        for operation, examples in load_examples().items()
-    }
     found = provoked()
-    assert {operation: each for operation, each in stored.items() if each} == found
+    shown = {
+        operation: {
+            slug: example["value"]
+            for where, content in contents(operation)
+            if where.endswith(PROBLEM_JSON)
+            for slug, example in content["examples"].items()
+        }
+        for operation in OPERATIONS
+    }
+    assert {operation: problems for operation, problems in shown.items() if problems} == found
 
 
 def test_metrics_on_a_port_of_their_own_are_not_in_the_document(make_api: ApiFactory) -> None:
