@@ -40,6 +40,23 @@ const leaveChecksToTheService = {
   },
 };
 
+// There is one server, the one that serves this page.
+const withoutServers = { wrapComponents: { ServersContainer: () => () => null } };
+
+// Swagger UI gives some of its elements no name, and some that scroll no way to be reached by the keyboard.
+function nameElements() {
+  const names = [
+    ["select.examples-select-element", "Example"],
+    ["textarea:not([aria-label])", "Body or parameter"],
+    ["input[type=file]:not([aria-label])", "Image file"],
+  ];
+  for (const [selector, name] of names)
+    for (const each of document.querySelectorAll(selector)) each.setAttribute("aria-label", name);
+  for (const each of document.querySelectorAll("pre.microlight")) each.tabIndex = 0;
+}
+
+new MutationObserver(nameElements).observe(document.getElementById("swagger-ui"), { childList: true, subtree: true });
+
 SwaggerUIBundle({
   url: new URL("openapi.json", document.baseURI).href, // beside this page, whatever prefix a proxy puts before both
   dom_id: "#swagger-ui",
@@ -48,5 +65,6 @@ SwaggerUIBundle({
   displayRequestDuration: true,
   requestInterceptor: withSample,
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset].filter(Boolean),
-  plugins: [leaveChecksToTheService],
+  syntaxHighlight: { theme: "tomorrow-night" },
+  plugins: [leaveChecksToTheService, withoutServers],
 });
