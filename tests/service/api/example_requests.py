@@ -18,25 +18,34 @@ SNOWMAN, PIG, GLASS = [41, 2, 117, 82], [50, 88, 105, 140], [56, 148, 124, 230]
 @dataclass(frozen=True)
 class ExampleRequest:
     """A request. summary: what it shows, in a line. fields: without the image; of an image alone they are query
-    parameters."""
+    parameters. several: whether the form may have several files."""
 
     summary: str
     fields: Json
     media: str = JSON
+    several: bool = False
 
     def example(self) -> Json:
         """OpenAPI's Example Object. The file of a form is named; that of a body has its address."""
         if self.media == IMAGE:
             return {"summary": self.summary, "externalValue": SAMPLE_PATH}
-        image = SAMPLE_PATH.rpartition("/")[2] if self.media == FORM else {"base64": SAMPLE}
-        fields = {"request": self.fields} if self.media == FORM else self.fields
-        return {"summary": self.summary, "value": {"image": image, **fields}}
+        if self.media == FORM:
+            name = SAMPLE_PATH.rpartition("/")[2]
+            image = [name] if self.several else name
+            return {"summary": self.summary, "value": {"image": image, "request": self.fields}}
+        return {"summary": self.summary, "value": self._document({"base64": SAMPLE})}
+
+    def _document(self, image: Json) -> Json:
+        """The request as one JSON object."""
+        if "images" in self.fields:
+            return {**self.fields, "images": [{"image": image, **each} for each in self.fields["images"]]}
+        return {"image": image, **self.fields}
 
     def posted(self, base64_text: str) -> Json:
         """Keyword arguments of a client's `post`. base64_text: the drawing's."""
         image = sample_bytes()
         if self.media == JSON:
-            return {"json": {"image": {"base64": base64_text}, **self.fields}}
+            return {"json": self._document({"base64": base64_text})}
         if self.media == FORM:
             return {"files": {"image": ("scene.webp", image)}, "data": {"request": json.dumps(self.fields)}}
         return {"content": image, "headers": {"content-type": "image/webp"}, "params": self.fields}
@@ -95,7 +104,11 @@ DESCRIBE: Mapping[str, ExampleRequest] = {
             "on_region_error": "report",
         },
     ),
-    "form": ExampleRequest("The same two regions, the image as a file", _TWO, FORM),
+    "images": ExampleRequest(
+        "Two images in one call: here the same one twice",
+        {"images": [{"regions": [{"box": SNOWMAN}]}, {"regions": [{"box": GLASS}]}], "task": "caption"},
+    ),
+    "form": ExampleRequest("The same two regions, the image as a file", _TWO, FORM, several=True),
     "file": ExampleRequest(
         "The image alone, its fields in the query", {"box": "50,88,105,140", "task": "caption,tags"}, IMAGE
     ),
