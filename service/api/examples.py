@@ -38,7 +38,8 @@ def add_examples(document: Json) -> None:
             content = operation["requestBody"]["content"][media]
             content["examples"] = named
             if media == FORM:
-                _add_to_part(content["schema"]["properties"]["request"], named)
+                form = document["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+                _add_to_part(form["properties"]["request"], named)
         for status, contents in examples["answers"].items():
             for media, named in contents.items():
                 operation["responses"][status]["content"][media]["examples"] = named

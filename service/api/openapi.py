@@ -1,5 +1,6 @@
 """The parts of the OpenAPI document that FastAPI cannot derive: the request forms and the problem documents."""
 
+import copy
 import functools
 import hashlib
 import json
@@ -76,36 +77,62 @@ _PARAMETERS = [
 
 # OpenAPI 3.1 says it by the media type; many tools know the older `format` alone.
 _FILE = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+_FILES = {
+    "type": "array",
+    "items": _FILE,
+    "minItems": 1,
+    "description": "one file; with `images` in `request`, as many parts of this name as there are images, in order",
+}
 
 
-def _fields_in_query(readers: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of an image that comes alone. One object in the document: most of these names say nothing beside the
-    other forms, which ignore them."""
+def _reference(*names: str) -> dict[str, Any]:
+    """One of these schemas. Where they are several it has a type too: tools take what has none for a text."""
+    references = [{"$ref": _REFERENCES.format(model=name)} for name in names]
+    return references[0] if len(references) == 1 else {"type": "object", "oneOf": references}
+
+
+def _form(image: dict[str, Any], *fields: str) -> dict[str, Any]:
+    """The schema of a multipart form. image: of its part `image`. fields: the schemas of its part `request`."""
     return {
+        "type": "object",
+        "required": ["image", "request"],
+        "additionalProperties": False,
+        "properties": {"image": image, "request": _reference(*fields)},
+    }
+
+
+# Schemas that no class has, by their names.
+FORM_SCHEMAS: Mapping[str, dict[str, Any]] = {
+    "DescribeForm": _form(_FILES, "DescribeFields", "DescribeImagesFields"),
+    "DescribeQuery": parameters_schema(READERS),
+    "DetectForm": _form(_FILE, "DetectFields"),
+    "DetectQuery": parameters_schema(DETECT_READERS),
+}
+
+
+def _forms(requests: Sequence[str], form: str, query: str) -> dict[str, Any]:
+    """A route whose body has three forms, by the names of schemas: of a JSON request, of a multipart form, and of the
+    query beside an image that comes alone.
+
+    The query is one object: most of its members say nothing beside the other forms, which ignore them.
+    """
+    fields = {
         "name": "fields",
         "in": "query",
         "style": "form",
         "explode": True,
         "description": "the fields of the request, each a parameter of its own, where the body is the image alone "
         "(`image/*`); other bodies hold their fields themselves",
-        "schema": parameters_schema(readers),
+        "schema": _reference(query),
     }
-
-
-def _forms(requests: Sequence[str], form: dict[str, Any], readers: Mapping[str, Any]) -> dict[str, Any]:
-    """A route whose body has three forms.
-
-    requests: the names of the schemas of a JSON request. form: the schema of a multipart form. readers: of the fields
-    in a query.
-    """
     return {
-        "parameters": [*_PARAMETERS, _fields_in_query(readers)],
+        "parameters": [*_PARAMETERS, fields],
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": _one_of(requests)},
+                "application/json": {"schema": _reference(*requests)},
                 "multipart/form-data": {
-                    "schema": form,
+                    "schema": _reference(form),
                     "encoding": {"request": {"contentType": "application/json"}},
                 },
                 "image/*": {"schema": _FILE},
@@ -114,33 +141,8 @@ def _forms(requests: Sequence[str], form: dict[str, Any], readers: Mapping[str, 
     }
 
 
-def _multipart(image: dict[str, Any], *fields: str) -> dict[str, Any]:
-    """The schema of a form. image: of its part `image`. fields: the names of the schemas of its part `request`."""
-    # Also where its forms are several: tools take what has no type for a text.
-    request = {"type": "object", **_one_of(fields)} if len(fields) > 1 else _one_of(fields)
-    return {
-        "type": "object",
-        "required": ["image", "request"],
-        "additionalProperties": False,
-        "properties": {"image": image, "request": request},
-    }
-
-
-def _one_of(names: Sequence[str]) -> dict[str, Any]:
-    references = [{"$ref": _REFERENCES.format(model=name)} for name in names]
-    return references[0] if len(references) == 1 else {"oneOf": references}
-
-
-_FILES = {
-    "type": "array",
-    "items": _FILE,
-    "minItems": 1,
-    "description": "one file; with `images` in `request`, as many parts of this name as there are images, in order",
-}
-DESCRIBE_EXTRA = _forms(
-    ("DescribeRequest", "DescribeImagesRequest"), _multipart(_FILES, "DescribeFields", "DescribeImagesFields"), READERS
-)
-DETECT_EXTRA = _forms(("DetectRequest",), _multipart(_FILE, "DetectFields"), DETECT_READERS)
+DESCRIBE_EXTRA = _forms(("DescribeRequest", "DescribeImagesRequest"), "DescribeForm", "DescribeQuery")
+DETECT_EXTRA = _forms(("DetectRequest",), "DetectForm", "DetectQuery")
 
 
 def pick(problems: Mapping[int, dict[str, Any]], *statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -196,6 +198,7 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
     )
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(extra["$defs"])
+    schemas.update(copy.deepcopy(dict(FORM_SCHEMAS)))  # examples are added to them
     _drop_validation_errors(found)
     for schema in schemas.values():
         _drop_null_defaults(schema)

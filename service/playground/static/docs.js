@@ -40,6 +40,14 @@ const leaveChecksToTheService = {
   },
 };
 
+// Of a list of files it looks for a component that it does not have; its component of texts knows files.
+const filesInLists = (system) => ({
+  components: {
+    JsonSchema_string_binary: (properties) =>
+      system.React.createElement(system.getComponent("JsonSchema_string"), properties),
+  },
+});
+
 // There is one server, the one that serves this page.
 const withoutServers = { wrapComponents: { ServersContainer: () => () => null } };
 
@@ -66,5 +74,5 @@ SwaggerUIBundle({
   requestInterceptor: withSample,
   presets: [SwaggerUIBundle.presets.apis, SwaggerUIBundle.SwaggerUIStandalonePreset].filter(Boolean),
   syntaxHighlight: { theme: "tomorrow-night" },
-  plugins: [leaveChecksToTheService, withoutServers],
+  plugins: [leaveChecksToTheService, filesInLists, withoutServers],
 });
