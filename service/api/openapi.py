@@ -1,6 +1,5 @@
 """The parts of the OpenAPI document that FastAPI cannot derive: the request forms and the problem documents."""
 
-import copy
 import functools
 import hashlib
 import json
@@ -12,11 +11,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from dynrefer.service.api.detect_schemas import DetectFields, DetectRequest
+from dynrefer.service.api.document_schemas import FILE, REFERENCE, reference, understood
 from dynrefer.service.api.examples import add_examples, operations
 from dynrefer.service.api.images_schemas import DescribeImagesFields, DescribeImagesRequest
 from dynrefer.service.api.problems import PROBLEM_JSON, Problem
 from dynrefer.service.api.schemas import DescribeFields, DescribeRequest
-from dynrefer.service.inputs.query_parameters import DETECT_READERS, READERS, parameters_schema
 from dynrefer.service.server.auth import PROBES
 from dynrefer.service.server.request_log import REQUEST_ID
 
@@ -29,11 +28,10 @@ DESCRIPTION = (
 )
 # The folder of the document's own address, also behind a proxy's path prefix; without it the paths would be the host's.
 SERVERS = [{"url": "."}]
-_REFERENCES = "#/components/schemas/{model}"
 
 
 def _problem(description: str, *headers: str) -> dict[str, Any]:
-    schema = {"$ref": _REFERENCES.format(model="Problem")}
+    schema = {"$ref": REFERENCE.format(model="Problem")}
     entry: dict[str, Any] = {"description": description, "content": {PROBLEM_JSON: {"schema": schema}}}
     if headers:
         entry["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
@@ -75,41 +73,6 @@ _PARAMETERS = [
 ]
 
 
-# OpenAPI 3.1 says it by the media type; many tools know the older `format` alone.
-_FILE = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
-_FILES = {
-    "type": "array",
-    "items": _FILE,
-    "minItems": 1,
-    "description": "one file; with `images` in `request`, as many parts of this name as there are images, in order",
-}
-
-
-def _reference(*names: str) -> dict[str, Any]:
-    """One of these schemas. Where they are several it has a type too: tools take what has none for a text."""
-    references = [{"$ref": _REFERENCES.format(model=name)} for name in names]
-    return references[0] if len(references) == 1 else {"type": "object", "oneOf": references}
-
-
-def _form(image: dict[str, Any], *fields: str) -> dict[str, Any]:
-    """The schema of a multipart form. image: of its part `image`. fields: the schemas of its part `request`."""
-    return {
-        "type": "object",
-        "required": ["image", "request"],
-        "additionalProperties": False,
-        "properties": {"image": image, "request": _reference(*fields)},
-    }
-
-
-# Schemas that no class has, by their names.
-FORM_SCHEMAS: Mapping[str, dict[str, Any]] = {
-    "DescribeForm": _form(_FILES, "DescribeFields", "DescribeImagesFields"),
-    "DescribeQuery": parameters_schema(READERS),
-    "DetectForm": _form(_FILE, "DetectFields"),
-    "DetectQuery": parameters_schema(DETECT_READERS),
-}
-
-
 def _forms(requests: Sequence[str], form: str, query: str) -> dict[str, Any]:
     """A route whose body has three forms, by the names of schemas: of a JSON request, of a multipart form, and of the
     query beside an image that comes alone.
@@ -123,19 +86,19 @@ def _forms(requests: Sequence[str], form: str, query: str) -> dict[str, Any]:
         "explode": True,
         "description": "the fields of the request, each a parameter of its own, where the body is the image alone "
         "(`image/*`); other bodies hold their fields themselves",
-        "schema": _reference(query),
+        "schema": reference(query),
     }
     return {
         "parameters": [*_PARAMETERS, fields],
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": _reference(*requests)},
+                "application/json": {"schema": reference(*requests)},
                 "multipart/form-data": {
-                    "schema": _reference(form),
+                    "schema": reference(form),
                     "encoding": {"request": {"contentType": "application/json"}},
                 },
-                "image/*": {"schema": _FILE},
+                "image/*": {"schema": FILE},
             },
         },
     }
@@ -194,16 +157,13 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
             (DetectFields, "validation"),
             (Problem, "serialization"),
         ],
-        ref_template=_REFERENCES,
+        ref_template=REFERENCE,
     )
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(extra["$defs"])
-    schemas.update(copy.deepcopy(dict(FORM_SCHEMAS)))  # examples are added to them
     _drop_validation_errors(found)
-    for schema in schemas.values():
-        _drop_null_defaults(schema)
+    found["components"]["schemas"] = understood(schemas)
     add_examples(found)
-    found["components"]["schemas"] = dict(sorted(schemas.items()))
     if with_keys:
         found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         found["security"] = [{"key": []}]
@@ -219,16 +179,3 @@ def _drop_validation_errors(document: dict[str, Any]) -> None:
             del operation["responses"]["422"]
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
-
-
-def _drop_null_defaults(schema: Any) -> None:
-    """Take out defaults of null where null is not accepted: such a field may be left out, which `required` says."""
-    if isinstance(schema, list):
-        for each in schema:
-            _drop_null_defaults(each)
-    if not isinstance(schema, dict):
-        return
-    if schema.get("default", 0) is None and {"type": "null"} not in schema.get("anyOf", ()):
-        del schema["default"]
-    for each in schema.values():
-        _drop_null_defaults(each)

@@ -27,7 +27,7 @@ def test_the_document_is_valid(make_api: ApiFactory, with_keys: bool) -> None:
 def test_an_invalid_document_is_noticed() -> None:
     document = current()
     del document["paths"]["/v1/describe"]["post"]["responses"]["200"]["description"]
-    document["components"]["schemas"]["ImageIn"]["properties"]["url"]["default"] = None
+    document["components"]["schemas"]["ImageAddress"]["properties"]["url"]["default"] = None
     assert len(list(OpenAPIV31SpecValidator(document).iter_errors())) == 2
 
 
