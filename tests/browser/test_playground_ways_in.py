@@ -2,9 +2,9 @@
 
 import base64
 import json
-import re
 import shlex
 import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -89,7 +89,9 @@ def test_polygons_scribbles_and_points_by_keyboard(open_page: OpenPage) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_light_and_dark(open_page: OpenPage, scheme: Any) -> None:
     playground = open_playground(open_page, color_scheme=scheme)
-    dark = playground.page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor") == "rgb(14, 20, 27)"
+    dark = (
+        playground.page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor") == "rgb(14, 20, 27)"
+    )
     assert dark == (scheme == "dark")
     assert accessibility_faults(playground.page) == []
     playground.page.get_by_label("Appearance").select_option("dark" if scheme == "light" else "light")
@@ -149,6 +151,21 @@ def test_what_can_be_copied_gives_the_same_answer(open_page: OpenPage) -> None:
     told = json.loads(subprocess.run(command, cwd=SAMPLES, capture_output=True, check=True).stdout)
     assert [each["caption"] for each in told["regions"]] == [each["caption"] for each in answer["regions"]]
     assert json.loads(shown("request"))["regions"][0] == {"box": [308, 190, 401, 258]}
-    program = shown("Python")
-    compile(program, "playground", "exec")
-    assert re.search(r'Client\("http://127\.0\.0\.1:\d+"\)', program) and "[308, 190, 401, 258]" in program
+    ran = subprocess.run(
+        [sys.executable, "-c", shown("Python")], cwd=SAMPLES, capture_output=True, text=True, check=True
+    )
+    assert [line.split(") ")[1] for line in ran.stdout.splitlines()] == [
+        each["caption"]["text"] for each in told["regions"]
+    ]
+
+
+def test_what_was_found_can_be_copied_too(open_page: OpenPage) -> None:
+    playground = open_playground(open_page, "/#sample=sand&findBy=names&names=umbrella,rocket")
+    playground.page.get_by_role("button", name="Find and describe").click()
+    expect(playground.page.locator(".status")).to_contain_text("found", timeout=60_000)
+    code = playground.page.locator(".code")
+    code.get_by_role("radio", name="Python").check()
+    program = code.locator("textarea").input_value()
+    assert "client.detect(" in program
+    ran = subprocess.run([sys.executable, "-c", program], cwd=SAMPLES, capture_output=True, text=True, check=True)
+    assert {line.split(" ")[0] for line in ran.stdout.splitlines()} == {"umbrella", "rocket"}
