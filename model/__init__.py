@@ -37,6 +37,7 @@ from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
     from dynrefer.model.arguments import listed_boxes, prompts_among, region_queries
+    from dynrefer.model.described import Descriptions
     from dynrefer.model.explanation import Explain, ExplainedLabel, Explanation
     from dynrefer.model.find_names import find_query
     from dynrefer.model.finding import (
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box, upright_view
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
+    from dynrefer.model.preview import Preview
     from dynrefer.model.prompts import AlphaMask, MaskFile, Polygon, Prompt, Scribble, placed
     from dynrefer.model.protocol import (
         BatchLimits,
@@ -152,6 +154,7 @@ __all__ = [
     "Corners",
     "DamagedImageError",
     "DecodedImage",
+    "Descriptions",
     "DeviceError",
     "DeviceLostError",
     "DeviceMemoryError",
@@ -177,6 +180,7 @@ __all__ = [
     "PointsError",
     "Predictor",
     "Preparation",
+    "Preview",
     "PreparationSpec",
     "PreparedRegion",
     "AlphaMask",
@@ -269,6 +273,7 @@ _LAZY = {
     "Corners": "types",
     "DEVICE_STAGES": "tasks",
     "DecodedImage": "images",
+    "Descriptions": "described",
     "DynRefer": "predictor",
     "ENGLISH": "translations",
     "Explain": "explanation",
@@ -287,6 +292,7 @@ _LAZY = {
     "Preparation": "protocol",
     "PreparationSpec": "preparation",
     "PreparedRegion": "preparation",
+    "Preview": "preview",
     "ReadyRegion": "protocol",
     "RegionDescription": "types",
     "RegionMask": "types",

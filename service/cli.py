@@ -114,6 +114,9 @@ def _add_commands() -> None:
     from dynrefer.service.detect_command import detect_command
 
     app.command("detect")(detect_command)
+    from dynrefer.service.batch_command import batch_command
+
+    app.command("batch")(batch_command)
     from dynrefer.service.vocabulary_command import vocabulary_commands
 
     vocabulary = vocabulary_commands()
@@ -264,13 +267,11 @@ def describe(
     if draw and pixels is not None:
         from PIL import Image
 
-        from dynrefer.model.drawing import draw_descriptions
+        from dynrefer.model.drawing import annotation_of, draw_regions
 
-        texts = [_in_brief(each) for each in answers]
-        boxes = [each.box for each in found]
-        shapes = {place: each for place, each in enumerate(regions) if not isinstance(each, tuple)}
-        shapes |= {place: each.mask for place, each in enumerate(found) if each.mask is not None}
-        save_image(draw_descriptions(Image.fromarray(pixels), list(zip(boxes, texts, strict=True)), shapes), draw)
+        shapes = [None if isinstance(each, tuple) else each for each in regions] + [None] * len(options["points"])
+        annotations = [annotation_of(each, shape) for each, shape in zip(found, shapes, strict=True)]
+        save_image(draw_regions(Image.fromarray(pixels), annotations), draw)
 
 
 def views(
@@ -376,17 +377,6 @@ def _read_vocabulary(given: str | None) -> "RequestVocabulary | None":
     if not os.path.exists(given):
         fail(f"--vocabulary {given} is neither one of {', '.join(known.names)} nor a file.")
     return read_named(Path(given)).words
-
-
-def _in_brief(region: dict[str, Any]) -> str:
-    """What each task found, for a drawing: one line, the three best names at most."""
-    lines = []
-    for task, found in _results(region):
-        if isinstance(found, dict):
-            lines.append(str(next(iter(found.values()))))
-        elif found:
-            lines.append(f"{task}: {', '.join(label['name'] for label in found[:3])}")
-    return "\n".join(lines)
 
 
 def _in_words(region: dict[str, Any]) -> str:

@@ -77,7 +77,7 @@ def detect_command(
         {"--model": model, "--finder": finder, "--segmenter": segmenter, "--device": device},
         {"--timeout": timeout},
     )
-    names = [_read_name(each) for each in name or []]
+    names = [read_name(each) for each in name or []]
     everything = describe is not None and "all" in describe
     tasks = None if describe is None else tuple(ALL_TASKS) if everything else read_tasks(describe)
     pixels = read_image(image) if server is None or draw else None
@@ -110,14 +110,13 @@ def detect_command(
     if draw and pixels is not None:
         from PIL import Image
 
-        from dynrefer.model.drawing import draw_descriptions
+        from dynrefer.model.drawing import annotation_of_found, draw_regions
 
-        labels = [(each.box, f"{each.phrase or each.label}  {each.probability:.2f}") for each in found.regions]
-        shapes = {place: each.mask for place, each in enumerate(found.regions) if each.mask is not None}
-        save_image(draw_descriptions(Image.fromarray(pixels), labels, shapes), draw)
+        annotations = [annotation_of_found(each) for each in found.regions]
+        save_image(draw_regions(Image.fromarray(pixels), annotations), draw)
 
 
-def _read_name(text: str) -> "AskedName":
+def read_name(text: str) -> "AskedName":
     """NAME, NAME=SYNONYM,SYNONYM, NAME!NOT,NOT or both."""
     from dynrefer.model import AskedName
 

@@ -20,6 +20,7 @@ PARTS = ("model", "service", "workbench")
 OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.explanation", "dynrefer.model.types"}
 # The command line may use more, inside its commands.
 OPEN_INSIDE_COMMANDS = {
+    "dynrefer.service.batch_command",
     "dynrefer.service.cli",
     "dynrefer.service.command_files",
     "dynrefer.service.detect_command",
@@ -39,6 +40,7 @@ LAYERS = (
         ("dynrefer.service.inputs", "dynrefer.service.server.auth", "dynrefer.service.api.problems"),
         ("dynrefer.service.api.routes",),
         ("dynrefer.service.app",),
+        ("dynrefer.service.batch",),
         ("dynrefer.service.server.server", "dynrefer.service.cli"),
     ),
     (

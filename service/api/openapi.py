@@ -26,7 +26,7 @@ from dynrefer.service.errors import (
     UnavailableError,
     UnsupportedMediaError,
 )
-from dynrefer.service.server.auth import OPEN_PATHS
+from dynrefer.service.server.auth import PROBES
 from dynrefer.service.server.request_log import REQUEST_ID
 
 # The version of the HTTP contract, not of the package.
@@ -200,7 +200,7 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
     if with_keys:
         found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         found["security"] = [{"key": []}]
-        for path in OPEN_PATHS:
+        for path in PROBES:
             found["paths"][path]["get"]["security"] = []
     return found
 
