@@ -20,7 +20,7 @@ PRESET ?= flan-t5-xl
 # In an unpacked bundle (make gpu-bundle) the packages come from its wheels, and torch from the machine's own Python.
 WHEELS := $(wildcard wheels/*.whl)
 
-.PHONY: help gpu-check gpu-bundle serve test test-fast test-lowest check format package bench docs art image image-test sbom lock clean contract fuzz soak attacks audit
+.PHONY: help serve test test-fast test-lowest check format package bench docs playground playground-check art image image-test sbom lock clean contract fuzz soak attacks audit gpu-check gpu-bundle
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -31,7 +31,7 @@ $(BIN)/python:
 
 $(VENV)/.serve: pyproject.toml requirements.txt | $(BIN)/python
 	@echo "Installing the service (torch included: this takes a minute or a few)"
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[serve]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml requirements.txt | $(BIN)/python
@@ -103,6 +103,20 @@ docs: $(VENV)/.docs ## build the documentation site into build/docs, and check i
 
 art: $(VENV)/.dev ## install the artwork packages (needs npm) where dynrefer evaluate looks for them: DYNREFER_ART_CACHE, else ~/.cache/dynrefer/art
 	$(BIN)/python -m dynrefer.workbench.scenes.artwork install
+
+APP := service/playground/app
+
+# `npm ci` installs exactly the lock file; no package may run a script of its own.
+$(APP)/node_modules/.installed: $(APP)/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or newer (Debian: npm)"; exit 1; }
+	@cd $(APP) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+playground: $(APP)/node_modules/.installed ## build the page at / into service/playground/static (needs npm; the result is committed)
+	cd $(APP) && npm run --silent types && npm run --silent lint && npm run --silent build
+
+playground-check: $(APP)/node_modules/.installed ## check types and style of the page's sources, and that the committed bundle is what they build
+	cd $(APP) && npm run --silent types && npm run --silent lint && npm run --silent verify
 
 image: ## build the container image with buildah, without an image registry (needs root on Debian; VARIANT=cuda)
 	PYTHON=$(PYTHON) docker/build_local.sh $(IMAGE) --build-arg VARIANT=$(VARIANT)

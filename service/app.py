@@ -54,7 +54,7 @@ def create_app(
     """
     metrics, keys, traces = Metrics(), configured_keys(settings), configured_traces(settings)
     vocabularies = _vocabularies(settings)
-    executor = DeviceThread(settings, _loader(settings, predictor), metrics)
+    executor = DeviceThread(settings, loader(settings, predictor), metrics)
     engine = Engine(executor, image_workers(settings, executor, metrics), metrics)
 
     @asynccontextmanager
@@ -155,7 +155,8 @@ def _fetcher(settings: Settings) -> Fetcher | None:
     return Fetcher(settings.image_url_hosts, settings.max_body_bytes, settings.image_url_timeout_s)
 
 
-def _loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callable[[], Predictor[Any, Any]]:
+def loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callable[[], Predictor[Any, Any]]:
+    """What loads the model of the settings, called in the device thread; predictor: is there already, in tests."""
     if predictor is not None:
         return lambda: predictor
 

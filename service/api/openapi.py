@@ -3,7 +3,7 @@
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from dynrefer.service.api.detect_schemas import DetectFields, DetectRequest
+from dynrefer.service.api.images_schemas import DescribeImagesFields, DescribeImagesRequest
 from dynrefer.service.api.problems import PROBLEM_JSON, TABLE, Problem, problem_document
 from dynrefer.service.api.schemas import DescribeFields, DescribeRequest
 from dynrefer.service.errors import (
@@ -25,7 +26,7 @@ from dynrefer.service.errors import (
     UnavailableError,
     UnsupportedMediaError,
 )
-from dynrefer.service.server.auth import OPEN_PATHS
+from dynrefer.service.server.auth import PROBES
 from dynrefer.service.server.request_log import REQUEST_ID
 
 # The version of the HTTP contract, not of the package.
@@ -92,34 +93,53 @@ _PARAMETERS = [
 ]
 
 
-def _forms(request: str, fields: str) -> dict[str, Any]:
-    """A route whose body has three forms. request, fields: the schemas of a request with its image and without."""
+_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+
+
+def _forms(requests: Sequence[str], *forms: dict[str, Any]) -> dict[str, Any]:
+    """A route whose body has three forms. requests: the schemas of a JSON request. forms: those of multipart forms."""
     return {
         "parameters": _PARAMETERS,
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": {"$ref": _REFERENCES.format(model=request)}},
+                "application/json": {
+                    "schema": _one_of([{"$ref": _REFERENCES.format(model=each)} for each in requests])
+                },
                 "multipart/form-data": {
-                    "schema": {
-                        "type": "object",
-                        "required": ["image", "request"],
-                        "additionalProperties": False,
-                        "properties": {
-                            "image": {"type": "string", "contentMediaType": "application/octet-stream"},
-                            "request": {"$ref": _REFERENCES.format(model=fields)},
-                        },
-                    },
+                    "schema": _one_of(forms),
                     "encoding": {"request": {"contentType": "application/json"}},
                 },
-                "image/*": {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}},
+                "image/*": {"schema": _FILE},
             },
         },
     }
 
 
-DESCRIBE_EXTRA = _forms("DescribeRequest", "DescribeFields")
-DETECT_EXTRA = _forms("DetectRequest", "DetectFields")
+def _multipart(image: dict[str, Any], fields: str) -> dict[str, Any]:
+    """The schema of a form. image: of its part `image`. fields: the name of the schema of its part `request`."""
+    return {
+        "type": "object",
+        "required": ["image", "request"],
+        "additionalProperties": False,
+        "properties": {"image": image, "request": _reference(fields)},
+    }
+
+
+def _reference(schema: str) -> dict[str, Any]:
+    return {"$ref": _REFERENCES.format(model=schema)}
+
+
+def _one_of(schemas: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return schemas[0] if len(schemas) == 1 else {"oneOf": list(schemas)}
+
+
+DESCRIBE_EXTRA = _forms(
+    ("DescribeRequest", "DescribeImagesRequest"),
+    _multipart(_FILE, "DescribeFields"),
+    _multipart({"type": "array", "items": _FILE, "minItems": 1}, "DescribeImagesFields"),
+)
+DETECT_EXTRA = _forms(("DetectRequest",), _multipart(_FILE, "DetectFields"))
 
 
 def pick(problems: Mapping[int, dict[str, Any]], *statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -165,6 +185,8 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
         [
             (DescribeRequest, "validation"),
             (DescribeFields, "validation"),
+            (DescribeImagesRequest, "validation"),
+            (DescribeImagesFields, "validation"),
             (DetectRequest, "validation"),
             (DetectFields, "validation"),
             (Problem, "serialization"),
@@ -178,7 +200,7 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
     if with_keys:
         found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         found["security"] = [{"key": []}]
-        for path in OPEN_PATHS:
+        for path in PROBES:
             found["paths"][path]["get"]["security"] = []
     return found
 

@@ -57,7 +57,7 @@ def read_detect_request(
     """Any of the forms -> ParsedDetection. CPU work; arguments and errors as of `parsing.read_request`."""
     glance = partial(bounded_detection, settings=settings)
     posted = read_form(body, content_type, settings, query, read_detect_parameters, glance)
-    if posted.file is not None:
+    if posted.files is not None:
         fields = _checked(DetectFields, posted.document, settings)
         return _read(fields, posted.document, posted.checked_file(), None, settings, resolve)
     request = _checked(DetectRequest, posted.document, settings)

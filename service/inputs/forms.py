@@ -3,7 +3,7 @@ or its URL, a multipart form with the parts `image` and `request`, and the image
 query parameters. What a form means is read here; its fields are validated by `parsing.py` and `detection.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,23 +22,24 @@ JSON, FORM, IMAGE = "application/json", "multipart/form-data", "image/"
 class PostedForm:
     """A request as it was posted. document: its fields, not validated. bytes_of: a text of the document -> its bytes.
 
-    file: the image's, where it stands beside the document; None where the document has a member `image`.
-    holder: what holds the file, as the subject of a sentence.
+    files: of the images, where they stand beside the document; None where they are members of it.
+    holder: what holds a file, as the subject of a sentence.
     """
 
     document: Any
     bytes_of: BytesOf = str.encode
-    file: bytes | None = None
+    files: Sequence[bytes] | None = None
     holder: str = "The body"
 
-    def checked_file(self) -> bytes:
-        """The file. Raises InvalidRequestError where it is empty, UnsupportedMediaError where it is the text of one."""
-        if not self.file:
+    def checked_file(self, place: int = 0) -> bytes:
+        """One of the files. Raises InvalidRequestError where it is empty, UnsupportedMediaError where it is a text."""
+        file = self.files[place] if self.files else b""
+        if not file:
             raise InvalidRequestError.at("/image", f"{self.holder} is empty.")
-        if is_base64_of_an_image(self.file):
+        if is_base64_of_an_image(file):
             detail = f"{self.holder} holds Base64 text; send the bytes of the image's file."
             raise UnsupportedMediaError(detail, [FieldError("/image", detail)])
-        return self.file
+        return file
 
     def image_of(self, given: ImageIn) -> tuple[bytes, str | None]:
         """(bytes, None) or (b"", URL) of the document's member. Raises InvalidRequestError."""
@@ -78,20 +79,28 @@ def read_form(
     """
     found = _media_type(content_type)
     if found == FORM:
-        file, text = split_form(body, content_type)
+        files, text = split_form(body, content_type, settings.max_images)
         parsed = parse_json(text, settings.max_json_values, "The part 'request'", glance)
         if isinstance(parsed.document, dict) and "image" in parsed.document:
             raise InvalidRequestError.at("/image", "In a multipart form the image is the part named 'image'.")
-        return PostedForm(parsed.document, parsed.bytes_of, file, "The part 'image'")
+        if len(files) > 1 and not is_about_several(parsed.document):
+            detail = "The form has several parts 'image'; say in 'images' what the regions of each are."
+            raise InvalidRequestError.at("/image", detail)
+        return PostedForm(parsed.document, parsed.bytes_of, files, "The part 'image'")
     if found == JSON:
         parsed = parse_json(body, settings.max_json_values, glance=glance)
         if not settings.image_url_hosts:
-            _reject_url(parsed.document)
+            _reject_urls(parsed.document)
         return PostedForm(parsed.document, parsed.bytes_of)
     document = parameters(query, settings)
     if not body:
         raise InvalidRequestError.at("/image", "The body is empty; it is to be the image.")
-    return PostedForm(document, file=body)
+    return PostedForm(document, files=[body])
+
+
+def is_about_several(document: Any) -> bool:
+    """Whether a request's document has `images` in the place of `image`."""
+    return isinstance(document, dict) and "images" in document
 
 
 def _media_type(content_type: str) -> str:
@@ -99,10 +108,13 @@ def _media_type(content_type: str) -> str:
     return content_type.split(";", 1)[0].strip().lower()
 
 
-def _reject_url(document: Any) -> None:
-    image = document.get("image") if isinstance(document, dict) else None
-    if isinstance(image, dict) and "url" in image:
-        raise InvalidRequestError.at("/image/url", "This server does not support 'url'; send 'base64'.")
+def _reject_urls(document: Any) -> None:
+    items = document.get("images") if is_about_several(document) else [document]
+    for place, item in enumerate(items if isinstance(items, list) else ()):
+        image = item.get("image") if isinstance(item, dict) else None
+        if isinstance(image, dict) and "url" in image:
+            pointer = f"/images/{place}/image/url" if is_about_several(document) else "/image/url"
+            raise InvalidRequestError.at(pointer, "This server does not support 'url'; send 'base64'.")
 
 
 def _decoded(text: bytes) -> bytes:

@@ -6,21 +6,19 @@ Every error points at its field. Limits on sizes are checked before anything is 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from dynrefer.model import MaskFile, ResolveVocabulary, ViewPolicy, no_names
+from dynrefer.model import MaskFile, ResolveVocabulary, ViewPolicy
 from dynrefer.service.api.explanation_schemas import MOST_THUMBNAIL_REGIONS, ExplainIn
 from dynrefer.service.api.schemas import NO_BOX, DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
 from dynrefer.service.errors import FieldError, InvalidRequestError
 from dynrefer.service.inputs.bounds import bounded
-from dynrefer.service.inputs.forms import read_form
+from dynrefer.service.inputs.forms import PostedForm
 from dynrefer.service.inputs.json_text import printable
 from dynrefer.service.inputs.own_words import read_own_words
-from dynrefer.service.inputs.query_parameters import read_parameters
 from dynrefer.service.inputs.region_prompts import BytesOf, read_region_prompts
 from dynrefer.service.settings import Settings
 
@@ -61,13 +59,15 @@ RegionErrors = Mapping[int, Sequence[FieldError]]
 class ParsedRequest:
     """A parsed request. image: the file's bytes, not decoded yet; empty where `url` is given instead.
 
-    region_errors: what is wrong with regions, by their places, where `on_region_error` is "report".
+    region_errors: what is wrong with regions, by their places, where `on_region_error` is "report". at: where in the
+    request its image and its regions stand, a JSON pointer.
     """
 
     fields: DescribeFields
     image: bytes
     url: str | None = None
     region_errors: RegionErrors = field(default_factory=dict)
+    at: str = ""
 
     @property
     def num_bytes(self) -> int:
@@ -75,16 +75,12 @@ class ParsedRequest:
         return len(self.image) + sum(len(r.mask.png) for r in self.fields.regions if isinstance(r.mask, MaskFile))
 
 
-def read_request(
-    body: bytes, content_type: str, settings: Settings, query: str = "", resolve: ResolveVocabulary = no_names
-) -> ParsedRequest:
-    """Any of the forms -> ParsedRequest. CPU work. query: the URL's, which an image alone has its fields in.
+def read_single(posted: PostedForm, settings: Settings, resolve: ResolveVocabulary) -> ParsedRequest:
+    """A request about one image. Raises InvalidRequestError with a pointer for every error, and UnsupportedMediaError.
 
     resolve: the name of a vocabulary -> it.
-    Raises InvalidRequestError with a pointer for every error, and UnsupportedMediaError.
     """
-    posted = read_form(body, content_type, settings, query, read_parameters, partial(bounded, settings=settings))
-    if posted.file is not None:
+    if posted.files is not None:
         fields, errors = checked_fields(DescribeFields, posted.document, settings, resolve, posted.bytes_of)
         return ParsedRequest(fields, posted.checked_file(), region_errors=errors)
     request, errors = checked_fields(DescribeRequest, posted.document, settings, resolve, posted.bytes_of)

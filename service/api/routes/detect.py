@@ -11,10 +11,11 @@ from dynrefer.service.api.detect_schemas import DetectResponse
 from dynrefer.service.api.detections import detect_answer
 from dynrefer.service.api.openapi import DETECT_EXTRA, PROBLEMS, pick
 from dynrefer.service.api.responses import region_query
-from dynrefer.service.api.routes.posting import json_response, respond, translator_of
+from dynrefer.service.api.routes.posting import fetched, json_response, respond, translator_of
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.detecting import DetectInput, DetectResult
 from dynrefer.service.engine.engine import Engine
+from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.detection import ParsedDetection, read_detect_request
 from dynrefer.service.settings import Settings
 
@@ -43,8 +44,9 @@ async def detect(request: Request, engine: CurrentEngine, settings: CurrentSetti
 
 
 async def _answer(
-    request: Request, engine: Engine, settings: Settings, parsed: ParsedDetection, image: bytes, context: RequestContext
+    request: Request, engine: Engine, settings: Settings, parsed: ParsedDetection, lease: Lease, context: RequestContext
 ) -> Response:
+    image = await fetched(request, parsed.image, parsed.url, lease)
     describe = parsed.describe
     if describe is not None and describe.vocabulary is not None:
         await engine.understand(describe.vocabulary)

@@ -31,25 +31,17 @@ Result = TypeVar("Result")
 
 
 class Parsed(Protocol):
-    """A parsed request. image: the file's bytes; empty where `url` is given instead. num_bytes: of all files in it."""
-
-    @property
-    def image(self) -> bytes:
-        """See the class."""
-
-    @property
-    def url(self) -> str | None:
-        """See the class."""
+    """A parsed request."""
 
     @property
     def num_bytes(self) -> int:
-        """See the class."""
+        """Of all the files in it."""
 
 
 ParsedT = TypeVar("ParsedT", bound=Parsed)
 Read = Callable[[bytes, str, Settings, str, ResolveVocabulary], ParsedT]
-# What was parsed, the image's bytes and the request's context -> the response.
-Answer = Callable[[ParsedT, bytes, RequestContext], Awaitable[Response]]
+# What was parsed, the request's part of the body buffer and its context -> the response.
+Answer = Callable[[ParsedT, Lease, RequestContext], Awaitable[Response]]
 
 
 async def respond(
@@ -95,8 +87,7 @@ async def _work(
     parsed = parse() if num_bytes <= INLINE_BYTES else await engine.run_in_cpu_pool(parse)
     del parse
     lease.shrink_to(parsed.num_bytes)
-    image = parsed.image if parsed.url is None else await _fetched(request, parsed.url, lease)
-    return await answer(parsed, image, context)
+    return await answer(parsed, lease, context)
 
 
 def translator_of(request: Request, fields: DescribeFields, engine: Engine) -> Translator:
@@ -112,7 +103,10 @@ def json_response(document: bytes, translator: Translator | None) -> Response:
     return Response(document, headers=headers, media_type="application/json")
 
 
-async def _fetched(request: Request, url: str, lease: Lease) -> bytes:
+async def fetched(request: Request, image: bytes, url: str | None, lease: Lease) -> bytes:
+    """An image's bytes, fetched where a request gives their address. Raises as `Fetcher.fetch` does."""
+    if url is None:
+        return image
     fetcher: Fetcher = request.app.state.fetcher
     return await fetcher.fetch(url, lease)
 

@@ -1,0 +1,154 @@
+"""The playground by touch, by keyboard alone, on a phone, in the dark, with images of one's own, and from a link."""
+
+import base64
+import json
+import re
+import shlex
+import subprocess
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import PHONE, OpenPage, accessibility_faults
+from tests.browser.playground_page import SAMPLES, open_playground
+
+pytestmark = pytest.mark.server
+
+DROP = """([name, text]) => {
+    const bytes = Uint8Array.from(atob(text), (each) => each.charCodeAt(0));
+    const data = new DataTransfer();
+    data.items.add(new File([bytes], name, {type: "image/jpeg"}));
+    return data;
+}"""
+
+
+def test_a_phone_draws_by_touch_and_nothing_is_wider_than_it(open_page: OpenPage) -> None:
+    playground = open_playground(open_page, **PHONE)
+    playground.touch((0.1, 0.1), (0.2, 0.3), (0.3, 0.45))
+    playground.described()
+    assert playground.cards.count() == 3
+    assert playground.box() == pytest.approx([64, 42.7, 192, 192], abs=6)
+    playground.tool("Points")
+    playground.stage.tap(position={"x": 200, "y": 100})
+    playground.described()
+    assert playground.cards.count() == 4
+    width = playground.page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+    assert width[0] == width[1] == PHONE["viewport"]["width"]
+    expect(playground.page.locator("input[capture=environment]")).to_have_count(1)
+    assert playground.page.get_by_text("Camera").is_visible()
+    assert accessibility_faults(playground.page) == []
+
+
+def test_the_keyboard_alone_draws_reads_and_removes(open_page: OpenPage) -> None:
+    playground = open_playground(open_page)
+    for _ in range(60):  # forwards from the top of the page to the image
+        playground.keys("Tab")
+        if playground.page.evaluate("document.activeElement.className").startswith("stage"):
+            break
+    else:
+        raise AssertionError("the stage is never reached")
+    playground.keys("Enter", "Shift+ArrowRight", "Shift+ArrowDown", "Enter")
+    playground.described()
+    assert playground.box() == pytest.approx([320, 213.5, 384, 277.5], abs=1)
+    playground.keys("Delete")
+    assert playground.cards.count() == 2
+    playground.keys("Control+z")
+    playground.described()
+    assert playground.cards.count() == 3
+    playground.words.first.focus()
+    expect(playground.page.locator(".support").first).to_contain_text("supported by")
+    field = playground.page.locator(".coordinates input")
+    field.fill("10, 20, 30")
+    expect(playground.page.locator(".coordinates .error")).to_contain_text("There are 3 here.")
+    field.fill("10, 20, 200, 220")
+    playground.keys("Enter")
+    playground.described()
+    assert playground.box() == [10, 20, 200, 220]
+
+
+def test_polygons_scribbles_and_points_by_keyboard(open_page: OpenPage) -> None:
+    playground = open_playground(open_page, "/#sample=sand")
+    playground.tool("Polygon")
+    playground.stage.focus()
+    playground.keys("Enter", "Shift+ArrowRight", "Enter", "Shift+ArrowDown", "Enter", "f")
+    playground.described()
+    assert playground.coordinates().count(";") == 2
+    playground.tool("Scribble")
+    playground.stage.focus()
+    playground.keys("Enter", "Shift+ArrowLeft", "Shift+ArrowUp", "Enter")
+    playground.described()
+    playground.tool("Points")
+    playground.stage.focus()
+    playground.keys("Enter", "Shift+ArrowDown", "-")
+    playground.described()
+    assert "; −" in playground.coordinates()
+    assert playground.cards.count() == 6
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_light_and_dark(open_page: OpenPage, scheme: Any) -> None:
+    playground = open_playground(open_page, color_scheme=scheme)
+    dark = playground.page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor") == "rgb(14, 20, 27)"
+    assert dark == (scheme == "dark")
+    assert accessibility_faults(playground.page) == []
+    playground.page.get_by_label("Appearance").select_option("dark" if scheme == "light" else "light")
+    assert accessibility_faults(playground.page) == []
+
+
+def test_a_file_a_dropped_image_and_a_pasted_one(open_page: OpenPage) -> None:
+    playground = open_playground(open_page)
+    playground.open_file(SAMPLES / "two-dogs.jpg")
+    expect(playground.page.locator(".status")).to_contain_text("426 × 640 pixels")
+    assert playground.cards.count() == 0
+    playground.drag((0.3, 0.22), (0.53, 0.43))
+    playground.described()
+    assert "dog" in playground.captions()[0]
+
+    encoded = base64.b64encode((SAMPLES / "cocktail.jpg").read_bytes()).decode()
+    dropped = playground.page.evaluate_handle(DROP, ["cocktail.jpg", encoded])
+    playground.page.dispatch_event("body", "drop", {"dataTransfer": dropped})
+    expect(playground.page.locator(".status")).to_contain_text("cocktail.jpg: 512 × 512")
+
+    playground.page.evaluate(f"""([name, text]) => {{
+        const clipboardData = ({DROP})([name, text]);
+        window.dispatchEvent(new ClipboardEvent("paste", {{clipboardData}}));
+    }}""", ["other.jpg", encoded])  # fmt: skip
+    expect(playground.page.locator(".status")).to_contain_text("pasted image: 512 × 512")
+
+
+def test_a_link_restores_the_settings_and_holds_no_image_and_no_key(open_page: OpenPage) -> None:
+    playground = open_playground(open_page, permissions=["clipboard-read", "clipboard-write"])
+    playground.page.locator("summary", has_text="How much").click()
+    playground.page.get_by_label("Labels per list").fill("2")
+    playground.page.locator("summary", has_text="Words").click()
+    playground.page.get_by_label("Control words").fill("striped, red")
+    playground.page.get_by_role("button", name="Sample: Sand").click()
+    playground.described()
+    playground.page.get_by_role("button", name="Copy link").click()
+    expect(playground.page.locator(".status")).to_contain_text("link")
+    link = playground.page.evaluate("navigator.clipboard.readText()")
+    assert len(link) < 200
+    restored = open_playground(open_page, link[link.index("/#") :])
+    assert restored.page.locator(".card.chosen .labels-of").first.locator(".bar").count() == 2
+    restored.page.locator("summary", has_text="Words").click()
+    assert restored.page.get_by_label("Control words").input_value() == "striped, red"
+    assert restored.page.get_by_role("button", name="Sample: Sand").get_attribute("aria-pressed") == "true"
+
+
+def test_what_can_be_copied_gives_the_same_answer(open_page: OpenPage) -> None:
+    playground = open_playground(open_page)
+    code = playground.page.locator(".code")
+
+    def shown(form: str) -> str:
+        code.get_by_role("radio", name=form).check()
+        return code.locator("textarea").input_value()
+
+    answer = json.loads(shown("answer"))
+    command = shlex.split(shown("curl").replace("\\\n", " "))
+    told = json.loads(subprocess.run(command, cwd=SAMPLES, capture_output=True, check=True).stdout)
+    assert [each["caption"] for each in told["regions"]] == [each["caption"] for each in answer["regions"]]
+    assert json.loads(shown("request"))["regions"][0] == {"box": [308, 190, 401, 258]}
+    program = shown("Python")
+    compile(program, "playground", "exec")
+    assert re.search(r'Client\("http://127\.0\.0\.1:\d+"\)', program) and "[308, 190, 401, 258]" in program
