@@ -20,7 +20,7 @@ PRESET ?= flan-t5-xl
 # In an unpacked bundle (make gpu-bundle) the packages come from its wheels, and torch from the machine's own Python.
 WHEELS := $(wildcard wheels/*.whl)
 
-.PHONY: help gpu-check gpu-bundle serve test test-fast test-lowest check format package bench art image image-test sbom lock clean contract fuzz soak attacks audit
+.PHONY: help serve test test-fast test-lowest check format package bench docs playground playground-check vendor art image image-test sbom lock clean contract fuzz soak attacks audit gpu-check gpu-bundle
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -31,13 +31,18 @@ $(BIN)/python:
 
 $(VENV)/.serve: pyproject.toml requirements.txt | $(BIN)/python
 	@echo "Installing the service (torch included: this takes a minute or a few)"
-	@$(PIP) --editable .
+	@$(PIP) --editable '.[serve]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml requirements.txt | $(BIN)/python
 	@echo "Installing the service with its tools (torch included: this takes a minute or a few)"
 	@$(PIP) --editable '.[dev,train,evaluate]'
-	@touch $@ $(VENV)/.serve
+	@touch $@ $(VENV)/.serve $(VENV)/.docs
+
+# The service too: the page about Python is read from its code.
+$(VENV)/.docs: pyproject.toml requirements.txt | $(VENV)/.serve
+	@$(PIP) --editable '.[docs]'
+	@touch $@
 
 # torch stays the one of requirements.txt: an older build for this machine cannot be had everywhere.
 $(LOWEST)/.dev: pyproject.toml $(VENV)/.dev
@@ -91,8 +96,30 @@ gpu-bundle: $(VENV)/.serve ## prepare build/gpu-bundle.tar.xz for a machine with
 	@$(PYTHON) -m pip --disable-pip-version-check install --quiet --no-index --no-deps --upgrade --target .packages $(WHEELS)
 	@touch $@
 
+docs: $(VENV)/.docs ## build the documentation site into build/docs, and check its links; no network
+	@rm -rf build/docs
+	PYTHONPATH=. $(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html -c docs/site -d build/doctrees . build/docs
+	@echo "build/docs/index.html"
+
 art: $(VENV)/.dev ## install the artwork packages (needs npm) where dynrefer evaluate looks for them: DYNREFER_ART_CACHE, else ~/.cache/dynrefer/art
 	$(BIN)/python -m dynrefer.workbench.scenes.artwork install
+
+APP := service/playground/app
+
+# `npm ci` installs exactly the lock file; no package may run a script of its own.
+$(APP)/node_modules/.installed: $(APP)/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is missing: install Node.js 20 or newer (Debian: npm)"; exit 1; }
+	@cd $(APP) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+playground: $(APP)/node_modules/.installed ## build the page at / into service/playground/static (needs npm; the result is committed)
+	cd $(APP) && npm run --silent types && npm run --silent lint && npm run --silent build
+
+playground-check: $(APP)/node_modules/.installed ## check types and style of the page's sources, and that the committed bundle is what they build
+	cd $(APP) && npm run --silent types && npm run --silent lint && npm run --silent verify
+
+vendor: $(VENV)/.dev ## fetch the documentation readers (Swagger UI, Redoc) that the service ships again (needs npm)
+	$(BIN)/python -m tests.service.playground.vendored
 
 image: ## build the container image with buildah, without an image registry (needs root on Debian; VARIANT=cuda)
 	PYTHON=$(PYTHON) docker/build_local.sh $(IMAGE) --build-arg VARIANT=$(VARIANT)

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.finder_ablation`: what each loss and the last stage are worth to a finder, in small.
+"""`python -m benchmarks.finder_ablation`: what each loss and the last stage are worth to a finder, scaled down.
 
 Each row is a small finder trained from the same random weights, on the same drawn scenes, with the same numbers of
 steps; only what the row names is left out. "full" has GLIPv2's two losses too, which the finder that ships lacks. The

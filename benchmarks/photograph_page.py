@@ -16,7 +16,7 @@ import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from PIL import Image
 from skimage import data
 
 from dynrefer.model import DynRefer, RegionDescription
-from dynrefer.model.drawing import draw_descriptions
+from dynrefer.model.drawing import annotation_of, draw_regions
 from dynrefer.model.evidence.evidence import FOLDER
 from dynrefer.model.evidence.names import NAMES_FILE, EvidenceNames
 from dynrefer.model.evidence.names import ROOT as BROADEST
@@ -213,7 +213,7 @@ def evenly_spaced(photographs: Sequence[LabelledPhotograph], count: int) -> list
 
 def picture(pixels: Image.Image, found: Sequence[RegionDescription]) -> bytes:
     """The photograph with its boxes and their captions, as JPEG of at most `MOST_BYTES`."""
-    drawn = draw_descriptions(pixels, [(each.box, each.caption.text if each.caption else "") for each in found])
+    drawn = draw_regions(pixels, [replace(annotation_of(each), lines=()) for each in found])
     for quality in _QUALITIES:
         stored = io.BytesIO()
         drawn.save(stored, "JPEG", quality=quality, optimize=True, progressive=True)

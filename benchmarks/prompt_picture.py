@@ -15,21 +15,25 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from dynrefer.model import DynRefer
 from dynrefer.model.crops import highlighted
-from dynrefer.model.drawing import COLOURS, INK, PAPER, draw_shape, text_font, wrapped_text
+from dynrefer.model.drawing import draw_shape
+from dynrefer.model.drawing.overlay import Overlay
+from dynrefer.model.drawing.palette import COLOURS, INK, PAPER
+from dynrefer.model.drawing.regions import Proportions, draw_box, scaled
+from dynrefer.model.drawing.typesetting import Type
 from dynrefer.model.masks import box_from_mask, mask_from_bitmap
 from dynrefer.model.prompts import Polygon, Prompt, Scribble
-from dynrefer.model.types import Corners, PointPrompt, RegionDescription
+from dynrefer.model.types import PointPrompt, RegionDescription
 from dynrefer.workbench.profiling.machine import ROOT
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import draw_scene
 from dynrefer.workbench.scenes.world import World
 
 PICTURE = ROOT / "docs" / "images" / "prompts.png"
-SIDE, GAP, TEXT, COLUMNS = 300, 14, 16, 3  # pixels; tiles in a row
+SIDE, GAP, TEXT, COLUMNS = 400, 18, 18, 3  # pixels; tiles in a row
 COLOUR = COLOURS[0]
 CORNERS, ROWS = 14, 6  # of the polygon; turns of the scribble
 POINTS = 3
@@ -79,27 +83,24 @@ def tile(
     height, width = image.shape[:2]
     factor = SIDE / width
     drawn = Image.fromarray(image).resize((SIDE, round(height * factor)), Image.Resampling.LANCZOS)
+    overlay = Overlay()
     if shape is None:
-        shape = Polygon((_corners(found.box),))
-    draw_shape(drawn, shape, (factor, factor), COLOUR)
-    pen = ImageDraw.Draw(drawn)
+        draw_box(overlay, scaled(found.box, (factor, factor), drawn.size), 0, Proportions.of(drawn.size).line)
+    else:
+        draw_shape(drawn, shape, (factor, factor))
     for point in points:
         x, y = point.x * factor, point.y * factor
-        pen.ellipse((x - 5, y - 5, x + 5, y + 5), fill=COLOUR, outline=PAPER, width=2)
+        for radius, colour in ((8, PAPER), (6, COLOUR)):
+            overlay.plate((x - radius, y - radius, x + radius, y + radius), colour, radius)
+    overlay.onto(drawn)
     assert found.caption is not None
-    font = text_font(TEXT)
-    lines = [title, *wrapped_text(found.caption.text, font, SIDE)]
-    canvas = Image.new("RGB", (SIDE, drawn.height + 3 * round(1.3 * TEXT) + GAP), PAPER)
+    kind = Type(TEXT)
+    lines = [title, *kind.wrapped(found.caption.text, SIDE, 2)]
+    canvas = Image.new("RGB", (SIDE, drawn.height + 3 * kind.line_height + GAP), PAPER)
     canvas.paste(drawn)
-    pen = ImageDraw.Draw(canvas)
-    for row, line in enumerate(lines[:3]):
-        pen.text((0, drawn.height + GAP // 2 + row * round(1.3 * TEXT)), line, INK if row else COLOUR, font)
+    for row, line in enumerate(lines):
+        kind.draw(canvas, (0, drawn.height + GAP // 2 + row * kind.line_height), line, INK if row else COLOUR)
     return canvas
-
-
-def _corners(box: Corners) -> tuple[float, ...]:
-    x1, y1, x2, y2 = box
-    return x1, y1, x2, y1, x2, y2, x1, y2
 
 
 def sheet(tiles: Sequence[Image.Image]) -> Image.Image:

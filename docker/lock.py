@@ -18,7 +18,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-EXTRA = "trace"  # installed, but off until an endpoint is set
+# The service; traces are installed, but off until an endpoint is set.
+EXTRAS = ("--extra", "serve", "--extra", "trace")
 PYTHON = "3.11"
 PLATFORM = "x86_64-manylinux_2_28"
 ONLY_WITH_CUDA = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
@@ -69,7 +70,7 @@ def split(lock: str) -> tuple[str, str, str]:
 
 def main() -> None:
     """Rewrite the files."""
-    shared, cuda, cpu = split(resolve("pyproject.toml", "--extra", EXTRA, "--constraint", "requirements.txt"))
+    shared, cuda, cpu = split(resolve("pyproject.toml", *EXTRAS, "--constraint", "requirements.txt"))
     locks = {"": shared, "-cuda": cuda, "-cpu": cpu, "-uv": lock_tools(*UV), "-tools": lock_tools(*TOOLS)}
     for ending, text in locks.items():
         (HERE / f"requirements{ending}.txt").write_text(text, encoding="utf-8")

@@ -36,7 +36,10 @@ from dynrefer.model.lean_imports import import_lean
 from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
+    from dynrefer.model.arguments import listed_boxes, prompts_among, region_queries
+    from dynrefer.model.described import Descriptions
     from dynrefer.model.explanation import Explain, ExplainedLabel, Explanation
+    from dynrefer.model.find_names import find_query
     from dynrefer.model.finding import (
         MOST_LOOKS,
         NO_FINDER,
@@ -54,13 +57,14 @@ if TYPE_CHECKING:
     )
     from dynrefer.model.findings import with_masks
     from dynrefer.model.geometry import BoxFormat, corners_from
-    from dynrefer.model.images import DecodedImage, Pixels, decode_image, forbid_bombs, upright_pixels
+    from dynrefer.model.images import DecodedImage, ImageSource, Pixels, decode_image, forbid_bombs, upright_pixels
     from dynrefer.model.mask_files import decode_with_alpha
     from dynrefer.model.masks import mask_from_bitmap
     from dynrefer.model.named_vocabularies import NamedVocabularies, NamedVocabulary, written_words
     from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box, upright_view
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
+    from dynrefer.model.preview import Preview
     from dynrefer.model.prompts import AlphaMask, MaskFile, Polygon, Prompt, Scribble, placed
     from dynrefer.model.protocol import (
         BatchLimits,
@@ -125,8 +129,12 @@ __all__ = [
     "Findings",
     "FoundRegion",
     "find_queries",
+    "find_query",
     "given_queries",
     "lack_masks",
+    "listed_boxes",
+    "prompts_among",
+    "region_queries",
     "with_masks",
     "DEVICE_STAGES",
     "TASKS",
@@ -146,6 +154,7 @@ __all__ = [
     "Corners",
     "DamagedImageError",
     "DecodedImage",
+    "Descriptions",
     "DeviceError",
     "DeviceLostError",
     "DeviceMemoryError",
@@ -156,6 +165,7 @@ __all__ = [
     "Explanation",
     "ImageError",
     "ImageInfo",
+    "ImageSource",
     "ImageTooLargeError",
     "Label",
     "ModelCard",
@@ -170,6 +180,7 @@ __all__ = [
     "PointsError",
     "Predictor",
     "Preparation",
+    "Preview",
     "PreparationSpec",
     "PreparedRegion",
     "AlphaMask",
@@ -242,6 +253,10 @@ _LAZY = {
     "Findings": "finding",
     "FoundRegion": "finding",
     "find_queries": "finding",
+    "find_query": "find_names",
+    "listed_boxes": "arguments",
+    "prompts_among": "arguments",
+    "region_queries": "arguments",
     "given_queries": "finding",
     "lack_masks": "finding",
     "with_masks": "findings",
@@ -258,12 +273,14 @@ _LAZY = {
     "Corners": "types",
     "DEVICE_STAGES": "tasks",
     "DecodedImage": "images",
+    "Descriptions": "described",
     "DynRefer": "predictor",
     "ENGLISH": "translations",
     "Explain": "explanation",
     "ExplainedLabel": "explanation",
     "Explanation": "explanation",
     "ImageInfo": "types",
+    "ImageSource": "images",
     "Label": "types",
     "ModelCard": "types",
     "NamedVocabularies": "named_vocabularies",
@@ -275,6 +292,7 @@ _LAZY = {
     "Preparation": "protocol",
     "PreparationSpec": "preparation",
     "PreparedRegion": "preparation",
+    "Preview": "preview",
     "ReadyRegion": "protocol",
     "RegionDescription": "types",
     "RegionMask": "types",
@@ -331,7 +349,14 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "DynRefer":
         set_cache_environment()
-    with gc_paused():  # importing torch makes many objects, hardly any of them garbage
-        module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
+    try:
+        with gc_paused():  # importing torch makes many objects, hardly any of them garbage
+            module = importlib.import_module(f"{__name__}.{_LAZY[name]}")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("dynrefer"):
+            raise
+        raise ModuleNotFoundError(
+            f"{name} needs the package {error.name}: pip install 'dynrefer[serve]' adds it.", name=error.name
+        ) from error
     value = globals()[name] = getattr(module, name)  # the next look-up finds it
     return value

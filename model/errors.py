@@ -1,4 +1,4 @@
-"""Errors raised by the model.
+"""Errors raised by the model::
 
     ModelError
     ├── ConfigError            a configuration key or value that cannot be honoured
@@ -28,7 +28,7 @@ The messages are one sentence that names the thing at fault and the fix; they ma
 (`QueryError`, `ImageError`) or to the person who starts the service (the others). Nothing here knows HTTP.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 
 class ModelError(Exception):
@@ -98,6 +98,12 @@ class AnnotatedImageError(ImageError):
 
 class StoppedError(ModelError):
     """A batch that was cancelled because no client waits for its results."""
+
+
+def raise_if_stopped(should_stop: Callable[[], bool]) -> None:
+    """Raises `StoppedError` where a batch is to end. Called between two images of it; each call is a heartbeat."""
+    if should_stop():
+        raise StoppedError("the batch was cancelled: no client waits for its results.")
 
 
 class QueryError(ModelError):

@@ -16,18 +16,21 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from dynrefer.model.records import JsonRecord
+from dynrefer.model.errors import ImageError
+from dynrefer.model.records import NOT_JSON, JsonRecord
 from dynrefer.model.request_vocabulary import UnknownWord
 from dynrefer.model.score_reading import ScoreReading
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image as PilImage
 
     from dynrefer.model.errors import QueryError
     from dynrefer.model.geometry import ImageSize
     from dynrefer.model.images import Pixels
     from dynrefer.model.masks import RegionMask
+    from dynrefer.model.preview import Preview
     from dynrefer.model.types import Corners, ImageInfo, RegionDescription, RegionQuery
 
 NO_FINDER = (
@@ -149,6 +152,12 @@ class FoundRegion(JsonRecord):
     parent: str | None = None
     description: RegionDescription | None = None
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from dynrefer.model.drawing.html import found_html
+
+        return found_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class AbsentName(JsonRecord):
@@ -164,11 +173,31 @@ class AbsentName(JsonRecord):
 
 @dataclass(frozen=True, slots=True)
 class Findings(JsonRecord):
-    """The answer. regions: by descending score. unknown_words: asked words that nothing is known of."""
+    """The answer. regions: by descending score. unknown_words: asked words that nothing is known of.
+
+    preview: what is remembered of the image, for drawings; None where nothing is.
+    """
 
     regions: tuple[FoundRegion, ...]
     absent: tuple[AbsentName, ...] = ()
     unknown_words: tuple[UnknownWord, ...] = field(default=())
+    preview: Preview | None = field(default=None, compare=False, repr=False, metadata=NOT_JSON)
+
+    def draw(self, longest: int = 1600) -> PilImage:
+        """The image with what was found. As `Descriptions.draw`."""
+        from dynrefer.model.described import NO_IMAGE
+        from dynrefer.model.drawing import annotation_of_found, draw_regions
+
+        if self.preview is None:
+            raise ImageError(NO_IMAGE)
+        annotations = [annotation_of_found(each) for each in self.regions]
+        return draw_regions(self.preview.image(), annotations, size=self.preview.size, longest=longest)
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from dynrefer.model.drawing.html import findings_html
+
+        return findings_html(self)
 
 
 def lack_masks(findings: Findings, query: FindQuery) -> bool:

@@ -23,6 +23,7 @@ from dynrefer.model.batch import BatchResult, RawOutputs, RegionOutput, run_batc
 from dynrefer.model.batch_limits import MOST_REGIONS, measured_limits
 from dynrefer.model.cache import TEXT_BYTES, CacheStats, FeatureCache
 from dynrefer.model.continuous import GROUP_VIEWS, GROUPS, ContinuousDescription
+from dynrefer.model.described import Descriptions
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import (
@@ -56,6 +57,7 @@ from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
 from dynrefer.model.networks.segmenter.loading import load_segmenter
 from dynrefer.model.preparation import NO_SEGMENTER, PreparationSpec, PreparedRegion, RegionInput, prepare
+from dynrefer.model.preview import Preview
 from dynrefer.model.prompts import Prompt
 from dynrefer.model.protocol import BatchLimits
 from dynrefer.model.request_vocabulary import RequestVocabulary, UnknownWord
@@ -210,7 +212,7 @@ class DynRefer:
         explain: Explain | bool = False,
         highlight: bool = False,
         language: str | None = None,
-    ) -> list[RegionDescription]:
+    ) -> Descriptions:
         """Describe each box of an image, then each object that a group of points lies on.
 
         image: a file, its bytes, a Pillow image (all turned upright), or (H, W, 3) uint8 RGB. boxes: xyxy pixels of the
@@ -242,14 +244,15 @@ class DynRefer:
             highlight=highlight,
         )
         pixels = upright_pixels(image)
-        queries = with_prompts(queries, prompts_among(listed), (pixels.shape[1], pixels.shape[0]))
+        prompts = prompts_among(listed)
+        queries = with_prompts(queries, prompts, (pixels.shape[1], pixels.shape[0]))
         regions = self.prepare(pixels, self.with_masks(pixels, queries))
         outputs = self.run(regions) if regions else []
         found = [self.finish(region, output) for region, output in zip(regions, outputs, strict=True)]
-        if language is None or not queries:
-            return found
-        translator = Translator((language,), queries[0].vocabulary, self.card.translations, queries[0].tasks)
-        return [translator.described(each) for each in found]
+        if language is not None and queries:
+            translator = Translator((language,), queries[0].vocabulary, self.card.translations, queries[0].tasks)
+            found = [translator.described(each) for each in found]
+        return Descriptions(found, Preview.of(image, (pixels.shape[1], pixels.shape[0])), prompts)
 
     def with_masks(self, image: Pixels, queries: Sequence[RegionQuery]) -> list[RegionQuery]:
         """The queries, those with points with the boxes and masks of the objects that these lie on.
@@ -309,6 +312,7 @@ class DynRefer:
             boxes = [RegionQuery(box=each.box) for each in findings.regions]
             found_masks = self.segment(list(self.segmentation.prepare_each(pixels, boxes)))
             findings = with_masks(findings, found_masks, size)
+        findings = replace(findings, preview=Preview.of(image, size))
         if describe is None:
             return findings
         described = self._described(pixels, [RegionQuery(box=each.box, tasks=tasks) for each in findings.regions])

@@ -204,6 +204,12 @@ class RegionDescription(JsonRecord):
         """The categories, best first, or None if they were not requested."""
         return self.results.get(Task.CATEGORIES)
 
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from dynrefer.model.drawing.html import description_html
+
+        return description_html(self)
+
 
 @dataclass(frozen=True, slots=True)
 class ModelCard(JsonRecord):

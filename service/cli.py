@@ -4,13 +4,9 @@ A usage error is one line on standard error and exit code 2, never a traceback.
 """
 
 import importlib.util
-import inspect
 import json
 import os
-import socket
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,8 +16,17 @@ from dynrefer.model.errors import ModelError, QueryError
 from dynrefer.model.types import ALL_TASKS, Corners, PointPrompt
 from dynrefer.service import set_thread_environment
 from dynrefer.service.command_files import fail, read_image, read_tasks, reason, refuse_unwritable, save_image
+from dynrefer.service.remote_commands import (
+    Key,
+    Server,
+    Timeout,
+    connected,
+    described_by_service,
+    read_bytes,
+    refuse_mixed_options,
+    words_for_service,
+)
 from dynrefer.service.server.signals import stop_signals
-from dynrefer.service.settings import FORMER_NAMES, PREFIX, Settings, SettingsError, flag_names, load_settings
 from dynrefer.service.standard_streams import (
     UnwritableOutput,
     abandon_output,
@@ -36,6 +41,8 @@ if TYPE_CHECKING:
 
 # The workbench's commands, and the extra of the installation that brings what each of them needs.
 WORKBENCH_EXTRAS = {"train": "train", "evaluate": "evaluate", "bench": "train", "annotate-data": "train"}
+SERVE_EXTRA = "serve"  # brings what all other commands need, but those that ask a service
+ASK_A_SERVICE = ("describe", "detect")
 
 app = typer.Typer(
     name="dynrefer",
@@ -72,7 +79,10 @@ Points = Annotated[
     ),
 ]
 Segmenter = Annotated[
-    str, typer.Option(help="What finds the object of the points: embedded, or a directory with a SAM 2.")
+    str | None,
+    typer.Option(
+        help="What finds the object of the points: embedded, or a directory with a SAM 2. [default: embedded]"
+    ),
 ]
 Tasks = Annotated[
     list[str] | None,
@@ -80,12 +90,24 @@ Tasks = Annotated[
 ]
 ModelName = Annotated[str, typer.Option("--model", help="Name or directory of the model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+# Where the default is said by the command, which refuses what is given beside --server.
+SomeModel = Annotated[str | None, typer.Option("--model", help="Name or directory of the model. [default: embedded]")]
+SomeDevice = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. [default: auto]")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the drawing if there is one.")]
 ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF; any size.")]
 
 
-def _add_other_commands() -> None:
-    """The model's command, and the workbench's where it is installed: a container image, for one, is without it."""
+def _add_commands() -> None:
+    """All that are installed. The workbench's may be missing, as in a container image, and the service too, where the
+    client alone is installed."""
+    if importlib.util.find_spec("pydantic_settings") is None:
+        _add_missing_command(app, "serve")
+    else:
+        from dynrefer.service.serve_command import serve_command
+
+        app.command("serve")(serve_command)
+    for command in (key, describe, views):
+        app.command()(command)
     from dynrefer.model.convert.command import convert_command
 
     app.command("convert")(convert_command)
@@ -121,7 +143,7 @@ def _add_missing_command(group: typer.Typer, name: str) -> None:
     """A hidden command that takes any arguments and says what to install."""
 
     def say_what_to_install() -> None:
-        extra = WORKBENCH_EXTRAS.get(name, "train")
+        extra = SERVE_EXTRA if name == "serve" else WORKBENCH_EXTRAS.get(name, "train")
         shown = name if group is app else f"vocabulary {name}"
         fail(f"`dynrefer {shown}` is not part of this installation; pip install 'dynrefer[{extra}]' adds it.")
 
@@ -139,7 +161,7 @@ def main() -> None:
 
     set_thread_environment()  # both before any command imports NumPy or torch
     set_cache_environment()
-    _add_other_commands()
+    _add_commands()
     try:
         code = app(args=arguments, prog_name="dynrefer", standalone_mode=False)
         finish_output()
@@ -151,82 +173,20 @@ def main() -> None:
     except ModelError as error:
         fail(str(error))
     except ModuleNotFoundError as error:
-        extra = WORKBENCH_EXTRAS.get(arguments[0])
-        if extra is None or error.name is None or error.name.startswith("dynrefer"):
+        if error.name is None or error.name.startswith("dynrefer"):
             raise
-        fail(f"`dynrefer {arguments[0]}` needs the package {error.name}: pip install 'dynrefer[{extra}]' adds it.")
+        fail(_what_to_install(arguments[0], error.name))
     except (KeyboardInterrupt, typer.Abort):
         raise SystemExit(130) from None
     raise SystemExit(code or 0)
 
 
-def _serve(**flags: str | None) -> None:
-    """Serve the model over HTTP. Every flag can be set as an environment variable too, DYNREFER_<NAME>; a flag wins.
-
-    SIGTERM, SIGINT and SIGHUP stop it once the admitted requests are answered, a second one at once. Exit codes: 0
-    stopped; 1 a second signal left requests unanswered; 2 a setting or the model cannot be used; 3 the device is lost.
-    """
-    try:
-        settings = load_settings({name: value for name, value in flags.items() if value is not None})
-    except SettingsError as error:
-        fail(str(error))
-    if importlib.util.find_spec("resource") is None:
-        fail("`dynrefer serve` needs Linux or macOS; on Windows run it in a container or in WSL.")
-    from dynrefer.model import gc_paused
-
-    with gc_paused():
-        from dynrefer.service.server.server import exit_process, serve
-
-    try:
-        with _listener(settings) as listener:
-            code, sentence = serve(settings, listener)
-    except SettingsError as error:
-        fail(str(error))
-    if sentence:
-        print(f"dynrefer: {sentence}", file=sys.stderr)
-    exit_process(code)
+def _what_to_install(command: str, package: str) -> str:
+    extra = WORKBENCH_EXTRAS.get(command, SERVE_EXTRA)
+    sentence = f"`dynrefer {command}` needs the package {package}: pip install 'dynrefer[{extra}]' adds it"
+    return sentence + ("; or ask a service with --server URL." if command in ASK_A_SERVICE else ".")
 
 
-def _listener(settings: Settings) -> AbstractContextManager[socket.socket]:
-    """What the service listens on, which is closed at the end. Raises SettingsError where the address is taken."""
-    from dynrefer.service.server.server import listen
-    from dynrefer.service.server.unix_socket import unix_socket
-
-    if settings.unix_socket is not None:
-        return unix_socket(settings.unix_socket)
-    try:
-        return listen(settings.host, settings.port)
-    except OSError as error:
-        raise SettingsError(f"cannot listen on {settings.host} port {settings.port}: {reason(error)}.") from None
-
-
-def _with_flags(command: Callable[..., None]) -> Callable[..., None]:
-    """Give the command one text option per setting: `Settings` is the only place of their names and descriptions."""
-    parameters, annotations = [], {}
-    for name in flag_names():
-        field = Settings.model_fields[name]
-        default = "none" if field.default in (None, (), "") else field.default
-        help_text = f"{field.description} [default: {default}; {PREFIX}{name.upper()}]"
-        annotation = Annotated[
-            str | None,
-            typer.Option(*_flags_of(name), help=help_text, metavar="VALUE", show_default=False),
-        ]
-        annotations[name] = annotation
-        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation))
-    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    command.__annotations__ = annotations
-    return command
-
-
-def _flags_of(name: str) -> list[str]:
-    names = [name, *(former for former, present in FORMER_NAMES.items() if present == name)]
-    return ["--" + each.replace("_", "-") for each in names]
-
-
-app.command("serve")(_with_flags(_serve))
-
-
-@app.command()
 def key(
     name: Annotated[str, typer.Argument(help="Name of the key's user: 1 to 64 letters, digits, dots, - and _.")],
 ) -> None:
@@ -240,7 +200,6 @@ def key(
     print(f"The key, shown only here: {secret}", file=sys.stderr)
 
 
-@app.command()
 def describe(
     image: ImageFile,
     box: SomeBoxes = None,
@@ -249,9 +208,12 @@ def describe(
     point: Points = None,
     highlight: Highlight = False,
     task: Tasks = None,
-    model: ModelName = "embedded",
-    device: Device = "auto",
-    segmenter: Segmenter = "embedded",
+    server: Server = None,
+    key: Key = None,
+    timeout: Timeout = None,
+    model: SomeModel = None,
+    device: SomeDevice = None,
+    segmenter: Segmenter = None,
     vocabulary: Annotated[
         str | None, typer.Option(metavar="NAME|FILE", help="Words to answer in: coco, lvis, everyday, or a JSON file.")
     ] = None,
@@ -261,53 +223,57 @@ def describe(
     draw: Annotated[Path | None, typer.Option(help="Write the image with boxes and captions to this file.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Describe regions of an image without a server."""
+    """Describe regions of an image: with a model in this process, or by a service (--server)."""
     if not (box or polygon or mask or point):
         fail("describe needs a region: give --box x1,y1,x2,y2, --polygon x,y,..., --mask FILE.png or --point x,y.")
     from dynrefer.model import is_language
 
-    tasks, points, words = read_tasks(task), _read_points(point or []), _read_vocabulary(vocabulary)
+    refuse_mixed_options(
+        server, {"--model": model, "--device": device, "--segmenter": segmenter}, {"--timeout": timeout}
+    )
+    tasks, points = read_tasks(task), _read_points(point or [])
+    words = _read_vocabulary(vocabulary) if server is None else words_for_service(vocabulary)
     if language is not None and not is_language(language):
         fail(f"--language {language} is no language's tag; write one such as de or zh-Hans.")
     regions: list[Corners | Prompt] = [*_read_boxes(box or []), *_read_polygons(polygon or [])]
-    pixels = read_image(image)
-    regions += _read_masks(mask or [], (pixels.shape[1], pixels.shape[0]))
+    pixels = read_image(image) if server is None or mask or draw else None
+    if pixels is not None:
+        regions += _read_masks(mask or [], (pixels.shape[1], pixels.shape[0]))
     if draw:
-        refuse_unwritable(draw, image, model, overwrite)
-    from dynrefer.model import DynRefer
-
-    predictor = DynRefer.load(model, device=device, segmenter=segmenter)
-    clicked = [points] if points else []
-    found = predictor.describe(
-        pixels,
-        regions,
-        tasks,
-        points=clicked,
-        highlight=highlight,
-        explain=explain,
-        vocabulary=words,
-        language=language,
-    )
-    from dynrefer.service.api.responses import region_answer
-
-    answers = [region_answer(str(index), each, {}) for index, each in enumerate(found)]
-    if as_json:
-        print(json.dumps([each.model_dump(exclude_none=True) for each in answers], indent=2, ensure_ascii=False))
+        refuse_unwritable(draw, image, model or "embedded", overwrite)
+    options: dict[str, Any] = {
+        "points": [points] if points else [],
+        "highlight": highlight,
+        "explain": explain,
+        "vocabulary": words,
+        "language": language,
+    }
+    if server is not None:
+        with connected(server, key, timeout) as client:
+            found, answers = described_by_service(client, read_bytes(image), regions, tasks, options)
     else:
-        print("\n\n".join(_in_words(each.model_dump(exclude_none=True)) for each in answers))
-    if draw:
+        from dynrefer.model import DynRefer
+
+        predictor = DynRefer.load(model or "embedded", device=device or "auto", segmenter=segmenter or "embedded")
+        found = predictor.describe(pixels, regions, tasks, **options)  # type: ignore[arg-type]  # it was read above
+        from dynrefer.service.api.responses import region_answer
+
+        written = (region_answer(str(index), each, {}) for index, each in enumerate(found))
+        answers = [each.model_dump(exclude_none=True) for each in written]
+    if as_json:
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+    else:
+        print("\n\n".join(map(_in_words, answers)))
+    if draw and pixels is not None:
         from PIL import Image
 
-        from dynrefer.model.drawing import draw_descriptions
+        from dynrefer.model.drawing import annotation_of, draw_regions
 
-        texts = [_in_brief(each.model_dump(exclude_none=True)) for each in answers]
-        boxes = [each.box for each in found]
-        shapes = {place: each for place, each in enumerate(regions) if not isinstance(each, tuple)}
-        shapes |= {place: each.mask for place, each in enumerate(found) if each.mask is not None}
-        save_image(draw_descriptions(Image.fromarray(pixels), list(zip(boxes, texts, strict=True)), shapes), draw)
+        shapes = [None if isinstance(each, tuple) else each for each in regions] + [None] * len(options["points"])
+        annotations = [annotation_of(each, shape) for each, shape in zip(found, shapes, strict=True)]
+        save_image(draw_regions(Image.fromarray(pixels), annotations), draw)
 
 
-@app.command()
 def views(
     image: ImageFile,
     box: Boxes,
@@ -411,17 +377,6 @@ def _read_vocabulary(given: str | None) -> "RequestVocabulary | None":
     if not os.path.exists(given):
         fail(f"--vocabulary {given} is neither one of {', '.join(known.names)} nor a file.")
     return read_named(Path(given)).words
-
-
-def _in_brief(region: dict[str, Any]) -> str:
-    """What each task found, for a drawing: one line, the three best names at most."""
-    lines = []
-    for task, found in _results(region):
-        if isinstance(found, dict):
-            lines.append(str(next(iter(found.values()))))
-        elif found:
-            lines.append(f"{task}: {', '.join(label['name'] for label in found[:3])}")
-    return "\n".join(lines)
 
 
 def _in_words(region: dict[str, Any]) -> str:

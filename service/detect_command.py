@@ -1,4 +1,4 @@
-"""`dynrefer detect`: find regions of an image without a server."""
+"""`dynrefer detect`: find regions of an image, with a model in this process or by a service."""
 
 import json
 import sys
@@ -9,6 +9,15 @@ import typer
 
 from dynrefer.model.types import ALL_TASKS
 from dynrefer.service.command_files import fail, read_image, read_tasks, refuse_unwritable, save_image
+from dynrefer.service.remote_commands import (
+    Key,
+    Server,
+    Timeout,
+    connected,
+    found_by_service,
+    read_bytes,
+    refuse_mixed_options,
+)
 
 if TYPE_CHECKING:
     from dynrefer.model.finding import AskedName, Findings
@@ -36,14 +45,24 @@ def detect_command(
         list[str] | None,
         typer.Option("--describe", help=f"Describe what is found: {', '.join(ALL_TASKS)} or all; repeatable."),
     ] = None,
-    model: Annotated[str, typer.Option("--model", help="Name or directory of the model.")] = "embedded",
+    server: Server = None,
+    key: Key = None,
+    timeout: Timeout = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Name or directory of the model. [default: embedded]")
+    ] = None,
     finder: Annotated[
-        str, typer.Option(help="What finds: embedded, or a directory with a finder of transformers.")
-    ] = "embedded",
+        str | None,
+        typer.Option(help="What finds: embedded, or a directory with a finder of transformers. [default: embedded]"),
+    ] = None,
     segmenter: Annotated[
-        str, typer.Option(help="What makes masks where the finder makes none: embedded, or a directory with a SAM 2.")
-    ] = "embedded",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+        str | None,
+        typer.Option(
+            help="What makes masks where the finder makes none: embedded, or a directory with a SAM 2. "
+            "[default: embedded]"
+        ),
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. [default: auto]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as in the service's responses.")] = False,
     draw: Annotated[Path | None, typer.Option(help="Write the image with what was found to this file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the drawing if there is one.")] = False,
@@ -53,32 +72,48 @@ def detect_command(
         fail("give --name or --phrase, not both.")
     if phrase is not None and not phrase.strip():
         fail("--phrase is empty; give a sentence, or leave it out to find everything.")
+    refuse_mixed_options(
+        server,
+        {"--model": model, "--finder": finder, "--segmenter": segmenter, "--device": device},
+        {"--timeout": timeout},
+    )
     names = [read_name(each) for each in name or []]
     everything = describe is not None and "all" in describe
     tasks = None if describe is None else tuple(ALL_TASKS) if everything else read_tasks(describe)
-    pixels = read_image(image)
+    pixels = read_image(image) if server is None or draw else None
     if draw:
-        refuse_unwritable(draw, image, model, overwrite)
-    from dynrefer.model import DynRefer
+        refuse_unwritable(draw, image, model or "embedded", overwrite)
+    options: dict[str, Any] = {"nms": nms, "max_regions": max_regions, "masks": masks}
+    if threshold is not None:
+        options["threshold"] = threshold
+    if server is not None:
+        with connected(server, key, timeout) as client:
+            found, answer = found_by_service(client, read_bytes(image), names, phrase, tasks, options)
+    else:
+        from dynrefer.model import DynRefer
 
-    predictor = DynRefer.load(model, device=device, finder=finder, segmenter=segmenter)
-    options: dict[str, Any] = {"threshold": threshold, "nms": nms, "max_regions": max_regions, "masks": masks}
-    try:
-        found = predictor.detect(pixels, names, phrase, describe=tasks, **options)
-    except ValueError as error:  # names that are asked twice
-        fail(str(error))
+        predictor = DynRefer.load(
+            model or "embedded",
+            device=device or "auto",
+            finder=finder or "embedded",
+            segmenter=segmenter or "embedded",
+        )
+        try:
+            found = predictor.detect(pixels, names, phrase, describe=tasks, **options)  # type: ignore[arg-type]
+        except ValueError as error:  # names that are asked twice
+            fail(str(error))
+        answer = _as_answer(found, described=tasks is not None) if as_json else {}
     if as_json:
-        print(json.dumps(_as_answer(found, described=tasks is not None), indent=2, ensure_ascii=False))
+        print(json.dumps(answer, indent=2, ensure_ascii=False))
     else:
         print(_in_words(found, described=tasks is not None))
-    if draw:
+    if draw and pixels is not None:
         from PIL import Image
 
-        from dynrefer.model.drawing import draw_descriptions
+        from dynrefer.model.drawing import annotation_of_found, draw_regions
 
-        labels = [(each.box, f"{each.phrase or each.label}  {each.probability:.2f}") for each in found.regions]
-        shapes = {place: each.mask for place, each in enumerate(found.regions) if each.mask is not None}
-        save_image(draw_descriptions(Image.fromarray(pixels), labels, shapes), draw)
+        annotations = [annotation_of_found(each) for each in found.regions]
+        save_image(draw_regions(Image.fromarray(pixels), annotations), draw)
 
 
 def read_name(text: str) -> "AskedName":

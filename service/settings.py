@@ -24,6 +24,8 @@ from pydantic_settings import (
 )
 
 PREFIX = "DYNREFER_"
+# Of other commands, which may stand in the same environment: `describe --server`, `make art`.
+OTHER_VARIABLES = ("KEY", "ART_CACHE")
 
 Positive = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode]
@@ -141,6 +143,10 @@ class Settings(BaseSettings):
     max_regions: Positive = Field(
         default=64,
         description="Most regions in a request. At most max_queue_regions: a request is admitted whole.",
+    )
+    max_images: Positive = Field(
+        default=16,
+        description="Most images in a request of several. All of them share its max_body_bytes and max_regions.",
     )
     max_found_regions: Positive = Field(
         default=64,
@@ -474,10 +480,11 @@ def _is_passed_on(short: str, values: Mapping[str, str]) -> bool:
 
 def _reject_unknown_variables() -> None:
     known = [name.upper() for name in (*Settings.model_fields, *FORMER_NAMES)]
+    allowed = {*known, *OTHER_VARIABLES}
     links = link_variables()
     for name, value in os.environ.items():
         given = name.upper()
-        if value and name not in links and given.startswith(PREFIX) and given.removeprefix(PREFIX) not in known:
+        if value and name not in links and given.startswith(PREFIX) and given.removeprefix(PREFIX) not in allowed:
             # Compared without the prefix, which would make all names similar.
             nearest = difflib.get_close_matches(given.removeprefix(PREFIX), known, n=1)
             hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else "."

@@ -17,14 +17,17 @@ from tests.repository import ROOT
 
 PARTS = ("model", "service", "workbench")
 # The public face, its records and its errors.
-OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.types"}
+OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.explanation", "dynrefer.model.types"}
 # The command line may use more, inside its commands.
 OPEN_INSIDE_COMMANDS = {
     "dynrefer.service.batch_command",
     "dynrefer.service.cli",
     "dynrefer.service.command_files",
     "dynrefer.service.detect_command",
+    "dynrefer.service.remote_commands",
 }
+# What the client may import of the service: itself, for it is installed without what serves.
+CLIENT = "dynrefer.service.client"
 BESIDE_THE_PREDICTOR = ("dynrefer.workbench", "dynrefer.model.convert")
 # Whoever stands further down may import whoever stands further up, while its module is loaded; not the other way round.
 LAYERS = (
@@ -109,6 +112,11 @@ def break_of(module: str, name: str) -> str:
         return f"its name is dynrefer.{name}"
     if under(module, "dynrefer.service") and under(name, "dynrefer.model") and name not in OPEN_TO_SERVICE:
         return "the service sees the model's public face alone"
+    if under(module, CLIENT) and under(name, "dynrefer.service") and not under(name, CLIENT):
+        return "the client knows nothing of what serves"
+    serving = under(module, "dynrefer.service") and not under(module, CLIENT) and module not in OPEN_INSIDE_COMMANDS
+    if serving and under(name, CLIENT):
+        return "what serves does not know the client"
     if under(module, "dynrefer.service") and under(name, "dynrefer.workbench"):
         return "the service does not know the workbench"
     if under(module, "dynrefer.model") and under(name, "dynrefer.service", "dynrefer.workbench"):
@@ -163,6 +171,9 @@ def test_every_import_points_down() -> None:
         ("dynrefer.service.app", "dynrefer.workbench.training"),
         ("dynrefer.service.app", "service.settings"),
         ("dynrefer.service.app", ".settings"),
+        ("dynrefer.service.app", "dynrefer.service.client"),
+        ("dynrefer.service.client.client", "dynrefer.service.api.problems"),
+        ("dynrefer.service.client.client", "dynrefer.model.predictor"),
         ("dynrefer.model.views", "dynrefer.service.settings"),
         ("dynrefer.model.views", "dynrefer.workbench.scenes"),
         ("dynrefer.model.views", "dynrefer.model.convert"),
@@ -191,6 +202,7 @@ def test_the_layers_bite() -> None:
         "dynrefer.service",
         "dynrefer.service.app",
         "dynrefer.service.cli",
+        "dynrefer.service.client",
         "dynrefer.model.views",
     ],
 )

@@ -6,6 +6,7 @@ A client reads one sentence of ours: no traceback, no path, no text of a library
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
@@ -21,6 +22,7 @@ from dynrefer.model.errors import (
     QueryError,
     UnsupportedImageError,
 )
+from dynrefer.service.api.images_schemas import ImageProblem
 from dynrefer.service.api.prompt_schemas import PROMPTS
 from dynrefer.service.api.schemas import FlawItem, RegionProblem
 from dynrefer.service.errors import (
@@ -86,6 +88,11 @@ class Problem(BaseModel):
     errors: list[FlawItem] | None = Field(None, description="the fields at fault")
 
 
+def no_hint(index: int) -> str:
+    """Nothing more is said of a region's box."""
+    return ""
+
+
 def problem_type_of(error: Exception) -> ProblemType:
     """The table's row for an error."""
     return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
@@ -95,17 +102,21 @@ def problem_response(error: Exception, request_id: str) -> JSONResponse:
     """The problem document of any error. Of an unforeseen one the client learns nothing but its request id."""
     if isinstance(error, HTTPException):
         return _routing_problem(error, request_id)
-    detail = "Something went wrong on our side; the log has this request's id."
-    field_errors: Sequence[FieldError] = ()
-    headers: dict[str, str] = {}
-    if isinstance(error, ServiceError):
-        detail, field_errors, headers = error.detail, error.fields, dict(error.headers)
-    elif isinstance(error, _ABOUT_THE_REQUEST):
-        field_errors = model_field_errors(error)
-        detail = str(error) if len(field_errors) != 1 else field_errors[0].detail
+    detail, field_errors = _told(error)
+    headers = dict(error.headers) if isinstance(error, ServiceError) else {}
     if isinstance(error, RetryLaterError):
         headers["Retry-After"] = str(error.retry_after_s)
     return _response(problem_type_of(error), detail, field_errors, request_id, headers)
+
+
+def _told(error: Exception, hint: Callable[[int], str] = no_hint) -> tuple[str, Sequence[FieldError]]:
+    """What the client learns of an error: a sentence, and the fields at fault. hint: see `model_field_errors`."""
+    if isinstance(error, ServiceError):
+        return error.detail, error.fields
+    if isinstance(error, _ABOUT_THE_REQUEST):
+        field_errors = model_field_errors(error, hint)
+        return str(error) if len(field_errors) != 1 else field_errors[0].detail, field_errors
+    return "Something went wrong on our side; the log has this request's id.", ()
 
 
 def problem_document(
@@ -129,7 +140,7 @@ def is_of_region(error: QueryError) -> bool:
     return error.field.split("/")[0] in REGION_FIELDS
 
 
-def model_field_errors(error: ModelError, hint: Callable[[int], str] = lambda index: "") -> list[FieldError]:
+def model_field_errors(error: ModelError, hint: Callable[[int], str] = no_hint) -> list[FieldError]:
     """Where in the request an error of the model's lies: a box belongs to its region, other fields to the request.
 
     Empty where the status alone says it: an image that is too large or of another format. hint: of a region's index,
@@ -149,19 +160,39 @@ def model_field_errors(error: ModelError, hint: Callable[[int], str] = lambda in
     return list(dict.fromkeys(found))
 
 
-def region_problem(error: Exception, index: int, field_errors: Sequence[FieldError] = ()) -> RegionProblem:
-    """What the answer has in the place of a region that failed alone. field_errors: what is known to be wrong."""
+def region_problem(error: Exception, pointer: str, field_errors: Sequence[FieldError] = ()) -> RegionProblem:
+    """What the answer has in the place of a region that failed alone. pointer: to it, in the request. field_errors:
+    what is known to be wrong."""
     kind = error if isinstance(error, QueryError | ServiceError) else RegionFailedError(REGION_FAILED)
     detail = field_errors[0].detail if field_errors else str(kind)
-    flaws = field_errors or [FieldError(f"/regions/{index}", detail)]
-    problem = problem_type_of(kind)
-    return RegionProblem(
-        type=_type_uri(problem),
-        title=problem.title,
-        status=problem.status,
-        detail=detail if len(flaws) == 1 else f"The region has {len(flaws)} errors.",
-        errors=[FlawItem(pointer=each.pointer, detail=each.detail) for each in flaws],
-    )
+    flaws = field_errors or [FieldError(pointer, detail)]
+    summary = detail if len(flaws) == 1 else f"The region has {len(flaws)} errors."
+    return RegionProblem.model_validate(_part_problem(kind, summary, flaws))
+
+
+def image_problem(error: Exception, pointer: str, hint: Callable[[int], str]) -> ImageProblem:
+    """What the answer has in the place of an image that failed alone: the error of a request about that image.
+
+    pointer: to the image's item, in the request. hint: see `model_field_errors`.
+    """
+    detail, field_errors = _told(error, hint)
+    flaws = [FieldError(f"{pointer}{each.pointer}", each.detail) for each in field_errors]
+    flaws = flaws or [FieldError(f"{pointer}/image", detail)]
+    summary = detail if len(flaws) == 1 else f"The image has {len(flaws)} errors."
+    return ImageProblem.model_validate(_part_problem(error, summary, flaws))
+
+
+def _part_problem(error: Exception, detail: str, flaws: Sequence[FieldError]) -> dict[str, Any]:
+    """The members of what stands in the place of a part of the answer."""
+    problem = problem_type_of(error)
+    errors = [FlawItem(pointer=each.pointer, detail=each.detail) for each in flaws]
+    return {
+        "type": _type_uri(problem),
+        "title": problem.title,
+        "status": problem.status,
+        "detail": detail,
+        "errors": errors,
+    }
 
 
 def _type_uri(problem: ProblemType) -> str:

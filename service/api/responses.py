@@ -1,7 +1,7 @@
 """Between the contract and the model: a request's fields -> queries, descriptions -> the answer's schema."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,8 @@ from dynrefer.model import (
     stored_size,
 )
 from dynrefer.service.api.explanations import explain_query, explanation_answer
-from dynrefer.service.api.problems import model_field_errors, region_problem
+from dynrefer.service.api.images_schemas import DescribedImageOut, DescribeImagesResponse, FailedImageOut
+from dynrefer.service.api.problems import image_problem, model_field_errors, no_hint, region_problem
 from dynrefer.service.api.schemas import (
     RESULT_SCHEMAS,
     CapabilitiesOut,
@@ -45,6 +46,7 @@ from dynrefer.service.api.schemas import (
 from dynrefer.service.api.vocabulary_schemas import UnknownWordOut
 from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import InvalidRequestError, RegionFailedError
+from dynrefer.service.inputs.description import ParsedImages
 from dynrefer.service.inputs.parsing import ParsedRequest, region_id
 from dynrefer.service.inputs.region_queries import BoxNotation, Coordinates, GivenPrompts, Orientation, region_queries
 from dynrefer.service.observability.metrics import STAGES
@@ -107,6 +109,38 @@ def answer(
     translator: Translator | None = None,
 ) -> DescribeResponse:
     """The answer's schema. total_ms: since the request's first byte. translator: None leaves names as they are."""
+    members = _described(parsed, described, translator)
+    return DescribeResponse(
+        id=request_id,
+        model=model,
+        **members,
+        timings_ms=in_order({**described.timings_ms, "total": total_ms}),
+    )
+
+
+def images_answer(
+    request_id: str,
+    model: str,
+    parsed: ParsedImages,
+    described: Sequence[DescribeResult | Exception],
+    total_ms: float,
+    translator: Translator,
+) -> DescribeImagesResponse:
+    """The answer's schema of a request about several images. described: of each, or why there is nothing."""
+    images: list[DescribedImageOut | FailedImageOut] = []
+    for place, (requested, found) in enumerate(zip(parsed.images, described, strict=True)):
+        if isinstance(found, Exception):
+            hint = partial(box_hint, requested.fields) if isinstance(requested, ParsedRequest) else no_hint
+            images.append(FailedImageOut(error=image_problem(found, f"/images/{place}", hint)))
+            continue
+        assert isinstance(requested, ParsedRequest)
+        members = _described(requested, found, translator)
+        images.append(DescribedImageOut(**members, timings_ms=in_order(found.timings_ms)))
+    return DescribeImagesResponse(id=request_id, model=model, images=images, timings_ms=in_order({"total": total_ms}))
+
+
+def _described(parsed: ParsedRequest, described: DescribeResult, translator: Translator | None) -> dict[str, Any]:
+    """The members of an answer about one image."""
     frame = Frame(described.info, stored=parsed.fields.orientation == Orientation.STORED.value)
     (width, height), frames = frame.size, described.info.frames
     regions: list[RegionOut | FailedRegionOut] = []
@@ -117,14 +151,11 @@ def answer(
         else:
             found = found if translator is None else translator.described(found)
             regions.append(region_answer(name, found, {"queue": described.queue_ms[index]}, frame))
-    return DescribeResponse(
-        id=request_id,
-        model=model,
-        image=ImageOut(width=width, height=height, frames=frames if frames > 1 else None),
-        regions=regions,
-        unknown_words=_unknown_words(described),
-        timings_ms=in_order({**described.timings_ms, "total": total_ms}),
-    )
+    return {
+        "image": ImageOut(width=width, height=height, frames=frames if frames > 1 else None),
+        "regions": regions,
+        "unknown_words": _unknown_words(described),
+    }
 
 
 def _unknown_words(described: DescribeResult) -> list[UnknownWordOut] | None:
@@ -169,7 +200,8 @@ def _failed(name: str, index: int, found: object, parsed: ParsedRequest) -> Fail
         field_errors = model_field_errors(error, partial(box_hint, parsed.fields))
     elif field_errors:
         error = InvalidRequestError("", field_errors)
-    return FailedRegionOut(id=name, error=region_problem(error, index, field_errors))
+    field_errors = [replace(each, pointer=parsed.at + each.pointer) for each in field_errors]
+    return FailedRegionOut(id=name, error=region_problem(error, f"{parsed.at}/regions/{index}", field_errors))
 
 
 def region_answer(
@@ -237,6 +269,7 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         "max_body_bytes",
         "max_image_pixels",
         "max_regions",
+        "max_images",
         "max_top_k",
         "max_controls",
         "max_control_chars",

@@ -7,7 +7,7 @@ that they never wait behind images; the event loop only waits. What is prepared 
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -27,7 +27,7 @@ from dynrefer.model import (
     lack_masks,
     with_masks,
 )
-from dynrefer.model.errors import FinderError, ModelError
+from dynrefer.model.errors import FinderError, ImageError, ModelError, QueryError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine import pointed_regions
 from dynrefer.service.engine.detecting import (
@@ -43,11 +43,14 @@ from dynrefer.service.engine.executor import Executor, Phase, Region
 from dynrefer.service.engine.pointed_regions import FoundMasks, first_pass, ready_for_device, with_failures
 from dynrefer.service.engine.reservations import ExecutorClosed, Output, Reservation, WorkKind
 from dynrefer.service.engine.results import DescribeResult, finish_request
-from dynrefer.service.errors import QueueFullError, UnavailableError
+from dynrefer.service.errors import QueueFullError, RegionFailedError, UnavailableError
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.workers.image_task import DescribeInput, PreparedImage
 
 Result = TypeVar("Result")
+
+# Of one request: the next are decoded while the device describes the first, and others have their turn in between.
+IMAGES_UNDER_WAY = 4
 
 
 class ImageWorkers(Protocol):
@@ -151,26 +154,56 @@ class Engine:
         """
         predictor = self._check_ready()
         with self._counted(), self._refusals():
-            result = await self._describe(self._executor, predictor, request, context)
+            with self._executor.reserve(request.num_regions, context) as reservation:
+                finish = await self._describe(reservation, predictor, request, context)
+            result = await self.run_in_cpu_pool(finish)
         self._metrics.observe_stages(result.timings_ms)
         return result
 
+    async def describe_each(
+        self, requests: Sequence[DescribeInput], context: RequestContext
+    ) -> list[DescribeResult | Exception]:
+        """Describe the regions of several images, admitted as a whole; cancelling it takes all out of the queue.
+
+        Results in the order of `requests`; what is an image's own fault stands in its place. Raises as `describe` does
+        what concerns all of them.
+        """
+        predictor = self._check_ready()
+        under_way = asyncio.Semaphore(IMAGES_UNDER_WAY)
+
+        async def one(request: DescribeInput) -> DescribeResult | Exception:
+            try:
+                async with under_way:
+                    finish = await self._describe(reservation, predictor, request, context)
+                return await self.run_in_cpu_pool(finish)
+            except Exception as error:
+                if not _is_of_its_image(error):
+                    raise
+                return error
+
+        total = sum(each.num_regions for each in requests)
+        with self._counted(), self._refusals(), self._executor.reserve(total, context) as reservation:
+            results = await _all_or_first_error([one(each) for each in requests])
+        for each in results:
+            if isinstance(each, DescribeResult):
+                self._metrics.observe_stages(each.timings_ms)
+        return results
+
     async def _describe(
         self,
-        executor: Executor[Region, Output],
+        reservation: Reservation[Region, Output],
         predictor: Predictor[Region, Output],
         request: DescribeInput,
         context: RequestContext,
-    ) -> DescribeResult:
+    ) -> Callable[[], DescribeResult]:
+        """Run the regions of one image within its part of a reservation; what is left is CPU work."""
         found = FoundMasks(request, {})
         began = time.perf_counter()
-        with executor.reserve(request.num_regions, context) as reservation:
-            if request.pointed and predictor.segmentation is not None:
-                found = await self._find_masks(reservation, predictor.segmentation, request, context)
-            points_ms = (time.perf_counter() - began) * 1e3
-            finish = await self._run_regions(reservation, predictor, found.request, context)
-        result = await self.run_in_cpu_pool(finish)
-        return with_failures(result, found, points_ms) if request.pointed else result
+        if request.pointed and predictor.segmentation is not None:
+            found = await self._find_masks(reservation, predictor.segmentation, request, context)
+        points_ms = (time.perf_counter() - began) * 1e3
+        finish = await self._run_regions(reservation, predictor, found.request, context)
+        return lambda: with_failures(finish(), found, points_ms) if request.pointed else finish()
 
     async def _run_regions(
         self,
@@ -306,3 +339,20 @@ class Engine:
         phase = self.phase
         # Ready and yet refused: the device ended between two looks.
         return UnavailableError(f"The service is {(Phase.LOST if phase is Phase.READY else phase).value}.")
+
+
+def _is_of_its_image(error: Exception) -> bool:
+    """Whether only the image that it came from is to blame, or its regions: others are described all the same."""
+    if isinstance(error, UnavailableError):  # with fields: the device's memory is too small for these regions
+        return bool(error.fields)
+    return isinstance(error, QueryError | ImageError | RegionFailedError)
+
+
+async def _all_or_first_error(works: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
+    """The results of all, in order; the first error ends the others, and is raised."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(work) for work in works]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]

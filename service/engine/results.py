@@ -34,6 +34,12 @@ class DescribeResult:
     submitted_ns: int
 
 
+def summed_ms(results: Sequence[DescribeResult]) -> dict[str, float]:
+    """Each stage's time in all of the results, which may have overlapped, in milliseconds."""
+    stages = dict.fromkeys(stage for each in results for stage in each.timings_ms)
+    return {stage: sum(each.timings_ms.get(stage, 0.0) for each in results) for stage in stages}
+
+
 def finish_request(
     predictor: Predictor[Region, Output],
     request: DescribeInput,

@@ -22,10 +22,13 @@ LISTS = ("task", "views")
 
 
 def bounded(document: Any, settings: Settings) -> Any:
-    """The document with bounded numbers of members and items. Raises InvalidRequestError for too many regions."""
+    """The document with bounded numbers of members and items. Raises InvalidRequestError for too many regions, or too
+    many images."""
     if not isinstance(document, dict):
         return document
-    found = _bounded_members(document, DescribeRequest.model_fields)
+    found = _bounded_members(document, (*DescribeRequest.model_fields, "images"))
+    if isinstance(found.get("images"), list):
+        found["images"] = _bounded_images(found["images"], settings)
     for name, schema in OBJECTS.items():
         if isinstance(found.get(name), dict):
             found[name] = _bounded_members(found[name], schema.model_fields)
@@ -72,6 +75,17 @@ def _bounded_regions(regions: list[Any], max_regions: int) -> list[Any]:
         raise InvalidRequestError.at("/regions", detail)
     known = RegionIn.model_fields
     return [_bounded_members(region, known) if isinstance(region, dict) else region for region in regions]
+
+
+def _bounded_images(images: list[Any], settings: Settings) -> list[Any]:
+    if len(images) > settings.max_images:
+        detail = f"{len(images)} images were given; at most {settings.max_images} are accepted."
+        raise InvalidRequestError.at("/images", detail)
+    regions = [each["regions"] for each in images if isinstance(each, dict) and isinstance(each.get("regions"), list)]
+    if (total := sum(map(len, regions))) > settings.max_regions:
+        detail = f"{total} regions were given in all; at most {settings.max_regions} are accepted."
+        raise InvalidRequestError.at("/images", detail)
+    return [_bounded_members(each, DescribeRequest.model_fields) if isinstance(each, dict) else each for each in images]
 
 
 def _bounded_members(members: dict[str, Any], known: Iterable[str]) -> dict[str, Any]:

@@ -16,19 +16,9 @@ from dynrefer.service.api.detect_schemas import DescribeFound, DetectFields, Det
 from dynrefer.service.api.schemas import DescribeFields, ImageIn
 from dynrefer.service.errors import FieldError, InvalidRequestError
 from dynrefer.service.inputs.bounds import bounded_detection
-from dynrefer.service.inputs.json_text import Json, parse_json, printable
-from dynrefer.service.inputs.multipart import split_form
-from dynrefer.service.inputs.parsing import (
-    FORM,
-    JSON,
-    checked_fields,
-    checked_file,
-    field_errors,
-    image_of,
-    media_type,
-    reject,
-    reject_image_url,
-)
+from dynrefer.service.inputs.forms import read_form
+from dynrefer.service.inputs.json_text import printable
+from dynrefer.service.inputs.parsing import checked_fields, field_errors, reject
 from dynrefer.service.inputs.query_parameters import read_detect_parameters
 from dynrefer.service.settings import Settings
 
@@ -55,37 +45,23 @@ class ParsedDetection:
     image: bytes
     url: str | None = None
 
+    @property
+    def num_bytes(self) -> int:
+        """Of the file that it holds."""
+        return len(self.image)
+
 
 def read_detect_request(
     body: bytes, content_type: str, settings: Settings, query: str = "", resolve: ResolveVocabulary = no_names
 ) -> ParsedDetection:
     """Any of the forms -> ParsedDetection. CPU work; arguments and errors as of `parsing.read_request`."""
-    found = media_type(content_type)
     glance = partial(bounded_detection, settings=settings)
-    if found == FORM:
-        image, text = split_form(body, content_type)
-        parsed = parse_json(text, settings.max_json_values, "The part 'request'", glance)
-        if isinstance(parsed.document, dict) and "image" in parsed.document:
-            raise InvalidRequestError.at("/image", "In a multipart form the image is the part named 'image'.")
-        fields = _checked(DetectFields, parsed.document, settings)
-        if not image:
-            raise InvalidRequestError.at("/image", "The part 'image' is empty.")
-        return _read(fields, parsed.document, checked_file(image, "The part 'image'"), None, settings, resolve)
-    if found == JSON:
-        return _read_json(parse_json(body, settings.max_json_values, glance=glance), settings, resolve)
-    document = read_detect_parameters(query, settings)
-    if not body:
-        raise InvalidRequestError.at("/image", "The body is empty; it is to be the image.")
-    fields = _checked(DetectFields, document, settings)
-    return _read(fields, document, checked_file(body, "The body"), None, settings, resolve)
-
-
-def _read_json(found: Json, settings: Settings, resolve: ResolveVocabulary) -> ParsedDetection:
-    if not settings.image_url_hosts:
-        reject_image_url(found.document)
-    fields = _checked(DetectRequest, found.document, settings)
-    image, url = image_of(fields.image, found)
-    return _read(fields, found.document, image, url, settings, resolve)
+    posted = read_form(body, content_type, settings, query, read_detect_parameters, glance)
+    if posted.files is not None:
+        fields = _checked(DetectFields, posted.document, settings)
+        return _read(fields, posted.document, posted.checked_file(), None, settings, resolve)
+    request = _checked(DetectRequest, posted.document, settings)
+    return _read(request, posted.document, *posted.image_of(request.image), settings, resolve)
 
 
 def _checked(schema: type[Fields], document: Any, settings: Settings) -> Fields:

@@ -1,4 +1,4 @@
-"""A multipart form's bytes -> the parts `image` and `request`.
+"""A multipart form's bytes -> the parts `image`, of which there may be several, and `request`.
 
 The body is in memory already, within max_body_bytes, so that nothing is spooled to disk: the service runs on a
 read-only file system.
@@ -26,10 +26,11 @@ ALIASES = {
 
 
 class _Collector:
-    """The parser's callbacks: collects the parts."""
+    """The parser's callbacks: collects the parts. most: images."""
 
-    def __init__(self) -> None:
-        self.parts: dict[str, bytearray] = {}
+    def __init__(self, most: int) -> None:
+        self.parts: dict[str, list[bytearray]] = {name: [] for name in PARTS}
+        self._most = {"image": most, "request": 1}
         self._header = bytearray()
         self._value = bytearray()
         self._disposition = b""
@@ -58,9 +59,11 @@ class _Collector:
         name = options[b"name"].decode("utf-8", "replace")
         if name not in PARTS:
             raise InvalidRequestError.at("", _unknown_part(name))
-        if name in self.parts:
-            raise InvalidRequestError.at(_pointer(name), f"The form has the part '{name}' twice.")
-        self._current = self.parts[name] = bytearray()
+        if len(self.parts[name]) == self._most[name]:
+            often = "twice" if self._most[name] == 1 else f"more than {self._most[name]} times"
+            raise InvalidRequestError.at(_pointer(name), f"The form has the part '{name}' {often}.")
+        self._current = bytearray()
+        self.parts[name].append(self._current)
 
     def on_part_data(self, data: bytes, start: int, end: int) -> None:
         self._current += memoryview(data)[start:end]
@@ -69,10 +72,11 @@ class _Collector:
         self.finished = True
 
 
-def split_form(body: bytes, content_type: str) -> tuple[bytes, bytes]:
-    """The form's (image, request). Raises InvalidRequestError for a form that is malformed or lacks a part."""
+def split_form(body: bytes, content_type: str, most_images: int = 1) -> tuple[list[bytes], bytes]:
+    """The form's (images, request). Raises InvalidRequestError for a form that is malformed, lacks a part or has more
+    of one than there may be."""
     boundary = _boundary(content_type)
-    collector = _Collector()
+    collector = _Collector(most_images)
     try:
         parser = MultipartParser(
             boundary,
@@ -93,9 +97,9 @@ def split_form(body: bytes, content_type: str) -> tuple[bytes, bytes]:
     if not collector.finished:
         raise InvalidRequestError.at("", "The multipart form is cut short.")
     for name in PARTS:
-        if name not in collector.parts:
+        if not collector.parts[name]:
             raise InvalidRequestError.at(_pointer(name), f"The form lacks the part '{name}'.")
-    return bytes(collector.parts["image"]), bytes(collector.parts["request"])
+    return [bytes(image) for image in collector.parts["image"]], bytes(collector.parts["request"][0])
 
 
 def _boundary(content_type: str) -> bytes:

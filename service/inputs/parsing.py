@@ -1,35 +1,29 @@
-"""A request's bytes -> validated records. Strict where JSON parsers are lenient; every error points at its field.
+"""A request that describes regions, in any of its forms (`forms.py`) -> validated records.
 
-There are three equivalent forms: a JSON object that carries the image in Base64 or its URL, a multipart form with the
-parts `image` and `request`, and the image's bytes alone with everything else as query parameters. Limits on sizes are
-checked before anything is parsed or validated.
+Every error points at its field. Limits on sizes are checked before anything is validated.
 """
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from dynrefer.model import MaskFile, ResolveVocabulary, ViewPolicy, no_names
+from dynrefer.model import MaskFile, ResolveVocabulary, ViewPolicy
 from dynrefer.service.api.explanation_schemas import MOST_THUMBNAIL_REGIONS, ExplainIn
 from dynrefer.service.api.schemas import NO_BOX, DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
-from dynrefer.service.errors import FieldError, InvalidRequestError, UnsupportedMediaError
-from dynrefer.service.inputs.base64_text import Base64Error, decode_base64, is_base64_of_an_image
+from dynrefer.service.errors import FieldError, InvalidRequestError
 from dynrefer.service.inputs.bounds import bounded
-from dynrefer.service.inputs.json_text import Json, parse_json, printable
-from dynrefer.service.inputs.multipart import split_form
+from dynrefer.service.inputs.forms import PostedForm
+from dynrefer.service.inputs.json_text import printable
 from dynrefer.service.inputs.own_words import read_own_words
-from dynrefer.service.inputs.query_parameters import read_parameters
 from dynrefer.service.inputs.region_prompts import BytesOf, read_region_prompts
 from dynrefer.service.settings import Settings
 
 Fields = TypeVar("Fields", bound=DescribeFields)
 
-JSON, FORM, IMAGE = "application/json", "multipart/form-data", "image/"
 MAX_FIELD_ERRORS = 20  # besides the first one of each region
 
 # Pydantic's error types, in our words.
@@ -65,13 +59,15 @@ RegionErrors = Mapping[int, Sequence[FieldError]]
 class ParsedRequest:
     """A parsed request. image: the file's bytes, not decoded yet; empty where `url` is given instead.
 
-    region_errors: what is wrong with regions, by their places, where `on_region_error` is "report".
+    region_errors: what is wrong with regions, by their places, where `on_region_error` is "report". at: where in the
+    request its image and its regions stand, a JSON pointer.
     """
 
     fields: DescribeFields
     image: bytes
     url: str | None = None
     region_errors: RegionErrors = field(default_factory=dict)
+    at: str = ""
 
     @property
     def num_bytes(self) -> int:
@@ -79,98 +75,16 @@ class ParsedRequest:
         return len(self.image) + sum(len(r.mask.png) for r in self.fields.regions if isinstance(r.mask, MaskFile))
 
 
-def check_headers(content_type: str, content_encoding: str) -> None:
-    """Reject, before the body is read, what could not be parsed. Raises UnsupportedMediaError.
-
-    content_encoding: of all such headers, joined by commas.
-    """
-    if {coding.strip().lower() for coding in content_encoding.split(",")} - {"", "identity"}:
-        raise UnsupportedMediaError("A compressed body is not accepted; send it without Content-Encoding.")
-    found = media_type(content_type)
-    if found not in (JSON, FORM) and not (found.startswith(IMAGE) and found != IMAGE):
-        raise UnsupportedMediaError("The Content-Type must be application/json, multipart/form-data or image/*.")
-
-
-def media_type(content_type: str) -> str:
-    """The media type alone, without parameters."""
-    return content_type.split(";", 1)[0].strip().lower()
-
-
-def read_request(
-    body: bytes, content_type: str, settings: Settings, query: str = "", resolve: ResolveVocabulary = no_names
-) -> ParsedRequest:
-    """Any of the forms -> ParsedRequest. CPU work. query: the URL's, which an image alone has its fields in.
+def read_single(posted: PostedForm, settings: Settings, resolve: ResolveVocabulary) -> ParsedRequest:
+    """A request about one image. Raises InvalidRequestError with a pointer for every error, and UnsupportedMediaError.
 
     resolve: the name of a vocabulary -> it.
-    Raises InvalidRequestError with a pointer for every error, and UnsupportedMediaError.
     """
-    found = media_type(content_type)
-    if found == FORM:
-        return _read_form(body, content_type, settings, resolve)
-    if found == JSON:
-        return _read_json(body, settings, resolve)
-    document = read_parameters(query, settings)
-    if not body:
-        raise InvalidRequestError.at("/image", "The body is empty; it is to be the image.")
-    fields, errors = checked_fields(DescribeFields, document, settings, resolve, str.encode)
-    return ParsedRequest(fields, checked_file(body, "The body"), region_errors=errors)
-
-
-def _read_form(body: bytes, content_type: str, settings: Settings, resolve: ResolveVocabulary) -> ParsedRequest:
-    image, text = split_form(body, content_type)
-    glance = partial(bounded, settings=settings)
-    found = parse_json(text, settings.max_json_values, "The part 'request'", glance)
-    document = found.document
-    if isinstance(document, dict) and "image" in document:
-        raise InvalidRequestError.at("/image", "In a multipart form the image is the part named 'image'.")
-    fields, errors = checked_fields(DescribeFields, document, settings, resolve, found.bytes_of)
-    if not image:
-        raise InvalidRequestError.at("/image", "The part 'image' is empty.")
-    return ParsedRequest(fields, checked_file(image, "The part 'image'"), region_errors=errors)
-
-
-def _read_json(body: bytes, settings: Settings, resolve: ResolveVocabulary) -> ParsedRequest:
-    found = parse_json(body, settings.max_json_values, glance=partial(bounded, settings=settings))
-    if not settings.image_url_hosts:
-        reject_image_url(found.document)
-    fields, errors = checked_fields(DescribeRequest, found.document, settings, resolve, found.bytes_of)
-    image, url = image_of(fields.image, found)
-    return ParsedRequest(fields, image, url, errors)
-
-
-def reject_image_url(document: Any) -> None:
-    image = document.get("image") if isinstance(document, dict) else None
-    if isinstance(image, dict) and "url" in image:
-        raise InvalidRequestError.at("/image/url", "This server does not support 'url'; send 'base64'.")
-
-
-def image_of(image: ImageIn, found: Json) -> tuple[bytes, str | None]:
-    """(bytes, None) or (b"", URL)."""
-    if image.base64 is not None and image.url is not None:
-        raise InvalidRequestError.at("/image", "Give either 'base64' or 'url', not both.")
-    if image.base64 is not None:
-        return _decoded(found.bytes_of(image.base64)), None
-    if image.url is None:
-        raise InvalidRequestError.at("/image/base64", "This field is required.")
-    return b"", image.url
-
-
-def _decoded(text: bytes) -> bytes:
-    try:
-        image = decode_base64(text)
-    except Base64Error as error:
-        raise InvalidRequestError.at("/image/base64", f"This is not standard Base64: the text {error}.") from None
-    if not image:
-        raise InvalidRequestError.at("/image/base64", "The image is empty.")
-    return image
-
-
-def checked_file(image: bytes, name: str) -> bytes:
-    """The image, unless it is obviously the text of one. name: of what holds it, as the subject of a sentence."""
-    if is_base64_of_an_image(image):
-        detail = f"{name} holds Base64 text; send the bytes of the image's file."
-        raise UnsupportedMediaError(detail, [FieldError("/image", detail)])
-    return image
+    if posted.files is not None:
+        fields, errors = checked_fields(DescribeFields, posted.document, settings, resolve, posted.bytes_of)
+        return ParsedRequest(fields, posted.checked_file(), region_errors=errors)
+    request, errors = checked_fields(DescribeRequest, posted.document, settings, resolve, posted.bytes_of)
+    return ParsedRequest(request, *posted.image_of(request.image), errors)
 
 
 def checked_fields(

@@ -33,12 +33,7 @@ BOX_NOTATION = ("box_format", "coordinates", "normalized")
 def read_parameters(query: str, settings: Settings) -> dict[str, Any]:
     """The document; without a box its one region is the whole image. Raises InvalidRequestError."""
     given = _values(query, settings)
-    unknown = [name for name in given if name not in READERS]
-    if unknown:
-        errors = [FieldError(f"/{printable(name)}", _unknown(name, READERS)) for name in unknown[:MAX_REPORTED]]
-        raise InvalidRequestError(
-            errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors.", errors
-        )
+    _refuse_unknown(given, READERS)
     members = [name for name in given if name.startswith("vocabulary.")]
     if members and "vocabulary" in given:
         detail = f"Give either 'vocabulary', the name of one, or lists of words ('{members[0]}'), not both."
@@ -60,11 +55,7 @@ def read_detect_parameters(query: str, settings: Settings) -> dict[str, Any]:
     """The document of a request that finds: `names` by parameters `name`, `describe` by tasks. Raises
     InvalidRequestError."""
     given = _values(query, settings)
-    if unknown := [name for name in given if name not in DETECT_READERS]:
-        errors = [FieldError(f"/{printable(name)}", _unknown(name, DETECT_READERS)) for name in unknown[:MAX_REPORTED]]
-        raise InvalidRequestError(
-            errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors.", errors
-        )
+    _refuse_unknown(given, DETECT_READERS)
     document = {name: DETECT_READERS[name](name, values) for name, values in given.items()}
     if "name" in document:
         document["names"] = document.pop("name")
@@ -72,6 +63,13 @@ def read_detect_parameters(query: str, settings: Settings) -> dict[str, Any]:
         tasks = document["describe"]
         document["describe"] = {} if tasks == ["true"] else {"task": tasks}
     return document
+
+
+def _refuse_unknown(given: Collection[str], known: Collection[str]) -> None:
+    if unknown := [name for name in given if name not in known]:
+        errors = [FieldError(f"/{printable(name)}", _unknown(name, known)) for name in unknown[:MAX_REPORTED]]
+        summary = errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors."
+        raise InvalidRequestError(summary, errors)
 
 
 def _values(query: str, settings: Settings) -> dict[str, list[str]]:
@@ -215,3 +213,23 @@ DETECT_READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "orientation": _text,
     "language": _text,
 }
+
+# May be given several times.
+_SEVERAL: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+# What the OpenAPI document says of a parameter, by how it is read. Lists whose items commas separate are one text.
+_SCHEMAS: Mapping[Callable[[str, Sequence[str]], Any], dict[str, Any]] = {
+    _text: {"type": "string"},
+    _texts: _SEVERAL,
+    _words: {"type": "string", "description": "separated by commas"},
+    _numbers: {"type": "string", "description": "numbers separated by commas"},
+    _number: {"type": "number"},
+    _whole_number: {"type": "integer"},
+    _truth: {"type": "boolean"},
+}
+_BOX = {**_SEVERAL, "description": "each four numbers separated by commas"}
+
+
+def parameters_schema(readers: Mapping[str, Callable[[str, Sequence[str]], Any]]) -> dict[str, Any]:
+    """JSON schema of the parameters that are read so, as members of one object: each is a parameter of its own."""
+    members = {name: _BOX if name == "box" else _SCHEMAS[reader] for name, reader in readers.items()}
+    return {"type": "object", "properties": members, "additionalProperties": False}

@@ -1,5 +1,8 @@
-"""API keys: with none configured the service is open; else every route but the probes requires
+"""API keys: with none configured the service is open; else every route but the probes and the pages requires
 `Authorization: Bearer KEY`.
+
+The pages are open, so that a browser can show where a key is entered; what they load holds nothing about images or the
+model.
 
 A key made by `dynrefer key` is 256 random bits, so that its plain SHA-256 digest can be kept in a file: it cannot be
 found by guessing, and no slow hash is needed on every request.
@@ -20,8 +23,15 @@ from dynrefer.service.api.problems import problem_response
 from dynrefer.service.errors import UnauthorizedError
 from dynrefer.service.settings import Settings, SettingsError
 
-OPEN_PATHS = frozenset({"/livez", "/readyz"})
+PROBES = frozenset({"/livez", "/readyz"})
+PAGES = frozenset({"/", "/docs", "/redoc", "/openapi.json"})
+ASSETS = "/static/"  # what the pages load
 KEY_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64})\s+sha256:(?P<digest>[0-9a-f]{64})")
+
+
+def is_open(path: str) -> bool:
+    """Whether a path needs no key."""
+    return path in PROBES or path in PAGES or path.startswith(ASSETS)
 
 
 class ApiKeyMiddleware:
@@ -36,7 +46,7 @@ class ApiKeyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
-        if scope["type"] == "http" and self._keys and scope["path"] not in OPEN_PATHS:
+        if scope["type"] == "http" and self._keys and not is_open(scope["path"]):
             scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
             name = self._name_of(key.strip()) if scheme.lower() == "bearer" else None
             if name is None:

@@ -18,7 +18,7 @@ from dynrefer.service.api.problems import problem_response
 from dynrefer.service.errors import UnavailableError
 from dynrefer.service.observability.logs import bind_request_id
 from dynrefer.service.observability.metrics import Metrics, outcome_of
-from dynrefer.service.server.auth import OPEN_PATHS
+from dynrefer.service.server.auth import PROBES
 
 logger = logging.getLogger("service.access")
 
@@ -103,7 +103,7 @@ class RequestLogMiddleware:
         if scope["state"]["key"] is not None:
             fields["key"] = scope["state"]["key"]  # the key's name
         # Probes come every few seconds without end: they are logged at the level debug alone.
-        level = logging.DEBUG if route in OPEN_PATHS else logging.INFO
+        level = logging.DEBUG if route in PROBES else logging.INFO
         logger.log(level, "%s %s %d", fields["method"], route, status, extra={"fields": fields})
 
 

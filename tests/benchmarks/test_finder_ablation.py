@@ -46,6 +46,7 @@ def scene() -> Scene:
 
 
 def test_the_right_box_name_and_mask_are_full_marks(scene: Scene) -> None:
+    # The oracle stands for the network: it has what `measure` calls, and no more.
     found = measure(_Oracle(), [scene], torch.eye(2), ["cup", "dog"])  # type: ignore[arg-type]
     assert found["found_among_ten"]["value"] == found["name_right"]["value"] == 1
     assert found["box_overlap"] == found["mask_overlap"] == 1 and found["objects"] == 1

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 
 FILES = ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE", "NOTICE")
 PARTS = ("model", "service", "workbench")
+DATA = ("model/embedded", "model/vocabularies", "model/drawing/fonts", "service/playground/static")
 # Folders that somebody may have in a checkout, and that must not be installed.
 STRAY_FOLDERS = ("models", "model_old", "dynrefer_old", "dynreferences", "runs")
 
@@ -80,10 +81,11 @@ def test_wheel_holds_every_module_and_no_link(wheel: Path) -> None:
 
 
 def test_wheel_holds_the_data(wheel: Path) -> None:
-    data = (ROOT / "model/embedded", ROOT / "model/vocabularies", ROOT / "service/playground/static")
+    data = tuple(ROOT / name for name in DATA)
     expected = {path for folder in data for path in folder.rglob("*") if path.is_file()}
     expected |= {path for pattern in ("*.json", "*.zip") for path in (ROOT / "workbench/scenes").glob(pattern)}
     expected |= {path for name in ("evidence", "languages") for path in (ROOT / "workbench" / name).glob("*.txt")}
+    expected.add(ROOT / "service/api/examples.json")
     assert {path.suffix for path in expected} >= {".safetensors", ".json", ".html", ".js", ".css", ".zip"}
     with zipfile.ZipFile(wheel) as archive:
         for path in expected:

@@ -36,18 +36,18 @@ print(json.dumps({"ours": ours, "unchanged": before == dict(os.environ)}))
 SERVE = """
 import json, os, sys
 sys.argv = ["dynrefer", "serve", "--port", "0"]
-from dynrefer.service import cli
+from dynrefer.service import cli, serve_command
 assert not {"numpy", "PIL", "torch"} & set(sys.modules)
 def serve(settings, listener):
     loaded = [name for name in ("numpy", "torch") if name in sys.modules]
     threads = len(os.listdir("/proc/self/task"))
     print(json.dumps([loaded, threads, os.environ["GOMP_SPINCOUNT"], os.environ["OPENBLAS_NUM_THREADS"]]))
     return 0, ""
-def load_settings(flags, load=cli.load_settings):
+def load_settings(flags, load=serve_command.load_settings):
     from dynrefer.service.server import server  # as the command does next
     server.serve = serve
     return load(flags)
-cli.load_settings = load_settings
+serve_command.load_settings = load_settings
 cli.main()
 """
 

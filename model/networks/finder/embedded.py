@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dynrefer.model.errors import ConfigError, StoppedError
+from dynrefer.model.errors import ConfigError, raise_if_stopped
 from dynrefer.model.evidence.evidence import Evidence
 from dynrefer.model.evidence.word_placement import PlacedWord, WordPlacement
 from dynrefer.model.find_names import texts_of
@@ -106,6 +106,7 @@ class EmbeddedFinder:
     ) -> None:
         self.spec = EmbeddedFinderSpec(SIDE, PHOTOGRAPH_SIDE)
         self.settings = settings
+        # torch's stubs know no `to` with a memory format alone.
         self._network = files.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._places = [list(categories).index(name) for name in files.names]
         self._vectors = files.network.name_vectors(text_embeddings[self._places])
@@ -133,8 +134,7 @@ class EmbeddedFinder:
         """See `Finder`."""
         found = []
         for image in images:
-            if should_stop():
-                raise StoppedError("the batch was cancelled: no client waits for its results.")
+            raise_if_stopped(should_stop)
             found.append(self._search(image))
         return found
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dynrefer.model.errors import OutputError, StoppedError
+from dynrefer.model.errors import OutputError, raise_if_stopped
 from dynrefer.model.find_names import texts_of
 from dynrefer.model.finding import Candidates, FinderInput, FindQuery, NounPhrase
 from dynrefer.model.grounding.sentence import noun_phrases
@@ -111,8 +111,7 @@ class GroundingDinoFinder:
         scores: list[Floats] = []
         sure: list[Floats] = []
         for group in _of_equal_length(listed):
-            if should_stop():
-                raise StoppedError("the batch was cancelled: no client waits for its results.")
+            raise_if_stopped(should_stop)
             for text, (found, probabilities) in zip(group, self._forward(pixels, group), strict=True):
                 own = np.stack([probabilities[:, list(places)].max(axis=1) for places in text.tokens.spans], axis=1)
                 best = own.max(axis=1)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynrefer.model.errors import OutputError, StoppedError
+from dynrefer.model.errors import OutputError, raise_if_stopped
 from dynrefer.model.find_names import texts_of
 from dynrefer.model.finding import Candidates, FinderInput
 from dynrefer.model.networks.finder.released import (
@@ -52,8 +52,7 @@ class Owlv2Finder:
         """See `Finder`. Raises `FinderError` for a name of too many tokens."""
         found = []
         for image in images:
-            if should_stop():
-                raise StoppedError("the batch was cancelled: no client waits for its results.")
+            raise_if_stopped(should_stop)
             found.append(self._search(image))
         return found
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import Sam2Config, Sam2Model
 
 from dynrefer.model.device_errors import translate_device_errors
-from dynrefer.model.errors import ConfigError, ModelNotFoundError, OutputError, StoppedError, WeightsError
+from dynrefer.model.errors import ConfigError, ModelNotFoundError, OutputError, WeightsError, raise_if_stopped
 from dynrefer.model.loading import by_library, quiet
 from dynrefer.model.model_files import check_file, read_header, read_json_object
 from dynrefer.model.segmentation import ImageWindow, PointedRegion, SegmentationSpec, WindowMask
@@ -75,8 +75,7 @@ class Sam2Segmenter:
         """See `Segmenter`. Regions of one image share its encoding."""
         found: dict[int, WindowMask] = {}
         for places in _by_image(regions):
-            if should_stop():
-                raise StoppedError("the batch was cancelled: no client waits for its results.")
+            raise_if_stopped(should_stop)
             window = regions[places[0]].windows[0]
             embeddings = self._network.get_image_embeddings(self._pixels(window.pixels))
             for place in places:

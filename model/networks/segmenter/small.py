@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from dynrefer.model.errors import StoppedError, WeightsError
-from dynrefer.model.model_files import read_arrays
+from dynrefer.model.errors import raise_if_stopped
+from dynrefer.model.networks.convolutional_weights import folded, load_weights
 from dynrefer.model.networks.segmenter.network import SIDE, MaskHead
 from dynrefer.model.networks.segmenter.prompts import paint_box, paint_clicks
 from dynrefer.model.points import PointPrompt
@@ -57,15 +56,14 @@ class SmallSegmenter:
     @classmethod
     def load(cls, directory: Path) -> "SmallSegmenter":
         """Read `segmenter.safetensors`. Raises `WeightsError`, `ModelNotFoundError`."""
-        return cls(fused(load_head(directory)))
+        return cls(folded(load_head(directory)))
 
     @torch.inference_mode()
     def segment(self, regions: Sequence[PointedRegion], should_stop: Callable[[], bool]) -> list[WindowMask]:
         """See `Segmenter`."""
         found = []
         for region in regions:
-            if should_stop():
-                raise StoppedError("the batch was cancelled: no client waits for its results.")
+            raise_if_stopped(should_stop)
             found.append(self._find(region))
         return found
 
@@ -105,28 +103,7 @@ class SmallSegmenter:
 
 def load_head(directory: Path) -> MaskHead:
     """The network of a directory. Raises `WeightsError`, `ModelNotFoundError`."""
-    head = MaskHead()
-    own = {name: value for name, value in head.state_dict().items() if value.is_floating_point()}
-    arrays = read_arrays(directory / WEIGHTS, own, "weights of the segmenter")
-    for name, value in own.items():
-        if arrays[name].shape != tuple(value.shape):
-            raise WeightsError(
-                f"{name!r} of {str(directory / WEIGHTS)!r} has the shape {list(arrays[name].shape)}, but the segmenter "
-                f"needs {list(value.shape)}."
-            )
-    head.load_state_dict({name: torch.from_numpy(value) for name, value in arrays.items()}, strict=False)
-    return head.eval().requires_grad_(False)
-
-
-def fused(head: MaskHead) -> MaskHead:
-    """The network with every normalisation folded into the convolution before it; the same numbers but for rounding."""
-    pairs = (("first", "first_norm"), ("second", "second_norm"), ("change", "norm"))
-    for module in list(head.modules()):
-        for convolution, norm in pairs:
-            if hasattr(module, convolution) and hasattr(module, norm):
-                setattr(module, convolution, fuse_conv_bn_eval(getattr(module, convolution), getattr(module, norm)))
-                setattr(module, norm, nn.Identity())
-    return head
+    return load_weights(MaskHead(), directory / WEIGHTS, "segmenter")
 
 
 def _places(points: Sequence[PointPrompt], corners: Corners) -> list[tuple[tuple[int, int], bool]]:

@@ -1,47 +1,38 @@
-"""POST /v1/describe."""
+"""POST /v1/describe, about one image or several."""
 
-import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
-from starlette.requests import ClientDisconnect
 
 from dynrefer.model import AlphaMask, QueryError, Translator, decode_image, decode_with_alpha
-from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings, request_context
+from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
+from dynrefer.service.api.images_schemas import DescribeImagesResponse
 from dynrefer.service.api.openapi import DESCRIBE_EXTRA, PROBLEMS, pick
 from dynrefer.service.api.problems import is_of_region, model_field_errors
-from dynrefer.service.api.responses import answer, box_hint, queries
+from dynrefer.service.api.responses import answer, box_hint, images_answer, queries
+from dynrefer.service.api.routes.posting import fetched, json_response, respond, translator_of
 from dynrefer.service.api.schemas import DescribeFields, DescribeResponse
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
-from dynrefer.service.engine.results import DescribeResult
-from dynrefer.service.errors import DeadlineExceeded, InvalidRequestError
-from dynrefer.service.inputs.bodies import Lease, read_body
-from dynrefer.service.inputs.language import wanted_languages
-from dynrefer.service.inputs.parsing import ParsedRequest, check_headers, read_request
-from dynrefer.service.inputs.url_fetch import Fetcher
+from dynrefer.service.engine.results import DescribeResult, summed_ms
+from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError, ServiceError
+from dynrefer.service.inputs.bodies import Lease
+from dynrefer.service.inputs.description import ParsedImages, read_request
+from dynrefer.service.inputs.parsing import ParsedRequest
 from dynrefer.service.observability.traces import record_stages
 from dynrefer.service.settings import Settings
 from dynrefer.service.workers.image_task import DescribeInput
 
 router = APIRouter(tags=["describe"])
 
-Result = TypeVar("Result")
-
-# Parsing a body of this size, whatever it holds, costs less than a hop to a worker thread and back.
-INLINE_BYTES = 8_192
-# Nobody reads it; it is for the request log and the metrics (nginx's "client closed request").
-CLIENT_CLOSED_REQUEST = 499
-
 
 @router.post(
     "/v1/describe",
     summary="Describe regions of an image",
-    response_model=DescribeResponse,
+    response_model=DescribeResponse | DescribeImagesResponse,
     response_model_exclude_none=True,
     responses=pick(PROBLEMS, 401, 413, 415, 422, 429, 500, 503, 504),
     openapi_extra=DESCRIBE_EXTRA,
@@ -56,44 +47,25 @@ async def describe(
     `request` is the same object without `image`, or as the whole body (`Content-Type: image/*`) with everything else
     as query parameters: `?box=64,256,384,384&box=0,0,32,32&task=caption&top_k=3`; without a box the region is the
     whole image. Outputs of other tasks than the requested ones are absent.
+    Several images in one call: `images` in the place of `image` and `regions`, each with its own; a form has as many
+    parts `image`. They share the deadline, and the limits of one body; an image that fails has an `error` in its place.
     The header `X-Request-Timeout` (seconds) may shorten the deadline; `X-Request-Id` is the answer's id if it
     matches `[A-Za-z0-9._-]{1,64}`.
     """
-    # Both before the body is read: what will be refused anyway need not be uploaded.
-    content_type, encodings = request.headers.get("content-type", ""), request.headers.getlist("content-encoding")
-    check_headers(content_type, ",".join(encodings))
-    context = request_context(request, settings)
-    try:
-        async with asyncio.timeout(context.timeout_s):
-            with buffer.lease(context.caller) as lease:
-                body = await read_body(request, settings.max_body_bytes, lease)
-                engine.check_room(context)
-                query, resolve = request.url.query, request.app.state.vocabularies.resolve
-                parse = partial(read_request, body, content_type, settings, query, resolve)
-                num_bytes = len(body)
-                del body  # held by `parse` alone, so that it goes once it is parsed
-                work = _answer(request, parse, num_bytes, lease, engine, settings, context)
-                del parse
-                return await unless_disconnected(request, work)
-    except TimeoutError:
-        raise DeadlineExceeded(f"The answer was not ready within {context.timeout_s:g} seconds.") from None
-    except ClientDisconnect:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return await respond(request, engine, settings, buffer, read_request, partial(_answer, request, engine, settings))
 
 
 async def _answer(
     request: Request,
-    parse: Callable[[], ParsedRequest],
-    num_bytes: int,
-    lease: Lease,
     engine: Engine,
     settings: Settings,
+    parsed: ParsedRequest | ParsedImages,
+    lease: Lease,
     context: RequestContext,
 ) -> Response:
-    parsed = parse() if num_bytes <= INLINE_BYTES else await engine.run_in_cpu_pool(parse)
-    del parse
-    lease.shrink_to(parsed.num_bytes)
-    image = parsed.image if parsed.url is None else await fetched_image(request, parsed.url, lease)
+    if isinstance(parsed, ParsedImages):
+        return await _answer_several(request, engine, settings, parsed, lease, context)
+    image = await fetched(request, parsed.image, parsed.url, lease)
     if parsed.fields.vocabulary is not None:
         await engine.understand(parsed.fields.vocabulary)
     try:
@@ -101,14 +73,79 @@ async def _answer(
     except QueryError as error:
         raise _with_hints(error, parsed.fields) from None
     _refuse_if_no_region_is_to_blame(result)
-    languages = wanted_languages(parsed.fields.language, ",".join(request.headers.getlist("accept-language")))
-    translator = Translator(languages, parsed.fields.vocabulary, engine.card.translations, parsed.fields.task)
+    translator = translator_of(request, parsed.fields, engine)
     write = partial(write_response, context, engine.card.name, replace(parsed, image=b""), result, translator)
     written = await engine.run_in_cpu_pool(write)
     request.state.timings_ms = result.timings_ms
     record_stages(request.app.state.tracer, result, context.trace)
-    headers = {"Content-Language": translator.language, "Vary": "Accept-Language"} if translator.language else None
-    return Response(written, headers=headers, media_type="application/json")
+    return json_response(written, translator)
+
+
+async def _answer_several(
+    request: Request, engine: Engine, settings: Settings, parsed: ParsedImages, lease: Lease, context: RequestContext
+) -> Response:
+    """Each image's answer in its place, one that fails too; one deadline and one place in the queue for all."""
+    inputs = [
+        await _input_or_error(request, each, settings.max_image_pixels, lease)
+        if isinstance(each, ParsedRequest)
+        else each
+        for each in parsed.images
+    ]
+    if parsed.shared.vocabulary is not None:
+        await engine.understand(parsed.shared.vocabulary)
+    given = [each for each in inputs if isinstance(each, DescribeInput)]
+    found = iter(await engine.describe_each(given, context) if given else ())
+    results = [next(found) if isinstance(each, DescribeInput) else each for each in inputs]
+    del inputs, given  # and with them the images
+    results = [_of_regions_alone(each) for each in results]
+    translator = translator_of(request, parsed.shared, engine)
+    held = replace(parsed, images=tuple(_without_file(each) for each in parsed.images))
+    written = await engine.run_in_cpu_pool(
+        partial(_write_several, context, engine.card.name, held, results, translator)
+    )
+    described = [each for each in results if isinstance(each, DescribeResult)]
+    request.state.timings_ms = summed_ms(described)
+    for each in described:
+        record_stages(request.app.state.tracer, each, context.trace)
+    return json_response(written, translator)
+
+
+async def _input_or_error(
+    request: Request, parsed: ParsedRequest, max_pixels: int, lease: Lease
+) -> DescribeInput | Exception:
+    """What the engine is to describe, or why the image cannot be had. Raises QueueFullError where nothing has room."""
+    try:
+        image = await fetched(request, parsed.image, parsed.url, lease)
+    except (InvalidRequestError, BodyTooLargeError) as error:
+        return error
+    return describe_input(parsed.fields, image, max_pixels)
+
+
+def _of_regions_alone(result: DescribeResult | Exception) -> DescribeResult | Exception:
+    """The result, or its error where that is not a region's own."""
+    if isinstance(result, DescribeResult):
+        try:
+            _refuse_if_no_region_is_to_blame(result)
+        except QueryError as error:
+            return error
+    return result
+
+
+def _without_file(parsed: ParsedRequest | ServiceError) -> ParsedRequest | ServiceError:
+    return replace(parsed, image=b"") if isinstance(parsed, ParsedRequest) else parsed
+
+
+def _write_several(
+    context: RequestContext,
+    model: str,
+    parsed: ParsedImages,
+    results: Sequence[DescribeResult | Exception],
+    translator: Translator,
+) -> bytes:
+    """The response's JSON. CPU work."""
+    total_ms = (time.perf_counter() - context.began) * 1e3
+    document = images_answer(context.id, model, parsed, results, total_ms, translator)
+    return document.model_dump_json(exclude_none=True).encode()
 
 
 def describe_input(fields: DescribeFields, image: bytes, max_pixels: int) -> DescribeInput:
@@ -151,28 +188,3 @@ def write_response(
     total_ms = (time.perf_counter() - context.began) * 1e3
     document = answer(context.id, model, parsed, result, total_ms, translator)
     return document.model_dump_json(exclude_none=True).encode()
-
-
-async def fetched_image(request: Request, url: str, lease: Lease) -> bytes:
-    """The bytes of an image that a request gives the address of."""
-    fetcher: Fetcher = request.app.state.fetcher
-    return await fetcher.fetch(url, lease)
-
-
-async def unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Run the work, but cancel it when the client disconnects. Raises ClientDisconnect then."""
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_disconnection(request))
-    try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
-    finally:
-        task.cancel()
-        watch.cancel()
-
-
-async def _disconnection(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

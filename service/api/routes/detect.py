@@ -1,33 +1,22 @@
 """POST /v1/detect."""
 
-import asyncio
 import time
-from collections.abc import Callable
 from functools import partial
 
 from fastapi import APIRouter, Request, Response
-from starlette.requests import ClientDisconnect
 
 from dynrefer.model import Translator, decode_image
-from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings, request_context
+from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
 from dynrefer.service.api.detect_schemas import DetectResponse
 from dynrefer.service.api.detections import detect_answer
 from dynrefer.service.api.openapi import DETECT_EXTRA, PROBLEMS, pick
 from dynrefer.service.api.responses import region_query
-from dynrefer.service.api.routes.describe import (
-    CLIENT_CLOSED_REQUEST,
-    INLINE_BYTES,
-    fetched_image,
-    unless_disconnected,
-)
+from dynrefer.service.api.routes.posting import fetched, json_response, respond, translator_of
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.detecting import DetectInput, DetectResult
 from dynrefer.service.engine.engine import Engine
-from dynrefer.service.errors import DeadlineExceeded
-from dynrefer.service.inputs.bodies import Lease, read_body
+from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.detection import ParsedDetection, read_detect_request
-from dynrefer.service.inputs.language import wanted_languages
-from dynrefer.service.inputs.parsing import check_headers
 from dynrefer.service.settings import Settings
 
 router = APIRouter(tags=["detect"])
@@ -49,63 +38,26 @@ async def detect(request: Request, engine: CurrentEngine, settings: CurrentSetti
     The three forms of a request are those of /v1/describe; with the image as the whole body the fields are query
     parameters: `?name=dog&name=cat&masks=true&describe=caption,tags`.
     """
-    # Both before the body is read: what will be refused anyway need not be uploaded.
-    content_type, encodings = request.headers.get("content-type", ""), request.headers.getlist("content-encoding")
-    check_headers(content_type, ",".join(encodings))
-    context = request_context(request, settings)
-    try:
-        async with asyncio.timeout(context.timeout_s):
-            with buffer.lease(context.caller) as lease:
-                body = await read_body(request, settings.max_body_bytes, lease)
-                engine.check_room(context)
-                query, resolve = request.url.query, request.app.state.vocabularies.resolve
-                parse = partial(read_detect_request, body, content_type, settings, query, resolve)
-                num_bytes = len(body)
-                del body  # held by `parse` alone, so that it goes once it is parsed
-                work = _answer(request, parse, num_bytes, lease, engine, settings, context)
-                del parse
-                return await unless_disconnected(request, work)
-    except TimeoutError:
-        raise DeadlineExceeded(f"The answer was not ready within {context.timeout_s:g} seconds.") from None
-    except ClientDisconnect:
-        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return await respond(
+        request, engine, settings, buffer, read_detect_request, partial(_answer, request, engine, settings)
+    )
 
 
 async def _answer(
-    request: Request,
-    parse: Callable[[], ParsedDetection],
-    num_bytes: int,
-    lease: Lease,
-    engine: Engine,
-    settings: Settings,
-    context: RequestContext,
+    request: Request, engine: Engine, settings: Settings, parsed: ParsedDetection, lease: Lease, context: RequestContext
 ) -> Response:
-    parsed = parse() if num_bytes <= INLINE_BYTES else await engine.run_in_cpu_pool(parse)
-    del parse
-    lease.shrink_to(len(parsed.image))
-    image = parsed.image if parsed.url is None else await fetched_image(request, parsed.url, lease)
+    image = await fetched(request, parsed.image, parsed.url, lease)
     describe = parsed.describe
     if describe is not None and describe.vocabulary is not None:
         await engine.understand(describe.vocabulary)
-    result = await engine.detect(
-        DetectInput(
-            image,
-            partial(decode_image, max_pixels=settings.max_image_pixels),
-            parsed.query,
-            None if describe is None else region_query(describe),
-        ),
-        context,
-    )
-    translator = None
-    if describe is not None:
-        languages = wanted_languages(describe.language, ",".join(request.headers.getlist("accept-language")))
-        translator = Translator(languages, describe.vocabulary, engine.card.translations, describe.task)
+    decode = partial(decode_image, max_pixels=settings.max_image_pixels)
+    to_describe = None if describe is None else region_query(describe)
+    result = await engine.detect(DetectInput(image, decode, parsed.query, to_describe), context)
+    translator = None if describe is None else translator_of(request, describe, engine)
     write = partial(_written, context, engine.card.name, parsed.fields.orientation, result, translator)
     written = await engine.run_in_cpu_pool(write)
     request.state.timings_ms = result.timings_ms
-    language = translator.language if translator is not None else None
-    headers = {"Content-Language": language, "Vary": "Accept-Language"} if language else None
-    return Response(written, headers=headers, media_type="application/json")
+    return json_response(written, translator)
 
 
 def _written(

@@ -1,4 +1,4 @@
-"""API keys: every route but the probes responds 401 without a valid one."""
+"""API keys: every route but the probes and the pages responds 401 without a valid one."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ from tests.service.conftest import ApiFactory, field_errors, image_bytes, in_bas
 KEYS = {"api_keys": "first,second"}
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/openapi.json", "/metrics", "/v1/models", "/nothing"])
+@pytest.mark.parametrize("path", ["/metrics", "/v1/models", "/v1/vocabularies", "/nothing", "/static", "/docs/"])
 def test_routes_require_a_key(make_api: ApiFactory, path: str) -> None:
     response = make_api(**KEYS).client.get(path)
     assert response.status_code == 401
@@ -37,6 +37,19 @@ def test_wrong_keys(make_api: ApiFactory, value: str) -> None:
 def test_right_keys(make_api: ApiFactory, value: str) -> None:
     api = make_api(**KEYS)
     assert api.client.get("/v1/models", headers={"authorization": value}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/redoc", "/openapi.json", "/static/icon.svg", "/static/docs.js"])
+def test_pages_and_what_they_load_are_open(make_api: ApiFactory, path: str) -> None:
+    """A browser sends no key before somebody has entered one in the page."""
+    client = make_api(**KEYS).client
+    assert client.get(path).status_code == client.head(path).status_code == 200
+
+
+def test_no_way_leads_through_the_assets(make_api: ApiFactory) -> None:
+    client = make_api(**KEYS).client
+    for path in ("/static/../v1/models", "/static/%2e%2e/v1/models", "/static/../__init__.py", "/static//etc/passwd"):
+        assert client.get(path).status_code in (401, 404)
 
 
 def test_probes_are_open(make_api: ApiFactory) -> None:

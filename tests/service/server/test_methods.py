@@ -4,7 +4,7 @@ import pytest
 
 from tests.service.conftest import ApiClient, ApiFactory
 
-GET_PATHS = ("/livez", "/readyz", "/v1/models", "/metrics", "/openapi.json", "/", "/docs", "/static/icon.svg")
+GET_PATHS = ("/livez", "/readyz", "/v1/models", "/metrics", "/openapi.json", "/", "/docs", "/redoc", "/static/icon.svg")
 VARYING = {"x-request-id", "server-timing", "content-length", "date"}  # /metrics counts the requests for itself
 
 

@@ -17,7 +17,7 @@ from tests.service.server.test_process import REQUEST, Server, running
 
 POSTED = {"/v1/describe": REQUEST, "/v1/detect": {"image": REQUEST["image"], "names": ["dog"]}}
 HREF = re.compile(r'(?:href|src)="([^"]+)"')
-IN_SCRIPT = re.compile(r'(?:fetch|new URL)\("([^"]+)"')
+IN_SCRIPT = re.compile(r'(?:(?:fetch|new URL)\(|(?="v1/))"([^"]+)"')
 IN_STYLE = re.compile(r"url\(['\"]?((?!data:)[^)'\"]+)")
 
 
@@ -79,9 +79,9 @@ def addresses(page: str, text: str) -> Iterator[str]:
 
 
 async def visit(base: str) -> None:
-    """Fetch both pages, what they name and what the document of the API leads to."""
+    """Fetch the pages, what they name and what the document of the API leads to."""
     seen = set()
-    for page in (base, base + "docs"):
+    for page in (base, base + "docs", base + "redoc"):
         status, text = await asyncio.to_thread(fetch, page)
         assert status == 200
         for address in addresses(page, text):
@@ -89,7 +89,7 @@ async def visit(base: str) -> None:
             status, _ = await asyncio.to_thread(fetch, address)
             assert status == (405 if address.endswith(("v1/describe", "v1/detect")) else 200), address
             seen.add(address.removeprefix(base))
-    assert {"v1/models", "v1/describe", "openapi.json", "metrics", "docs", "static/playground.js"} <= seen
+    assert {"v1/models", "v1/describe", "v1/detect", "openapi.json", "docs", "static/playground.js"} <= seen
     document = json.loads((await asyncio.to_thread(fetch, base + "openapi.json"))[1])
     (root,) = (urljoin(base + "openapi.json", each["url"]).rstrip("/") for each in document["servers"])
     for path in document["paths"]:
@@ -118,7 +118,9 @@ def test_a_prefix_that_the_proxy_leaves_in(make_api: ApiFactory) -> None:
     key = {"authorization": "Bearer sesame"}
     for path in ("/livez", "/region/livez", "/region/readyz"):
         assert api.client.get(path).status_code == 200
-    for path in ("/v1/models", "/region/v1/models", "/region/static/icon.svg"):
+    for path in ("/docs", "/region/docs", "/region/static/icon.svg"):
+        assert api.client.get(path).status_code == 200
+    for path in ("/v1/models", "/region/v1/models"):
         assert api.client.get(path).status_code == 401
         assert api.client.get(path, headers=key).status_code == 200
     for path in ("/region", "/regional/livez", "/other/livez", "/region/region/livez"):

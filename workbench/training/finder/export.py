@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from dynrefer.model.networks.convolutional_weights import shipped_tensors
 from dynrefer.model.networks.finder.network import FinderNetwork
 from dynrefer.model.networks.finder.weights import CONFIG, WEIGHTS, network_settings
 from dynrefer.workbench.data.atomic import replace_text
@@ -26,11 +27,7 @@ def export(run: Path, out: Path) -> Path:
     checkpoint = torch.load(run / "checkpoint.pt", weights_only=True)
     state, names = checkpoint["mean"], checkpoint.get("names", trained_names(World.load()))
     network = FinderNetwork()
-    tensors = {
-        name: state[name].to(torch.float16).contiguous()
-        for name, value in network.state_dict().items()
-        if value.is_floating_point()
-    }
+    tensors = {name: state[name].to(torch.float16).contiguous() for name in shipped_tensors(network)}
     out.mkdir(parents=True, exist_ok=True)
     path = out / CONFIG
     settings = json.loads(path.read_text()) if path.is_file() else {}

@@ -63,6 +63,7 @@ class FinderTraining:
         """text_embeddings: (T, E) of the trained names. words: masked words can be told. mean_of: what a step leaves
         of the running mean."""
         torch.manual_seed(seed)
+        # torch's stubs know no `to` with a memory format alone.
         self.network = FinderNetwork(config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.words = MaskedWords(caption_tokenizer(), self.network.config.embedding) if words else None
         self.texts = text_embeddings

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from dynrefer.model.networks.convolutional_weights import shipped_tensors
 from dynrefer.model.networks.segmenter.network import MaskHead
 from dynrefer.model.networks.segmenter.small import WEIGHTS
 
@@ -18,8 +19,7 @@ from dynrefer.model.networks.segmenter.small import WEIGHTS
 def export(run: Path, out: Path) -> Path:
     """Write a run's weights; returns the file."""
     state = torch.load(run / "checkpoint.pt", weights_only=True)["network"]
-    own = {name: value for name, value in MaskHead().state_dict().items() if value.is_floating_point()}
-    tensors = {name: state[name].to(torch.float16).contiguous() for name in own}
+    tensors = {name: state[name].to(torch.float16).contiguous() for name in shipped_tensors(MaskHead())}
     out.mkdir(parents=True, exist_ok=True)
     save_file(tensors, out / WEIGHTS)
     return out / WEIGHTS

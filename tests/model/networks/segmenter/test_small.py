@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from dynrefer.model.errors import ModelNotFoundError, StoppedError, WeightsError
+from dynrefer.model.networks.convolutional_weights import folded
 from dynrefer.model.networks.segmenter.loading import load_segmenter
 from dynrefer.model.networks.segmenter.network import SIDE, MaskHead
 from dynrefer.model.networks.segmenter.prompts import paint_box, paint_clicks
@@ -16,7 +17,6 @@ from dynrefer.model.networks.segmenter.small import (
     SmallSegmenter,
     carried_over,
     closest_pixels,
-    fused,
     kept_parts,
     load_head,
 )
@@ -76,8 +76,8 @@ def test_a_batch_that_nobody_waits_for_stops(folder: Path) -> None:
 def test_folding_the_normalisations_changes_nothing_but_rounding(folder: Path) -> None:
     pixels, prompt = torch.randint(0, 256, (2, 3, SIDE, SIDE), dtype=torch.uint8), torch.rand(2, 4, SIDE, SIDE)
     with torch.inference_mode():
-        before, after = load_head(folder)(pixels, prompt), fused(load_head(folder))(pixels, prompt)
-    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fused(load_head(folder)).modules())
+        before, after = load_head(folder)(pixels, prompt), folded(load_head(folder))(pixels, prompt)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded(load_head(folder)).modules())
     torch.testing.assert_close(after.mask, before.mask, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(after.quality, before.quality, rtol=1e-4, atol=1e-4)
 

@@ -326,7 +326,7 @@ REQUEST = json.dumps(one_region()).encode()
     [
         (form_body(("request", REQUEST)), "/image", "lacks the part 'image'"),
         (form_body(("image", image_bytes())), "", "lacks the part 'request'"),
-        (form_body(("image", b"a"), ("image", b"b"), ("request", REQUEST)), "/image", "twice"),
+        (form_body(("image", b"a"), ("image", b"b"), ("request", REQUEST)), "/image", "several"),
         (form_body(("image", b"a"), ("request", REQUEST), ("other", b"")), "", "no others"),
         (form_body(("image", image_bytes()), ("request", REQUEST), end=b""), "", "cut short"),
         (form_body(("image", image_bytes()), ("request", b"{")), "", "not valid JSON"),

@@ -1,0 +1,130 @@
+"""The life of a request whose body holds an image, whatever is asked of it: read within its limits, parsed off the
+event loop, and worked on until the answer, the deadline or the client's departure.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+from fastapi import Request, Response
+from starlette.requests import ClientDisconnect
+
+from dynrefer.model import ResolveVocabulary, Translator
+from dynrefer.service.api.dependencies import request_context
+from dynrefer.service.api.schemas import DescribeFields
+from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.engine import Engine
+from dynrefer.service.errors import DeadlineExceeded
+from dynrefer.service.inputs.bodies import Buffer, Lease, read_body
+from dynrefer.service.inputs.forms import check_headers
+from dynrefer.service.inputs.language import wanted_languages
+from dynrefer.service.inputs.url_fetch import Fetcher
+from dynrefer.service.settings import Settings
+
+# Parsing a body of this size, whatever it holds, costs less than a hop to a worker thread and back.
+INLINE_BYTES = 8_192
+# Nobody reads it; it is for the request log and the metrics (nginx's "client closed request").
+CLIENT_CLOSED_REQUEST = 499
+
+Result = TypeVar("Result")
+
+
+class Parsed(Protocol):
+    """A parsed request."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Of all the files in it."""
+
+
+ParsedT = TypeVar("ParsedT", bound=Parsed)
+Read = Callable[[bytes, str, Settings, str, ResolveVocabulary], ParsedT]
+# What was parsed, the request's part of the body buffer and its context -> the response.
+Answer = Callable[[ParsedT, Lease, RequestContext], Awaitable[Response]]
+
+
+async def respond(
+    request: Request,
+    engine: Engine,
+    settings: Settings,
+    buffer: Buffer,
+    read: Read[ParsedT],
+    answer: Answer[ParsedT],
+) -> Response:
+    """The response to a request. read: (body, content type, settings, URL's query, vocabularies) -> what is asked."""
+    # Both before the body is read: what will be refused anyway need not be uploaded.
+    content_type, encodings = request.headers.get("content-type", ""), request.headers.getlist("content-encoding")
+    check_headers(content_type, ",".join(encodings))
+    context = request_context(request, settings)
+    try:
+        async with asyncio.timeout(context.timeout_s):
+            with buffer.lease(context.caller) as lease:
+                body = await read_body(request, settings.max_body_bytes, lease)
+                engine.check_room(context)
+                query, resolve = request.url.query, request.app.state.vocabularies.resolve
+                parse = partial(read, body, content_type, settings, query, resolve)
+                num_bytes = len(body)
+                del body  # held by `parse` alone, so that it goes once it is parsed
+                work = _work(request, parse, num_bytes, lease, engine, context, answer)
+                del parse
+                return await _unless_disconnected(request, work)
+    except TimeoutError:
+        raise DeadlineExceeded(f"The answer was not ready within {context.timeout_s:g} seconds.") from None
+    except ClientDisconnect:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _work(
+    request: Request,
+    parse: Callable[[], ParsedT],
+    num_bytes: int,
+    lease: Lease,
+    engine: Engine,
+    context: RequestContext,
+    answer: Answer[ParsedT],
+) -> Response:
+    parsed = parse() if num_bytes <= INLINE_BYTES else await engine.run_in_cpu_pool(parse)
+    del parse
+    lease.shrink_to(parsed.num_bytes)
+    return await answer(parsed, lease, context)
+
+
+def translator_of(request: Request, fields: DescribeFields, engine: Engine) -> Translator:
+    """The names of a request's answer in the language that its client wants."""
+    languages = wanted_languages(fields.language, ",".join(request.headers.getlist("accept-language")))
+    return Translator(languages, fields.vocabulary, engine.card.translations, fields.task)
+
+
+def json_response(document: bytes, translator: Translator | None) -> Response:
+    """An answer's JSON, with the language of its names."""
+    language = None if translator is None else translator.language
+    headers = {"Content-Language": language, "Vary": "Accept-Language"} if language else None
+    return Response(document, headers=headers, media_type="application/json")
+
+
+async def fetched(request: Request, image: bytes, url: str | None, lease: Lease) -> bytes:
+    """An image's bytes, fetched where a request gives their address. Raises as `Fetcher.fetch` does."""
+    if url is None:
+        return image
+    fetcher: Fetcher = request.app.state.fetcher
+    return await fetcher.fetch(url, lease)
+
+
+async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
+    """Run the work, but cancel it when the client disconnects. Raises ClientDisconnect then."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_disconnection(request))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        task.cancel()
+        watch.cancel()
+
+
+async def _disconnection(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

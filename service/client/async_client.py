@@ -1,0 +1,220 @@
+"""The client for asyncio: `Client` with awaited methods."""
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+
+import httpx2
+
+from dynrefer.model import Findings, NamedVocabulary, RegionDescription
+from dynrefer.service.client.client import DEFAULT_CONCURRENCY, DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, DEFAULT_URL
+from dynrefer.service.client.connections import (
+    checked_timeout,
+    connection_settings,
+    request_arguments,
+    socket_path,
+)
+from dynrefer.service.client.errors import NotReady, ProblemError
+from dynrefer.service.client.exchanges import Failure, Pause, Reply, Send, exchange, read
+from dynrefer.service.client.many import GivenImage, Outcome, describe_in_tasks
+from dynrefer.service.client.records import (
+    Described,
+    ServedModel,
+    VocabularySummary,
+    described,
+    found,
+    named_vocabulary,
+    served_models,
+    vocabulary_summaries,
+)
+from dynrefer.service.client.request_fields import (
+    DescribeOptions,
+    DetectOptions,
+    GivenName,
+    GivenRegion,
+    GivenTask,
+    OnRegionError,
+    Outgoing,
+    describe_request,
+    detect_request,
+    vocabulary_request,
+)
+from dynrefer.service.client.retries import NO_RETRIES, Retries
+
+if TYPE_CHECKING:
+    from dynrefer.model import ImageSource
+
+Result = TypeVar("Result")
+
+
+class AsyncClient:
+    """Asks a service from asyncio; arguments, records and errors are those of `Client`.
+
+        async with AsyncClient("http://127.0.0.1:8000") as client:
+            regions = await client.describe("dog.jpg", [(64, 256, 384, 384)], "caption")
+
+    Files are read and pixels packed in threads. A call that is cancelled closes its connection, and the service stops
+    working for it. It belongs to the event loop in which it is used first.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        key: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        retries: Retries = DEFAULT_RETRIES,
+        verify: bool | ssl.SSLContext = True,
+        unix_socket: str | Path | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """As of `Client`."""
+        self._timeout_s, self._retries = checked_timeout(timeout), retries
+        settings = connection_settings(url, key, verify, headers)
+        if (path := socket_path(unix_socket)) is not None:
+            settings["transport"] = httpx2.AsyncHTTPTransport(uds=path)
+        self._http, self._url = httpx2.AsyncClient(**settings), url
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"{type(self).__name__}({self._url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections. Calls after it raise RuntimeError."""
+        await self._http.aclose()
+
+    @overload
+    async def describe(
+        self,
+        image: "ImageSource",
+        boxes: Iterable[GivenRegion] | None = None,
+        task: GivenTask = None,
+        *,
+        on_region_error: Literal["fail"] = "fail",
+        **options: Unpack[DescribeOptions],
+    ) -> Described[RegionDescription]: ...
+
+    @overload
+    async def describe(
+        self,
+        image: "ImageSource",
+        boxes: Iterable[GivenRegion] | None = None,
+        task: GivenTask = None,
+        *,
+        on_region_error: Literal["report"],
+        **options: Unpack[DescribeOptions],
+    ) -> Described[RegionDescription | ProblemError]: ...
+
+    async def describe(
+        self,
+        image: "ImageSource",
+        boxes: Iterable[GivenRegion] | None = None,
+        task: GivenTask = None,
+        *,
+        on_region_error: OnRegionError = "fail",
+        **options: Unpack[DescribeOptions],
+    ) -> Described[Any]:
+        """As `Client.describe`."""
+        outgoing = await asyncio.to_thread(describe_request, image, boxes, task, on_region_error, options)
+        return await self.call(outgoing, described) if outgoing.has_regions else Described()
+
+    async def describe_many(
+        self,
+        images: Iterable[GivenImage],
+        task: GivenTask = None,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        progress: bool | None = None,
+        on_region_error: OnRegionError = "fail",
+        **options: Unpack[DescribeOptions],
+    ) -> list[Outcome]:
+        """As `Client.describe_many`."""
+
+        async def describe(image: Any, boxes: Any) -> Any:
+            return await self.describe(image, boxes, task, on_region_error=on_region_error, **options)
+
+        return await describe_in_tasks(describe, images, concurrency, progress)
+
+    async def detect(
+        self,
+        image: "ImageSource",
+        names: Iterable[GivenName] | GivenName = (),
+        phrase: str | None = None,
+        *,
+        describe: GivenTask | Mapping[str, Any] = None,
+        **options: Unpack[DetectOptions],
+    ) -> Findings:
+        """As `Client.detect`."""
+        outgoing = await asyncio.to_thread(detect_request, image, names, phrase, describe, options)
+        return await self.call(outgoing, found)
+
+    async def models(self) -> tuple[ServedModel, ...]:
+        """As `Client.models`."""
+        return await self.call(Outgoing("/v1/models"), served_models)
+
+    async def model(self) -> ServedModel:
+        """The model that answers."""
+        return (await self.models())[0]
+
+    async def vocabularies(self) -> tuple[VocabularySummary, ...]:
+        """The vocabularies that requests may name."""
+        return await self.call(Outgoing("/v1/vocabularies"), vocabulary_summaries)
+
+    async def vocabulary(self, name: str) -> NamedVocabulary:
+        """A vocabulary with all its words. Raises `NotFound`."""
+        return await self.call(vocabulary_request(name), named_vocabulary)
+
+    async def is_ready(self) -> bool:
+        """As `Client.is_ready`."""
+        try:
+            await self._reply(Outgoing("/readyz"), NO_RETRIES)
+        except NotReady:
+            return False
+        return True
+
+    async def call(self, outgoing: Outgoing, make: Callable[[Any], Result]) -> Result:
+        """Send a request, and make something of its answer's JSON."""
+        return read(await self._reply(outgoing, self._retries), make)
+
+    async def _reply(self, outgoing: Outgoing, retries: Retries) -> Reply:
+        timeout_s = self._timeout_s if outgoing.timeout_s is None else checked_timeout(outgoing.timeout_s)
+        steps = exchange(outgoing, timeout_s, retries)
+        step = next(steps)
+        while True:
+            outcome = None
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+            else:
+                outcome = await self._sent(step)
+            try:
+                step = steps.send(outcome)
+            except StopIteration as ended:
+                reply: Reply = ended.value
+                return reply
+
+    async def _sent(self, send: Send) -> Reply | Failure:
+        began = False
+        try:
+            async with (
+                asyncio.timeout(send.timeout_s),  # the library's own limit is of the time between two parts
+                self._http.stream(**request_arguments(send)) as response,
+            ):
+                began = True
+                return Reply(response.status_code, response.headers, await response.aread())
+        except httpx2.RequestError as error:
+            return Failure(error, began)
+        except TimeoutError:
+            url = self._http.base_url.join(send.outgoing.path)
+            request = httpx2.Request(send.outgoing.method, url)
+            return Failure(httpx2.ReadTimeout("the answer came too slowly", request=request), began)

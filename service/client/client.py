@@ -1,0 +1,243 @@
+"""The client for programs that wait for their answers. `async_client.py` is the same for those that do not."""
+
+import ssl
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
+
+import httpx2
+
+from dynrefer.model import Findings, NamedVocabulary, RegionDescription
+from dynrefer.service.client.connections import (
+    checked_timeout,
+    connection_settings,
+    request_arguments,
+    socket_path,
+)
+from dynrefer.service.client.errors import NotReady, ProblemError
+from dynrefer.service.client.exchanges import Failure, Pause, Reply, Send, exchange, read
+from dynrefer.service.client.many import GivenImage, Outcome, describe_in_threads
+from dynrefer.service.client.records import (
+    Described,
+    ServedModel,
+    VocabularySummary,
+    described,
+    found,
+    named_vocabulary,
+    served_models,
+    vocabulary_summaries,
+)
+from dynrefer.service.client.request_fields import (
+    DescribeOptions,
+    DetectOptions,
+    GivenName,
+    GivenRegion,
+    GivenTask,
+    OnRegionError,
+    Outgoing,
+    describe_request,
+    detect_request,
+    vocabulary_request,
+)
+from dynrefer.service.client.retries import NO_RETRIES, Retries
+
+if TYPE_CHECKING:
+    from dynrefer.model import ImageSource
+
+Result = TypeVar("Result")
+DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_TIMEOUT_S = 60.0
+DEFAULT_CONCURRENCY = 8
+DEFAULT_RETRIES = Retries()
+
+
+class Client:
+    """Asks a service, with the arguments and the records of `DynRefer`. Connections are kept and used again.
+
+        with Client("http://127.0.0.1:8000", key="...") as client:
+            for region in client.describe("dog.jpg", [(64, 256, 384, 384)], "caption"):
+                print(region.caption.text)
+
+    Methods may be called from several threads. `errors.py` lists what they raise.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        key: str | None = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        retries: Retries = DEFAULT_RETRIES,
+        verify: bool | ssl.SSLContext = True,
+        unix_socket: str | Path | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Nothing is connected yet.
+
+        url: http or https, with the path before /v1 if there is one. key: of a service with keys. timeout: seconds
+        that a call may take, all tries together. retries: what is tried again. verify: False for any certificate, or
+        `ssl.create_default_context(cafile=...)` for one of your own authority. unix_socket: the path of a socket that
+        the service listens on; the url's host is then only a name. headers: sent with every request.
+        Raises ValueError for what is no address, key or time.
+        """
+        self._timeout_s, self._retries = checked_timeout(timeout), retries
+        settings = connection_settings(url, key, verify, headers)
+        if (path := socket_path(unix_socket)) is not None:
+            settings["transport"] = httpx2.HTTPTransport(uds=path)
+        self._http, self._url = httpx2.Client(**settings), url
+
+    def __repr__(self) -> str:
+        """Without the key."""
+        return f"{type(self).__name__}({self._url!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections. Calls after it raise RuntimeError."""
+        self._http.close()
+
+    @overload
+    def describe(
+        self,
+        image: "ImageSource",
+        boxes: Iterable[GivenRegion] | None = None,
+        task: GivenTask = None,
+        *,
+        on_region_error: Literal["fail"] = "fail",
+        **options: Unpack[DescribeOptions],
+    ) -> Described[RegionDescription]: ...
+
+    @overload
+    def describe(
+        self,
+        image: "ImageSource",
+        boxes: Iterable[GivenRegion] | None = None,
+        task: GivenTask = None,
+        *,
+        on_region_error: Literal["report"],
+        **options: Unpack[DescribeOptions],
+    ) -> Described[RegionDescription | ProblemError]: ...
+
+    def describe(
+        self,
+        image: "ImageSource",
+        boxes: Iterable[GivenRegion] | None = None,
+        task: GivenTask = None,
+        *,
+        on_region_error: OnRegionError = "fail",
+        **options: Unpack[DescribeOptions],
+    ) -> Described[Any]:
+        """Describe each region of an image: the list that `DynRefer.describe` returns.
+
+        image: a file's path, its bytes, a Pillow image, (H, W, 3) uint8 RGB, or an https address, where the service may
+        fetch it. boxes: xyxy pixels of the upright image; a `Polygon`, `Scribble`, `RegionMask`, `MaskFile`,
+        `AlphaMask` or a region as in the service's JSON may stand in the place of a box; None, without `points`: the
+        whole image. task: one, several, or None for all with views chosen by the image. on_region_error: with "report"
+        a region that cannot be described is a `ProblemError` in its place; else it is raised. options: see
+        `DescribeOptions`.
+        """
+        outgoing = describe_request(image, boxes, task, on_region_error, options)
+        return self.call(outgoing, described) if outgoing.has_regions else Described()
+
+    def describe_many(
+        self,
+        images: Iterable[GivenImage],
+        task: GivenTask = None,
+        *,
+        concurrency: int = DEFAULT_CONCURRENCY,
+        progress: bool | None = None,
+        on_region_error: OnRegionError = "fail",
+        **options: Unpack[DescribeOptions],
+    ) -> list[Outcome]:
+        """Describe many images, several at a time; one outcome per image, in their order.
+
+        images: each an image, whose whole is described, or a tuple of an image and its boxes, as `describe` takes them;
+        they are taken from a generator as they are needed. concurrency: requests at the same time. progress: whether a
+        bar is drawn on standard error; None: where that is a terminal.
+        What `describe` raises for an image is its outcome: a `ClientError`, `QueryError` or OSError. Only what is wrong
+        with all of them alike, an unknown option or task, is raised.
+        """
+
+        def describe(image: Any, boxes: Any) -> Any:
+            return self.describe(image, boxes, task, on_region_error=on_region_error, **options)
+
+        return describe_in_threads(describe, images, concurrency, progress)
+
+    def detect(
+        self,
+        image: "ImageSource",
+        names: Iterable[GivenName] | GivenName = (),
+        phrase: str | None = None,
+        *,
+        describe: GivenTask | Mapping[str, Any] = None,
+        **options: Unpack[DetectOptions],
+    ) -> Findings:
+        """Find regions of an image, as `DynRefer.detect` does: of names, of the noun phrases of a sentence, or all.
+
+        describe: tasks by which what is found is described too, or a mapping of `task` and `DescribeOptions`. options:
+        see `DetectOptions`.
+        """
+        return self.call(detect_request(image, names, phrase, describe, options), found)
+
+    def models(self) -> tuple[ServedModel, ...]:
+        """The models that the service has loaded, today one, with the limits of requests."""
+        return self.call(Outgoing("/v1/models"), served_models)
+
+    def model(self) -> ServedModel:
+        """The model that answers."""
+        return self.models()[0]
+
+    def vocabularies(self) -> tuple[VocabularySummary, ...]:
+        """The vocabularies that requests may name."""
+        return self.call(Outgoing("/v1/vocabularies"), vocabulary_summaries)
+
+    def vocabulary(self, name: str) -> NamedVocabulary:
+        """A vocabulary with all its words. Raises `NotFound`."""
+        return self.call(vocabulary_request(name), named_vocabulary)
+
+    def is_ready(self) -> bool:
+        """Whether the service can describe regions now. Raises `ConnectionFailed` where there is none."""
+        try:
+            self._reply(Outgoing("/readyz"), NO_RETRIES)
+        except NotReady:
+            return False
+        return True
+
+    def call(self, outgoing: Outgoing, make: Callable[[Any], Result]) -> Result:
+        """Send a request, and make something of its answer's JSON."""
+        return read(self._reply(outgoing, self._retries), make)
+
+    def _reply(self, outgoing: Outgoing, retries: Retries) -> Reply:
+        timeout_s = self._timeout_s if outgoing.timeout_s is None else checked_timeout(outgoing.timeout_s)
+        steps = exchange(outgoing, timeout_s, retries)
+        step = next(steps)
+        while True:
+            outcome = None
+            if isinstance(step, Pause):
+                time.sleep(step.seconds)
+            else:
+                outcome = self._sent(step)
+            try:
+                step = steps.send(outcome)
+            except StopIteration as ended:
+                reply: Reply = ended.value
+                return reply
+
+    def _sent(self, send: Send) -> Reply | Failure:
+        deadline, began = time.monotonic() + send.timeout_s, False
+        try:
+            with self._http.stream(**request_arguments(send)) as response:
+                began, parts = True, []
+                for part in response.iter_bytes():
+                    parts.append(part)
+                    if time.monotonic() > deadline:  # the library's own limit is of the time between two parts
+                        raise httpx2.ReadTimeout("the answer came too slowly", request=response.request)
+                return Reply(response.status_code, response.headers, b"".join(parts))
+        except httpx2.RequestError as error:
+            return Failure(error, began)

@@ -1,0 +1,99 @@
+"""What the pages tell their readers to run does run, and answers what they show, against a service with the embedded
+model and in processes of their own."""
+
+import contextlib
+import io
+import json
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from dynrefer.service.cli import app
+from dynrefer.service.detect_command import detect_command
+from tests.docs.examples import ADDRESS, Example, differences, examples_of
+from tests.repository import ROOT
+from tests.service.server.test_process import Server, running
+from tests.system_programs import needs
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = [example for page in PAGES for example in examples_of(page)]
+# Snippets that continue something of the reader's, or write what they cannot write here.
+NEEDS_MORE = ("mask.png", "model.describe(\n    image,")
+PROBLEM = "urn:problem-type"
+
+
+def of_kind(kind: str) -> list[Example]:
+    return [each for each in EXAMPLES if each.kind == kind and not any(part in each.text for part in NEEDS_MORE)]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    with running("dynrefer.service.cli", "serve") as started:
+        started.await_ready()
+        yield started
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes a folder the current one in which the checkout's files can be read, and what is written stays out of it."""
+    for path in ROOT.iterdir():
+        if not path.name.startswith("."):
+            (tmp_path / path.name).symlink_to(path)
+    monkeypatch.chdir(tmp_path)
+
+
+def check(example: Example, said: str) -> None:
+    """Raises AssertionError where the answer is not what the page shows behind the example."""
+    try:
+        shown = json.loads(example.answer)
+    except ValueError:
+        assert not example.answer.strip() or "..." in example.answer or said.split() == example.answer.split()
+        return
+    assert not list(differences(shown, json.loads(said)))
+
+
+@pytest.mark.server
+@needs("curl", "curl")
+@pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize("example", of_kind("curl"), ids=str)
+def test_requests_are_answered_as_shown(example: Example, server: Server) -> None:
+    command = example.text.replace(ADDRESS, server.address)
+    said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=300).stdout
+    assert (PROBLEM in said) == (PROBLEM in example.answer), said[:500]
+    check(example, said)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize("example", of_kind("python"), ids=str)
+def test_python_prints_what_is_shown(example: Example) -> None:
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(compile(example.text, str(example), "exec"), {})
+    check(example, said.getvalue())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize("example", of_kind("dynrefer"), ids=str)
+def test_commands_print_what_is_shown(example: Example) -> None:
+    commands = typer.Typer()  # without what the command line adds only when it is started
+    commands.registered_commands += app.registered_commands
+    commands.command("detect")(detect_command)
+    done = CliRunner().invoke(commands, shlex.split(example.text.replace("\\\n", " "))[1:])
+    assert done.exit_code == 0, done.output
+    check(example, done.stdout)
+
+
+def test_shortened_answers_are_compared() -> None:
+    found = {"id": "order-1", "regions": [{"box": [1, 2], "score": 0.5}, {"box": [3, 4], "score": 0.25}]}
+    assert not list(differences({"regions": [{"box": [1, 2], "...": "..."}, "..."], "...": "..."}, found))
+    assert list(differences({"regions": [{"box": [1, 2], "...": "..."}, "..."]}, found)) == [" has ['id'] besides"]
+    assert list(differences({"id": "req_...", "regions": [{"box": [1, 2], "score": 0.52}, "..."]}, found)) == [
+        "/regions/0/score is 0.5"
+    ]
+    assert list(differences({"id": "x", "regions": []}, found)) == ["/id is 'order-1'", "/regions has 2 items"]
