@@ -93,7 +93,12 @@ class Playground:
 
 
 def open_playground(
-    open_page: OpenPage, path: str = "/", *, allowed: Sequence[str] = (), server: Server | None = None, **options: object
+    open_page: OpenPage,
+    path: str = "/",
+    *,
+    allowed: Sequence[str] = (),
+    server: Server | None = None,
+    **options: object,
 ) -> Playground:
     """The page with its sample described."""
     return Playground(open_page(path, server=server, allowed=tuple(allowed), **options)).described()

@@ -115,7 +115,8 @@ def test_views_are_nested_frames_and_candidates_with_gain_and_distance(open_page
 
 
 @pytest.mark.parametrize(
-    ("by", "asked", "found"), [("names", "umbrella, rocket, zebra", 2), ("phrase", "the red rocket", 1), ("nothing", "", 3)]
+    ("by", "asked", "found"),
+    [("names", "umbrella, rocket, zebra", 2), ("phrase", "the red rocket", 1), ("nothing", "", 3)],
 )
 def test_regions_are_found_and_described(open_page: OpenPage, by: str, asked: str, found: int) -> None:
     playground = open_playground(open_page, "/#sample=sand")

@@ -89,7 +89,9 @@ def test_polygons_scribbles_and_points_by_keyboard(open_page: OpenPage) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_light_and_dark(open_page: OpenPage, scheme: Any) -> None:
     playground = open_playground(open_page, color_scheme=scheme)
-    dark = playground.page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor") == "rgb(14, 20, 27)"
+    dark = (
+        playground.page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor") == "rgb(14, 20, 27)"
+    )
     assert dark == (scheme == "dark")
     assert accessibility_faults(playground.page) == []
     playground.page.get_by_label("Appearance").select_option("dark" if scheme == "light" else "light")
