@@ -3,10 +3,10 @@
 Each round opens the page anew in front of a service with the embedded model, without the browser's cache: the first and
 the largest paint (the image and everything around it), and the time until the sample is described. Then it is used:
 boxes, a polygon and a scribble are drawn, words and views pointed at, everything is found with masks, twenty more boxes
-are added, and the samples are gone through. A task of the page's thread of 50 ms or more is a long task, which the
-browser reports (https://www.w3.org/TR/longtasks/): the longest of each step, and what came after the page had opened. Targets: the first paint under
-a second, no task over 100 ms while the page is used. Times are of a wall clock: other work on the machine only makes
-them longer.
+are added, and the samples are gone through. The browser reports tasks of the page's thread of 50 ms or more
+(https://www.w3.org/TR/longtasks/): the longest of each step, 0 where there was none. Targets: the first paint under a
+second, no task over 100 ms while the page is used. Times are of a wall clock: other work on the machine only makes them
+longer.
 
 Writes results/playground.json.
 """

@@ -2,18 +2,20 @@
 
 import base64
 import json
-import re
 import shlex
 import subprocess
+import sys
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.browser.conftest import PHONE, OpenPage, accessibility_faults
 from tests.browser.playground_page import SAMPLES, open_playground
 
 pytestmark = pytest.mark.server
+
+PIXEL = "UklGRiQAAABXRUJQVlA4IBgAAAAwAQCdASoBAAEAAwA0JaQAA3AA/vuUAAA="  # the smallest WebP
 
 DROP = """([name, text]) => {
     const bytes = Uint8Array.from(atob(text), (each) => each.charCodeAt(0));
@@ -151,6 +153,47 @@ def test_what_can_be_copied_gives_the_same_answer(open_page: OpenPage) -> None:
     told = json.loads(subprocess.run(command, cwd=SAMPLES, capture_output=True, check=True).stdout)
     assert [each["caption"] for each in told["regions"]] == [each["caption"] for each in answer["regions"]]
     assert json.loads(shown("request"))["regions"][0] == {"box": [308, 190, 401, 258]}
-    program = shown("Python")
-    compile(program, "playground", "exec")
-    assert re.search(r'Client\("http://127\.0\.0\.1:\d+"\)', program) and "[308, 190, 401, 258]" in program
+    ran = subprocess.run(
+        [sys.executable, "-c", shown("Python")], cwd=SAMPLES, capture_output=True, text=True, check=True
+    )
+    assert [line.split(") ")[1] for line in ran.stdout.splitlines()] == [
+        each["caption"]["text"] for each in told["regions"]
+    ]
+
+
+def test_what_was_found_can_be_copied_too(open_page: OpenPage) -> None:
+    playground = open_playground(open_page, "/#sample=sand&findBy=names&names=umbrella,rocket")
+    playground.page.get_by_role("button", name="Find and describe").click()
+    expect(playground.page.locator(".status")).to_contain_text("found", timeout=60_000)
+    code = playground.page.locator(".code")
+    code.get_by_role("radio", name="Python").check()
+    program = code.locator("textarea").input_value()
+    assert "client.detect(" in program
+    ran = subprocess.run([sys.executable, "-c", program], cwd=SAMPLES, capture_output=True, text=True, check=True)
+    assert {line.split(" ")[0] for line in ran.stdout.splitlines()} == {"umbrella", "rocket"}
+
+
+def test_an_image_that_the_service_fetches_is_shown_by_its_own_view(open_page: OpenPage) -> None:
+    playground = open_playground(open_page)
+    page = playground.page
+    asked = []
+
+    def fetched(route: Route) -> None:
+        """As a service answers that may fetch it."""
+        fields = route.request.post_data_json
+        asked.append(fields)
+        view = {"t": 1.0, "box": [0, 0, 400, 300], "hash": "", "distance": 0, "chosen": False, "thumbnail": PIXEL}
+        region = {"id": "0", "box": [0, 0, 400, 300], "explanation": {"views": [view], "priors": []}}
+        answer = {"id": "req_1", "model": "m", "image": {"width": 400, "height": 300}, "timings_ms": {"total": 1}}
+        route.fulfill(json={**answer, "regions": [region for _ in fields["regions"]]})
+
+    page.route("**/v1/describe", fetched)
+    page.get_by_text("Address", exact=True).click()
+    page.get_by_label("The service fetches it").fill("https://example.org/cat.jpg")
+    page.get_by_role("button", name="Fetch").click()
+    expect(page.locator(".status")).to_contain_text("the service's small view of the image")
+    assert page.locator(".picture img").get_attribute("src") == f"data:image/webp;base64,{PIXEL}"
+    playground.drag((0.1, 0.1), (0.6, 0.6))
+    playground.settled()
+    assert asked[-1]["image"] == {"url": "https://example.org/cat.jpg"}
+    assert asked[-1]["regions"] == [{"box": pytest.approx([40, 30, 240, 180], abs=1)}]

@@ -128,7 +128,7 @@ function Actions() {
         class="icon"
         title="Remove the selected region (Delete)"
         aria-label="Remove the selected region"
-        disabled={!selectedKey.value}
+        disabled={!selected.value}
         onClick={() => selectedKey.value && remove(selectedKey.value)}
       >
         <Icon path="M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13" />

@@ -18,7 +18,7 @@ export function Views() {
     <section class="views-panel" aria-labelledby="views-title">
       <h2 id="views-title">
         What the model looked at
-        {region && answer ? <span class="quiet">, region {indexOf(region.key) + 1}</span> : null}
+        {region && answer ? <span class="quiet">region {indexOf(region.key) + 1}</span> : null}
         {views.some(({ view }) => "distance" in view) && <Legend />}
       </h2>
       <p class="lead">

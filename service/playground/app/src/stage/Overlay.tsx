@@ -162,17 +162,25 @@ function Views({ scale, shown }: { scale: number; shown: Size }) {
         <g key={view.t} class={view.t === hoveredView.value ? "view pointed" : "view"} data-t={view.t}>
           <path d={boxPath(view.box, scale)} class="halo" />
           <path d={boxPath(view.box, scale)} class="line" />
-          <TLabel view={view} index={index} scale={scale} shown={shown} />
+          <TLabel view={view} index={index} right={(chosen[0]?.view.box[2] ?? 0) * scale} scale={scale} shown={shown} />
         </g>
       ))}
     </g>
   );
 }
 
-/** "t 0.2" in the lower right of a view's frame; each further one a step to the left, so that they do not overlap. */
-function TLabel({ view, index, scale, shown }: { view: View; index: number; scale: number; shown: Size }) {
+interface TLabelProperties {
+  view: View;
+  index: number;
+  right: number; // of the innermost view, in pixels of the screen
+  scale: number;
+  shown: Size;
+}
+
+/** "t 0.2" on the lower edge of a view's frame, each further one a step to the left, so that none covers another. */
+function TLabel({ view, index, right, scale, shown }: TLabelProperties) {
   const [width, height, step] = [38, 17, 42];
-  const x = Math.max(0, Math.min(view.box[2] * scale, shown.width) - width - index * step);
+  const x = Math.max(0, Math.min(right, shown.width) - width - index * step);
   const y = Math.max(0, Math.min(view.box[3] * scale, shown.height) - height);
   return (
     <g transform={`translate(${x} ${y})`}>

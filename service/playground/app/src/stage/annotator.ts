@@ -6,6 +6,7 @@ import {
   type ImageAnnotator,
   type Polygon,
   type Rectangle,
+  type Selection,
   ShapeType,
   UserSelectAction,
 } from "@annotorious/annotorious";
@@ -20,69 +21,79 @@ import { dragged, selectedKey, tool } from "../state";
 type Origin = NonNullable<Parameters<ImageAnnotator["state"]["store"]["clear"]>[0]>;
 const LOCAL = "LOCAL" as Origin;
 const REMOTE = "REMOTE" as Origin;
-const CLICK_MS = 300; // Annotorious counts presses up to 250 ms as clicks
 const SMALLEST_SIDE = 2; // pixels of the image; less is taken for an accidental click
+const HANDLES =
+  ".a9s-handle, .a9s-touch-handle, .a9s-edge-handle, .a9s-shape-handle, .a9s-polygon-midpoint, .a9s-corner-handle";
 
 /** Put Annotorious over the image and keep it and the page's regions in step. Returns what ends that. */
 export function annotate(image: HTMLImageElement, size: Size): () => void {
   const annotator = createImageAnnotator(image, { drawingEnabled: true, drawingMode: "drag" });
-  const { store } = annotator.state;
   const layer = annotator.element.querySelector("svg");
   if (!layer) throw new Error("Annotorious has no layer");
   layer.setAttribute("tabindex", "-1"); // the stage around it takes the keyboard
   layer.setAttribute("aria-label", "Shapes on the image");
   const handles = nameHandles(layer);
+  const ends = [
+    () => handles.disconnect(),
+    followRegions(annotator),
+    followTool(annotator),
+    followUser(annotator, size),
+    followPointer(annotator, layer),
+  ];
+  return () => {
+    for (const end of ends) end();
+    annotator.destroy();
+  };
+}
 
+// --- from the page to Annotorious -----------------------------------------------------------------------------------
+
+const followRegions = (annotator: ImageAnnotator): (() => void) =>
+  effect(() => {
+    const [next, chosen] = [regions.value, selectedKey.value];
+    untracked(() => synchronise(annotator, next, chosen));
+  });
+
+const followTool = (annotator: ImageAnnotator): (() => void) =>
+  effect(() => {
+    const current = tool.value;
+    // While corners are clicked, a click on another region is a corner too.
+    annotator.setUserSelectAction(current === "polygon" ? UserSelectAction.NONE : UserSelectAction.EDIT);
+    annotator.setDrawingMode(current === "polygon" ? "click" : "drag");
+    const drawing = current === "box" || current === "polygon";
+    if (drawing) annotator.setDrawingTool(current === "box" ? "rectangle" : "polygon");
+    annotator.setDrawingEnabled(drawing);
+  });
+
+// --- from Annotorious to the page -----------------------------------------------------------------------------------
+
+/** What the user draws, drags and clicks. A selection that a click made carries its event; only such a one counts. */
+function followUser(annotator: ImageAnnotator, size: Size): () => void {
+  const resync = () => synchronise(annotator, regions.peek(), selectedKey.peek());
+  const { store, selection } = annotator.state;
   store.observe(
     ({ changes }) => {
-      for (const made of changes.created ?? []) {
-        take(made, size);
-        setTimeout(() => annotator.setSelected(made.id, true)); // after the click that ended it, which selects nothing
-      }
+      for (const made of changes.created ?? []) take(made, size);
+      if (changes.created?.length) setTimeout(resync); // after the click that ended it, which selects nothing
       const moved = changes.updated?.at(-1)?.newValue;
       if (moved) dragged.value = { key: moved.id, prompt: promptOf(moved, size) };
     },
     { origin: LOCAL },
   );
-
-  const ends = [
-    effect(() => {
-      const [next, chosen] = [regions.value, selectedKey.value];
-      untracked(() => synchronise(annotator, next, chosen));
-    }),
-    effect(() => {
-      const current = tool.value;
-      // While corners are clicked, a click on another region is a corner too.
-      annotator.setUserSelectAction(current === "polygon" ? UserSelectAction.NONE : UserSelectAction.EDIT);
-      if (current === "polygon") annotator.setDrawingMode("click");
-      else annotator.setDrawingMode("drag");
-      if (current === "box" || current === "polygon") {
-        annotator.setDrawingTool(current === "box" ? "rectangle" : "polygon");
-        annotator.setDrawingEnabled(true);
-      } else annotator.setDrawingEnabled(false);
-    }),
-  ];
-
-  let keep: string | null = null; // the region that was dragged a moment ago
-  annotator.on("selectionChanged", (chosen) => {
-    const id = chosen[0]?.id;
-    if (keep && id !== keep) {
-      annotator.setSelected(keep, true);
-      return;
-    }
-    if (id) selectedKey.value = id;
-    else if (isDrawable(selectedKey.value)) selectedKey.value = null;
+  return selection.subscribe(({ selected, event }: Selection) => {
+    if (!event) return;
+    const id = selected[0]?.id;
+    // A quick drag is taken for a click as well, on whatever lies below its end.
+    if (id && dragged.peek() === null) selectedKey.value = id;
+    setTimeout(resync);
   });
+}
 
+function followPointer(annotator: ImageAnnotator, layer: SVGSVGElement): () => void {
   // A press beside the selected shape begins the next one; Annotorious alone would only take the selection away.
   const press = (event: PointerEvent) => {
-    const onShape =
-      event.target instanceof Element &&
-      event.target.closest(
-        ".a9s-handle, .a9s-touch-handle, .a9s-edge-handle, .a9s-shape-handle, .a9s-polygon-midpoint, .a9s-corner-handle",
-      );
-    if (onShape) return;
-    if (annotator.getSelected().length && tool.value !== "select") annotator.setSelected();
+    if (event.target instanceof Element && event.target.closest(HANDLES)) return;
+    if (isDrawable(selectedKey.value)) selectedKey.value = null;
     if (tool.value === "box") layer.setPointerCapture(event.pointerId);
   };
   const release = () => {
@@ -91,21 +102,10 @@ export function annotate(image: HTMLImageElement, size: Size): () => void {
     dragged.value = null;
     editRegion(moved.key, moved.prompt);
     describeSoon();
-    // Annotorious takes a quick drag for a click as well, on whatever lies below its end.
-    keep = moved.key;
-    setTimeout(() => {
-      keep = null;
-    }, CLICK_MS);
   };
   annotator.element.addEventListener("pointerdown", press, true);
   window.addEventListener("pointerup", release);
-
-  return () => {
-    for (const end of ends) end();
-    handles.disconnect();
-    window.removeEventListener("pointerup", release);
-    annotator.destroy();
-  };
+  return () => window.removeEventListener("pointerup", release);
 }
 
 function take(annotation: ImageAnnotation, size: Size): void {
@@ -137,9 +137,11 @@ function synchronise(annotator: ImageAnnotator, next: readonly Region[], chosen:
     else if (!same(known.target.selector.geometry, selector.geometry))
       store.updateTarget({ ...known.target, selector }, REMOTE);
   }
-  const selected = annotator.getSelected()[0]?.id ?? null;
+  const current = annotator.state.selection.selected[0];
   const drawable = chosen && wanted.has(chosen) ? chosen : null;
-  if (drawable !== selected) annotator.setSelected(drawable ?? undefined, true);
+  if (drawable === null ? current : current?.id !== drawable || !current.editable) {
+    annotator.setSelected(drawable ?? undefined, true);
+  }
 }
 
 const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b);
