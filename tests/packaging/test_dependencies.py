@@ -24,7 +24,7 @@ EXTRAS_OF = {
     "service": {BASE, SERVE, "batch", "trace"},
     "model": {BASE, SERVE, "heic", "lora"},
     "workbench": {BASE, SERVE, "lora", "train", "evaluate"},
-    "benchmarks": {BASE, SERVE, "train", "evaluate", "load"},
+    "benchmarks": {BASE, SERVE, "train", "evaluate", "load", "dev"},
     "docker": {BASE, SERVE, "dev"},
     "tests": {BASE, SERVE, "batch", "lora", "trace", "train", "evaluate", "dev"},
 }

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dynrefer.service.batch.answers import Answers
 from dynrefer.service.batch.items import Line
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 ROW_GROUP = 5_000  # rows that are in memory at a time
 _AS_THEY_ARE = (
@@ -43,7 +40,8 @@ def write_parquet(path: Path, answers: Answers) -> None:
             writer.write_table(pa.Table.from_pylist(group, schema))
 
 
-def _schema() -> pa.Schema:
+def _schema() -> Any:
+    """A `pyarrow.Schema`."""
     import pyarrow as pa
 
     text, number = pa.string(), pa.float64()
