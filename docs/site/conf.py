@@ -31,8 +31,9 @@ include_patterns = ["docs/**.md", *PAGES_ELSEWHERE]
 _WITH_PAGES = {"docs"} | {page.split("/")[0] for page in PAGES_ELSEWHERE}
 exclude_patterns = [entry.name for entry in ROOT.iterdir() if entry.is_dir() and entry.name not in _WITH_PAGES]
 nitpicky = True
-# Types of other projects, whose inventories are not at hand without a network; the last two are aliases of ours.
-nitpick_ignore_regex = [(r"py:.*", r"(collections|os|pathlib|PIL|numpy|np)\..*|NDArray|Corners")]
+# Types of other projects, whose inventories are not at hand without a network; what annotations name without its
+# module; type variables and what passes between the client's files.
+nitpick_ignore_regex = [(r"py:.*", r"(collections|os|pathlib|ssl|PIL|numpy|np)\..*|\w+|.*\.(Result|Outgoing)")]
 suppress_warnings = ["misc.highlighting_failure"]  # answers are shortened with "...", which is no JSON
 
 # GitHub's anchors of headings.

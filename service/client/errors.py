@@ -1,4 +1,4 @@
-"""What can go wrong between a client and its service.
+"""What can go wrong between a client and its service::
 
     ClientError
     ├── ProblemError          the service answered with a problem document: status, type, detail, errors, request_id

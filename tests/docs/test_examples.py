@@ -7,13 +7,14 @@ import json
 import shlex
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
-from dynrefer.service.cli import app
+from dynrefer.service.cli import describe, views
 from dynrefer.service.detect_command import detect_command
 from tests.docs.examples import ADDRESS, Example, differences, examples_of
 from tests.repository import ROOT
@@ -27,8 +28,10 @@ NEEDS_MORE = ("mask.png", "model.describe(\n    image,")
 PROBLEM = "urn:problem-type"
 
 
-def of_kind(kind: str) -> list[Example]:
-    return [each for each in EXAMPLES if each.kind == kind and not any(part in each.text for part in NEEDS_MORE)]
+def of_kind(kind: str, *, asks: bool | None = None) -> list[Example]:
+    """asks: only those that ask the service, or only those that do not."""
+    found = [each for each in EXAMPLES if each.kind == kind and not any(part in each.text for part in NEEDS_MORE)]
+    return [each for each in found if asks is None or asks == (ADDRESS in each.text)]
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +48,22 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if not path.name.startswith("."):
             (tmp_path / path.name).symlink_to(path)
     monkeypatch.chdir(tmp_path)
+
+
+@cache
+def command_line() -> typer.Typer:
+    """Those commands of `dynrefer` that pages have examples of, in this process, where torch is imported once."""
+    commands = typer.Typer()
+    for name, command in {"describe": describe, "views": views, "detect": detect_command}.items():
+        commands.command(name)(command)
+    return commands
+
+
+def printed(example: Example, code: str) -> str:
+    """What a snippet of an example prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(compile(code, str(example), "exec"), {})
+    return said.getvalue()
 
 
 def check(example: Example, said: str) -> None:
@@ -68,23 +87,25 @@ def test_requests_are_answered_as_shown(example: Example, server: Server) -> Non
     check(example, said)
 
 
+@pytest.mark.server
+@pytest.mark.usefixtures("checkout")
+@pytest.mark.parametrize("example", of_kind("python", asks=True), ids=str)
+def test_the_client_prints_what_is_shown(example: Example, server: Server) -> None:
+    check(example, printed(example, example.text.replace(ADDRESS, server.address)))
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("checkout")
-@pytest.mark.parametrize("example", of_kind("python"), ids=str)
+@pytest.mark.parametrize("example", of_kind("python", asks=False), ids=str)
 def test_python_prints_what_is_shown(example: Example) -> None:
-    with contextlib.redirect_stdout(io.StringIO()) as said:
-        exec(compile(example.text, str(example), "exec"), {})
-    check(example, said.getvalue())
+    check(example, printed(example, example.text))
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("checkout")
 @pytest.mark.parametrize("example", of_kind("dynrefer"), ids=str)
 def test_commands_print_what_is_shown(example: Example) -> None:
-    commands = typer.Typer()  # without what the command line adds only when it is started
-    commands.registered_commands += app.registered_commands
-    commands.command("detect")(detect_command)
-    done = CliRunner().invoke(commands, shlex.split(example.text.replace("\\\n", " "))[1:])
+    done = CliRunner().invoke(command_line(), shlex.split(example.text.replace("\\\n", " "))[1:])
     assert done.exit_code == 0, done.output
     check(example, done.stdout)
 
