@@ -1,5 +1,5 @@
 // What the page does: open an image, describe its regions, find regions, load the model's card.
-import { batch } from "@preact/signals";
+import { batch, effect } from "@preact/signals";
 import { call, isAbort, keyWanted, Refused } from "./api";
 import type { Answer, ModelCard, RegionAnswer, VocabularyEntry } from "./contract";
 import { describeFields, detectFields, type Fields } from "./fields";
@@ -142,6 +142,12 @@ export function clear(): void {
 }
 
 // --- requests -------------------------------------------------------------------------------------------------------
+
+// What was refused may be mended by a change of the regions; if it is not, the next answer says so again.
+effect(() => {
+  regions.value;
+  if (problem.peek()?.about === "describe") problem.value = null;
+});
 
 /** Describe what has no answer yet, once the user pauses; nothing where describing waits for the button. */
 export function describeSoon(): void {
