@@ -20,7 +20,7 @@ PRESET ?= flan-t5-xl
 # In an unpacked bundle (make gpu-bundle) the packages come from its wheels, and torch from the machine's own Python.
 WHEELS := $(wildcard wheels/*.whl)
 
-.PHONY: help serve test test-fast test-lowest check format package bench docs playground playground-check art image image-test sbom lock clean contract fuzz soak attacks audit gpu-check gpu-bundle
+.PHONY: help serve test test-fast test-lowest check format package bench docs playground playground-check vendor art image image-test sbom lock clean contract fuzz soak attacks audit gpu-check gpu-bundle
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -117,6 +117,9 @@ playground: $(APP)/node_modules/.installed ## build the page at / into service/p
 
 playground-check: $(APP)/node_modules/.installed ## check types and style of the page's sources, and that the committed bundle is what they build
 	cd $(APP) && npm run --silent types && npm run --silent lint && npm run --silent verify
+
+vendor: $(VENV)/.dev ## fetch the documentation readers (Swagger UI, Redoc) that the service ships again (needs npm)
+	$(BIN)/python -m tests.service.playground.vendored
 
 image: ## build the container image with buildah, without an image registry (needs root on Debian; VARIANT=cuda)
 	PYTHON=$(PYTHON) docker/build_local.sh $(IMAGE) --build-arg VARIANT=$(VARIANT)

@@ -72,6 +72,7 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         openapi_url=None,
+        generate_unique_id_function=lambda route: route.name,  # operation ids, which clients are generated with
         # A redirect would lead to whatever host the client names in its Host header, and out of a proxy's path prefix.
         redirect_slashes=False,
         # Outermost first. The framework's own handler of unexpected errors is outside of these and never reached.

@@ -45,9 +45,11 @@ maximum_signature_line_length = 100
 python_display_short_literal_types = True
 
 html_theme = "furo"
-html_title = f"DynRefer service {release}"
+html_title = project
 html_static_path = ["static"]
+html_favicon = "static/favicon.svg"
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_show_sourcelink = False
 html_copy_source = False
 html_show_search_summary = False  # a browser may not fetch pages from a folder

@@ -2,10 +2,9 @@
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model
+from pydantic import BaseModel, BeforeValidator, Field, create_model
 
 from dynrefer.service.api.schemas import (
-    BALL,
     Contract,
     DescribeFields,
     ImageIn,
@@ -89,18 +88,6 @@ class DetectFields(Contract):
 
 class DetectRequest(DetectFields):
     """A request as one JSON object."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "image": {"base64": BALL},
-                    "names": ["ball", {"name": "mug", "synonyms": ["cup"], "not": ["glass"]}],
-                    "describe": {"task": ["caption", "tags"]},
-                }
-            ]
-        }
-    )
 
     image: ImageIn
 

@@ -2,10 +2,9 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import BaseModel, Field, create_model
 
 from dynrefer.service.api.schemas import (
-    BALL,
     Contract,
     DescribeFields,
     FailedRegionOut,
@@ -47,20 +46,6 @@ class DescribeImagesFields(_SharedFields):  # type: ignore[misc]  # its fields a
 
 class DescribeImagesRequest(_SharedFields):  # type: ignore[misc]  # its fields are made at run time
     """A request about several images as one JSON object. Every other field applies to all of them."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "images": [
-                        {"image": {"base64": BALL}, "regions": [{"box": [20, 12, 45, 37]}]},
-                        {"image": {"base64": BALL}, "regions": [{"box": [0, 24, 64, 48]}]},
-                    ],
-                    "task": "caption",
-                }
-            ]
-        }
-    )
 
     images: list[ImageWithRegions] = Field(min_length=1, description="answered in this order; a bad one fails alone")
 

@@ -1,5 +1,6 @@
 """The parts of the OpenAPI document that FastAPI cannot derive: the request forms and the problem documents."""
 
+import copy
 import functools
 import hashlib
 import json
@@ -11,21 +12,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from dynrefer.service.api.detect_schemas import DetectFields, DetectRequest
+from dynrefer.service.api.examples import add_examples, operations
 from dynrefer.service.api.images_schemas import DescribeImagesFields, DescribeImagesRequest
-from dynrefer.service.api.problems import PROBLEM_JSON, TABLE, Problem, problem_document
+from dynrefer.service.api.problems import PROBLEM_JSON, Problem
 from dynrefer.service.api.schemas import DescribeFields, DescribeRequest
-from dynrefer.service.errors import (
-    BodyTooLargeError,
-    DeadlineExceeded,
-    FieldError,
-    InvalidRequestError,
-    NotFoundError,
-    QueueFullError,
-    RegionFailedError,
-    UnauthorizedError,
-    UnavailableError,
-    UnsupportedMediaError,
-)
+from dynrefer.service.inputs.query_parameters import DETECT_READERS, READERS, parameters_schema
 from dynrefer.service.server.auth import PROBES
 from dynrefer.service.server.request_log import REQUEST_ID
 
@@ -41,33 +32,24 @@ SERVERS = [{"url": "."}]
 _REFERENCES = "#/components/schemas/{model}"
 
 
-def _problem(kind: type[Exception], description: str, *headers: str) -> dict[str, Any]:
-    problem = TABLE[kind]
-    detail, field_errors = description + ".", []
-    if problem.status == 422:
-        detail = "The box lies wholly outside the image."
-        field_errors = [FieldError("/regions/0/box", detail)]
-    example = problem_document(problem, detail, "req_9f1c2ab04de84f6b", field_errors)
+def _problem(description: str, *headers: str) -> dict[str, Any]:
     schema = {"$ref": _REFERENCES.format(model="Problem")}
-    entry: dict[str, Any] = {
-        "description": description,
-        "content": {PROBLEM_JSON: {"schema": schema, "example": example}},
-    }
+    entry: dict[str, Any] = {"description": description, "content": {PROBLEM_JSON: {"schema": schema}}}
     if headers:
         entry["headers"] = {name: {"schema": {"type": "string"}} for name in headers}
     return entry
 
 
 PROBLEMS: Mapping[int, dict[str, Any]] = {
-    401: _problem(UnauthorizedError, "Keys are configured, and none or a wrong one was given", "WWW-Authenticate"),
-    404: _problem(NotFoundError, "Nothing has this name"),
-    413: _problem(BodyTooLargeError, "The body has too many bytes or the image too many pixels"),
-    415: _problem(UnsupportedMediaError, "Not an accepted image format, content type or content encoding"),
-    422: _problem(InvalidRequestError, "A field is not valid; `errors` points at it"),
-    429: _problem(QueueFullError, "The queue has no room for the whole request", "Retry-After"),
-    500: _problem(RegionFailedError, "The model failed; `errors` points at the regions"),
-    503: _problem(UnavailableError, "Not ready, shutting down, or the device is lost", "Retry-After"),
-    504: _problem(DeadlineExceeded, "The deadline passed"),
+    401: _problem("Keys are configured, and none or a wrong one was given", "WWW-Authenticate"),
+    404: _problem("Nothing has this name"),
+    413: _problem("The body has too many bytes or the image too many pixels"),
+    415: _problem("Not an accepted image format, content type or content encoding"),
+    422: _problem("A field is not valid; `errors` points at it"),
+    429: _problem("The queue has no room for the whole request", "Retry-After"),
+    500: _problem("The model failed, and `errors` points at the regions; or something else did on the server's side"),
+    503: _problem("Not ready, shutting down, or the device is lost", "Retry-After"),
+    504: _problem("The deadline passed"),
 }
 
 # What the signatures of routes do not show: their headers and their forms of body.
@@ -93,21 +75,64 @@ _PARAMETERS = [
 ]
 
 
-_FILE = {"type": "string", "contentMediaType": "application/octet-stream"}
+# OpenAPI 3.1 says it by the media type; many tools know the older `format` alone.
+_FILE = {"type": "string", "format": "binary", "contentMediaType": "application/octet-stream"}
+_FILES = {
+    "type": "array",
+    "items": _FILE,
+    "minItems": 1,
+    "description": "one file; with `images` in `request`, as many parts of this name as there are images, in order",
+}
 
 
-def _forms(requests: Sequence[str], *forms: dict[str, Any]) -> dict[str, Any]:
-    """A route whose body has three forms. requests: the schemas of a JSON request. forms: those of multipart forms."""
+def _reference(*names: str) -> dict[str, Any]:
+    """One of these schemas. Where they are several it has a type too: tools take what has none for a text."""
+    references = [{"$ref": _REFERENCES.format(model=name)} for name in names]
+    return references[0] if len(references) == 1 else {"type": "object", "oneOf": references}
+
+
+def _form(image: dict[str, Any], *fields: str) -> dict[str, Any]:
+    """The schema of a multipart form. image: of its part `image`. fields: the schemas of its part `request`."""
     return {
-        "parameters": _PARAMETERS,
+        "type": "object",
+        "required": ["image", "request"],
+        "additionalProperties": False,
+        "properties": {"image": image, "request": _reference(*fields)},
+    }
+
+
+# Schemas that no class has, by their names.
+FORM_SCHEMAS: Mapping[str, dict[str, Any]] = {
+    "DescribeForm": _form(_FILES, "DescribeFields", "DescribeImagesFields"),
+    "DescribeQuery": parameters_schema(READERS),
+    "DetectForm": _form(_FILE, "DetectFields"),
+    "DetectQuery": parameters_schema(DETECT_READERS),
+}
+
+
+def _forms(requests: Sequence[str], form: str, query: str) -> dict[str, Any]:
+    """A route whose body has three forms, by the names of schemas: of a JSON request, of a multipart form, and of the
+    query beside an image that comes alone.
+
+    The query is one object: most of its members say nothing beside the other forms, which ignore them.
+    """
+    fields = {
+        "name": "fields",
+        "in": "query",
+        "style": "form",
+        "explode": True,
+        "description": "the fields of the request, each a parameter of its own, where the body is the image alone "
+        "(`image/*`); other bodies hold their fields themselves",
+        "schema": _reference(query),
+    }
+    return {
+        "parameters": [*_PARAMETERS, fields],
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {
-                    "schema": _one_of([{"$ref": _REFERENCES.format(model=each)} for each in requests])
-                },
+                "application/json": {"schema": _reference(*requests)},
                 "multipart/form-data": {
-                    "schema": _one_of(forms),
+                    "schema": _reference(form),
                     "encoding": {"request": {"contentType": "application/json"}},
                 },
                 "image/*": {"schema": _FILE},
@@ -116,30 +141,8 @@ def _forms(requests: Sequence[str], *forms: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _multipart(image: dict[str, Any], fields: str) -> dict[str, Any]:
-    """The schema of a form. image: of its part `image`. fields: the name of the schema of its part `request`."""
-    return {
-        "type": "object",
-        "required": ["image", "request"],
-        "additionalProperties": False,
-        "properties": {"image": image, "request": _reference(fields)},
-    }
-
-
-def _reference(schema: str) -> dict[str, Any]:
-    return {"$ref": _REFERENCES.format(model=schema)}
-
-
-def _one_of(schemas: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return schemas[0] if len(schemas) == 1 else {"oneOf": list(schemas)}
-
-
-DESCRIBE_EXTRA = _forms(
-    ("DescribeRequest", "DescribeImagesRequest"),
-    _multipart(_FILE, "DescribeFields"),
-    _multipart({"type": "array", "items": _FILE, "minItems": 1}, "DescribeImagesFields"),
-)
-DETECT_EXTRA = _forms(("DetectRequest",), _multipart(_FILE, "DetectFields"))
+DESCRIBE_EXTRA = _forms(("DescribeRequest", "DescribeImagesRequest"), "DescribeForm", "DescribeQuery")
+DETECT_EXTRA = _forms(("DetectRequest",), "DetectForm", "DetectQuery")
 
 
 def pick(problems: Mapping[int, dict[str, Any]], *statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -195,7 +198,11 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
     )
     schemas = found.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(extra["$defs"])
+    schemas.update(copy.deepcopy(dict(FORM_SCHEMAS)))  # examples are added to them
     _drop_validation_errors(found)
+    for schema in schemas.values():
+        _drop_null_defaults(schema)
+    add_examples(found)
     found["components"]["schemas"] = dict(sorted(schemas.items()))
     if with_keys:
         found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
@@ -207,8 +214,21 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
 
 def _drop_validation_errors(document: dict[str, Any]) -> None:
     """Take out FastAPI's own 422, which it adds to every route with a parameter: ours are problems."""
-    for operation in (each for path in document["paths"].values() for each in path.values()):
+    for _, operation in operations(document):
         if "application/json" in operation["responses"].get("422", {}).get("content", {}):
             del operation["responses"]["422"]
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
+
+
+def _drop_null_defaults(schema: Any) -> None:
+    """Take out defaults of null where null is not accepted: such a field may be left out, which `required` says."""
+    if isinstance(schema, list):
+        for each in schema:
+            _drop_null_defaults(each)
+    if not isinstance(schema, dict):
+        return
+    if schema.get("default", 0) is None and {"type": "null"} not in schema.get("anyOf", ()):
+        del schema["default"]
+    for each in schema.values():
+        _drop_null_defaults(each)

@@ -26,14 +26,6 @@ TASK_NAMES = tuple(task.name for task in TASKS)
 SCORED_TASKS = tuple(task.name for task in TASKS if task.scored)
 
 
-# A red ball on grass, 64 x 48, as a PNG: so that the example in the document can be sent as it stands.
-BALL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAEAAAAAwAgMAAADcJZSMAAAACVBMVEWHzusiiyKyIiLdvUwfAAAAiElEQVR42mNgGH5AaxWUwQih"
-    "mFYwfEuAsCACGgwMXBAWM4SaysDAoH0AoYKJgYGBQQFJCwecgJmBABABBTTdyIAZbgnUGhxmUFkAYu1VBwYGBoZsPFoeMDAwMPzD"
-    "bgZLKDwg/4YiVPxnYGBg+ICs5QAUwwXeMDD8RnHY/wMMG6DxEkoP79NEAACJ4RPEz1DfiAAAAABJRU5ErkJggg=="
-)
-
-
 def refusal(detail: str) -> PydanticCustomError:
     """A validation error with a message of our own."""
     return PydanticCustomError("refused", "{detail}", {"detail": detail})
@@ -276,19 +268,6 @@ class ImageIn(Contract):
 class DescribeRequest(DescribeFields):
     """A request as one JSON object."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "image": {"base64": BALL},
-                    "regions": [{"id": "ball", "box": [20, 12, 45, 37]}],
-                    "task": ["caption", "attributes"],
-                    "controls": ["grass"],
-                }
-            ]
-        }
-    )
-
     image: ImageIn
 
 
@@ -432,45 +411,6 @@ class ImageOut(BaseModel):
 
 class DescribeResponse(BaseModel):
     """The answer."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "req_9f1c2ab04de84f6b",
-                    "model": "dynrefer-embedded",
-                    "image": {"width": 640, "height": 426},
-                    "regions": [
-                        {
-                            "id": "left-dog",
-                            "box": [64, 256, 384, 384],
-                            "clipped": False,
-                            "views": [
-                                {"t": 0.0, "box": [64, 256, 384, 384]},
-                                {"t": 0.4, "box": [38.4, 153.6, 486.4, 400.8]},
-                            ],
-                            "view_policy": "image_prior",
-                            "caption": {
-                                "text": "a brown dog lying on the street",
-                                "score": 0.41,
-                                "logprob_sum": -0.9,
-                                "logprob_mean": -0.11,
-                            },
-                            "tags": [{"name": "dog", "score": 0.97, "probability": 0.88}],
-                            "timings_ms": {
-                                "views": 1.2,
-                                "queue": 4.0,
-                                "vision": 41.0,
-                                "heads": 2.2,
-                                "caption": 60.0,
-                            },
-                        }
-                    ],
-                    "timings_ms": {"decode": 3.1, "views": 1.2, "queue": 4.0, "vision": 41.0, "total": 112.0},
-                }
-            ]
-        }
-    )
 
     id: str = Field(description="the X-Request-Id")
     model: str

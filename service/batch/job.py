@@ -28,7 +28,7 @@ from dynrefer.service.batch.outputs import (
     write_failures,
     write_output,
 )
-from dynrefer.service.batch.progress import Progress, duration
+from dynrefer.service.batch.progress import Progress, counted, duration
 from dynrefer.service.batch.running import Room, Run
 from dynrefer.service.batch.sources import open_source
 from dynrefer.service.engine.device_thread import DeviceThread
@@ -136,13 +136,11 @@ def refusals() -> Iterator[None]:
 
 def asked_settings(job: Job) -> dict[str, Any]:
     """What the answers depend on, besides the items and the model's revision; as JSON has it."""
-    settings, question = job.settings, job.question
-    found: dict[str, Any] = {"model": settings.model, **{str(name): value for name, value in question.fields.items()}}
-    if question.find is not None:
-        found |= {f"find_{name}": value for name, value in asdict(question.find).items()}
-        found |= {"find": True, "finder": settings.finder, "describe": question.describe_found}
-    else:
-        found["find"] = False
+    question, find = job.question, job.question.find
+    found: dict[str, Any] = {"model": job.settings.model, "find": find is not None, **question.fields}
+    if find is not None:
+        found |= {f"find_{name}": value for name, value in asdict(find).items()}
+        found |= {"finder": job.settings.finder, "describe": question.describe_found}
     return _as_json(found)
 
 
@@ -246,7 +244,8 @@ class _Session:
             self._progress.close()
             seconds = self._progress.seconds
             rate = f"{self._regions / max(seconds, 1e-9):,.1f} regions/s"
-            _say(f"{self._images:,} images, {self._regions:,} regions in {duration(seconds)}: {rate}.")
+            done = f"{counted(self._images, 'image')}, {counted(self._regions, 'region')}"
+            _say(f"{done} in {duration(seconds)}: {rate}.")
         return ALL_ANSWERED
 
     async def _loaded(self) -> bool:

@@ -21,6 +21,7 @@ from dynrefer.service.batch.errors import BatchError
 from dynrefer.service.batch.items import Digest
 
 VERSION = 1
+LATE = ("revision",)  # settings that are known only once the model is loaded
 _MARK = "dynrefer_batch"
 _DIGEST_BYTES = 16
 _START = b'{"' + _MARK.encode() + b'"'
@@ -78,16 +79,19 @@ class Journal:
         return self._settings is not None
 
     def check(self, settings: Mapping[str, Any]) -> None:
-        """settings: what the answers depend on, besides the items, or a part of it. Raises BatchError where the journal
-        was begun with others."""
+        """settings: what the answers depend on, besides the items; LATE ones may be missing.
+
+        Raises BatchError where the journal was begun with others.
+        """
         if self._settings is None:
             return
-        for name, value in settings.items():
-            if self._settings.get(name) != value:
-                then, now = _shown(self._settings.get(name)), _shown(value)
+        then, now = {**self._settings}, {**settings}
+        for name in dict.fromkeys((*settings, *self._settings)):
+            if then.get(name) != now.get(name) and not (name in LATE and name not in now):
+                before, after = _shown(then.get(name)), _shown(now.get(name))
                 raise BatchError(
-                    f"{self.path} was begun with {name} {then}, and this run has {now}: go on with the same options, "
-                    "remove the journal to begin anew, or choose another --out."
+                    f"{self.path} was begun with {name} {before}, and this run has {after}: go on with the same "
+                    "options, remove the journal to begin anew, or choose another --out."
                 )
 
     def begin(self, settings: Mapping[str, Any]) -> None:

@@ -74,3 +74,8 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def counted(number: int, what: str) -> str:
+    """1 image, 2,000 images."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")

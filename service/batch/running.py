@@ -44,9 +44,14 @@ class _Gate:
         self._images = self._regions = 0
         self._left = asyncio.Event()
 
+    def has_room(self, regions: int) -> bool:
+        """Whether an image with so many may enter. With nothing inside, any may."""
+        room = self._room
+        return not self._images or (self._images < room.images and self._regions + regions <= room.regions)
+
     async def enter(self, regions: int) -> None:
         """Wait for room."""
-        while self._images and (self._images >= self._room.images or self._regions + regions > self._room.regions):
+        while not self.has_room(regions):
             self._left.clear()
             await self._left.wait()
         self._images += 1
@@ -99,7 +104,7 @@ class Run:
         gate = _Gate(room)
         async with self._syncing():
             for item in items:
-                await self._unless_stopped(gate.enter(item.num_regions))
+                await self._entered(gate, item.num_regions)
                 if self._stop.is_set():
                     break
                 task = asyncio.create_task(self._one(item, gate))
@@ -111,9 +116,12 @@ class Run:
             raise self._failure
         return not self._stop.is_set()
 
-    async def _unless_stopped(self, work: Awaitable[None]) -> None:
+    async def _entered(self, gate: _Gate, regions: int) -> None:
         """Wait for room, or for a stop."""
-        entering, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self._stop.wait())
+        if gate.has_room(regions):
+            await gate.enter(regions)
+            return
+        entering, stopping = asyncio.ensure_future(gate.enter(regions)), asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait({entering, stopping}, return_when=asyncio.FIRST_COMPLETED)
         finally:

@@ -92,6 +92,8 @@ def _format_of_file(file: Path) -> str:
     except OSError as error:
         raise BatchError(f"cannot read {file}: {(error.strerror or str(error)).lower()}.") from None
     first = head.lstrip(b"\xef\xbb\xbf \t\r\n").split(b"\n", 1)[0].strip()
+    if not first:
+        raise BatchError(f"{file} is empty.")
     if first.startswith((b"{", b"[")):
         return "coco" if _is_coco(file, first) else "jsonl"
     if any(separator in first for separator in (b",", b"\t", b";")):

@@ -291,14 +291,8 @@ def _regions(boxes: Iterable[GivenRegion] | None, options: Mapping[str, Any]) ->
         for place, query in enumerate(queries)
     ]
     if options.get("highlight"):
-        found = _highlighted(found)
+        found = [{**region, "highlight": True} for region in found]
     return {"regions": _named(found, options)}
-
-
-def _highlighted(regions: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """As for `DynRefer`, boxes among other regions stay as they are. Boxes alone are left to the service to refuse."""
-    boxes_alone = all("box" in region for region in regions)
-    return [region if "box" in region and not boxes_alone else {**region, "highlight": True} for region in regions]
 
 
 def _whole_image(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -213,3 +213,23 @@ DETECT_READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "orientation": _text,
     "language": _text,
 }
+
+# May be given several times.
+_SEVERAL: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
+# What the OpenAPI document says of a parameter, by how it is read. Lists whose items commas separate are one text.
+_SCHEMAS: Mapping[Callable[[str, Sequence[str]], Any], dict[str, Any]] = {
+    _text: {"type": "string"},
+    _texts: _SEVERAL,
+    _words: {"type": "string", "description": "separated by commas"},
+    _numbers: {"type": "string", "description": "numbers separated by commas"},
+    _number: {"type": "number"},
+    _whole_number: {"type": "integer"},
+    _truth: {"type": "boolean"},
+}
+_BOX = {**_SEVERAL, "description": "each four numbers separated by commas"}
+
+
+def parameters_schema(readers: Mapping[str, Callable[[str, Sequence[str]], Any]]) -> dict[str, Any]:
+    """JSON schema of the parameters that are read so, as members of one object: each is a parameter of its own."""
+    members = {name: _BOX if name == "box" else _SCHEMAS[reader] for name, reader in readers.items()}
+    return {"type": "object", "properties": members, "additionalProperties": False}

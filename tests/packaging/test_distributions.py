@@ -85,6 +85,7 @@ def test_wheel_holds_the_data(wheel: Path) -> None:
     expected = {path for folder in data for path in folder.rglob("*") if path.is_file()}
     expected |= {path for pattern in ("*.json", "*.zip") for path in (ROOT / "workbench/scenes").glob(pattern)}
     expected |= {path for name in ("evidence", "languages") for path in (ROOT / "workbench" / name).glob("*.txt")}
+    expected.add(ROOT / "service/api/examples.json")
     assert {path.suffix for path in expected} >= {".safetensors", ".json", ".html", ".js", ".css", ".zip"}
     with zipfile.ZipFile(wheel) as archive:
         for path in expected:

@@ -3,16 +3,32 @@
 import json
 
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from dynrefer.service.api import openapi
 from tests.service.api.update_openapi import SNAPSHOT, current
-from tests.service.conftest import ApiClient
+from tests.service.conftest import ApiClient, ApiFactory
 
 
 def test_snapshot() -> None:
     assert current() == json.loads(SNAPSHOT.read_text(encoding="utf-8")), (
         "the contract changed; if on purpose: python -m tests.service.api.update_openapi"
     )
+
+
+@pytest.mark.parametrize("with_keys", [False, True])
+def test_the_document_is_valid(make_api: ApiFactory, with_keys: bool) -> None:
+    """By OpenAPI 3.1's own schema, with its defaults and references."""
+    document = make_api(**({"api_keys": "sesame"} if with_keys else {})).client.get("/openapi.json").json()
+    assert document["openapi"].startswith("3.1.")
+    assert [error.message for error in OpenAPIV31SpecValidator(document).iter_errors()] == []
+
+
+def test_an_invalid_document_is_noticed() -> None:
+    document = current()
+    del document["paths"]["/v1/describe"]["post"]["responses"]["200"]["description"]
+    document["components"]["schemas"]["ImageIn"]["properties"]["url"]["default"] = None
+    assert len(list(OpenAPIV31SpecValidator(document).iter_errors())) == 2
 
 
 def test_the_service_serves_the_document(api: ApiClient) -> None:

@@ -1,4 +1,6 @@
-"""`python -m tests.service.api.update_openapi` rewrites the OpenAPI snapshot."""
+"""`python -m tests.service.api.update_openapi` rewrites the OpenAPI snapshot; its examples stay as they
+are (`update_examples.py`).
+"""
 
 import json
 from pathlib import Path
@@ -16,5 +18,10 @@ def current() -> dict[str, Any]:
     return create_app(Settings(), FakePredictor()).openapi()
 
 
-if __name__ == "__main__":
+def write_snapshot() -> None:
+    """Write the document to the snapshot."""
     SNAPSHOT.write_text(json.dumps(current(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_snapshot()

@@ -111,7 +111,7 @@ def test_a_journal_of_another_version_is_refused(path: Path) -> None:
 
 def test_other_settings_are_refused_by_name(path: Path) -> None:
     with Journal(path) as journal:
-        journal.check({"model": "fake"})
+        journal.check(ASKED)
         with pytest.raises(BatchError, match=r'was begun with task \["caption"\], and this run has \["tags"\]'):
             journal.check({**ASKED, "task": ["tags"]})
         with pytest.raises(BatchError, match="was begun with top_k none, and this run has 3"):
@@ -156,3 +156,13 @@ def test_a_file_name_that_is_not_utf_8_comes_back(path: Path) -> None:
 def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
     with pytest.raises(BatchError, match="cannot write .*: no such file or directory"):
         Journal(tmp_path / "nowhere" / "journal.jsonl")
+
+
+def test_what_is_known_late_is_compared_late(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+        journal.begin({**ASKED, "revision": "abc"})
+    with Journal(path) as journal:
+        journal.check(ASKED)
+        with pytest.raises(BatchError, match='was begun with revision "abc", and this run has "def"'):
+            journal.begin({**ASKED, "revision": "def"})

@@ -101,9 +101,8 @@ def test_regions_may_come_from_a_generator() -> None:
 
 def test_what_has_an_outline_is_highlighted() -> None:
     polygon = Polygon(((1, 2, 3, 4, 5, 6),))
-    regions = asked([BOX, polygon], points=[[(5, 6)]], highlight=True)["regions"]
-    assert [region.get("highlight") for region in regions] == [None, True, True]
-    assert asked([BOX], highlight=True)["regions"][0]["highlight"]  # which the service refuses
+    regions = asked([polygon, {"box": [1, 2, 3, 4]}], points=[[(5, 6)]], highlight=True)["regions"]
+    assert [region["highlight"] for region in regions] == [True, True, True]  # the service refuses the second
 
 
 def test_every_option_is_a_member_of_the_request() -> None:

@@ -1,0 +1,165 @@
+"""Every problem of every operation, provoked: what the service really says when it refuses or fails.
+
+The service runs in this process around the fake predictor, whose faults regions choose (`tests/faults.py`).
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+from fastapi.testclient import TestClient
+from httpx2 import Response
+
+from benchmarks.attacks.images.jpeg import many_scans
+from benchmarks.attacks.images.png import black_png
+from dynrefer.model.containers import MOST_SCANS
+from dynrefer.service.app import create_app
+from dynrefer.service.settings import Settings
+from tests.fake_finder import FakeFinderSpec
+from tests.faults import Fault, FaultyPredictor, box_of
+from tests.service.conftest import await_ready, image_bytes, in_base64
+
+Json = dict[str, Any]
+
+REQUEST_ID = "req_9f1c2ab04de84f6b"
+HEADERS = {"x-request-id": REQUEST_ID}
+GETS = {
+    "GET /v1/models": "/v1/models",
+    "GET /v1/vocabularies": "/v1/vocabularies",
+    "GET /v1/vocabularies/{name}": "/v1/vocabularies/coco",
+}
+# What a request about an image asks, beside the image.
+ASKED: dict[str, Json] = {"/v1/describe": {"regions": [{"box": [8, 8, 40, 40]}]}, "/v1/detect": {"names": ["dog"]}}
+# The operation -> slug of the problem -> the problem document, its status in it.
+Provoked = dict[str, dict[str, Json]]
+
+
+@contextmanager
+def service(ready: bool = True, **settings: Any) -> Iterator[tuple[TestClient, FaultyPredictor]]:
+    """A client of an application. ready: else the model is never loaded."""
+    predictor = FaultyPredictor(finding=FakeFinderSpec())
+    client = TestClient(create_app(Settings(**{"worker_processes": 0, **settings}), predictor), headers=HEADERS)
+    if not ready:
+        yield client, predictor
+        return
+    with client:
+        await_ready(client)
+        yield client, predictor
+
+
+def provoked() -> Provoked:
+    """All of them."""
+    found: Provoked = {}
+
+    def note(operation: str, response: Response) -> None:
+        problem = response.json()
+        assert response.headers["content-type"] == "application/problem+json", response.text
+        assert problem["status"] == response.status_code
+        found.setdefault(operation, {})[problem["type"].rpartition(":")[2]] = problem
+
+    _by_keys(note)
+    _before_it_is_ready(note)
+    with service() as (client, predictor):
+        note("GET /v1/vocabularies/{name}", client.get("/v1/vocabularies/koko"))
+        for path in ASKED:
+            _by_the_request(client, path, partial_note(note, path))
+            _by_the_device(client, predictor, path, partial_note(note, path))
+    for path in ASKED:
+        partial_note(note, path)(_with_a_full_queue(path))
+    return {operation: dict(sorted(each.items())) for operation, each in sorted(found.items())}
+
+
+Note = Callable[[str, Response], None]
+
+
+def partial_note(note: Note, path: str) -> Callable[[Response], None]:
+    """`note` of a posted operation."""
+    return lambda response: note(f"POST {path}", response)
+
+
+def post(client: TestClient, path: str, image: bytes | None = None, **more: Any) -> Response:
+    """A request in JSON. more: fields; with `headers` among them, those."""
+    headers = more.pop("headers", {})
+    document = {"image": {"base64": in_base64(image or image_bytes())}, **ASKED[path], **more}
+    return client.post(path, json=document, headers=headers)
+
+
+def _by_keys(note: Note) -> None:
+    with service(api_keys="sesame", ready=False) as (client, _):
+        for operation, path in {**GETS, "GET /metrics": "/metrics"}.items():
+            note(operation, client.get(path))
+        for path in ASKED:
+            note(f"POST {path}", post(client, path))
+
+
+def _before_it_is_ready(note: Note) -> None:
+    gate = threading.Event()
+    with service(ready=False) as (client, predictor):
+        predictor.run_hook = lambda _: bool(gate.wait(30)) and None  # holds the warm-up
+        with client:
+            for operation, path in {**GETS, "GET /readyz": "/readyz"}.items():
+                note(operation, client.get(path))
+            for path in ASKED:
+                note(f"POST {path}", post(client, path))
+            gate.set()
+
+
+def _by_the_request(client: TestClient, path: str, note: Callable[[Response], None]) -> None:
+    """Refused before the device is asked."""
+    too_long = Settings().max_body_bytes + 1
+    note(client.post(path, content=b" " * too_long, headers={"content-type": "application/json"}))
+    note(post(client, path, black_png(10_000, 6_000)))
+    note(client.post(path, content=b"a dog", headers={"content-type": "text/plain"}))
+    note(post(client, path, many_scans(MOST_SCANS + 1, 8)))
+    wrong = {"regions": [{"box": [8, 8, 40, 40]}, {"box": [900, 900, 950, 950]}]}
+    note(post(client, path, **(wrong if path == "/v1/describe" else {"nams": ["dog"]})))
+
+
+def _by_the_device(client: TestClient, predictor: FaultyPredictor, path: str, note: Callable[[Response], None]) -> None:
+    """Failed, or too slow."""
+
+    def wait(_: object) -> None:
+        threading.Event().wait(0.3)
+
+    def fail(_: object) -> None:
+        raise ValueError("an internal of the model's")
+
+    def fail_to_prepare(*_: object) -> None:
+        raise RuntimeError("an internal of the service's")
+
+    predictor.run_hook = predictor.find_hook = wait
+    note(post(client, path, headers={"x-request-timeout": "0.05"}))
+    predictor.run_hook, predictor.find_hook = (lambda _: None), fail
+    poison = {"regions": [{"box": [8, 8, 40, 40]}, {"box": box_of(Fault.POISON)}]}
+    note(post(client, path, **(poison if path == "/v1/describe" else {})))
+    predictor.find_hook = lambda _: None
+    engine = client.app.state.engine  # type: ignore[attr-defined]  # an ASGI application to the client
+    verb = path.rpartition("/")[2]
+    kept = getattr(engine, verb)
+    setattr(engine, verb, fail_to_prepare)
+    note(post(client, path))
+    setattr(engine, verb, kept)
+
+
+def _with_a_full_queue(path: str) -> Response:
+    """The second of two requests, where there is room for one."""
+    gate, began = threading.Event(), threading.Event()
+
+    def hold(_: object) -> None:
+        began.set()
+        gate.wait(30)
+
+    with (
+        service(max_regions=64, max_queue_regions=64, max_batch_regions=1) as (client, predictor),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        predictor.run_hook = hold
+        full = {"regions": [{"box": [8, 8, 40, 40]}] * 64}
+        first = pool.submit(post, client, "/v1/describe", **full)
+        assert began.wait(30)
+        refused = post(client, path, **(full if path == "/v1/describe" else {}))
+        gate.set()
+        assert first.result(30).status_code == 200
+    return refused
