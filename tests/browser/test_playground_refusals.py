@@ -43,7 +43,7 @@ def test_a_region_that_is_not_valid_says_so_on_its_card(open_page: OpenPage) -> 
 def test_a_setting_that_is_not_valid_says_so_at_its_field(open_page: OpenPage) -> None:
     page = open_page("/#vocabulary=own&words.attributes=brown", allowed=(REFUSED,))
     playground = Playground(page).settled()
-    group = playground.page.locator(".settings details", has_text="Words")
+    group = playground.page.locator(".settings details", has_text="Vocabulary")
     assert group.get_attribute("open") is not None
     attributes = group.locator("label", has_text="attributes, separated by commas")
     expect(attributes.locator(".error")).to_be_visible()

@@ -10,6 +10,7 @@ from PIL import Image
 
 from dynrefer.service.playground import HERE
 from tests.repository import ROOT
+from tests.service.conftest import ApiClient
 
 STATIC = HERE / "static"
 APP = ROOT / "service" / "playground" / "app"
@@ -31,6 +32,14 @@ def test_the_bundle_names_no_other_host() -> None:
         addresses = set(re.findall(r"https?://[\w./-]+", text))
         assert {each for each in addresses if not each.startswith("http://www.w3.org/")} == set(), name
         assert "sourceMappingURL" not in text
+
+
+def test_browsers_ask_whether_their_copy_is_current(api: ApiClient) -> None:
+    for path in ("/", "/static/playground.js"):
+        response = api.client.get(path)
+        assert response.headers["cache-control"] == "no-cache"
+        again = api.client.get(path, headers={"if-none-match": response.headers["etag"]})
+        assert again.status_code == (304 if path.startswith("/static") else 200)
 
 
 def test_the_lock_file_names_no_registry() -> None:
