@@ -5,8 +5,9 @@ Every address in them is relative, so that they work behind a proxy that puts a 
 """
 
 from pathlib import Path
+from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Response
 from fastapi.responses import FileResponse
 from starlette.staticfiles import StaticFiles
 
@@ -31,6 +32,8 @@ REDOC_POLICY = {
     "style-src": " ".join(["'self'", *(f"'sha256-{digest}'" for digest in REDOC_STYLES)]),
     "worker-src": "blob:",  # its search runs in a worker whose code is in the bundle
 }
+# An upgrade of the service must not meet a script of the version before.
+REVALIDATE = {"Cache-Control": "no-cache"}
 
 
 def mount_pages(app: FastAPI) -> None:
@@ -48,7 +51,17 @@ def mount_pages(app: FastAPI) -> None:
     async def redoc() -> FileResponse:
         return _page("redoc.html", REDOC_POLICY)
 
-    app.mount("/static", StaticFiles(directory=HERE / "static"), name="static")
+    app.mount("/static", _Assets(directory=HERE / "static"), name="static")
+
+
+class _Assets(StaticFiles):
+    """Files whose names stay the same from version to version: browsers ask each time whether their copy is current."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        """As of `StaticFiles`, which answers 304 where the copy is."""
+        response = super().file_response(*arguments, **options)
+        response.headers.update(REVALIDATE)
+        return response
 
 
 def _page(name: str, policy: dict[str, str] = POLICY) -> FileResponse:
@@ -56,5 +69,6 @@ def _page(name: str, policy: dict[str, str] = POLICY) -> FileResponse:
     headers = {
         "Content-Security-Policy": "; ".join(f"{directive} {sources}" for directive, sources in policy.items()),
         "Referrer-Policy": "no-referrer",
+        **REVALIDATE,
     }
     return FileResponse(HERE / "static" / name, headers=headers)

@@ -18,7 +18,7 @@ REFUSED = "Failed to load resource"
 @pytest.fixture(scope="module")
 def locked_server() -> Iterator[Server]:
     """The embedded model behind a key."""
-    with running("dynrefer.service.cli", "serve", DYNREFER_API_KEYS='["sesame"]') as server:
+    with running("dynrefer.service.cli", "serve", DYNREFER_API_KEYS="sesame") as server:
         server.await_ready()
         yield server
 
@@ -41,9 +41,9 @@ def test_a_region_that_is_not_valid_says_so_on_its_card(open_page: OpenPage) -> 
 
 
 def test_a_setting_that_is_not_valid_says_so_at_its_field(open_page: OpenPage) -> None:
-    playground = open_playground(open_page, "/#vocabulary=own&words.attributes=brown", allowed=[REFUSED])
-    playground.settled()
-    group = playground.page.locator(".settings details", has_text="Words")
+    page = open_page("/#vocabulary=own&words.attributes=brown", allowed=(REFUSED,))
+    playground = Playground(page).settled()
+    group = playground.page.locator(".settings details", has_text="Vocabulary")
     assert group.get_attribute("open") is not None
     attributes = group.locator("label", has_text="attributes, separated by commas")
     expect(attributes.locator(".error")).to_be_visible()

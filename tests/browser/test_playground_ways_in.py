@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from playwright.sync_api import Route, expect
@@ -192,7 +193,7 @@ def test_an_image_that_the_service_fetches_is_shown_by_its_own_view(open_page: O
     page.get_by_label("The service fetches it").fill("https://example.org/cat.jpg")
     page.get_by_role("button", name="Fetch").click()
     expect(page.locator(".status")).to_contain_text("the service's small view of the image")
-    assert page.locator(".picture img").get_attribute("src") == f"data:image/webp;base64,{PIXEL}"
+    assert PIXEL in unquote(page.locator(".picture img").get_attribute("src") or "")
     playground.drag((0.1, 0.1), (0.6, 0.6))
     playground.settled()
     assert asked[-1]["image"] == {"url": "https://example.org/cat.jpg"}

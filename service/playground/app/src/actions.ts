@@ -1,9 +1,9 @@
 // What the page does: open an image, describe its regions, find regions, load the model's card.
-import { batch } from "@preact/signals";
+import { batch, effect } from "@preact/signals";
 import { call, isAbort, keyWanted, Refused } from "./api";
 import type { Answer, ModelCard, RegionAnswer, VocabularyEntry } from "./contract";
 import { describeFields, detectFields, type Fields } from "./fields";
-import type { Prompt, Region } from "./geometry";
+import type { Prompt, Region, Size } from "./geometry";
 import { addRegion, changeRegions, newKey, regions, removeRegion, resetRegions } from "./history";
 import { settings } from "./settings";
 import {
@@ -86,8 +86,8 @@ export async function openAddress(address: string): Promise<void> {
   const init = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(fields) };
   try {
     const { image, regions: whole } = await call<Answer>("v1/describe", init);
-    const preview = whole[0]?.explanation?.views.at(-1)?.thumbnail;
-    const url = preview ? `data:image/webp;base64,${preview}` : EMPTY_IMAGE;
+    const thumbnail = whole[0]?.explanation?.views.at(-1)?.thumbnail;
+    const url = enlarged(thumbnail ?? null, image);
     show({ name: address, url, ...image, file: new Blob(), sample: null, remote: address }, []);
     notice.value = "Fetched. The page loads nothing from other hosts: it shows the service's small view of the image.";
   } catch (error) {
@@ -97,7 +97,14 @@ export async function openAddress(address: string): Promise<void> {
   }
 }
 
-const EMPTY_IMAGE = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA=";
+/** A view of the whole image, a small square, drawn as large as the image: its pixels are the image's coordinates. */
+function enlarged(thumbnail: string | null, { width, height }: Size): string {
+  const drawn = thumbnail
+    ? `<image href="data:image/webp;base64,${thumbnail}" width="100%" height="100%" preserveAspectRatio="none"/>`
+    : "";
+  const svg = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}">${drawn}</svg>`;
+  return `data:image/svg+xml,${encodeURIComponent(svg)}`;
+}
 
 function show(next: NonNullable<typeof picture.value>, prompts: Prompt[]): void {
   stop();
@@ -142,6 +149,12 @@ export function clear(): void {
 }
 
 // --- requests -------------------------------------------------------------------------------------------------------
+
+// What was refused may be mended by a change of the regions; if it is not, the next answer says so again.
+effect(() => {
+  regions.value;
+  if (problem.peek()?.about === "describe") problem.value = null;
+});
 
 /** Describe what has no answer yet, once the user pauses; nothing where describing waits for the button. */
 export function describeSoon(): void {

@@ -9,7 +9,11 @@ const THUMBNAIL_REGIONS = 16; // docs/explain.md: thumbnails come for at most so
 
 /** The fields of /v1/describe but `image`. */
 export function describeFields(settings: Settings, regions: readonly Region[]): Fields {
-  return { regions: regions.map(({ prompt }) => promptFields(prompt)), ...outputFields(settings, regions.length) };
+  const written = regions.map(({ prompt }) => {
+    const outlined = prompt.kind === "polygon" || prompt.kind === "points";
+    return { ...promptFields(prompt), ...(outlined && settings.highlight ? { highlight: true } : {}) };
+  });
+  return { regions: written, ...outputFields(settings, regions.length) };
 }
 
 /** The fields of /v1/detect but `image`; everything found is described in the same request. */

@@ -16,6 +16,7 @@ export interface Settings {
   thresholds: Record<LabelTask, string>; // "" for the model's own
   numCaptions: number;
   maxWords: string;
+  highlight: boolean; // of polygons and points: blank what lies outside
   explain: boolean;
   automatic: boolean; // describe as soon as a region is drawn
   findBy: FindBy;
@@ -39,6 +40,7 @@ export const DEFAULTS: Settings = {
   thresholds: NO_WORDS,
   numCaptions: 1,
   maxWords: "",
+  highlight: false,
   explain: true,
   automatic: true,
   findBy: "nothing",
@@ -104,8 +106,12 @@ function readAs(like: unknown, text: string): unknown {
 
 /** Keep the address of the page in step with the settings, without a new entry in the browser's history. */
 export function keepInAddress(sample: () => string | null): void {
+  let soon: ReturnType<typeof setTimeout> | undefined;
   effect(() => {
     const hash = settingsHash(settings.value, sample());
-    window.history.replaceState(null, "", hash ? `#${hash}` : window.location.pathname + window.location.search);
+    clearTimeout(soon); // Safari allows a hundred changes of the address in half a minute
+    soon = setTimeout(() => {
+      window.history.replaceState(null, "", hash ? `#${hash}` : window.location.pathname + window.location.search);
+    }, 300);
   });
 }

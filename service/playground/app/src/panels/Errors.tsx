@@ -2,7 +2,6 @@
 import { flawsAt, problem } from "../state";
 
 const PLACED = [
-  "/regions",
   "/names",
   "/phrase",
   "/threshold",
@@ -43,7 +42,7 @@ export function ProblemBox() {
   const flaws = last.problem.errors ?? [];
   const unplaced = flaws.filter(({ pointer }) => {
     const plain = pointer.replace(/^\/describe/, "");
-    return !PLACED.some((each) => plain === each || plain.startsWith(`${each}/`));
+    return !/^\/regions\/\d+/.test(plain) && !PLACED.some((each) => plain === each || plain.startsWith(`${each}/`));
   });
   return (
     <div class="problem" role="alert">

@@ -31,6 +31,14 @@ export function SettingsPanel() {
       <label class="check">
         <input
           type="checkbox"
+          checked={settings.value.highlight}
+          onChange={(event) => set({ highlight: event.currentTarget.checked })}
+        />
+        blank what lies outside of polygons and points
+      </label>
+      <label class="check">
+        <input
+          type="checkbox"
           checked={settings.value.automatic}
           onChange={(event) => {
             set({ automatic: event.currentTarget.checked });

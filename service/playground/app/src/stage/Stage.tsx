@@ -28,7 +28,11 @@ export function Stage() {
       // biome-ignore lint/a11y/noNoninteractiveTabindex: an application takes the keyboard, by its role
       tabIndex={0}
       onKeyDown={(event) => {
-        if (event.target === event.currentTarget && stageKey(event, scale)) event.preventDefault();
+        if (event.target instanceof Element && event.target.closest("button")) return;
+        // Of a polygon whose corner was clicked, Annotorious removes that corner.
+        const corner = event.currentTarget.querySelector(".a9s-handle-selected, .a9s-handle-dot.selected");
+        if (corner && (event.key === "Delete" || event.key === "Backspace")) return;
+        if (stageKey(event, scale)) event.preventDefault();
       }}
       onPointerDown={() => {
         crosshair.value = null;

@@ -76,7 +76,9 @@ function followUser(annotator: ImageAnnotator, size: Size): () => void {
       for (const made of changes.created ?? []) take(made, size);
       if (changes.created?.length) setTimeout(resync); // after the click that ended it, which selects nothing
       const moved = changes.updated?.at(-1)?.newValue;
-      if (moved) dragged.value = { key: moved.id, prompt: promptOf(moved, size) };
+      if (!moved) return;
+      dragged.value = { key: moved.id, prompt: promptOf(moved, size) };
+      if (!pressed) commitDrag(); // a corner was removed with the keyboard
     },
     { origin: LOCAL },
   );
@@ -89,23 +91,35 @@ function followUser(annotator: ImageAnnotator, size: Size): () => void {
   });
 }
 
+let pressed = false;
+
+function commitDrag(): void {
+  const moved = dragged.value;
+  if (!moved) return;
+  dragged.value = null;
+  editRegion(moved.key, moved.prompt);
+  describeSoon();
+}
+
 function followPointer(annotator: ImageAnnotator, layer: SVGSVGElement): () => void {
   // A press beside the selected shape begins the next one; Annotorious alone would only take the selection away.
   const press = (event: PointerEvent) => {
+    pressed = true;
     if (event.target instanceof Element && event.target.closest(HANDLES)) return;
     if (isDrawable(selectedKey.value)) selectedKey.value = null;
     if (tool.value === "box") layer.setPointerCapture(event.pointerId);
   };
   const release = () => {
-    const moved = dragged.value;
-    if (!moved) return;
-    dragged.value = null;
-    editRegion(moved.key, moved.prompt);
-    describeSoon();
+    pressed = false;
+    commitDrag();
   };
   annotator.element.addEventListener("pointerdown", press, true);
   window.addEventListener("pointerup", release);
-  return () => window.removeEventListener("pointerup", release);
+  window.addEventListener("pointercancel", release);
+  return () => {
+    window.removeEventListener("pointerup", release);
+    window.removeEventListener("pointercancel", release);
+  };
 }
 
 function take(annotation: ImageAnnotation, size: Size): void {
