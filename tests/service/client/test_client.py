@@ -43,6 +43,7 @@ from tests.service.client.scripted import (
 
 AUTHORITY = trustme.CA()
 BOX = [(1, 2, 3, 4)]
+NOTHING_FOUND = {**DESCRIBED, "regions": [], "absent": []}
 QUICK = Retries(first_pause_s=0.001)
 
 Ask = Callable[..., Any]
@@ -90,12 +91,7 @@ def test_a_prefix_that_a_proxy_puts_before_the_service(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("method", "arguments", "path", "document"),
     [
-        (
-            "detect",
-            (b"image", ["dog"]),
-            "POST /v1/detect",
-            {"image": {"width": 8, "height": 6}, "regions": [], "absent": []},
-        ),
+        ("detect", (b"image", ["dog"]), "POST /v1/detect", NOTHING_FOUND),
         ("models", (), "GET /v1/models", {"models": []}),
         ("vocabularies", (), "GET /v1/vocabularies", {"vocabularies": []}),
         ("is_ready", (), "GET /readyz", {"status": "ready"}),
@@ -150,15 +146,12 @@ def test_an_answer_remembers_its_image_and_draws_itself(ask: Ask, tmp_path: Path
         assert many.preview.source == path
         # Not remembered: large, elsewhere, in another frame, or of a format that only the service reads.
         (array,) = ask(server.url, [(pixels, BOX)], method="describe_many")
-        others = [
-            array,
-            ask(server.url, "https://a.example/a.png", BOX),
-            ask(server.url, path, BOX, orientation="stored"),
-        ]
-        assert [each.preview for each in others] == [None] * 3
+        elsewhere = ask(server.url, "https://a.example/a.png", BOX)
+        turned = ask(server.url, path, BOX, orientation="stored")
+        assert [each.preview for each in (array, elsewhere, turned)] == [None] * 3
         large = ask(server.url, b"unknown" * 50_000, BOX)
         assert large.preview is None and "a dog" in large._repr_html_()
-    with scripted(answer(document={**DESCRIBED, "regions": [], "absent": []})) as server:
+    with scripted(answer(document=NOTHING_FOUND)) as server:
         assert ask(server.url, path, ["dog"], method="detect").draw().size >= (8, 6)
 
 
