@@ -57,6 +57,14 @@ def check(example: Example, said: str) -> None:
     assert not list(differences(shown, json.loads(said)))
 
 
+def with_a_service(example: Example, request: pytest.FixtureRequest) -> str:
+    """The example's text; where it asks a service, one is started."""
+    if ADDRESS not in example.text:
+        return example.text
+    server: Server = request.getfixturevalue("server")
+    return example.text.replace(ADDRESS, server.address)
+
+
 @pytest.mark.server
 @needs("curl", "curl")
 @pytest.mark.usefixtures("checkout")
@@ -71,20 +79,22 @@ def test_requests_are_answered_as_shown(example: Example, server: Server) -> Non
 @pytest.mark.slow
 @pytest.mark.usefixtures("checkout")
 @pytest.mark.parametrize("example", of_kind("python"), ids=str)
-def test_python_prints_what_is_shown(example: Example) -> None:
+def test_python_prints_what_is_shown(example: Example, request: pytest.FixtureRequest) -> None:
+    code = with_a_service(example, request)
     with contextlib.redirect_stdout(io.StringIO()) as said:
-        exec(compile(example.text, str(example), "exec"), {})
+        exec(compile(code, str(example), "exec"), {})
     check(example, said.getvalue())
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("checkout")
 @pytest.mark.parametrize("example", of_kind("dynrefer"), ids=str)
-def test_commands_print_what_is_shown(example: Example) -> None:
+def test_commands_print_what_is_shown(example: Example, request: pytest.FixtureRequest) -> None:
+    command = with_a_service(example, request)
     commands = typer.Typer()  # without what the command line adds only when it is started
     commands.registered_commands += app.registered_commands
     commands.command("detect")(detect_command)
-    done = CliRunner().invoke(commands, shlex.split(example.text.replace("\\\n", " "))[1:])
+    done = CliRunner().invoke(commands, shlex.split(command.replace("\\\n", " "))[1:])
     assert done.exit_code == 0, done.output
     check(example, done.stdout)
 
