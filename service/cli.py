@@ -52,6 +52,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+SERVES = importlib.util.find_spec("pydantic_settings") is not None  # whether the extra `serve` is installed
+if SERVES:
+    from dynrefer.service.serve_command import serve_command
+
+    app.command("serve")(serve_command)
+
 Boxes = Annotated[list[str], typer.Option("--box", help="x1,y1,x2,y2 in pixels of the upright image; repeatable.")]
 SomeBoxes = Annotated[
     list[str] | None,
@@ -100,14 +106,8 @@ ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, Web
 def _add_commands() -> None:
     """All that are installed. The workbench's may be missing, as in a container image, and the service too, where the
     client alone is installed."""
-    if importlib.util.find_spec("pydantic_settings") is None:
+    if not SERVES:
         _add_missing_command(app, "serve")
-    else:
-        from dynrefer.service.serve_command import serve_command
-
-        app.command("serve")(serve_command)
-    for command in (key, describe, views):
-        app.command()(command)
     from dynrefer.model.convert.command import convert_command
 
     app.command("convert")(convert_command)
@@ -187,6 +187,7 @@ def _what_to_install(command: str, package: str) -> str:
     return sentence + ("; or ask a service with --server URL." if command in ASK_A_SERVICE else ".")
 
 
+@app.command()
 def key(
     name: Annotated[str, typer.Argument(help="Name of the key's user: 1 to 64 letters, digits, dots, - and _.")],
 ) -> None:
@@ -200,6 +201,7 @@ def key(
     print(f"The key, shown only here: {secret}", file=sys.stderr)
 
 
+@app.command()
 def describe(
     image: ImageFile,
     box: SomeBoxes = None,
@@ -274,6 +276,7 @@ def describe(
         save_image(draw_regions(Image.fromarray(pixels), annotations), draw)
 
 
+@app.command()
 def views(
     image: ImageFile,
     box: Boxes,

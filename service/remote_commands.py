@@ -64,8 +64,11 @@ def described_by_service(
     client: "Client", image: bytes, regions: list[Any], task: Any, options: Mapping[str, Any]
 ) -> tuple[list["RegionDescription"], list[dict[str, Any]]]:
     """The regions as records and as the service's JSON. options: those that are None or false are left out."""
-    given: dict[str, Any] = {name: value for name, value in options.items() if value}
-    found = client.describe(image, regions, task, **given)
+    from dynrefer.service.client.records import described
+    from dynrefer.service.client.request_fields import describe_request
+
+    given: Any = {name: value for name, value in options.items() if value}
+    found = client.call(describe_request(image, regions, task, "fail", given), described)
     return list(found), [dict(each) for each in found.document["regions"]]
 
 

@@ -28,7 +28,7 @@ from dynrefer.service.client.errors import (
     TooBusy,
     Unauthorized,
 )
-from dynrefer.service.client.records import AnswerInfo, Described, ServedModel, VocabularySummary
+from dynrefer.service.client.records import AnswerInfo, Described, Reported, ServedModel, VocabularySummary
 from dynrefer.service.client.request_fields import DescribeOptions, DetectOptions
 from dynrefer.service.client.retries import NO_RETRIES, Retries
 
@@ -51,6 +51,7 @@ __all__ = [
     "NotFound",
     "NotReady",
     "ProblemError",
+    "Reported",
     "Retries",
     "ServedModel",
     "ServerFailed",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import httpx2
 
-from dynrefer.model import Findings, NamedVocabulary, RegionDescription
+from dynrefer.model import Findings, NamedVocabulary
 from dynrefer.service.client.client import DEFAULT_CONCURRENCY, DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, DEFAULT_URL
 from dynrefer.service.client.connections import (
     checked_timeout,
@@ -17,15 +17,15 @@ from dynrefer.service.client.connections import (
     request_arguments,
     socket_path,
 )
-from dynrefer.service.client.errors import NotReady, ProblemError
+from dynrefer.service.client.errors import NotReady
 from dynrefer.service.client.exchanges import Failure, Pause, Reply, Send, exchange, read
 from dynrefer.service.client.many import GivenImage, Outcome, describe_in_tasks
+from dynrefer.service.client.previews import answer_about_nothing, describe_reader, detect_reader
 from dynrefer.service.client.records import (
     Described,
+    Reported,
     ServedModel,
     VocabularySummary,
-    described,
-    found,
     named_vocabulary,
     served_models,
     vocabulary_summaries,
@@ -103,7 +103,7 @@ class AsyncClient:
         *,
         on_region_error: Literal["fail"] = "fail",
         **options: Unpack[DescribeOptions],
-    ) -> Described[RegionDescription]: ...
+    ) -> Described: ...
 
     @overload
     async def describe(
@@ -114,7 +114,7 @@ class AsyncClient:
         *,
         on_region_error: Literal["report"],
         **options: Unpack[DescribeOptions],
-    ) -> Described[RegionDescription | ProblemError]: ...
+    ) -> Reported: ...
 
     async def describe(
         self,
@@ -124,10 +124,9 @@ class AsyncClient:
         *,
         on_region_error: OnRegionError = "fail",
         **options: Unpack[DescribeOptions],
-    ) -> Described[Any]:
+    ) -> Described | Reported:
         """As `Client.describe`."""
-        outgoing = await asyncio.to_thread(describe_request, image, boxes, task, on_region_error, options)
-        return await self.call(outgoing, described) if outgoing.has_regions else Described()
+        return await self._described(image, boxes, task, on_region_error, options)
 
     async def describe_many(
         self,
@@ -142,7 +141,7 @@ class AsyncClient:
         """As `Client.describe_many`."""
 
         async def describe(image: Any, boxes: Any) -> Any:
-            return await self.describe(image, boxes, task, on_region_error=on_region_error, **options)
+            return await self._described(image, boxes, task, on_region_error, options, thrifty=True)
 
         return await describe_in_tasks(describe, images, concurrency, progress)
 
@@ -157,7 +156,7 @@ class AsyncClient:
     ) -> Findings:
         """As `Client.detect`."""
         outgoing = await asyncio.to_thread(detect_request, image, names, phrase, describe, options)
-        return await self.call(outgoing, found)
+        return await self.call(outgoing, detect_reader(image, options))
 
     async def models(self) -> tuple[ServedModel, ...]:
         """As `Client.models`."""
@@ -185,7 +184,23 @@ class AsyncClient:
 
     async def call(self, outgoing: Outgoing, make: Callable[[Any], Result]) -> Result:
         """Send a request, and make something of its answer's JSON."""
-        return read(await self._reply(outgoing, self._retries), make)
+        return await asyncio.to_thread(read, await self._reply(outgoing, self._retries), make)
+
+    async def _described(
+        self,
+        image: Any,
+        boxes: Any,
+        task: Any,
+        on_error: OnRegionError,
+        options: DescribeOptions,
+        *,
+        thrifty: bool = False,
+    ) -> Described | Reported:
+        """thrifty: whether the answer remembers little of its image, as it is one of many."""
+        outgoing = await asyncio.to_thread(describe_request, image, boxes, task, on_error, options)
+        if not outgoing.has_regions:
+            return answer_about_nothing(on_error)
+        return await self.call(outgoing, describe_reader(image, outgoing, on_error, options, thrifty=thrifty))
 
     async def _reply(self, outgoing: Outgoing, retries: Retries) -> Reply:
         timeout_s = self._timeout_s if outgoing.timeout_s is None else checked_timeout(outgoing.timeout_s)

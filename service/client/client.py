@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 
 import httpx2
 
-from dynrefer.model import Findings, NamedVocabulary, RegionDescription
+from dynrefer.model import Findings, NamedVocabulary
 from dynrefer.service.client.connections import (
     checked_timeout,
     connection_settings,
     request_arguments,
     socket_path,
 )
-from dynrefer.service.client.errors import NotReady, ProblemError
+from dynrefer.service.client.errors import NotReady
 from dynrefer.service.client.exchanges import Failure, Pause, Reply, Send, exchange, read
 from dynrefer.service.client.many import GivenImage, Outcome, describe_in_threads
+from dynrefer.service.client.previews import answer_about_nothing, describe_reader, detect_reader
 from dynrefer.service.client.records import (
     Described,
+    Reported,
     ServedModel,
     VocabularySummary,
-    described,
-    found,
     named_vocabulary,
     served_models,
     vocabulary_summaries,
@@ -111,7 +111,7 @@ class Client:
         *,
         on_region_error: Literal["fail"] = "fail",
         **options: Unpack[DescribeOptions],
-    ) -> Described[RegionDescription]: ...
+    ) -> Described: ...
 
     @overload
     def describe(
@@ -122,7 +122,7 @@ class Client:
         *,
         on_region_error: Literal["report"],
         **options: Unpack[DescribeOptions],
-    ) -> Described[RegionDescription | ProblemError]: ...
+    ) -> Reported: ...
 
     def describe(
         self,
@@ -132,7 +132,7 @@ class Client:
         *,
         on_region_error: OnRegionError = "fail",
         **options: Unpack[DescribeOptions],
-    ) -> Described[Any]:
+    ) -> Described | Reported:
         """Describe each region of an image: the list that `DynRefer.describe` returns.
 
         image: a file's path, its bytes, a Pillow image, (H, W, 3) uint8 RGB, or an https address, where the service may
@@ -142,8 +142,7 @@ class Client:
         a region that cannot be described is a `ProblemError` in its place; else it is raised. options: see
         `DescribeOptions`.
         """
-        outgoing = describe_request(image, boxes, task, on_region_error, options)
-        return self.call(outgoing, described) if outgoing.has_regions else Described()
+        return self._described(image, boxes, task, on_region_error, options)
 
     def describe_many(
         self,
@@ -165,7 +164,7 @@ class Client:
         """
 
         def describe(image: Any, boxes: Any) -> Any:
-            return self.describe(image, boxes, task, on_region_error=on_region_error, **options)
+            return self._described(image, boxes, task, on_region_error, options, thrifty=True)
 
         return describe_in_threads(describe, images, concurrency, progress)
 
@@ -183,7 +182,7 @@ class Client:
         describe: tasks by which what is found is described too, or a mapping of `task` and `DescribeOptions`. options:
         see `DetectOptions`.
         """
-        return self.call(detect_request(image, names, phrase, describe, options), found)
+        return self.call(detect_request(image, names, phrase, describe, options), detect_reader(image, options))
 
     def models(self) -> tuple[ServedModel, ...]:
         """The models that the service has loaded, today one, with the limits of requests."""
@@ -212,6 +211,22 @@ class Client:
     def call(self, outgoing: Outgoing, make: Callable[[Any], Result]) -> Result:
         """Send a request, and make something of its answer's JSON."""
         return read(self._reply(outgoing, self._retries), make)
+
+    def _described(
+        self,
+        image: Any,
+        boxes: Any,
+        task: Any,
+        on_error: OnRegionError,
+        options: DescribeOptions,
+        *,
+        thrifty: bool = False,
+    ) -> Described | Reported:
+        """thrifty: whether the answer remembers little of its image, as it is one of many."""
+        outgoing = describe_request(image, boxes, task, on_error, options)
+        if not outgoing.has_regions:
+            return answer_about_nothing(on_error)
+        return self.call(outgoing, describe_reader(image, outgoing, on_error, options, thrifty=thrifty))
 
     def _reply(self, outgoing: Outgoing, retries: Retries) -> Reply:
         timeout_s = self._timeout_s if outgoing.timeout_s is None else checked_timeout(outgoing.timeout_s)

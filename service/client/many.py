@@ -13,13 +13,13 @@ from dynrefer.service.client.errors import ClientError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from dynrefer.model import ImageSource, RegionDescription
-    from dynrefer.service.client.records import Described
+    from dynrefer.model import ImageSource
+    from dynrefer.service.client.records import Described, Reported
     from dynrefer.service.client.request_fields import GivenRegion
 
 # An image, whose whole is described, or one with its boxes.
 GivenImage: TypeAlias = "ImageSource | tuple[ImageSource, Iterable[GivenRegion] | None]"
-Outcome: TypeAlias = "Described[RegionDescription] | ClientError | ModelError | OSError"
+Outcome: TypeAlias = "Described | Reported | ClientError | ModelError | OSError"
 # What is one image's own misfortune. Others, such as that of an unknown option, would be all images'.
 _FAILURES = (ClientError, ModelError, OSError)
 

@@ -9,15 +9,16 @@ Raises KeyError, TypeError, ValueError or AttributeError for a document that is 
 `exchanges.read` makes one error of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from dynrefer.model import (
     TASKS,
     VOCABULARY_MEMBERS,
     AbsentName,
     Corners,
+    Descriptions,
     Findings,
     FoundRegion,
     ImageInfo,
@@ -36,8 +37,10 @@ from dynrefer.service.client.errors import ProblemError
 from dynrefer.service.client.explanations import explanation
 from dynrefer.service.client.refusals import problem_of_region
 
+if TYPE_CHECKING:
+    from dynrefer.model import Preview, Prompt
+
 Document = Mapping[str, Any]
-Region = TypeVar("Region", bound="RegionDescription | ProblemError")
 NOT_SAID = -1  # of a found region's row among the finder's candidates
 
 
@@ -55,20 +58,34 @@ class AnswerInfo:
     timings_ms: Mapping[str, float] = field(default_factory=dict)
 
 
-class Described(list[Region]):
-    """The regions, in the order in which they were given: a list, equal to the one of `DynRefer.describe` but for
-    rounding and times.
+class Described(Descriptions):
+    """The regions, in the order in which they were given: the list that `DynRefer.describe` returns, but for rounding
+    and times. It draws itself in the same way, where its image is remembered.
 
     info: what the answer says besides. document: all of it, as JSON.
     """
 
-    __slots__ = ("document", "info")
-
     def __init__(
-        self, regions: Sequence[Region] = (), info: AnswerInfo | None = None, document: Document | None = None
+        self,
+        regions: Iterable[RegionDescription] = (),
+        preview: "Preview | None" = None,
+        shapes: "Mapping[int, Prompt] | None" = None,
+        info: AnswerInfo | None = None,
+        document: Document | None = None,
     ) -> None:
-        super().__init__(regions)
+        super().__init__(regions, preview, shapes)
         self.info, self.document = info or AnswerInfo(), document or {}
+
+
+class Reported(list[RegionDescription | ProblemError]):
+    """The regions, in the order in which they were given, those that could not be described as errors.
+
+    described: the others alone, which draw themselves. info, document: as of `Described`.
+    """
+
+    def __init__(self, regions: Iterable[RegionDescription | ProblemError], described: Described) -> None:
+        super().__init__(regions)
+        self.described, self.info, self.document = described, described.info, described.document
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +106,37 @@ class VocabularySummary:
     licence: str = ""
 
 
-def described(document: Document) -> Described[Any]:
-    """The answer of /v1/describe. A region with an `error` is a `ProblemError`."""
+def described(
+    document: Document, preview: "Preview | None" = None, shapes: "Mapping[int, Prompt] | None" = None
+) -> Described:
+    """The answer of /v1/describe about regions of which none failed."""
     unknown = _unknown_words(document)
-    regions = [
-        problem_of_region(each["error"], document["id"]) if "error" in each else region(each, unknown)
-        for each in document["regions"]
-    ]
+    regions = [region(each, unknown) for each in document["regions"]]
+    return Described(regions, preview, shapes, _info(document), document)
+
+
+def reported(
+    document: Document, preview: "Preview | None" = None, shapes: "Mapping[int, Prompt] | None" = None
+) -> Reported:
+    """The answer of /v1/describe where regions may have failed alone."""
+    unknown, regions = _unknown_words(document), list[RegionDescription | ProblemError]()
+    for each in document["regions"]:
+        regions.append(problem_of_region(each["error"], document["id"]) if "error" in each else region(each, unknown))
+    places = [place for place, each in enumerate(regions) if isinstance(each, RegionDescription)]
+    good = [each for each in regions if isinstance(each, RegionDescription)]
+    moved = {places.index(place): shape for place, shape in (shapes or {}).items() if place in places}
+    return Reported(regions, Described(good, preview, moved, _info(document), document))
+
+
+def _info(document: Document) -> AnswerInfo:
     image = document["image"]
-    info = AnswerInfo(
+    return AnswerInfo(
         document["id"],
         document["model"],
         ImageInfo(image["width"], image["height"], frames=image.get("frames", 1)),
         tuple(each["id"] for each in document["regions"]),
         dict(document["timings_ms"]),
     )
-    return Described(regions, info, document)
 
 
 def region(given: Document, unknown: tuple[UnknownWord, ...] = ()) -> RegionDescription:
@@ -127,13 +159,13 @@ def region(given: Document, unknown: tuple[UnknownWord, ...] = ()) -> RegionDesc
     )
 
 
-def found(document: Document) -> Findings:
+def found(document: Document, preview: "Preview | None" = None) -> Findings:
     """The answer of /v1/detect."""
-    unknown = _unknown_words(document)
     return Findings(
         tuple(_found_region(each) for each in document["regions"]),
         tuple(AbsentName(each["name"], each["probability"], _span(each)) for each in document["absent"]),
-        unknown,
+        _unknown_words(document),
+        preview,
     )
 
 

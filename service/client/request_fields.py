@@ -8,7 +8,7 @@ import base64
 import difflib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 from urllib.parse import quote
 
@@ -113,13 +113,16 @@ _BOX_NOTATION = ("box_format", "coordinates", "normalized")
 @dataclass(frozen=True, slots=True)
 class Outgoing:
     """A request, ready to be sent as often as need be. image: an image file's bytes, which travel beside the JSON in a
-    multipart form; None where the JSON is all there is. document: None for a GET. timeout_s: None: the client's."""
+    multipart form; None where the JSON is all there is. document: None for a GET. timeout_s: None: the client's.
+    shapes: what regions are pointed at with, by their places, for whoever draws the answer.
+    """
 
     path: str
     document: Mapping[str, Any] | None = None
     image: bytes | None = None
     timeout_s: float | None = None
     request_id: str | None = None
+    shapes: Mapping[int, Prompt] = field(default_factory=dict)
 
     @property
     def method(self) -> str:
@@ -158,10 +161,11 @@ def describe_request(
     ValueError for an unknown task or view policy, and OSError for a file that cannot be opened.
     """
     _refuse_unknown("describe", options, DescribeOptions.__annotations__)
-    document = {**_members(task, options), **_regions(boxes, options)}
+    listed = None if boxes is None else listed_boxes(boxes)
+    document = {**_members(task, options), **_regions(listed, options)}
     if on_region_error != "fail":
         document["on_region_error"] = on_region_error
-    return _posted("/v1/describe", document, image, options)
+    return replace(_posted("/v1/describe", document, image, options), shapes=prompts_among(listed or ()))
 
 
 def detect_request(
@@ -204,10 +208,10 @@ def vocabulary_request(name: str) -> Outgoing:
 
 
 def _posted(path: str, document: dict[str, Any], image: Any, options: Mapping[str, Any]) -> Outgoing:
-    call = {"timeout_s": options.get("timeout"), "request_id": options.get("request_id")}
+    timeout_s, request_id = options.get("timeout"), options.get("request_id")
     if is_address(image):
-        return Outgoing(path, {"image": {"url": image}, **document}, None, **call)
-    return Outgoing(path, document, image_bytes(image), **call)
+        return Outgoing(path, {"image": {"url": image}, **document}, None, timeout_s, request_id)
+    return Outgoing(path, document, image_bytes(image), timeout_s, request_id)
 
 
 def _refuse_unknown(method: str, options: Mapping[str, Any], known: Iterable[str]) -> None:
@@ -277,9 +281,10 @@ def _vocabulary(given: Any) -> Any:
     return {name: written_words(words) for name, words in lists.items() if words is not None}
 
 
-def _regions(boxes: Iterable[GivenRegion] | None, options: Mapping[str, Any]) -> dict[str, Any]:
+def _regions(boxes: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """boxes: as a list, where they can be listed; None where none were given."""
     points = options.get("points", ())
-    listed: Any = [] if boxes is None else listed_boxes(boxes)
+    listed: Any = [] if boxes is None else boxes
     written = {place: each for place, each in enumerate(listed or ()) if isinstance(each, Mapping)}
     plain = [_NOWHERE if place in written else each for place, each in enumerate(listed)] if written else listed
     queries = region_queries(plain, None, (), None, 10, None, points=points)

@@ -76,6 +76,14 @@ def check(example: Example, said: str) -> None:
     assert not list(differences(shown, json.loads(said)))
 
 
+def with_a_service(example: Example, request: pytest.FixtureRequest) -> str:
+    """The example's text; where it asks a service, one is started."""
+    if ADDRESS not in example.text:
+        return example.text
+    server: Server = request.getfixturevalue("server")
+    return example.text.replace(ADDRESS, server.address)
+
+
 @pytest.mark.server
 @needs("curl", "curl")
 @pytest.mark.usefixtures("checkout")
@@ -104,8 +112,9 @@ def test_python_prints_what_is_shown(example: Example) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("checkout")
 @pytest.mark.parametrize("example", of_kind("dynrefer"), ids=str)
-def test_commands_print_what_is_shown(example: Example) -> None:
-    done = CliRunner().invoke(command_line(), shlex.split(example.text.replace("\\\n", " "))[1:])
+def test_commands_print_what_is_shown(example: Example, request: pytest.FixtureRequest) -> None:
+    command = with_a_service(example, request)
+    done = CliRunner().invoke(command_line(), shlex.split(command.replace("\\\n", " "))[1:])
     assert done.exit_code == 0, done.output
     check(example, done.stdout)
 

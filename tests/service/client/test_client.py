@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import trustme
+from PIL import Image
 
 from dynrefer import (
     AsyncClient,
@@ -23,6 +25,7 @@ from dynrefer import (
     Retries,
     ServerTooSlow,
 )
+from dynrefer.model import Polygon
 from dynrefer.service.client import NotFound, NotReady, TooBusy, Unauthorized
 from tests.service.client.scripted import (
     DESCRIBED,
@@ -40,6 +43,7 @@ from tests.service.client.scripted import (
 
 AUTHORITY = trustme.CA()
 BOX = [(1, 2, 3, 4)]
+NOTHING_FOUND = {**DESCRIBED, "regions": [], "absent": []}
 QUICK = Retries(first_pause_s=0.001)
 
 Ask = Callable[..., Any]
@@ -87,7 +91,7 @@ def test_a_prefix_that_a_proxy_puts_before_the_service(ask: Ask) -> None:
 @pytest.mark.parametrize(
     ("method", "arguments", "path", "document"),
     [
-        ("detect", (b"image", ["dog"]), "POST /v1/detect", {"regions": [], "absent": []}),
+        ("detect", (b"image", ["dog"]), "POST /v1/detect", NOTHING_FOUND),
         ("models", (), "GET /v1/models", {"models": []}),
         ("vocabularies", (), "GET /v1/vocabularies", {"vocabularies": []}),
         ("is_ready", (), "GET /readyz", {"status": "ready"}),
@@ -109,6 +113,7 @@ def test_a_service_that_is_not_ready(ask: Ask) -> None:
 
 def test_nothing_is_asked_about_no_region(ask: Ask) -> None:
     assert ask(closed_url(), b"image", []) == []
+    assert ask(closed_url(), b"image", [], on_region_error="report") == []
 
 
 def test_an_option_of_one_call(ask: Ask) -> None:
@@ -124,6 +129,30 @@ def test_regions_that_cannot_be_described_are_values_on_request(ask: Ask) -> Non
         regions = ask(server.url, b"image", BOX * 2, on_region_error="report")
     assert server.received[0].document["on_region_error"] == "report"
     assert regions[0].caption.text == "a dog" and isinstance(regions[1], ProblemError)
+    assert regions.described == regions[:1]
+
+
+def test_an_answer_remembers_its_image_and_draws_itself(ask: Ask, tmp_path: Path) -> None:
+    path = tmp_path / "image.png"
+    pixels = np.zeros((6, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    polygon = Polygon(((1, 1, 6, 1, 6, 5),))
+    with scripted(answer()) as server:
+        for image in (path, path.read_bytes(), pixels, Image.open(path)):
+            regions = ask(server.url, image, [polygon])
+            assert "a dog" in regions._repr_html_() and regions.draw().size >= (8, 6)
+            assert regions.preview.size == (8, 6)
+        (many,) = ask(server.url, [(str(path), BOX)], method="describe_many")
+        assert many.preview.source == path
+        # Not remembered: large, elsewhere, in another frame, or of a format that only the service reads.
+        (array,) = ask(server.url, [(pixels, BOX)], method="describe_many")
+        elsewhere = ask(server.url, "https://a.example/a.png", BOX)
+        turned = ask(server.url, path, BOX, orientation="stored")
+        assert [each.preview for each in (array, elsewhere, turned)] == [None] * 3
+        large = ask(server.url, b"unknown" * 50_000, BOX)
+        assert large.preview is None and "a dog" in large._repr_html_()
+    with scripted(answer(document=NOTHING_FOUND)) as server:
+        assert ask(server.url, path, ["dog"], method="detect").draw().size >= (8, 6)
 
 
 # Connections

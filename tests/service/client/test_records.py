@@ -47,6 +47,7 @@ from dynrefer.service.client.records import (
     found,
     named_vocabulary,
     region,
+    reported,
     served_models,
     vocabulary_summaries,
 )
@@ -130,12 +131,13 @@ def test_an_answer_says_more_than_its_regions() -> None:
         ],
         "unknown_words": [{"name": "blorf", "nearest": ["fork"]}],
     }
-    answer = described(document)
+    answer = reported(document)
     assert answer[0] == replace(WHOLE, unknown_words=(UnknownWord("blorf", ("fork",)),))
     assert isinstance(answer[1], ProblemError) and answer[1].detail == "It is empty."
     assert answer.info.image == ImageInfo(8, 6, frames=3)
     assert (answer.info.ids, answer.info.request_id) == (("left", "right"), "req_1")
     assert answer.document is document and answer == list(answer)
+    assert answer.described == answer[:1] and answer.described.info is answer.info
 
 
 def test_members_of_a_newer_service_are_passed_over() -> None:
