@@ -48,7 +48,7 @@ SHARED_COLOURS = ROOT / "benchmarks" / "photograph_colours.json"
 OF_LABELLED = 7  # photographs shown of the test split
 LEAVES = 3  # categories shown, beside the broader word
 LIKELY = 0.3  # attributes with a higher probability are shown
-MOST_BYTES = 60_000  # of a picture on the page
+MOST_BYTES, LONGEST = 70_000, 800  # of a picture on the page; pixels of its longer side
 _QUALITIES = range(90, 30, -4)  # of JPEG; the first that fits is taken
 
 TOTALS = (
@@ -213,7 +213,7 @@ def evenly_spaced(photographs: Sequence[LabelledPhotograph], count: int) -> list
 
 def picture(pixels: Image.Image, found: Sequence[RegionDescription]) -> bytes:
     """The photograph with its boxes and their captions, as JPEG of at most `MOST_BYTES`."""
-    drawn = draw_regions(pixels, [replace(annotation_of(each), lines=()) for each in found])
+    drawn = draw_regions(pixels, [replace(annotation_of(each), lines=()) for each in found], longest=LONGEST)
     for quality in _QUALITIES:
         stored = io.BytesIO()
         drawn.save(stored, "JPEG", quality=quality, optimize=True, progressive=True)

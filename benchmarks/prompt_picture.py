@@ -3,7 +3,7 @@
     python -m benchmarks.prompt_picture [--seed 11] [--object 2]
 
 The mask is the exact one; polygon and scribble are made from it, as a person would draw them. Writes
-docs/images/prompts.png, and prints the answers.
+docs/images/prompts.jpg, and prints the answers.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import draw_scene
 from dynrefer.workbench.scenes.world import World
 
-PICTURE = ROOT / "docs" / "images" / "prompts.png"
+PICTURE = ROOT / "docs" / "images" / "prompts.jpg"
 SIDE, GAP, TEXT, COLUMNS = 400, 18, 18, 3  # pixels; tiles in a row
 COLOUR = COLOURS[0]
 CORNERS, ROWS = 14, 6  # of the polygon; turns of the scribble
@@ -139,7 +139,7 @@ def main() -> None:
     tiles.append(tile(highlighted(image, bitmap), "mask with highlight", shown, None))
     for found in (boxed, drawn, masked, scribbled, shown):
         print(found.box, found.caption and found.caption.text)
-    sheet(tiles).quantize(128).save(asked.output, optimize=True)
+    sheet(tiles).save(asked.output, quality=82, optimize=True)
 
 
 if __name__ == "__main__":

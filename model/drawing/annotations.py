@@ -40,14 +40,19 @@ def annotation_of_found(found: FoundRegion) -> Annotation:
     described: Mapping[str, Any] = {} if found.description is None else found.description.results
     results = {task.name: described[task.name] for task in TASKS if task.name in described}
     said = {name: result.text if name == Task.CAPTION else listed(result) for name, result in results.items()}
-    lines = tuple((name, text) for name, text in said.items() if text)
-    return Annotation(found.box, found.phrase or found.label, found.probability, lines, found.mask)
+    title = found.phrase or found.label
+    lines = tuple((name, text) for name, text in said.items() if text and text != title)
+    return Annotation(found.box, title, found.probability, lines, found.mask)
 
 
 def listed(labels: Sequence[Any], most: int = LABELS) -> str:
-    """The best names with their probabilities: "phone .93, camera .04"."""
-    likely = [label for place, label in enumerate(labels[:most]) if not place or label.probability >= LIKELY]
-    return ", ".join(f"{label.name} {figure(label.probability)}" for label in likely)
+    """The likeliest names with their probabilities, "phone .93, camera .06"; a line never breaks before a figure."""
+    return ", ".join(f"{label.name}\u00a0{figure(label.probability)}" for label in likely(labels, most))
+
+
+def likely(labels: Sequence[Any], most: int = LABELS) -> list[Any]:
+    """The first label, and those of the next ones that may well be true."""
+    return [label for place, label in enumerate(labels[:most]) if not place or label.probability >= LIKELY]
 
 
 def figure(probability: float) -> str:
@@ -63,6 +68,6 @@ def _title(results: Mapping[str, Any]) -> tuple[str, float | None, str | None]:
     for task in (Task.CATEGORIES, Task.TAGS, Task.ATTRIBUTES):
         if results.get(task):
             best = results[task][0]
-            alone = task if len(results[task]) == 1 else None  # the title says it all
+            alone = task if len(likely(results[task])) == 1 else None  # the title says it all
             return best.name, best.probability, alone
     return "", None, None

@@ -9,7 +9,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dynrefer.model.drawing.annotations import LIKELY, Annotation, annotation_of_found, figure
+from dynrefer.model.drawing.annotations import Annotation, annotation_of_found, figure, likely
 from dynrefer.model.drawing.palette import mark_of
 from dynrefer.model.drawing.regions import draw_regions
 from dynrefer.model.errors import ImageError
@@ -130,8 +130,7 @@ def _result(result: Any, task: str) -> str:
         return ""
     if task == Task.CAPTION:
         return _bar(result.text, result.probability)
-    likely = [label for place, label in enumerate(result[:MOST_LABELS]) if not place or label.probability >= LIKELY]
-    return "".join(_bar(label.name, label.probability) for label in likely)
+    return "".join(_bar(label.name, label.probability) for label in likely(result, MOST_LABELS))
 
 
 def _bar(text: str, probability: float | None) -> str:

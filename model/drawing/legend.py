@@ -15,6 +15,7 @@ from dynrefer.model.drawing.typefaces import legible
 from dynrefer.model.drawing.typesetting import Type
 
 _TITLE_LINES, _TEXT_LINES = 4, 3  # at most; the last one is shortened
+_CROWDED = 12  # with more regions, each text has one line
 _COLUMN = 19  # least width of a column, in sizes of the text
 _MOST_BESIDE = 3  # columns beside an image, unless they would be longer than this many times the image
 _LONGEST = 2.0
@@ -70,13 +71,14 @@ class Legend:
     def _entries(self, width: int) -> list[_Entry]:
         """width: of a column, without its margins."""
         entries = []
+        most = _TEXT_LINES if len(self._annotations) <= _CROWDED else 1
         for index, annotation in enumerate(self._annotations):
             room = width - self._indent
             bar = 0 if annotation.probability is None else self._bar + self._text.width(" 1.00") + self._margin
             title = self._title.wrapped(legible(annotation.title) or "—", max(room - bar, room / 3), _TITLE_LINES)
             texts = []
             for heading, text in annotation.lines:
-                texts += self._text.wrapped(f"{heading}: {legible(text)}", room, _TEXT_LINES)
+                texts += self._text.wrapped(f"{heading}: {legible(text)}", room, most)
             height = len(title) * self._title.line_height + len(texts) * self._text.line_height + self._margin
             entries.append(_Entry(index, title, annotation.probability, texts, height))
         return entries

@@ -39,7 +39,7 @@ _NO_CHARACTER = "\U0010ffff"  # Unicode promises that no font has it
 _FC_LIST_S = 5.0
 # Joiners and direction marks take part in shaping; other invisible characters could turn what follows around.
 _SHAPING = "\u200c\u200d\u200e\u200f"
-_JOINED = re.compile(r"\s+")
+_JOINED = re.compile(r"[^\S\u00a0]+")  # spaces, but those at which a line must not break
 
 _log = logging.getLogger(__name__)
 

@@ -132,7 +132,7 @@ def clusters(text: str) -> Iterator[str]:
 
 
 def _shortened(pieces: list[str], count: int) -> str:
-    return "".join(pieces[:count]).rstrip(" ,;:(") + ELLIPSIS
+    return "".join(pieces[:count]).rstrip(" \u00a0,.;:(") + ELLIPSIS
 
 
 def _words(text: str) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ CROP_SIDE, FRAME = 224, 6  # pixels of a crop, and of its frame
 TILE_SIDE = CROP_SIDE + 2 * FRAME
 TILES_PER_ROW = 4
 _GAP, _SIZE = 20, 17  # pixels between what is drawn; of type
-_LONGEST = 900  # of the image
+_LONGEST = 720  # of the image
 _OUTLINE, _REGION = 3.0, 4.0  # widths of the views' outlines on the image, and of the region's
 POLICIES = {
     ViewPolicy.IMAGE_PRIOR: "chosen by the image prior",

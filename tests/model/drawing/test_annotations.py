@@ -17,11 +17,11 @@ def description(**results: object) -> RegionDescription:
 def test_the_caption_is_the_title_and_the_rest_are_lines() -> None:
     found = annotation_of(description(caption=CAPTION, tags=TAGS, attributes=()))
     assert (found.title, found.probability) == ("a dog", 0.93)
-    assert found.lines == (("tags", "dog .90, animal .80"),)
+    assert found.lines == (("tags", "dog\u00a0.90, animal\u00a0.80"),)
 
 
 def test_without_a_caption_the_best_name_is_the_title() -> None:
-    found = annotation_of(description(tags=TAGS, categories=(Label("poodle", 1.0, 0.4),)))
+    found = annotation_of(description(tags=TAGS, categories=(Label("poodle", 1.0, 0.4), Label("cup", 0.0, 0.01))))
     assert (found.title, found.probability) == ("poodle", 0.4)
     assert [name for name, _ in found.lines] == ["tags"]
     nothing = annotation_of(description(tags=()))
@@ -45,4 +45,4 @@ def test_probabilities_have_two_places() -> None:
 
 
 def test_unlikely_names_are_left_out_but_the_first() -> None:
-    assert listed(TAGS) == "dog .90, animal .80" and listed(TAGS[2:3]) == "cat .01"
+    assert listed(TAGS) == "dog\u00a0.90, animal\u00a0.80" and listed(TAGS[2:3]) == "cat\u00a0.01"

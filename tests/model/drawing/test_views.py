@@ -19,7 +19,7 @@ def test_views_are_framed_in_their_colours(mode: str, num_views: int) -> None:
     plan = plan_views(np.asarray(image.convert("RGB")), Box(40, 30, 90, 80), num_views=num_views)
     drawing = draw_views(image, plan, title="a title " * 50)
     assert set(COLOURS[:num_views]) <= colours_of(drawing)
-    assert drawing.width >= 900 + min(num_views, 4) * TILE_SIDE
+    assert drawing.width >= 720 + min(num_views, 4) * TILE_SIDE
 
 
 def test_labels_tell_policies_apart() -> None:
