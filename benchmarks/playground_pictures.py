@@ -30,7 +30,7 @@ def why(playground: Playground) -> None:
 
 def find(playground: Playground) -> None:
     """Everything found, with masks."""
-    playground.page.get_by_label("Find", exact=False).first.select_option("names")
+    playground.page.locator(".find").get_by_role("combobox").select_option("names")
     playground.page.locator(".find").get_by_role("textbox").fill("rocket, umbrella, donut, zebra")
     playground.page.get_by_role("button", name="Find and describe").click()
     playground.described()
