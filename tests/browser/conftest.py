@@ -78,9 +78,10 @@ class OpenPage(Protocol):
         """server: the embedded one by default."""
 
 
-@pytest.fixture(scope="session")
+# Not of the session: while Playwright runs, an event loop does, and other tests could start none.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests; every page has a context of its own."""
+    """One browser for the tests of a file; every page has a context of its own."""
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(FLAGS))
         yield started
