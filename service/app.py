@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,15 +14,16 @@ from starlette.middleware.cors import CORSMiddleware
 
 from dynrefer.model import ImageError, ModelError, NamedVocabularies, Predictor, QueryError, forbid_bombs
 from dynrefer.service.api import openapi
-from dynrefer.service.api.problems import answer_problem
 from dynrefer.service.api.routes import describe, detect, operations
 from dynrefer.service.api.routes import vocabularies as vocabulary_routes
+from dynrefer.service.api.surfaces import Surfaces, answer_problem
 from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine, ImageWorkers
 from dynrefer.service.engine.executor import Phase
 from dynrefer.service.errors import ServiceError
 from dynrefer.service.inputs.bodies import Buffer
 from dynrefer.service.inputs.url_fetch import Fetcher
+from dynrefer.service.integrations import switched_on
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.observability.traces import configured_traces
 from dynrefer.service.playground import mount_pages
@@ -46,23 +47,27 @@ DEBUG_THREADS = 2  # of image work without worker processes
 def create_app(
     settings: Settings, predictor: Predictor[Any, Any] | None = None, on_loss: Callable[[], None] = lambda: None
 ) -> FastAPI:
-    """The service as an ASGI application. Raises SettingsError for an invalid file of keys or of a vocabulary.
+    """The service as an ASGI application. Raises SettingsError for an invalid file of keys or of a vocabulary, and for
+    an integration that lacks something.
 
     predictor: given by tests; else the model of the settings is loaded in the background once the application
     starts, and /readyz is 503 until it is warmed up. The engine is at `app.state.engine`.
     on_loss: called in a thread once the device is given up or the model could not be loaded.
     """
     metrics, keys, traces = Metrics(), configured_keys(settings), configured_traces(settings)
-    vocabularies = _vocabularies(settings)
+    vocabularies, integrations = _vocabularies(settings), switched_on(settings)
     executor = DeviceThread(settings, loader(settings, predictor), metrics)
     engine = Engine(executor, image_workers(settings, executor, metrics), metrics)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         forbid_bombs(settings.max_image_pixels)
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         engine.start(on_loss)
-        yield
+        async with AsyncExitStack() as stack:
+            for each in integrations:
+                await stack.enter_async_context(each.lifespan(app))
+            yield
         await engine.stop(settings.shutdown_grace_s)
         traces.close()
 
@@ -78,7 +83,12 @@ def create_app(
         # Outermost first. The framework's own handler of unexpected errors is outside of these and never reached.
         middleware=[
             *([Middleware(RootPathMiddleware, root_path=settings.root_path)] if settings.root_path else []),
-            Middleware(RequestLogMiddleware, metrics=metrics, closing=lambda: engine.phase is Phase.DRAINING),
+            Middleware(
+                RequestLogMiddleware,
+                metrics=metrics,
+                surfaces=Surfaces([each.surface for each in integrations]),
+                closing=lambda: engine.phase is Phase.DRAINING,
+            ),
             *traces.middleware,
             *_cross_origin(settings),
             Middleware(ApiKeyMiddleware, keys=keys),
@@ -105,6 +115,8 @@ def create_app(
     app.include_router(vocabulary_routes.router)
     if settings.metrics_port is None:
         app.include_router(operations.metrics_router)
+    for each in integrations:
+        app.include_router(each.router)
     mount_pages(app)
     openapi.mount_document(app, with_keys=bool(keys))
     return app

@@ -27,6 +27,9 @@ PREFIX = "DYNREFER_"
 # Of other commands, which may stand in the same environment: `describe --server`, `make art`.
 OTHER_VARIABLES = ("KEY", "ART_CACHE")
 
+# A module of service/integrations each, in which "-" is "_".
+INTEGRATIONS = ("sagemaker",)
+
 Positive = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode]
 
@@ -123,6 +126,13 @@ class Settings(BaseSettings):
         pattern=r"^(/[A-Za-z0-9._~-]+)*$",
         description="Path prefix that a proxy in front leaves in the requests, such as /region. A proxy that strips "
         "its prefix needs no setting.",
+    )
+
+    integrations: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Other systems whose requests are answered too, separated by commas: "
+        + ", ".join(INTEGRATIONS)
+        + ". None: the paths of this service alone.",
     )
 
     max_body_bytes: int = Field(
@@ -372,7 +382,7 @@ class Settings(BaseSettings):
         """An IPv6 address as a URL has it is taken as well."""
         return host[1:-1] if isinstance(host, str) and re.fullmatch(r"\[.+\]", host) else host
 
-    @field_validator("api_keys", "cors_origins", "image_url_hosts", "vocabularies", mode="before")
+    @field_validator("api_keys", "cors_origins", "image_url_hosts", "integrations", "vocabularies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -386,6 +396,14 @@ class Settings(BaseSettings):
             if not HOST_NAME.fullmatch(host):
                 raise ValueError(f"{host!r} is not a host name, such as images.example.org.")
         return tuple(host.lower() for host in hosts)
+
+    @field_validator("integrations")
+    @classmethod
+    def _only_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in INTEGRATIONS:
+                raise ValueError(f"{name!r} is none of {', '.join(INTEGRATIONS)}.")
+        return tuple(dict.fromkeys(names))
 
     @model_validator(mode="after")
     def _room_for_one_request(self) -> Self:

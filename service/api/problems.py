@@ -3,12 +3,11 @@
 A client reads one sentence of ours: no traceback, no path, no text of a library.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -98,15 +97,39 @@ def problem_type_of(error: Exception) -> ProblemType:
     return next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
 
 
-def problem_response(error: Exception, request_id: str) -> JSONResponse:
-    """The problem document of any error. Of an unforeseen one the client learns nothing but its request id."""
+@dataclass(frozen=True, slots=True)
+class ToldProblem:
+    """What a client is told of an error, before it is written in the form of the surface that it used.
+
+    fields: those at fault. headers: of the response, such as Retry-After.
+    """
+
+    kind: ProblemType
+    detail: str
+    request_id: str
+    fields: Sequence[FieldError] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def document(self) -> dict[str, object]:
+        """The members of `Problem`."""
+        return problem_document(self.kind, self.detail, self.request_id, self.fields)
+
+
+def told(error: Exception, request_id: str) -> ToldProblem:
+    """What a client is told of any error. Of an unforeseen one it learns nothing but its request id."""
     if isinstance(error, HTTPException):
         return _routing_problem(error, request_id)
     detail, field_errors = _told(error)
     headers = dict(error.headers) if isinstance(error, ServiceError) else {}
     if isinstance(error, RetryLaterError):
         headers["Retry-After"] = str(error.retry_after_s)
-    return _response(problem_type_of(error), detail, field_errors, request_id, headers)
+    return ToldProblem(problem_type_of(error), detail, request_id, field_errors, headers)
+
+
+def problem_response(problem: ToldProblem) -> JSONResponse:
+    """The problem document, which is the form of the service's own contract."""
+    return JSONResponse(problem.document, problem.kind.status, dict(problem.headers), media_type=PROBLEM_JSON)
 
 
 def _told(error: Exception, hint: Callable[[int], str] = no_hint) -> tuple[str, Sequence[FieldError]]:
@@ -199,22 +222,10 @@ def _type_uri(problem: ProblemType) -> str:
     return f"urn:problem-type:dynrefer:{problem.slug}"
 
 
-def _routing_problem(error: HTTPException, request_id: str) -> JSONResponse:
+def _routing_problem(error: HTTPException, request_id: str) -> ToldProblem:
     """404, 405 and whatever else the framework itself refuses."""
     phrase = HTTPStatus(error.status_code).phrase
     details = {404: "There is nothing at this path.", 405: "This path does not take this method."}
     problem = ProblemType(error.status_code, phrase.lower().replace(" ", "-"), phrase)
     detail = details.get(error.status_code, phrase + ".")
-    return _response(problem, detail, (), request_id, dict(error.headers or {}))
-
-
-def _response(
-    problem: ProblemType, detail: str, field_errors: Sequence[FieldError], request_id: str, headers: dict[str, str]
-) -> JSONResponse:
-    document = problem_document(problem, detail, request_id, field_errors)
-    return JSONResponse(document, problem.status, headers, media_type=PROBLEM_JSON)
-
-
-async def answer_problem(request: Request, error: Exception) -> JSONResponse:
-    """Exception handler of everything in the table and of the framework's own refusals."""
-    return problem_response(error, request.state.request_id)
+    return ToldProblem(problem, detail, request_id, (), dict(error.headers or {}))

@@ -16,7 +16,7 @@ from dynrefer.service.api.detect_schemas import DescribeFound, DetectFields, Det
 from dynrefer.service.api.schemas import DescribeFields, ImageIn
 from dynrefer.service.errors import FieldError, InvalidRequestError
 from dynrefer.service.inputs.bounds import bounded_detection
-from dynrefer.service.inputs.forms import read_form
+from dynrefer.service.inputs.forms import PostedForm, read_form
 from dynrefer.service.inputs.json_text import printable
 from dynrefer.service.inputs.parsing import checked_fields, field_errors, reject
 from dynrefer.service.inputs.query_parameters import read_detect_parameters
@@ -57,6 +57,11 @@ def read_detect_request(
     """Any of the forms -> ParsedDetection. CPU work; arguments and errors as of `parsing.read_request`."""
     glance = partial(bounded_detection, settings=settings)
     posted = read_form(body, content_type, settings, query, read_detect_parameters, glance)
+    return read_detection(posted, settings, resolve)
+
+
+def read_detection(posted: PostedForm, settings: Settings, resolve: ResolveVocabulary) -> ParsedDetection:
+    """A request that finds. Raises InvalidRequestError with a pointer for every error, and UnsupportedMediaError."""
     if posted.files is not None:
         fields = _checked(DetectFields, posted.document, settings)
         return _read(fields, posted.document, posted.checked_file(), None, settings, resolve)

@@ -23,11 +23,13 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.requests = Counter("dynrefer_requests", "Requests answered.", ["route", "outcome"], registry=self.registry)
+        self.requests = Counter(
+            "dynrefer_requests", "Requests answered.", ["route", "outcome", "surface"], registry=self.registry
+        )
         self.request_seconds = Histogram(
             "dynrefer_request_duration_seconds",
             "From the request's first byte to its answer.",
-            ["route"],
+            ["route", "surface"],
             buckets=SECONDS,
             registry=self.registry,
         )

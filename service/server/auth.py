@@ -1,5 +1,6 @@
 """API keys: with none configured the service is open; else every route but the probes and the pages requires
-`Authorization: Bearer KEY`.
+`Authorization: Bearer KEY`, or a key as the password of `Authorization: Basic`, whatever the name: some programs know
+no other. An integration may take it from another header as well (`api/surfaces.py`).
 
 The pages are open, so that a browser can show where a key is entered; what they load holds nothing about images or the
 model.
@@ -8,6 +9,8 @@ A key made by `dynrefer key` is 256 random bits, so that its plain SHA-256 diges
 found by guessing, and no slow hash is needed on every request.
 """
 
+import base64
+import binascii
 import codecs
 import hashlib
 import hmac
@@ -19,7 +22,7 @@ from pathlib import Path
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from dynrefer.service.api.problems import problem_response
+from dynrefer.service.api.surfaces import Surface, refusal
 from dynrefer.service.errors import UnauthorizedError
 from dynrefer.service.settings import Settings, SettingsError
 
@@ -29,9 +32,23 @@ ASSETS = "/static/"  # what the pages load
 KEY_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64})\s+sha256:(?P<digest>[0-9a-f]{64})")
 
 
-def is_open(path: str) -> bool:
-    """Whether a path needs no key."""
-    return path in PROBES or path in PAGES or path.startswith(ASSETS)
+def is_open(path: str, surface: Surface) -> bool:
+    """Whether a path, of that surface, needs no key."""
+    return path in PROBES or path in PAGES or path.startswith(ASSETS) or path in surface.open_paths
+
+
+def key_in(headers: Headers) -> str | None:
+    """The key in the header Authorization, None where it holds none."""
+    scheme, _, given = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return given.strip()
+    if scheme.lower() != "basic":
+        return None
+    try:
+        _, found, password = base64.b64decode(given.strip(), validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return password if found else None
 
 
 class ApiKeyMiddleware:
@@ -46,16 +63,20 @@ class ApiKeyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
-        if scope["type"] == "http" and self._keys and not is_open(scope["path"]):
-            scheme, _, key = Headers(scope=scope).get("authorization", "").partition(" ")
-            name = self._name_of(key.strip()) if scheme.lower() == "bearer" else None
-            if name is None:
-                error = UnauthorizedError("Send a valid key as 'Authorization: Bearer KEY'.")
-                response = problem_response(error, scope["state"]["request_id"])
-                await response(scope, receive, send)
-                return
-            scope["state"]["key"] = name
+        if scope["type"] == "http" and self._keys:
+            surface: Surface = scope["state"]["surface"]
+            if not is_open(scope["path"], surface):
+                name = self._name_in(Headers(scope=scope), surface)
+                if name is None:
+                    error = UnauthorizedError("Send a valid key as 'Authorization: Bearer KEY'.")
+                    await refusal(error, scope["state"])(scope, receive, send)
+                    return
+                scope["state"]["key"] = name
         await self.app(scope, receive, send)
+
+    def _name_in(self, headers: Headers, surface: Surface) -> str | None:
+        key = key_in(headers) if "authorization" in headers else surface.key_of(headers)
+        return None if key is None else self._name_of(key)
 
     def _name_of(self, key: str) -> str | None:
         digest = _digest(key)

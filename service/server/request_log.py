@@ -14,7 +14,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dynrefer.service.api.problems import problem_response
+from dynrefer.service.api.surfaces import CORE, Surfaces, refusal
 from dynrefer.service.errors import UnavailableError
 from dynrefer.service.observability.logs import bind_request_id
 from dynrefer.service.observability.metrics import Metrics, outcome_of
@@ -27,14 +27,16 @@ UNMATCHED = "unmatched"
 
 
 class RequestLogMiddleware:
-    """ASGI middleware. Sets `scope["state"]`: request_id, began (perf_counter seconds), timings_ms and key.
+    """ASGI middleware. Sets `scope["state"]`: request_id, surface, began (perf_counter seconds), timings_ms and
+    key.
 
     closing: whether responses are to end their connections.
     """
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, closing: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, surfaces: Surfaces, closing: Callable[[], bool]) -> None:
         self.app = app
         self._metrics = metrics
+        self._surfaces = surfaces
         self._closing = closing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +51,8 @@ class RequestLogMiddleware:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
         began = time.perf_counter()
         state = scope.setdefault("state", {})
-        state.update(request_id=request_id, began=began, timings_ms={}, key=None)
+        surface = self._surfaces.of(scope["path"])
+        state.update(request_id=request_id, surface=surface, began=began, timings_ms={}, key=None)
         status, body_unrequested = 0, "expect" in Headers(scope=scope)
 
         async def receive_recorded() -> Message:
@@ -78,21 +81,21 @@ class RequestLogMiddleware:
             if status:
                 raise
             error = UnavailableError("The service is shutting down.")
-            await problem_response(error, request_id)(scope, receive, send_recorded)
+            await refusal(error, state)(scope, receive, send_recorded)
         except Exception as error:
             # The outer boundary of the application: whatever was raised, the client gets a response, the log a
             # traceback.
             logger.exception("request %s failed", request_id)
             if not status:
-                await problem_response(error, request_id)(scope, receive, send_recorded)
+                await refusal(error, state)(scope, receive, send_recorded)
         finally:
             self._record(scope, status, time.perf_counter() - began)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         """The request's line in the log and its counts in the metrics. status: 0 where no response was begun."""
-        route = _route_template(scope)
-        self._metrics.requests.labels(route, outcome_of(status)).inc()
-        self._metrics.request_seconds.labels(route).observe(seconds)
+        route, surface = _route_template(scope), scope["state"]["surface"]
+        self._metrics.requests.labels(route, outcome_of(status), surface.name).inc()
+        self._metrics.request_seconds.labels(route, surface.name).observe(seconds)
         fields: dict[str, Any] = {
             "request_id": scope["state"]["request_id"],
             "method": scope["method"],
@@ -100,10 +103,12 @@ class RequestLogMiddleware:
             "status": status,
             "duration_ms": round(seconds * 1e3, 3),
         }
+        if surface is not CORE:
+            fields["surface"] = surface.name
         if scope["state"]["key"] is not None:
             fields["key"] = scope["state"]["key"]  # the key's name
         # Probes come every few seconds without end: they are logged at the level debug alone.
-        level = logging.DEBUG if route in PROBES else logging.INFO
+        level = logging.DEBUG if route in PROBES or route in surface.open_paths else logging.INFO
         logger.log(level, "%s %s %d", fields["method"], route, status, extra={"fields": fields})
 
 

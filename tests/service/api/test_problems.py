@@ -15,7 +15,7 @@ from dynrefer.model import (
 )
 from dynrefer.model.errors import AnnotatedImageError
 from dynrefer.service import errors
-from dynrefer.service.api.problems import TABLE, problem_response
+from dynrefer.service.api.problems import TABLE, problem_response, told
 from dynrefer.service.errors import InvalidRequestError, QueueFullError, ServiceError
 
 
@@ -41,7 +41,7 @@ def test_every_error_has_its_own_row() -> None:
 )
 def test_pointers(error: Exception, status: int, pointer: str) -> None:
     error.index = 3  # type: ignore[attr-defined]
-    response = problem_response(error, "req_1")
+    response = problem_response(told(error, "req_1"))
     assert response.status_code == status
     assert [each["pointer"] for each in json.loads(bytes(response.body))["errors"]] == [pointer]
 
@@ -54,7 +54,7 @@ def test_pointers(error: Exception, status: int, pointer: str) -> None:
     ],
 )
 def test_image_errors_without_a_pointer(error: Exception, status: int, slug: str) -> None:
-    response = problem_response(error, "req_1")
+    response = problem_response(told(error, "req_1"))
     problem = json.loads(bytes(response.body))
     assert (response.status_code, problem["detail"]) == (status, str(error))
     assert problem["type"] == f"urn:problem-type:dynrefer:{slug}" and "errors" not in problem
@@ -65,15 +65,15 @@ def test_image_errors_without_a_pointer(error: Exception, status: int, slug: str
     [KeyError("/etc/passwd"), ConfigError("/etc/passwd"), MemoryError("/etc"), AnnotatedImageError("no image /etc")],
 )
 def test_what_is_not_for_clients_is_not_revealed(error: Exception) -> None:
-    response = problem_response(error, "req_1")
+    response = problem_response(told(error, "req_1"))
     assert response.status_code == 500 and b"/etc" not in response.body
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.0, "1"), (0.2, "1"), (1.2, "2"), (30.0, "30")])
 def test_retry_after_is_whole_seconds(seconds: float, header: str) -> None:
-    assert problem_response(QueueFullError("Full.", seconds), "req_1").headers["retry-after"] == header
+    assert problem_response(told(QueueFullError("Full.", seconds), "req_1")).headers["retry-after"] == header
 
 
 def test_errors_of_the_framework() -> None:
-    response = problem_response(HTTPException(405, headers={"Allow": "POST"}), "req_1")
+    response = problem_response(told(HTTPException(405, headers={"Allow": "POST"}), "req_1"))
     assert response.status_code == 405 and response.headers["allow"] == "POST"

@@ -1,5 +1,6 @@
 """API keys: every route but the probes and the pages responds 401 without a valid one."""
 
+import base64
 import json
 import logging
 import threading
@@ -27,13 +28,24 @@ def test_routes_require_a_key(make_api: ApiFactory, path: str) -> None:
     assert field_errors(response) == {}
 
 
-@pytest.mark.parametrize("value", ["", "first", "Basic first", "Bearer", "Bearer third", "Bearer first second"])
+def basic(password: str, user: str = "anyone") -> str:
+    """The header of Basic authentication."""
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "first", "Basic first", "Bearer", "Bearer third", "Bearer first second"),
+        *(basic("third"), basic("", "first"), "Basic Zmlyc3Q=", "Basic /w==", "Digest first"),
+    ],
+)
 def test_wrong_keys(make_api: ApiFactory, value: str) -> None:
     api = make_api(**KEYS)
     assert api.raw(b"{}", authorization=value).status_code == 401
 
 
-@pytest.mark.parametrize("value", ["Bearer first", "bearer second"])
+@pytest.mark.parametrize("value", ["Bearer first", "bearer second", basic("first"), basic("second", "")])
 def test_right_keys(make_api: ApiFactory, value: str) -> None:
     api = make_api(**KEYS)
     assert api.client.get("/v1/models", headers={"authorization": value}).status_code == 200

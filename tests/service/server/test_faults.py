@@ -127,7 +127,7 @@ def test_a_client_that_disconnects_ends_its_work(server: Server, clean: dict[str
 
 
 def await_outcome(server: Server, outcome: str) -> None:
-    wanted = f'dynrefer_requests_total{{outcome="{outcome}",route="/v1/describe"}}'
+    wanted = f'dynrefer_requests_total{{outcome="{outcome}",route="/v1/describe",surface="api"}}'
     until = time.monotonic() + PATIENCE_S
     while wanted not in server.get("/metrics")[1].decode():
         assert time.monotonic() < until

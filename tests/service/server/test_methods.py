@@ -31,7 +31,7 @@ def test_head_needs_the_same_key_and_is_counted_under_its_route(make_api: ApiFac
     key = {"authorization": "Bearer sesame"}
     assert api.client.head("/v1/models", headers=key).status_code == 200
     metrics = api.client.get("/metrics", headers=key).text
-    assert 'dynrefer_requests_total{outcome="ok",route="/v1/models"} 1.0' in metrics.splitlines()
+    assert 'dynrefer_requests_total{outcome="ok",route="/v1/models",surface="api"} 1.0' in metrics.splitlines()
 
 
 @pytest.mark.parametrize(

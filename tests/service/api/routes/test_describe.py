@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from dynrefer.model import Explain
-from dynrefer.service.api.routes.describe import describe_input
+from dynrefer.service.api.answering import describe_input
 from dynrefer.service.api.schemas import DescribeFields
 from tests.fakes import FakePredictor, slowly
 from tests.service.conftest import (

@@ -275,4 +275,4 @@ def test_found_regions_and_stages_are_counted(api: ApiClient) -> None:
     text = api.client.get("/metrics").text
     assert "dynrefer_found_regions_sum 2.0" in text
     assert 'dynrefer_stage_duration_seconds_count{stage="find"} 1.0' in text
-    assert 'dynrefer_requests_total{outcome="ok",route="/v1/detect"} 1.0' in text
+    assert 'dynrefer_requests_total{outcome="ok",route="/v1/detect",surface="api"} 1.0' in text

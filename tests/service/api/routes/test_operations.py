@@ -62,10 +62,10 @@ def test_metrics(make_api: ApiFactory) -> None:
     api.json(), api.json(task="poem"), api.client.get("/nothing/here")
     text = api.client.get("/metrics").text
     for line in (
-        'dynrefer_requests_total{outcome="ok",route="/v1/describe"} 1.0',
-        'dynrefer_requests_total{outcome="refused",route="/v1/describe"} 1.0',
-        'dynrefer_requests_total{outcome="refused",route="unmatched"} 1.0',
-        'dynrefer_request_duration_seconds_count{route="/v1/describe"} 2.0',
+        'dynrefer_requests_total{outcome="ok",route="/v1/describe",surface="api"} 1.0',
+        'dynrefer_requests_total{outcome="refused",route="/v1/describe",surface="api"} 1.0',
+        'dynrefer_requests_total{outcome="refused",route="unmatched",surface="api"} 1.0',
+        'dynrefer_request_duration_seconds_count{route="/v1/describe",surface="api"} 2.0',
         'dynrefer_stage_duration_seconds_count{stage="decode"} 1.0',
         "dynrefer_queue_regions 0.0",
         "dynrefer_buffered_bytes 0.0",

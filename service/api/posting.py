@@ -51,11 +51,15 @@ async def respond(
     buffer: Buffer,
     read: Read[ParsedT],
     answer: Answer[ParsedT],
+    check: Callable[[str, str], None] = check_headers,
 ) -> Response:
-    """The response to a request. read: (body, content type, settings, URL's query, vocabularies) -> what is asked."""
+    """The response to a request. read: (body, content type, settings, URL's query, vocabularies) -> what is asked.
+
+    check: refuses, by the headers Content-Type and Content-Encoding, a body that could not be read.
+    """
     # Both before the body is read: what will be refused anyway need not be uploaded.
     content_type, encodings = request.headers.get("content-type", ""), request.headers.getlist("content-encoding")
-    check_headers(content_type, ",".join(encodings))
+    check(content_type, ",".join(encodings))
     context = request_context(request, settings)
     try:
         async with asyncio.timeout(context.timeout_s):

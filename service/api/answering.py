@@ -1,0 +1,199 @@
+"""Requests whose fields are checked -> the answer's records: what the routes and the integrations have in common.
+
+The records are made, and written in whatever form is wanted, in one hop to the CPU pool.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel
+
+from dynrefer.model import AlphaMask, QueryError, Translator, decode_image, decode_with_alpha
+from dynrefer.service.api.detect_schemas import DetectResponse
+from dynrefer.service.api.detections import detect_answer
+from dynrefer.service.api.images_schemas import DescribeImagesResponse
+from dynrefer.service.api.posting import fetched, translator_of
+from dynrefer.service.api.problems import is_of_region, model_field_errors
+from dynrefer.service.api.responses import answer, box_hint, images_answer, queries, region_query
+from dynrefer.service.api.schemas import DescribeFields, DescribeResponse
+from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.detecting import DetectInput, DetectResult
+from dynrefer.service.engine.engine import Engine
+from dynrefer.service.engine.results import DescribeResult, summed_ms
+from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError, ServiceError
+from dynrefer.service.inputs.bodies import Lease
+from dynrefer.service.inputs.description import ParsedImages
+from dynrefer.service.inputs.detection import ParsedDetection
+from dynrefer.service.inputs.parsing import ParsedRequest
+from dynrefer.service.observability.traces import record_stages
+from dynrefer.service.workers.image_task import DescribeInput
+
+Written = TypeVar("Written")
+
+
+def as_json(document: BaseModel) -> bytes:
+    """A record of the contract, as it stands in a response."""
+    return document.model_dump_json(exclude_none=True).encode()
+
+
+async def describe_regions(
+    request: Request,
+    parsed: ParsedRequest,
+    lease: Lease,
+    context: RequestContext,
+    write: Callable[[DescribeResponse], Written],
+) -> tuple[Written, Translator]:
+    """Describe the regions of one image. write: the records -> the response's body; CPU work, in a thread.
+
+    Returns what was written, and who translated its names. Raises what `api/problems.py` reports.
+    """
+    engine: Engine = request.app.state.engine
+    image = await fetched(request, parsed.image, parsed.url, lease)
+    if parsed.fields.vocabulary is not None:
+        await engine.understand(parsed.fields.vocabulary)
+    max_pixels = request.app.state.settings.max_image_pixels
+    try:
+        result = await engine.describe(describe_input(parsed.fields, image, max_pixels), context)
+    except QueryError as error:
+        raise _with_hints(error, parsed.fields) from None
+    _refuse_if_no_region_is_to_blame(result)
+    translator = translator_of(request, parsed.fields, engine)
+    name, held = engine.card.name, replace(parsed, image=b"")
+
+    def written() -> Written:
+        return write(answer(context.id, name, held, result, _ms_since(context.began), translator))
+
+    body = await engine.run_in_cpu_pool(written)
+    request.state.timings_ms = result.timings_ms
+    record_stages(request.app.state.tracer, result, context.trace)
+    return body, translator
+
+
+async def describe_images(
+    request: Request,
+    parsed: ParsedImages,
+    lease: Lease,
+    context: RequestContext,
+    write: Callable[[DescribeImagesResponse], Written],
+) -> tuple[Written, Translator]:
+    """Describe the regions of several images: each one's answer in its place, one that fails too; one deadline and one
+    place in the queue for all. As `describe_regions` else.
+    """
+    engine: Engine = request.app.state.engine
+    max_pixels = request.app.state.settings.max_image_pixels
+    inputs = [
+        await _input_or_error(request, each, max_pixels, lease) if isinstance(each, ParsedRequest) else each
+        for each in parsed.images
+    ]
+    if parsed.shared.vocabulary is not None:
+        await engine.understand(parsed.shared.vocabulary)
+    given = [each for each in inputs if isinstance(each, DescribeInput)]
+    found = iter(await engine.describe_each(given, context) if given else ())
+    results = [next(found) if isinstance(each, DescribeInput) else each for each in inputs]
+    del inputs, given  # and with them the images
+    results = [_of_regions_alone(each) for each in results]
+    translator = translator_of(request, parsed.shared, engine)
+    name, held = engine.card.name, replace(parsed, images=tuple(_without_file(each) for each in parsed.images))
+
+    def written() -> Written:
+        return write(images_answer(context.id, name, held, results, _ms_since(context.began), translator))
+
+    body = await engine.run_in_cpu_pool(written)
+    described = [each for each in results if isinstance(each, DescribeResult)]
+    request.state.timings_ms = summed_ms(described)
+    for each in described:
+        record_stages(request.app.state.tracer, each, context.trace)
+    return body, translator
+
+
+async def find_regions(
+    request: Request,
+    parsed: ParsedDetection,
+    lease: Lease,
+    context: RequestContext,
+    write: Callable[[DetectResponse], Written],
+) -> tuple[Written, Translator | None]:
+    """Find regions of one image, and describe them where that is asked for. As `describe_regions` else; there is no
+    translator where nothing is described.
+    """
+    engine: Engine = request.app.state.engine
+    image = await fetched(request, parsed.image, parsed.url, lease)
+    describe = parsed.describe
+    if describe is not None and describe.vocabulary is not None:
+        await engine.understand(describe.vocabulary)
+    decode = partial(decode_image, max_pixels=request.app.state.settings.max_image_pixels)
+    to_describe = None if describe is None else region_query(describe)
+    result: DetectResult = await engine.detect(DetectInput(image, decode, parsed.query, to_describe), context)
+    translator = None if describe is None else translator_of(request, describe, engine)
+    name = engine.card.name
+
+    def written() -> Written:
+        total_ms = _ms_since(context.began)
+        return write(detect_answer(context.id, name, parsed.fields.orientation, result, total_ms, translator))
+
+    body = await engine.run_in_cpu_pool(written)
+    request.state.timings_ms = result.timings_ms
+    return body, translator
+
+
+async def _input_or_error(
+    request: Request, parsed: ParsedRequest, max_pixels: int, lease: Lease
+) -> DescribeInput | Exception:
+    """What the engine is to describe, or why the image cannot be had. Raises QueueFullError where nothing has room."""
+    try:
+        image = await fetched(request, parsed.image, parsed.url, lease)
+    except (InvalidRequestError, BodyTooLargeError) as error:
+        return error
+    return describe_input(parsed.fields, image, max_pixels)
+
+
+def _of_regions_alone(result: DescribeResult | Exception) -> DescribeResult | Exception:
+    """The result, or its error where that is not a region's own."""
+    if isinstance(result, DescribeResult):
+        try:
+            _refuse_if_no_region_is_to_blame(result)
+        except QueryError as error:
+            return error
+    return result
+
+
+def _without_file(parsed: ParsedRequest | ServiceError) -> ParsedRequest | ServiceError:
+    return replace(parsed, image=b"") if isinstance(parsed, ParsedRequest) else parsed
+
+
+def describe_input(fields: DescribeFields, image: bytes, max_pixels: int) -> DescribeInput:
+    """What the engine is to describe: nothing is decoded yet."""
+    shown = any(isinstance(region.mask, AlphaMask) for region in fields.regions)
+    decode = decode_with_alpha if shown else decode_image
+    return DescribeInput(
+        num_regions=len(fields.regions),
+        image=image,
+        decode=partial(decode, max_pixels=max_pixels),
+        queries=queries(fields),
+        report_errors=fields.on_region_error == "report",
+        prompts=sum(region.box is None for region in fields.regions),
+        pointed=tuple(place for place, region in enumerate(fields.regions) if region.points),
+    )
+
+
+def _with_hints(error: QueryError, fields: DescribeFields) -> InvalidRequestError:
+    """Every bad region, with what its numbers may have meant."""
+    field_errors = model_field_errors(error, partial(box_hint, fields))
+    single = field_errors[0].detail if len(field_errors) == 1 else f"The request has {len(field_errors)} errors."
+    return InvalidRequestError(single, field_errors)
+
+
+def _refuse_if_no_region_is_to_blame(result: DescribeResult) -> None:
+    """Errors are reported in the place of a region only where they are its own. Raises QueryError."""
+    for found in result.regions:
+        if isinstance(found, QueryError) and not is_of_region(found):
+            raise found
+
+
+def _ms_since(began: float) -> float:
+    """Milliseconds, of a time in `time.perf_counter` seconds."""
+    return (time.perf_counter() - began) * 1e3

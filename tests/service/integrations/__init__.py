@@ -1,0 +1,1 @@
+"""The integrations, each against the program or client that it is for."""
