@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint requirements.txt
 ARGS ?=
-FAST := not slow and not server and not training and not system
+FAST := not slow and not server and not training and not system and not heavy
 LOWEST ?= .venv-lowest
 # The container image: its variant (cpu or cuda) and its name.
 VARIANT ?= cpu
@@ -20,7 +20,7 @@ PRESET ?= flan-t5-xl
 # In an unpacked bundle (make gpu-bundle) the packages come from its wheels, and torch from the machine's own Python.
 WHEELS := $(wildcard wheels/*.whl)
 
-.PHONY: help serve test test-fast test-lowest check format package bench docs playground playground-check vendor art image image-test sbom lock clean contract fuzz soak attacks audit gpu-check gpu-bundle
+.PHONY: help serve test test-integrations test-label-studio test-fast test-lowest check format package bench docs playground playground-check vendor art image image-test sbom lock clean contract fuzz soak attacks audit gpu-check gpu-bundle
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -58,8 +58,14 @@ $(LOWEST)/.dev: pyproject.toml $(VENV)/.dev
 serve: $(VENV)/.serve ## run the service with the embedded model on http://127.0.0.1:8000
 	$(BIN)/dynrefer serve $(ARGS)
 
-test: $(VENV)/.dev ## run all tests, up to nine minutes on two cores
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## run all tests but those of test-integrations
+	$(BIN)/python -m pytest -m "not heavy" $(ARGS)
+
+test-integrations: $(VENV)/.dev ## test with the large programs that integrations are for (Label Studio, FiftyOne, X-AnyLabeling), each installed into an environment of its own
+	$(BIN)/python -m pytest -m heavy tests/service/integrations $(ARGS)
+
+test-label-studio: $(VENV)/.dev ## start the real Label Studio, and have it predict and be corrected through the service
+	$(BIN)/python -m pytest -m heavy tests/service/integrations/label_studio $(ARGS)
 
 test-fast: $(VENV)/.dev ## run the tests that need neither training nor many processes, under two minutes
 	$(BIN)/python -m pytest -m "$(FAST)" $(ARGS)

@@ -1,15 +1,19 @@
 """What all integrations have in common: off unless switched on, and inside the core's keys, limits, metrics and log."""
 
+import base64
 import json
 import logging
+from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from starlette.datastructures import Headers
 
 from dynrefer.service.api.surfaces import CORE, Surface, Surfaces
 from dynrefer.service.observability.logs import JsonFormatter
 from dynrefer.service.settings import INTEGRATIONS, SettingsError, load_settings
 from tests.service.conftest import ApiFactory, image_bytes, in_base64, one_region
+from tests.service.integrations.asked import ASKED, Asked
 
 BODY = {"image": {"base64": in_base64(image_bytes())}, **one_region()}
 
@@ -38,16 +42,65 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
         load_settings({"integrations": "sage"})
 
 
-def test_keys_are_the_cores(make_api: ApiFactory) -> None:
-    client = make_api(integrations="sagemaker", api_keys="sesame").client
-    assert client.get("/ping").status_code == 200
-    assert client.post("/invocations", json=BODY).status_code == 401
-    assert client.post("/invocations", json=BODY, headers={"authorization": "Bearer sesame"}).status_code == 200
+def client_of(make_api: ApiFactory, asked: Asked, **settings: Any) -> TestClient:
+    """An application with the integration switched on."""
+    return make_api(integrations=asked.integration, **{**asked.settings, **settings}).client
 
 
-def test_the_limit_of_a_body_is_the_cores(make_api: ApiFactory) -> None:
-    client = make_api(integrations="sagemaker", max_body_bytes=1_024, max_image_pixels=100).client
-    assert client.post("/invocations", json={**BODY, "task": " " * 2_000}).status_code == 413
+every = pytest.mark.parametrize("asked", ASKED, ids=str)
+
+
+def test_every_integration_that_takes_an_image_is_held_to_what_follows() -> None:
+    assert {asked.integration for asked in ASKED} >= set(INTEGRATIONS)
+
+
+@every
+def test_keys_are_the_cores(make_api: ApiFactory, asked: Asked) -> None:
+    client = client_of(make_api, asked, api_keys="sesame")
+    for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": "Basic wrong"}):
+        refused = client.post(asked.path, json=asked.document, headers=headers)
+        assert refused.status_code == 401
+        assert asked.said(refused.json())
+    for value in ("Bearer sesame", "Basic " + base64.b64encode(b"anyone:sesame").decode()):
+        assert client.post(asked.path, json=asked.document, headers={"authorization": value}).status_code == 200
+
+
+@every
+def test_the_limit_of_a_body_is_the_cores(make_api: ApiFactory, asked: Asked) -> None:
+    client = client_of(make_api, asked, max_body_bytes=1_024)
+    refused = client.post(asked.path, json={**asked.document, "padding": "x" * 2_000})
+    assert refused.status_code == 413
+    assert "1024" in asked.said(refused.json())
+
+
+@every
+def test_the_limit_of_an_image_is_the_cores(make_api: ApiFactory, asked: Asked) -> None:
+    refused = client_of(make_api, asked, max_image_pixels=100).post(asked.path, json=asked.document)
+    assert refused.status_code == 413
+    assert "pixels" in asked.said(refused.json())
+
+
+@every
+@pytest.mark.parametrize("hosts", ["", "images.example.org"])
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1/a.png", "https://127.0.0.1/a.png", "https://elsewhere.example/"])
+def test_no_address_is_fetched_that_the_settings_do_not_name(
+    make_api: ApiFactory, asked: Asked, hosts: str, url: str
+) -> None:
+    if asked.with_url is None:
+        assert "http" not in json.dumps(asked.document)
+        return
+    refused = client_of(make_api, asked, image_url_hosts=hosts).post(asked.path, json=asked.with_url(url))
+    assert refused.status_code in (400, 422)
+    assert asked.said(refused.json())
+
+
+@every
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"{}", b'"text"', b"null", b"\xff\xfe"])
+def test_a_bad_payload_gets_the_surfaces_own_form_of_an_error(make_api: ApiFactory, asked: Asked, body: bytes) -> None:
+    client = client_of(make_api, asked)
+    refused = client.post(asked.path, content=body, headers={"content-type": "application/json"})
+    assert 400 <= refused.status_code < 500
+    assert asked.said(refused.json()).endswith(".")
 
 
 def test_metrics_and_log_name_the_surface(make_api: ApiFactory, caplog: pytest.LogCaptureFixture) -> None:

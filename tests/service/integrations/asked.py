@@ -1,0 +1,47 @@
+"""A valid request of every integration's surface, and what its form of an error says: `test_seam.py` holds all of them
+to the core's keys, limits and guards.
+
+An integration adds a row to ASKED for each of its paths that takes an image.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.service.conftest import image_bytes, in_base64, one_region
+
+
+def as_problem(answer: Any) -> str:
+    """The sentence of a problem document."""
+    detail: str = answer["detail"]
+    return detail
+
+
+@dataclass(frozen=True)
+class Asked:
+    """integration: its name. path: of a POST. document: the JSON body of a valid request. with_url: the body of one
+    whose image is at an address, None where the surface has no such thing. said: an error's answer -> its sentence, and
+    fails where the answer is not in the surface's own form. settings: further ones that it needs.
+    """
+
+    integration: str
+    path: str
+    document: Mapping[str, Any]
+    with_url: Callable[[str], Mapping[str, Any]] | None = None
+    said: Callable[[Any], str] = as_problem
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.integration} {self.path}"
+
+
+IMAGE = in_base64(image_bytes())
+
+ASKED = [
+    Asked(
+        "sagemaker",
+        "/invocations",
+        {"image": {"base64": IMAGE}, **one_region()},
+        with_url=lambda url: {"image": {"url": url}, **one_region()},
+    ),
+]
