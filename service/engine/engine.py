@@ -249,7 +249,7 @@ class Engine:
     async def _detect(
         self, predictor: Predictor[Any, Any], request: DetectInput, context: RequestContext
     ) -> DetectResult:
-        times, query = StageTimes(), request.query
+        began_ns, times, query = time.time_ns(), StageTimes(), request.query
         with self._executor.reserve(request.room, context) as reservation:
             image = await self._image_workers.prepare(
                 cast("Preparation[Any]", predictor.finding), request.to_find, context
@@ -279,7 +279,8 @@ class Engine:
                 last = await self._pass(predictor, reservation, request.about(wanted), context)
                 times.described(last)
                 descriptions = regions_of(last)
-        return DetectResult(info, findings, descriptions, {"decode": image.decode_ms, **times.timings_ms})
+        timings_ms = {"decode": image.decode_ms, **times.timings_ms}
+        return DetectResult(info, findings, descriptions, began_ns, timings_ms)
 
     async def _masks(
         self,
