@@ -23,7 +23,7 @@ from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.batcher import Batcher, Limits
 from dynrefer.service.engine.device_batch import DeviceBatch
-from dynrefer.service.engine.executor import Phase, Region
+from dynrefer.service.engine.executor import ExecutorCounts, Phase, Region
 from dynrefer.service.engine.reservations import Kind, Output, Reservation, WorkKind
 from dynrefer.service.engine.watchdog import WATCH_EVERY_S, Watchdog
 from dynrefer.service.observability.metrics import Metrics
@@ -62,24 +62,28 @@ class DeviceThread(Generic[Region, Output]):
         self.predictor: Predictor[Region, Output] | None = None
         self.failure: ModelError | None = None
         self.lost = False
-        metrics.watch_caches(self._cache_counts)
-        metrics.watch_graphs(lambda: self.predictor.cuda_graphs if self.predictor else {})
-        metrics.watch_queue(
-            waiting=lambda: float(self._batcher.waiting),
-            running=lambda: float(len(self._batcher.running)),
-            cap=lambda: float(self._batcher.cap),
-        )
 
     @property
     def phase(self) -> Phase:
         """See `Executor`."""
-        if self.lost or not self._thread.is_alive():
+        if self.lost or not (self._thread.is_alive() or self._thread.ident is None):
             return Phase.LOST
         if self.predictor is None:
             return Phase.LOADING
         if self._watchdog.stuck:
             return Phase.STUCK
         return Phase.STARVED if self._starved else Phase.READY
+
+    @property
+    def counts(self) -> ExecutorCounts:
+        """See `Executor`."""
+        predictor, batcher = self.predictor, self._batcher
+        queue = (batcher.waiting, len(batcher.running), batcher.cap)
+        if predictor is None:
+            return ExecutorCounts(*queue)
+        caches = {name: (counts.hits, counts.misses) for name, counts in predictor.cache_stats.items()}
+        model = (predictor.card.name, predictor.card.revision)
+        return ExecutorCounts(*queue, caches, predictor.cuda_graphs, model)
 
     def start(self, on_loss: Callable[[], None]) -> None:
         """See `Executor`."""
@@ -257,11 +261,6 @@ class DeviceThread(Generic[Region, Output]):
             time.sleep(self._grace_s)
         if self.lost:
             self._on_loss()
-
-    def _cache_counts(self) -> dict[str, tuple[int, int]]:
-        """Cache -> (hits, misses); nothing while no model is loaded."""
-        stats = self.predictor.cache_stats if self.predictor else {}
-        return {name: (counts.hits, counts.misses) for name, counts in stats.items()}
 
 
 def _never() -> bool:
