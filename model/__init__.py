@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from dynrefer.model.masks import bitmap_from_mask, mask_from_bitmap
     from dynrefer.model.named_vocabularies import NamedVocabularies, NamedVocabulary, written_words
     from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box, upright_view
+    from dynrefer.model.outlines import mask_outlines
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
     from dynrefer.model.preview import Preview
@@ -233,6 +234,7 @@ __all__ = [
     "stored_size",
     "bitmap_from_mask",
     "mask_from_bitmap",
+    "mask_outlines",
     "placed",
     "upright_box",
     "upright_pixels",
@@ -341,6 +343,7 @@ _LAZY = {
     "Scribble": "prompts",
     "bitmap_from_mask": "masks",
     "mask_from_bitmap": "masks",
+    "mask_outlines": "outlines",
     "placed": "prompts",
     "written_words": "named_vocabularies",
 }
