@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dynrefer.service.errors import InvalidRequestError
-from dynrefer.service.inputs.json_text import MIN_CUT_BYTES, PIECE_BYTES, parse_json
+from dynrefer.service.inputs.json_text import MAX_BYTES_PER_VALUE, MIN_CUT_BYTES, PIECE_BYTES, parse_json
 
 MAX_VALUES = 1_000
 LONG = base64.b64encode(bytes(range(256)) * (PIECE_BYTES // 256)).decode()
@@ -27,6 +27,18 @@ def test_base64_of_any_length(length: int, escape: Any) -> None:
     found = parse_json(text.encode(), MAX_VALUES)
     assert found.bytes_of(found.document["image"]["base64"]).decode() == LONG[:length]
     assert found.document["a"] == [1, 2.5]
+
+
+def test_a_contract_has_its_image_in_a_member_of_its_own() -> None:
+    """More of it than any text may have is read, and what is wrong with it is said of that member."""
+    body = json.dumps({"image": LONG, "base64": LONG}).encode()
+    parsed = parse_json(body, len(LONG) // MAX_BYTES_PER_VALUE + 10, base64_members=("image",))
+    assert parsed.document["base64"] == LONG != parsed.document["image"]
+    assert parsed.bytes_of(parsed.document["image"]) == LONG.encode()
+    with pytest.raises(InvalidRequestError, match="bytes outside of 'image'"):
+        parse_json(body, 10, base64_members=("image",))
+    with pytest.raises(InvalidRequestError, match="the text of 'image' has an unknown escape"):
+        parse_json(body.replace(LONG[:8].encode(), b"\\xAA", 1), 10_000, base64_members=("image",))
 
 
 def test_what_only_looks_like_base64_stays_a_text() -> None:
