@@ -46,6 +46,10 @@ class Executor(Protocol[Region, Output]):
     def predictor(self) -> Predictor[Region, Output] | None:
         """Prepares regions for this executor and finishes its outputs; None until it is loaded and warmed up."""
 
+    @property
+    def loaded_at(self) -> float:
+        """When `predictor` was there, in seconds since the epoch; 0 until then."""
+
     def start(self, on_loss: Callable[[], None]) -> None:
         """Begin loading. on_loss: called once, in any thread, when the device is given up or could not be had."""
 
