@@ -28,7 +28,7 @@ PREFIX = "DYNREFER_"
 OTHER_VARIABLES = ("KEY", "ART_CACHE")
 
 # A module of service/integrations each, in which "-" is "_".
-INTEGRATIONS = ("sagemaker",)
+INTEGRATIONS = ("sagemaker", "mcp")
 
 Positive = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode]
