@@ -59,9 +59,10 @@ if TYPE_CHECKING:
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, ImageSource, Pixels, decode_image, forbid_bombs, upright_pixels
     from dynrefer.model.mask_files import decode_with_alpha
-    from dynrefer.model.masks import mask_from_bitmap
+    from dynrefer.model.masks import bitmap_from_mask, mask_from_bitmap
     from dynrefer.model.named_vocabularies import NamedVocabularies, NamedVocabulary, written_words
     from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box, upright_view
+    from dynrefer.model.outlines import mask_outlines
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
     from dynrefer.model.preview import Preview
@@ -231,7 +232,9 @@ __all__ = [
     "stored_box",
     "stored_mask",
     "stored_size",
+    "bitmap_from_mask",
     "mask_from_bitmap",
+    "mask_outlines",
     "placed",
     "upright_box",
     "upright_pixels",
@@ -338,7 +341,9 @@ _LAZY = {
     "Polygon": "prompts",
     "Prompt": "prompts",
     "Scribble": "prompts",
+    "bitmap_from_mask": "masks",
     "mask_from_bitmap": "masks",
+    "mask_outlines": "outlines",
     "placed": "prompts",
     "written_words": "named_vocabularies",
 }
