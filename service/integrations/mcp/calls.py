@@ -1,15 +1,12 @@
 """A call of a tool -> its result, by way of the engine, as a request of the service's own."""
 
-import io
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 from fastapi import Request
 from mcp.types import CallToolResult
 
 from dynrefer.model import QueryError
 from dynrefer.service.api.answering import describe_regions, find_regions
-from dynrefer.service.api.posting import fetched
 from dynrefer.service.context import RequestContext
 from dynrefer.service.errors import InvalidRequestError, ServiceError
 from dynrefer.service.inputs.bodies import Lease
