@@ -27,6 +27,8 @@ PREFIX = "DYNREFER_"
 # Of other commands, which may stand in the same environment: `describe --server`, `make art`.
 OTHER_VARIABLES = ("KEY", "ART_CACHE")
 
+SECRETS = ("api_keys", "admin_keys")  # settings that are never shown
+
 # A module of service/integrations each, in which "-" is "_".
 INTEGRATIONS = ("sagemaker",)
 
@@ -327,6 +329,20 @@ class Settings(BaseSettings):
         default=None,
         description="File of hashed API keys, one NAME sha256:HEX per line; `dynrefer key NAME >> FILE` adds one.",
     )
+    admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Keys of administrators, separated by commas: they may let another model serve, and do what an API "
+        "key may. No such keys: nobody can. Prefer admin_keys_file.",
+    )
+    admin_keys_file: Path | None = Field(
+        default=None,
+        description="File of hashed keys of administrators, in the form of api_keys_file.",
+    )
+    models_dir: Path | None = Field(
+        default=None,
+        description="Folder of the models that an administrator may let serve. None: embedded and the model that the "
+        "service was started with.",
+    )
     cors_origins: Texts = Field(
         default=(),
         description="Origins whose web pages may call the service, separated by commas; * for any, none for no CORS "
@@ -382,7 +398,7 @@ class Settings(BaseSettings):
         """An IPv6 address as a URL has it is taken as well."""
         return host[1:-1] if isinstance(host, str) and re.fullmatch(r"\[.+\]", host) else host
 
-    @field_validator("api_keys", "cors_origins", "image_url_hosts", "integrations", "vocabularies", mode="before")
+    @field_validator(*SECRETS, "cors_origins", "image_url_hosts", "integrations", "vocabularies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -444,7 +460,7 @@ class Settings(BaseSettings):
 
 def flag_names() -> tuple[str, ...]:
     """Fields that have a flag: all but the keys, because every user of a machine can read its command lines."""
-    return tuple(name for name in Settings.model_fields if name != "api_keys")
+    return tuple(name for name in Settings.model_fields if name not in SECRETS)
 
 
 def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
@@ -517,5 +533,5 @@ def _sentence(error: ValidationError, flags: Mapping[str, Any]) -> str:
         return message
     field = str(first["loc"][0])
     name = "--" + field.replace("_", "-") if field in flags else PREFIX + field.upper()
-    shown = "" if field == "api_keys" else f" {first['input']!r}"
+    shown = "" if field in SECRETS else f" {first['input']!r}"
     return f"{name}{shown} is invalid: {message[:1].lower()}{message[1:]}"
