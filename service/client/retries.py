@@ -1,6 +1,6 @@
 """Whether a request is sent again, and after how long. Nothing here sends or waits.
 
-Every request of this service may be repeated: none changes anything. So what is sent again is decided by whether it can
+Every request but one, to let another model serve, may be repeated: it changes nothing. So what is sent again is decided by whether it can
 help: a full queue (429) and a service that is not ready (503) are tried again until the deadline, after as long as
 Retry-After says; a connection that fails or breaks a few times; everything else never.
 """
