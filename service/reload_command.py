@@ -31,8 +31,8 @@ def reload_command(
         bool,
         typer.Option(
             "--unload-first",
-            help="End the model that serves before the new one is loaded, where there is no memory for both; until then "
-            "the service answers 503.",
+            help="End the model that serves before the new one is loaded, where there is no memory for both; until "
+            "then the service answers 503.",
         ),
     ] = False,
     server: Annotated[str, typer.Option("--server", metavar="URL", help="Address of the service.")] = DEFAULT_SERVER,
