@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 # write, several times a request; with the default, 5 ms, each costs so much beside a thread that parses.
 SWITCH_INTERVAL_S = 0.001
 USUAL_PIXELS = 50_000_000  # where larger images are allowed, their decoding may take longer in proportion
+PAGE_HEADERS = ("Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout", "traceparent")
 DEBUG_THREADS = 2  # of image work without worker processes
 
 
@@ -90,7 +91,7 @@ def create_app(
                 closing=lambda: engine.phase is Phase.DRAINING,
             ),
             *traces.middleware,
-            *_cross_origin(settings),
+            *_cross_origin(settings, [name for each in integrations for name in each.surface.page_headers]),
             Middleware(ApiKeyMiddleware, keys=keys),
             Middleware(MethodsMiddleware),
         ],
@@ -147,7 +148,7 @@ def _vocabularies(settings: Settings) -> NamedVocabularies:
         raise SettingsError(str(error)) from None
 
 
-def _cross_origin(settings: Settings) -> list[Middleware]:
+def _cross_origin(settings: Settings, further_headers: Sequence[str]) -> list[Middleware]:
     """Outside of the keys: a browser's preflight request carries none."""
     if not settings.cors_origins:
         return []
@@ -156,7 +157,7 @@ def _cross_origin(settings: Settings) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout", "traceparent"],
+            allow_headers=[*PAGE_HEADERS, *further_headers],
             expose_headers=["X-Request-Id", "Server-Timing", "Retry-After"],
         )
     ]
