@@ -60,13 +60,14 @@ if TYPE_CHECKING:
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, ImageSource, Pixels, decode_image, forbid_bombs, upright_pixels
     from dynrefer.model.mask_files import decode_with_alpha
-    from dynrefer.model.masks import mask_from_bitmap
+    from dynrefer.model.masks import bitmap_from_mask, mask_from_bitmap
     from dynrefer.model.named_vocabularies import NamedVocabularies, NamedVocabulary, written_words
     from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box, upright_view
+    from dynrefer.model.outlines import mask_outlines
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
     from dynrefer.model.preview import Preview
-    from dynrefer.model.prompts import AlphaMask, MaskFile, Polygon, Prompt, Scribble, placed
+    from dynrefer.model.prompts import AlphaMask, AlphaOrWhole, MaskFile, Polygon, Prompt, Scribble, placed
     from dynrefer.model.protocol import (
         BatchLimits,
         CacheCounts,
@@ -186,6 +187,7 @@ __all__ = [
     "PreparationSpec",
     "PreparedRegion",
     "AlphaMask",
+    "AlphaOrWhole",
     "MaskFile",
     "Polygon",
     "Prompt",
@@ -234,7 +236,9 @@ __all__ = [
     "stored_box",
     "stored_mask",
     "stored_size",
+    "bitmap_from_mask",
     "mask_from_bitmap",
+    "mask_outlines",
     "placed",
     "upright_box",
     "upright_pixels",
@@ -339,11 +343,14 @@ _LAZY = {
     "upright_pixels": "images",
     "upright_view": "orientation",
     "AlphaMask": "prompts",
+    "AlphaOrWhole": "prompts",
     "MaskFile": "prompts",
     "Polygon": "prompts",
     "Prompt": "prompts",
     "Scribble": "prompts",
+    "bitmap_from_mask": "masks",
     "mask_from_bitmap": "masks",
+    "mask_outlines": "outlines",
     "placed": "prompts",
     "written_words": "named_vocabularies",
 }

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from dynrefer.model import ResolveVocabulary, Translator
+from dynrefer.model import ModelCard, ResolveVocabulary, Translator
 from dynrefer.service.api.dependencies import request_context
 from dynrefer.service.api.schemas import DescribeFields
 from dynrefer.service.context import RequestContext
@@ -94,10 +94,10 @@ async def _work(
     return await answer(parsed, lease, context)
 
 
-def translator_of(request: Request, fields: DescribeFields, engine: Engine) -> Translator:
-    """The names of a request's answer in the language that its client wants."""
+def translator_of(request: Request, fields: DescribeFields, card: ModelCard) -> Translator:
+    """The names of a request's answer in the language that its client wants. card: of the model that answered."""
     languages = wanted_languages(fields.language, ",".join(request.headers.getlist("accept-language")))
-    return Translator(languages, fields.vocabulary, engine.card.translations, fields.task)
+    return Translator(languages, fields.vocabulary, card.translations, fields.task)
 
 
 def json_response(document: bytes, translator: Translator | None) -> Response:

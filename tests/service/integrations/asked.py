@@ -17,6 +17,13 @@ def as_problem(answer: Any) -> str:
     return detail
 
 
+def as_error(answer: Any) -> str:
+    """The sentence of `{"error"}`, which is a list where several fields are at fault."""
+    assert set(answer) == {"error"}
+    error = answer["error"]
+    return error if isinstance(error, str) else " ".join(error)
+
+
 @dataclass(frozen=True)
 class Asked:
     """integration: its name. path: of a POST. document: the JSON body of a valid request. with_url: the body of one
@@ -35,6 +42,13 @@ class Asked:
 
     def __str__(self) -> str:
         return f"{self.integration} {self.path}"
+
+
+def as_success_false(answer: Any) -> str:
+    """The sentence of X-AnyLabeling's form of an error."""
+    assert answer["success"] is False and answer["error"]["code"] and answer["error"]["details"]["request_id"]
+    message: str = answer["error"]["message"]
+    return message
 
 
 def as_tool_result(answer: Any) -> str:
@@ -74,5 +88,23 @@ ASKED = [
             flaws_within=True,
         )
         for name in ("describe", "explain")  # finding takes a finder
+    ),
+    Asked("hugging-face", "/hf/image-to-text", {"inputs": IMAGE}, with_url=lambda url: {"inputs": url}, said=as_error),
+    Asked(
+        "hugging-face",
+        "/hf/image-classification",
+        {"inputs": IMAGE, "parameters": {"top_k": 3}},
+        with_url=lambda url: {"inputs": url, "parameters": {"top_k": 3}},
+        said=as_error,
+    ),
+    Asked(
+        "x-anylabeling",
+        "/x-anylabeling/v1/predict",
+        {
+            "model": "fake",
+            "image": f"data:image/png;base64,{IMAGE}",
+            "params": {"marks": [{"type": "rectangle", "data": [8, 8, 40, 40], "label": 1}]},
+        },
+        said=as_success_false,
     ),
 ]
