@@ -33,6 +33,7 @@ from dynrefer.model.errors import (
 )
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.lean_imports import import_lean
+from dynrefer.model.memory_release import release_memory
 from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
@@ -233,6 +234,7 @@ __all__ = [
     "queries_with_masks",
     "queries_with_whole_image",
     "read_vocabulary",
+    "release_memory",
     "stored_box",
     "stored_mask",
     "stored_size",

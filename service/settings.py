@@ -31,7 +31,7 @@ OTHER_VARIABLES = ("KEY", "ART_CACHE")
 INTEGRATIONS = ("hugging-face", "label-studio", "mcp", "sagemaker", "x-anylabeling")
 
 # Without flags, and never shown.
-SECRETS = ("api_keys", "label_studio_token")
+SECRETS = ("api_keys", "admin_keys", "label_studio_token")
 
 Positive = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode]
@@ -330,6 +330,20 @@ class Settings(BaseSettings):
         default=None,
         description="File of hashed API keys, one NAME sha256:HEX per line; `dynrefer key NAME >> FILE` adds one.",
     )
+    admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Keys of administrators, separated by commas: they may let another model serve, and do what an API "
+        "key may. No such keys: nobody can. Prefer admin_keys_file.",
+    )
+    admin_keys_file: Path | None = Field(
+        default=None,
+        description="File of hashed keys of administrators, in the form of api_keys_file.",
+    )
+    models_dir: Path | None = Field(
+        default=None,
+        description="Folder of the models that an administrator may let serve. None: embedded and the model that the "
+        "service was started with.",
+    )
     cors_origins: Texts = Field(
         default=(),
         description="Origins whose web pages may call the service, separated by commas; * for any, none for no CORS "
@@ -401,7 +415,9 @@ class Settings(BaseSettings):
         """An IPv6 address as a URL has it is taken as well."""
         return host[1:-1] if isinstance(host, str) and re.fullmatch(r"\[.+\]", host) else host
 
-    @field_validator("api_keys", "cors_origins", "image_url_hosts", "integrations", "vocabularies", mode="before")
+    @field_validator(
+        "api_keys", "admin_keys", "cors_origins", "image_url_hosts", "integrations", "vocabularies", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

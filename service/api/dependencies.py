@@ -50,9 +50,13 @@ CurrentSettings = Annotated[Settings, Depends(_settings)]
 CurrentVocabularies = Annotated[NamedVocabularies, Depends(_vocabularies)]
 
 
-def request_context(request: Request, settings: Settings) -> RequestContext:
-    """The request's context; its deadline counts from now. Raises InvalidRequestError for a malformed header."""
-    timeout_s = _timeout_s(request.headers.get("x-request-timeout"), settings.request_timeout_s)
+def request_context(request: Request, settings: Settings, longest_s: float | None = None) -> RequestContext:
+    """The request's context; its deadline counts from now. longest_s: that it may take; None: as the settings say.
+
+    Raises InvalidRequestError for a malformed header.
+    """
+    longest_s = settings.request_timeout_s if longest_s is None else longest_s
+    timeout_s = _timeout_s(request.headers.get("x-request-timeout"), longest_s)
     return RequestContext(
         id=request.state.request_id,
         caller=request.state.key,

@@ -2,6 +2,8 @@
 `Authorization: Bearer KEY`, or a key as the password of `Authorization: Basic`, whatever the name: some programs know
 no other. An integration may take it from another header as well (`api/surfaces.py`).
 
+The keys of administrators do what API keys do, and open the routes of `ADMIN_PATHS` besides, which always require one.
+
 The pages are open, so that a browser can show where a key is entered; what they load holds nothing about images or the
 model.
 
@@ -16,9 +18,10 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pydantic import SecretStr
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -29,6 +32,7 @@ from dynrefer.service.settings import Settings, SettingsError
 PROBES = frozenset({"/livez", "/readyz"})
 PAGES = frozenset({"/", "/docs", "/redoc", "/openapi.json"})
 ASSETS = "/static/"  # what the pages load
+ADMIN_PATHS = frozenset({"/v1/models/reload"})
 KEY_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64})\s+sha256:(?P<digest>[0-9a-f]{64})")
 
 
@@ -52,18 +56,21 @@ def key_in(headers: Headers) -> str | None:
 
 
 class ApiKeyMiddleware:
-    """ASGI middleware. keys: name -> digest; every one is compared, in constant time.
+    """ASGI middleware. keys, admin_keys: name -> digest; every one is compared, in constant time.
 
-    Sets `scope["state"]["key"]`: the name of the key that was given, or None where none is configured.
+    Sets `scope["state"]["key"]`: the name of the key that was given, or None where none is required; and "admin":
+    whether it is an administrator's.
     """
 
-    def __init__(self, app: ASGIApp, keys: Mapping[str, bytes]) -> None:
+    def __init__(self, app: ASGIApp, keys: Mapping[str, bytes], admin_keys: Mapping[str, bytes] | None = None) -> None:
         self.app = app
-        self._keys = dict(keys)
+        self._required = bool(keys)
+        self._admin_names = frozenset(admin_keys or ())
+        self._keys = {**keys, **(admin_keys or {})}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
-        if scope["type"] == "http" and self._keys:
+        if scope["type"] == "http" and (self._required or (scope["path"] in ADMIN_PATHS and self._admin_names)):
             surface: Surface = scope["state"]["surface"]
             if not is_open(scope["path"], surface):
                 name = self._name_in(Headers(scope=scope), surface)
@@ -71,7 +78,7 @@ class ApiKeyMiddleware:
                     error = UnauthorizedError("Send a valid key as 'Authorization: Bearer KEY'.")
                     await refusal(error, scope["state"])(scope, receive, send)
                     return
-                scope["state"]["key"] = name
+                scope["state"].update(key=name, admin=name in self._admin_names)
         await self.app(scope, receive, send)
 
     def _name_in(self, headers: Headers, surface: Surface) -> str | None:
@@ -88,28 +95,43 @@ class ApiKeyMiddleware:
 def configured_keys(settings: Settings) -> dict[str, bytes]:
     """Name -> digest of every key in the settings and in their file. Raises SettingsError for a file that cannot be
     read as one of keys; its lines are never shown, because they may hold a key by mistake."""
-    keys = {f"setting-{number}": _digest(key.get_secret_value()) for number, key in enumerate(settings.api_keys, 1)}
-    if settings.api_keys_file is not None:
-        from_file = _read_keys(settings.api_keys_file)
+    return _keys_of("setting", settings.api_keys, "api_keys_file", settings.api_keys_file)
+
+
+def configured_admin_keys(settings: Settings) -> dict[str, bytes]:
+    """The same of administrators. Raises SettingsError also where one has the name, or is the key, of another client:
+    whoever holds it would be taken for the other."""
+    keys = configured_keys(settings)
+    admins = _keys_of("admin", settings.admin_keys, "admin_keys_file", settings.admin_keys_file)
+    for name, digest in admins.items():
+        if name in keys or digest in keys.values():
+            raise SettingsError(f"the administrator's key {name} stands among the API keys too; leave it out of one.")
+    return admins
+
+
+def _keys_of(prefix: str, given: Sequence[SecretStr], setting: str, path: Path | None) -> dict[str, bytes]:
+    keys = {f"{prefix}-{number}": _digest(key.get_secret_value()) for number, key in enumerate(given, 1)}
+    if path is not None:
+        from_file = _read_keys(setting, path)
         if not from_file:
-            raise SettingsError(f"api_keys_file {settings.api_keys_file} holds no key; `dynrefer key` makes one.")
+            raise SettingsError(f"{setting} {path} holds no key; `dynrefer key` makes one.")
         keys |= from_file
     return keys
 
 
-def _read_keys(path: Path) -> dict[str, bytes]:
+def _read_keys(setting: str, path: Path) -> dict[str, bytes]:
     try:
         # Windows' editors begin a text with a byte order mark.
         lines = path.read_bytes().removeprefix(codecs.BOM_UTF8).decode("ascii").splitlines()
     except (OSError, UnicodeDecodeError):
-        raise SettingsError(f"api_keys_file {path} cannot be read.") from None
+        raise SettingsError(f"{setting} {path} cannot be read.") from None
     keys: dict[str, bytes] = {}
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         found = KEY_LINE.fullmatch(line.strip())
         if not found or found["name"] in keys:
-            raise SettingsError(f"api_keys_file {path}, line {number}: a line is a new NAME, a space and sha256:HEX.")
+            raise SettingsError(f"{setting} {path}, line {number}: a line is a new NAME, a space and sha256:HEX.")
         keys[found["name"]] = bytes.fromhex(found["digest"])
     return keys
 
