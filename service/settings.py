@@ -138,6 +138,12 @@ class Settings(BaseSettings):
         + ". None: the paths of this service alone.",
     )
 
+    keyless_integrations: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Those of integrations whose requests need no key, although there are keys, separated by commas: "
+        "where the platform in front checks who calls, and nobody else reaches the service.",
+    )
+
     max_body_bytes: int = Field(
         default=33_554_432,
         ge=1_024,
@@ -416,7 +422,14 @@ class Settings(BaseSettings):
         return host[1:-1] if isinstance(host, str) and re.fullmatch(r"\[.+\]", host) else host
 
     @field_validator(
-        "api_keys", "admin_keys", "cors_origins", "image_url_hosts", "integrations", "vocabularies", mode="before"
+        "api_keys",
+        "admin_keys",
+        "cors_origins",
+        "image_url_hosts",
+        "integrations",
+        "keyless_integrations",
+        "vocabularies",
+        mode="before",
     )
     @classmethod
     def _split(cls, value: object) -> object:
@@ -432,13 +445,20 @@ class Settings(BaseSettings):
                 raise ValueError(f"{host!r} is not a host name, such as images.example.org.")
         return tuple(host.lower() for host in hosts)
 
-    @field_validator("integrations")
+    @field_validator("integrations", "keyless_integrations")
     @classmethod
     def _only_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in INTEGRATIONS:
                 raise ValueError(f"{name!r} is none of {', '.join(INTEGRATIONS)}.")
         return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _keyless_ones_are_on(self) -> Self:
+        for name in self.keyless_integrations:
+            if name not in self.integrations:
+                raise ValueError(f"keyless_integrations names {name}, which integrations does not switch on")
+        return self
 
     @model_validator(mode="after")
     def _room_for_one_request(self) -> Self:
@@ -471,6 +491,13 @@ class Settings(BaseSettings):
         """Most bytes that the requests of one key hold; 0: no limit."""
         several = self._several_keys
         return self.max_key_buffered_bytes or (max(self.max_body_bytes, self.max_buffered_bytes // 2) if several else 0)
+
+    @property
+    def unidentified_buffered_bytes(self) -> int:
+        """Most bytes that requests hold together which came with their keys in their bodies: never all, for anybody can
+        send one."""
+        part = min(self.key_buffered_bytes or self.max_buffered_bytes, self.max_buffered_bytes // 2)
+        return max(self.max_body_bytes, part)
 
     @property
     def _several_keys(self) -> bool:
