@@ -39,6 +39,7 @@ from dynrefer.model.torch_environment import set_cache_environment
 if TYPE_CHECKING:
     from dynrefer.model.arguments import listed_boxes, prompts_among, region_queries
     from dynrefer.model.described import Descriptions
+    from dynrefer.model.drawing import Annotation, draw_regions
     from dynrefer.model.explanation import Explain, ExplainedLabel, Explanation
     from dynrefer.model.find_names import find_query
     from dynrefer.model.finding import (
@@ -120,6 +121,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL_TASKS",
     "AbsentName",
+    "Annotation",
     "NO_FINDER",
     "MOST_LOOKS",
     "AskedName",
@@ -219,6 +221,7 @@ __all__ = [
     "corners_from",
     "decode_image",
     "decode_with_alpha",
+    "draw_regions",
     "forbid_bombs",
     "begin_start",
     "gc_paused",
@@ -249,6 +252,7 @@ __all__ = [
 # Names that need NumPy, Pillow or torch, with the module that each is imported from at its first use.
 _LAZY = {
     "AbsentName": "finding",
+    "Annotation": "drawing",
     "NO_FINDER": "finding",
     "MOST_LOOKS": "finding",
     "AskedName": "finding",
@@ -324,6 +328,7 @@ _LAZY = {
     "corners_from": "geometry",
     "decode_image": "images",
     "decode_with_alpha": "mask_files",
+    "draw_regions": "drawing",
     "forbid_bombs": "images",
     "is_language": "translations",
     "no_names": "vocabulary_entries",

@@ -31,7 +31,7 @@ OTHER_VARIABLES = ("KEY", "ART_CACHE")
 INTEGRATIONS = ("hugging-face", "label-studio", "mcp", "sagemaker", "x-anylabeling")
 
 # Without flags, and never shown.
-SECRETS = ("admin_keys", "api_keys", "label_studio_token")
+SECRETS = ("api_keys", "admin_keys", "label_studio_token")
 
 Positive = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode]
@@ -136,6 +136,12 @@ class Settings(BaseSettings):
         description="Other systems whose requests are answered too, separated by commas: "
         + ", ".join(INTEGRATIONS)
         + ". None: the paths of this service alone.",
+    )
+
+    keyless_integrations: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Those of integrations whose requests need no key, although there are keys, separated by commas: "
+        "where the platform in front checks who calls, and nobody else reaches the service.",
     )
 
     max_body_bytes: int = Field(
@@ -415,7 +421,16 @@ class Settings(BaseSettings):
         """An IPv6 address as a URL has it is taken as well."""
         return host[1:-1] if isinstance(host, str) and re.fullmatch(r"\[.+\]", host) else host
 
-    @field_validator(*SECRETS, "cors_origins", "image_url_hosts", "integrations", "vocabularies", mode="before")
+    @field_validator(
+        "api_keys",
+        "admin_keys",
+        "cors_origins",
+        "image_url_hosts",
+        "integrations",
+        "keyless_integrations",
+        "vocabularies",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -430,13 +445,20 @@ class Settings(BaseSettings):
                 raise ValueError(f"{host!r} is not a host name, such as images.example.org.")
         return tuple(host.lower() for host in hosts)
 
-    @field_validator("integrations")
+    @field_validator("integrations", "keyless_integrations")
     @classmethod
     def _only_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in INTEGRATIONS:
                 raise ValueError(f"{name!r} is none of {', '.join(INTEGRATIONS)}.")
         return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _keyless_ones_are_on(self) -> Self:
+        for name in self.keyless_integrations:
+            if name not in self.integrations:
+                raise ValueError(f"keyless_integrations names {name}, which integrations does not switch on")
+        return self
 
     @model_validator(mode="after")
     def _room_for_one_request(self) -> Self:
@@ -469,6 +491,13 @@ class Settings(BaseSettings):
         """Most bytes that the requests of one key hold; 0: no limit."""
         several = self._several_keys
         return self.max_key_buffered_bytes or (max(self.max_body_bytes, self.max_buffered_bytes // 2) if several else 0)
+
+    @property
+    def unidentified_buffered_bytes(self) -> int:
+        """Most bytes that requests hold together which came with their keys in their bodies: never all, for anybody can
+        send one."""
+        part = min(self.key_buffered_bytes or self.max_buffered_bytes, self.max_buffered_bytes // 2)
+        return max(self.max_body_bytes, part)
 
     @property
     def _several_keys(self) -> bool:
