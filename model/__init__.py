@@ -62,10 +62,11 @@ if TYPE_CHECKING:
     from dynrefer.model.masks import bitmap_from_mask, mask_from_bitmap
     from dynrefer.model.named_vocabularies import NamedVocabularies, NamedVocabulary, written_words
     from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box, upright_view
+    from dynrefer.model.outlines import mask_outlines
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
     from dynrefer.model.preview import Preview
-    from dynrefer.model.prompts import AlphaMask, MaskFile, Polygon, Prompt, Scribble, placed
+    from dynrefer.model.prompts import AlphaMask, AlphaOrWhole, MaskFile, Polygon, Prompt, Scribble, placed
     from dynrefer.model.protocol import (
         BatchLimits,
         CacheCounts,
@@ -184,6 +185,7 @@ __all__ = [
     "PreparationSpec",
     "PreparedRegion",
     "AlphaMask",
+    "AlphaOrWhole",
     "MaskFile",
     "Polygon",
     "Prompt",
@@ -233,6 +235,7 @@ __all__ = [
     "stored_size",
     "bitmap_from_mask",
     "mask_from_bitmap",
+    "mask_outlines",
     "placed",
     "upright_box",
     "upright_pixels",
@@ -335,12 +338,14 @@ _LAZY = {
     "upright_pixels": "images",
     "upright_view": "orientation",
     "AlphaMask": "prompts",
+    "AlphaOrWhole": "prompts",
     "MaskFile": "prompts",
     "Polygon": "prompts",
     "Prompt": "prompts",
     "Scribble": "prompts",
     "bitmap_from_mask": "masks",
     "mask_from_bitmap": "masks",
+    "mask_outlines": "outlines",
     "placed": "prompts",
     "written_words": "named_vocabularies",
 }

@@ -43,6 +43,13 @@ class Asked:
         return f"{self.integration} {self.path}"
 
 
+def as_success_false(answer: Any) -> str:
+    """The sentence of X-AnyLabeling's form of an error."""
+    assert answer["success"] is False and answer["error"]["code"] and answer["error"]["details"]["request_id"]
+    message: str = answer["error"]["message"]
+    return message
+
+
 IMAGE = in_base64(image_bytes())
 
 ASKED = [
@@ -70,5 +77,15 @@ ASKED = [
             ]
         },
         said=as_error,
+    ),
+    Asked(
+        "x-anylabeling",
+        "/x-anylabeling/v1/predict",
+        {
+            "model": "fake",
+            "image": f"data:image/png;base64,{IMAGE}",
+            "params": {"marks": [{"type": "rectangle", "data": [8, 8, 40, 40], "label": 1}]},
+        },
+        said=as_success_false,
     ),
 ]
