@@ -88,16 +88,18 @@ async def infer(
     JSON as Base64, and `request`, the JSON of /v1/describe or /v1/detect without its image, which may be left out. The
     output `answer` has the JSON of an answer for each image.
     """
-    card = _card_of(model, version, engine)
+    _card_of(model, version, engine)
     read = partial(read_inference, model, request.headers.get(HEADER_LENGTH))
-    answer = partial(_answer, request, card.revision)
+    answer = partial(_answer, request, engine, version)
     return await respond(request, engine, settings, buffer, read, answer, check_headers)
 
 
 async def _answer(
-    request: Request, version: str, inference: Inference, lease: Lease, context: RequestContext
+    request: Request, engine: Engine, version: str | None, inference: Inference, lease: Lease, context: RequestContext
 ) -> Response:
-    parsed, write = inference.parsed, partial(written, inference, version)
+    # Once more: while the body came, another model may have taken over. Nothing is awaited until one is held.
+    card = _card_of(inference.model, version, engine)
+    parsed, write = inference.parsed, partial(written, inference, card.revision)
     if isinstance(parsed, ParsedDetection):
         response, translator = await find_regions(request, parsed, lease, context, write)
     elif isinstance(parsed, ParsedImages):
