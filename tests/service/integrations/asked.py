@@ -4,6 +4,7 @@ to the core's keys, limits and guards.
 An integration adds a row to ASKED for each of its paths that takes an image.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -95,6 +96,17 @@ ASKED = [
         "/hf/image-classification",
         {"inputs": IMAGE, "parameters": {"top_k": 3}},
         with_url=lambda url: {"inputs": url, "parameters": {"top_k": 3}},
+        said=as_error,
+    ),
+    Asked(
+        "kserve",
+        "/v2/models/describe/infer",
+        {
+            "inputs": [
+                {"name": "image", "shape": [1], "datatype": "BYTES", "data": [IMAGE]},
+                {"name": "request", "shape": [1], "datatype": "BYTES", "data": [json.dumps(one_region())]},
+            ]
+        },
         said=as_error,
     ),
     Asked(
