@@ -32,6 +32,7 @@ INTEGRATIONS = (
     "sagemaker",
     "hugging-face",
     "x-anylabeling",
+    "openai",
 )
 
 Positive = Annotated[int, Field(ge=1)]

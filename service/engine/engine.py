@@ -124,7 +124,7 @@ class Engine:
     @property
     def loaded_at(self) -> float:
         """When the loaded model was ready, in seconds since the epoch."""
-        return self._executor.loaded_at
+        return self.serving.executor.loaded_at
 
     def start(self, on_loss: Callable[[], None] = lambda: None) -> None:
         """Begin loading; `phase` says when it is done. on_loss: called in a thread when the device is given up.
