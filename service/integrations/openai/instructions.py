@@ -1,7 +1,7 @@
 """The words of a request: the boxes in them, and whether the rest asks for nothing but a description.
 
 The model reads no words. So a text may say what happens anyway, in one of a closed list of forms, and whatever else it
-says is refused by the word: to answer "What colour is the car?" with a description would pass for an answer.
+says is refused: to answer "What colour is the car?" with a description would pass for an answer.
 
     Describe the regions [64, 256, 384, 384] and [0, 0, 32, 32] in detail.
     What is in this image?
@@ -19,7 +19,7 @@ MOST_CHARS = 65_536  # of all texts of a request
 _NUMBER = r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]{0,20})?|\.[0-9]{1,20})"
 BOX = re.compile(r"\[\s{0,8}" + r"\s{0,8},\s{0,8}".join([f"({_NUMBER})"] * 4) + r"\s{0,8}\]")
 NUMBERS_IN_BRACKETS = re.compile(r"\[[^\[\]]{0,200}[0-9][^\[\]]{0,200}\]")
-PLACEHOLDER = re.compile(r"<[a-z_]{1,20}>")  # of other models: "<image>"
+PLACEHOLDER = re.compile(r"<[a-z_]{1,20}>", re.IGNORECASE)  # of other models: "<image>"
 SENTENCE_ENDS = re.compile(r"[.!?;\n\r]+")
 WORD = re.compile(r"[^\s,:()\[\]\"“”`]+")
 # How a sentence may begin, each followed by words that say what is described.
@@ -36,7 +36,7 @@ OBJECT_WORDS = (
     "thing things image images picture photo photograph mask part detail please here"
 )
 OBJECTS = frozenset(OBJECT_WORDS.split())
-A_BOX = "@"
+A_BOX = "@"  # in the place of each box
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +65,26 @@ def read_boxes(texts: Iterable[Text]) -> list[Box]:
 
 
 def check_words(texts: Sequence[Text]) -> None:
-    """Raises InvalidRequestError for a word that asks for anything else than a description."""
+    """Raises InvalidRequestError for a sentence that asks for anything else than a description."""
     for each in texts:
-        if (word := foreign_word(each.text)) is not None:
+        if (sentence := foreign_sentence(each.text)) is not None:
             raise InvalidRequestError.at(
                 each.at,
-                f"The word '{printable(word)}' cannot be honoured: this model describes regions, and neither answers "
-                'questions nor follows instructions. Leave it out, as in "Describe [x1, y1, x2, y2]", or send '
+                f"'{printable(sentence)}' cannot be honoured: this model describes regions, and neither answers "
+                'questions nor follows instructions. Ask as in "Describe [x1, y1, x2, y2]" or without words, or send '
                 '"ignore_words": true to have nothing read but boxes.',
             )
 
 
-def foreign_word(text: str) -> str | None:
-    """The first word of a text that goes beyond the forms, None where there is none."""
-    plain = PLACEHOLDER.sub(" ", BOX.sub(f" {A_BOX} ", text.lower().replace("’", "'")))
-    for sentence in SENTENCE_ENDS.split(plain):
-        words: list[str] = WORD.findall(sentence)
-        opening = OPENING.match(" ".join(words[:16]))
-        rest = words[len(opening[0].split()) if opening else 0 :]
-        for word in rest:
-            if word != A_BOX and word not in OBJECTS:
-                return word
-    return None
+def foreign_sentence(text: str) -> str | None:
+    """The first sentence that is of none of the forms, None where there is none."""
+    plain = PLACEHOLDER.sub(" ", BOX.sub(f" {A_BOX} ", text))
+    foreign = next((each for each in SENTENCE_ENDS.split(plain) if not _asks_for_a_description(each)), None)
+    return None if foreign is None else " ".join(foreign.split()).replace(A_BOX, "[...]")
+
+
+def _asks_for_a_description(sentence: str) -> bool:
+    words: list[str] = WORD.findall(sentence.lower().replace("’", "'"))
+    opening = OPENING.match(" ".join(words[:16]))
+    rest = words[len(opening[0].split()) if opening else 0 :]
+    return all(word == A_BOX or word in OBJECTS for word in rest)

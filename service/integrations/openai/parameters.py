@@ -101,16 +101,21 @@ PARAMETERS: Mapping[str, Parameter] = {
 }
 
 
+LIMITS = ("max_tokens", "max_completion_tokens")  # two names of one thing
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is asked beside the description itself.
 
-    model: its name, not checked. captions: `n`, None where it is not given. max_tokens: of a choice.
+    model: its name, not checked. captions: `n`, None where it is not given. max_tokens: of a choice; limited_by: the
+    parameter that says so.
     """
 
     model: str
     captions: int | None = None
     max_tokens: int | None = None
+    limited_by: str = "max_tokens"
     stream: bool = False
     include_usage: bool = False
 
@@ -123,7 +128,7 @@ def read_parameters(document: Document) -> Wanted:
     if not isinstance(model, str) or not model:
         errors.append(FieldError("/model", "'model' is required: the name of the loaded model, or \"dynrefer\"."))
         model = ""
-    limits = [document[name] for name in ("max_tokens", "max_completion_tokens") if document.get(name) is not None]
+    limits = [name for name in LIMITS if document.get(name) is not None]
     if len(limits) > 1:
         errors.append(FieldError("/max_tokens", "Give either 'max_tokens' or 'max_completion_tokens', not both."))
     options, stream = document.get("stream_options"), document.get("stream") is True
@@ -133,7 +138,8 @@ def read_parameters(document: Document) -> Wanted:
         summary = errors[0].detail if len(errors) == 1 else f"The request has {len(errors)} errors."
         raise InvalidRequestError(summary, errors)
     include_usage = bool((options or {}).get("include_usage"))
-    return Wanted(model, document.get("n"), limits[0] if limits else None, stream, include_usage)
+    limit = limits[0] if limits else LIMITS[0]
+    return Wanted(model, document.get("n"), document.get(limit), limit, stream, include_usage)
 
 
 def _flaw(name: str, value: Any) -> FieldError | None:

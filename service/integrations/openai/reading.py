@@ -55,7 +55,8 @@ class Places:
         try:
             yield
         except InvalidRequestError as error:
-            raise InvalidRequestError(error.detail, [self._moved(each) for each in error.fields]) from None
+            fields = [self._moved(each) for each in error.fields]
+            raise InvalidRequestError(fields[0].detail if len(fields) == 1 else error.detail, fields) from None
 
     def _moved(self, error: FieldError) -> FieldError:
         parts = error.pointer.split("/")

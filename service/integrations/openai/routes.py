@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from dynrefer.service.api.answering import describe_regions
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
-from dynrefer.service.api.posting import respond
+from dynrefer.service.api.posting import language_headers, respond
 from dynrefer.service.api.responses import model_entry
 from dynrefer.service.api.schemas import DescribeResponse, ModelEntry
 from dynrefer.service.context import RequestContext
@@ -84,8 +84,8 @@ async def _answer(
         return write_completion(response, wanted, card, fields.max_words)
 
     with parsed.places.told():
-        (body, media_type), _ = await describe_regions(request, parsed.request, lease, context, write)
-    headers = {"Cache-Control": "no-cache"} if wanted.stream else None
+        (body, media_type), translator = await describe_regions(request, parsed.request, lease, context, write)
+    headers = language_headers(translator) | ({"Cache-Control": "no-cache"} if wanted.stream else {})
     return Response(body, headers=headers, media_type=media_type)
 
 
@@ -105,4 +105,4 @@ def _check_length(wanted: Wanted, most: int | None, regions: int) -> None:
         f"Captions of this model have up to {most} tokens, and are not cut: {most * regions} are the least that can be "
         "promised for this request. Raise or leave out the limit; 'max_words' limits each caption."
     )
-    raise InvalidRequestError.at("/max_tokens", detail)
+    raise InvalidRequestError.at(f"/{wanted.limited_by}", detail)
