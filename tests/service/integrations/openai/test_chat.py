@@ -2,6 +2,7 @@
 
 import io
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -68,7 +69,7 @@ def refused(response: Response, status: int = 400) -> tuple[str | None, str]:
     assert response.status_code == status, response.text
     assert response.headers["x-request-id"]
     error = response.json()["error"]
-    assert error["type"] == "invalid_request_error" and error["message"].endswith(".")
+    assert error["type"] == "invalid_request_error" and error["message"].endswith((".", "?"))
     return error["param"], error["message"]
 
 
@@ -158,7 +159,7 @@ def test_without_captions_the_lines_are_names(client: TestClient) -> None:
 def test_a_region_that_fails_alone_has_an_empty_line(client: TestClient) -> None:
     answer = answered(client, text="[900, 900, 950, 950] [8, 8, 40, 40]", on_region_error="report")
     assert answer["choices"][0]["message"]["content"] == f"\n{CAPTION}"
-    assert "covers nothing" in answer["regions"][0]["error"]["detail"]
+    assert "outside the image" in answer["regions"][0]["error"]["detail"]
 
 
 def test_a_caption_that_meets_a_limit_says_so(make_api: ApiFactory) -> None:
@@ -274,7 +275,7 @@ REFUSED: Mapping[str, tuple[Any, str]] = {
     "regions": ([{"box": [0, 0, 9, 9]}], "not in both"),
     "coordinates": ("metres", "one of"),
     "colour": ("red", "Unknown parameter 'colour'. Did you mean 'tool_choice'?"),
-    "image": ({"base64": "AAAA"}, "Unknown parameter 'image'."),
+    "images": ([], "Unknown parameter 'images'."),
     "temprature": (0, "Did you mean 'temperature'?"),
 }
 
@@ -370,7 +371,7 @@ def test_what_is_wrong_with_an_image_is_a_bad_request(client: TestClient) -> Non
 def test_a_box_of_the_text_is_named_by_its_place(client: TestClient) -> None:
     param, message = refused(client.post(PATH, json=chat("[0, 0, 9, 9] and [900, 900, 950, 950]")))
     assert param == "messages[0].content[1].text"
-    assert message.startswith("Box 2 of 2: ") and "covers nothing" in message
+    assert message.startswith("Box 2 of 2: ") and "outside the image" in message
     param, message = refused(client.post(PATH, json=chat("Describe [1, 2, 3].")))
     assert param == "messages[0].content[1].text" and "'[1, 2, 3]' is no box" in message
 
@@ -429,10 +430,24 @@ def test_an_image_at_an_address_is_fetched_by_the_guard(make_api: ApiFactory) ->
 
 
 def test_a_full_queue_asks_to_come_back(make_api: ApiFactory) -> None:
-    client = make_api(integrations="openai", max_queue_regions=1).client
-    response = client.post(PATH, json=chat("[8, 8, 40, 40] [0, 0, 9, 9]"))
+    began, go = threading.Event(), threading.Event()
+
+    def wait(boxes: object) -> None:
+        began.set()
+        go.wait(10)
+
+    predictor = FakePredictor()
+    client = make_api(predictor, integrations="openai", max_regions=2, max_queue_regions=2, max_batch_regions=1).client
+    predictor.run_hook = wait
+    two = chat("[8, 8, 40, 40] [0, 0, 9, 9]")
+    sender = threading.Thread(target=client.post, args=(PATH,), kwargs={"json": two})
+    sender.start()
+    assert began.wait(10)
+    response = client.post(PATH, json=two)  # one of the first two still waits, so only one more has room
+    go.set()
+    sender.join()
     error = response.json()["error"]
-    assert response.status_code == 429 and response.headers["retry-after"]
+    assert response.status_code == 429 and int(response.headers["retry-after"]) >= 1
     assert (error["type"], error["code"]) == ("requests", "rate_limit_exceeded")
 
 
