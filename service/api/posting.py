@@ -15,7 +15,7 @@ from dynrefer.service.api.dependencies import request_context
 from dynrefer.service.api.schemas import DescribeFields
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
-from dynrefer.service.errors import DeadlineExceeded
+from dynrefer.service.errors import DeadlineExceeded, InvalidRequestError
 from dynrefer.service.inputs.bodies import Buffer, Lease, read_body
 from dynrefer.service.inputs.forms import check_headers
 from dynrefer.service.inputs.language import wanted_languages
@@ -112,10 +112,13 @@ def language_headers(translator: Translator | None) -> dict[str, str]:
 
 
 async def fetched(request: Request, image: bytes, url: str | None, lease: Lease) -> bytes:
-    """An image's bytes, fetched where a request gives their address. Raises as `Fetcher.fetch` does."""
+    """An image's bytes, fetched where a request gives their address. Raises as `Fetcher.fetch` does, and
+    InvalidRequestError where the settings allow none."""
     if url is None:
         return image
-    fetcher: Fetcher = request.app.state.fetcher
+    fetcher: Fetcher | None = request.app.state.fetcher
+    if fetcher is None:
+        raise InvalidRequestError.at("/image/url", "This server does not support 'url'; send 'base64'.")
     return await fetcher.fetch(url, lease)
 
 

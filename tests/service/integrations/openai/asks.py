@@ -1,4 +1,4 @@
-"""What OpenAI's own client gets: `test_client.py` runs `python asks.py ADDRESS FOLDER` in an environment that has it.
+"""Run by the interpreter of an environment that has OpenAI's own client: `python asks.py ADDRESS FOLDER`.
 
 FOLDER has scene.webp and masked.png. Prints one JSON object, name -> what came back.
 """
