@@ -72,7 +72,25 @@ def tool_call(name: str, **arguments: Any) -> dict[str, Any]:
 
 IMAGE = in_base64(image_bytes())
 
+
+def as_openai_error(answer: Any) -> str:
+    """The sentence of OpenAI's form of an error."""
+    assert list(answer) == ["error"] and list(answer["error"]) == ["message", "type", "param", "code"]
+    message: str = answer["error"]["message"]
+    return message
+
+
+def chat(url: str) -> dict[str, Any]:
+    """A chat completion about an image."""
+    content = [{"type": "text", "text": "Describe [8, 8, 40, 40]."}, {"type": "image_url", "image_url": {"url": url}}]
+    return {"model": "dynrefer", "messages": [{"role": "user", "content": content}]}
+
+
 ASKED = [
+    *(
+        Asked("openai", path, chat(f"data:image/png;base64,{IMAGE}"), chat, as_openai_error)
+        for path in ("/v1/chat/completions", "/chat/completions")
+    ),
     Asked(
         "sagemaker",
         "/invocations",
