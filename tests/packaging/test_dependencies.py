@@ -20,9 +20,9 @@ SERVE = "serve"  # what the service and the model need besides
 # Folder -> the extras that its code may rely on.
 EXTRAS_OF = {
     "dynrefer": {BASE},
-    "service/client": {BASE},
-    "service": {BASE, SERVE, "batch", "trace"},
-    "model": {BASE, SERVE, "heic", "lora"},
+    "service/client": {BASE, "cvat", "fiftyone"},
+    "service": {BASE, SERVE, "batch", "trace", "cvat", "fiftyone"},
+    "model": {BASE, SERVE, "heic", "lora", "fiftyone", "supervision"},
     "workbench": {BASE, SERVE, "lora", "train", "evaluate"},
     "benchmarks": {BASE, SERVE, "train", "evaluate", "load", "dev"},
     "docker": {BASE, SERVE, "dev"},
