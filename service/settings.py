@@ -1,6 +1,6 @@
 """The service's settings: one frozen record from flags and DYNREFER_* variables, validated once, at start-up.
 
-Every field has an environment variable (DYNREFER_MAX_BODY_BYTES) and, except for the keys, a flag (--max-body-bytes). A
+Every field has an environment variable (DYNREFER_MAX_BODY_BYTES) and, except for secrets, a flag (--max-body-bytes). A
 flag takes precedence; an empty variable is one that is not set. Names carry their units. Nothing is read at import.
 
 The descriptions say how to choose a value. They are the help of `dynrefer serve` and the table in docs/operations.md,
@@ -28,7 +28,10 @@ PREFIX = "DYNREFER_"
 OTHER_VARIABLES = ("KEY", "ART_CACHE")
 
 # A module of service/integrations each, in which "-" is "_".
-INTEGRATIONS = ("sagemaker", "x-anylabeling")
+INTEGRATIONS = ("hugging-face", "label-studio", "mcp", "sagemaker", "x-anylabeling")
+
+# Without flags, and never shown.
+SECRETS = ("api_keys", "label_studio_token")
 
 Positive = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode]
@@ -354,6 +357,22 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Time limit for fetching an image, redirects included. Well below request_timeout_s.",
     )
+    label_studio_url: str = Field(
+        default="",
+        pattern=r"^(https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?)?$",
+        description="Your Label Studio, as this service reaches it, such as http://label-studio:8080: images that it "
+        "holds are fetched from there. None: only those in a task's data itself, and of image_url_hosts.",
+    )
+    label_studio_token: SecretStr | None = Field(
+        default=None,
+        description="A personal access token of a user of Label Studio who may see the projects, or a legacy token, to "
+        "fetch images with.",
+    )
+    label_studio_corrections: Path | None = Field(
+        default=None,
+        description="Folder in which annotations that Label Studio reports to /label-studio/webhook are collected, for "
+        "dynrefer train --from-corrections. None: they are not.",
+    )
     otlp_endpoint: str = Field(
         default="",
         pattern=r"^(https?://\S+)?$",
@@ -443,8 +462,8 @@ class Settings(BaseSettings):
 
 
 def flag_names() -> tuple[str, ...]:
-    """Fields that have a flag: all but the keys, because every user of a machine can read its command lines."""
-    return tuple(name for name in Settings.model_fields if name != "api_keys")
+    """Fields that have a flag: all but the secrets, because every user of a machine can read its command lines."""
+    return tuple(name for name in Settings.model_fields if name not in SECRETS)
 
 
 def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
@@ -517,5 +536,5 @@ def _sentence(error: ValidationError, flags: Mapping[str, Any]) -> str:
         return message
     field = str(first["loc"][0])
     name = "--" + field.replace("_", "-") if field in flags else PREFIX + field.upper()
-    shown = "" if field == "api_keys" else f" {first['input']!r}"
+    shown = "" if field in SECRETS else f" {first['input']!r}"
     return f"{name}{shown} is invalid: {message[:1].lower()}{message[1:]}"

@@ -17,6 +17,13 @@ def as_problem(answer: Any) -> str:
     return detail
 
 
+def as_error(answer: Any) -> str:
+    """The sentence of `{"error"}`, which is a list where several fields are at fault."""
+    assert set(answer) == {"error"}
+    error = answer["error"]
+    return error if isinstance(error, str) else " ".join(error)
+
+
 @dataclass(frozen=True)
 class Asked:
     """integration: its name. path: of a POST. document: the JSON body of a valid request. with_url: the body of one
@@ -50,6 +57,14 @@ ASKED = [
         "/invocations",
         {"image": {"base64": IMAGE}, **one_region()},
         with_url=lambda url: {"image": {"url": url}, **one_region()},
+    ),
+    Asked("hugging-face", "/hf/image-to-text", {"inputs": IMAGE}, with_url=lambda url: {"inputs": url}, said=as_error),
+    Asked(
+        "hugging-face",
+        "/hf/image-classification",
+        {"inputs": IMAGE, "parameters": {"top_k": 3}},
+        with_url=lambda url: {"inputs": url, "parameters": {"top_k": 3}},
+        said=as_error,
     ),
     Asked(
         "x-anylabeling",
