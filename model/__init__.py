@@ -66,7 +66,7 @@ if TYPE_CHECKING:
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
     from dynrefer.model.preview import Preview
-    from dynrefer.model.prompts import AlphaMask, MaskFile, Polygon, Prompt, Scribble, placed
+    from dynrefer.model.prompts import AlphaMask, AlphaOrWhole, MaskFile, Polygon, Prompt, Scribble, placed
     from dynrefer.model.protocol import (
         BatchLimits,
         CacheCounts,
@@ -185,6 +185,7 @@ __all__ = [
     "PreparationSpec",
     "PreparedRegion",
     "AlphaMask",
+    "AlphaOrWhole",
     "MaskFile",
     "Polygon",
     "Prompt",
@@ -337,6 +338,7 @@ _LAZY = {
     "upright_pixels": "images",
     "upright_view": "orientation",
     "AlphaMask": "prompts",
+    "AlphaOrWhole": "prompts",
     "MaskFile": "prompts",
     "Polygon": "prompts",
     "Prompt": "prompts",

@@ -20,6 +20,7 @@ from dynrefer.service.api.surfaces import Surfaces, answer_problem
 from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine, ImageWorkers
 from dynrefer.service.engine.executor import Phase
+from dynrefer.service.engine.serving import ModelSource
 from dynrefer.service.errors import ServiceError
 from dynrefer.service.inputs.bodies import Buffer
 from dynrefer.service.inputs.url_fetch import Fetcher
@@ -57,7 +58,9 @@ def create_app(
     metrics, keys, traces = Metrics(), configured_keys(settings), configured_traces(settings)
     vocabularies, integrations = _vocabularies(settings), switched_on(settings)
     executor = DeviceThread(settings, loader(settings, predictor), metrics)
-    engine = Engine(executor, image_workers(settings, executor, metrics), metrics)
+    # Of whatever model serves by then.
+    workers = image_workers(settings, lambda: engine.wait_for_idle_cores(), metrics)
+    engine = Engine(executor, workers, metrics, ModelSource(settings.model, settings.model))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -122,13 +125,13 @@ def create_app(
     return app
 
 
-def image_workers(settings: Settings, executor: DeviceThread[Any, Any], metrics: Metrics) -> ImageWorkers:
-    """Worker processes, unless the settings ask for none."""
+def image_workers(settings: Settings, wait_for_idle_cores: Callable[[], None], metrics: Metrics) -> ImageWorkers:
+    """Worker processes, unless the settings ask for none. wait_for_idle_cores: see `WorkerThreads`."""
     processes = settings.worker_processes
     if processes is None:
         processes = default_processes(settings.device)
     if not processes:
-        return WorkerThreads(DEBUG_THREADS, executor.wait_for_idle_cores, metrics)
+        return WorkerThreads(DEBUG_THREADS, wait_for_idle_cores, metrics)
     larger = max(1.0, settings.max_image_pixels / USUAL_PIXELS)
     limits = PoolLimits(
         processes=processes,

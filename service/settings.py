@@ -28,7 +28,7 @@ PREFIX = "DYNREFER_"
 OTHER_VARIABLES = ("KEY", "ART_CACHE")
 
 # A module of service/integrations each, in which "-" is "_".
-INTEGRATIONS = ("label-studio", "sagemaker")
+INTEGRATIONS = ("hugging-face", "label-studio", "mcp", "sagemaker", "x-anylabeling")
 
 # Without flags, and never shown.
 SECRETS = ("api_keys", "label_studio_token")

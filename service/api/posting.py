@@ -10,12 +10,12 @@ from typing import Any, Protocol, TypeVar
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from dynrefer.model import ResolveVocabulary, Translator
+from dynrefer.model import ModelCard, ResolveVocabulary, Translator
 from dynrefer.service.api.dependencies import request_context
 from dynrefer.service.api.schemas import DescribeFields
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
-from dynrefer.service.errors import DeadlineExceeded
+from dynrefer.service.errors import DeadlineExceeded, InvalidRequestError
 from dynrefer.service.inputs.bodies import Buffer, Lease, read_body
 from dynrefer.service.inputs.forms import check_headers
 from dynrefer.service.inputs.language import wanted_languages
@@ -94,10 +94,10 @@ async def _work(
     return await answer(parsed, lease, context)
 
 
-def translator_of(request: Request, fields: DescribeFields, engine: Engine) -> Translator:
-    """The names of a request's answer in the language that its client wants."""
+def translator_of(request: Request, fields: DescribeFields, card: ModelCard) -> Translator:
+    """The names of a request's answer in the language that its client wants. card: of the model that answered."""
     languages = wanted_languages(fields.language, ",".join(request.headers.getlist("accept-language")))
-    return Translator(languages, fields.vocabulary, engine.card.translations, fields.task)
+    return Translator(languages, fields.vocabulary, card.translations, fields.task)
 
 
 def json_response(document: bytes, translator: Translator | None) -> Response:
@@ -108,10 +108,13 @@ def json_response(document: bytes, translator: Translator | None) -> Response:
 
 
 async def fetched(request: Request, image: bytes, url: str | None, lease: Lease) -> bytes:
-    """An image's bytes, fetched where a request gives their address. Raises as `Fetcher.fetch` does."""
+    """An image's bytes, fetched where a request gives their address. Raises as `Fetcher.fetch` does, and
+    InvalidRequestError where the settings allow none."""
     if url is None:
         return image
-    fetcher: Fetcher = request.app.state.fetcher
+    fetcher: Fetcher | None = request.app.state.fetcher
+    if fetcher is None:
+        raise InvalidRequestError.at("/image/url", "This server does not support 'url'; send 'base64'.")
     return await fetcher.fetch(url, lease)
 
 

@@ -25,7 +25,9 @@ MAX_DIGITS = 4_300  # beyond it Python refuses
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 8259, section 8.1, lets a reader ignore it; editors on Windows write it
 BASE64_MEMBERS = ("base64", "png")  # of the service's own contract: an image, or a region's mask
-VALUE_BEGINS = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"')
+# Its text, or the first one of a list of them, which may be nested.
+VALUE_BEGINS = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*(?P<list>(?:\[[ \t\r\n]*){0,4})"')
+ITEM_BEGINS = re.compile(rb'[ \t\r\n]*,[ \t\r\n]*"')
 ORDINARY = bytes(code for code in range(0x20, 0x7F) if code not in b'\\"')
 NO_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
@@ -102,7 +104,9 @@ def parse_json(
 
 
 def _cut_long_texts(body: bytes, name: str, members: Sequence[str]) -> tuple[bytes, dict[str, bytes], list[_Cut]]:
-    """The body with a short placeholder for every long value of one of the members, and those values.
+    """The body with a short placeholder for every long text of one of the members, and those texts.
+
+    A list of texts is followed up to the first that is not long, so that short ones cost nothing.
 
     In valid JSON the name and the colon can stand nowhere but in front of a value: inside of a text its quotes would be
     escaped.
@@ -114,23 +118,31 @@ def _cut_long_texts(body: bytes, name: str, members: Sequence[str]) -> tuple[byt
     while len(cuts) < MAX_CUTS and (member := opening.search(body, at)):
         at = member.end()
         begins = VALUE_BEGINS.match(body, at)
-        if not begins:
-            continue
-        start, end = begins.end(), body.find(b'"', begins.end())
-        if end < 0:
-            line, column = body.count(b"\n", 0, start) + 1, start - body.rfind(b"\n", 0, start) - 1
-            raise _refused(f"{name} is not valid JSON: line {line}, column {column}: this text has no end.")
-        if end - start < MIN_CUT_BYTES or not _can_be_cut(body, start, end):
-            continue
-        placeholder = secrets.token_hex(8)
-        length += start - done + len(placeholder)
-        cuts.append(_Cut(length - len(placeholder), end - start - len(placeholder)))
-        kept += [body[done:start], placeholder.encode()]
-        long_texts[placeholder] = _unescaped(body, start, end, name, member[0].decode().strip('"'))
-        done = at = end
+        listed = begins is not None and begins["list"] != b""
+        while begins and len(cuts) < MAX_CUTS:
+            start = begins.end()
+            end = _end_of_text(body, start, name)
+            if end - start < MIN_CUT_BYTES or not _can_be_cut(body, start, end):
+                break
+            placeholder = secrets.token_hex(8)
+            length += start - done + len(placeholder)
+            cuts.append(_Cut(length - len(placeholder), end - start - len(placeholder)))
+            kept += [body[done:start], placeholder.encode()]
+            long_texts[placeholder] = _unescaped(body, start, end, name, member[0].decode().strip('"'))
+            done = at = end
+            begins = ITEM_BEGINS.match(body, end + 1) if listed else None
     if not cuts:
         return body, long_texts, cuts
     return b"".join([*kept, body[done:]]), long_texts, cuts
+
+
+def _end_of_text(body: bytes, start: int, name: str) -> int:
+    """Where the next quote is. Raises InvalidRequestError where there is none."""
+    end = body.find(b'"', start)
+    if end < 0:
+        line, column = body.count(b"\n", 0, start) + 1, start - body.rfind(b"\n", 0, start) - 1
+        raise _refused(f"{name} is not valid JSON: line {line}, column {column}: this text has no end.")
+    return end
 
 
 def _can_be_cut(body: bytes, start: int, end: int) -> bool:

@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from dynrefer.service.api.dependencies import CurrentEngine, CurrentMetrics, CurrentSettings
 from dynrefer.service.api.openapi import PROBLEMS, pick
-from dynrefer.service.api.responses import model_answer
+from dynrefer.service.api.responses import model_answer, model_entry
 from dynrefer.service.api.schemas import ModelList, Status
 from dynrefer.service.engine.executor import Phase
 from dynrefer.service.errors import UnavailableError
@@ -41,5 +41,7 @@ async def metrics(metrics: CurrentMetrics) -> Response:
 
 @router.get("/v1/models", summary="The loaded model", responses=pick(PROBLEMS, 401, 503))
 async def models(engine: CurrentEngine, settings: CurrentSettings) -> ModelList:
-    """The model's name, size, views, vocabulary, priors and origin, and the limits of a request."""
-    return ModelList(models=[model_answer(engine.card, settings)])
+    """The model's name, size, views, vocabulary, priors and origin, and the limits of a request. `object` and `data`
+    are the same list in OpenAI's form."""
+    card = engine.card
+    return ModelList(models=[model_answer(card, settings)], data=[model_entry(card, engine.loaded_at)])

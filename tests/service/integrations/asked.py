@@ -17,6 +17,13 @@ def as_problem(answer: Any) -> str:
     return detail
 
 
+def as_error(answer: Any) -> str:
+    """The sentence of `{"error"}`, which is a list where several fields are at fault."""
+    assert set(answer) == {"error"}
+    error = answer["error"]
+    return error if isinstance(error, str) else " ".join(error)
+
+
 @dataclass(frozen=True)
 class Asked:
     """integration: its name. path: of a POST. document: the JSON body of a valid request. with_url: the body of one
@@ -35,9 +42,17 @@ class Asked:
         return f"{self.integration} {self.path}"
 
 
+def as_success_false(answer: Any) -> str:
+    """The sentence of X-AnyLabeling's form of an error."""
+    assert answer["success"] is False and answer["error"]["code"] and answer["error"]["details"]["request_id"]
+    message: str = answer["error"]["message"]
+    return message
+
+
 IMAGE = in_base64(image_bytes())
 
-def as_error(answer: Any) -> str:
+
+def as_label_studio_error(answer: Any) -> str:
     """The sentence in the member `error`."""
     sentence: str = answer["error"]
     assert answer["request_id"]
@@ -66,6 +81,24 @@ ASKED = [
         "/label-studio/predict",
         label_studio_task(f"data:image/png;base64,{IMAGE}"),
         with_url=label_studio_task,
+        said=as_label_studio_error,
+    ),
+    Asked("hugging-face", "/hf/image-to-text", {"inputs": IMAGE}, with_url=lambda url: {"inputs": url}, said=as_error),
+    Asked(
+        "hugging-face",
+        "/hf/image-classification",
+        {"inputs": IMAGE, "parameters": {"top_k": 3}},
+        with_url=lambda url: {"inputs": url, "parameters": {"top_k": 3}},
         said=as_error,
+    ),
+    Asked(
+        "x-anylabeling",
+        "/x-anylabeling/v1/predict",
+        {
+            "model": "fake",
+            "image": f"data:image/png;base64,{IMAGE}",
+            "params": {"marks": [{"type": "rectangle", "data": [8, 8, 40, 40], "label": 1}]},
+        },
+        said=as_success_false,
     ),
 ]
