@@ -86,6 +86,23 @@ def chat(url: str) -> dict[str, Any]:
     return {"model": "dynrefer", "messages": [{"role": "user", "content": content}]}
 
 
+def as_label_studio_error(answer: Any) -> str:
+    """The sentence in the member `error`."""
+    sentence: str = answer["error"]
+    assert answer["request_id"]
+    return sentence
+
+
+def label_studio_task(image: str) -> dict[str, Any]:
+    """A request to /predict about one task: describe the box that was drawn."""
+    box = {"x": 10, "y": 10, "width": 50, "height": 50, "rotation": 0}
+    drawn = {"id": "a", "from_name": "box", "to_name": "image", "type": "rectangle", "value": box}
+    config = """<View><Image name="image" value="$image"/><Rectangle name="box" toName="image"/>
+        <TextArea name="caption" toName="image" perRegion="true"/></View>"""
+    task = {"id": 1, "data": {"image": image}, "annotations": [{"id": 1, "result": [drawn]}]}
+    return {"tasks": [task], "project": "1.2", "label_config": config, "params": {"context": None}}
+
+
 ASKED = [
     *(
         Asked("openai", path, chat(f"data:image/png;base64,{IMAGE}"), chat, as_openai_error)
@@ -107,6 +124,13 @@ ASKED = [
             flaws_within=True,
         )
         for name in ("describe", "explain")  # finding takes a finder
+    ),
+    Asked(
+        "label-studio",
+        "/label-studio/predict",
+        label_studio_task(f"data:image/png;base64,{IMAGE}"),
+        with_url=label_studio_task,
+        said=as_label_studio_error,
     ),
     Asked("hugging-face", "/hf/image-to-text", {"inputs": IMAGE}, with_url=lambda url: {"inputs": url}, said=as_error),
     Asked(
