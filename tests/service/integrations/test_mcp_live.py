@@ -27,8 +27,8 @@ KEY = "sesame"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    limits = {"DYNREFER_MAX_BODY_BYTES": "2000000", "DYNREFER_API_KEYS": KEY}
-    with running("dynrefer.service.cli", "serve", "--integrations", "mcp", **limits) as found:
+    flags = ["--integrations", "mcp", "--max-body-bytes", "2000000"]
+    with running("dynrefer.service.cli", "serve", *flags, DYNREFER_API_KEYS=KEY) as found:
         found.await_ready()
         yield found
 
@@ -98,7 +98,7 @@ def test_explain_says_why_and_shows_the_views(server: Server) -> None:
     result = call(server, "explain", image={"base64": PHOTOGRAPH}, regions=[PHONE], thumbnails=True)
     assert "views looked at" in text_of(result) and "the noun 'cell phone'" in text_of(result)
     pictures = [each for each in result.content if isinstance(each, ImageContent)]
-    (region,) = result.structured_content["regions"]  # type: ignore[index]
+    (region,) = result.structured_content["regions"]
     views = region["explanation"]["views"]
     assert len(pictures) == len(views) and not any("thumbnail" in view for view in views)
     assert all(base64.b64decode(each.data)[8:12] == b"WEBP" for each in pictures)

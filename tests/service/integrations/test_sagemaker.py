@@ -1,6 +1,4 @@
-"""SageMaker's container contract, by boto3's own client: what stands between the two here passes on what the platform
-does, the body, its type and the custom attributes, and no other header.
-"""
+"""SageMaker's container contract: what its platform sends to /ping and /invocations."""
 
 from typing import Any
 
