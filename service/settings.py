@@ -28,7 +28,7 @@ PREFIX = "DYNREFER_"
 OTHER_VARIABLES = ("KEY", "ART_CACHE")
 
 # A module of service/integrations each, in which "-" is "_".
-INTEGRATIONS = ("hugging-face", "label-studio", "mcp", "sagemaker", "vertex", "x-anylabeling")
+INTEGRATIONS = ("hugging-face", "kserve", "label-studio", "mcp", "openai", "sagemaker", "vertex", "x-anylabeling")
 
 # Without flags, and never shown.
 SECRETS = ("api_keys", "admin_keys", "label_studio_token")

@@ -124,9 +124,13 @@ def translator_of(request: Request, fields: DescribeFields, card: ModelCard) -> 
 
 def json_response(document: bytes, translator: Translator | None) -> Response:
     """An answer's JSON, with the language of its names."""
+    return Response(document, headers=language_headers(translator), media_type="application/json")
+
+
+def language_headers(translator: Translator | None) -> dict[str, str]:
+    """Headers that say in which language an answer's names are."""
     language = None if translator is None else translator.language
-    headers = {"Content-Language": language, "Vary": "Accept-Language"} if language else None
-    return Response(document, headers=headers, media_type="application/json")
+    return {"Content-Language": language, "Vary": "Accept-Language"} if language else {}
 
 
 async def fetched(request: Request, image: bytes, url: str | None, lease: Lease) -> bytes:

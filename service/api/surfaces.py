@@ -29,6 +29,7 @@ class Surface:
     open_paths: those that need no key. key_of: where a key is found beside the header Authorization. key_members: where
     it may stand in a JSON body, as the members that lead to it; () is nowhere. page_headers: what web pages of the
     settings' `cors_origins` may send besides.
+    apart: paths that do not belong to it, though they stand below one that does.
     """
 
     name: str
@@ -38,10 +39,12 @@ class Surface:
     key_of: KeyOf = no_further_key
     key_members: tuple[str, ...] = ()
     page_headers: tuple[str, ...] = ()
+    apart: frozenset[str] = frozenset()
 
     def owns(self, path: str) -> bool:
         """Whether a path belongs to it."""
-        return any(path == each or (each.endswith("/") and path.startswith(each)) for each in self.paths)
+        owned = any(path == each or (each.endswith("/") and path.startswith(each)) for each in self.paths)
+        return owned and path not in self.apart
 
 
 CORE = Surface("api")

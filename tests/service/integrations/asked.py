@@ -4,6 +4,7 @@ to the core's keys, limits and guards.
 An integration adds a row to ASKED for each of its paths that takes an image.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,7 +82,42 @@ def tool_call(name: str, **arguments: Any) -> dict[str, Any]:
 
 IMAGE = in_base64(image_bytes())
 
+
+def as_openai_error(answer: Any) -> str:
+    """The sentence of OpenAI's form of an error."""
+    assert list(answer) == ["error"] and list(answer["error"]) == ["message", "type", "param", "code"]
+    message: str = answer["error"]["message"]
+    return message
+
+
+def chat(url: str) -> dict[str, Any]:
+    """A chat completion about an image."""
+    content = [{"type": "text", "text": "Describe [8, 8, 40, 40]."}, {"type": "image_url", "image_url": {"url": url}}]
+    return {"model": "dynrefer", "messages": [{"role": "user", "content": content}]}
+
+
+def as_label_studio_error(answer: Any) -> str:
+    """The sentence in the member `error`."""
+    sentence: str = answer["error"]
+    assert answer["request_id"]
+    return sentence
+
+
+def label_studio_task(image: str) -> dict[str, Any]:
+    """A request to /predict about one task: describe the box that was drawn."""
+    box = {"x": 10, "y": 10, "width": 50, "height": 50, "rotation": 0}
+    drawn = {"id": "a", "from_name": "box", "to_name": "image", "type": "rectangle", "value": box}
+    config = """<View><Image name="image" value="$image"/><Rectangle name="box" toName="image"/>
+        <TextArea name="caption" toName="image" perRegion="true"/></View>"""
+    task = {"id": 1, "data": {"image": image}, "annotations": [{"id": 1, "result": [drawn]}]}
+    return {"tasks": [task], "project": "1.2", "label_config": config, "params": {"context": None}}
+
+
 ASKED = [
+    *(
+        Asked("openai", path, chat(f"data:image/png;base64,{IMAGE}"), chat, as_openai_error)
+        for path in ("/v1/chat/completions", "/chat/completions")
+    ),
     Asked(
         "sagemaker",
         "/invocations",
@@ -99,12 +135,30 @@ ASKED = [
         )
         for name in ("describe", "explain")  # finding takes a finder
     ),
+    Asked(
+        "label-studio",
+        "/label-studio/predict",
+        label_studio_task(f"data:image/png;base64,{IMAGE}"),
+        with_url=label_studio_task,
+        said=as_label_studio_error,
+    ),
     Asked("hugging-face", "/hf/image-to-text", {"inputs": IMAGE}, with_url=lambda url: {"inputs": url}, said=as_error),
     Asked(
         "hugging-face",
         "/hf/image-classification",
         {"inputs": IMAGE, "parameters": {"top_k": 3}},
         with_url=lambda url: {"inputs": url, "parameters": {"top_k": 3}},
+        said=as_error,
+    ),
+    Asked(
+        "kserve",
+        "/v2/models/describe/infer",
+        {
+            "inputs": [
+                {"name": "image", "shape": [1], "datatype": "BYTES", "data": [IMAGE]},
+                {"name": "request", "shape": [1], "datatype": "BYTES", "data": [json.dumps(one_region())]},
+            ]
+        },
         said=as_error,
     ),
     Asked(

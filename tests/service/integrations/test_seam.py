@@ -19,9 +19,11 @@ BODY = {"image": {"base64": in_base64(image_bytes())}, **one_region()}
 
 
 def test_a_path_belongs_to_one_surface() -> None:
-    below, exact = Surface("below", ("/below/",)), Surface("exact", ("/exact",))
+    below = Surface("below", ("/below/",), apart=frozenset({"/below/apart"}))
+    exact = Surface("exact", ("/exact",))
     surfaces = Surfaces([below, exact])
     assert surfaces.of("/below/a/b") is below and surfaces.of("/below") is CORE
+    assert surfaces.of("/below/apart") is CORE and surfaces.of("/below/apart/a") is below
     assert surfaces.of("/exact") is exact and surfaces.of("/exact/more") is CORE
     assert exact.key_of(Headers({"x-key": "sesame"})) is None
 
