@@ -158,7 +158,7 @@ def test_healthcheck_requests_readyz(status: int, healthy: bool) -> None:
 def test_lock_holds_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    for text in project["dependencies"] + extras["serve"] + extras["trace"]:
+    for text in project["dependencies"] + extras["serve"] + extras["trace"] + extras["mcp"]:
         needed = Requirement(text)
         if needed.name == project["name"]:  # an extra that another one needs
             continue
