@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -13,6 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, ImageContent, TextContent
 
+from tests.docs.examples import examples_of
 from tests.repository import ROOT
 from tests.service.conftest import in_base64
 from tests.service.integrations.asked import IMAGE, tool_call
@@ -145,6 +148,19 @@ def request_with_key(server: Server, path: str) -> Any:
     import urllib.request
 
     return urllib.request.Request(server.address + path, headers={"Authorization": f"Bearer {KEY}"})
+
+
+def test_the_snippet_of_the_documentation_runs(server: Server) -> None:
+    (snippet,) = [each for each in examples_of(ROOT / "docs/integrations/mcp.md") if each.kind == "python"]
+    keyed = f"streamable_http_client({server.address + '/mcp'!r}, http_client=http)"
+    code = snippet.text.replace('"http://127.0.0.1:8000/mcp"', keyed).replace(
+        "    async with Client",
+        f"    http = httpx2.AsyncClient(headers={{'Authorization': 'Bearer {KEY}'}})\n    async with Client",
+    )
+    code = "import httpx2\nfrom mcp.client.streamable_http import streamable_http_client\n" + code
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(snippet.answer.strip().removesuffix("..."))
 
 
 def test_a_client_that_leaves_ends_its_call() -> None:

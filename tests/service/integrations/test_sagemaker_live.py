@@ -5,6 +5,7 @@ documents it.
 
 import http.server
 import json
+import os
 import subprocess
 import threading
 import urllib.error
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.docs.examples import examples_of
 from tests.repository import ROOT
 from tests.service.conftest import in_base64
 from tests.service.integrations.environments import python_with
@@ -99,6 +101,18 @@ def test_an_endpoint_describes_and_finds(platform: str) -> None:
     assert described["body"]["regions"][0]["caption"]["text"] == "a black cell phone"
     assert [each["name"] for each in found["body"]["absent"]] == ["zebra"]
     assert by_attributes["body"]["regions"][0]["caption"]["name"] == "cell phone"
+
+
+def test_the_snippet_of_the_documentation_runs(platform: str) -> None:
+    (snippet,) = [each for each in examples_of(ROOT / "docs/integrations/sagemaker.md") if each.kind == "python"]
+    code = snippet.text.replace('"task": "caption"}', f'"task": "caption", "key": "{KEY}"}}')
+    aws = dict.fromkeys(("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"), "none")
+    environment = {**os.environ, **aws, "AWS_DEFAULT_REGION": "eu-central-1", "AWS_ENDPOINT_URL": platform}
+    command = [str(python_with("sagemaker")), "-c", code]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=PATIENCE_S, cwd=ROOT, env=environment, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, snippet.answer), done.stderr
 
 
 def test_errors_pass_through_the_platform(platform: str) -> None:
