@@ -133,6 +133,7 @@ POSTS: Mapping[str, Mapping[str, ExampleRequest]] = {"POST /v1/describe": DESCRI
 GETS: Mapping[str, str] = {
     "GET /livez": "The process answers",
     "GET /readyz": "The model is loaded and warm",
+    "GET /health": "The model is loaded and warm",
     "GET /metrics": "Some of the lines",
     "GET /v1/models": "The embedded model, its lists of names shortened",
     "GET /v1/vocabularies": "The vocabularies that ship",
