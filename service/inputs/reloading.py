@@ -41,7 +41,7 @@ def model_source(name: str, settings: Settings) -> ModelSource:
         known = " and ".join(dict.fromkeys((f"'{EMBEDDED}'", f"'{settings.model}'")))
         raise _refused(f"This service loads {known} alone: it was started without the setting models_dir.")
     folder = settings.models_dir.resolve()
-    shown = printable(name[:200])
+    shown = printable(name)
     try:
         directory = (folder / name).resolve()
         if not directory.is_relative_to(folder) or directory == folder:
