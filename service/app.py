@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -30,7 +30,13 @@ from dynrefer.service.integrations import switched_on
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.observability.traces import configured_traces
 from dynrefer.service.playground import mount_pages
-from dynrefer.service.server.auth import ApiKeyMiddleware, configured_admin_keys, configured_keys
+from dynrefer.service.server.auth import (
+    UNIDENTIFIED,
+    ApiKeyMiddleware,
+    Keys,
+    configured_admin_keys,
+    configured_keys,
+)
 from dynrefer.service.server.methods import MethodsMiddleware
 from dynrefer.service.server.request_log import RequestLogMiddleware
 from dynrefer.service.server.root_path import RootPathMiddleware
@@ -44,6 +50,7 @@ logger = logging.getLogger(__name__)
 # write, several times a request; with the default, 5 ms, each costs so much beside a thread that parses.
 SWITCH_INTERVAL_S = 0.001
 USUAL_PIXELS = 50_000_000  # where larger images are allowed, their decoding may take longer in proportion
+PAGE_HEADERS = ("Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout", "traceparent")
 DEBUG_THREADS = 2  # of image work without worker processes
 
 
@@ -62,8 +69,10 @@ def create_app(
     load_another: given by tests too; loads, by its name or directory, what an administrator lets serve.
     """
     metrics, traces = Metrics(), configured_traces(settings)
-    keys, admin_keys = configured_keys(settings), configured_admin_keys(settings)
+    keys = Keys(configured_keys(settings), configured_admin_keys(settings))
     vocabularies, integrations = _vocabularies(settings), switched_on(settings)
+    named = dict(zip(settings.integrations, integrations, strict=True))
+    keyless = frozenset(named[name].surface.name for name in settings.keyless_integrations)
     executor = DeviceThread(settings, loader(settings, predictor), metrics)
     # Of whatever model serves by then.
     workers = image_workers(settings, lambda: engine.wait_for_idle_cores(), metrics)
@@ -109,8 +118,8 @@ def create_app(
                 closing=lambda: engine.phase is Phase.DRAINING,
             ),
             *traces.middleware,
-            *_cross_origin(settings),
-            Middleware(ApiKeyMiddleware, keys=keys, admin_keys=admin_keys),
+            *_cross_origin(settings, [name for each in integrations for name in each.surface.page_headers]),
+            Middleware(ApiKeyMiddleware, keys=keys, keyless=keyless),
             Middleware(MethodsMiddleware),
         ],
         exception_handlers={
@@ -121,10 +130,13 @@ def create_app(
         },
     )
     app.state.engine, app.state.metrics, app.state.settings = engine, metrics, settings
-    app.state.reloading = reloading
+    app.state.reloading, app.state.keys = reloading, keys
     app.state.tracer, app.state.fetcher = traces.tracer, _fetcher(settings)
     buffer = Buffer(
-        settings.max_buffered_bytes, settings.key_buffered_bytes, lambda reason: metrics.rejected.labels(reason).inc()
+        settings.max_buffered_bytes,
+        settings.key_buffered_bytes,
+        lambda reason: metrics.rejected.labels(reason).inc(),
+        {UNIDENTIFIED: settings.unidentified_buffered_bytes},
     )
     app.state.vocabularies = vocabularies
     metrics.watch_buffer(lambda: buffer.held_bytes)
@@ -133,14 +145,14 @@ def create_app(
     app.include_router(detect.router)
     app.include_router(operations.router)
     app.include_router(vocabulary_routes.router)
-    if admin_keys:
+    if keys.admin_names:
         app.include_router(reload.router)
     if settings.metrics_port is None:
         app.include_router(operations.metrics_router)
     for each in integrations:
         app.include_router(each.router)
     mount_pages(app)
-    openapi.mount_document(app, with_keys=bool(keys))
+    openapi.mount_document(app, with_keys=keys.required)
     return app
 
 
@@ -169,7 +181,7 @@ def _vocabularies(settings: Settings) -> NamedVocabularies:
         raise SettingsError(str(error)) from None
 
 
-def _cross_origin(settings: Settings) -> list[Middleware]:
+def _cross_origin(settings: Settings, further_headers: Sequence[str]) -> list[Middleware]:
     """Outside of the keys: a browser's preflight request carries none."""
     if not settings.cors_origins:
         return []
@@ -178,7 +190,7 @@ def _cross_origin(settings: Settings) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout", "traceparent"],
+            allow_headers=[*PAGE_HEADERS, *further_headers],
             expose_headers=["X-Request-Id", "Server-Timing", "Retry-After"],
         )
     ]

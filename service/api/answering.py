@@ -29,7 +29,7 @@ from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.description import ParsedImages
 from dynrefer.service.inputs.detection import ParsedDetection
 from dynrefer.service.inputs.parsing import ParsedRequest
-from dynrefer.service.observability.traces import record_stages
+from dynrefer.service.observability.traces import record_passes, record_stages
 from dynrefer.service.workers.image_task import DescribeInput
 
 Written = TypeVar("Written")
@@ -144,6 +144,7 @@ async def find_regions(
 
     body = await engine.run_in_cpu_pool(written)
     request.state.timings_ms = result.timings_ms
+    record_passes(request.app.state.tracer, result, context.trace)
     return body, translator
 
 

@@ -76,6 +76,11 @@ class Described(Descriptions):
         super().__init__(regions, preview, shapes)
         self.info, self.document = info or AnswerInfo(), document or {}
 
+    def _image_size(self) -> tuple[int, int] | None:
+        """In the frame of the request's `orientation`."""
+        image = self.info.image
+        return (image.width, image.height) if image.width else super()._image_size()
+
 
 class Reported(list[RegionDescription | ProblemError]):
     """The regions, in the order in which they were given, those that could not be described as errors.

@@ -60,6 +60,7 @@ class DeviceThread(Generic[Region, Output]):
         self._on_loss: Callable[[], None] = lambda: None
         self._start_s = 0.0, 0.0  # of loading, and of the first regions
         self.predictor: Predictor[Region, Output] | None = None
+        self.loaded_at = 0.0
         self.failure: ModelError | None = None
         self.lost = False
 
@@ -110,6 +111,7 @@ class DeviceThread(Generic[Region, Output]):
             if (predictor := self._begin()) is not None:
                 # Regions that join at any time leave no gap between batches that image work could wait for.
                 self._batcher.shares_cores = predictor.card.device == "cpu" and self._batch is None
+                self.loaded_at = time.time()
                 self.predictor = predictor
                 logger.info(
                     "ready: model %s, device %s, batches of %d regions and %d views%s; "

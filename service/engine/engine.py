@@ -121,6 +121,11 @@ class Engine:
             raise self._unavailable(self.serving)
         return self.serving.card
 
+    @property
+    def loaded_at(self) -> float:
+        """When the loaded model was ready, in seconds since the epoch."""
+        return self.serving.executor.loaded_at
+
     def start(self, on_loss: Callable[[], None] = lambda: None) -> None:
         """Begin loading; `phase` says when it is done. on_loss: called in a thread when the device is given up.
 
@@ -290,7 +295,8 @@ class Engine:
         return result
 
     async def _detect(self, model: Serving, request: DetectInput, context: RequestContext) -> DetectResult:
-        times, query, predictor = StageTimes(), request.query, model.predictor
+        began_ns, times = time.time_ns(), StageTimes()
+        query, predictor = request.query, model.predictor
         with model.executor.reserve(request.room, context) as reservation:
             image = await self._image_workers.prepare(
                 cast("Preparation[Any]", predictor.finding), request.to_find, context
@@ -320,7 +326,8 @@ class Engine:
                 last = await self._pass(predictor, reservation, request.about(wanted), context)
                 times.described(last)
                 descriptions = regions_of(last)
-        return DetectResult(info, findings, descriptions, {"decode": image.decode_ms, **times.timings_ms})
+        timings_ms = {"decode": image.decode_ms, **times.timings_ms}
+        return DetectResult(info, findings, descriptions, began_ns, timings_ms)
 
     async def _masks(
         self,

@@ -65,6 +65,10 @@ class Executor(Protocol[Region, Output]):
     def counts(self) -> ExecutorCounts:
         """For the metrics, as of now. Called in any thread."""
 
+    @property
+    def loaded_at(self) -> float:
+        """When `predictor` was there, in seconds since the epoch; 0 until then."""
+
     def start(self, on_loss: Callable[[], None]) -> None:
         """Begin loading. on_loss: called once, in any thread, when the device is given up or could not be had."""
 

@@ -1,6 +1,9 @@
 """API keys: with none configured the service is open; else every route but the probes and the pages requires
 `Authorization: Bearer KEY`, or a key as the password of `Authorization: Basic`, whatever the name: some programs know
-no other. An integration may take it from another header as well (`api/surfaces.py`).
+no other. An integration may take it from another header as well (`api/surfaces.py`), and, for platforms that pass no
+header on, from the body: such a request goes on as that of `UNIDENTIFIED` until `api/posting.py` has read the key, and
+nothing but a refusal is answered before. Where the settings leave it to a platform to know who calls, its integration
+requires none.
 
 The keys of administrators do what API keys do, and open the routes of `ADMIN_PATHS` besides, which always require one.
 
@@ -23,16 +26,17 @@ from pathlib import Path
 
 from pydantic import SecretStr
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dynrefer.service.api.surfaces import Surface, refusal
 from dynrefer.service.errors import UnauthorizedError
 from dynrefer.service.settings import Settings, SettingsError
 
-PROBES = frozenset({"/livez", "/readyz"})
+PROBES = frozenset({"/livez", "/readyz", "/health"})
 PAGES = frozenset({"/", "/docs", "/redoc", "/openapi.json"})
 ASSETS = "/static/"  # what the pages load
 ADMIN_PATHS = frozenset({"/v1/models/reload"})
+UNIDENTIFIED = "(key in the body)"  # the name of the key that is still to be read; no key has it
 KEY_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64})\s+sha256:(?P<digest>[0-9a-f]{64})")
 
 
@@ -55,41 +59,91 @@ def key_in(headers: Headers) -> str | None:
     return password if found else None
 
 
-class ApiKeyMiddleware:
-    """ASGI middleware. keys, admin_keys: name -> digest; every one is compared, in constant time.
+class Keys:
+    """The keys that the service knows, by their digests."""
 
-    Sets `scope["state"]["key"]`: the name of the key that was given, or None where none is required; and "admin":
-    whether it is an administrator's.
+    def __init__(self, keys: Mapping[str, bytes], admin_keys: Mapping[str, bytes] | None = None) -> None:
+        """keys, admin_keys: name -> digest. Without `keys` none is required but an administrator's."""
+        self.required = bool(keys)
+        self.admin_names = frozenset(admin_keys or ())
+        self._digests = {**keys, **(admin_keys or {})}
+
+    def name_of(self, key: str) -> str | None:
+        """The name of a key, None for one that is not known; every one is compared, in constant time."""
+        digest = _digest(key)
+        # A list, not a generator: stopping at the first match would reveal, by its time, which key it is.
+        names = [name for name, known in self._digests.items() if hmac.compare_digest(digest, known)]
+        return names[0] if names else None
+
+
+class ApiKeyMiddleware:
+    """ASGI middleware. keyless: names of surfaces that require no key.
+
+    Sets `scope["state"]["key"]`: the name of the key that was given, or None where none is required, or the name of a
+    keyless surface in parentheses, or `UNIDENTIFIED`; and "admin": whether it is an administrator's.
     """
 
-    def __init__(self, app: ASGIApp, keys: Mapping[str, bytes], admin_keys: Mapping[str, bytes] | None = None) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, keyless: frozenset[str] = frozenset()) -> None:
         self.app = app
-        self._required = bool(keys)
-        self._admin_names = frozenset(admin_keys or ())
-        self._keys = {**keys, **(admin_keys or {})}
+        self._keys = keys
+        self._keyless = keyless
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer 401."""
-        if scope["type"] == "http" and (self._required or (scope["path"] in ADMIN_PATHS and self._admin_names)):
-            surface: Surface = scope["state"]["surface"]
-            if not is_open(scope["path"], surface):
-                name = self._name_in(Headers(scope=scope), surface)
-                if name is None:
-                    error = UnauthorizedError("Send a valid key as 'Authorization: Bearer KEY'.")
-                    await refusal(error, scope["state"])(scope, receive, send)
-                    return
-                scope["state"].update(key=name, admin=name in self._admin_names)
-        await self.app(scope, receive, send)
+        if scope["type"] != "http" or not self._is_required(scope["path"], scope["state"]["surface"]):
+            await self.app(scope, receive, send)
+            return
+        surface: Surface = scope["state"]["surface"]
+        name = self._name_in(Headers(scope=scope), surface)
+        if name is None and surface.name in self._keyless:
+            name = f"({surface.name})"
+        if name is not None:
+            scope["state"].update(key=name, admin=name in self._keys.admin_names)
+            await self.app(scope, receive, send)
+        elif surface.key_members and _may_bring_a_key(scope):
+            scope["state"]["key"] = UNIDENTIFIED
+            await self.app(scope, receive, _refusing_while_unidentified(scope, receive, send))
+        else:
+            await refusal(unauthorized(surface), scope["state"])(scope, receive, send)
+
+    def _is_required(self, path: str, surface: Surface) -> bool:
+        if path in ADMIN_PATHS and self._keys.admin_names:
+            return True
+        return self._keys.required and not is_open(path, surface)
 
     def _name_in(self, headers: Headers, surface: Surface) -> str | None:
         key = key_in(headers) if "authorization" in headers else surface.key_of(headers)
-        return None if key is None else self._name_of(key)
+        return None if key is None else self._keys.name_of(key)
 
-    def _name_of(self, key: str) -> str | None:
-        digest = _digest(key)
-        # A list, not a generator: stopping at the first match would reveal, by its time, which key it is.
-        names = [name for name, known in self._keys.items() if hmac.compare_digest(digest, known)]
-        return names[0] if names else None
+
+def unauthorized(surface: Surface) -> UnauthorizedError:
+    """What a client of that surface is told that has sent no key, or an unknown one."""
+    more = f", or as '{'.'.join(surface.key_members)}' of a JSON body" if surface.key_members else ""
+    return UnauthorizedError(f"Send a valid key as 'Authorization: Bearer KEY'{more}.")
+
+
+def _may_bring_a_key(scope: Scope) -> bool:
+    """Whether the body has to be read before it is known that there is no key: a request that has one in its header is
+    judged by that."""
+    headers = Headers(scope=scope)
+    is_json = headers.get("content-type", "").split(";", 1)[0].strip().lower() == "application/json"
+    return scope["method"] == "POST" and is_json and "authorization" not in headers
+
+
+def _refusing_while_unidentified(scope: Scope, receive: Receive, send: Send) -> Send:
+    """`send` for a request whose key is still to be read: whoever answers it without having read that, answers 401."""
+    refused = False
+
+    async def guarded(message: Message) -> None:
+        nonlocal refused
+        begins = message["type"] == "http.response.start"
+        if begins and message["status"] < 400 and scope["state"]["key"] == UNIDENTIFIED:
+            refused = True
+            await refusal(unauthorized(scope["state"]["surface"]), scope["state"])(scope, receive, send)
+        elif not refused:
+            await send(message)
+
+    return guarded
 
 
 def configured_keys(settings: Settings) -> dict[str, bytes]:

@@ -26,7 +26,7 @@ OPERATIONS = dict(operations(DOCUMENT))
 OF_IMAGES, OF_MODELS = {"image-too-large", "image-too-costly"}, {"model-not-loaded"}
 TOLERANCE = 1e-3  # absolute or relative, whichever is larger
 # What differs from run to run, or from machine to machine.
-VARYING = {"id", "since", "timings_ms", "batch_invariant", "counts", "device", "dtype"}
+VARYING = {"id", "created", "since", "timings_ms", "batch_invariant", "counts", "device", "dtype"}
 
 
 def contents(operation: str) -> Iterator[tuple[str, Json]]:
