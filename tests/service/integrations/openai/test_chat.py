@@ -372,6 +372,8 @@ def test_a_box_of_the_text_is_named_by_its_place(client: TestClient) -> None:
     param, message = refused(client.post(PATH, json=chat("[0, 0, 9, 9] and [900, 900, 950, 950]")))
     assert param == "messages[0].content[1].text"
     assert message.startswith("Box 2 of 2: ") and "outside the image" in message
+    param, message = refused(client.post(PATH, json=chat("[0, 0, 9, 9]" * 65)))
+    assert param == "messages[0].content[1].text" and message == "65 regions were given; at most 64 are accepted."
     param, message = refused(client.post(PATH, json=chat("Describe [1, 2, 3].")))
     assert param == "messages[0].content[1].text" and "'[1, 2, 3]' is no box" in message
 

@@ -125,6 +125,12 @@ def test_a_stream_has_a_piece_per_region(found: Json) -> None:
     assert usage["choices"] == [] and usage["usage"]["total_tokens"] == found["text"]["usage"]["total_tokens"]
 
 
+def test_the_client_puts_a_stream_together(found: Json) -> None:
+    assert found["gathered"]["texts"] == found["text"]["texts"]
+    assert found["gathered"]["kinds"].count("content.delta") >= 2 and found["gathered"]["kinds"][-1] == "content.done"
+    assert found["gathered several"]["texts"] == found["several"]["texts"]
+
+
 def test_the_async_client_gets_the_same(found: Json) -> None:
     whole, streamed = found["async"]["whole"], found["async"]["streamed"]
     assert whole["texts"] == [streamed] == [captions(found["text"])[0]]
