@@ -406,6 +406,22 @@ def test_models_are_retrieved_by_their_name(client: TestClient) -> None:
     assert client.post("/v1/models/fake").json()["error"]["code"] == "method_not_allowed"
 
 
+def test_models_are_reloaded_under_the_services_own_contract(make_api: ApiFactory) -> None:
+    client = make_api(integrations="openai", api_keys="sesame", admin_keys="an administrator's").client
+    path, admin = "/v1/models/reload", {"authorization": "Bearer an administrator's"}
+    assert client.get(path, headers=admin).status_code == 200
+    for refusal in (
+        client.get(path),
+        client.get(path, headers={"authorization": "Bearer sesame"}),
+        client.post(path, headers=admin, json={"colour": "red"}),
+        make_api(integrations="openai").client.get(path),
+    ):
+        assert refusal.status_code in (401, 403, 404, 422)
+        assert refusal.headers["content-type"] == "application/problem+json"
+    retrieved = client.get("/v1/models/fake", headers=admin)
+    assert retrieved.json()["id"] == "fake"
+
+
 def test_dams_clients_find_the_path_that_they_know(client: TestClient) -> None:
     request = chat("<image>\nDescribe the masked region in detail.", model="describe_anything_model")
     answer = client.post("/chat/completions", json=request).json()
