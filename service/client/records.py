@@ -101,6 +101,25 @@ class ServedModel(ModelCard):
 
 
 @dataclass(frozen=True, slots=True)
+class ReloadStatus:
+    """Which model serves, and what is under way.
+
+    model: as it was asked for. name, revision, since (ISO 8601): None while it is loaded. previous: the model that
+    served before, which a roll back loads. loading: what is being loaded. ending: whether requests are still being
+    answered by the model before. last_failure: of the last attempt that failed; None if none did.
+    """
+
+    model: str
+    name: str | None = None
+    revision: str | None = None
+    since: str | None = None
+    previous: str | None = None
+    loading: str | None = None
+    ending: bool = False
+    last_failure: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class VocabularySummary:
     """A vocabulary that requests may name. sizes: task -> number of words."""
 
@@ -171,6 +190,21 @@ def found(document: Document, preview: "Preview | None" = None) -> Findings:
         tuple(AbsentName(each["name"], each["probability"], _span(each)) for each in document["absent"]),
         _unknown_words(document),
         preview,
+    )
+
+
+def reload_status(document: Document) -> ReloadStatus:
+    """The answer of /v1/models/reload."""
+    serving, failure = document["serving"], document.get("last_failure")
+    return ReloadStatus(
+        model=serving["model"],
+        name=serving.get("name"),
+        revision=serving.get("revision"),
+        since=serving.get("since"),
+        previous=document.get("previous"),
+        loading=document.get("loading"),
+        ending=document["ending"],
+        last_failure=None if failure is None else f"{failure['model']}, {failure['at']}: {failure['detail']}",
     )
 
 

@@ -43,7 +43,11 @@ DISTRIBUTION_OF = {
     "yaml": "pyyaml",
 }
 # Packages of an extra whose own name they have: imported where the settings switch them on, and by nothing else.
-SWITCHED_ON = {"cvat-sdk": "service/client/cvat/", "fiftyone": "service/client/fiftyone_model.py"}
+SWITCHED_ON = {
+    "cvat-sdk": "service/client/cvat/",
+    "fiftyone": "service/client/fiftyone_model.py",
+    "mcp": "service/integrations/mcp/",
+}
 # How a script begins that a test runs in another environment, with what requirements/NAME.txt lists there.
 OF_ANOTHER_ENVIRONMENT = '"""Run by the interpreter of '
 USED_WITHOUT_AN_IMPORT = {

@@ -18,7 +18,8 @@ from dynrefer.service.inputs.json_text import parse_json
 from dynrefer.service.integrations.label_studio.images import Images
 from dynrefer.service.integrations.label_studio.labeling import read_labeling
 from dynrefer.service.integrations.label_studio.predicting import model_version, predict
-from dynrefer.service.integrations.label_studio.tasks import PredictRequest, read_predict
+from dynrefer.service.integrations.label_studio.tasks import IMAGE_MEMBERS, PredictRequest, read_predict
+from dynrefer.service.integrations.label_studio.webhooks import Collector, changes_of
 from dynrefer.service.settings import Settings
 
 PREFIX = "/label-studio"
@@ -35,10 +36,25 @@ class Posted:
 
 def read_posted(body: bytes, content_type: str, settings: Settings, query: str, resolve: ResolveVocabulary) -> Posted:
     """Any object. Raises InvalidRequestError."""
-    document = parse_json(body, settings.max_json_values).document
+    document = parse_json(body, settings.max_json_values, base64_members=IMAGE_MEMBERS).document
     if not isinstance(document, dict):
         raise InvalidRequestError.at("", "An object is expected, as Label Studio sends it.")
     return Posted(document)
+
+
+class PostedEvent(Posted):
+    """An event, and what follows from it."""
+
+    def __init__(self, document: dict[str, Any], settings: Settings) -> None:
+        super().__init__(document)
+        self.changes = changes_of(document, settings)
+
+
+def read_event(
+    body: bytes, content_type: str, settings: Settings, query: str, resolve: ResolveVocabulary
+) -> PostedEvent:
+    """An event. Raises InvalidRequestError."""
+    return PostedEvent(read_posted(body, content_type, settings, query, resolve).document, settings)
 
 
 def write_problem(problem: ToldProblem) -> Response:
@@ -49,8 +65,8 @@ def write_problem(problem: ToldProblem) -> Response:
     return JSONResponse(document, problem.kind.status, dict(problem.headers))
 
 
-def make_router(images: Images) -> APIRouter:
-    """The routes."""
+def make_router(images: Images, collector: Collector | None) -> APIRouter:
+    """The routes. collector: of what annotators correct; None where that is not collected."""
     router = APIRouter(prefix=PREFIX, tags=["label-studio"])
 
     @router.get("/health", summary="Label Studio: can the service predict?")
@@ -82,6 +98,13 @@ def make_router(images: Images) -> APIRouter:
         a control that takes a description; else regions are found, and described."""
         return await respond(request, engine, settings, buffer, read_predict, partial(_predict, request, images))
 
+    @router.post("/webhook", summary="Label Studio: something happened in a project")
+    async def webhook(
+        request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
+    ) -> Response:
+        """Annotations go into the folder of the setting label_studio_corrections."""
+        return await respond(request, engine, settings, buffer, read_event, partial(_collect, collector))
+
     return router
 
 
@@ -94,6 +117,16 @@ async def _set_up(images: Images, engine: Any, posted: Posted, lease: Lease, con
     if images.label_studio is not None and all(isinstance(each, str) for each in given):
         images.label_studio.learn_token(*map(str, given))
     return JSONResponse({"model_version": model_version(engine)})
+
+
+async def _collect(collector: Collector | None, posted: PostedEvent, lease: Lease, context: RequestContext) -> Response:
+    if not posted.changes:
+        return JSONResponse({"status": "ignored", "detail": "Nothing follows from this event."})
+    if collector is None:
+        detail = "This service does not collect corrections; its setting label_studio_corrections names no folder."
+        return JSONResponse({"status": "ignored", "detail": detail})
+    collector.accept(posted.changes)
+    return JSONResponse({"status": "accepted"}, 202)
 
 
 async def _predict(
