@@ -13,6 +13,7 @@ from dynrefer.model import Descriptions, ImageError
 from dynrefer.model.detections import to_fiftyone
 from tests.repository import ROOT
 from tests.service.integrations.environments import python_with
+from tests.service.integrations.snippets import check_snippets
 from tests.service.server.test_process import running
 
 SCRIPT = Path(__file__).parent / "in_fiftyone.py"
@@ -33,7 +34,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
         command = [python_with("fiftyone"), SCRIPT, server.address, DOGS, folder / "drawn.jpg"]
         environment = {**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(folder)}
         ran = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert ran.returncode == 0, ran.stderr[-4_000:]
+        assert ran.returncode == 0, ran.stderr[-4_000:]
+        check_snippets("fiftyone.md", python_with("fiftyone"), server.address, folder)
     yield json.loads(ran.stdout.splitlines()[-1])
 
 
