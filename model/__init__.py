@@ -33,11 +33,13 @@ from dynrefer.model.errors import (
 )
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.lean_imports import import_lean
+from dynrefer.model.memory_release import release_memory
 from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
     from dynrefer.model.arguments import listed_boxes, prompts_among, region_queries
     from dynrefer.model.described import Descriptions
+    from dynrefer.model.drawing import Annotation, draw_regions
     from dynrefer.model.explanation import Explain, ExplainedLabel, Explanation
     from dynrefer.model.find_names import find_query
     from dynrefer.model.finding import (
@@ -119,6 +121,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL_TASKS",
     "AbsentName",
+    "Annotation",
     "NO_FINDER",
     "MOST_LOOKS",
     "AskedName",
@@ -218,6 +221,7 @@ __all__ = [
     "corners_from",
     "decode_image",
     "decode_with_alpha",
+    "draw_regions",
     "forbid_bombs",
     "begin_start",
     "gc_paused",
@@ -230,6 +234,7 @@ __all__ = [
     "queries_with_masks",
     "queries_with_whole_image",
     "read_vocabulary",
+    "release_memory",
     "stored_box",
     "stored_mask",
     "stored_size",
@@ -247,6 +252,7 @@ __all__ = [
 # Names that need NumPy, Pillow or torch, with the module that each is imported from at its first use.
 _LAZY = {
     "AbsentName": "finding",
+    "Annotation": "drawing",
     "NO_FINDER": "finding",
     "MOST_LOOKS": "finding",
     "AskedName": "finding",
@@ -322,6 +328,7 @@ _LAZY = {
     "corners_from": "geometry",
     "decode_image": "images",
     "decode_with_alpha": "mask_files",
+    "draw_regions": "drawing",
     "forbid_bombs": "images",
     "is_language": "translations",
     "no_names": "vocabulary_entries",

@@ -117,6 +117,9 @@ def _add_commands() -> None:
     from dynrefer.service.batch_command import batch_command
 
     app.command("batch")(batch_command)
+    from dynrefer.service.reload_command import reload_command
+
+    app.command("reload")(reload_command)
     from dynrefer.service.corrections_command import corrections_command
 
     app.command("corrections")(corrections_command)

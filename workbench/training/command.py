@@ -1,4 +1,6 @@
-"""`dynrefer train`: the embedded model's recipe, or its added stages, or, with --train, training on your own data."""
+"""`dynrefer train`: the embedded model's recipe, or its added stages; with --train, training on your own data; with
+--from-corrections, tuning by what people corrected.
+"""
 
 import json
 import os
@@ -134,6 +136,62 @@ LogEvery = Annotated[int | None, typer.Option("--log-every", help="Steps between
 Workers = Annotated[
     int | None, typer.Option("--workers", help="Processes that read images. [default: as the cores allow]")
 ]
+FromCorrections = Annotated[
+    Path | None,
+    typer.Option(
+        "--from-corrections",
+        metavar="FOLDER",
+        help="Tune the running model by what people corrected, compare the two, and only then offer the switch.",
+    ),
+]
+RunningModel = Annotated[
+    str | None,
+    typer.Option("--model", help="Corrections: the running model, embedded or a directory. [default: embedded]"),
+]
+What = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--what",
+        help="Corrections: heads (tags, attributes, categories) or lora (captions); repeatable. [default: heads]",
+    ),
+]
+Steps = Annotated[int | None, typer.Option("--steps", help="Corrections: steps of each of --what. [default: 600]")]
+Rehearsal = Annotated[
+    float | None,
+    typer.Option(
+        "--rehearsal",
+        help="Corrections: proportion of a batch that is drawn scenes, against forgetting. [default: 0.5]",
+    ),
+]
+HeldOut = Annotated[
+    float | None,
+    typer.Option("--held-out", help="Corrections: proportion of the images to compare on. [default: 0.25]"),
+]
+AddWords = Annotated[
+    bool | None,
+    typer.Option("--add-words", help="Corrections: words that the model lacks become words of its vocabulary."),
+]
+ExpectChange = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--expect-change",
+        help="Corrections: caption, tags, attributes or categories, if they change its convention on purpose: the drawn "
+        "benchmark, which keeps the old one, then does not speak against the model; repeatable.",
+    ),
+]
+WithoutComparison = Annotated[
+    bool | None,
+    typer.Option("--without-comparison", help="Corrections: train although there are too few to compare; no offer."),
+]
+ServerUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--server", metavar="URL", help="Corrections: the service that runs --model; its revision is checked."
+    ),
+]
+ServerKey = Annotated[
+    str | None, typer.Option("--key", envvar="DYNREFER_KEY", show_default=False, help="Corrections: key of --server.")
+]
 
 
 def train_command(
@@ -177,10 +235,28 @@ def train_command(
     log_every: LogEvery = None,
     workers: Workers = None,
     threads: Threads = None,
+    folder: FromCorrections = None,
+    model: RunningModel = None,
+    what: What = None,
+    steps: Steps = None,
+    rehearsal: Rehearsal = None,
+    held_out: HeldOut = None,
+    add_words: AddWords = None,
+    expect_change: ExpectChange = None,
+    without_comparison: WithoutComparison = None,
+    server: ServerUrl = None,
+    key: ServerKey = None,
 ) -> None:
-    """Train the embedded model, or with --train fine-tune a model on your own regions."""
+    """Train the embedded model; with --train fine-tune a model on your own regions; with --from-corrections tune the
+    running one by what people corrected."""
     # Flags that are not given are None, so that a resumed run can tell them from the defaults.
     given = {name: value for name, value in locals().items() if value is not None and name not in _OF_BOTH}
+    if folder is not None or (resume and _holds_corrections(out)):
+        _train_from_corrections(out, preset, resume, given)
+        return
+    given.pop("key", None)  # it may stand in the environment of whoever trains in another way
+    if corrections := [name for name in _OF_CORRECTIONS if name in given]:
+        raise SettingError(f"{flag(corrections[0])} is for --from-corrections; name the folder of the corrections.")
     recipe = {name: given.pop(name) for name in _OF_THE_RECIPE if name in given}
     shared = {name: given.pop(name) for name in _SHARED if name in given}
     from dynrefer.workbench.training.run_directory import RunDirectory
@@ -200,6 +276,30 @@ TUNING_SEED, TUNING_REGIONS = 77, 800
 _OF_BOTH = ("out", "preset", "resume")
 _SHARED = ("threads", "device", "seed")
 _OF_THE_RECIPE = ("start", "processes")
+_OF_CORRECTIONS = (
+    *("model", "what", "steps", "rehearsal", "held_out", "add_words", "expect_change", "without_comparison", "server"),
+)
+# Settings of training on data that tuning by corrections has too.
+_ALSO_OF_CORRECTIONS = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "checkpoint_every")
+
+
+def _holds_corrections(out: Path) -> bool:
+    """Whether `out` holds a run from corrections, without loading what trains."""
+    return (out / "corrections.json").exists()
+
+
+def _train_from_corrections(out: Path, preset: str | None, resume: bool, given: Mapping[str, Any]) -> None:
+    known = {"folder", "key", *_OF_CORRECTIONS, *_ALSO_OF_CORRECTIONS, *_SHARED}
+    if foreign := ["preset"] * (preset is not None) + [name for name in given if name not in known]:
+        raise SettingError(f"{_named(foreign[0])} does not apply to --from-corrections.")
+    _quiet_tokenizers()
+    from dynrefer.workbench.training.corrections.command import train_from_corrections
+
+    train_from_corrections(out, resume, given)
+
+
+def _named(setting: str) -> str:
+    return "--from" if setting == "start" else flag(setting)
 
 
 def _refuse_recipe_flags(given: Mapping[str, Any]) -> None:

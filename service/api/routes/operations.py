@@ -28,6 +28,12 @@ async def readyz(engine: CurrentEngine) -> Status:
     return Status(status="ready")
 
 
+@router.get("/health", summary="The same as /readyz", responses=pick(PROBLEMS, 503))
+async def health(engine: CurrentEngine) -> Status:
+    """Under the path that most platforms and programs ask without being told. Needs no key."""
+    return await readyz(engine)
+
+
 @metrics_router.get(
     "/metrics",
     summary="Metrics, in the Prometheus text format",

@@ -17,6 +17,7 @@ from dynrefer.service.integrations.integration import Integration
 from dynrefer.service.settings import Settings, SettingsError
 
 PATH = "/mcp"
+PAGE_HEADERS = ("MCP-Protocol-Version", "Mcp-Method", "Mcp-Name")
 _BODY = {
     "required": True,
     "content": {"application/json": {"schema": {"type": "object", "description": "a JSON-RPC 2.0 message"}}},
@@ -44,4 +45,4 @@ def integration(settings: Settings) -> Integration:
             return forbidden(request.state.request_id)
         return await respond(request, engine, settings, buffer, read_message, partial(answer, request), check_headers)
 
-    return Integration(Surface("mcp", (PATH, PATH + "/"), write_problem), router)
+    return Integration(Surface("mcp", (PATH, PATH + "/"), write_problem, page_headers=PAGE_HEADERS), router)

@@ -120,7 +120,7 @@ class ToolCall:
 
 
 def _describe(given: Mapping[str, Any], settings: Settings, resolve: ResolveVocabulary, bytes_of: BytesOf) -> ToolCall:
-    draw, fields = _taken(given, "draw")
+    draw, fields = _draw(given)
     return ToolCall(_regions(fields, settings, resolve, bytes_of), draw=draw)
 
 
@@ -131,7 +131,7 @@ def _explain(given: Mapping[str, Any], settings: Settings, resolve: ResolveVocab
 
 
 def _detect(given: Mapping[str, Any], settings: Settings, resolve: ResolveVocabulary, bytes_of: BytesOf) -> ToolCall:
-    draw, fields = _taken(given, "draw")
+    draw, fields = _draw(given)
     return ToolCall(read_detection(PostedForm(fields, bytes_of), settings, resolve), draw=draw)
 
 
@@ -141,6 +141,13 @@ def _regions(
     if "regions" not in fields:
         fields = {**fields, **WHOLE_IMAGE}
     return read_single(PostedForm(fields, bytes_of), settings, resolve)
+
+
+def _draw(given: Mapping[str, Any]) -> tuple[bool, dict[str, Any]]:
+    draw, fields = _taken(given, "draw")
+    if draw and fields.get("orientation") == "stored":
+        raise InvalidRequestError.at("/draw", "Only upright images are drawn; leave 'orientation' out, or 'draw'.")
+    return draw, fields
 
 
 def _taken(given: Mapping[str, Any], name: str) -> tuple[bool, dict[str, Any]]:
@@ -162,44 +169,43 @@ READERS: Mapping[str, Callable[[Mapping[str, Any], Settings, ResolveVocabulary, 
 
 def tools() -> list[Tool]:
     """What `tools/list` answers."""
-    about = {
-        "describe": (
-            DescribeArguments,
-            DescribeResponse,
+    return [
+        _tool(
+            "describe",
             "Describe regions of an image",
             "Describes regions of an image: a caption, tags, attributes and categories of each, with calibrated "
             "probabilities. Give boxes, or points on objects; without regions the whole image is described.",
-            ["image"],
+            DescribeArguments,
+            DescribeResponse,
         ),
-        "detect": (
-            DetectArguments,
-            DetectResponse,
+        _tool(
+            "detect",
             "Find things in an image",
             "Finds things in an image by names, by a sentence, or every object, each with its box, score and "
             "probability; names that the image does not show come back as absent.",
-            ["image"],
+            DetectArguments,
+            DetectResponse,
         ),
-        "explain": (
-            ExplainArguments,
-            DescribeResponse,
+        _tool(
+            "explain",
             "Explain why regions are described as they are",
             "Describes regions of an image and says why: which views of a region were looked at, what supports each "
             "word of the caption, and what the object was taken for.",
-            ["image"],
+            ExplainArguments,
+            DescribeResponse,
         ),
-    }
-    hints = ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False)
-    return [
-        Tool(
-            name=name,
-            title=title,
-            description=description,
-            input_schema={**_schema(arguments, "validation"), "required": required},
-            output_schema=_schema(answer, "serialization"),
-            annotations=hints,
-        )
-        for name, (arguments, answer, title, description, required) in about.items()
     ]
+
+
+def _tool(name: str, title: str, description: str, arguments: type[BaseModel], answer: type[BaseModel]) -> Tool:
+    return Tool(
+        name=name,
+        title=title,
+        description=description,
+        input_schema={**_schema(arguments, "validation"), "required": ["image"]},
+        output_schema=_schema(answer, "serialization"),
+        annotations=ToolAnnotations(read_only_hint=True, idempotent_hint=True, open_world_hint=False),
+    )
 
 
 def _schema(model: type[BaseModel], mode: Literal["validation", "serialization"]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def error_result(error: Exception, request_id: str) -> CallToolResult:
     problem = told(error, request_id)
     if problem.kind.status >= 500:
         logger.error("a tool's call failed", exc_info=error)
-    fields = [f"{each.pointer or '/'}: {each.detail}" for each in problem.fields[:MOST_FIELDS]]
+    fields = [f"{each.pointer}: {each.detail}".removeprefix(": ") for each in problem.fields[:MOST_FIELDS]]
     lines = fields if len(fields) == 1 else [problem.detail, *fields]
     if retry := problem.headers.get("Retry-After"):
         lines.append(f"Try again in {retry} s.")

@@ -11,6 +11,7 @@ from dynrefer.service.api.detect_schemas import AbsentOut, DetectResponse, Found
 from dynrefer.service.api.explanation_schemas import ExplanationOut
 from dynrefer.service.api.schemas import DescribeResponse, FailedRegionOut, RegionOut
 
+LISTS = ("categories", "tags", "attributes")
 LABELS = 5  # of a task, the first so many are in the text
 LEAST = 0.05  # probability of a label in the text, the first one's aside
 
@@ -41,9 +42,14 @@ def found_result(answer: DetectResponse) -> CallToolResult:
     return _result(answer, lines, [])
 
 
-def picture(data: bytes, mime_type: str) -> ImageContent:
-    """A picture in a result."""
-    return ImageContent(type="image", data=base64.b64encode(data).decode(), mime_type=mime_type)
+def with_drawing(result: CallToolResult, drawing: bytes | None) -> CallToolResult:
+    """The result with the drawn image, a JPEG, or with a line that says why there is none."""
+    if drawing is None:
+        shown: ContentBlock = TextContent(type="text", text="The image is too large to be drawn; the rest is complete.")
+    else:
+        data = base64.b64encode(drawing).decode()
+        shown = ImageContent(type="image", data=data, mime_type="image/jpeg")
+    return result.model_copy(update={"content": [*result.content, shown]})
 
 
 def _result(answer: BaseModel, lines: Sequence[str], pictures: Sequence[ContentBlock]) -> CallToolResult:
@@ -65,11 +71,16 @@ def _said(region: RegionOut | FoundRegionOut) -> str:
     if region.caption is not None:
         sure = "" if region.caption.probability is None else f" (probability {_figure(region.caption.probability)})"
         parts.append(f"{region.caption.text}{sure}")
-    for task in ("categories", "tags", "attributes"):
+    for task in LISTS:
         if labels := getattr(region, task):
-            likely = [each for place, each in enumerate(labels[:LABELS]) if not place or each.probability >= LEAST]
-            parts.append(f"{task} {', '.join(f'{each.name} {_figure(each.probability)}' for each in likely)}")
+            parts.append(f"{task} {listed(labels)}")
     return "; ".join(parts)
+
+
+def listed(labels: Sequence[Any]) -> str:
+    """The likeliest labels of a task, with their probabilities."""
+    likely = [each for place, each in enumerate(labels[:LABELS]) if not place or each.probability >= LEAST]
+    return ", ".join(f"{each.name} {_figure(each.probability)}" for each in likely)
 
 
 def _absent(name: AbsentOut) -> str:

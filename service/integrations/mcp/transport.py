@@ -24,8 +24,8 @@ from dynrefer.service.integrations.mcp.calls import Call, result_of
 from dynrefer.service.integrations.mcp.messages import ToolMessage
 
 INSTRUCTIONS = (
-    "Describes and finds regions of an image. Boxes are [x1, y1, x2, y2] in pixels unless 'coordinates' says otherwise. "
-    "Probabilities are calibrated. detect finds boxes, describe says what is in given boxes, explain says why."
+    "Describes and finds regions of an image. Boxes are [x1, y1, x2, y2] in pixels, unless 'coordinates' says "
+    "otherwise. Probabilities are calibrated. detect finds boxes, describe says what is in boxes, explain says why."
 )
 
 
@@ -66,6 +66,7 @@ def _server() -> Server[Any]:
     async def call_tool(context: ServerRequestContext[Any, Any], params: CallToolRequestParams) -> CallToolResult:
         if params.name not in READERS:
             raise MCPError(INVALID_PARAMS, f"There is no tool '{params.name[:64]}'; there are {', '.join(READERS)}.")
+        assert context.request is not None  # as every message of this transport has one
         return await result_of(context.request.state.call)
 
     return Server(

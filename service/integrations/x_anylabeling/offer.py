@@ -18,7 +18,7 @@ FIND = {**THRESHOLD, **OVERLAP, **KEEP}
 
 @dataclass(frozen=True, slots=True)
 class OfferedTask:
-    """name: in the window's list. controls: what the window shows with it, name -> its texts.
+    """name: in the window's list, which shows ten characters of it. controls: what the window shows with it, name -> its texts.
 
     batch: how the program runs it over all images: "default", "text_prompt" (asks for the text first), or not at all.
     needs: of the model: "detection", or a prompt. masks: whether its shapes are outlines and not boxes.
@@ -39,20 +39,14 @@ FIND_ALL, FIND_ALL_MASKS = "find_all", "find_all_masks"
 DESCRIBE_BOXES, OUTLINE_CLICKED, DESCRIBE_IMAGE = "describe_boxes", "outline_clicked", "describe_image"
 
 TASKS = {
-    FIND_NAMES: OfferedTask("Find names", {**NAMES, **FIND}, "text_prompt", "detection"),
-    FIND_NAMES_MASKS: OfferedTask(
-        "Find names, as outlines", {**NAMES, **FIND, **OUTLINE}, "text_prompt", "detection", True
-    ),
-    FIND_SENTENCE: OfferedTask("Find what a sentence says", {**SENTENCE, **FIND}, "text_prompt", "detection"),
-    FIND_ALL: OfferedTask("Find everything", {"button_run": {}, **FIND}, needs="detection"),
-    FIND_ALL_MASKS: OfferedTask(
-        "Find everything, as outlines", {"button_run": {}, **FIND, **OUTLINE}, needs="detection", masks=True
-    ),
-    DESCRIBE_BOXES: OfferedTask(
-        "Describe the boxes that I draw", {"add_pos_rect": {}, "button_run_rect": {}, "button_clear": {}}, None
-    ),
+    FIND_NAMES: OfferedTask("Names", {**NAMES, **FIND}, "text_prompt", "detection"),
+    FIND_NAMES_MASKS: OfferedTask("Name outlines", {**NAMES, **FIND, **OUTLINE}, "text_prompt", "detection", True),
+    FIND_SENTENCE: OfferedTask("Sentence", {**SENTENCE, **FIND}, "text_prompt", "detection"),
+    FIND_ALL: OfferedTask("Everything", {"button_run": {}, **FIND}, needs="detection"),
+    FIND_ALL_MASKS: OfferedTask("All outlines", {"button_run": {}, **FIND, **OUTLINE}, needs="detection", masks=True),
+    DESCRIBE_BOXES: OfferedTask("My boxes", {"add_pos_rect": {}, "button_run_rect": {}, "button_clear": {}}, None),
     OUTLINE_CLICKED: OfferedTask(
-        "Outline what I click on",
+        "Clicks",
         {
             **{"button_add_point": {}, "button_remove_point": {}, "button_clear": {}, "button_finish_object": {}},
             **OUTLINE,
@@ -61,7 +55,7 @@ TASKS = {
         "points",
         True,
     ),
-    DESCRIBE_IMAGE: OfferedTask("Describe the image", {"button_run": {}}),
+    DESCRIBE_IMAGE: OfferedTask("Image", {"button_run": {}}),
 }
 # What the controls are set to when the model is chosen.
 VALUES = {"edit_conf": 0.0, "edit_iou": 0.5, "mask_fineness_slider": 10, "toggle_preserve_existing_annotations": False}

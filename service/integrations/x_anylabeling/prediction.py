@@ -51,7 +51,7 @@ class PredictIn(_Theirs):
 
     model: str
     image: str = Field(description="the image's file in Base64, also as a `data:` URI")
-    params: ParamsIn = ParamsIn()
+    params: ParamsIn = ParamsIn.model_validate({})
 
 
 @dataclass(frozen=True, slots=True)

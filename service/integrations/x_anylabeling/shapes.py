@@ -14,6 +14,7 @@ from dynrefer.service.integrations.x_anylabeling.prediction import Prediction
 
 # A shape that the program takes for unfinished: the next click replaces it, "Finish Object" asks for its label.
 UNFINISHED = "AUTOLABEL_OBJECT"
+LEAST_TOLERANCE = 1.0  # pixels; below it an outline is the stairs of the pixels' edges
 LIKELY = 0.5  # calibrated: what is said of an object is more probably right than wrong
 
 
@@ -51,8 +52,8 @@ def _points(prediction: Prediction, box: Sequence[float], mask: MaskOut | None) 
     if mask is not None and offer.TASKS[prediction.task].masks:
         whole = RegionMask(mask.size, mask.counts)
         if outlines := mask_outlines(whole, 0):
-            tolerance = prediction.params.epsilon_factor * _length(_pairs(outlines[0]))
-            return _pairs(mask_outlines(whole, tolerance)[0])
+            length = _length(_pairs(outlines[0]))
+            return _pairs(mask_outlines(whole, max(prediction.params.epsilon_factor * length, LEAST_TOLERANCE))[0])
     x1, y1, x2, y2 = box
     return [[x1, y1], [x2, y1], [x2, y2], [x1, y2]]
 

@@ -1,0 +1,1 @@
+"""Training from corrections: heads or language model tuned, calibrated again, compared; never switched by itself."""
