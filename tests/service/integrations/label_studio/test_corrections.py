@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from dynrefer.service.app import create_app
 from dynrefer.service.corrections_command import corrections_command
 from dynrefer.service.integrations.label_studio.corrections_folder import CorrectionsFolder, NoImageError
-from dynrefer.service.settings import Settings
+from dynrefer.service.settings import Settings, SettingsError
 from tests.fakes import FakePredictor
 from tests.service.conftest import HEIGHT, WIDTH, ApiClient, ApiFactory, await_ready, image_bytes, in_base64
 from tests.service.integrations.label_studio.test_predicting import BOXES, CONTROLS, IMAGE, drawn, view
@@ -169,6 +169,13 @@ def test_what_waits_at_the_end_is_still_written(tmp_path: Path) -> None:
             given = of_task("ANNOTATION_CREATED", annotation("a", id=number))
             assert client.post("/label-studio/webhook", json=given).status_code == 202
     assert len(lines_in(tmp_path)) == 20
+
+
+def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    settings = Settings(integrations=("label-studio",), label_studio_corrections=tmp_path / "file" / "folder")
+    with pytest.raises(SettingsError, match="label_studio_corrections .* cannot be written: not a directory"):
+        create_app(settings, FakePredictor())
 
 
 # The folder
