@@ -33,11 +33,13 @@ from dynrefer.model.errors import (
 )
 from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.lean_imports import import_lean
+from dynrefer.model.memory_release import release_memory
 from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
     from dynrefer.model.arguments import listed_boxes, prompts_among, region_queries
     from dynrefer.model.described import Descriptions
+    from dynrefer.model.drawing import Annotation, draw_regions
     from dynrefer.model.explanation import Explain, ExplainedLabel, Explanation
     from dynrefer.model.find_names import find_query
     from dynrefer.model.finding import (
@@ -59,13 +61,14 @@ if TYPE_CHECKING:
     from dynrefer.model.geometry import BoxFormat, corners_from
     from dynrefer.model.images import DecodedImage, ImageSource, Pixels, decode_image, forbid_bombs, upright_pixels
     from dynrefer.model.mask_files import decode_with_alpha
-    from dynrefer.model.masks import mask_from_bitmap
+    from dynrefer.model.masks import bitmap_from_mask, mask_from_bitmap
     from dynrefer.model.named_vocabularies import NamedVocabularies, NamedVocabulary, written_words
     from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box, upright_view
+    from dynrefer.model.outlines import mask_outlines
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
     from dynrefer.model.preview import Preview
-    from dynrefer.model.prompts import AlphaMask, MaskFile, Polygon, Prompt, Scribble, placed
+    from dynrefer.model.prompts import AlphaMask, AlphaOrWhole, MaskFile, Polygon, Prompt, Scribble, placed
     from dynrefer.model.protocol import (
         BatchLimits,
         CacheCounts,
@@ -118,6 +121,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL_TASKS",
     "AbsentName",
+    "Annotation",
     "NO_FINDER",
     "MOST_LOOKS",
     "AskedName",
@@ -184,6 +188,7 @@ __all__ = [
     "PreparationSpec",
     "PreparedRegion",
     "AlphaMask",
+    "AlphaOrWhole",
     "MaskFile",
     "Polygon",
     "Prompt",
@@ -216,6 +221,7 @@ __all__ = [
     "corners_from",
     "decode_image",
     "decode_with_alpha",
+    "draw_regions",
     "forbid_bombs",
     "begin_start",
     "gc_paused",
@@ -228,10 +234,13 @@ __all__ = [
     "queries_with_masks",
     "queries_with_whole_image",
     "read_vocabulary",
+    "release_memory",
     "stored_box",
     "stored_mask",
     "stored_size",
+    "bitmap_from_mask",
     "mask_from_bitmap",
+    "mask_outlines",
     "placed",
     "upright_box",
     "upright_pixels",
@@ -243,6 +252,7 @@ __all__ = [
 # Names that need NumPy, Pillow or torch, with the module that each is imported from at its first use.
 _LAZY = {
     "AbsentName": "finding",
+    "Annotation": "drawing",
     "NO_FINDER": "finding",
     "MOST_LOOKS": "finding",
     "AskedName": "finding",
@@ -318,6 +328,7 @@ _LAZY = {
     "corners_from": "geometry",
     "decode_image": "images",
     "decode_with_alpha": "mask_files",
+    "draw_regions": "drawing",
     "forbid_bombs": "images",
     "is_language": "translations",
     "no_names": "vocabulary_entries",
@@ -334,11 +345,14 @@ _LAZY = {
     "upright_pixels": "images",
     "upright_view": "orientation",
     "AlphaMask": "prompts",
+    "AlphaOrWhole": "prompts",
     "MaskFile": "prompts",
     "Polygon": "prompts",
     "Prompt": "prompts",
     "Scribble": "prompts",
+    "bitmap_from_mask": "masks",
     "mask_from_bitmap": "masks",
+    "mask_outlines": "outlines",
     "placed": "prompts",
     "written_words": "named_vocabularies",
 }

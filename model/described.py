@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, SupportsIndex, overload
+from typing import TYPE_CHECKING, Any, SupportsIndex, overload
 
 from dynrefer.model.errors import ImageError
 from dynrefer.model.types import RegionDescription
 
 if TYPE_CHECKING:
+    import fiftyone as fo
+    import supervision as sv
     from PIL.Image import Image as PilImage
 
     from dynrefer.model.drawing import Annotation
+    from dynrefer.model.geometry import ImageSize
     from dynrefer.model.preview import Preview
     from dynrefer.model.prompts import Prompt
 
@@ -52,6 +55,23 @@ class Descriptions(list[RegionDescription]):
         """The descriptions as a JSON array, as `RegionDescription.to_json` writes them. Raises ValueError for NaN."""
         listed = [region.to_dict() for region in self]
         return json.dumps(listed, indent=indent, ensure_ascii=False, allow_nan=False)
+
+    def to_supervision(self, **options: Any) -> "sv.Detections":
+        """As supervision's detections; options: see `detections.to_supervision`."""
+        from dynrefer.model.detections import to_supervision
+
+        return to_supervision(self, **options)
+
+    def to_fiftyone(self, size: "ImageSize | None" = None, **options: Any) -> "fo.Detections":
+        """As FiftyOne's detections. size: (width, height) of the image, where these results do not know it; options:
+        see `detections.to_fiftyone`."""
+        from dynrefer.model.detections import to_fiftyone
+
+        return to_fiftyone(self, size or self._image_size(), **options)
+
+    def _image_size(self) -> "ImageSize | None":
+        """(width, height) of the image that the boxes are in pixels of, None where it is not known."""
+        return None if self.preview is None else self.preview.size
 
     def draw(self, longest: int = 1600) -> "PilImage":
         """The image with the regions and what is said of them. longest: pixels of the drawn image's longer side.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dynrefer.model.errors import ImageError
 from dynrefer.model.records import NOT_JSON, JsonRecord
@@ -22,7 +22,9 @@ from dynrefer.model.request_vocabulary import UnknownWord
 from dynrefer.model.score_reading import ScoreReading
 
 if TYPE_CHECKING:
+    import fiftyone as fo
     import numpy as np
+    import supervision as sv
     from numpy.typing import NDArray
     from PIL.Image import Image as PilImage
 
@@ -192,6 +194,20 @@ class Findings(JsonRecord):
             raise ImageError(NO_IMAGE)
         annotations = [annotation_of_found(each) for each in self.regions]
         return draw_regions(self.preview.image(), annotations, size=self.preview.size, longest=longest)
+
+    def to_supervision(self, **options: Any) -> sv.Detections:
+        """As supervision's detections; options: see `detections.to_supervision`."""
+        from dynrefer.model.detections import to_supervision
+
+        return to_supervision(self.regions, **options)
+
+    def to_fiftyone(self, size: ImageSize | None = None, **options: Any) -> fo.Detections:
+        """As FiftyOne's detections. size: (width, height) of the image, where these results do not know it; options:
+        see `detections.to_fiftyone`."""
+        from dynrefer.model.detections import to_fiftyone
+
+        known = None if self.preview is None else self.preview.size
+        return to_fiftyone(self.regions, size or known, **options)
 
     def _repr_html_(self) -> str:
         """For notebooks."""

@@ -42,7 +42,10 @@ def polygon_box(rings: Sequence[Ring], size: ImageSize) -> Corners:
                 "mask.",
                 "polygon",
             )
-        if len(points) < LEAST_CORNERS or abs(_area(points)) <= LEAST_AREA * float(np.ptp(points, axis=0).max()) ** 2:
+        if (
+            len(points) < LEAST_CORNERS
+            or abs(ring_area(points)) <= LEAST_AREA * float(np.ptp(points, axis=0).max()) ** 2
+        ):
             raise PromptError(f"{name} has no area: its points lie on one line.", "polygon")
     return box_from_polygons(rings)
 
@@ -84,7 +87,7 @@ def _check(lines: Sequence[Ring], what: str, part: str, least: int, size: ImageS
         raise PromptError(f"The {what} covers nothing of the image of {width} x {height} pixels.", what)
 
 
-def _area(points: NDArray[np.float64]) -> float:
+def ring_area(points: NDArray[np.float64]) -> float:
     """Of a ring of (N, 2) points, with the sign of its direction."""
     centred = points - points[0]
     following = np.roll(centred, -1, axis=0)

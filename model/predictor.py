@@ -525,4 +525,5 @@ def _card(loaded: LoadedModel, *, points: bool, detection: bool) -> ModelCard:
         prompts=(*PROMPTS, "points") if points else PROMPTS,
         detection=detection,
         translations=loaded.translations,
+        max_caption_tokens=int(config.generation["max_new_tokens"]),
     )

@@ -46,6 +46,11 @@ class AlphaMask:
     """What the image's own alpha channel shows."""
 
 
+@dataclass(frozen=True, slots=True)
+class AlphaOrWhole(AlphaMask):
+    """The same where the alpha channel hides something; the whole image where nothing is hidden, or there is none."""
+
+
 Prompt = Polygon | Scribble | RegionMask | MaskFile | AlphaMask
 
 
@@ -70,6 +75,8 @@ def placed(
         return scribble_box(prompt.lines, size), None
     if isinstance(prompt, RegionMask):
         return _box_and_bitmap(prompt, size, highlight)
+    if isinstance(prompt, AlphaOrWhole) and (alpha is None or _hides_nothing(alpha)):
+        return (0.0, 0.0, float(size[0]), float(size[1])), None
     if isinstance(prompt, AlphaMask):
         return _box_and_bitmap(_shown(alpha), size, highlight)
     from dynrefer.model.mask_files import mask_of_png
@@ -80,12 +87,16 @@ def placed(
 def _shown(alpha: RegionMask | None) -> RegionMask:
     if alpha is None:
         raise PromptError("The image has no alpha channel; send the mask as a PNG or as run lengths.", "mask")
-    if len(alpha.counts) < 16 and (runs := _runs(alpha)) and runs[0] == 0 and len(runs) == 2:
+    if _hides_nothing(alpha):
         raise PromptError(
             "The image's alpha channel is opaque everywhere (no pixel is less than half so), and shows no region.",
             "mask",
         )
     return alpha
+
+
+def _hides_nothing(alpha: RegionMask) -> bool:
+    return len(alpha.counts) < 16 and (runs := _runs(alpha))[:1] == [0] and len(runs) == 2
 
 
 def _runs(mask: RegionMask) -> list[int]:

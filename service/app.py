@@ -3,8 +3,9 @@
 import logging
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -14,12 +15,14 @@ from starlette.middleware.cors import CORSMiddleware
 
 from dynrefer.model import ImageError, ModelError, NamedVocabularies, Predictor, QueryError, forbid_bombs
 from dynrefer.service.api import openapi
-from dynrefer.service.api.routes import describe, detect, operations
+from dynrefer.service.api.routes import describe, detect, operations, reload
 from dynrefer.service.api.routes import vocabularies as vocabulary_routes
 from dynrefer.service.api.surfaces import Surfaces, answer_problem
 from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine, ImageWorkers
 from dynrefer.service.engine.executor import Phase
+from dynrefer.service.engine.reloading import Reloading
+from dynrefer.service.engine.serving import ModelSource
 from dynrefer.service.errors import ServiceError
 from dynrefer.service.inputs.bodies import Buffer
 from dynrefer.service.inputs.url_fetch import Fetcher
@@ -27,7 +30,13 @@ from dynrefer.service.integrations import switched_on
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.observability.traces import configured_traces
 from dynrefer.service.playground import mount_pages
-from dynrefer.service.server.auth import ApiKeyMiddleware, configured_keys
+from dynrefer.service.server.auth import (
+    UNIDENTIFIED,
+    ApiKeyMiddleware,
+    Keys,
+    configured_admin_keys,
+    configured_keys,
+)
 from dynrefer.service.server.methods import MethodsMiddleware
 from dynrefer.service.server.request_log import RequestLogMiddleware
 from dynrefer.service.server.root_path import RootPathMiddleware
@@ -41,11 +50,15 @@ logger = logging.getLogger(__name__)
 # write, several times a request; with the default, 5 ms, each costs so much beside a thread that parses.
 SWITCH_INTERVAL_S = 0.001
 USUAL_PIXELS = 50_000_000  # where larger images are allowed, their decoding may take longer in proportion
+PAGE_HEADERS = ("Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout", "traceparent")
 DEBUG_THREADS = 2  # of image work without worker processes
 
 
 def create_app(
-    settings: Settings, predictor: Predictor[Any, Any] | None = None, on_loss: Callable[[], None] = lambda: None
+    settings: Settings,
+    predictor: Predictor[Any, Any] | None = None,
+    on_loss: Callable[[], None] = lambda: None,
+    load_another: Callable[[str], Predictor[Any, Any]] | None = None,
 ) -> FastAPI:
     """The service as an ASGI application. Raises SettingsError for an invalid file of keys or of a vocabulary, and for
     an integration that lacks something.
@@ -53,11 +66,25 @@ def create_app(
     predictor: given by tests; else the model of the settings is loaded in the background once the application
     starts, and /readyz is 503 until it is warmed up. The engine is at `app.state.engine`.
     on_loss: called in a thread once the device is given up or the model could not be loaded.
+    load_another: given by tests too; loads, by its name or directory, what an administrator lets serve.
     """
-    metrics, keys, traces = Metrics(), configured_keys(settings), configured_traces(settings)
+    metrics, traces = Metrics(), configured_traces(settings)
+    keys = Keys(configured_keys(settings), configured_admin_keys(settings))
     vocabularies, integrations = _vocabularies(settings), switched_on(settings)
+    named = dict(zip(settings.integrations, integrations, strict=True))
+    keyless = frozenset(named[name].surface.name for name in settings.keyless_integrations)
     executor = DeviceThread(settings, loader(settings, predictor), metrics)
-    engine = Engine(executor, image_workers(settings, executor, metrics), metrics)
+    # Of whatever model serves by then.
+    workers = image_workers(settings, lambda: engine.wait_for_idle_cores(), metrics)
+    engine = Engine(executor, workers, metrics, ModelSource(settings.model, settings.model))
+
+    def make_executor(source: ModelSource) -> DeviceThread[Any, Any]:
+        """Of another model than the first one."""
+        of_settings = loader(settings, None, source.location)
+        load = of_settings if load_another is None else partial(load_another, source.location)
+        return DeviceThread(settings, load, metrics)
+
+    reloading = Reloading(engine, make_executor, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -68,6 +95,7 @@ def create_app(
             for each in integrations:
                 await stack.enter_async_context(each.lifespan(app))
             yield
+        await reloading.stop()
         await engine.stop(settings.shutdown_grace_s)
         traces.close()
 
@@ -90,8 +118,8 @@ def create_app(
                 closing=lambda: engine.phase is Phase.DRAINING,
             ),
             *traces.middleware,
-            *_cross_origin(settings),
-            Middleware(ApiKeyMiddleware, keys=keys),
+            *_cross_origin(settings, [name for each in integrations for name in each.surface.page_headers]),
+            Middleware(ApiKeyMiddleware, keys=keys, keyless=keyless),
             Middleware(MethodsMiddleware),
         ],
         exception_handlers={
@@ -102,9 +130,13 @@ def create_app(
         },
     )
     app.state.engine, app.state.metrics, app.state.settings = engine, metrics, settings
+    app.state.reloading, app.state.keys = reloading, keys
     app.state.tracer, app.state.fetcher = traces.tracer, _fetcher(settings)
     buffer = Buffer(
-        settings.max_buffered_bytes, settings.key_buffered_bytes, lambda reason: metrics.rejected.labels(reason).inc()
+        settings.max_buffered_bytes,
+        settings.key_buffered_bytes,
+        lambda reason: metrics.rejected.labels(reason).inc(),
+        {UNIDENTIFIED: settings.unidentified_buffered_bytes},
     )
     app.state.vocabularies = vocabularies
     metrics.watch_buffer(lambda: buffer.held_bytes)
@@ -113,22 +145,24 @@ def create_app(
     app.include_router(detect.router)
     app.include_router(operations.router)
     app.include_router(vocabulary_routes.router)
+    if keys.admin_names:
+        app.include_router(reload.router)
     if settings.metrics_port is None:
         app.include_router(operations.metrics_router)
     for each in integrations:
         app.include_router(each.router)
     mount_pages(app)
-    openapi.mount_document(app, with_keys=bool(keys))
+    openapi.mount_document(app, with_keys=keys.required)
     return app
 
 
-def image_workers(settings: Settings, executor: DeviceThread[Any, Any], metrics: Metrics) -> ImageWorkers:
-    """Worker processes, unless the settings ask for none."""
+def image_workers(settings: Settings, wait_for_idle_cores: Callable[[], None], metrics: Metrics) -> ImageWorkers:
+    """Worker processes, unless the settings ask for none. wait_for_idle_cores: see `WorkerThreads`."""
     processes = settings.worker_processes
     if processes is None:
         processes = default_processes(settings.device)
     if not processes:
-        return WorkerThreads(DEBUG_THREADS, executor.wait_for_idle_cores, metrics)
+        return WorkerThreads(DEBUG_THREADS, wait_for_idle_cores, metrics)
     larger = max(1.0, settings.max_image_pixels / USUAL_PIXELS)
     limits = PoolLimits(
         processes=processes,
@@ -147,7 +181,7 @@ def _vocabularies(settings: Settings) -> NamedVocabularies:
         raise SettingsError(str(error)) from None
 
 
-def _cross_origin(settings: Settings) -> list[Middleware]:
+def _cross_origin(settings: Settings, further_headers: Sequence[str]) -> list[Middleware]:
     """Outside of the keys: a browser's preflight request carries none."""
     if not settings.cors_origins:
         return []
@@ -156,7 +190,7 @@ def _cross_origin(settings: Settings) -> list[Middleware]:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-Request-Id", "X-Request-Timeout", "traceparent"],
+            allow_headers=[*PAGE_HEADERS, *further_headers],
             expose_headers=["X-Request-Id", "Server-Timing", "Retry-After"],
         )
     ]
@@ -168,8 +202,12 @@ def _fetcher(settings: Settings) -> Fetcher | None:
     return Fetcher(settings.image_url_hosts, settings.max_body_bytes, settings.image_url_timeout_s)
 
 
-def loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callable[[], Predictor[Any, Any]]:
-    """What loads the model of the settings, called in the device thread; predictor: is there already, in tests."""
+def loader(
+    settings: Settings, predictor: Predictor[Any, Any] | None, model: str | None = None
+) -> Callable[[], Predictor[Any, Any]]:
+    """What loads a model, called in the device thread. predictor: is there already, in tests. model: a name or a
+    directory; None: that of the settings."""
+    model = settings.model if model is None else model
     if predictor is not None:
         return lambda: predictor
 
@@ -177,7 +215,7 @@ def loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callabl
         from dynrefer.model import begin_start, gc_paused, import_lean
 
         began = time.perf_counter()
-        start = begin_start(settings.model, settings.device)
+        start = begin_start(model, settings.device)
         with gc_paused():
             import_lean("dynrefer.model.predictor")  # and with it torch; called in the device thread
         imported = time.perf_counter()
@@ -190,7 +228,7 @@ def loader(settings: Settings, predictor: Predictor[Any, Any] | None) -> Callabl
         from dynrefer.model import DynRefer
 
         return DynRefer.load(
-            settings.model,
+            model,
             device=settings.device,
             dtype=settings.dtype,
             cache_bytes=settings.cache_bytes,

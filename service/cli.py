@@ -117,6 +117,12 @@ def _add_commands() -> None:
     from dynrefer.service.batch_command import batch_command
 
     app.command("batch")(batch_command)
+    from dynrefer.service.reload_command import reload_command
+
+    app.command("reload")(reload_command)
+    from dynrefer.service.corrections_command import corrections_command
+
+    app.command("corrections")(corrections_command)
     from dynrefer.service.vocabulary_command import vocabulary_commands
 
     vocabulary = vocabulary_commands()

@@ -2,10 +2,13 @@
 
     ServiceError
     ├── InvalidRequestError     a field that cannot be honoured, with its JSON pointer      422
+    │   └── ModelNotLoadedError     a model that was asked for, and cannot serve            422
     ├── BodyTooLargeError       more bytes than max_body_bytes                              413
     ├── UnsupportedMediaError   content type or content encoding                            415
     ├── UnauthorizedError       no API key, or an unknown one                               401
+    ├── ForbiddenError          a key that is not an administrator's                        403
     ├── NotFoundError           nothing has this name                                       404
+    ├── ConflictError           what is asked for cannot be done now, as things are         409
     ├── QueueFullError          no room for the whole request                               429
     ├── UnavailableError        not ready, draining, or the device is lost                  503
     ├── DeadlineExceeded        the request's deadline passed                               504
@@ -18,7 +21,7 @@ no trace, path or library's text.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,13 @@ class InvalidRequestError(ServiceError):
     """Fields that cannot be honoured."""
 
     @classmethod
-    def at(cls, pointer: str, detail: str) -> "InvalidRequestError":
+    def at(cls, pointer: str, detail: str) -> Self:
         """One field, whose error is also the summary."""
         return cls(detail, [FieldError(pointer, detail)])
+
+
+class ModelNotLoadedError(InvalidRequestError):
+    """A model that was to serve cannot be loaded, or cannot describe a region."""
 
 
 class BodyTooLargeError(ServiceError):
@@ -64,6 +71,14 @@ class UnauthorizedError(ServiceError):
     """No API key, or an unknown one."""
 
     headers = {"WWW-Authenticate": "Bearer"}
+
+
+class ForbiddenError(ServiceError):
+    """A key that does not allow what is asked for."""
+
+
+class ConflictError(ServiceError):
+    """What is asked for cannot be done as things are now."""
 
 
 class NotFoundError(ServiceError):

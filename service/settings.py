@@ -1,6 +1,6 @@
 """The service's settings: one frozen record from flags and DYNREFER_* variables, validated once, at start-up.
 
-Every field has an environment variable (DYNREFER_MAX_BODY_BYTES) and, except for the keys, a flag (--max-body-bytes). A
+Every field has an environment variable (DYNREFER_MAX_BODY_BYTES) and, except for secrets, a flag (--max-body-bytes). A
 flag takes precedence; an empty variable is one that is not set. Names carry their units. Nothing is read at import.
 
 The descriptions say how to choose a value. They are the help of `dynrefer serve` and the table in docs/operations.md,
@@ -28,7 +28,10 @@ PREFIX = "DYNREFER_"
 OTHER_VARIABLES = ("KEY", "ART_CACHE")
 
 # A module of service/integrations each, in which "-" is "_".
-INTEGRATIONS = ("sagemaker",)
+INTEGRATIONS = ("hugging-face", "kserve", "label-studio", "mcp", "openai", "sagemaker", "x-anylabeling")
+
+# Without flags, and never shown.
+SECRETS = ("api_keys", "admin_keys", "label_studio_token")
 
 Positive = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode]
@@ -133,6 +136,12 @@ class Settings(BaseSettings):
         description="Other systems whose requests are answered too, separated by commas: "
         + ", ".join(INTEGRATIONS)
         + ". None: the paths of this service alone.",
+    )
+
+    keyless_integrations: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Those of integrations whose requests need no key, although there are keys, separated by commas: "
+        "where the platform in front checks who calls, and nobody else reaches the service.",
     )
 
     max_body_bytes: int = Field(
@@ -327,6 +336,20 @@ class Settings(BaseSettings):
         default=None,
         description="File of hashed API keys, one NAME sha256:HEX per line; `dynrefer key NAME >> FILE` adds one.",
     )
+    admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        description="Keys of administrators, separated by commas: they may let another model serve, and do what an API "
+        "key may. No such keys: nobody can. Prefer admin_keys_file.",
+    )
+    admin_keys_file: Path | None = Field(
+        default=None,
+        description="File of hashed keys of administrators, in the form of api_keys_file.",
+    )
+    models_dir: Path | None = Field(
+        default=None,
+        description="Folder of the models that an administrator may let serve. None: embedded and the model that the "
+        "service was started with.",
+    )
     cors_origins: Texts = Field(
         default=(),
         description="Origins whose web pages may call the service, separated by commas; * for any, none for no CORS "
@@ -353,6 +376,22 @@ class Settings(BaseSettings):
         le=3_600,
         allow_inf_nan=False,
         description="Time limit for fetching an image, redirects included. Well below request_timeout_s.",
+    )
+    label_studio_url: str = Field(
+        default="",
+        pattern=r"^(https?://[A-Za-z0-9.\-\[\]:]+(/[A-Za-z0-9._~/-]*)?)?$",
+        description="Your Label Studio, as this service reaches it, such as http://label-studio:8080: images that it "
+        "holds are fetched from there. None: only those in a task's data itself, and of image_url_hosts.",
+    )
+    label_studio_token: SecretStr | None = Field(
+        default=None,
+        description="A personal access token of a user of Label Studio who may see the projects, or a legacy token, to "
+        "fetch images with.",
+    )
+    label_studio_corrections: Path | None = Field(
+        default=None,
+        description="Folder in which annotations that Label Studio reports to /label-studio/webhook are collected, for "
+        "dynrefer train --from-corrections. None: they are not.",
     )
     otlp_endpoint: str = Field(
         default="",
@@ -382,7 +421,16 @@ class Settings(BaseSettings):
         """An IPv6 address as a URL has it is taken as well."""
         return host[1:-1] if isinstance(host, str) and re.fullmatch(r"\[.+\]", host) else host
 
-    @field_validator("api_keys", "cors_origins", "image_url_hosts", "integrations", "vocabularies", mode="before")
+    @field_validator(
+        "api_keys",
+        "admin_keys",
+        "cors_origins",
+        "image_url_hosts",
+        "integrations",
+        "keyless_integrations",
+        "vocabularies",
+        mode="before",
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -397,13 +445,20 @@ class Settings(BaseSettings):
                 raise ValueError(f"{host!r} is not a host name, such as images.example.org.")
         return tuple(host.lower() for host in hosts)
 
-    @field_validator("integrations")
+    @field_validator("integrations", "keyless_integrations")
     @classmethod
     def _only_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in INTEGRATIONS:
                 raise ValueError(f"{name!r} is none of {', '.join(INTEGRATIONS)}.")
         return tuple(dict.fromkeys(names))
+
+    @model_validator(mode="after")
+    def _keyless_ones_are_on(self) -> Self:
+        for name in self.keyless_integrations:
+            if name not in self.integrations:
+                raise ValueError(f"keyless_integrations names {name}, which integrations does not switch on")
+        return self
 
     @model_validator(mode="after")
     def _room_for_one_request(self) -> Self:
@@ -438,13 +493,20 @@ class Settings(BaseSettings):
         return self.max_key_buffered_bytes or (max(self.max_body_bytes, self.max_buffered_bytes // 2) if several else 0)
 
     @property
+    def unidentified_buffered_bytes(self) -> int:
+        """Most bytes that requests hold together which came with their keys in their bodies: never all, for anybody can
+        send one."""
+        part = min(self.key_buffered_bytes or self.max_buffered_bytes, self.max_buffered_bytes // 2)
+        return max(self.max_body_bytes, part)
+
+    @property
     def _several_keys(self) -> bool:
         return len(self.api_keys) > 1 or self.api_keys_file is not None
 
 
 def flag_names() -> tuple[str, ...]:
-    """Fields that have a flag: all but the keys, because every user of a machine can read its command lines."""
-    return tuple(name for name in Settings.model_fields if name != "api_keys")
+    """Fields that have a flag: all but the secrets, because every user of a machine can read its command lines."""
+    return tuple(name for name in Settings.model_fields if name not in SECRETS)
 
 
 def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
@@ -517,5 +579,5 @@ def _sentence(error: ValidationError, flags: Mapping[str, Any]) -> str:
         return message
     field = str(first["loc"][0])
     name = "--" + field.replace("_", "-") if field in flags else PREFIX + field.upper()
-    shown = "" if field == "api_keys" else f" {first['input']!r}"
+    shown = "" if field in SECRETS else f" {first['input']!r}"
     return f"{name}{shown} is invalid: {message[:1].lower()}{message[1:]}"

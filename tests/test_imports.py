@@ -24,6 +24,7 @@ OPEN_INSIDE_COMMANDS = {
     "dynrefer.service.cli",
     "dynrefer.service.command_files",
     "dynrefer.service.detect_command",
+    "dynrefer.service.reload_command",
     "dynrefer.service.remote_commands",
 }
 # What the client may import of the service: itself, for it is installed without what serves.

@@ -29,7 +29,7 @@ from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.description import ParsedImages
 from dynrefer.service.inputs.detection import ParsedDetection
 from dynrefer.service.inputs.parsing import ParsedRequest
-from dynrefer.service.observability.traces import record_stages
+from dynrefer.service.observability.traces import record_passes, record_stages
 from dynrefer.service.workers.image_task import DescribeInput
 
 Written = TypeVar("Written")
@@ -53,16 +53,18 @@ async def describe_regions(
     """
     engine: Engine = request.app.state.engine
     image = await fetched(request, parsed.image, parsed.url, lease)
-    if parsed.fields.vocabulary is not None:
-        await engine.understand(parsed.fields.vocabulary)
     max_pixels = request.app.state.settings.max_image_pixels
-    try:
-        result = await engine.describe(describe_input(parsed.fields, image, max_pixels), context)
-    except QueryError as error:
-        raise _with_hints(error, parsed.fields) from None
+    with engine.model() as model:
+        if parsed.fields.vocabulary is not None:
+            await engine.understand(parsed.fields.vocabulary, model)
+        try:
+            result = await engine.describe(describe_input(parsed.fields, image, max_pixels), context, model)
+        except QueryError as error:
+            raise _with_hints(error, parsed.fields) from None
+        card = model.card
     _refuse_if_no_region_is_to_blame(result)
-    translator = translator_of(request, parsed.fields, engine)
-    name, held = engine.card.name, replace(parsed, image=b"")
+    translator = translator_of(request, parsed.fields, card)
+    name, held = card.name, replace(parsed, image=b"")
 
     def written() -> Written:
         return write(answer(context.id, name, held, result, _ms_since(context.began), translator))
@@ -89,15 +91,17 @@ async def describe_images(
         await _input_or_error(request, each, max_pixels, lease) if isinstance(each, ParsedRequest) else each
         for each in parsed.images
     ]
-    if parsed.shared.vocabulary is not None:
-        await engine.understand(parsed.shared.vocabulary)
     given = [each for each in inputs if isinstance(each, DescribeInput)]
-    found = iter(await engine.describe_each(given, context) if given else ())
+    with engine.model() as model:
+        if parsed.shared.vocabulary is not None:
+            await engine.understand(parsed.shared.vocabulary, model)
+        found = iter(await engine.describe_each(given, context, model) if given else ())
+        card = model.card
     results = [next(found) if isinstance(each, DescribeInput) else each for each in inputs]
     del inputs, given  # and with them the images
     results = [_of_regions_alone(each) for each in results]
-    translator = translator_of(request, parsed.shared, engine)
-    name, held = engine.card.name, replace(parsed, images=tuple(_without_file(each) for each in parsed.images))
+    translator = translator_of(request, parsed.shared, card)
+    name, held = card.name, replace(parsed, images=tuple(_without_file(each) for each in parsed.images))
 
     def written() -> Written:
         return write(images_answer(context.id, name, held, results, _ms_since(context.began), translator))
@@ -123,13 +127,16 @@ async def find_regions(
     engine: Engine = request.app.state.engine
     image = await fetched(request, parsed.image, parsed.url, lease)
     describe = parsed.describe
-    if describe is not None and describe.vocabulary is not None:
-        await engine.understand(describe.vocabulary)
     decode = partial(decode_image, max_pixels=request.app.state.settings.max_image_pixels)
     to_describe = None if describe is None else region_query(describe)
-    result: DetectResult = await engine.detect(DetectInput(image, decode, parsed.query, to_describe), context)
-    translator = None if describe is None else translator_of(request, describe, engine)
-    name = engine.card.name
+    with engine.model() as model:
+        if describe is not None and describe.vocabulary is not None:
+            await engine.understand(describe.vocabulary, model)
+        wanted = DetectInput(image, decode, parsed.query, to_describe)
+        result: DetectResult = await engine.detect(wanted, context, model)
+        card = model.card
+    translator = None if describe is None else translator_of(request, describe, card)
+    name = card.name
 
     def written() -> Written:
         total_ms = _ms_since(context.began)
@@ -137,6 +144,7 @@ async def find_regions(
 
     body = await engine.run_in_cpu_pool(written)
     request.state.timings_ms = result.timings_ms
+    record_passes(request.app.state.tracer, result, context.trace)
     return body, translator
 
 

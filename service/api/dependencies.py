@@ -13,6 +13,7 @@ from dynrefer.service.engine.engine import Engine
 from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.inputs.bodies import Buffer
 from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.server.auth import UNIDENTIFIED, unauthorized
 from dynrefer.service.settings import Settings
 
 TIMEOUT_SECONDS = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6})?")
@@ -50,9 +51,18 @@ CurrentSettings = Annotated[Settings, Depends(_settings)]
 CurrentVocabularies = Annotated[NamedVocabularies, Depends(_vocabularies)]
 
 
-def request_context(request: Request, settings: Settings) -> RequestContext:
-    """The request's context; its deadline counts from now. Raises InvalidRequestError for a malformed header."""
-    timeout_s = _timeout_s(request.headers.get("x-request-timeout"), settings.request_timeout_s)
+def request_context(
+    request: Request, settings: Settings, longest_s: float | None = None, *, unidentified: bool = False
+) -> RequestContext:
+    """The request's context; its deadline counts from now. longest_s: that it may take; None: as the settings say.
+    unidentified: whether the key may still stand in the body, unread: `posting.respond` alone may say so.
+
+    Raises InvalidRequestError for a malformed header, UnauthorizedError for a request whose key nobody has read.
+    """
+    if request.state.key == UNIDENTIFIED and not unidentified:
+        raise unauthorized(request.state.surface)
+    longest_s = settings.request_timeout_s if longest_s is None else longest_s
+    timeout_s = _timeout_s(request.headers.get("x-request-timeout"), longest_s)
     return RequestContext(
         id=request.state.request_id,
         caller=request.state.key,

@@ -15,6 +15,7 @@ from dynrefer.service.api.document_schemas import FILE, REFERENCE, reference, un
 from dynrefer.service.api.examples import add_examples, operations
 from dynrefer.service.api.images_schemas import DescribeImagesFields, DescribeImagesRequest
 from dynrefer.service.api.problems import PROBLEM_JSON, Problem
+from dynrefer.service.api.reload_schemas import ReloadRequest
 from dynrefer.service.api.schemas import DescribeFields, DescribeRequest
 from dynrefer.service.server.auth import PROBES
 from dynrefer.service.server.request_log import REQUEST_ID
@@ -40,7 +41,9 @@ def _problem(description: str, *headers: str) -> dict[str, Any]:
 
 PROBLEMS: Mapping[int, dict[str, Any]] = {
     401: _problem("Keys are configured, and none or a wrong one was given", "WWW-Authenticate"),
+    403: _problem("The key is not an administrator's"),
     404: _problem("Nothing has this name"),
+    409: _problem("It cannot be done now: a model is being loaded already, or there is no previous one"),
     413: _problem("The body has too many bytes or the image too many pixels"),
     415: _problem("Not an accepted image format, content type or content encoding"),
     422: _problem("A field is not valid; `errors` points at it"),
@@ -105,6 +108,10 @@ def _forms(requests: Sequence[str], form: str, query: str) -> dict[str, Any]:
 
 
 DESCRIBE_EXTRA = _forms(("DescribeRequest", "DescribeImagesRequest"), "DescribeForm", "DescribeQuery")
+RELOAD_EXTRA: dict[str, Any] = {
+    "parameters": _PARAMETERS[:2],
+    "requestBody": {"required": True, "content": {"application/json": {"schema": reference("ReloadRequest")}}},
+}
 DETECT_EXTRA = _forms(("DetectRequest",), "DetectForm", "DetectQuery")
 
 
@@ -155,6 +162,7 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
             (DescribeImagesFields, "validation"),
             (DetectRequest, "validation"),
             (DetectFields, "validation"),
+            (ReloadRequest, "validation"),
             (Problem, "serialization"),
         ],
         ref_template=REFERENCE,

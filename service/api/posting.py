@@ -4,22 +4,25 @@ event loop, and worked on until the answer, the deadline or the client's departu
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request, Response
 from starlette.requests import ClientDisconnect
 
-from dynrefer.model import ResolveVocabulary, Translator
+from dynrefer.model import ModelCard, ResolveVocabulary, Translator
 from dynrefer.service.api.dependencies import request_context
 from dynrefer.service.api.schemas import DescribeFields
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
-from dynrefer.service.errors import DeadlineExceeded
+from dynrefer.service.errors import DeadlineExceeded, InvalidRequestError
 from dynrefer.service.inputs.bodies import Buffer, Lease, read_body
+from dynrefer.service.inputs.body_keys import key_in_body
 from dynrefer.service.inputs.forms import check_headers
 from dynrefer.service.inputs.language import wanted_languages
 from dynrefer.service.inputs.url_fetch import Fetcher
+from dynrefer.service.server.auth import UNIDENTIFIED, unauthorized
 from dynrefer.service.settings import Settings
 
 # Parsing a body of this size, whatever it holds, costs less than a hop to a worker thread and back.
@@ -60,11 +63,13 @@ async def respond(
     # Both before the body is read: what will be refused anyway need not be uploaded.
     content_type, encodings = request.headers.get("content-type", ""), request.headers.getlist("content-encoding")
     check(content_type, ",".join(encodings))
-    context = request_context(request, settings)
+    context = request_context(request, settings, unidentified=True)
     try:
         async with asyncio.timeout(context.timeout_s):
             with buffer.lease(context.caller) as lease:
                 body = await read_body(request, settings.max_body_bytes, lease)
+                if context.caller == UNIDENTIFIED:
+                    context = await _identified(request, body, settings, engine, context)
                 engine.check_room(context)
                 query, resolve = request.url.query, request.app.state.vocabularies.resolve
                 parse = partial(read, body, content_type, settings, query, resolve)
@@ -77,6 +82,23 @@ async def respond(
         raise DeadlineExceeded(f"The answer was not ready within {context.timeout_s:g} seconds.") from None
     except ClientDisconnect:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
+
+
+async def _identified(
+    request: Request, body: bytes, settings: Settings, engine: Engine, context: RequestContext
+) -> RequestContext:
+    """The context of a request whose key stands in its body. Raises UnauthorizedError where no valid one does.
+
+    Until the end the body counts as one of the callers who were unidentified when it came.
+    """
+    surface, keys = request.state.surface, request.app.state.keys
+    read = partial(key_in_body, body, surface.key_members, settings.max_json_values)
+    key = read() if len(body) <= INLINE_BYTES else await engine.run_in_cpu_pool(read)
+    name = None if key is None else keys.name_of(key)
+    if name is None:
+        raise unauthorized(surface)
+    request.state.key = name
+    return replace(context, caller=name)
 
 
 async def _work(
@@ -94,24 +116,31 @@ async def _work(
     return await answer(parsed, lease, context)
 
 
-def translator_of(request: Request, fields: DescribeFields, engine: Engine) -> Translator:
-    """The names of a request's answer in the language that its client wants."""
+def translator_of(request: Request, fields: DescribeFields, card: ModelCard) -> Translator:
+    """The names of a request's answer in the language that its client wants. card: of the model that answered."""
     languages = wanted_languages(fields.language, ",".join(request.headers.getlist("accept-language")))
-    return Translator(languages, fields.vocabulary, engine.card.translations, fields.task)
+    return Translator(languages, fields.vocabulary, card.translations, fields.task)
 
 
 def json_response(document: bytes, translator: Translator | None) -> Response:
     """An answer's JSON, with the language of its names."""
+    return Response(document, headers=language_headers(translator), media_type="application/json")
+
+
+def language_headers(translator: Translator | None) -> dict[str, str]:
+    """Headers that say in which language an answer's names are."""
     language = None if translator is None else translator.language
-    headers = {"Content-Language": language, "Vary": "Accept-Language"} if language else None
-    return Response(document, headers=headers, media_type="application/json")
+    return {"Content-Language": language, "Vary": "Accept-Language"} if language else {}
 
 
 async def fetched(request: Request, image: bytes, url: str | None, lease: Lease) -> bytes:
-    """An image's bytes, fetched where a request gives their address. Raises as `Fetcher.fetch` does."""
+    """An image's bytes, fetched where a request gives their address. Raises as `Fetcher.fetch` does, and
+    InvalidRequestError where the settings allow none."""
     if url is None:
         return image
-    fetcher: Fetcher = request.app.state.fetcher
+    fetcher: Fetcher | None = request.app.state.fetcher
+    if fetcher is None:
+        raise InvalidRequestError.at("/image/url", "This server does not support 'url'; send 'base64'.")
     return await fetcher.fetch(url, lease)
 
 

@@ -26,9 +26,12 @@ from dynrefer.service.api.prompt_schemas import PROMPTS
 from dynrefer.service.api.schemas import FlawItem, RegionProblem
 from dynrefer.service.errors import (
     BodyTooLargeError,
+    ConflictError,
     DeadlineExceeded,
     FieldError,
+    ForbiddenError,
     InvalidRequestError,
+    ModelNotLoadedError,
     NotFoundError,
     QueueFullError,
     RegionFailedError,
@@ -62,6 +65,9 @@ TABLE: dict[type[Exception], ProblemType] = {
     ImageTooLargeError: ProblemType(413, "image-too-large", "The image has too many pixels"),
     UnsupportedImageError: ProblemType(415, "unsupported-media", "The media type is not supported"),
     UnsupportedMediaError: ProblemType(415, "unsupported-media", "The media type is not supported"),
+    ModelNotLoadedError: ProblemType(422, "model-not-loaded", "The model could not be loaded"),
+    ForbiddenError: ProblemType(403, "forbidden", "This key does not allow it"),
+    ConflictError: ProblemType(409, "conflict", "It cannot be done now"),
     UnauthorizedError: ProblemType(401, "unauthorized", "A valid key is required"),
     NotFoundError: ProblemType(404, "not-found", "Not Found"),
     QueueFullError: ProblemType(429, "queue-full", "The service is at its limit"),

@@ -37,6 +37,7 @@ from dynrefer.service.api.schemas import (
     FailedRegionOut,
     ImageOut,
     MaskOut,
+    ModelEntry,
     ModelOut,
     NamesOut,
     RegionOut,
@@ -261,6 +262,15 @@ def in_order(timings_ms: Mapping[str, float]) -> dict[str, float]:
     order = {stage: place for place, stage in enumerate(STAGES)}
     stages = sorted(timings_ms, key=lambda stage: order.get(stage, len(order)))
     return {stage: round(timings_ms[stage], 3) for stage in stages}
+
+
+# The one who runs a server is not known to it.
+OWNER = "dynrefer"
+
+
+def model_entry(card: ModelCard, loaded_at: float) -> ModelEntry:
+    """The model as an item of OpenAI's list. loaded_at: seconds since the epoch."""
+    return ModelEntry(id=card.name, created=int(loaded_at), owned_by=OWNER)
 
 
 def model_answer(card: ModelCard, settings: Settings) -> ModelOut:

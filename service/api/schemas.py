@@ -467,10 +467,22 @@ class ModelOut(BaseModel):
     capabilities: CapabilitiesOut
 
 
+class ModelEntry(BaseModel):
+    """A loaded model, as OpenAI's list of models has it."""
+
+    id: str = Field(description="the model's name")
+    object: Literal["model"] = "model"
+    created: int = Field(description="when this server had loaded it, in seconds since 1970 (UTC)")
+    owned_by: str
+
+
 class ModelList(BaseModel):
-    """The models that this server has loaded."""
+    """The models that this server has loaded, twice: what can be known of them, and OpenAI's list, which clients of
+    that contract read."""
 
     models: list[ModelOut]
+    object: Literal["list"] = "list"
+    data: list[ModelEntry]
 
 
 class Status(BaseModel):

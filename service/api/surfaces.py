@@ -26,7 +26,10 @@ class Surface:
     """name: in the metrics and the log. paths: those that belong to it; one that ends in "/" stands for all below it.
 
     write_problem: what a client is told of an error, in the form that the surface's clients read.
-    open_paths: those that need no key. key_of: where a key is found beside the header Authorization.
+    open_paths: those that need no key. key_of: where a key is found beside the header Authorization. key_members: where
+    it may stand in a JSON body, as the members that lead to it; () is nowhere. page_headers: what web pages of the
+    settings' `cors_origins` may send besides.
+    apart: paths that do not belong to it, though they stand below one that does.
     """
 
     name: str
@@ -34,10 +37,14 @@ class Surface:
     write_problem: Callable[[ToldProblem], Response] = problem_response
     open_paths: frozenset[str] = frozenset()
     key_of: KeyOf = no_further_key
+    key_members: tuple[str, ...] = ()
+    page_headers: tuple[str, ...] = ()
+    apart: frozenset[str] = frozenset()
 
     def owns(self, path: str) -> bool:
         """Whether a path belongs to it."""
-        return any(path == each or (each.endswith("/") and path.startswith(each)) for each in self.paths)
+        owned = any(path == each or (each.endswith("/") and path.startswith(each)) for each in self.paths)
+        return owned and path not in self.apart
 
 
 CORE = Surface("api")

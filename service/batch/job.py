@@ -203,7 +203,7 @@ class _Session:
         self._job, self._plan, self._source, self._journal = job, plan, source, journal
         metrics = Metrics()
         executor = DeviceThread(job.settings, loader(job.settings, predictor), metrics)
-        self._engine = Engine(executor, image_workers(job.settings, executor, metrics), metrics)
+        self._engine = Engine(executor, image_workers(job.settings, executor.wait_for_idle_cores, metrics), metrics)
         self._asker = Asker(self._engine, job.settings, job.question, resolve)
         self._run = Run(self._asker.answer, self._write, journal.sync, lambda: self._engine.lost)
         self._finds = job.question.find is not None

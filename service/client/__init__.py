@@ -15,9 +15,11 @@ from dynrefer.service.client.errors import (
     BrokenAnswer,
     CertificateRejected,
     ClientError,
+    Conflict,
     ConnectionFailed,
     DeadlinePassed,
     FieldProblem,
+    Forbidden,
     ImageRefused,
     InvalidRequest,
     NotFound,
@@ -28,7 +30,14 @@ from dynrefer.service.client.errors import (
     TooBusy,
     Unauthorized,
 )
-from dynrefer.service.client.records import AnswerInfo, Described, Reported, ServedModel, VocabularySummary
+from dynrefer.service.client.records import (
+    AnswerInfo,
+    Described,
+    ReloadStatus,
+    Reported,
+    ServedModel,
+    VocabularySummary,
+)
 from dynrefer.service.client.request_fields import DescribeOptions, DetectOptions
 from dynrefer.service.client.retries import NO_RETRIES, Retries
 
@@ -40,17 +49,20 @@ __all__ = [
     "CertificateRejected",
     "Client",
     "ClientError",
+    "Conflict",
     "ConnectionFailed",
     "DeadlinePassed",
     "DescribeOptions",
     "Described",
     "DetectOptions",
     "FieldProblem",
+    "Forbidden",
     "ImageRefused",
     "InvalidRequest",
     "NotFound",
     "NotReady",
     "ProblemError",
+    "ReloadStatus",
     "Reported",
     "Retries",
     "ServedModel",

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 import httpx2
 
 from dynrefer.model import Findings, NamedVocabulary
-from dynrefer.service.client.client import DEFAULT_CONCURRENCY, DEFAULT_RETRIES, DEFAULT_TIMEOUT_S, DEFAULT_URL
+from dynrefer.service.client.client import (
+    DEFAULT_CONCURRENCY,
+    DEFAULT_RETRIES,
+    DEFAULT_TIMEOUT_S,
+    DEFAULT_URL,
+    RELOAD_TIMEOUT_S,
+)
 from dynrefer.service.client.connections import (
     checked_timeout,
     connection_settings,
@@ -23,14 +29,17 @@ from dynrefer.service.client.many import GivenImage, Outcome, describe_in_tasks
 from dynrefer.service.client.previews import answer_about_nothing, describe_reader, detect_reader
 from dynrefer.service.client.records import (
     Described,
+    ReloadStatus,
     Reported,
     ServedModel,
     VocabularySummary,
     named_vocabulary,
+    reload_status,
     served_models,
     vocabulary_summaries,
 )
 from dynrefer.service.client.request_fields import (
+    RELOAD,
     DescribeOptions,
     DetectOptions,
     GivenName,
@@ -40,6 +49,7 @@ from dynrefer.service.client.request_fields import (
     Outgoing,
     describe_request,
     detect_request,
+    reload_request,
     vocabulary_request,
 )
 from dynrefer.service.client.retries import NO_RETRIES, Retries
@@ -173,6 +183,24 @@ class AsyncClient:
     async def vocabulary(self, name: str) -> NamedVocabulary:
         """A vocabulary with all its words. Raises `NotFound`."""
         return await self.call(vocabulary_request(name), named_vocabulary)
+
+    async def reload_model(
+        self,
+        model: str | Path | None = None,
+        *,
+        previous: bool = False,
+        unload_first: bool = False,
+        timeout: float = RELOAD_TIMEOUT_S,
+    ) -> ReloadStatus:
+        """As `Client.reload_model`."""
+        given = None if model is None else str(model)
+        outgoing = reload_request(given, previous, unload_first, timeout)
+        # Sent once: unlike all other requests it changes something.
+        return read(await self._reply(outgoing, NO_RETRIES), reload_status)
+
+    async def reload_status(self) -> ReloadStatus:
+        """Which model serves, and what is being loaded. Needs the key of an administrator."""
+        return await self.call(Outgoing(RELOAD), reload_status)
 
     async def is_ready(self) -> bool:
         """As `Client.is_ready`."""

@@ -22,14 +22,17 @@ from dynrefer.service.client.many import GivenImage, Outcome, describe_in_thread
 from dynrefer.service.client.previews import answer_about_nothing, describe_reader, detect_reader
 from dynrefer.service.client.records import (
     Described,
+    ReloadStatus,
     Reported,
     ServedModel,
     VocabularySummary,
     named_vocabulary,
+    reload_status,
     served_models,
     vocabulary_summaries,
 )
 from dynrefer.service.client.request_fields import (
+    RELOAD,
     DescribeOptions,
     DetectOptions,
     GivenName,
@@ -39,6 +42,7 @@ from dynrefer.service.client.request_fields import (
     Outgoing,
     describe_request,
     detect_request,
+    reload_request,
     vocabulary_request,
 )
 from dynrefer.service.client.retries import NO_RETRIES, Retries
@@ -50,6 +54,7 @@ Result = TypeVar("Result")
 DEFAULT_URL = "http://127.0.0.1:8000"
 DEFAULT_TIMEOUT_S = 60.0
 DEFAULT_CONCURRENCY = 8
+RELOAD_TIMEOUT_S = 600.0  # that a model may take to be loaded
 DEFAULT_RETRIES = Retries()
 
 
@@ -199,6 +204,31 @@ class Client:
     def vocabulary(self, name: str) -> NamedVocabulary:
         """A vocabulary with all its words. Raises `NotFound`."""
         return self.call(vocabulary_request(name), named_vocabulary)
+
+    def reload_model(
+        self,
+        model: str | Path | None = None,
+        *,
+        previous: bool = False,
+        unload_first: bool = False,
+        timeout: float = RELOAD_TIMEOUT_S,
+    ) -> ReloadStatus:
+        """Let another model serve, and wait until it does and the one before is ended; no request fails by it.
+
+        model: "embedded", the model that the service was started with, or a directory in its models_dir. previous: the
+        model that served before, instead. unload_first: end the one that serves first, where there is no memory for
+        both. timeout: seconds; after them the service goes on with it. Needs the key of an administrator; raises
+        `Forbidden` with another one, `Conflict` while a model is being loaded, `NotFound` where administrators have no
+        keys, and `InvalidRequest` where the model cannot be loaded: then the one before goes on.
+        """
+        given = None if model is None else str(model)
+        outgoing = reload_request(given, previous, unload_first, timeout)
+        # Sent once: unlike all other requests it changes something.
+        return read(self._reply(outgoing, NO_RETRIES), reload_status)
+
+    def reload_status(self) -> ReloadStatus:
+        """Which model serves, and what is being loaded. Needs the key of an administrator."""
+        return self.call(Outgoing(RELOAD), reload_status)
 
     def is_ready(self) -> bool:
         """Whether the service can describe regions now. Raises `ConnectionFailed` where there is none."""

@@ -5,7 +5,9 @@
     │   ├── InvalidRequest    a field that it cannot honour (also a `QueryError`)                      422
     │   ├── ImageRefused      a damaged image, one too large, an unknown format (also an `ImageError`) 413, 415, 422
     │   ├── Unauthorized      no key, or one that it does not know                                     401
+    │   ├── Forbidden             a key that does not allow it                                         403
     │   ├── NotFound          nothing has this name, or no such service listens here                   404
+    │   ├── Conflict              it cannot be done as things are now                                  409
     │   ├── TooBusy           its queue stayed full until the deadline                                 429
     │   ├── NotReady          it stayed not ready, or is shutting down                                 503
     │   ├── DeadlinePassed    it gave up at the deadline (also a `ServerTooSlow`)                      504
@@ -98,6 +100,14 @@ class ImageRefused(ProblemError, ImageError):
 
 class Unauthorized(ProblemError):
     """The service wants a key, or does not know this one."""
+
+
+class Forbidden(ProblemError):
+    """The key does not allow what was asked for."""
+
+
+class Conflict(ProblemError):
+    """What was asked for cannot be done as things are now."""
 
 
 class NotFound(ProblemError):

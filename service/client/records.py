@@ -76,6 +76,11 @@ class Described(Descriptions):
         super().__init__(regions, preview, shapes)
         self.info, self.document = info or AnswerInfo(), document or {}
 
+    def _image_size(self) -> tuple[int, int] | None:
+        """In the frame of the request's `orientation`."""
+        image = self.info.image
+        return (image.width, image.height) if image.width else super()._image_size()
+
 
 class Reported(list[RegionDescription | ProblemError]):
     """The regions, in the order in which they were given, those that could not be described as errors.
@@ -93,6 +98,25 @@ class ServedModel(ModelCard):
     """The model that a service has loaded. limits: what a request may hold, by the name of the service's setting."""
 
     limits: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadStatus:
+    """Which model serves, and what is under way.
+
+    model: as it was asked for. name, revision, since (ISO 8601): None while it is loaded. previous: the model that
+    served before, which a roll back loads. loading: what is being loaded. ending: whether requests are still being
+    answered by the model before. last_failure: of the last attempt that failed; None if none did.
+    """
+
+    model: str
+    name: str | None = None
+    revision: str | None = None
+    since: str | None = None
+    previous: str | None = None
+    loading: str | None = None
+    ending: bool = False
+    last_failure: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +190,21 @@ def found(document: Document, preview: "Preview | None" = None) -> Findings:
         tuple(AbsentName(each["name"], each["probability"], _span(each)) for each in document["absent"]),
         _unknown_words(document),
         preview,
+    )
+
+
+def reload_status(document: Document) -> ReloadStatus:
+    """The answer of /v1/models/reload."""
+    serving, failure = document["serving"], document.get("last_failure")
+    return ReloadStatus(
+        model=serving["model"],
+        name=serving.get("name"),
+        revision=serving.get("revision"),
+        since=serving.get("since"),
+        previous=document.get("previous"),
+        loading=document.get("loading"),
+        ending=document["ending"],
+        last_failure=None if failure is None else f"{failure['model']}, {failure['at']}: {failure['detail']}",
     )
 
 

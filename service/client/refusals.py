@@ -6,8 +6,10 @@ from http import HTTPStatus
 from typing import Any
 
 from dynrefer.service.client.errors import (
+    Conflict,
     DeadlinePassed,
     FieldProblem,
+    Forbidden,
     ImageRefused,
     InvalidRequest,
     NotFound,
@@ -21,7 +23,9 @@ from dynrefer.service.client.retries import retry_after_s
 
 _BY_STATUS: Mapping[int, type[ProblemError]] = {
     401: Unauthorized,
+    403: Forbidden,
     404: NotFound,
+    409: Conflict,
     413: ImageRefused,
     415: ImageRefused,
     429: TooBusy,

@@ -45,6 +45,7 @@ GivenRegion = Sequence[float] | Prompt | Mapping[str, Any]
 GivenName = AskedName | Mapping[str, Any] | str
 OnRegionError = Literal["fail", "report"]
 
+RELOAD = "/v1/models/reload"
 _NOWHERE = (0.0, 0.0, 0.0, 0.0)  # in the place of a region that is given as its JSON
 WHOLE_IMAGE: Mapping[str, Any] = {"box": [0, 0, 1, 1]}  # in the coordinates "unit"
 
@@ -146,6 +147,14 @@ class Outgoing:
         # In this order: the service knows all fields before it has the whole image.
         image = ("image", self.image, "application/octet-stream")
         return {"files": {"request": (None, text, "application/json"), "image": image}}
+
+
+def reload_request(model: str | None, previous: bool, unload_first: bool, timeout_s: float) -> Outgoing:
+    """A request that lets another model serve. Raises ValueError unless one of `model` and `previous` is given."""
+    if previous == (model is not None):
+        raise ValueError("give either a model or previous=True.")
+    named: dict[str, Any] = {"previous": True} if model is None else {"model": str(model)}
+    return Outgoing(RELOAD, {**named, **({"unload_first": True} if unload_first else {})}, timeout_s=timeout_s)
 
 
 def describe_request(

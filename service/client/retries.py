@@ -1,8 +1,9 @@
 """Whether a request is sent again, and after how long. Nothing here sends or waits.
 
-Every request of this service may be repeated: none changes anything. So what is sent again is decided by whether it can
-help: a full queue (429) and a service that is not ready (503) are tried again until the deadline, after as long as
-Retry-After says; a connection that fails or breaks a few times; everything else never.
+Every request of this service may be repeated, for none changes anything, but the one that lets another model serve,
+which is sent once. So what is sent again is decided by whether it can help: a full queue (429) and a service that is
+not ready (503) are tried again until the deadline, after as long as Retry-After says; a connection that fails or breaks
+a few times; everything else never.
 """
 
 import email.utils

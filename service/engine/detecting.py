@@ -89,11 +89,13 @@ class DetectInput:
 @dataclass(frozen=True, slots=True)
 class DetectResult:
     """A request's result, before it has a schema. descriptions: of the regions that were found, in order; empty where
-    none were asked for. timings_ms: by stage."""
+    none were asked for. began_ns: when the first pass began, in nanoseconds since 1970. timings_ms: by stage, in order.
+    """
 
     info: ImageInfo
     findings: Findings
     descriptions: tuple[RegionDescription, ...]
+    began_ns: int
     timings_ms: Mapping[str, float]
 
 

@@ -23,7 +23,7 @@ from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.batcher import Batcher, Limits
 from dynrefer.service.engine.device_batch import DeviceBatch
-from dynrefer.service.engine.executor import Phase, Region
+from dynrefer.service.engine.executor import ExecutorCounts, Phase, Region
 from dynrefer.service.engine.reservations import Kind, Output, Reservation, WorkKind
 from dynrefer.service.engine.watchdog import WATCH_EVERY_S, Watchdog
 from dynrefer.service.observability.metrics import Metrics
@@ -60,26 +60,31 @@ class DeviceThread(Generic[Region, Output]):
         self._on_loss: Callable[[], None] = lambda: None
         self._start_s = 0.0, 0.0  # of loading, and of the first regions
         self.predictor: Predictor[Region, Output] | None = None
+        self.loaded_at = 0.0
         self.failure: ModelError | None = None
         self.lost = False
-        metrics.watch_caches(self._cache_counts)
-        metrics.watch_graphs(lambda: self.predictor.cuda_graphs if self.predictor else {})
-        metrics.watch_queue(
-            waiting=lambda: float(self._batcher.waiting),
-            running=lambda: float(len(self._batcher.running)),
-            cap=lambda: float(self._batcher.cap),
-        )
 
     @property
     def phase(self) -> Phase:
         """See `Executor`."""
-        if self.lost or not self._thread.is_alive():
+        if self.lost or not (self._thread.is_alive() or self._thread.ident is None):
             return Phase.LOST
         if self.predictor is None:
             return Phase.LOADING
         if self._watchdog.stuck:
             return Phase.STUCK
         return Phase.STARVED if self._starved else Phase.READY
+
+    @property
+    def counts(self) -> ExecutorCounts:
+        """See `Executor`."""
+        predictor, batcher = self.predictor, self._batcher
+        queue = (batcher.waiting, len(batcher.running), batcher.cap)
+        if predictor is None:
+            return ExecutorCounts(*queue)
+        caches = {name: (counts.hits, counts.misses) for name, counts in predictor.cache_stats.items()}
+        model = (predictor.card.name, predictor.card.revision)
+        return ExecutorCounts(*queue, caches, predictor.cuda_graphs, model)
 
     def start(self, on_loss: Callable[[], None]) -> None:
         """See `Executor`."""
@@ -106,6 +111,7 @@ class DeviceThread(Generic[Region, Output]):
             if (predictor := self._begin()) is not None:
                 # Regions that join at any time leave no gap between batches that image work could wait for.
                 self._batcher.shares_cores = predictor.card.device == "cpu" and self._batch is None
+                self.loaded_at = time.time()
                 self.predictor = predictor
                 logger.info(
                     "ready: model %s, device %s, batches of %d regions and %d views%s; "
@@ -257,11 +263,6 @@ class DeviceThread(Generic[Region, Output]):
             time.sleep(self._grace_s)
         if self.lost:
             self._on_loss()
-
-    def _cache_counts(self) -> dict[str, tuple[int, int]]:
-        """Cache -> (hits, misses); nothing while no model is loaded."""
-        stats = self.predictor.cache_stats if self.predictor else {}
-        return {name: (counts.hits, counts.misses) for name, counts in stats.items()}
 
 
 def _never() -> bool:

@@ -1,7 +1,8 @@
 """What the routes talk to: it admits a request, has its image prepared, its regions run and its outputs finished.
 
 Image work runs in worker processes (`service/workers`), parsing, finishing and the writing of responses in a thread, so
-that they never wait behind images; the event loop only waits. What is prepared is run by an `Executor`.
+that they never wait behind images; the event loop only waits. What is prepared is run by the `Executor` of the model
+that serves, which a request holds from `Engine.model` until its answer (`serving.py`).
 """
 
 import asyncio
@@ -9,7 +10,7 @@ import contextvars
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, TypeVar, cast
@@ -39,10 +40,11 @@ from dynrefer.service.engine.detecting import (
     only_result,
     regions_of,
 )
-from dynrefer.service.engine.executor import Executor, Phase, Region
+from dynrefer.service.engine.executor import Executor, Phase, Region, watch_executor
 from dynrefer.service.engine.pointed_regions import FoundMasks, first_pass, ready_for_device, with_failures
 from dynrefer.service.engine.reservations import ExecutorClosed, Output, Reservation, WorkKind
 from dynrefer.service.engine.results import DescribeResult, finish_request
+from dynrefer.service.engine.serving import Models, ModelSource, Serving
 from dynrefer.service.errors import QueueFullError, RegionFailedError, UnavailableError
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.workers.image_task import DescribeInput, PreparedImage
@@ -51,6 +53,7 @@ Result = TypeVar("Result")
 
 # Of one request: the next are decoded while the device describes the first, and others have their turn in between.
 IMAGES_UNDER_WAY = 4
+EMBEDDED = ModelSource("embedded", "embedded")
 
 
 class ImageWorkers(Protocol):
@@ -69,10 +72,15 @@ class ImageWorkers(Protocol):
 
 
 class Engine:
-    """executor: runs the regions. image_workers: prepare them."""
+    """executor: runs the regions, with the model of `source`. image_workers: prepare them."""
 
-    def __init__(self, executor: Executor[Any, Any], image_workers: ImageWorkers, metrics: Metrics) -> None:
-        self._executor = executor
+    def __init__(
+        self,
+        executor: Executor[Any, Any],
+        image_workers: ImageWorkers,
+        metrics: Metrics,
+        source: ModelSource = EMBEDDED,
+    ) -> None:
         self._metrics = metrics
         self._image_workers = image_workers
         self._cpu_pool = ThreadPoolExecutor(1, thread_name_prefix="cpu")
@@ -80,28 +88,43 @@ class Engine:
         self._words_pool = ThreadPoolExecutor(1, thread_name_prefix="words")
         self._draining = False
         self._in_flight = 0  # work under way for requests; touched by the event loop alone
+        self.models = Models(Serving(source, executor))
+        watch_executor(metrics, self.models.counts)
+
+    @property
+    def serving(self) -> Serving:
+        """The model that serves now."""
+        return self.models.serving
 
     @property
     def phase(self) -> Phase:
         """READY means loaded, warmed up, able to run, and not draining."""
-        return Phase.DRAINING if self._draining else self._executor.phase
+        return Phase.DRAINING if self._draining else self.serving.executor.phase
 
     @property
     def failure(self) -> ModelError | None:
         """Why the model could not be loaded."""
-        return self._executor.failure
+        return self.serving.executor.failure
 
     @property
     def lost(self) -> bool:
         """Whether the device thread ended without a request to stop, or was given up."""
-        return self._executor.lost
+        return self.serving.executor.lost
 
     @property
     def card(self) -> ModelCard:
-        """What is known about the loaded model. Raises UnavailableError while there is none."""
-        if self._executor.predictor is None:
-            raise self._unavailable()
-        return self._executor.predictor.card
+        """What is known about the model that serves now. Raises UnavailableError while there is none.
+
+        A request that is answered by it takes the card of `model`: by its end another may serve.
+        """
+        if self.serving.executor.predictor is None:
+            raise self._unavailable(self.serving)
+        return self.serving.card
+
+    @property
+    def loaded_at(self) -> float:
+        """When the loaded model was ready, in seconds since the epoch."""
+        return self.serving.executor.loaded_at
 
     def start(self, on_loss: Callable[[], None] = lambda: None) -> None:
         """Begin loading; `phase` says when it is done. on_loss: called in a thread when the device is given up.
@@ -109,7 +132,11 @@ class Engine:
         Called on the event loop.
         """
         self._image_workers.start()
-        self._executor.start(on_loss)
+        self.models.start(on_loss)
+
+    def wait_for_idle_cores(self) -> None:
+        """See `Executor`; of the model that serves now."""
+        self.serving.executor.wait_for_idle_cores()
 
     def begin_drain(self) -> None:
         """Not ready from now on and nothing new is admitted; what is admitted goes on. Safe in a signal handler."""
@@ -118,7 +145,7 @@ class Engine:
     async def stop(self, grace_s: float) -> None:
         """Drain, then end the threads. What has not run within the grace time is given up."""
         self.begin_drain()
-        self._executor.close()
+        self.models.close()
         until = time.monotonic() + grace_s
         while self._in_flight and time.monotonic() < until:
             await asyncio.sleep(0.01)
@@ -137,44 +164,62 @@ class Engine:
 
     def check_room(self, context: RequestContext) -> None:
         """Refuse, before the body is parsed, what would be refused afterwards. Raises as `describe` does."""
-        self._check_ready()
-        with self._refusals(), self._executor.reserve(1, context):
+        with self.model() as model, self._refusals(model), model.executor.reserve(1, context):
             pass
 
-    async def understand(self, vocabulary: RequestVocabulary) -> None:
+    @contextmanager
+    def model(self) -> Iterator[Serving]:
+        """The model that answers a request, which is the same one, and stays, until the block is left.
+
+        Raises UnavailableError, and counts it, unless the phase is READY.
+        """
+        model = self.serving
+        if model.executor.predictor is None or self.phase is not Phase.READY:
+            self._metrics.rejected.labels("unavailable").inc()
+            raise self._unavailable(model)
+        with model.hold(), self._counted():
+            yield model
+
+    def _held(self, model: Serving | None) -> AbstractContextManager[Serving]:
+        """The model that a request holds already, else the one that serves now."""
+        return self.model() if model is None else nullcontext(model)
+
+    async def understand(self, vocabulary: RequestVocabulary, model: Serving | None = None) -> None:
         """Let the model work out what a request's words mean to it, away from the device's thread. Raises
         UnavailableError."""
-        await self._run_in(self._words_pool, partial(self._check_ready().understand, vocabulary))
+        with self._held(model) as held:
+            await self._run_in(self._words_pool, partial(held.predictor.understand, vocabulary))
 
-    async def describe(self, request: DescribeInput, context: RequestContext) -> DescribeResult:
+    async def describe(
+        self, request: DescribeInput, context: RequestContext, model: Serving | None = None
+    ) -> DescribeResult:
         """Describe the regions of one image; cancelling it takes its regions out of the queue.
 
+        model: what the request holds; None: the model that serves now.
         Raises QueueFullError or UnavailableError before any work is done, DeadlineExceeded, QueryError,
         RegionFailedError, and what the functions of `request` raise.
         """
-        predictor = self._check_ready()
-        with self._counted(), self._refusals():
-            with self._executor.reserve(request.num_regions, context) as reservation:
-                finish = await self._describe(reservation, predictor, request, context)
+        with self._held(model) as held, self._refusals(held):
+            with held.executor.reserve(request.num_regions, context) as reservation:
+                finish = await self._describe(reservation, held.predictor, request, context)
             result = await self.run_in_cpu_pool(finish)
         self._metrics.observe_stages(result.timings_ms)
         return result
 
     async def describe_each(
-        self, requests: Sequence[DescribeInput], context: RequestContext
+        self, requests: Sequence[DescribeInput], context: RequestContext, model: Serving | None = None
     ) -> list[DescribeResult | Exception]:
         """Describe the regions of several images, admitted as a whole; cancelling it takes all out of the queue.
 
         Results in the order of `requests`; what is an image's own fault stands in its place. Raises as `describe` does
         what concerns all of them.
         """
-        predictor = self._check_ready()
         under_way = asyncio.Semaphore(IMAGES_UNDER_WAY)
 
         async def one(request: DescribeInput) -> DescribeResult | Exception:
             try:
                 async with under_way:
-                    finish = await self._describe(reservation, predictor, request, context)
+                    finish = await self._describe(reservation, held.predictor, request, context)
                 return await self.run_in_cpu_pool(finish)
             except Exception as error:
                 if not _is_of_its_image(error):
@@ -182,7 +227,11 @@ class Engine:
                 return error
 
         total = sum(each.num_regions for each in requests)
-        with self._counted(), self._refusals(), self._executor.reserve(total, context) as reservation:
+        with (
+            self._held(model) as held,
+            self._refusals(held),
+            held.executor.reserve(total, context) as reservation,
+        ):
             results = await _all_or_first_error([one(each) for each in requests])
         for each in results:
             if isinstance(each, DescribeResult):
@@ -231,26 +280,24 @@ class Engine:
         reservation.renew(len(regions))
         return pointed_regions.with_masks(request, image, results)
 
-    async def detect(self, request: DetectInput, context: RequestContext) -> DetectResult:
+    async def detect(self, request: DetectInput, context: RequestContext, model: Serving | None = None) -> DetectResult:
         """Find regions of one image, and describe them if that is asked for; cancelling it takes all of its work out of
         the queue.
 
         Raises as `describe` does, and FinderError without a finder.
         """
-        predictor = self._check_ready()
-        if predictor.finding is None:
-            raise FinderError(NO_FINDER)
-        with self._counted(), self._refusals():
-            result = await self._detect(predictor, request, context)
+        with self._held(model) as held, self._refusals(held):
+            if held.predictor.finding is None:
+                raise FinderError(NO_FINDER)
+            result = await self._detect(held, request, context)
         self._metrics.observe_stages(result.timings_ms)
         self._metrics.found_regions.observe(len(result.findings.regions))
         return result
 
-    async def _detect(
-        self, predictor: Predictor[Any, Any], request: DetectInput, context: RequestContext
-    ) -> DetectResult:
-        times, query = StageTimes(), request.query
-        with self._executor.reserve(request.room, context) as reservation:
+    async def _detect(self, model: Serving, request: DetectInput, context: RequestContext) -> DetectResult:
+        began_ns, times = time.time_ns(), StageTimes()
+        query, predictor = request.query, model.predictor
+        with model.executor.reserve(request.room, context) as reservation:
             image = await self._image_workers.prepare(
                 cast("Preparation[Any]", predictor.finding), request.to_find, context
             )
@@ -279,7 +326,8 @@ class Engine:
                 last = await self._pass(predictor, reservation, request.about(wanted), context)
                 times.described(last)
                 descriptions = regions_of(last)
-        return DetectResult(info, findings, descriptions, {"decode": image.decode_ms, **times.timings_ms})
+        timings_ms = {"decode": image.decode_ms, **times.timings_ms}
+        return DetectResult(info, findings, descriptions, began_ns, timings_ms)
 
     async def _masks(
         self,
@@ -307,14 +355,6 @@ class Engine:
         reservation.ensure(request.num_regions)
         return await self.run_in_cpu_pool(await self._run_regions(reservation, predictor, request, context))
 
-    def _check_ready(self) -> Predictor[Any, Any]:
-        """The predictor. Raises UnavailableError, and counts it, unless the phase is READY."""
-        predictor = self._executor.predictor
-        if predictor is None or self.phase is not Phase.READY:
-            self._metrics.rejected.labels("unavailable").inc()
-            raise self._unavailable()
-        return predictor
-
     @contextmanager
     def _counted(self) -> Iterator[None]:
         """`stop` waits for what runs inside."""
@@ -325,18 +365,18 @@ class Engine:
             self._in_flight -= 1
 
     @contextmanager
-    def _refusals(self) -> Iterator[None]:
-        """Count what the executor refuses; say in which phase it is closed."""
+    def _refusals(self, model: Serving) -> Iterator[None]:
+        """Count what the model's executor refuses; say in which phase it is closed."""
         try:
             yield
         except QueueFullError as error:
             self._metrics.rejected.labels(error.reason).inc()
             raise
         except ExecutorClosed:
-            raise self._unavailable() from None
+            raise self._unavailable(model) from None
 
-    def _unavailable(self) -> UnavailableError:
-        phase = self.phase
+    def _unavailable(self, model: Serving) -> UnavailableError:
+        phase = Phase.DRAINING if self._draining else model.executor.phase
         # Ready and yet refused: the device ended between two looks.
         return UnavailableError(f"The service is {(Phase.LOST if phase is Phase.READY else phase).value}.")
 

@@ -5,7 +5,7 @@ it came. While a body is parsed there are both, but no more requests are parsed 
 """
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -17,16 +17,21 @@ from dynrefer.service.errors import BodyTooLargeError, QueueFullError
 class Buffer:
     """The bytes that requests may hold at a time. Used by the event loop's thread alone.
 
-    max_key_bytes: of those, what the requests of one API key may hold; 0: no limit.
-    on_full: called for each request that does not fit, with the reason.
+    max_key_bytes: of those, what the requests of one API key may hold; 0: no limit. max_bytes_of: the same of callers
+    that have another limit, by name. on_full: called for each request that does not fit, with the reason.
     """
 
     def __init__(
-        self, max_bytes: int, max_key_bytes: int = 0, on_full: Callable[[str], None] = lambda reason: None
+        self,
+        max_bytes: int,
+        max_key_bytes: int = 0,
+        on_full: Callable[[str], None] = lambda reason: None,
+        max_bytes_of: Mapping[str | None, int] | None = None,
     ) -> None:
         self.max_bytes = max_bytes
         self.max_key_bytes = max_key_bytes or max_bytes
         self.on_full = on_full
+        self._max_bytes_of = dict(max_bytes_of or {})
         self.held_bytes = 0
         self._held_by_key: dict[str | None, int] = {}
 
@@ -37,7 +42,7 @@ class Buffer:
     def take(self, length: int, key: str | None) -> None:
         """Raises QueueFullError where there is no room for so many bytes more."""
         held_by_key = self._held_by_key.get(key, 0)
-        if key is not None and held_by_key + length > self.max_key_bytes:
+        if key is not None and held_by_key + length > self._max_bytes_of.get(key, self.max_key_bytes):
             self.on_full("key_buffer_share")
             raise QueueFullError("Requests with this key hold as many bytes as one key may; try again later.")
         if self.held_bytes + length > self.max_bytes:

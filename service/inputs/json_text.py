@@ -24,8 +24,10 @@ MAX_EXACT_DIGITS = 1_000
 MAX_DIGITS = 4_300  # beyond it Python refuses
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"  # RFC 8259, section 8.1, lets a reader ignore it; editors on Windows write it
-BASE64_MEMBER = re.compile(rb'"(?:base64|png)"')  # an image, or a region's mask
-VALUE_BEGINS = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*"')
+BASE64_MEMBERS = ("base64", "png")  # of the service's own contract: an image, or a region's mask
+# Its text, or the first one of a list of them, which may be nested.
+VALUE_BEGINS = re.compile(rb'[ \t\r\n]*:[ \t\r\n]*(?P<list>(?:\[[ \t\r\n]*){0,4})"')
+ITEM_BEGINS = re.compile(rb'[ \t\r\n]*,[ \t\r\n]*"')
 ORDINARY = bytes(code for code in range(0x20, 0x7F) if code not in b'\\"')
 NO_BRACKETS = bytes(code for code in range(256) if code not in b"[]{}")
 TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
@@ -53,20 +55,26 @@ class _Cut:
 
 
 def parse_json(
-    body: bytes, max_values: int, name: str = "The body", glance: Callable[[Any], None] = lambda document: None
+    body: bytes,
+    max_values: int,
+    name: str = "The body",
+    glance: Callable[[Any], None] = lambda document: None,
+    base64_members: Sequence[str] = BASE64_MEMBERS,
 ) -> Json:
     """Strict JSON: UTF-8, no duplicate keys, no lone surrogates, limited depth, size and number of values.
 
     name: of the document, as the subject of a sentence. glance: may refuse a document of very many objects for a better
     reason than that; what it sees was read without care for duplicate keys, which takes long for many objects.
+    base64_members: names (letters and "_") of members whose texts may be as long as an image's file; what stands in
+    others counts towards the size.
     NaN, Infinity and 1e400 are accepted as floats here: the schema rejects them, with a pointer to where they are.
     Raises InvalidRequestError.
     """
     body = body.removeprefix(BYTE_ORDER_MARK)
-    rest, long_texts, cuts = _cut_long_texts(body, name)
+    rest, long_texts, cuts = _cut_long_texts(body, name, base64_members)
     if len(rest) > max_values * MAX_BYTES_PER_VALUE:
         limit = max_values * MAX_BYTES_PER_VALUE
-        raise _refused(f"The JSON holds more than {limit} bytes outside of 'base64'.")
+        raise _refused(f"The JSON holds more than {limit} bytes outside of '{base64_members[0]}'.")
     openers = rest.count(b"[") + rest.count(b"{")
     if rest.count(b",") + openers > max_values:
         raise _refused(f"The JSON holds more than {max_values} values.")
@@ -95,8 +103,10 @@ def parse_json(
     return Json(document, long_texts)
 
 
-def _cut_long_texts(body: bytes, name: str) -> tuple[bytes, dict[str, bytes], list[_Cut]]:
-    """The body with a short placeholder for every long value of a member `base64` or `png`, and those values.
+def _cut_long_texts(body: bytes, name: str, members: Sequence[str]) -> tuple[bytes, dict[str, bytes], list[_Cut]]:
+    """The body with a short placeholder for every long text of one of the members, and those texts.
+
+    A list of texts is followed up to the first that is not long, so that short ones cost nothing.
 
     In valid JSON the name and the colon can stand nowhere but in front of a value: inside of a text its quotes would be
     escaped.
@@ -104,26 +114,35 @@ def _cut_long_texts(body: bytes, name: str) -> tuple[bytes, dict[str, bytes], li
     long_texts: dict[str, bytes] = {}
     cuts: list[_Cut] = []
     kept, length, done, at = [], 0, 0, 0
-    while len(cuts) < MAX_CUTS and (member := BASE64_MEMBER.search(body, at)):
+    opening = re.compile(b'"(?:%s)"' % "|".join(members).encode())
+    while len(cuts) < MAX_CUTS and (member := opening.search(body, at)):
         at = member.end()
         begins = VALUE_BEGINS.match(body, at)
-        if not begins:
-            continue
-        start, end = begins.end(), body.find(b'"', begins.end())
-        if end < 0:
-            line, column = body.count(b"\n", 0, start) + 1, start - body.rfind(b"\n", 0, start) - 1
-            raise _refused(f"{name} is not valid JSON: line {line}, column {column}: this text has no end.")
-        if end - start < MIN_CUT_BYTES or not _can_be_cut(body, start, end):
-            continue
-        placeholder = secrets.token_hex(8)
-        length += start - done + len(placeholder)
-        cuts.append(_Cut(length - len(placeholder), end - start - len(placeholder)))
-        kept += [body[done:start], placeholder.encode()]
-        long_texts[placeholder] = _unescaped(body, start, end, name)
-        done = at = end
+        listed = begins is not None and begins["list"] != b""
+        while begins and len(cuts) < MAX_CUTS:
+            start = begins.end()
+            end = _end_of_text(body, start, name)
+            if end - start < MIN_CUT_BYTES or not _can_be_cut(body, start, end):
+                break
+            placeholder = secrets.token_hex(8)
+            length += start - done + len(placeholder)
+            cuts.append(_Cut(length - len(placeholder), end - start - len(placeholder)))
+            kept += [body[done:start], placeholder.encode()]
+            long_texts[placeholder] = _unescaped(body, start, end, name, member[0].decode().strip('"'))
+            done = at = end
+            begins = ITEM_BEGINS.match(body, end + 1) if listed else None
     if not cuts:
         return body, long_texts, cuts
     return b"".join([*kept, body[done:]]), long_texts, cuts
+
+
+def _end_of_text(body: bytes, start: int, name: str) -> int:
+    """Where the next quote is. Raises InvalidRequestError where there is none."""
+    end = body.find(b'"', start)
+    if end < 0:
+        line, column = body.count(b"\n", 0, start) + 1, start - body.rfind(b"\n", 0, start) - 1
+        raise _refused(f"{name} is not valid JSON: line {line}, column {column}: this text has no end.")
+    return end
 
 
 def _can_be_cut(body: bytes, start: int, end: int) -> bool:
@@ -134,7 +153,7 @@ def _can_be_cut(body: bytes, start: int, end: int) -> bool:
     return not any(piece.translate(None, ORDINARY).strip(b"\\") for piece in pieces)
 
 
-def _unescaped(body: bytes, start: int, end: int, name: str) -> bytes:
+def _unescaped(body: bytes, start: int, end: int, name: str, member: str) -> bytes:
     if body.find(b"\\", start, end) < 0:
         return body[start:end]
     pieces, at = [], start
@@ -146,7 +165,7 @@ def _unescaped(body: bytes, start: int, end: int, name: str) -> bytes:
         try:
             pieces.append(json.loads(b'"%s"' % body[at:until]).encode("utf-8", "replace"))
         except ValueError:
-            raise _refused(f"{name} is not valid JSON: the text of 'base64' has an unknown escape.") from None
+            raise _refused(f"{name} is not valid JSON: the text of '{member}' has an unknown escape.") from None
         at = until
     return b"".join(pieces)
 

@@ -139,21 +139,8 @@ class Fetcher:
                 raise _rejected(f"The URL's server answered with status {response.status}.")
             if received.get("content-encoding", "identity") != "identity":
                 raise _rejected("The URL's server sent a compressed body.")
-            return await self._read(response, content_length(received.get("content-length", "")), lease), ""
-
-    async def _read(self, response: httpcore2.Response, declared: int, lease: Lease) -> bytes:
-        too_large = BodyTooLargeError(f"The image at the URL is larger than {self._max_bytes} bytes.")
-        if declared > self._max_bytes:
-            raise too_large
-        # At once, where it is known: of many fetches side by side a few succeed, and not each a little.
-        lease.add(declared)
-        body = io.BytesIO()
-        async for chunk in response.aiter_stream():
-            lease.add(max(0, body.tell() + len(chunk) - max(declared, body.tell())))
-            if body.tell() + len(chunk) > self._max_bytes:
-                raise too_large
-            body.write(chunk)
-        return body.getvalue()
+            too_large = f"The image at the URL is larger than {self._max_bytes} bytes."
+            return await read_file(response, self._max_bytes, lease, too_large), ""
 
     def _checked(self, url: str) -> SplitResult:
         if not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
@@ -170,6 +157,23 @@ class Fetcher:
         if parts.hostname not in self._hosts:
             raise _rejected("This server does not fetch from this host.")
         return parts._replace(fragment="")
+
+
+async def read_file(response: httpcore2.Response, max_bytes: int, lease: Lease, too_large: str) -> bytes:
+    """A response's body; its bytes count in the lease. Raises BodyTooLargeError with the sentence `too_large`."""
+    lengths = [value for name, value in response.headers if name.lower() == b"content-length"]
+    declared = content_length(lengths[-1].decode("latin-1") if lengths else "")
+    if declared > max_bytes:
+        raise BodyTooLargeError(too_large)
+    # At once, where it is known: of many fetches side by side a few succeed, and not each a little.
+    lease.add(declared)
+    body = io.BytesIO()
+    async for chunk in response.aiter_stream():
+        lease.add(max(0, body.tell() + len(chunk) - max(declared, body.tell())))
+        if body.tell() + len(chunk) > max_bytes:
+            raise BodyTooLargeError(too_large)
+        body.write(chunk)
+    return body.getvalue()
 
 
 def _rejected(detail: str) -> InvalidRequestError:

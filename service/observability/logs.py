@@ -94,6 +94,7 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     logging.captureWarnings(True)  # log lines like all others
     logging.getLogger("python_multipart").setLevel("ERROR")  # below: what a client sent, line by line
+    logging.getLogger("mcp").setLevel("WARNING")  # below: the steps of every message
     # What uvicorn logs apart from requests, without its own handlers.
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()

@@ -11,6 +11,7 @@ from dynrefer.model import DEVICE_STAGES
 STAGES = ("decode", "find", "look", "masks", "points", "views", "queue", *DEVICE_STAGES)  # of a request, in order
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
+SWITCHES = ("switched", "rolled_back", "failed", "given_up")  # what became of loading another model
 GRAPHS = ("captured", "fallen back")  # what became of a piece of work that was to be a CUDA graph
 # Name in metrics -> name in `Predictor.cache_stats`.
 CACHES = {"view": "views", "region": "regions", "text": "texts", "vocabulary": "vocabularies"}
@@ -81,6 +82,15 @@ class Metrics:
         )
         for reason in ("cpu", "wall", "turn", "cancelled", "crash"):
             self.image_worker_kills.labels(reason)
+        self.model_switches = Counter(
+            "dynrefer_model_switches",
+            "Attempts to let another model serve, by outcome: switched, rolled_back (to the one before), failed (the "
+            "one before goes on), given_up (the service was stopped meanwhile).",
+            ["outcome"],
+            registry=self.registry,
+        )
+        for outcome in SWITCHES:
+            self.model_switches.labels(outcome)
         self.queue_regions = Gauge(
             "dynrefer_queue_regions", "Regions admitted and waiting for the device.", registry=self.registry
         )
@@ -111,6 +121,10 @@ class Metrics:
     def watch_graphs(self, counts: Callable[[], Mapping[str, int]]) -> None:
         """Read how many pieces of work are CUDA graphs whenever the metrics are read."""
         self.registry.register(_Graphs(counts))
+
+    def watch_model(self, current: Callable[[], tuple[str, str] | None]) -> None:
+        """Read the name and the revision of the model that serves whenever the metrics are read."""
+        self.registry.register(_Model(current))
 
     def watch_log(self, dropped: Callable[[], float]) -> None:
         """Read how many lines of the log were dropped whenever the metrics are read."""
@@ -159,6 +173,20 @@ class _Graphs(Collector):
         gauge = GaugeMetricFamily("dynrefer_cuda_graphs", "Pieces of work for CUDA graphs.", labels=["state"])
         for state, count in (dict.fromkeys(GRAPHS, 0) | dict(self._counts())).items():
             gauge.add_metric([state.replace(" ", "_")], count)
+        yield gauge
+
+
+class _Model(Collector):
+    """Which model serves. Its names are an administrator's, so that there are few."""
+
+    def __init__(self, current: Callable[[], tuple[str, str] | None]) -> None:
+        self._current = current
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One series, of the value 1; none while there is no model."""
+        gauge = GaugeMetricFamily("dynrefer_model_info", "The model that serves.", labels=["name", "revision"])
+        if (current := self._current()) is not None:
+            gauge.add_metric(current, 1.0)
         yield gauge
 
 

@@ -15,6 +15,7 @@ from dynrefer.model import DEVICE_STAGES, RegionDescription
 from dynrefer.service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from dynrefer.service.engine.detecting import DetectResult
     from dynrefer.service.engine.results import DescribeResult
 
 # Time limit of an export, and of the last one when the process ends.
@@ -76,6 +77,14 @@ def record_stages(tracer: trace.Tracer, described: "DescribeResult", parent: Con
         for stage in DEVICE_STAGES:
             if stage in region.timings_ms:
                 at = span(stage, at, region.timings_ms[stage])
+
+
+def record_passes(tracer: trace.Tracer, detected: "DetectResult", parent: Context | None) -> None:
+    """Spans for the passes of a request that finds, one after the other, and for the stages of what was described."""
+    at = detected.began_ns
+    for stage, spent_ms in detected.timings_ms.items():
+        if stage != "decode":  # a part of `find`
+            at = _span(tracer, parent, stage, at, spent_ms)
 
 
 def _span(tracer: trace.Tracer, parent: Context | None, name: str, start_ns: int, spent_ms: float) -> int:

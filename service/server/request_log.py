@@ -27,8 +27,8 @@ UNMATCHED = "unmatched"
 
 
 class RequestLogMiddleware:
-    """ASGI middleware. Sets `scope["state"]`: request_id, surface, began (perf_counter seconds), timings_ms and
-    key.
+    """ASGI middleware. Sets `scope["state"]`: request_id, surface, began (perf_counter seconds), timings_ms, key
+    and admin.
 
     closing: whether responses are to end their connections.
     """
@@ -52,7 +52,7 @@ class RequestLogMiddleware:
         began = time.perf_counter()
         state = scope.setdefault("state", {})
         surface = self._surfaces.of(scope["path"])
-        state.update(request_id=request_id, surface=surface, began=began, timings_ms={}, key=None)
+        state.update(request_id=request_id, surface=surface, began=began, timings_ms={}, key=None, admin=False)
         status, body_unrequested = 0, "expect" in Headers(scope=scope)
 
         async def receive_recorded() -> Message:

@@ -16,13 +16,17 @@ from typer.testing import CliRunner
 
 from dynrefer.service.cli import describe, views
 from dynrefer.service.detect_command import detect_command
+from dynrefer.service.settings import INTEGRATIONS
 from tests.docs.examples import ADDRESS, Example, differences, examples_of
 from tests.repository import ROOT
 from tests.service.server.test_process import Server, running
 from tests.system_programs import needs
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Whose snippets in Python need the clients that they are about: `tests/service/integrations` runs those.
+OF_INTEGRATIONS = sorted((ROOT / "docs" / "integrations").glob("*.md"))
 EXAMPLES = [example for page in PAGES for example in examples_of(page)]
+EXAMPLES += [example for page in OF_INTEGRATIONS for example in examples_of(page) if example.kind != "python"]
 # Snippets that continue something of the reader's, or write what they cannot write here.
 NEEDS_MORE = ("mask.png", "model.describe(\n    image,")
 PROBLEM = "urn:problem-type"
@@ -36,7 +40,7 @@ def of_kind(kind: str, *, asks: bool | None = None) -> list[Example]:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    with running("dynrefer.service.cli", "serve") as started:
+    with running("dynrefer.service.cli", "serve", "--integrations", ",".join(INTEGRATIONS)) as started:
         started.await_ready()
         yield started
 

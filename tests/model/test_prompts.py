@@ -13,7 +13,7 @@ from dynrefer.model.errors import PromptError
 from dynrefer.model.geometry import box_from_polygons
 from dynrefer.model.mask_files import decode_with_alpha, mask_of_png
 from dynrefer.model.masks import RegionMask, bitmap_from_mask, mask_from_bitmap
-from dynrefer.model.prompts import AlphaMask, MaskFile, Polygon, Scribble, placed
+from dynrefer.model.prompts import AlphaMask, AlphaOrWhole, MaskFile, Polygon, Scribble, placed
 from dynrefer.model.run_lengths import box_from_rle
 from tests.repository import ROOT
 
@@ -77,7 +77,19 @@ def test_alpha_is_turned_with_its_image(orientation: int) -> None:
     assert found.info.alpha is not None
     # Composited over white, what is transparent is white.
     assert np.array_equal(bitmap_from_mask(found.info.alpha), (found.pixels != 255).any(axis=2))
-    assert placed(AlphaMask(), (found.info.width, found.info.height), found.info.alpha)[0][2] > 0
+    size = found.info.width, found.info.height
+    assert placed(AlphaMask(), size, found.info.alpha)[0][2] > 0
+    assert placed(AlphaOrWhole(), size, found.info.alpha) == placed(AlphaMask(), size, found.info.alpha)
+
+
+def test_an_alpha_channel_that_hides_nothing_may_stand_for_the_whole_image() -> None:
+    for alpha in (None, mask_from_bitmap(np.ones((20, 30), dtype=bool))):
+        assert placed(AlphaOrWhole(), (30, 20), alpha) == ((0, 0, 30, 20), None)
+        with pytest.raises(PromptError):
+            placed(AlphaMask(), (30, 20), alpha)
+    hidden = mask_from_bitmap(np.zeros((20, 30), dtype=bool))
+    with pytest.raises(PromptError, match="empty"):
+        placed(AlphaOrWhole(), (30, 20), hidden)
 
 
 def test_the_brightest_channel_counts() -> None:

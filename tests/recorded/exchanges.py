@@ -146,6 +146,9 @@ def exchanges(address: str, images: Sequence[str] | None = None) -> Json:
     for card in found["models"]["body"]["models"]:
         assert card["batch_invariant"] in (True, False)
         card["batch_invariant"] = "as probed on the machine"
+    for entry in found["models"]["body"].get("data", ()):
+        assert entry["created"] > 0
+        entry["created"] = "when it was loaded"
     found["openapi"] = _without_descriptions(exchange(address, "/openapi.json"))
     for path in ("/livez", "/readyz", "/nowhere", "/v1/describe"):
         found[path] = exchange(address, path)

@@ -62,7 +62,7 @@ def test_concurrent_requests_share_a_batch() -> None:
             first = asyncio.create_task(post(client, bodies[0]))
             await asyncio.to_thread(began.wait, 10)
             others = [asyncio.create_task(post(client, body)) for body in bodies[1:]]
-            while app.state.engine._executor._batcher._queued < len(others):
+            while app.state.engine.serving.executor._batcher._queued < len(others):
                 await asyncio.sleep(0.002)
             gate.set()
             return [await first, *[await other for other in others]]
@@ -120,10 +120,10 @@ def test_a_client_that_hangs_up_leaves_the_queue() -> None:
             gone = asyncio.create_task(call(large, leaving))
             await asyncio.to_thread(began.wait, 10)
             stays = asyncio.create_task(call(body, asyncio.Event()))
-            while engine._executor._batcher._queued < 3:
+            while engine.serving.executor._batcher._queued < 3:
                 await asyncio.sleep(0.002)
             leaving.set()
-            while engine._executor._batcher.waiting > 1:
+            while engine.serving.executor._batcher.waiting > 1:
                 await asyncio.sleep(0.002)
             gate.set()
             return [await gone, await stays]

@@ -5,7 +5,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 
 from dynrefer.service.api.dependencies import CurrentEngine, CurrentMetrics, CurrentSettings
 from dynrefer.service.api.openapi import PROBLEMS, pick
-from dynrefer.service.api.responses import model_answer
+from dynrefer.service.api.responses import model_answer, model_entry
 from dynrefer.service.api.schemas import ModelList, Status
 from dynrefer.service.engine.executor import Phase
 from dynrefer.service.errors import UnavailableError
@@ -28,6 +28,12 @@ async def readyz(engine: CurrentEngine) -> Status:
     return Status(status="ready")
 
 
+@router.get("/health", summary="The same as /readyz", responses=pick(PROBLEMS, 503))
+async def health(engine: CurrentEngine) -> Status:
+    """Under the path that most platforms and programs ask without being told. Needs no key."""
+    return await readyz(engine)
+
+
 @metrics_router.get(
     "/metrics",
     summary="Metrics, in the Prometheus text format",
@@ -41,5 +47,7 @@ async def metrics(metrics: CurrentMetrics) -> Response:
 
 @router.get("/v1/models", summary="The loaded model", responses=pick(PROBLEMS, 401, 503))
 async def models(engine: CurrentEngine, settings: CurrentSettings) -> ModelList:
-    """The model's name, size, views, vocabulary, priors and origin, and the limits of a request."""
-    return ModelList(models=[model_answer(engine.card, settings)])
+    """The model's name, size, views, vocabulary, priors and origin, and the limits of a request. `object` and `data`
+    are the same list in OpenAI's form."""
+    card = engine.card
+    return ModelList(models=[model_answer(card, settings)], data=[model_entry(card, engine.loaded_at)])

@@ -24,7 +24,7 @@ DOCUMENT = current()
 OPERATIONS = dict(operations(DOCUMENT))
 TOLERANCE = 1e-3  # absolute or relative, whichever is larger
 # What differs from run to run, or from machine to machine.
-VARYING = {"id", "timings_ms", "batch_invariant", "counts", "device", "dtype"}
+VARYING = {"id", "created", "timings_ms", "batch_invariant", "counts", "device", "dtype"}
 
 
 def contents(operation: str) -> Iterator[tuple[str, Json]]:

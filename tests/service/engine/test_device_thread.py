@@ -13,7 +13,7 @@ from dynrefer.model import BatchLimits, Corners, RegionQuery
 from dynrefer.model.errors import DeviceLostError, DeviceMemoryError
 from dynrefer.service.engine import device_thread
 from dynrefer.service.engine.device_thread import DeviceThread
-from dynrefer.service.engine.executor import Phase
+from dynrefer.service.engine.executor import Phase, watch_executor
 from dynrefer.service.engine.reservations import ExecutorClosed
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.settings import Settings
@@ -57,7 +57,9 @@ def started(
     **settings: Any,
 ) -> DeviceThread[object, float]:
     """A device thread that is ready."""
-    device = DeviceThread(Settings(device_grace_s=grace_s, **settings), lambda: predictor, metrics or Metrics())
+    metrics = metrics or Metrics()
+    device = DeviceThread(Settings(device_grace_s=grace_s, **settings), lambda: predictor, metrics)
+    watch_executor(metrics, lambda: device.counts)
     device.start(on_loss)
     await_phase(device, Phase.READY)
     return device

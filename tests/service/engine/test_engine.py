@@ -14,7 +14,7 @@ from dynrefer.model import Corners, DecodedImage, ImageInfo, RegionQuery
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.batcher import Batcher, Limits
 from dynrefer.service.engine.engine import Engine
-from dynrefer.service.engine.executor import Phase
+from dynrefer.service.engine.executor import ExecutorCounts, Phase
 from dynrefer.service.engine.reservations import Kind, Reservation, WorkKind
 from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.errors import DeadlineExceeded, UnavailableError
@@ -60,6 +60,7 @@ class ToyExecutor:
         self.predictor: FakePredictor | None = None
         self.callers: list[str | None] = []
         self.closed = False
+        self.counts = ExecutorCounts()
         self._batcher: Batcher[FakeRegion, float] = Batcher(Limits(10, 4, 100, 0.0), lambda region: region.num_views)
 
     def start(self, on_loss: Callable[[], None]) -> None:
@@ -205,7 +206,7 @@ def test_cancelling_frees_the_queue() -> None:
         admitted.cancel()
         with pytest.raises(asyncio.CancelledError):
             await admitted
-        assert engine._executor._batcher.waiting == 0
+        assert engine.serving.executor._batcher.waiting == 0
         gate.set()
         assert len((await describe(engine, 8)).regions) == 1
         await engine.stop(grace_s=10)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dynrefer.service.errors import InvalidRequestError
-from dynrefer.service.inputs.json_text import MIN_CUT_BYTES, PIECE_BYTES, parse_json
+from dynrefer.service.inputs.json_text import MAX_BYTES_PER_VALUE, MIN_CUT_BYTES, PIECE_BYTES, parse_json
 
 MAX_VALUES = 1_000
 LONG = base64.b64encode(bytes(range(256)) * (PIECE_BYTES // 256)).decode()
@@ -27,6 +27,38 @@ def test_base64_of_any_length(length: int, escape: Any) -> None:
     found = parse_json(text.encode(), MAX_VALUES)
     assert found.bytes_of(found.document["image"]["base64"]).decode() == LONG[:length]
     assert found.document["a"] == [1, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("texts", "cut"),
+    [([LONG], 1), ([LONG, LONG + "AAAA", "short", LONG], 2), (["short", LONG], 0), ([LONG, '"', LONG], 1), ([], 0)],
+)
+@pytest.mark.parametrize("separators", [(",", ":"), (" ,\n", " : ")])
+def test_texts_of_a_list_may_be_long_too(texts: list[str], cut: int, separators: tuple[str, str]) -> None:
+    """Those before a short one are cut out; the others are texts like any."""
+    for value in (texts, [texts]):
+        parsed = parse_json(json.dumps({"base64": value, "a": 1}, separators=separators).encode(), 10**6)
+        found = parsed.document["base64"] if value is texts else parsed.document["base64"][0]
+        assert [parsed.bytes_of(text).decode() for text in found] == texts
+        assert (len(parsed.long_texts), parsed.document["a"]) == (cut, 1)
+
+
+def test_a_list_that_does_not_end_is_refused() -> None:
+    for rest in ("", ",", ', "'):
+        with pytest.raises(InvalidRequestError, match="not valid JSON"):
+            parse_json(f'{{"base64": ["{LONG}"{rest}'.encode(), MAX_VALUES)
+
+
+def test_a_contract_has_its_image_in_a_member_of_its_own() -> None:
+    """More of it than any text may have is read, and what is wrong with it is said of that member."""
+    body = json.dumps({"image": LONG, "base64": LONG}).encode()
+    parsed = parse_json(body, len(LONG) // MAX_BYTES_PER_VALUE + 10, base64_members=("image",))
+    assert parsed.document["base64"] == LONG != parsed.document["image"]
+    assert parsed.bytes_of(parsed.document["image"]) == LONG.encode()
+    with pytest.raises(InvalidRequestError, match="bytes outside of 'image'"):
+        parse_json(body, 10, base64_members=("image",))
+    with pytest.raises(InvalidRequestError, match="the text of 'image' has an unknown escape"):
+        parse_json(body.replace(LONG[:8].encode(), b"\\xAA", 1), 10_000, base64_members=("image",))
 
 
 def test_what_only_looks_like_base64_stays_a_text() -> None:

@@ -14,6 +14,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from dynrefer.service.app import create_app
 from dynrefer.service.settings import Settings, SettingsError
+from tests.fake_finder import FakeFinderSpec
 from tests.fakes import FakePredictor
 from tests.service.conftest import await_ready, image_bytes, in_base64, one_region
 
@@ -79,6 +80,20 @@ def test_stages_are_spans_of_the_request(collector: Collector) -> None:
         assert span.parent_span_id == root.span_id
         assert span.start_time_unix_nano <= span.end_time_unix_nano
     assert by_name["vision"].end_time_unix_nano == by_name["heads"].start_time_unix_nano
+
+
+def test_the_passes_of_a_search_are_spans_of_the_request(collector: Collector) -> None:
+    settings = Settings(otlp_endpoint=collector.address, worker_processes=0)
+    with TestClient(create_app(settings, FakePredictor(finding=FakeFinderSpec()))) as client:
+        await_ready(client)
+        body = {"image": {"base64": in_base64(image_bytes())}, "names": ["dog"], "describe": {"task": "caption"}}
+        answer = client.post("/v1/detect", json=body)
+        assert answer.status_code == 200 and answer.json()["regions"]
+    by_name = {span.name: span for span in collector.spans}
+    root = by_name.pop("POST /v1/detect")
+    assert set(by_name) >= {"find", "vision", "caption"} and "decode" not in by_name
+    assert all(span.parent_span_id == root.span_id for span in by_name.values())
+    assert by_name["find"].start_time_unix_nano >= root.start_time_unix_nano
 
 
 def test_an_unreachable_collector_delays_nothing() -> None:

@@ -135,7 +135,7 @@ def test_one_key_cannot_fill_the_queue(make_api: ApiFactory) -> None:
         futures = [pool.submit(post, "first")]
         assert began.wait(30)
         futures += [pool.submit(post, "first") for _ in range(2)]
-        while api.client.app.state.engine._executor._batcher.waiting < 2:  # type: ignore[attr-defined]
+        while api.client.app.state.engine.serving.executor._batcher.waiting < 2:  # type: ignore[attr-defined]
             time.sleep(0.005)
         assert post("first") == 429
         futures.append(pool.submit(post, "second"))

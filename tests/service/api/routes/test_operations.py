@@ -23,6 +23,14 @@ def test_probes_and_card(api: ApiClient) -> None:
     assert model["trained_on"] and model["intended_use"]
 
 
+def test_the_models_are_listed_in_the_form_of_openai_too(api: ApiClient) -> None:
+    listed = api.client.get("/v1/models").json()
+    (entry,) = listed["data"]
+    assert listed["object"] == "list" and listed["models"][0]["name"] == entry["id"] == "fake"
+    assert (entry["object"], entry["owned_by"]) == ("model", "dynrefer")
+    assert 0 <= time.time() - entry["created"] < 3_600  # when it was loaded, in seconds
+
+
 def test_not_ready_while_loading() -> None:
     gate = threading.Event()
     predictor = FakePredictor(run_hook=lambda boxes: gate.wait(10) and None)

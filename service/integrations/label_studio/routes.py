@@ -1,0 +1,135 @@
+"""The paths of a machine learning backend, as Label Studio calls them below the address that its users enter."""
+
+from functools import partial
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from dynrefer.model import ResolveVocabulary
+from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
+from dynrefer.service.api.posting import respond
+from dynrefer.service.api.problems import ToldProblem
+from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.executor import Phase
+from dynrefer.service.errors import InvalidRequestError, UnavailableError
+from dynrefer.service.inputs.bodies import Lease
+from dynrefer.service.inputs.json_text import parse_json
+from dynrefer.service.integrations.label_studio.images import Images
+from dynrefer.service.integrations.label_studio.labeling import read_labeling
+from dynrefer.service.integrations.label_studio.predicting import model_version, predict
+from dynrefer.service.integrations.label_studio.tasks import IMAGE_MEMBERS, PredictRequest, read_predict
+from dynrefer.service.integrations.label_studio.webhooks import Collector, changes_of
+from dynrefer.service.settings import Settings
+
+PREFIX = "/label-studio"
+
+
+class Posted:
+    """A JSON object without an image. document: its members."""
+
+    num_bytes = 0
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+
+
+def read_posted(body: bytes, content_type: str, settings: Settings, query: str, resolve: ResolveVocabulary) -> Posted:
+    """Any object. Raises InvalidRequestError."""
+    document = parse_json(body, settings.max_json_values, base64_members=IMAGE_MEMBERS).document
+    if not isinstance(document, dict):
+        raise InvalidRequestError.at("", "An object is expected, as Label Studio sends it.")
+    return Posted(document)
+
+
+class PostedEvent(Posted):
+    """An event, and what follows from it."""
+
+    def __init__(self, document: dict[str, Any], settings: Settings) -> None:
+        super().__init__(document)
+        self.changes = changes_of(document, settings)
+
+
+def read_event(
+    body: bytes, content_type: str, settings: Settings, query: str, resolve: ResolveVocabulary
+) -> PostedEvent:
+    """An event. Raises InvalidRequestError."""
+    return PostedEvent(read_posted(body, content_type, settings, query, resolve).document, settings)
+
+
+def write_problem(problem: ToldProblem) -> Response:
+    """Label Studio shows its users the status; its log, and whoever looks closer, has the sentence."""
+    document: dict[str, Any] = {"error": problem.detail, "request_id": problem.request_id}
+    if problem.fields:
+        document["errors"] = [{"pointer": each.pointer, "detail": each.detail} for each in problem.fields]
+    return JSONResponse(document, problem.kind.status, dict(problem.headers))
+
+
+def make_router(images: Images, collector: Collector | None) -> APIRouter:
+    """The routes. collector: of what annotators correct; None where that is not collected."""
+    router = APIRouter(prefix=PREFIX, tags=["label-studio"])
+
+    @router.get("/health", summary="Label Studio: can the service predict?")
+    async def health(engine: CurrentEngine) -> Response:
+        """Needs the key, so that Label Studio says at once that it is missing."""
+        if engine.phase is not Phase.READY:
+            raise UnavailableError(f"The service is {engine.phase.value}.")
+        return JSONResponse({"status": "UP", "model_version": model_version(engine)})
+
+    @router.get("/versions", summary="Label Studio: the versions of the model")
+    async def versions(engine: CurrentEngine) -> Response:
+        """The one that is loaded."""
+        if engine.phase is not Phase.READY:
+            raise UnavailableError(f"The service is {engine.phase.value}.")
+        return JSONResponse({"versions": [model_version(engine)]})
+
+    @router.post("/setup", summary="Label Studio: a project begins to use the service")
+    async def setup(
+        request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
+    ) -> Response:
+        """Refuses a labelling configuration that nothing can be predicted for."""
+        return await respond(request, engine, settings, buffer, read_posted, partial(_set_up, images, engine))
+
+    @router.post("/predict", summary="Label Studio: describe or find the regions of tasks")
+    async def predictions(
+        request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
+    ) -> Response:
+        """Of a task with regions, drawn just now or annotated, those are described, if the labelling configuration has
+        a control that takes a description; else regions are found, and described."""
+        return await respond(request, engine, settings, buffer, read_predict, partial(_predict, request, images))
+
+    @router.post("/webhook", summary="Label Studio: something happened in a project")
+    async def webhook(
+        request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
+    ) -> Response:
+        """Annotations go into the folder of the setting label_studio_corrections."""
+        return await respond(request, engine, settings, buffer, read_event, partial(_collect, collector))
+
+    return router
+
+
+async def _set_up(images: Images, engine: Any, posted: Posted, lease: Lease, context: RequestContext) -> Response:
+    if engine.phase is not Phase.READY:
+        raise UnavailableError(f"The service is {engine.phase.value}.")
+    document = posted.document
+    read_labeling(document.get("schema"))
+    given = [document.get(name) for name in ("project", "hostname", "access_token")]
+    if images.label_studio is not None and all(isinstance(each, str) for each in given):
+        images.label_studio.learn_token(*map(str, given))
+    return JSONResponse({"model_version": model_version(engine)})
+
+
+async def _collect(collector: Collector | None, posted: PostedEvent, lease: Lease, context: RequestContext) -> Response:
+    if not posted.changes:
+        return JSONResponse({"status": "ignored", "detail": "Nothing follows from this event."})
+    if collector is None:
+        detail = "This service does not collect corrections; its setting label_studio_corrections names no folder."
+        return JSONResponse({"status": "ignored", "detail": detail})
+    collector.accept(posted.changes)
+    return JSONResponse({"status": "accepted"}, 202)
+
+
+async def _predict(
+    request: Request, images: Images, parsed: PredictRequest, lease: Lease, context: RequestContext
+) -> Response:
+    return JSONResponse(await predict(request, images, parsed, lease, context))

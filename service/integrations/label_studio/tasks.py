@@ -1,0 +1,107 @@
+"""What Label Studio posts to /predict -> the tasks that it wants predicted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dynrefer.model import ResolveVocabulary
+from dynrefer.service.errors import InvalidRequestError
+from dynrefer.service.inputs.json_text import parse_json, printable
+from dynrefer.service.integrations.label_studio.labeling import Labeling, read_labeling
+from dynrefer.service.settings import Settings
+
+# Members of a task's data that may hold an image as a long `data:` URI; in others it may have about a megabyte.
+IMAGE_MEMBERS = ("image", "img", "picture", "photo")
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTask:
+    """A task. name: its id there. image: what its data names as the image. results: those whose regions are to be
+    described, with a pointer to them; empty: regions are to be found."""
+
+    name: str
+    image: str
+    results: tuple[Any, ...]
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class PredictRequest:
+    """project: its id there. tasks: in order; one that makes no sense is its error."""
+
+    project: str
+    labeling: Labeling
+    tasks: tuple[LabelTask | InvalidRequestError, ...]
+
+    @property
+    def num_bytes(self) -> int:
+        """Of the images that it holds."""
+        return sum(len(each.image) for each in self.tasks if isinstance(each, LabelTask))
+
+
+def read_predict(
+    body: bytes, content_type: str, settings: Settings, query: str, resolve: ResolveVocabulary
+) -> PredictRequest:
+    """A request to /predict. Raises InvalidRequestError for what concerns all tasks. CPU work."""
+    parsed = parse_json(body, settings.max_json_values, base64_members=IMAGE_MEMBERS)
+    document = parsed.document
+    if not isinstance(document, dict):
+        raise InvalidRequestError.at(
+            "", "An object with 'tasks' and 'label_config' is expected, as Label Studio sends it."
+        )
+    tasks = document.get("tasks")
+    if not isinstance(tasks, list) or not tasks:
+        raise InvalidRequestError.at("/tasks", "A list of at least one task is expected.")
+    labeling = read_labeling(document.get("label_config"))
+    drawn = _drawn_just_now(document.get("params"))
+
+    def read(place: int, task: object) -> LabelTask | InvalidRequestError:
+        try:
+            return _task(task, f"/tasks/{place}", labeling, drawn, parsed.long_texts)
+        except InvalidRequestError as error:
+            return error
+
+    found = tuple(read(place, task) for place, task in enumerate(tasks))
+    return PredictRequest(str(document.get("project", ""))[:64], labeling, found)
+
+
+def _drawn_just_now(params: object) -> tuple[str, list[Any]] | None:
+    """The results of an interactive request, with a pointer to them; None where it is none."""
+    context = params.get("context") if isinstance(params, dict) else None
+    results = context.get("result") if isinstance(context, dict) else None
+    return ("/params/context/result", results) if isinstance(results, list) and results else None
+
+
+def _task(
+    task: object,
+    at: str,
+    labeling: Labeling,
+    drawn: tuple[str, list[Any]] | None,
+    long_texts: Mapping[str, bytes],
+) -> LabelTask:
+    data = task.get("data") if isinstance(task, dict) else None
+    if not isinstance(task, dict) or not isinstance(data, dict):
+        raise InvalidRequestError.at(f"{at}/data", "A task needs data.")
+    image = data.get(labeling.variable)
+    if not isinstance(image, str) or not image:
+        detail = f"The task's data has no text '{printable(labeling.variable)}', which the tag Image shows."
+        raise InvalidRequestError.at(f"{at}/data", detail)
+    if image in long_texts:
+        image = long_texts[image].decode("latin-1")
+    where, results = drawn or _annotated(task, at)
+    return LabelTask(str(task.get("id", ""))[:64], image, tuple(results), where)
+
+
+def _annotated(task: Mapping[str, Any], at: str) -> tuple[str, list[Any]]:
+    """The results of the latest draft, else of the latest annotation that was not skipped."""
+    for name in ("drafts", "annotations"):
+        given = task.get(name)
+        found = [
+            (str(each.get("updated_at") or each.get("created_at") or ""), place, each["result"])
+            for place, each in enumerate(given if isinstance(given, list) else ())
+            if isinstance(each, dict) and isinstance(each.get("result"), list) and not each.get("was_cancelled")
+        ]
+        if found:
+            _, place, results = max(found, key=lambda each: each[:2])
+            return f"{at}/{name}/{place}/result", results
+    return at, []

@@ -1,0 +1,47 @@
+"""The image with an answer drawn on it, as a language model that sees can look at it, and its user."""
+
+import io
+
+from dynrefer.model import Annotation, Preview, RegionMask, draw_regions
+from dynrefer.service.api.detect_schemas import DetectResponse, FoundRegionOut
+from dynrefer.service.api.schemas import DescribeResponse, RegionOut
+from dynrefer.service.integrations.mcp.results import LISTS, listed
+
+# Larger images are not drawn. By now a worker has decoded the image within its limits; it is decoded once more here, in
+# a thread of this process, which has to stay as cheap as that was.
+MOST_PIXELS = 1 << 24
+QUALITY = 85  # of JPEG
+LONGEST = 1280  # pixels of the drawn image's longer side: more is cut down by what language models see with
+
+
+def drawn(image: bytes, answer: DescribeResponse | DetectResponse) -> bytes | None:
+    """A JPEG of the upright image with the regions, None where it is too large. CPU work.
+
+    image: the file's bytes, which have been decoded without an error before.
+    """
+    width, height = answer.image.width, answer.image.height
+    if width * height > MOST_PIXELS:
+        return None
+    regions = [each for each in answer.regions if isinstance(each, RegionOut | FoundRegionOut)]
+    preview = Preview.of(image, (width, height))
+    annotations = [_annotation(each) for each in regions]
+    stored = io.BytesIO()
+    draw_regions(preview.image(), annotations, size=preview.size, longest=LONGEST).save(stored, "JPEG", quality=QUALITY)
+    return stored.getvalue()
+
+
+def _annotation(region: RegionOut | FoundRegionOut) -> Annotation:
+    title: str
+    probability: float | None
+    lines = {task: listed(labels) for task in LISTS if (labels := getattr(region, task))}
+    if isinstance(region, FoundRegionOut):
+        title, probability = region.phrase or region.label, region.probability
+        lines = {**({} if region.caption is None else {"caption": region.caption.text}), **lines}
+    elif region.caption is not None:
+        title, probability = region.caption.text, region.caption.probability
+    else:
+        best = next((getattr(region, task)[0] for task in LISTS if getattr(region, task)), None)
+        title, probability = ("", None) if best is None else (best.name, best.probability)
+    mask = None if region.mask is None else RegionMask(region.mask.size, region.mask.counts)
+    x1, y1, x2, y2 = region.box
+    return Annotation((x1, y1, x2, y2), title, probability, tuple(lines.items()), mask)

@@ -1,0 +1,1 @@
+"""Hugging Face's payloads: what is read and written, and against `huggingface_hub` itself."""
