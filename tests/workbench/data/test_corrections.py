@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dynrefer.service.integrations.label_studio.corrections_folder import CorrectionsFolder
 from dynrefer.workbench.data.corrections import CorrectedRegions, read_corrections
 from dynrefer.workbench.errors import DataError
 
@@ -77,6 +78,23 @@ def test_an_unfinished_last_line_is_left_out_and_told(tmp_path: Path) -> None:
     assert found.warnings == ("corrections.jsonl, line 2 is unfinished and was left out.",)
 
 
+def test_a_region_of_which_nothing_was_judged_is_left_out_and_told(tmp_path: Path) -> None:
+    found = read_corrections(write(tmp_path, [line(tmp_path), line(tmp_path, id="b", category=...)]))
+    assert [each.id for each in found.regions] == ["a"]
+    assert found.warnings == (
+        "1 regions of corrections.jsonl were drawn and nothing of them was judged; they were left out.",
+    )
+
+
+def test_what_label_studio_surface_writes_is_read(tmp_path: Path) -> None:
+    folder = CorrectionsFolder(tmp_path)
+    Image.new("RGB", SIZE, "red").save(tmp_path / "red.png")
+    given = {"id": "label-studio:1:2:x", "box": [0.5, 1.0, 20.25, 25.0], "category": "dog", "by": "label-studio:1"}
+    folder.replace(lambda origin: True, [given], (tmp_path / "red.png").read_bytes())
+    (found,) = read_corrections(tmp_path).regions
+    assert (found.id, found.box, found.category) == ("label-studio:1:2:x", (0.5, 1.0, 20.25, 25.0), "dog")
+
+
 def test_an_unfinished_line_elsewhere_is_a_flaw(tmp_path: Path) -> None:
     assert "line 1: it is not valid JSON" in refused(tmp_path, ['{"id": "b", "ima', line(tmp_path)])
 
@@ -104,7 +122,6 @@ def test_a_box_is_cut_to_its_image(tmp_path: Path) -> None:
         ({"attributes": [1]}, '"attributes" must be a list of texts'),
         ({"deleted": "yes"}, '"deleted" must be true or false'),
         ({"labels": []}, "'labels' is no member of a correction"),
-        ({"category": ...}, "nothing of it was judged"),
     ],
 )
 def test_a_flaw_is_told_with_its_line_and_member(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
