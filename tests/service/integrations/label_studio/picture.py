@@ -1,6 +1,6 @@
 """docs/images/integrations/label-studio.png: a screenshot of the real Label Studio with what a real service predicts.
 
-    python -m tests.service.integrations.label_studio.picture [FILE]
+python -m tests.service.integrations.label_studio.picture [FILE]
 """
 
 import socket
