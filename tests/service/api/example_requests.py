@@ -144,6 +144,7 @@ POSTS: Mapping[str, Mapping[str, ExampleRequest]] = {**ABOUT_IMAGES, "POST /v1/m
 GETS: Mapping[str, str] = {
     "GET /livez": "The process answers",
     "GET /readyz": "The model is loaded and warm",
+    "GET /health": "The model is loaded and warm",
     "GET /metrics": "Some of the lines",
     "GET /v1/models": "The embedded model, its lists of names shortened",
     "GET /v1/models/reload": "The embedded model, which the service was started with",

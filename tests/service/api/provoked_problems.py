@@ -105,7 +105,7 @@ def _before_it_is_ready(note: Note) -> None:
     with service(ready=False) as (client, predictor):
         predictor.run_hook = lambda _: bool(gate.wait(30)) and None  # holds the warm-up
         with client:
-            for operation, path in {**GETS, "GET /readyz": "/readyz"}.items():
+            for operation, path in {**GETS, "GET /readyz": "/readyz", "GET /health": "/health"}.items():
                 note(operation, client.get(path))
             for path in ASKED:
                 note(f"POST {path}", post(client, path))
