@@ -21,7 +21,7 @@ SCENE = ROOT / "docs" / "images" / "scene.png"
 COLOURS = 128  # of the file
 # That of docs/integrations/label-studio.md.
 CONFIG = """<View style="display: flex">
-  <View style="flex: 0 0 400px; padding-right: 1em"><Image name="image" value="$image" defaultZoom="fit"/></View>
+  <View style="flex: 0 0 380px; padding-right: 1em"><Image name="image" value="$image" defaultZoom="fit"/></View>
   <View>
     <RectangleLabels name="label" toName="image"><Label value="pig"/><Label value="snowman"/></RectangleLabels>
     <Header value="What is it like?"/>
@@ -57,7 +57,7 @@ def look(program: LabelStudioProgram, project: int, task: int, picture: Path) ->
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
         )
-        page = browser.new_page(viewport={"width": 1280, "height": 640})
+        page = browser.new_page(viewport={"width": 1360, "height": 640})
         page.goto(f"{program.url}/user/login/")
         page.fill("#email", USER)
         page.fill("#password", PASSWORD)
