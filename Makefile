@@ -58,7 +58,7 @@ $(LOWEST)/.dev: pyproject.toml $(VENV)/.dev
 serve: $(VENV)/.serve ## run the service with the embedded model on http://127.0.0.1:8000
 	$(BIN)/dynrefer serve $(ARGS)
 
-test: $(VENV)/.dev ## run all tests but those of test-integrations
+test: $(VENV)/.dev ## run all tests but those of test-integrations, about half an hour on two cores
 	$(BIN)/python -m pytest -m "not heavy" $(ARGS)
 
 test-integrations: $(VENV)/.dev ## test with the large programs that integrations are for (Label Studio, FiftyOne, X-AnyLabeling), each installed into an environment of its own

@@ -24,6 +24,7 @@ from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.detecting import DetectInput, DetectResult
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.results import DescribeResult, summed_ms
+from dynrefer.service.engine.serving import Serving
 from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError, ServiceError
 from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.description import ParsedImages
@@ -46,28 +47,30 @@ async def describe_regions(
     lease: Lease,
     context: RequestContext,
     write: Callable[[DescribeResponse], Written],
+    model: Serving | None = None,
 ) -> tuple[Written, Translator]:
-    """Describe the regions of one image. write: the records -> the response's body; CPU work, in a thread.
+    """Describe the regions of one image. write: the records -> the response's body; CPU work, in a thread. model: one
+    that the request holds already (`Engine.model`), where something else depends on it.
 
     Returns what was written, and who translated its names. Raises what `api/problems.py` reports.
     """
     engine: Engine = request.app.state.engine
     image = await fetched(request, parsed.image, parsed.url, lease)
     max_pixels = request.app.state.settings.max_image_pixels
-    with engine.model() as model:
+    with engine.held(model) as held:
         if parsed.fields.vocabulary is not None:
-            await engine.understand(parsed.fields.vocabulary, model)
+            await engine.understand(parsed.fields.vocabulary, held)
         try:
-            result = await engine.describe(describe_input(parsed.fields, image, max_pixels), context, model)
+            result = await engine.describe(describe_input(parsed.fields, image, max_pixels), context, held)
         except QueryError as error:
             raise _with_hints(error, parsed.fields) from None
-        card = model.card
+        card = held.card
     _refuse_if_no_region_is_to_blame(result)
     translator = translator_of(request, parsed.fields, card)
-    name, held = card.name, replace(parsed, image=b"")
+    name, without_image = card.name, replace(parsed, image=b"")
 
     def written() -> Written:
-        return write(answer(context.id, name, held, result, _ms_since(context.began), translator))
+        return write(answer(context.id, name, without_image, result, _ms_since(context.began), translator))
 
     body = await engine.run_in_cpu_pool(written)
     request.state.timings_ms = result.timings_ms

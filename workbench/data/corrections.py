@@ -27,6 +27,7 @@ from dynrefer.workbench.errors import DataError
 
 FILE, IMAGES = "corrections.jsonl", "images"
 MEMBERS = ("id", "image", "box", "caption", "category", "tags", "attributes", "by", "at", "deleted")
+JUDGED = ("caption", "category", "tags", "attributes")
 _IMAGE_NAME = re.compile(r"images/([0-9a-f]{32})\.[A-Za-z0-9]{1,8}")
 _SHOWN = 5  # flaws in the message
 
@@ -120,9 +121,12 @@ def read_corrections(folder: Path) -> Corrections:
         latest.pop(record["id"], None)
         latest[record["id"]] = (where, record)
     reader = _ImageReader(folder)
-    found = []
+    found, silent = list[Correction](), 0
     for where, record in latest.values():
         if record.get("deleted", False):
+            continue
+        if all(record.get(member) is None for member in JUDGED):
+            silent += 1
             continue
         try:
             found.append(_correction(where, record, reader))
@@ -132,6 +136,8 @@ def read_corrections(folder: Path) -> Corrections:
         raise DataError(_summary(path, flaws))
     if not found:
         raise DataError(f"{path} holds no region; correct some first.")
+    if silent:
+        warnings.append(f"{silent} regions of {FILE} were drawn and nothing of them was judged; they were left out.")
     found.sort(key=lambda each: (each.digest, str(each.image), each.id))
     return Corrections(folder, tuple(found), hashlib.sha256(content).hexdigest(), tuple(warnings))
 
@@ -203,8 +209,6 @@ def _correction(where: str, record: Mapping[str, Any], reader: _ImageReader) -> 
     except QueryError as error:
         raise ValueError(f'"box": {str(error).removesuffix(".")}') from error
     corners = (inside.x1, inside.y1, inside.x2, inside.y2)
-    if all(record.get(member) is None for member in ("caption", "category", "tags", "attributes")):
-        raise ValueError("nothing of it was judged: give a caption, category, tags or attributes, or leave it out")
     lists = {name: None if record.get(name) is None else tuple(record[name]) for name in ("tags", "attributes")}
     return Correction(
         record["id"], reader.folder / found.string, found[1], corners, _said(record, "caption"),

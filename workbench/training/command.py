@@ -155,7 +155,7 @@ What = Annotated[
         help="Corrections: heads (tags, attributes, categories) or lora (captions); repeatable. [default: heads]",
     ),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", help="Corrections: steps of each of --what. [default: 600]")]
+Steps = Annotated[int | None, typer.Option("--steps", help="Corrections: steps of each of --what. [default: 400]")]
 Rehearsal = Annotated[
     float | None,
     typer.Option(
@@ -175,8 +175,8 @@ ExpectChange = Annotated[
     list[str] | None,
     typer.Option(
         "--expect-change",
-        help="Corrections: caption, tags, attributes or categories, if they change its convention on purpose: the drawn "
-        "benchmark, which keeps the old one, then does not speak against the model; repeatable.",
+        help="Corrections: caption, tags, attributes or categories, if they change its convention on purpose: the "
+        "drawn benchmark, which keeps the old one, then does not speak against the model; repeatable.",
     ),
 ]
 WithoutComparison = Annotated[

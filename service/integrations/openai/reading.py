@@ -64,7 +64,9 @@ class Places:
             return replace(error, pointer=self.image)
         if parts[1:2] == ["num_captions"]:
             return replace(error, pointer=self.captions)
-        if parts[1:2] == ["regions"] and len(parts) > 2 and self.boxes:
+        if parts[1:2] == ["regions"] and self.boxes:
+            if len(parts) == 2:
+                return replace(error, pointer=self.boxes[0])
             place = int(parts[2])
             return FieldError(self.boxes[place], f"Box {place + 1} of {len(self.boxes)}: {error.detail}")
         return error

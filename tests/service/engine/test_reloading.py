@@ -410,7 +410,7 @@ def test_unloading_first_tells_requests_to_come_again() -> None:
         ended = weakref.ref(scene.engine.serving.predictor)
         switch = asyncio.ensure_future(scene.switch(unload_first=True))
         await until(lambda: ended() is None)  # before the other is loaded
-        assert scene.engine.phase is Phase.LOADING and scene.reloading.state.since is None
+        assert scene.engine.phase is Phase.LOADING and scene.reloading.state.loading == SECOND
         with pytest.raises(UnavailableError, match="loading its model"):
             await scene.answered_by()
         gate.set()

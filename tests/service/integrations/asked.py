@@ -64,6 +64,16 @@ def as_tool_result(answer: Any) -> str:
     return text
 
 
+def as_google_error(answer: Any) -> str:
+    """The sentence of an error in the form of Google's interfaces, or of a prediction's."""
+    if "predictions" in answer:
+        return as_problem(answer["predictions"][0]["error"])
+    error = answer["error"]
+    assert error["code"] >= 400 and error["status"] and error["details"][0]["requestId"]
+    message: str = error["message"]
+    return message
+
+
 def tool_call(name: str, **arguments: Any) -> dict[str, Any]:
     """A message of the Model Context Protocol."""
     params = {"name": name, "arguments": arguments}
@@ -160,5 +170,13 @@ ASKED = [
             "params": {"marks": [{"type": "rectangle", "data": [8, 8, 40, 40], "label": 1}]},
         },
         said=as_success_false,
+    ),
+    Asked(
+        "vertex",
+        "/vertex/predict",
+        {"instances": [{"image": {"base64": IMAGE}, **one_region()}]},
+        with_url=lambda url: {"instances": [{"image": {"url": url}, **one_region()}]},
+        said=as_google_error,
+        flaws_within=True,
     ),
 ]

@@ -5,6 +5,8 @@ import importlib.metadata
 import io
 import json
 import logging
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import Any
 
 import pytest
@@ -36,6 +38,14 @@ class Tools:
         assert response.status_code == 200, response.text
         result: dict[str, Any] = response.json()["result"]
         return result
+
+    def refused_or_answered(self, **arguments: Any) -> str:
+        """What a description says, whatever its status."""
+        document = self.post(tool_call("describe", **arguments)).json()
+        if "result" in document:
+            text: str = document["result"]["content"][0]["text"]
+            return text
+        return as_tool_result(document)
 
     def refused(self, name: str, **arguments: Any) -> str:
         """What the result of a call says that is wrong."""
@@ -175,6 +185,28 @@ def test_an_unforeseen_error_tells_nothing_but_its_id(
         told = tools.refused("describe", image={"base64": IMAGE})
     assert "Something went wrong on our side" in told and "secret" not in told
     assert any(record.exc_info for record in caplog.records)
+
+
+def test_a_deadline_that_passes_is_an_error_of_the_protocol(make_api: ApiFactory) -> None:
+    gate = threading.Event()
+    tools = Tools(make_api)
+    tools.api.predictor.run_hook = lambda boxes: gate.wait(10) and None
+    late = tools.post(tool_call("describe", image={"base64": IMAGE}), **{"x-request-timeout": "0.2"})
+    gate.set()
+    assert late.status_code == 504
+    assert as_tool_result(late.json()) == "The answer was not ready within 0.2 seconds."
+
+
+def test_a_full_queue_says_when_to_try_again(make_api: ApiFactory) -> None:
+    tools = Tools(make_api, max_regions=2, max_queue_regions=2)
+    several = [{"box": [0, 0, 9, 9]}, {"box": [0, 0, 8, 8]}]
+    gate = threading.Event()
+    tools.api.predictor.run_hook = lambda boxes: gate.wait(10) and None
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(tools.refused_or_answered, image={"base64": IMAGE}, regions=several) for _ in range(4)]
+        told = next(each.result() for each in as_completed(calls))
+        gate.set()
+    assert "try again" in told.lower()
 
 
 def test_an_unknown_tool_is_an_error_of_the_protocol(tools: Tools) -> None:

@@ -42,22 +42,27 @@ def placeholder_caption(
         if found is None:
             continue
         before, after = caption[: found.start()], caption[found.end() :]
-        for candidate in _candidates(before, after, placeholder):
-            if put_noun(candidate, noun_of(name), placeholder) == caption:
-                return candidate
+        fitting = [
+            candidate
+            for candidate in _with_article(before, after, placeholder)
+            if put_noun(candidate, noun_of(name), placeholder) == caption
+        ]
+        if fitting:
+            return min(fitting, key=len)
+        if put_noun(as_it_is := f"{before}{placeholder}{after}", noun_of(name), placeholder) == caption:
+            return as_it_is
     return None
 
 
-def _candidates(before: str, after: str, placeholder: str) -> Iterator[str]:
-    """With the article "a" in front of the adjectives if that gives the caption back, else as the caption has it."""
+def _with_article(before: str, after: str, placeholder: str) -> Iterator[str]:
+    """With the article "a" in the place of the noun's own, in front of as many words as may be adjectives."""
     words = before.split(" ")
-    for place in range(len(words) - 1, -1, -1):
+    for place in range(len(words)):
         start, adjectives = " ".join(words[:place]), " ".join(words[place:])
         head = _ARTICLE.sub("", f"{start} ") if start else ""
         following = adjectives or placeholder
         article = "an" if following[:1] in tuple("aeiou") else "a"
         yield f"{head}{article} {adjectives}{placeholder}{after}"
-    yield f"{before}{placeholder}{after}"
 
 
 def control_text(

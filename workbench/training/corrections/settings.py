@@ -43,8 +43,8 @@ class CorrectionSettings:
     folder: Path
     model: str = "embedded"
     what: tuple[str, ...] = (HEADS,)
-    steps: int = 600
-    batch_size: int = 64
+    steps: int = 400
+    batch_size: int = 32
     learning_rate: float = 5e-4
     lora_rank: int = 16
     lora_alpha: float | None = None
@@ -53,7 +53,7 @@ class CorrectionSettings:
     add_words: bool = False
     expect_change: tuple[str, ...] = ()
     without_comparison: bool = False
-    plans: int = 6
+    plans: int = 4
     benchmark_regions: int = 500
     seed: int = 0
     device: str = "auto"

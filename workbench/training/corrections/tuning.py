@@ -1,4 +1,4 @@
-"""The steps of a run: heads, then captions; each is resumed at its last checkpoint, with the same bits on one machine."""
+"""The steps of a run: heads, then captions; each resumes at its last checkpoint, with the same bits on one machine."""
 
 from __future__ import annotations
 

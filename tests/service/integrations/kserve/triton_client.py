@@ -1,5 +1,5 @@
-"""Run by an interpreter that has `tritonclient`, without anything of this repository: asks a service by every way of
-that client, and prints what came back as JSON.
+"""Run by the interpreter of an environment with `tritonclient`, without anything of this repository: asks a service by
+every way of that client, and prints what came back as JSON.
 
     python triton_client.py HOST:PORT KEY IMAGE IMAGE
 """
