@@ -14,8 +14,7 @@ from dynrefer.service.api.posting import respond
 from dynrefer.service.api.problems import ToldProblem
 from dynrefer.service.api.surfaces import Surface
 from dynrefer.service.context import RequestContext
-from dynrefer.service.engine.executor import Phase
-from dynrefer.service.errors import NotFoundError, UnavailableError
+from dynrefer.service.errors import NotFoundError
 from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.detection import ParsedDetection
 from dynrefer.service.inputs.json_text import printable
@@ -69,8 +68,7 @@ def _theirs(pointer: str) -> str:
 @router.get("/health", name="x_anylabeling_health", summary="X-AnyLabeling: can the service predict?")
 async def health(engine: CurrentEngine) -> dict[str, Any]:
     """As /readyz."""
-    if engine.phase is not Phase.READY:
-        raise UnavailableError(f"The service is {engine.phase.value}.")
+    engine.require_ready()
     return {"status": "healthy", "models_loaded": 1, "timestamp": datetime.now(UTC).isoformat()}
 
 
