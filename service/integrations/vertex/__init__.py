@@ -42,15 +42,13 @@ def integration(settings: Settings) -> Integration:
     health_path, predict_path = _path(HEALTH), _path(PREDICT)
     router = APIRouter(tags=["vertex"])
 
-    @router.get(health_path, summary="Vertex AI: can the service predict?", name="vertex_health")
+    @router.get(health_path, summary="Vertex AI: can the service predict?", name="health")
     async def health(engine: CurrentEngine) -> Response:
         """As /readyz, without a body."""
         engine.require_ready()
         return Response()
 
-    @router.post(
-        predict_path, summary="Vertex AI: describe or find regions", name="vertex_predict", openapi_extra=_EXTRA
-    )
+    @router.post(predict_path, summary="Vertex AI: describe or find regions", name="predict", openapi_extra=_EXTRA)
     async def predict(
         request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
     ) -> Response:
