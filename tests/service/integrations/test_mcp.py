@@ -7,14 +7,15 @@ import json
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from httpx2 import Response
 from PIL import Image
 
 from dynrefer.model import Explain, no_names
-from dynrefer.service.integrations.mcp.arguments import ToolCall
+from dynrefer.service.api.schemas import TASK_NAMES
+from dynrefer.service.integrations.mcp.arguments import TaskName, ToolCall
 from dynrefer.service.integrations.mcp.messages import read_message
 from dynrefer.service.settings import Settings, SettingsError, load_settings
 from tests.fake_finder import FakeFinderSpec
@@ -87,6 +88,10 @@ def test_the_tools_have_typed_arguments_with_descriptions(tools: Tools) -> None:
         assert all("description" in each or "$ref" in each for each in properties.values())
         assert tool["outputSchema"]["properties"]["regions"] and tool["annotations"]["readOnlyHint"]
         assert len(json.dumps(tool["inputSchema"])) < 4_000  # all of it is in a language model's context
+
+
+def test_the_tools_know_every_task() -> None:
+    assert get_args(TaskName) == TASK_NAMES
 
 
 def test_describe_answers_a_text_and_the_records(tools: Tools) -> None:
