@@ -53,11 +53,20 @@ def read_message(
         raise InvalidRequestError.at("", "A message of JSON-RPC 2.0 is expected: an object with 'jsonrpc': '2.0'.")
     if not isinstance(message.get("method"), str):
         raise InvalidRequestError.at("/method", "A text is expected: the name of a method.")
+    if "id" in message and not _is_id(message["id"]):
+        raise InvalidRequestError.at("/id", "A text or a whole number is expected.")
     params = message.get("params")
+    if params is not None and not isinstance(params, dict):
+        raise InvalidRequestError.at("/params", "An object is expected.")
     if message["method"] != CALL or not isinstance(params, dict) or not isinstance(params.get("arguments"), dict):
         return ToolMessage(_written(message))
     without = _written({**message, "params": {**params, "arguments": {}}})
     return ToolMessage(without, _call(params.get("name"), params["arguments"], settings, resolve, parsed.bytes_of))
+
+
+def _is_id(given: Any) -> bool:
+    """Whether JSON-RPC can name a request so; true is a number in Python."""
+    return isinstance(given, str | int) and not isinstance(given, bool)
 
 
 def _call(

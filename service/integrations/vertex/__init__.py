@@ -16,7 +16,7 @@ from dynrefer.service.inputs.forms import check_json_headers
 from dynrefer.service.integrations.integration import Integration
 from dynrefer.service.integrations.vertex.instances import KEY, read_instances
 from dynrefer.service.integrations.vertex.predictions import answer, write_problem
-from dynrefer.service.server.auth import PROBES
+from dynrefer.service.server.auth import PROBES, is_open
 from dynrefer.service.settings import Settings, SettingsError
 
 HEALTH, PREDICT = "AIP_HEALTH_ROUTE", "AIP_PREDICT_ROUTE"
@@ -60,6 +60,8 @@ def integration(settings: Settings) -> Integration:
     # One of the service's own probes may be named as well: that answers then.
     paths = (predict_path,) if health_path in PROBES else (predict_path, health_path)
     surface = Surface("vertex", paths, write_problem, open_paths=frozenset({health_path}), key_members=KEY)
+    if is_open(predict_path, surface):
+        raise SettingsError(f"{PREDICT} {predict_path} is a path that needs no key; name another one.")
     return Integration(surface, router)
 
 

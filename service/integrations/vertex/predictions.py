@@ -9,18 +9,20 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from dynrefer.model import ImageError, QueryError
+from dynrefer.model import MOST_LOOKS, ImageError, QueryError
 from dynrefer.service.api.answering import describe_images, find_regions
 from dynrefer.service.api.detect_schemas import DetectResponse
 from dynrefer.service.api.images_schemas import DescribeImagesResponse
 from dynrefer.service.api.posting import json_response
 from dynrefer.service.api.problems import ToldProblem, image_problem, no_hint
 from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.engine import Engine
 from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError
 from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.description import ParsedImages
 from dynrefer.service.inputs.detection import ParsedDetection
 from dynrefer.service.integrations.vertex.instances import ParsedInstances, Searches
+from dynrefer.service.settings import Settings
 
 # Google's names of kinds of errors, by the HTTP status.
 STATUSES: Mapping[int, str] = {
@@ -69,22 +71,34 @@ def _described(answered: DescribeImagesResponse) -> bytes:
 
 
 async def _found(request: Request, searches: Searches, lease: Lease, context: RequestContext) -> list[dict[str, Any]]:
-    """What each image shows, or why there is nothing. All are searched at the same time, so that they share batches."""
+    """What each image shows, or why there is nothing. As many are searched at the same time as have room in the queue
+    together; one model answers all.
+    """
+    engine: Engine = request.app.state.engine
+    under_way = asyncio.Semaphore(_at_once(searches, request.app.state.settings))
 
     async def one(place: int, search: ParsedDetection | Exception) -> dict[str, Any]:
         try:
             if isinstance(search, Exception):
                 raise search
-            return (await find_regions(request, search, lease, context, _found_prediction))[0]
+            async with under_way:
+                return (await find_regions(request, search, lease, context, _found_prediction, model))[0]
         except _OF_AN_IMAGE as error:
             return {"error": image_problem(error, f"/instances/{place}", no_hint).model_dump(mode="json")}
 
     try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(place, search)) for place, search in enumerate(searches)]
+        with engine.model() as model:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(one(place, search)) for place, search in enumerate(searches)]
     except BaseExceptionGroup as errors:  # of the whole request, such as a full queue; the others are cancelled
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+def _at_once(searches: Searches, settings: Settings) -> int:
+    """How many searches the caller's part of the queue holds, each with room for all that it may find."""
+    room = [1 + max(each.query.max_regions, MOST_LOOKS) for each in searches if isinstance(each, ParsedDetection)]
+    return max(1, (settings.key_regions or settings.max_queue_regions) // max(room, default=1))
 
 
 def _found_prediction(answered: DetectResponse) -> dict[str, Any]:

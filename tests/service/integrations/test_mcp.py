@@ -175,6 +175,21 @@ def test_what_is_wrong_with_arguments_is_a_result_with_our_sentence(
     assert told.splitlines()[-1].startswith("(request req_")
 
 
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"params": 5}, "An object is expected."),
+        ({"params": [1]}, "An object is expected."),
+        ({"id": [1]}, "A text or a whole number is expected."),
+        ({"id": None}, "A text or a whole number is expected."),
+        ({"id": True}, "A text or a whole number is expected."),
+    ],
+)
+def test_a_message_that_is_none_is_refused_in_our_words(tools: Tools, members: dict[str, Any], said: str) -> None:
+    refused = tools.post({**message("tools/list"), **members})
+    assert refused.status_code == 400 and as_tool_result(refused.json()) == said
+
+
 def test_several_flaws_are_listed(tools: Tools) -> None:
     told = tools.refused("describe", image={"base64": IMAGE}, top_k=0, task="nothing")
     assert told.splitlines()[0] == "The request has 2 errors." and "/top_k: " in told and "/task: " in told

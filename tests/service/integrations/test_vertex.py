@@ -154,6 +154,16 @@ def test_a_full_queue_refuses_all(make_api: ApiFactory) -> None:
     assert refused.headers["retry-after"]
 
 
+def test_more_searches_than_the_queue_has_room_for_take_turns(make_api: ApiFactory) -> None:
+    """The queue is idle: nothing that would be answered alone is turned away for its neighbours in the request."""
+    predictor = FakePredictor(finding=FakeFinderSpec())
+    for keys in ("", "one,two"):
+        client = make_api(predictor, integrations="vertex", api_keys=keys).client
+        image = {"image": {"base64": IMAGE}}
+        parameters = {"endpoint": "detect", "names": ["dog"], **({"key": "one"} if keys else {})}
+        assert all(found["regions"] for found in predictions(client, *[image] * 16, **parameters))
+
+
 def test_a_key_may_stand_in_the_parameters(make_api: ApiFactory) -> None:
     client = make_api(integrations="vertex", api_keys="sesame").client
     assert predict(client, INSTANCE, key="sesame").status_code == 200
@@ -195,6 +205,8 @@ def test_the_services_own_probe_may_be_named(make_api: ApiFactory, monkeypatch: 
             "/v1/describe",
             "/v1/describe cannot be a path of the integration vertex: the service it",
         ),
+        ("AIP_PREDICT_ROUTE", "/vertex/health", "AIP_PREDICT_ROUTE /vertex/health is a path that needs no key"),
+        ("AIP_PREDICT_ROUTE", "/static/predict", "AIP_PREDICT_ROUTE /static/predict is a path that needs no key"),
         ("AIP_PREDICT_ROUTE", "/invocations", "/invocations cannot be a path of the integration vertex: sagemaker has"),
     ],
 )
