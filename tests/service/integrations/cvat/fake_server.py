@@ -158,8 +158,9 @@ class FakeCvat:
             self.function = {**body, "id": FUNCTION}
             return 201, self.function
         if path == f"/api/functions/{FUNCTION}":
-            labels = [{"type": "any", "sublabels": [], **each} for each in self.function["labels_v2"]]
-            return 200, {**self.function, "labels_v2": labels}
+            labels = [{"type": "any", "sublabels": [], **each} for each in self.function.get("labels_v2", [])]
+            unset = {"min_neg_points": -1, "startswith_box": False, "startswith_box_optional": False}
+            return 200, {**unset, **self.function, "labels_v2": labels}
         if path.endswith("/requests/acquire"):
             for place, each in enumerate(self.requests):
                 if each["category"] == body["request_category"]:

@@ -99,3 +99,21 @@ def test_a_service_that_refuses_fails_the_request_alone(run: Run, fake: FakeCvat
     ran = run("cvat_cli", "function", "run-agent", str(FUNCTION), "--burst", *NAMES, DYNREFER_KEY="wrong")
     assert ran.returncode == 0 and fake.failed and not fake.completed
     assert "valid key" in ran.stderr
+
+
+def test_clicks_give_masks(run: Run, fake: FakeCvat) -> None:
+    clicks = ("--function-module", "dynrefer.service.client.cvat.clicks")
+    made = run("cvat_cli", "function", "create-native", "Outline", *clicks)
+    assert made.returncode == 0 and fake.function["kind"] == "interactor", made.stderr
+    asked = {"type": "interact", "task": TASK, "frame": 0, "obj_bbox": []}
+    fake.requests = [
+        {"category": "interactive", "params": {**asked, "pos_points": [[350, 220]], "neg_points": [[20, 20]]}},
+        {"category": "interactive", "params": {**asked, "pos_points": [], "neg_points": []}},
+    ]
+    ran = run("cvat_cli", "function", "run-agent", str(FUNCTION), "--burst", *clicks)
+    assert ran.returncode == 0, ran.stderr[-3_000:]
+    ((shape,),) = (each["shapes"] for each in fake.completed)
+    *runs, left, top, right, bottom = shape["points"]
+    assert shape["type"] == "mask" and left < 350 < right and top < 220 < bottom
+    assert sum(runs) == (right - left + 1) * (bottom - top + 1) and sum(runs[1::2]) > 500
+    assert [each["exc_info"] for each in fake.failed] == ["Invalid annotation request: not enough positive points"]
