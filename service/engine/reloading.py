@@ -187,8 +187,9 @@ class Reloading:
         await asyncio.to_thread(release_memory)
         models.rely_on(again)  # where that fails too there is nothing to serve: the process ends
         models.begin(again)
-        await self._loaded(again)
-        raise ModelNotLoadedError.at(asked.pointer, f"{flaw} The model that served before was loaded again.")
+        lost = await self._loaded(again) is not None
+        after = "cannot be loaded again either: the service ends." if lost else "was loaded again."
+        raise ModelNotLoadedError.at(asked.pointer, f"{flaw} The model that served before {after}")
 
     def _serves(self, new: Serving, before: ModelSource, asked: Switch) -> None:
         """Note and log that new requests are answered by the new model."""
@@ -203,7 +204,7 @@ class Reloading:
         """End a model that serves no more; its memory is given back once the caller lets go of it."""
         await self._engine.models.end(old, self._draining)
         if old.executor.lost:
-            logger.error("the model %s did not end; its memory is held until the process ends", old.source.name)
+            logger.error("the model %s was lost while it was ended; what hangs keeps its memory", old.source.name)
 
     async def _loaded(self, model: Serving) -> str | None:
         """Wait until a model is loaded and warm; what went wrong, as a sentence, where it is not. Raises _GivenUp."""

@@ -12,10 +12,9 @@ from fastapi import APIRouter, Request, Response
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
 from dynrefer.service.api.posting import respond
 from dynrefer.service.api.surfaces import Surface
-from dynrefer.service.engine.executor import Phase
-from dynrefer.service.errors import UnavailableError
+from dynrefer.service.inputs.forms import check_json_headers
 from dynrefer.service.integrations.integration import Integration
-from dynrefer.service.integrations.vertex.instances import KEY, check_headers, read_instances
+from dynrefer.service.integrations.vertex.instances import KEY, read_instances
 from dynrefer.service.integrations.vertex.predictions import answer, write_problem
 from dynrefer.service.server.auth import PROBES
 from dynrefer.service.settings import Settings, SettingsError
@@ -46,8 +45,7 @@ def integration(settings: Settings) -> Integration:
     @router.get(health_path, summary="Vertex AI: can the service predict?", name="vertex_health")
     async def health(engine: CurrentEngine) -> Response:
         """As /readyz, without a body."""
-        if engine.phase is not Phase.READY:
-            raise UnavailableError(f"The service is {engine.phase.value}.")
+        engine.require_ready()
         return Response()
 
     @router.post(
@@ -57,7 +55,9 @@ def integration(settings: Settings) -> Integration:
         request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
     ) -> Response:
         """As /v1/describe of several images, or as /v1/detect of each where `parameters.endpoint` is `detect`."""
-        return await respond(request, engine, settings, buffer, read_instances, partial(answer, request), check_headers)
+        return await respond(
+            request, engine, settings, buffer, read_instances, partial(answer, request), check_json_headers
+        )
 
     # One of the service's own probes may be named as well: that answers then.
     paths = (predict_path,) if health_path in PROBES else (predict_path, health_path)

@@ -14,14 +14,13 @@ from dynrefer.service.api.posting import respond
 from dynrefer.service.api.problems import ToldProblem
 from dynrefer.service.api.surfaces import Surface
 from dynrefer.service.context import RequestContext
-from dynrefer.service.engine.executor import Phase
-from dynrefer.service.errors import NotFoundError, UnavailableError
+from dynrefer.service.errors import NotFoundError
 from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.detection import ParsedDetection
 from dynrefer.service.inputs.json_text import printable
 from dynrefer.service.integrations.integration import Integration
 from dynrefer.service.integrations.x_anylabeling.offer import described
-from dynrefer.service.integrations.x_anylabeling.prediction import PredictIn, Prediction, read_prediction
+from dynrefer.service.integrations.x_anylabeling.prediction import Prediction, read_prediction, request_schema
 from dynrefer.service.integrations.x_anylabeling.shapes import written_descriptions, written_findings
 from dynrefer.service.settings import Settings
 
@@ -66,21 +65,22 @@ def _theirs(pointer: str) -> str:
     return THEIR_PLACES.get(pointer, pointer)
 
 
-@router.get("/health", summary="X-AnyLabeling: can the service predict?")
+@router.get("/health", name="x_anylabeling_health", summary="X-AnyLabeling: can the service predict?")
 async def health(engine: CurrentEngine) -> dict[str, Any]:
     """As /readyz."""
-    if engine.phase is not Phase.READY:
-        raise UnavailableError(f"The service is {engine.phase.value}.")
+    engine.require_ready()
     return {"status": "healthy", "models_loaded": 1, "timestamp": datetime.now(UTC).isoformat()}
 
 
-@router.get("/v1/models", summary="X-AnyLabeling: the model, its tasks and the controls of each")
+@router.get(
+    "/v1/models", name="x_anylabeling_models", summary="X-AnyLabeling: the model, its tasks and the controls of each"
+)
 async def models(engine: CurrentEngine) -> dict[str, Any]:
     """What the program fills its lists with."""
     return {"success": True, "data": {engine.card.name: described(engine.card)}}
 
 
-@router.get("/v1/models/{model_id}/info", summary="X-AnyLabeling: one model")
+@router.get("/v1/models/{model_id}/info", name="x_anylabeling_model", summary="X-AnyLabeling: one model")
 async def model_info(model_id: str, engine: CurrentEngine) -> dict[str, Any]:
     """As in the list."""
     if model_id != engine.card.name:
@@ -90,10 +90,9 @@ async def model_info(model_id: str, engine: CurrentEngine) -> dict[str, Any]:
 
 @router.post(
     "/v1/predict",
+    name="x_anylabeling_predict",
     summary="X-AnyLabeling: find, outline or describe",
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": PredictIn.model_json_schema()}}}
-    },
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": request_schema()}}}},
 )
 async def predict(
     request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer

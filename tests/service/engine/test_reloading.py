@@ -424,7 +424,7 @@ def test_unloading_first_tells_requests_to_come_again() -> None:
 def test_where_no_model_can_be_loaded_any_more_the_service_ends() -> None:
     async def act(scene: Scene) -> None:
         scene.loads["first"] = raising(ModelNotFoundError("it was deleted."))
-        with pytest.raises(ModelNotLoadedError):
+        with pytest.raises(ModelNotLoadedError, match="There is none. The model that served before cannot be loaded"):
             await scene.switch(unload_first=True)
         await until(scene.lost.is_set)
         assert str(scene.engine.failure) == "it was deleted."

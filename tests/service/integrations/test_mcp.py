@@ -13,8 +13,10 @@ import pytest
 from httpx2 import Response
 from PIL import Image
 
-from dynrefer.model import Explain
-from dynrefer.service.settings import SettingsError, load_settings
+from dynrefer.model import Explain, no_names
+from dynrefer.service.integrations.mcp.arguments import ToolCall
+from dynrefer.service.integrations.mcp.messages import read_message
+from dynrefer.service.settings import Settings, SettingsError, load_settings
 from tests.fake_finder import FakeFinderSpec
 from tests.fakes import FakePredictor
 from tests.service.conftest import HEIGHT, WIDTH, ApiFactory, image_bytes, in_base64
@@ -271,3 +273,12 @@ def test_without_the_package_the_start_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "mcp", None)
     with pytest.raises(SettingsError, match=r"pip install 'dynrefer\[mcp\]'"):
         switched_on(load_settings({"integrations": "mcp"}))
+
+
+def test_the_protocols_package_is_given_a_short_message() -> None:
+    image = image_bytes("PNG", mode="L") + b"\0" * 50_000
+    document = tool_call("describe", image={"base64": in_base64(image)})
+    message = read_message(json.dumps(document).encode(), "application/json", Settings(), "", no_names)
+    assert len(message.text) < 200 and json.loads(message.text)["params"] == {"name": "describe", "arguments": {}}
+    assert isinstance(message.call, ToolCall) and message.call.parsed.image == image
+    assert message.num_bytes == len(message.text) + len(image)
