@@ -63,7 +63,9 @@ class CorrectionsFolder:
             new += [{"id": name, "deleted": True} for name in present if name not in kept]
             if new:
                 file.seek(0, os.SEEK_END)
-                file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in new).encode())
+                file.write(
+                    "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in new).encode("utf-8", "replace")
+                )
                 file.flush()
                 os.fsync(file.fileno())
         return len(new)

@@ -98,7 +98,7 @@ def _failed(
 ) -> dict[str, Any]:
     sentence = told(error, context.id).detail
     name = task.name if isinstance(task, LabelTask) else "?"
-    logger.warning("no prediction for task %r of project %r: %s", name, project, sentence)
+    logger.warning("no prediction for task %r of project %r: %r", name, project, sentence)  # it quotes the task
     return {"error": sentence}
 
 

@@ -16,6 +16,7 @@ from dynrefer.service.app import create_app
 from dynrefer.service.corrections_command import corrections_command
 from dynrefer.service.integrations.label_studio.corrections_folder import CorrectionsFolder, NoImageError
 from dynrefer.service.settings import Settings, SettingsError
+from dynrefer.workbench.data.corrections import read_corrections
 from tests.fakes import FakePredictor
 from tests.service.conftest import HEIGHT, WIDTH, ApiClient, ApiFactory, await_ready, image_bytes, in_base64
 from tests.service.integrations.label_studio.test_predicting import BOXES, CONTROLS, IMAGE, drawn, view
@@ -86,6 +87,26 @@ def test_an_annotation_becomes_a_line_per_region(api: ApiClient, tmp_path: Path)
     image = lines[0]["image"]
     assert lines == [{"id": f"label-studio:5:3:{region}", "image": image, **ALL} for region in ("a", "b")]
     assert (folder / image).read_bytes() == image_bytes() and image.startswith("images/") and image.endswith(".png")
+
+
+def test_what_is_collected_is_what_training_reads(api: ApiClient, tmp_path: Path) -> None:
+    thin = {**drawn("thin"), "value": {"x": 10, "y": 10, "width": 0.1, "height": 50, "rotation": 0}}
+    over = {**drawn("over"), "value": {"x": -5, "y": 50, "width": 50, "height": 60, "rotation": 0}}
+    outside = {**drawn("outside"), "value": {"x": 110, "y": 50, "width": 50, "height": 60, "rotation": 0}}
+    given = annotation("a")
+    given["result"] += [
+        thin,
+        over,
+        outside,
+        {**over, "from_name": "kind", "type": "choices", "value": {"choices": ["f"]}},
+    ]
+    after(api, tmp_path / "folder", 2, of_task("ANNOTATION_CREATED", given))
+    read = read_corrections(tmp_path / "folder")
+    assert [(each.id, each.box) for each in read.regions] == [
+        ("label-studio:5:3:a", (8, 12, 40, 36)),
+        ("label-studio:5:3:over", (0, 24, 28.8, 48)),
+    ]
+    assert read.regions[0].caption == "a brown dog" and read.regions[0].attributes == ("color:brown",)
 
 
 def test_a_control_that_was_left_alone_judges_nothing_and_a_label_says_what_it_is(

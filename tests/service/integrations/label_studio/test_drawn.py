@@ -110,6 +110,14 @@ def test_a_brush_reads_what_it_writes() -> None:
     assert found.prompt["mask"]["size"] == [HEIGHT, WIDTH]
 
 
+def test_brushes_have_a_limit_in_all() -> None:
+    large = {"rle": write_brush(np.zeros((HEIGHT, WIDTH), bool))}
+    items = [{**item("brush", large), "id": str(number)} for number in range(9)]
+    assert len(drawn_regions(items[:8], LABELING, HEIGHT * WIDTH)) == 8
+    with pytest.raises(InvalidRequestError, match="more than 160000 pixels in all"):
+        drawn_regions(items, LABELING, HEIGHT * WIDTH)
+
+
 def test_a_damaged_brush_is_refused() -> None:
     good = write_brush(masks()[0])
     chance = random.Random(5)

@@ -206,6 +206,12 @@ def test_a_task_that_fails_says_so_in_its_place_and_leaves_the_others_alone(api:
     assert "'image'" in found[4]["error"]
 
 
+def test_a_tasks_text_adds_no_line_to_the_log(api: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
+    results(post(api, task(), {"id": 2, "data": {"image": "/a\n2026-01-01 INFO forged"}}, config=view(BOXES)))
+    (message,) = [each.getMessage() for each in caplog.records if "no prediction" in each.getMessage()]
+    assert "forged" in message and "\n" not in message
+
+
 @pytest.mark.parametrize(
     ("change", "at"),
     [

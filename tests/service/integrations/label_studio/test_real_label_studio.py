@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dynrefer.service.integrations.label_studio.brushes import read_brush
 from tests.repository import ROOT
 from tests.service.integrations.label_studio.program import LabelStudioProgram, label_studio
 from tests.service.server.test_process import Server, running
@@ -106,6 +107,25 @@ def test_predictions_are_retrieved_and_stored(program: LabelStudioProgram, proje
     assert "pig" in pig["caption"]["value"]["text"][0]
     assert pig["animal"]["value"]["choices"] == ["pig"] and pig["animal"]["score"] > 0.5
     assert prediction["model_version"].startswith("dynrefer-embedded-")
+
+
+BRUSHES = """<View><Image name="image" value="$image"/>
+  <BrushLabels name="brush" toName="image"><Label value="Pig"/></BrushLabels>
+  <PolygonLabels name="polygon" toName="image"><Label value="Snowman"/></PolygonLabels></View>"""
+
+
+def test_a_task_that_fails_has_no_prediction_and_the_others_have(program: LabelStudioProgram, server: Server) -> None:
+    made, tasks = program.project(BRUSHES, {"scene.png": SCENE.read_bytes(), "other.png": SCENE.read_bytes()})
+    program.add_backend(made, f"{server.address}/label-studio", KEY)
+    program.patch(f"/api/tasks/{tasks[0]}/", {"data": {"image": "/data/upload/0/missing.png"}})
+    program.retrieve_predictions(made, tasks)
+    assert program.predictions(tasks[0]) == []
+    assert "'error': 'Label Studio answered with status" in program.log.read_text(errors="replace")
+    (prediction,) = program.predictions(tasks[1])
+    by_type = {item["type"]: item["value"] for item in prediction["result"]}
+    mask = read_brush(by_type["brushlabels"]["rle"], WIDTH, HEIGHT, WIDTH * HEIGHT)
+    assert mask[115, 78] and not mask[5, 5] and by_type["brushlabels"]["brushlabels"] == ["Pig"]
+    assert len(by_type["polygonlabels"]["points"]) > 8
 
 
 def drawn(name: str = "abc") -> dict[str, Any]:
