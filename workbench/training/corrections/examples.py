@@ -19,6 +19,7 @@ from dynrefer.model.evidence.evidence import FOLDER
 from dynrefer.model.evidence.names import NAMES_FILE, EvidenceNames
 from dynrefer.model.evidence.noun_phrases import Noun
 from dynrefer.model.types import Task
+from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.data.captions import VocabularyWords
 from dynrefer.workbench.data.corrections import Correction
 from dynrefer.workbench.evaluation.drawn_regions import RegionSet
@@ -41,7 +42,7 @@ from dynrefer.workbench.training.initial_model import InitialModel
 FIRST_SCENE = 2_000_000_000  # of rehearsal: no other training draws from here on
 _SCENES_PER_SEED = 1_000_000
 _STORED = 0.5  # proportion of the drawn scenes that are stored as JPEG first
-_LEAST_CONTRADICTED = 3  # corrections after which a name that none of them confirms is not rehearsed
+_LEAST_RENAMED = 3  # corrections to new words, after which a name that none confirms is not rehearsed
 
 
 @dataclass(frozen=True)
@@ -60,17 +61,14 @@ Write = Callable[[int, np.random.Generator], tuple[str, str]]
 
 @dataclass(frozen=True)
 class Pool:
-    """N regions to learn from. representation: (N, P, Q, C). captioned: those with a caption that can be taught."""
+    """N regions to learn from. representation: (N, P, Q, C). listed: those that the heads see. captioned: those with a
+    caption that can be taught."""
 
     representation: Tensor
     judged: Judged
+    listed: NDArray[np.intp]
     captioned: NDArray[np.intp]
     write: Write
-
-    @property
-    def listed(self) -> NDArray[np.intp]:
-        """The regions of which some word is judged."""
-        return np.unique(np.concatenate([self.judged.rows(task) for task in LISTS]))
 
 
 class Batches:
@@ -90,7 +88,11 @@ class Batches:
         tables = [
             torch.from_numpy(np.concatenate([pool.judged.of(task)[rows] for pool, rows, _ in parts])) for task in LISTS
         ]
-        return HeadBatch(torch.cat([views for _, _, views in parts]), *tables)
+        rehearsed = [torch.full((len(rows),), pool is not self._pools[0]) for pool, rows, _ in parts]
+        categories, tags, attributes = tables
+        return HeadBatch(
+            torch.cat([views for _, _, views in parts]), categories, tags, attributes, torch.cat(rehearsed)
+        )
 
     def captions(self, step: int) -> CaptionBatch:
         """Regions with a caption."""
@@ -137,7 +139,9 @@ def corrected_pool(
         assert example is not None  # `captioned` holds the others only
         return control_text(example, finder, placeholder, rng), example.caption
 
-    return Pool(representation, judge(corrections, known, corrections), captioned, write), told
+    judged = judge(corrections, known, corrections)
+    listed = np.unique(np.concatenate([judged.rows(task) for task in LISTS]))
+    return Pool(representation, judged, listed, captioned, write), told
 
 
 def _caption_examples(
@@ -196,20 +200,19 @@ def _threshold(network: Any) -> float:
 
 
 @torch.no_grad()
-def contradicted_names(initial: InitialModel, judged: Judged, representation: Tensor) -> frozenset[str]:
-    """Names that the model says of corrected regions and that the corrections never confirm.
+def renamed(initial: InitialModel, judged: Judged, representation: Tensor) -> frozenset[str]:
+    """Names of the model that the corrections replace by words that are new, and never confirm.
 
-    representation: (N, Q, C). They are not rehearsed, or the rehearsal would teach what was corrected away.
+    representation: (N, Q, C). They are not rehearsed, or the rehearsal would keep what was corrected away.
     """
     network, device = initial.network, initial.network.query_tokens.device
     texts = initial.texts.categories.to(device)
     scores = [network.region_text_decoder(part.to(device), texts).cpu() for part in representation.split(256)]
     rows = judged.rows(Task.CATEGORIES)
-    said = torch.cat(scores).argmax(dim=1).numpy()[rows]
-    confirmed = set(judged.categories[rows].argmax(axis=1).tolist())
-    counts = Counter(said.tolist())
     names = initial.vocabulary.categories
-    found = {place for place, count in counts.items() if count >= _LEAST_CONTRADICTED and place not in confirmed}
+    said, right = torch.cat(scores).argmax(dim=1).numpy()[rows], judged.categories[rows].argmax(axis=1)
+    counts, confirmed = Counter(said[right >= len(names)].tolist()), set(right.tolist())
+    found = {place for place, count in counts.items() if count >= _LEAST_RENAMED and place not in confirmed}
     return frozenset(names[place] for place in found)
 
 
@@ -247,13 +250,26 @@ def drawn_judged(drawn: RegionSet, known: KnownWords) -> Judged:
     return Judged(categories, tags, attributes)
 
 
+def _nothing_new(before: Vocabulary, known: KnownWords, regions: int) -> Judged:
+    """Nothing known, but that no new tag or attribute is right."""
+    sizes = {task: len(known.names[task]) for task in LISTS}
+    tags = np.full((regions, sizes[Task.TAGS]), -1, np.int8)
+    tags[:, len(before.tags) :] = 0
+    attributes = np.full((regions, sizes[Task.ATTRIBUTES]), -1, np.int8)
+    attributes[:, len(before.attributes) :] = 0
+    return Judged(np.full((regions, sizes[Task.CATEGORIES]), -1, np.int8), tags, attributes)
+
+
 def rehearsed_pool(
     initial: InitialModel, drawn: RegionSet, known: KnownWords, without: frozenset[str], representation: Tensor,
     *, captions: bool,
 ) -> Pool:  # fmt: skip
-    """The drawn regions that are no `without`. captions: whether their captions are rehearsed."""
+    """The drawn regions that are no `without`; what the model says of them is kept, and new words are wrong.
+
+    captions: whether their captions are rehearsed.
+    """
     kept = np.array([row for row, each in enumerate(drawn.objects) if each.category not in without], dtype=np.intp)
-    whole, objects, world = drawn_judged(drawn, known), drawn.objects, drawn.world
+    objects, world = drawn.objects, drawn.world
     placeholder = initial.network.config.noun_placeholder is not None
 
     def write(row: int, rng: np.random.Generator) -> tuple[str, str]:
@@ -263,6 +279,6 @@ def rehearsed_pool(
             draw_form(each, caption, world, rng) if placeholder else (control_words(caption, each.tags, rng), caption)
         )
 
-    judged = Judged(whole.categories[kept], whole.tags[kept], whole.attributes[kept])
+    judged = _nothing_new(initial.vocabulary, known, len(kept))
     captioned = np.arange(len(kept) if captions else 0, dtype=np.intp)
-    return Pool(representation[torch.from_numpy(kept)], judged, captioned, write)
+    return Pool(representation[torch.from_numpy(kept)], judged, np.arange(len(kept)), captioned, write)

@@ -23,25 +23,22 @@ from dynrefer.model.vocabulary import TextEmbeddings, Vocabulary
 from dynrefer.workbench.training.losses import asymmetric_loss
 
 FEW_TAGS, FEW_TAGS_GAMMA, GAMMA = 200, 4.0, 7.0  # as `dynrefer train --tag-gamma` advises
-# Of a sum over tags per region, and of means; as the embedded recipe weighs them.
-_TAGS, _CATEGORIES, _ATTRIBUTES, _KEEP = 0.1, 1.0, 5.0, 1.0
+# Of a sum over tags per region, and of means, as the embedded recipe weighs them; what is kept weighs as much.
+_TAGS, _CATEGORIES, _ATTRIBUTES = 0.1, 1.0, 5.0
 
 
 @dataclass(frozen=True)
 class HeadBatch:
-    """R regions. representation: (R, Q, C). categories, tags, attributes: (R, N) int8; 1, 0, or -1 where unknown."""
+    """R regions. representation: (R, Q, C). categories, tags, attributes: (R, N) int8; 1, 0, or -1 where unknown.
+
+    rehearsed: (R,) bool, of regions of which nothing new is learned: new words are wrong for them.
+    """
 
     representation: Tensor
     categories: Tensor
     tags: Tensor
     attributes: Tensor
-
-
-@dataclass(frozen=True)
-class _Logits:
-    tags: Tensor
-    categories: Tensor
-    attributes: Tensor  # of prompts
+    rehearsed: Tensor
 
 
 class HeadTuning(nn.Module):
@@ -74,52 +71,58 @@ class HeadTuning(nn.Module):
 
     def losses(self, batch: HeadBatch) -> dict[str, Tensor]:
         """The weighted terms, scalars; their sum is the loss."""
-        now = self._logits(batch.representation, self.network.tag_decoder, self.network.region_text_decoder)
-        with torch.no_grad():
-            before = self._logits(batch.representation, *self._before)
-        terms = dict[str, Tensor]()
+        network, region, terms = self.network, batch.representation, dict[str, Tensor]()
+        old_tags, old_pairs = self._before
         if Task.TAGS in self.tasks:
-            terms |= self._tag_terms(now.tags, before.tags, batch.tags)
+            with torch.no_grad():
+                tags = old_tags(region, self.texts.tags)
+            terms |= self._tag_terms(network.tag_decoder(region, self.texts.tags), tags, batch.tags)
         if self.tasks & {Task.CATEGORIES, Task.ATTRIBUTES}:
-            terms |= self._category_terms(now.categories, before.categories, batch.categories)
-            terms |= self._attribute_terms(now.attributes, before.attributes, batch.attributes[:, self.owner])
+            with torch.no_grad():
+                before = self._pairs(old_pairs, region)
+            now = self._pairs(network.region_text_decoder, region)
+            terms |= self._category_terms(now[0], before[0], batch)
+            terms |= self._attribute_terms(now[1], before[1], batch.attributes[:, self.owner])
         return terms
 
-    def _logits(self, representation: Tensor, tags: nn.Module, region_text: nn.Module) -> _Logits:
+    def _pairs(self, decoder: nn.Module, representation: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits of categories, (R, K), and of attribute prompts, (R, P)."""
         texts = torch.cat((self.texts.categories, self.texts.attributes))
-        pairs = self.network.calibrate_region_text(region_text(representation, texts))
-        categories, attributes = pairs.split([len(self.texts.categories), len(self.texts.attributes)], dim=1)
-        return _Logits(tags(representation, self.texts.tags), categories, attributes)
+        logits = self.network.calibrate_region_text(decoder(representation, texts))
+        categories, attributes = logits.split([len(self.texts.categories), len(self.texts.attributes)], dim=1)
+        return categories, attributes
 
     def _tag_terms(self, now: Tensor, before: Tensor, truth: Tensor) -> dict[str, Tensor]:
         known = truth >= 0
         learned = asymmetric_loss(now[known], truth[known].float(), gamma_negative=self._gamma)
-        return {"tags": _TAGS * learned / len(truth), "keep_tags": self._kept(now, before, truth, self._known[0])}
+        kept = self._kept(now, before, truth, self._known[0])
+        return {"tags": _TAGS * learned / len(truth), "keep_tags": _TAGS * kept / len(truth)}
 
-    def _category_terms(self, now: Tensor, before: Tensor, truth: Tensor) -> dict[str, Tensor]:
+    def _category_terms(self, now: Tensor, before: Tensor, batch: HeadBatch) -> dict[str, Tensor]:
+        """The mean over regions, of which each is either judged or kept."""
+        truth, count, old = batch.categories, len(batch.categories), self._known[1]
         judged = (truth == 1).any(dim=1)
-        terms = dict[str, Tensor]()
-        if judged.any():
-            terms["categories"] = _CATEGORIES * F.cross_entropy(now[judged], truth[judged].argmax(dim=1))
-        if not judged.all():
-            old = self._known[1]
-            target = before[~judged, :old].softmax(dim=1)
-            terms["keep_categories"] = _KEEP * F.cross_entropy(now[~judged, :old], target)
-        return terms
+        target = before[:, :old].softmax(dim=1)
+        # New words have no part in what is kept of a rehearsed region; of a corrected one, not judged, who knows.
+        whole = F.cross_entropy(now, F.pad(target, (0, now.shape[1] - old)), reduction="none")
+        partial = F.cross_entropy(now[:, :old], target, reduction="none")
+        learned = F.cross_entropy(now, truth.clamp(min=0).argmax(dim=1), reduction="none")
+        kept = torch.where(batch.rehearsed, whole, partial)
+        return {
+            "categories": _CATEGORIES * (learned * judged).sum() / count,
+            "keep_categories": _CATEGORIES * (kept * ~judged).sum() / count,
+        }
 
     def _attribute_terms(self, now: Tensor, before: Tensor, truth: Tensor) -> dict[str, Tensor]:
         known = truth >= 0
-        terms = {"keep_attributes": self._kept(now, before, truth, self._known[2])}
-        if known.any():
-            answered = F.binary_cross_entropy_with_logits(now[known], truth[known].float())
-            terms["attributes"] = _ATTRIBUTES * answered
-        return terms
+        learned = F.binary_cross_entropy_with_logits(now[known], truth[known].float(), reduction="sum")
+        kept = self._kept(now, before, truth, self._known[2])
+        weight = _ATTRIBUTES / truth.numel()
+        return {"attributes": weight * learned, "keep_attributes": weight * kept}
 
     @staticmethod
     def _kept(now: Tensor, before: Tensor, truth: Tensor, old: int) -> Tensor:
-        """The mean cross-entropy with what the model said before, of what is unknown and was a word before."""
+        """The cross-entropy with what the model said before, summed over all that is unknown and was a word before."""
         unknown = truth[:, :old] < 0
-        if not unknown.any():
-            return now.new_zeros(())
         target = before[:, :old][unknown].sigmoid()
-        return _KEEP * F.binary_cross_entropy_with_logits(now[:, :old][unknown], target)
+        return F.binary_cross_entropy_with_logits(now[:, :old][unknown], target, reduction="sum")

@@ -40,12 +40,12 @@ from dynrefer.workbench.training.corrections.comparison import (
 from dynrefer.workbench.training.corrections.examples import (
     Batches,
     Pool,
-    contradicted_names,
     corrected_pool,
     draw_scenes,
     drawn_judged,
     knows_drawn_world,
     rehearsed_pool,
+    renamed,
 )
 from dynrefer.workbench.training.corrections.export import TunedFacts, enlarged_embeddings, export_tuned
 from dynrefer.workbench.training.corrections.heads import HeadTuning
@@ -196,9 +196,9 @@ class CorrectionRun:
                 raise SettingError("no caption of the training corrections can be taught to this model; see above.")
         if drawn is None:
             return corrected, None
-        without = contradicted_names(self.initial, corrected.judged, views["corrected"][:, 0])
+        without = renamed(self.initial, corrected.judged, views["corrected"][:, 0])
         if without:
-            self.told.append(f"Not rehearsed, because no correction confirms them: {', '.join(sorted(without))}.")
+            self.told.append(f"Not rehearsed, because new words take their place: {', '.join(sorted(without))}.")
         captions = Task.CAPTION.value not in self.settings.expect_change
         return corrected, rehearsed_pool(self.initial, drawn, self.known, without, views["drawn"], captions=captions)
 
