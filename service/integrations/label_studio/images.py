@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections import OrderedDict
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import httpcore2
 
@@ -23,6 +23,7 @@ MAX_FETCHES = 8  # at the same time
 MAX_PROJECTS = 1_000  # whose tokens are kept
 MAX_TOKEN_ANSWER = 65_536  # bytes
 USUAL_PORTS = {"http": 80, "https": 443}
+MOST_ENCODINGS = 4  # of a path's characters as %XX, one in another
 
 
 class ImageNotFetched(InvalidRequestError):
@@ -55,15 +56,27 @@ class LabelStudio:
 
     def address_of(self, given: str) -> str | None:
         """The whole address of a path on this Label Studio, or of an address there; None for any other."""
-        if not given.isascii() or not given.isprintable() or "\\" in given or given.startswith("//"):
+        address = given
+        if given.startswith("/") and not given.startswith("//"):
+            path = given if given.startswith(self._parts.path) else self._parts.path + given[1:]
+            address = f"{self._parts.scheme}://{self._parts.netloc}{path}"
+        address = address.replace(" ", "%20")
+        return None if self._target_of(address) is None else address
+
+    def _target_of(self, address: str) -> str | None:
+        """What is asked for at the operator's origin; None for an address of another, or that leaves the prefix."""
+        if not address.isascii() or not address.isprintable() or " " in address or "\\" in address:
             return None
-        if given.startswith("/"):
-            prefix = self._parts.path
-            return urljoin(self.url, given if given.startswith(prefix) else given[1:]).replace(" ", "%20")
         try:
-            return given.replace(" ", "%20") if _origin(urlsplit(given)) == _origin(self._parts) else None
+            parts = urlsplit(address)
+            here = _origin(parts) == _origin(self._parts)
         except ValueError:
             return None
+        if not here or parts.username is not None or parts.password is not None:
+            return None
+        if not _is_below(parts.path, self._parts.path):
+            return None
+        return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
     async def fetch(self, address: str, project: str, lease: Lease) -> bytes:
         """A file. address: of `address_of`. Its bytes count in the lease.
@@ -94,10 +107,12 @@ class LabelStudio:
         self, pool: httpcore2.AsyncConnectionPool, address: str, authorization: str | None, lease: Lease
     ) -> tuple[int, bytes]:
         """The status, and the file where that is 200."""
+        if (target := self._target_of(address)) is None:  # looked at here, where the token goes, whoever asks
+            raise ImageNotFetched(f"The image {printable(address)} is not on Label Studio.")
         headers = [("Host", self._parts.netloc), ("Accept-Encoding", "identity"), ("User-Agent", "dynrefer")]
         if authorization:
             headers.append(("Authorization", authorization))
-        async with pool.stream("GET", address, headers=headers, extensions=self._limits()) as response:
+        async with pool.stream("GET", self._url(target), headers=headers, extensions=self._limits()) as response:
             if response.status != 200:
                 return response.status, b""
             too_large = f"The image is larger than {self._max_bytes} bytes, the setting max_body_bytes."
@@ -120,7 +135,7 @@ class LabelStudio:
             ("Content-Length", str(len(body))),
             ("Accept-Encoding", "identity"),
         ]
-        url = urljoin(self.url, "api/token/refresh/")
+        url = self._url(f"{self._parts.path}api/token/refresh/")
         async with pool.stream("POST", url, headers=headers, content=body, extensions=self._limits()) as response:
             answer = b""
             async for chunk in response.aiter_stream():
@@ -135,6 +150,11 @@ class LabelStudio:
         if not isinstance(access, str) or not access.isascii() or not access.isprintable():
             raise ImageNotFetched(_reason(401, True))
         return access
+
+    def _url(self, target: str) -> httpcore2.URL:
+        """Of the operator's origin, whatever the target says."""
+        scheme, host, port = _origin(self._parts)
+        return httpcore2.URL(scheme=scheme, host=host or "", port=port, target=target)
 
     def _limits(self) -> dict[str, Any]:
         return {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)}
@@ -198,3 +218,14 @@ def _reason(status: int, with_token: bool) -> str:
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or USUAL_PORTS.get(parts.scheme)
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    """Whether a path stays below a prefix, which ends with "/", however servers on the way read it."""
+    for _ in range(MOST_ENCODINGS):
+        if not path.startswith(prefix) or "\\" in path or ".." in path.split("/"):
+            return False
+        if (decoded := unquote(path)) == path:
+            return True
+        path = decoded
+    return False

@@ -178,6 +178,47 @@ def test_a_path_prefix_is_kept() -> None:
     assert source.address_of("https://example.org:443/labels/x.png") == "https://example.org:443/labels/x.png"
 
 
+OUTSIDE = [
+    "/labels/../admin",
+    "/labels/a/../../admin",
+    "/../admin",
+    "/labels/%2e%2e/admin",
+    "/labels/..%2Fadmin",
+    "/labels/%252e%252e/admin",
+    "/labels/%5c../admin",
+    "https://example.org/admin",
+    "https://example.org/labels",
+    "https://example.org/labels/../admin",
+    "https://me@example.org/labels/a.png",
+]
+
+
+@pytest.mark.parametrize("image", OUTSIDE)
+def test_nothing_leads_out_of_the_prefix(image: str) -> None:
+    assert LabelStudio("https://example.org/labels", None, 10, 1.0).address_of(image) is None
+
+
+@pytest.mark.parametrize("image", ["/http://169.254.169.254/latest", "/https://evil.example/a.png", "/labels///evil/a"])
+def test_an_address_in_a_path_stays_a_path(stand: Stand, image: str) -> None:
+    source = LabelStudio(f"{stand.url}/labels", PERSONAL, 1 << 20, 5.0)
+    assert fetched(source, image) == IMAGE
+    assert stand.asked == [(f"/labels/{image.removeprefix('/labels')[1:]}", "Bearer access-1")]
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/labels/a.png", "//127.0.0.1:9/a.png", "/admin"])
+def test_no_token_goes_elsewhere_whoever_asks(stand: Stand, address: str) -> None:
+    stand.valid = f"Token {LEGACY}"
+    whole = f"{stand.url}{address}" if address == "/admin" else address
+
+    async def work() -> None:
+        with Buffer(1 << 20).lease() as lease:
+            await LabelStudio(f"{stand.url}/labels", LEGACY, 1 << 20, 5.0).fetch(whole, "1", lease)
+
+    with pytest.raises(InvalidRequestError, match="is not on Label Studio"):
+        asyncio.run(work())
+    assert not stand.asked
+
+
 def test_an_image_is_fetched_and_described(make_api: ApiFactory, stand: Stand) -> None:
     settings = {"label_studio_url": stand.url, "label_studio_token": PERSONAL}
     api = make_api(integrations="label-studio", **settings)
