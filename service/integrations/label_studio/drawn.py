@@ -89,6 +89,18 @@ def drawn_regions(results: object, labeling: Labeling, max_pixels: int) -> list[
     return list(found.values())
 
 
+def brush_pixels(results: Sequence[object], labeling: Labeling) -> int:
+    """Of the masks of all brushes among results, as they say it themselves: before anything is read."""
+    sizes = [
+        (item.get("original_width"), item.get("original_height"))
+        for item in results
+        if isinstance(item, dict)
+        and item.get("to_name") == labeling.image
+        and KINDS.get(str(item.get("type"))) == "brush"
+    ]
+    return sum(width * height for width, height in sizes if type(width) is int and type(height) is int)
+
+
 def _drawn(name: str, item: Mapping[str, Any], kind: str, at: str) -> Drawn:
     value = _value_of(name, item, at)
     if kind == "polygon":

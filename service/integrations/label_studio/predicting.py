@@ -152,13 +152,18 @@ def _asked(
     if not labeling.shapes:
         posted = PostedForm(document_about_image(labeling, settings), files=[image], holder="The image")
         return [], read_single(posted, settings, resolve)
-    try:
-        drawn = drawn_regions(list(task.results), labeling, settings.max_image_pixels)
-    except InvalidRequestError as error:
-        pointed = [FieldError(f"{task.at}{each.pointer}", each.detail) for each in error.fields]
-        raise InvalidRequestError(error.detail, pointed) from None
-    if drawn and labeling.of_regions:
+    drawn = _drawn(task, labeling, settings) if labeling.of_regions else []
+    if drawn:
         posted = PostedForm(document_about(drawn, labeling, settings), files=[image], holder="The image")
         return drawn, read_single(posted, settings, resolve)
     posted = PostedForm(document_that_finds(labeling, settings), files=[image], holder="The image")
     return [], read_detection(posted, settings, resolve)
+
+
+def _drawn(task: LabelTask, labeling: Labeling, settings: Settings) -> list[Drawn]:
+    """Raises InvalidRequestError with pointers into the request."""
+    try:
+        return drawn_regions(list(task.results), labeling, settings.max_image_pixels)
+    except InvalidRequestError as error:
+        pointed = [FieldError(f"{task.at}{each.pointer}", each.detail) for each in error.fields]
+        raise InvalidRequestError(error.detail, pointed) from None

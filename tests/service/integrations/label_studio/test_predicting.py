@@ -3,11 +3,13 @@
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 from httpx2 import Response
 
 from dynrefer.model.segmentation import SegmentationSpec
-from dynrefer.service.integrations.label_studio.brushes import read_brush
+from dynrefer.service.integrations.label_studio import tasks
+from dynrefer.service.integrations.label_studio.brushes import read_brush, write_brush
 from tests.fake_finder import FakeFinderSpec
 from tests.fakes import FakePredictor
 from tests.service.conftest import HEIGHT, WIDTH, ApiClient, ApiFactory, image_bytes, in_base64
@@ -204,6 +206,28 @@ def test_a_task_that_fails_says_so_in_its_place_and_leaves_the_others_alone(api:
         assert set(answer) == {"error"} and answer["error"].endswith(".")
     assert "image_url_hosts" in found[2]["error"] and "DYNREFER_LABEL_STUDIO_URL" in found[3]["error"]
     assert "'image'" in found[4]["error"]
+
+
+def test_what_was_just_drawn_is_of_one_task(api: ApiClient) -> None:
+    refused = post(api, task(1), task(2), config=view(BOXES, CONTROLS), context={"result": [drawn()]})
+    assert refused.status_code == 422 and "are of one task; the request has 2." in refused.json()["error"]
+
+
+def test_tasks_beyond_the_most_say_so_in_their_place(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "MAX_TASKS", 2)
+    found = results(post(api, *map(task, range(4)), config=view(BOXES)))
+    assert ["result" in each for each in found] == [True, True, False, False]
+    assert found[2] == {"error": "The first 2 tasks of a request are answered; ask again for the others."}
+
+
+def test_the_brushes_of_all_tasks_have_a_limit_in_all(make_api: ApiFactory) -> None:
+    api = make_api(integrations="label-studio", max_image_pixels=HEIGHT * WIDTH)
+    value = {"format": "rle", "rle": write_brush(np.ones((HEIGHT, WIDTH), dtype=np.bool_))}
+    brushes = [{**drawn(str(place)), "type": "brush", "value": value} for place in range(5)]
+    given = [task(place, annotations=[{"id": 1, "result": brushes[: 5 - place]}]) for place in range(3)]
+    found = results(post(api, *given, config=view('<Brush name="b" toName="image"/>', CONTROLS)))
+    assert ["result" in each for each in found] == [True, False, True]  # 5, then 4 are too many, 3 are not
+    assert "ask for fewer tasks" in found[1]["error"]
 
 
 def test_a_tasks_text_adds_no_line_to_the_log(api: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
