@@ -72,13 +72,13 @@ def make_router(images: Images, collector: Collector | None) -> APIRouter:
     async def health(engine: CurrentEngine) -> Response:
         """Needs the key, so that Label Studio says at once that it is missing."""
         engine.require_ready()
-        return JSONResponse({"status": "UP", "model_version": model_version(engine)})
+        return JSONResponse({"status": "UP", "model_version": model_version(engine.card)})
 
     @router.get("/versions", summary="Label Studio: the versions of the model")
     async def versions(engine: CurrentEngine) -> Response:
         """The one that is loaded."""
         engine.require_ready()
-        return JSONResponse({"versions": [model_version(engine)]})
+        return JSONResponse({"versions": [model_version(engine.card)]})
 
     @router.post("/setup", summary="Label Studio: a project begins to use the service")
     async def setup(
@@ -112,7 +112,7 @@ async def _set_up(images: Images, engine: Any, posted: Posted, lease: Lease, con
     given = [document.get(name) for name in ("project", "hostname", "access_token")]
     if images.label_studio is not None and all(isinstance(each, str) for each in given):
         images.label_studio.learn_token(*map(str, given))
-    return JSONResponse({"model_version": model_version(engine)})
+    return JSONResponse({"model_version": model_version(engine.card)})
 
 
 async def _collect(collector: Collector | None, posted: PostedEvent, lease: Lease, context: RequestContext) -> Response:

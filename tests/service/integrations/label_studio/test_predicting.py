@@ -1,6 +1,7 @@
 """/predict: which regions of a task are described, which are found, and how results look."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from dynrefer.model.segmentation import SegmentationSpec
 from dynrefer.service.integrations.label_studio import tasks
 from dynrefer.service.integrations.label_studio.brushes import read_brush, write_brush
 from tests.fake_finder import FakeFinderSpec
-from tests.fakes import FakePredictor
+from tests.fakes import CARD, FakePredictor
 from tests.service.conftest import HEIGHT, WIDTH, ApiClient, ApiFactory, image_bytes, in_base64
 
 IMAGE = f"data:image/png;base64,{in_base64(image_bytes())}"
@@ -271,6 +272,21 @@ def test_a_full_queue_is_waited_for_where_other_tasks_make_it_full(make_api: Api
     api = make_api(FakePredictor(run_hook=lambda boxes: time.sleep(0.05)), integrations="label-studio", **settings)
     given = [task(place, annotations=[{"id": 1, "result": [drawn("a"), drawn("b")]}]) for place in range(4)]
     assert all("result" in each for each in results(post(api, *given, config=view(BOXES, CONTROLS))))
+
+
+def test_one_model_answers_all_tasks_and_is_named_whichever_serves_by_then(make_api: ApiFactory) -> None:
+    other = make_api(FakePredictor(card=replace(CARD, name="other")), integrations="label-studio")
+    predictor = FakePredictor()
+    api = make_api(predictor, integrations="label-studio")
+    models, others = (each.client.app.state.engine.models for each in (api, other))  # type: ignore[attr-defined]
+    first = models.serving
+    predictor.run_hook = lambda boxes: models.let_serve(others.serving)
+    given = [task(place, annotations=[{"id": 1, "result": [drawn()]}]) for place in range(3)]
+    response = post(api, *given, config=view(BOXES, CONTROLS))
+    models.let_serve(first)
+    assert {each["model_version"] for each in results(response)} == {response.json()["model_version"]} == {"fake-0"}
+    assert len(predictor.queries) == 3 and not other.predictor.queries
+    assert not first.held
 
 
 def test_the_bytes_of_images_are_given_back(api: ApiClient) -> None:
