@@ -6,6 +6,7 @@ trusted with its token, and nothing that a request says can lead elsewhere. Redi
 
 import asyncio
 import json
+import logging
 from collections import OrderedDict
 from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
@@ -19,8 +20,10 @@ from dynrefer.service.inputs.json_text import printable
 from dynrefer.service.inputs.url_fetch import FAILURES, Fetcher, read_file
 from dynrefer.service.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 MAX_FETCHES = 8  # at the same time
-MAX_PROJECTS = 1_000  # whose tokens are kept
+MAX_PROJECTS = 1_000  # of all callers, whose tokens are kept
 MAX_TOKEN_ANSWER = 65_536  # bytes
 USUAL_PORTS = {"http": 80, "https": 443}
 MOST_ENCODINGS = 4  # of a path's characters as %XX, one in another
@@ -34,7 +37,7 @@ class LabelStudio:
     """The operator's Label Studio, which images are fetched from.
 
     url: where it is, with the path prefix that it may have. token: a personal access token, which is exchanged for
-    short-lived ones, or a legacy token; None: those of /setup, by project.
+    short-lived ones, or a legacy token; None: those of /setup, each for the project and the API key that brought it.
     """
 
     def __init__(self, url: str, token: str | None, max_bytes: int, timeout_s: float) -> None:
@@ -43,14 +46,22 @@ class LabelStudio:
         self._token = token
         self._max_bytes, self._timeout_s = max_bytes, timeout_s
         self._access: dict[str, str] = {}  # personal access token -> the short-lived one
-        self._project_tokens: OrderedDict[str, str] = OrderedDict()
+        self._project_tokens: OrderedDict[tuple[str | None, str], str] = OrderedDict()
         self._room = asyncio.Semaphore(MAX_FETCHES)
 
-    def learn_token(self, project: str, hostname: str, token: str) -> None:
-        """Keep the token that a project's /setup brought, if it is this Label Studio's and the settings have none."""
-        if self._token is None and token and _origin(urlsplit(hostname)) == _origin(self._parts):
-            self._project_tokens[project] = token
-            self._project_tokens.move_to_end(project)
+    def learn_token(self, caller: str | None, project: str, hostname: str, token: str) -> None:
+        """Keep the token that a project's /setup brought, if it is this Label Studio's and the settings have none.
+
+        caller: the name of the API key that it came with, for whose requests alone it is used.
+        """
+        try:
+            here = _origin(urlsplit(hostname)) == _origin(self._parts)
+        except ValueError:  # no address at all
+            return
+        if self._token is None and token and here:
+            key = caller, _id_of(project)
+            self._project_tokens[key] = token
+            self._project_tokens.move_to_end(key)
             while len(self._project_tokens) > MAX_PROJECTS:
                 self._project_tokens.popitem(last=False)
 
@@ -79,20 +90,21 @@ class LabelStudio:
         return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
     async def fetch(self, address: str, project: str, lease: Lease) -> bytes:
-        """A file. address: of `address_of`. Its bytes count in the lease.
+        """A file. address: of `address_of`. Its bytes count in the lease, whose key says whose token is used.
 
         Raises ImageNotFetched, BodyTooLargeError, QueueFullError.
         """
-        token = self._token or self._project_tokens.get(project)
+        token = self._token or self._project_tokens.get((lease.key, _id_of(project)))
         try:
             async with asyncio.timeout(self._timeout_s), self._room:
                 return await self._get_authorized(address, token, lease)
         except TimeoutError:
             raise ImageNotFetched(f"Label Studio did not send the image within {self._timeout_s:g} seconds.") from None
-        except FAILURES:
-            raise ImageNotFetched(
-                f"Label Studio cannot be reached at {self.url}; see the setting label_studio_url."
-            ) from None
+        except FAILURES as error:
+            logger.warning(
+                "Label Studio cannot be reached at %s: %r", self.url, error
+            )  # where that is concerns no client
+            raise ImageNotFetched("Label Studio cannot be reached; see the setting label_studio_url.") from None
 
     async def _get_authorized(self, address: str, token: str | None, lease: Lease) -> bytes:
         async with httpcore2.AsyncConnectionPool(max_keepalive_connections=0) as pool:
@@ -214,6 +226,11 @@ def _reason(status: int, with_token: bool) -> str:
             "DYNREFER_LABEL_STUDIO_TOKEN to a personal access token of a member of the project (Account & Settings)."
         )
     return f"Label Studio answered with status {status} where the image should be."
+
+
+def _id_of(project: str) -> str:
+    """A project's number. Some calls name it by that alone, others put the time at which it was made behind it."""
+    return project.split(".")[0]
 
 
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:

@@ -22,6 +22,8 @@ from dynrefer.service.integrations.label_studio.webhooks import Collector, chang
 from dynrefer.service.settings import Settings
 
 PREFIX = "/label-studio"
+# What /setup says beside the labelling configuration, and the most characters of it.
+SETUP_MEMBERS = {"project": 64, "hostname": 2_048, "access_token": 4_096}
 
 
 class Posted:
@@ -109,10 +111,20 @@ async def _set_up(images: Images, engine: Any, posted: Posted, lease: Lease, con
     engine.require_ready()
     document = posted.document
     read_labeling(document.get("schema"))
-    given = [document.get(name) for name in ("project", "hostname", "access_token")]
-    if images.label_studio is not None and all(isinstance(each, str) for each in given):
-        images.label_studio.learn_token(*map(str, given))
+    given = [_text_in(document, name, most) for name, most in SETUP_MEMBERS.items()]
+    if images.label_studio is not None:
+        images.label_studio.learn_token(context.caller, *given)
     return JSONResponse({"model_version": model_version(engine.card)})
+
+
+def _text_in(document: dict[str, Any], name: str, most: int) -> str:
+    """Empty where the member is not there, or no text. Raises InvalidRequestError."""
+    text = document.get(name)
+    if not isinstance(text, str):
+        return ""
+    if len(text) > most or not text.isascii() or not text.isprintable():
+        raise InvalidRequestError.at(f"/{name}", f"'{name}' has at most {most} characters, all of them ASCII.")
+    return text
 
 
 async def _collect(collector: Collector | None, posted: PostedEvent, lease: Lease, context: RequestContext) -> Response:

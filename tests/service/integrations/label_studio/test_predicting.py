@@ -315,3 +315,24 @@ def test_health_setup_and_versions(api: ApiClient) -> None:
     assert api.client.post("/label-studio/setup", json=document).json() == {"model_version": "fake-0"}
     refused = api.client.post("/label-studio/setup", json={**document, "schema": "<View/>"})
     assert refused.status_code == 422 and "no tag Image" in refused.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("change", "at"),
+    [
+        ({"project": "1" * 65}, "/project"),
+        ({"access_token": "x" * 4_097}, "/access_token"),
+        ({"access_token": "a\r\nHost: evil"}, "/access_token"),
+        ({"hostname": "http://[", "access_token": "x"}, None),
+        ({"hostname": "http://a:999999", "access_token": "x"}, None),
+        ({"project": 1, "hostname": None, "access_token": []}, None),
+    ],
+)
+def test_setup_takes_odd_members_or_says_what_is_wrong(
+    make_api: ApiFactory, change: dict[str, Any], at: str | None
+) -> None:
+    api = make_api(integrations="label-studio", label_studio_url="http://127.0.0.1:9/labels")
+    document = {"project": "1.2", "schema": view(BOXES), **change}
+    answer = api.client.post("/label-studio/setup", json=document)
+    assert answer.status_code == (200 if at is None else 422)
+    assert [each["pointer"] for each in answer.json().get("errors", [])] == ([] if at is None else [at])
