@@ -11,6 +11,7 @@ from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, Curr
 from dynrefer.service.api.posting import respond
 from dynrefer.service.api.problems import ToldProblem
 from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.engine import Engine
 from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.json_text import parse_json
@@ -87,7 +88,7 @@ def make_router(images: Images, collector: Collector | None) -> APIRouter:
         request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
     ) -> Response:
         """Refuses a labelling configuration that nothing can be predicted for."""
-        return await respond(request, engine, settings, buffer, read_posted, partial(_set_up, images, engine))
+        return await respond(request, engine, settings, buffer, read_posted, partial(_set_up, images, engine, settings))
 
     @router.post("/predict", summary="Label Studio: describe or find the regions of tasks")
     async def predictions(
@@ -107,10 +108,12 @@ def make_router(images: Images, collector: Collector | None) -> APIRouter:
     return router
 
 
-async def _set_up(images: Images, engine: Any, posted: Posted, lease: Lease, context: RequestContext) -> Response:
+async def _set_up(
+    images: Images, engine: Engine, settings: Settings, posted: Posted, lease: Lease, context: RequestContext
+) -> Response:
     engine.require_ready()
     document = posted.document
-    read_labeling(document.get("schema"))
+    read_labeling(document.get("schema"), settings.max_vocabulary_words)
     given = [_text_in(document, name, most) for name, most in SETUP_MEMBERS.items()]
     if images.label_studio is not None:
         images.label_studio.learn_token(context.caller, *given)

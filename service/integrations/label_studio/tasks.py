@@ -58,7 +58,7 @@ def read_predict(
     tasks = document.get("tasks")
     if not isinstance(tasks, list) or not tasks:
         raise InvalidRequestError.at("/tasks", "A list of at least one task is expected.")
-    labeling = read_labeling(document.get("label_config"))
+    labeling = read_labeling(document.get("label_config"), settings.max_vocabulary_words)
     drawn = _drawn_just_now(document.get("params"))
 
     if drawn is not None and len(tasks) > 1:
