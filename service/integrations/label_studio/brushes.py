@@ -11,6 +11,7 @@ They are read without a bitmap: what that costs follows from the list, and not f
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,14 +135,30 @@ def _down_columns(rows: Numbers, lefts: Numbers, rights: Numbers, width: int, he
 
 def write_brush(bitmap: Bitmap) -> list[int]:
     """The member `rle` of a mask, (H, W) bool: all four values of a pixel are 255 or 0."""
-    flat = np.ascontiguousarray(bitmap).reshape(-1)
-    edges = [0, *(np.flatnonzero(flat[1:] != flat[:-1]) + 1).tolist(), flat.size]
-    bits = [f"{flat.size * CHANNELS:032b}", f"{VALUE_BITS - 1:05b}", *(f"{size - 1:04b}" for size in LENGTH_BITS)]
-    for start, end in zip(edges, edges[1:], strict=False):
-        bits += _run((end - start) * CHANNELS, 255 if flat[start] else 0)
+    whole = bitmap.size
+    edges = _edges_by_rows(bitmap).tolist()
+    bits = [f"{whole * CHANNELS:032b}", f"{VALUE_BITS - 1:05b}", *(f"{size - 1:04b}" for size in LENGTH_BITS)]
+    for place, (start, end) in enumerate(pairwise([0, *edges, whole])):
+        bits += _run((end - start) * CHANNELS, 255 if place % 2 else 0)
     text = "".join(bits)
     text += "0" * (-len(text) % 8)
     return list(int(text, 2).to_bytes(len(text) // 8, "big"))
+
+
+def _edges_by_rows(bitmap: Bitmap) -> Numbers:
+    """Where, counted row by row, pixels that are set begin and end in turn. Only their bounds are gone through: large
+    images hold small masks."""
+    rows, columns = np.flatnonzero(bitmap.any(axis=1)), np.flatnonzero(bitmap.any(axis=0))
+    if not rows.size:
+        return np.zeros(0, dtype=np.int64)
+    top, left = rows[0], columns[0]
+    inside = np.ascontiguousarray(bitmap[top : rows[-1] + 1, left : columns[-1] + 1])
+    padded = np.pad(inside, ((0, 0), (1, 1)))
+    ys, xs = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    edges = (ys + top) * bitmap.shape[1] + xs + left
+    ends, starts = edges[1:-1:2], edges[2::2]
+    parted = np.repeat(ends != starts, 2)  # where rows are full, one ends where the next one begins
+    return np.asarray(edges[np.concatenate([[True], parted, [True]])])
 
 
 def _run(length: int, value: int) -> list[str]:

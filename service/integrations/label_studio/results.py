@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from dynrefer.model import RegionMask, bitmap_from_mask, mask_from_bitmap, mask_outlines
+from dynrefer.model import RegionMask, bitmap_from_mask, mask_outlines
 from dynrefer.service.api.detect_schemas import DetectResponse, FoundRegionOut
-from dynrefer.service.api.schemas import DescribeResponse, ImageOut, MaskOut, RegionOut
-from dynrefer.service.integrations.label_studio.brushes import write_brush
+from dynrefer.service.api.schemas import DescribeResponse, ImageOut, RegionOut
+from dynrefer.service.errors import InvalidRequestError
+from dynrefer.service.integrations.label_studio.brushes import Bitmap, write_brush
 from dynrefer.service.integrations.label_studio.drawn import Drawn
 from dynrefer.service.integrations.label_studio.labeling import Answer, Fills, Labeling, Shape, Word
 from dynrefer.service.integrations.label_studio.questions import (
@@ -25,6 +26,7 @@ from dynrefer.service.integrations.label_studio.questions import (
 Item = dict[str, Any]
 # Of a result's value, what says where the region is.
 GEOMETRY = ("x", "y", "width", "height", "rotation", "radiusX", "radiusY", "points", "closed", "format", "rle")
+MOST_MASK_PIXELS = 1_000_000_000  # of all masks of a task: outlining them takes a second or two then
 DECIMALS = 4  # of parts of a hundred: a hundredth of a pixel of an image of 10,000
 
 
@@ -43,9 +45,13 @@ class Prediction:
 
 
 def found_results(response: DetectResponse, labeling: Labeling) -> Prediction:
-    """Of each region that was found: its shape, with its label, and what the controls take of its description."""
+    """Of each region that was found: its shape, with its label, and what the controls take of its description.
+
+    Raises InvalidRequestError where the masks have too many pixels.
+    """
     items, probabilities = [], []
     shapes = written_shapes(labeling)
+    _check_masks(sum(region.mask is not None for region in response.regions), response.image)
     for region in response.regions:
         shape, word = _shape_for(region.label, shapes, labeling)
         head = _head(labeling, response.image, secrets.token_urlsafe(8))
@@ -64,8 +70,9 @@ def described_results(
     of a point, the object that it lies on, where a control draws such.
 
     said: results that stay: of a region that has one of a control, that control's is not made anew. A region that
-    could not be described stands alone.
+    could not be described stands alone. Raises InvalidRequestError as `found_results`.
     """
+    _check_masks(sum(_shape_of_object(each, labeling) is not None for each in drawn), response.image)
     items: list[Item] = []
     probabilities: list[float] = []
     stays = {(each.get("id"), each.get("from_name")): each for each in said if isinstance(each, dict)}
@@ -91,6 +98,15 @@ def described_results(
         items += answered
         probabilities += found
     return Prediction(items, probabilities)
+
+
+def _check_masks(count: int, image: ImageOut) -> None:
+    if count * image.width * image.height > MOST_MASK_PIXELS:
+        raise InvalidRequestError.at(
+            "/tasks",
+            f"{count} masks in an image of {image.width} x {image.height} pixels are too many to draw; set a higher "
+            "model_score_threshold, use RectangleLabels, or make the image smaller.",
+        )
 
 
 def _shape_of_object(given: Drawn, labeling: Labeling) -> Shape | None:
@@ -155,22 +171,22 @@ def _geometry(shape: Shape, region: RegionOut | FoundRegionOut, image: ImageOut)
     if shape.kind == "rectangle":
         size = {"width": _part(x2 - x1, image.width), "height": _part(y2 - y1, image.height)}
         return {"x": left, "y": top, **size, "rotation": 0}
-    mask = _mask(region.mask, image, region.box)
+    mask = None if region.mask is None else RegionMask(region.mask.size, region.mask.counts)
     if shape.kind == "brush":
-        return {"format": "rle", "rle": write_brush(bitmap_from_mask(mask))}
+        bitmap = _of_box(region.box, image) if mask is None else bitmap_from_mask(mask)
+        return {"format": "rle", "rle": write_brush(bitmap)}
     # Label Studio's polygons have one ring: that of the largest part.
-    ring = next(iter(mask_outlines(mask)), (x1, y1, x2, y1, x2, y2, x1, y2))
+    outlines = () if mask is None else mask_outlines(mask)
+    ring = next(iter(outlines), (x1, y1, x2, y1, x2, y2, x1, y2))
     points = [[_part(x, image.width), _part(y, image.height)] for x, y in zip(ring[::2], ring[1::2], strict=True)]
     return {"points": points, "closed": True}
 
 
-def _mask(mask: MaskOut | None, image: ImageOut, box: Sequence[float]) -> RegionMask:
-    if mask is not None:
-        return RegionMask(mask.size, mask.counts)
+def _of_box(box: Sequence[float], image: ImageOut) -> Bitmap:
     bitmap = np.zeros((image.height, image.width), dtype=np.bool_)
     x1, y1, x2, y2 = (round(each) for each in box)
     bitmap[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)] = True
-    return mask_from_bitmap(bitmap)
+    return bitmap
 
 
 def _part(value: float, whole: int) -> float:

@@ -9,6 +9,7 @@ import pytest
 from httpx2 import Response
 
 from dynrefer.model.segmentation import SegmentationSpec
+from dynrefer.service.integrations.label_studio import results as label_results
 from dynrefer.service.integrations.label_studio import tasks
 from dynrefer.service.integrations.label_studio.brushes import read_brush, write_brush
 from tests.fake_finder import FakeFinderSpec
@@ -158,6 +159,16 @@ def test_polygons_and_brushes_are_made_of_masks(api: ApiClient) -> None:
     value = found["result"][0]["value"]
     assert value["format"] == "rle" and value["brushlabels"] == ["d"]
     assert read_brush(value["rle"], WIDTH, HEIGHT, 10_000).bounds is not None
+
+
+def test_masks_of_too_many_pixels_in_all_are_not_drawn(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label_results, "MOST_MASK_PIXELS", 2 * WIDTH * HEIGHT)
+    polygons = view(BOXES.replace("Rectangle", "Polygon"))
+    assert len(results(post(api, task(), config=polygons))[0]["result"]) == 2
+    monkeypatch.setattr(label_results, "MOST_MASK_PIXELS", 2 * WIDTH * HEIGHT - 1)
+    refused = post(api, task(), config=polygons)
+    assert refused.status_code == 422 and f"2 masks in an image of {WIDTH} x {HEIGHT} pixels" in refused.json()["error"]
+    assert len(results(post(api, task(), config=view(BOXES)))[0]["result"]) == 2
 
 
 def test_labels_of_their_own_control_stand_beside_the_shape(api: ApiClient) -> None:
