@@ -40,8 +40,8 @@ def corrections_command(
 
     from dynrefer.service.errors import ServiceError
     from dynrefer.service.integrations.label_studio import exports
+    from dynrefer.service.integrations.label_studio.client import LabelStudio
     from dynrefer.service.integrations.label_studio.corrections_folder import CorrectionsFolder
-    from dynrefer.service.integrations.label_studio.images import LabelStudio
     from dynrefer.service.integrations.label_studio.labeling import read_labeling
 
     try:

@@ -13,9 +13,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from dynrefer.service.errors import ServiceError
 from dynrefer.service.inputs.bodies import Buffer
 from dynrefer.service.inputs.json_text import printable
+from dynrefer.service.integrations.label_studio.client import ImageNotFetched, LabelStudio
 from dynrefer.service.integrations.label_studio.corrections import Line, Origin, annotation_lines
 from dynrefer.service.integrations.label_studio.corrections_folder import CorrectionsFolder, NoImageError
-from dynrefer.service.integrations.label_studio.images import ImageNotFetched, LabelStudio
 from dynrefer.service.integrations.label_studio.labeling import Answer, Fills, Labeling
 
 MAX_PIXELS = 1_000_000_000  # of a brush's mask

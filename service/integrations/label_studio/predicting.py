@@ -25,8 +25,9 @@ from dynrefer.service.inputs.bodies import Buffer, Lease
 from dynrefer.service.inputs.detection import ParsedDetection, read_detection
 from dynrefer.service.inputs.forms import PostedForm
 from dynrefer.service.inputs.parsing import ParsedRequest, read_single
+from dynrefer.service.integrations.label_studio.client import ImageNotFetched
 from dynrefer.service.integrations.label_studio.drawn import Drawn, drawn_regions
-from dynrefer.service.integrations.label_studio.images import ImageNotFetched, Images
+from dynrefer.service.integrations.label_studio.images import Images
 from dynrefer.service.integrations.label_studio.labeling import Labeling
 from dynrefer.service.integrations.label_studio.questions import (
     document_about,

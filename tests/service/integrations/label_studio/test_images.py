@@ -11,7 +11,7 @@ import pytest
 
 from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError
 from dynrefer.service.inputs.bodies import Buffer
-from dynrefer.service.integrations.label_studio.images import LabelStudio
+from dynrefer.service.integrations.label_studio.client import LabelStudio
 from dynrefer.service.settings import SettingsError, load_settings
 from tests.service.conftest import ApiFactory, image_bytes
 
