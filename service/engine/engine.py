@@ -101,6 +101,11 @@ class Engine:
         """READY means loaded, warmed up, able to run, and not draining."""
         return Phase.DRAINING if self._draining else self.serving.executor.phase
 
+    def require_ready(self) -> None:
+        """Raises UnavailableError, with the phase in its sentence, unless it is READY."""
+        if self.phase is not Phase.READY:
+            raise self._unavailable(self.serving)
+
     @property
     def failure(self) -> ModelError | None:
         """Why the model could not be loaded."""

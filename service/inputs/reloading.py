@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from dynrefer.service.api.reload_schemas import ReloadRequest
 from dynrefer.service.engine.serving import ModelSource
-from dynrefer.service.errors import InvalidRequestError, UnsupportedMediaError
+from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.inputs.json_text import parse_json, printable
 from dynrefer.service.inputs.parsing import field_errors, reject
 from dynrefer.service.settings import Settings
@@ -12,12 +12,6 @@ from dynrefer.service.settings import Settings
 MOST_BYTES = 16_384  # of the body
 MOST_VALUES = 100
 EMBEDDED = "embedded"
-
-
-def check_is_json(content_type: str, content_encoding: str) -> None:
-    """Raises UnsupportedMediaError for another kind of body."""
-    if content_type.partition(";")[0].strip().lower() != "application/json" or content_encoding not in ("", "identity"):
-        raise UnsupportedMediaError("The Content-Type must be application/json, without Content-Encoding.")
 
 
 def read_reload(body: bytes) -> ReloadRequest:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynrefer.model import QueryError, ResolveVocabulary
-from dynrefer.service.errors import InvalidRequestError, ServiceError, UnsupportedMediaError
+from dynrefer.service.errors import InvalidRequestError, ServiceError
 from dynrefer.service.inputs.json_text import parse_json
 from dynrefer.service.inputs.region_prompts import BytesOf
 from dynrefer.service.integrations.mcp.arguments import READERS, ToolCall
@@ -38,14 +38,6 @@ def is_allowed_origin(origin: str | None, settings: Settings) -> bool:
     """Whether the web page that sends a request, if one does, may: the protocol asks for it, so that no page reaches a
     service in its visitor's network, under a name that it makes resolve to there."""
     return origin is None or not {"*", origin}.isdisjoint(settings.cors_origins)
-
-
-def check_headers(content_type: str, content_encoding: str) -> None:
-    """Reject, before the body is read, what could not be parsed. Raises UnsupportedMediaError."""
-    if {coding.strip().lower() for coding in content_encoding.split(",")} - {"", "identity"}:
-        raise UnsupportedMediaError("A compressed body is not accepted; send it without Content-Encoding.")
-    if content_type.split(";", 1)[0].strip().lower() != JSON:
-        raise UnsupportedMediaError("The Content-Type must be application/json.")
 
 
 def read_message(

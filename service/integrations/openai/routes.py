@@ -15,9 +15,10 @@ from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.errors import FieldError, InvalidRequestError, NotFoundError
 from dynrefer.service.inputs.bodies import Lease
+from dynrefer.service.inputs.forms import check_json_headers
 from dynrefer.service.inputs.json_text import printable
 from dynrefer.service.integrations.openai.parameters import Wanted
-from dynrefer.service.integrations.openai.reading import ParsedChat, check_headers, read_chat
+from dynrefer.service.integrations.openai.reading import ParsedChat, read_chat
 from dynrefer.service.integrations.openai.schemas import ChatCompletionOut, ErrorAnswerOut, request_schema
 from dynrefer.service.integrations.openai.writing import write_completion
 
@@ -48,7 +49,9 @@ async def chat_completions(
     The regions are those of the field `regions`, or boxes in the text, or what the image's alpha channel shows, or the
     whole image. The fields of /v1/describe may stand beside OpenAI's. With `stream` the answer is a stream of events.
     """
-    return await respond(request, engine, settings, buffer, read_chat, partial(_answer, request, engine), check_headers)
+    return await respond(
+        request, engine, settings, buffer, read_chat, partial(_answer, request, engine), check_json_headers
+    )
 
 
 for _path in CHAT_PATHS:

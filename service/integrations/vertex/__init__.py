@@ -12,10 +12,9 @@ from fastapi import APIRouter, Request, Response
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
 from dynrefer.service.api.posting import respond
 from dynrefer.service.api.surfaces import Surface
-from dynrefer.service.engine.executor import Phase
-from dynrefer.service.errors import UnavailableError
+from dynrefer.service.inputs.forms import check_json_headers
 from dynrefer.service.integrations.integration import Integration
-from dynrefer.service.integrations.vertex.instances import KEY, check_headers, read_instances
+from dynrefer.service.integrations.vertex.instances import KEY, read_instances
 from dynrefer.service.integrations.vertex.predictions import answer, write_problem
 from dynrefer.service.server.auth import PROBES
 from dynrefer.service.settings import Settings, SettingsError
@@ -43,21 +42,20 @@ def integration(settings: Settings) -> Integration:
     health_path, predict_path = _path(HEALTH), _path(PREDICT)
     router = APIRouter(tags=["vertex"])
 
-    @router.get(health_path, summary="Vertex AI: can the service predict?", name="vertex_health")
+    @router.get(health_path, summary="Vertex AI: can the service predict?", name="health")
     async def health(engine: CurrentEngine) -> Response:
         """As /readyz, without a body."""
-        if engine.phase is not Phase.READY:
-            raise UnavailableError(f"The service is {engine.phase.value}.")
+        engine.require_ready()
         return Response()
 
-    @router.post(
-        predict_path, summary="Vertex AI: describe or find regions", name="vertex_predict", openapi_extra=_EXTRA
-    )
+    @router.post(predict_path, summary="Vertex AI: describe or find regions", name="predict", openapi_extra=_EXTRA)
     async def predict(
         request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
     ) -> Response:
         """As /v1/describe of several images, or as /v1/detect of each where `parameters.endpoint` is `detect`."""
-        return await respond(request, engine, settings, buffer, read_instances, partial(answer, request), check_headers)
+        return await respond(
+            request, engine, settings, buffer, read_instances, partial(answer, request), check_json_headers
+        )
 
     # One of the service's own probes may be named as well: that answers then.
     paths = (predict_path,) if health_path in PROBES else (predict_path, health_path)

@@ -13,10 +13,9 @@ from dynrefer.model import ResolveVocabulary
 from dynrefer.service.api.detect_schemas import DetectFields
 from dynrefer.service.api.schemas import DescribeFields
 from dynrefer.service.errors import FieldError, InvalidRequestError, ServiceError, UnsupportedMediaError
-from dynrefer.service.inputs import forms
 from dynrefer.service.inputs.description import ParsedImages, read_images
 from dynrefer.service.inputs.detection import ParsedDetection, read_detection
-from dynrefer.service.inputs.forms import JSON, PostedForm
+from dynrefer.service.inputs.forms import PostedForm
 from dynrefer.service.inputs.json_text import parse_json, printable
 from dynrefer.service.inputs.region_prompts import BytesOf
 from dynrefer.service.integrations.endpoints import endpoint_of
@@ -41,13 +40,6 @@ class ParsedInstances:
         if isinstance(self.asked, ParsedImages):
             return self.asked.num_bytes
         return sum(each.num_bytes for each in self.asked if isinstance(each, ParsedDetection))
-
-
-def check_headers(content_type: str, content_encoding: str) -> None:
-    """Reject, before the body is read, what could not be parsed. Raises UnsupportedMediaError."""
-    forms.check_headers(content_type, content_encoding)
-    if content_type.split(";", 1)[0].strip().lower() != JSON:
-        raise UnsupportedMediaError("The Content-Type must be application/json.")
 
 
 def read_instances(

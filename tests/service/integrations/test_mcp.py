@@ -7,14 +7,17 @@ import json
 import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from httpx2 import Response
 from PIL import Image
 
-from dynrefer.model import Explain
-from dynrefer.service.settings import SettingsError, load_settings
+from dynrefer.model import Explain, no_names
+from dynrefer.service.api.schemas import TASK_NAMES
+from dynrefer.service.integrations.mcp.arguments import TaskName, ToolCall
+from dynrefer.service.integrations.mcp.messages import read_message
+from dynrefer.service.settings import Settings, SettingsError, load_settings
 from tests.fake_finder import FakeFinderSpec
 from tests.fakes import FakePredictor
 from tests.service.conftest import HEIGHT, WIDTH, ApiFactory, image_bytes, in_base64
@@ -85,6 +88,10 @@ def test_the_tools_have_typed_arguments_with_descriptions(tools: Tools) -> None:
         assert all("description" in each or "$ref" in each for each in properties.values())
         assert tool["outputSchema"]["properties"]["regions"] and tool["annotations"]["readOnlyHint"]
         assert len(json.dumps(tool["inputSchema"])) < 4_000  # all of it is in a language model's context
+
+
+def test_the_tools_know_every_task() -> None:
+    assert get_args(TaskName) == TASK_NAMES
 
 
 def test_describe_answers_a_text_and_the_records(tools: Tools) -> None:
@@ -271,3 +278,12 @@ def test_without_the_package_the_start_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "mcp", None)
     with pytest.raises(SettingsError, match=r"pip install 'dynrefer\[mcp\]'"):
         switched_on(load_settings({"integrations": "mcp"}))
+
+
+def test_the_protocols_package_is_given_a_short_message() -> None:
+    image = image_bytes("PNG", mode="L") + b"\0" * 50_000
+    document = tool_call("describe", image={"base64": in_base64(image)})
+    message = read_message(json.dumps(document).encode(), "application/json", Settings(), "", no_names)
+    assert len(message.text) < 200 and json.loads(message.text)["params"] == {"name": "describe", "arguments": {}}
+    assert isinstance(message.call, ToolCall) and message.call.parsed.image == image
+    assert message.num_bytes == len(message.text) + len(image)

@@ -13,6 +13,7 @@ from tests.fake_finder import FakeFinderSpec
 from tests.fakes import FakePredictor
 from tests.service.conftest import ApiFactory, one_region
 from tests.service.integrations.asked import IMAGE, as_google_error
+from tests.service.server.test_process import running
 
 INSTANCE = {"image": {"base64": IMAGE}, **one_region()}
 PATH = "/vertex/predict"
@@ -204,3 +205,14 @@ def test_a_path_that_cannot_be_one_stops_the_start(
     with pytest.raises(SettingsError) as raised:
         make_api(integrations="sagemaker,vertex")
     assert said in str(raised.value)
+
+
+@pytest.mark.server
+def test_a_container_listens_where_the_platform_says() -> None:
+    flags = {"DYNREFER_PORT": "", "DYNREFER_INTEGRATIONS": "vertex", "AIP_HTTP_PORT": "0", "PORT": "1", **ROUTES}
+    with running("tests.serve_fake", **flags) as server:  # type: ignore[arg-type]
+        server.await_ready()
+        assert not server.address.endswith(":8000")
+        assert server.get(ROUTES["AIP_HEALTH_ROUTE"]) == (200, b"")
+        status, answer = server.post(ROUTES["AIP_PREDICT_ROUTE"], {"instances": [INSTANCE]})
+        assert status == 200 and answer["predictions"][0]["regions"]

@@ -66,7 +66,7 @@ def test_health_and_models_are_read(printed: dict[str, Any]) -> None:
 def test_every_form_of_a_tensor_gives_the_same_answer(printed: dict[str, Any]) -> None:
     first = captions(printed["binary"])
     assert "dog" in first[0]
-    assert all(captions(printed[form]) == first for form in ("json", "mixed", "async"))
+    assert all(captions(printed[form]) == first for form in ("json", "mixed", "async", "aio"))
     assert printed["version"][0]["name"] == "answer"
 
 

@@ -21,7 +21,7 @@ SCENE = ROOT / "docs" / "images" / "scene.png"
 COLOURS = 128  # of the file
 # That of docs/integrations/label-studio.md.
 CONFIG = """<View style="display: flex">
-  <View style="width: 420px; padding-right: 1em"><Image name="image" value="$image" zoom="false"/></View>
+  <View style="flex: 0 0 380px; padding-right: 1em"><Image name="image" value="$image" defaultZoom="fit"/></View>
   <View>
     <RectangleLabels name="label" toName="image"><Label value="pig"/><Label value="snowman"/></RectangleLabels>
     <Header value="What is it like?"/>
@@ -57,7 +57,7 @@ def look(program: LabelStudioProgram, project: int, task: int, picture: Path) ->
         browser = playwright.chromium.launch(
             executable_path="/usr/bin/chromium", args=["--no-sandbox", "--disable-gpu"]
         )
-        page = browser.new_page(viewport={"width": 1280, "height": 720})
+        page = browser.new_page(viewport={"width": 1360, "height": 640})
         page.goto(f"{program.url}/user/login/")
         page.fill("#email", USER)
         page.fill("#password", PASSWORD)
@@ -73,12 +73,13 @@ def look(program: LabelStudioProgram, project: int, task: int, picture: Path) ->
 
 def show(page: Page) -> None:
     """Wait for the regions, and select one."""
-    page.wait_for_selector(".lsf-outliner-item, .lsf-outliner", timeout=120_000)
+    page.wait_for_selector(".lsf-outliner-item", timeout=120_000)
     time.sleep(5)  # the image's canvas is drawn
-    items = page.locator(".lsf-outliner-item")
-    if items.count():
-        items.first.click()
-        time.sleep(2)
+    page.locator(".lsf-outliner-item").first.click()
+    time.sleep(1)
+    page.mouse.move(400, 300)
+    page.mouse.wheel(0, -2_000)  # selecting the region has scrolled to it
+    time.sleep(1)
 
 
 if __name__ == "__main__":

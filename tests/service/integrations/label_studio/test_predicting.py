@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from httpx2 import Response
 
+from dynrefer.model.segmentation import SegmentationSpec
 from dynrefer.service.integrations.label_studio.brushes import read_brush
 from tests.fake_finder import FakeFinderSpec
 from tests.fakes import FakePredictor
@@ -83,6 +84,43 @@ def test_a_draft_counts_before_annotations_and_what_was_just_drawn_before_both(a
     assert {item["id"] for item in found["result"]} == {"draft"}
     (found,) = results(post(api, both, config=config, context={"result": [drawn("now"), drawn("too", 0)]}))
     assert {item["id"] for item in found["result"]} == {"now", "too"}
+
+
+def test_what_somebody_said_of_a_region_stays_when_it_is_described_again(api: ApiClient) -> None:
+    """Label Studio sends all regions with the label of the one that was drawn, also those that are done."""
+    mine = {**drawn("done"), "from_name": "caption", "type": "textarea", "value": {"text": ["my words"]}}
+    (found,) = results(
+        post(api, task(), config=view(BOXES, CONTROLS), context={"result": [drawn("done"), mine, drawn()]})
+    )
+    captions = {each["id"]: each for each in found["result"] if each["from_name"] == "caption"}
+    assert captions["done"] == mine and captions["r"]["value"]["text"] == ["pixel 10 20 30"]
+    assert sum(each["id"] == "done" for each in found["result"]) == 5
+
+
+POINTS = f'<KeyPointLabels name="point" toName="image">{LABELS}</KeyPointLabels>'
+
+
+@pytest.mark.parametrize(
+    ("shapes", "kind", "member"),
+    [
+        (POINTS + BOXES, "rectanglelabels", "width"),
+        (POINTS + BOXES.replace("Rectangle", "Brush"), "brushlabels", "rle"),
+        (POINTS + '<Polygon name="p" toName="image"/>', "polygon", "points"),
+        (POINTS, "keypointlabels", "x"),
+        (POINTS + BOXES.replace('alias="d"', 'alias="other"'), "keypointlabels", "x"),
+    ],
+)
+def test_in_the_place_of_a_point_stands_the_object_that_it_lies_on(
+    make_api: ApiFactory, shapes: str, kind: str, member: str
+) -> None:
+    api = make_api(FakePredictor(segmentation=SegmentationSpec(side=16, windows=1)), integrations="label-studio")
+    value = {"x": 50, "y": 50, "width": 0.4, "keypointlabels": ["d"]}
+    point = {**drawn(), "from_name": "point", "type": "keypointlabels", "value": value}
+    (found,) = results(post(api, task(), config=view(shapes, CONTROLS), context={"result": [point]}))
+    shape, caption = found["result"][:2]
+    assert shape["type"] == kind and member in shape["value"] and "score" not in shape
+    assert caption["type"] == "textarea" and caption["id"] == shape["id"]
+    assert shape["value"].get(kind, ["d"]) == ["d"]
 
 
 def test_a_region_beside_the_image_stands_alone_and_the_others_are_described(api: ApiClient) -> None:
