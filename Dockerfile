@@ -62,10 +62,11 @@ RUN python -m compileall -q -x '/(tests?|lib2to3|site-packages|dist-packages)/' 
         "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"
 COPY --from=inventory /inventory /usr/share/doc/dynrefer
 COPY --from=build /opt/dynrefer /opt/dynrefer
-# A variant has the name of its device: without a GPU the CUDA variant refuses to start instead of being slow.
+# A variant has the name of its device: without a GPU the CUDA variant refuses to start instead of being slow. No port:
+# it would go before the one that a platform chooses.
 ENV PATH=/opt/dynrefer/bin:$PATH \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HF_HUB_OFFLINE=1 \
-    DYNREFER_HOST=0.0.0.0 DYNREFER_PORT=8000 DYNREFER_MODEL=embedded \
+    DYNREFER_HOST=0.0.0.0 DYNREFER_MODEL=embedded \
     DYNREFER_DEVICE=${VARIANT} DYNREFER_LOG_FORMAT=json
 VOLUME /models
 WORKDIR /tmp

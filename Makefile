@@ -80,7 +80,7 @@ check: $(VENV)/.dev ## lint, format, types, direction of imports, container file
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
 	$(BIN)/hadolint Dockerfile
-	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose.yaml docker/compose.gpu.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose*.yaml
 
 format: $(VENV)/.dev ## rewrite the code in the agreed format
 	$(BIN)/ruff check --fix .

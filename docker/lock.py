@@ -18,8 +18,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-# The service; traces are installed, but off until an endpoint is set.
-EXTRAS = ("--extra", "serve", "--extra", "trace")
+# The service; traces are off until an endpoint is set, and so is the protocol of MCP until it is switched on.
+EXTRAS = ("--extra", "serve", "--extra", "trace", "--extra", "mcp")
 PYTHON = "3.11"
 PLATFORM = "x86_64-manylinux_2_28"
 ONLY_WITH_CUDA = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")

@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     from dynrefer.model.masks import bitmap_from_mask, mask_from_bitmap
     from dynrefer.model.named_vocabularies import NamedVocabularies, NamedVocabulary, written_words
     from dynrefer.model.orientation import stored_box, stored_mask, stored_size, upright_box, upright_view
-    from dynrefer.model.outlines import mask_outlines
+    from dynrefer.model.outlines import mask_outlines, simplified_outline
     from dynrefer.model.predictor import DynRefer
     from dynrefer.model.preparation import PreparationSpec, PreparedRegion, prepare, prepare_each
     from dynrefer.model.preview import Preview
@@ -241,6 +241,7 @@ __all__ = [
     "bitmap_from_mask",
     "mask_from_bitmap",
     "mask_outlines",
+    "simplified_outline",
     "placed",
     "upright_box",
     "upright_pixels",
@@ -353,6 +354,7 @@ _LAZY = {
     "bitmap_from_mask": "masks",
     "mask_from_bitmap": "masks",
     "mask_outlines": "outlines",
+    "simplified_outline": "outlines",
     "placed": "prompts",
     "written_words": "named_vocabularies",
 }

@@ -24,6 +24,7 @@ from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.errors import DeviceMemoryError
 from dynrefer.model.identification import CATEGORIES, identify_by
 from dynrefer.model.loading import LoadedModel
+from dynrefer.model.network_building import TURNS
 from dynrefer.model.networks.generation.slots import DecodingSlots
 from dynrefer.model.networks.kernels.streams import Marks, SideStream, current_device
 from dynrefer.model.networks.kernels.transfers import to_host
@@ -130,7 +131,7 @@ class ContinuousDescription:
 
     def admit(self, regions: Sequence[PreparedRegion]) -> list[int]:
         """See `ContinuousBatch`."""
-        with current_device(self._loaded.device):
+        with current_device(self._loaded.device), TURNS.computing():
             try:
                 return translate_device_errors(lambda: self._admit(regions))
             except DeviceMemoryError:
@@ -140,7 +141,7 @@ class ContinuousDescription:
 
     def advance(self) -> list[tuple[int, RegionOutput]]:
         """See `ContinuousBatch`."""
-        with current_device(self._loaded.device):
+        with current_device(self._loaded.device), TURNS.computing():
             try:
                 return translate_device_errors(self._advance)
             except Exception:

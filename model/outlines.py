@@ -23,8 +23,23 @@ def mask_outlines(mask: RegionMask, tolerance: float = 1.0) -> list[tuple[float,
     tolerance: pixels by which an outline may be off to have fewer corners; 0 keeps all. Empty for an empty mask. Raises
     `BoxError` as `bitmap_from_mask`.
     """
-    found = [_simplified(ring, tolerance) for ring, outer in rings_of(bitmap_from_mask(mask)) if outer]
+    bitmap, left, top = _cropped(bitmap_from_mask(mask))
+    found = [_simplified(ring, tolerance) + (left, top) for ring, outer in rings_of(bitmap) if outer]
     return [tuple(ring.ravel().tolist()) for ring in sorted(found, key=lambda ring: -abs(ring_area(ring)))]
+
+
+def simplified_outline(outline: Sequence[float], tolerance: float) -> tuple[float, ...]:
+    """An outline, x, y, x, y, ..., with fewer corners; tolerance: as of `mask_outlines`."""
+    return tuple(_simplified(np.array(outline, dtype=np.float64).reshape(-1, 2), tolerance).ravel().tolist())
+
+
+def _cropped(bitmap: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], int, int]:
+    """The part with all pixels that are set, and its first column and row: large images hold small masks."""
+    rows, columns = np.flatnonzero(bitmap.any(axis=1)), np.flatnonzero(bitmap.any(axis=0))
+    if not rows.size:
+        return bitmap[:0, :0], 0, 0
+    top, left = int(rows[0]), int(columns[0])
+    return bitmap[top : rows[-1] + 1, left : columns[-1] + 1], left, top
 
 
 def rings_of(bitmap: NDArray[np.bool_]) -> list[tuple[Points, bool]]:

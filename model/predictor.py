@@ -52,6 +52,7 @@ from dynrefer.model.gc_pause import gc_paused
 from dynrefer.model.geometry import Box, ImageSize
 from dynrefer.model.images import ImageSource, Pixels, upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model, model_directory
+from dynrefer.model.network_building import TURNS
 from dynrefer.model.networks.finder.loading import load_finder
 from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
@@ -332,7 +333,8 @@ class DynRefer:
         if self._finder is None:
             raise FinderError(NO_FINDER)
         finder = self._finder
-        return translate_device_errors(lambda: finder.find(images, should_stop or (lambda: False)))
+        with TURNS.computing():
+            return translate_device_errors(lambda: finder.find(images, should_stop or (lambda: False)))
 
     def look_again(self, query: FindQuery, found: Candidates) -> list[RegionQuery]:
         """See `Predictor`."""
@@ -429,11 +431,11 @@ class DynRefer:
         segmenter = self._segmenter
         if segmenter is None:
             raise PointsError(NO_SEGMENTER)
-        with current_device(self._loaded.device):
+        with current_device(self._loaded.device), TURNS.computing():
             return translate_device_errors(lambda: segmenter.segment(regions, should_stop))
 
     def _run_once(self, inputs: Sequence[RegionInput], should_stop: Callable[[], bool] | None) -> BatchResult:
-        with current_device(self._loaded.device):
+        with current_device(self._loaded.device), TURNS.computing():
             return translate_device_errors(lambda: run_batch(self._loaded, inputs, self._cache, should_stop))
 
     def finish(self, region: PreparedRegion, output: RegionOutput) -> RegionDescription:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -150,10 +151,16 @@ def create_app(
     if settings.metrics_port is None:
         app.include_router(operations.metrics_router)
     for each in integrations:
-        app.include_router(each.router)
+        # Several of them may have a route `health`.
+        app.include_router(each.router, generate_unique_id_function=partial(_id_of_route, each.surface.name))
     mount_pages(app)
     openapi.mount_document(app, with_keys=keys.required)
     return app
+
+
+def _id_of_route(surface: str, route: APIRoute) -> str:
+    """The operation id of an integration's route."""
+    return f"{surface.replace('-', '_')}_{route.name}"
 
 
 def image_workers(settings: Settings, wait_for_idle_cores: Callable[[], None], metrics: Metrics) -> ImageWorkers:

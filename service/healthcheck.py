@@ -1,7 +1,7 @@
 """`python -m dynrefer.service.healthcheck`: exits with 0 if the service of this container is ready, else with 1.
 
-It asks where the DYNREFER_* variables say that the service listens. It is run every few seconds, so it does not load
-the settings themselves, which take longer than the question.
+It asks where the DYNREFER_* variables, or those of the platform, say that the service listens. It is run every few
+seconds, so it does not load the settings themselves, which take longer than the question.
 """
 
 import http.client
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 TIMEOUT_S = 4.0
 # What `Settings` has, where a variable is not set or is one that Kubernetes has set for a Service named dynrefer.
 DEFAULT_PORT = 8_000
+PORTS = ("DYNREFER_PORT", "AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT")  # the first that is a number
 EVERY_ADDRESS = {"", "0.0.0.0", "::", "[::]"}
 
 
@@ -35,9 +36,11 @@ def connection(environment: Mapping[str, str]) -> http.client.HTTPConnection:
     path = environment.get("DYNREFER_UNIX_SOCKET", "")
     if path:
         return UnixConnection(path, TIMEOUT_S)
-    host, port = environment.get("DYNREFER_HOST", ""), environment.get("DYNREFER_PORT", "")
+    host = environment.get("DYNREFER_HOST", "")
     host = "127.0.0.1" if host in EVERY_ADDRESS else host.strip("[]")
-    return http.client.HTTPConnection(host, int(port) if port.isdecimal() else DEFAULT_PORT, timeout=TIMEOUT_S)
+    ports = (environment.get(name, "").strip() for name in PORTS)
+    port = next((int(port) for port in ports if port.isdecimal()), DEFAULT_PORT)
+    return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
 
 
 def is_ready(environment: Mapping[str, str]) -> bool:

@@ -28,10 +28,15 @@ PREFIX = "DYNREFER_"
 OTHER_VARIABLES = ("KEY", "ART_CACHE")
 
 # A module of service/integrations each, in which "-" is "_".
-INTEGRATIONS = ("hugging-face", "kserve", "label-studio", "mcp", "openai", "sagemaker", "x-anylabeling")
+INTEGRATIONS = ("hugging-face", "kserve", "label-studio", "mcp", "openai", "sagemaker", "vertex", "x-anylabeling")
 
 # Without flags, and never shown.
 SECRETS = ("api_keys", "admin_keys", "label_studio_token")
+
+MAX_PORT = 65_535
+# How platforms tell a container its port, where the user does not: those that say it to this kind of container before
+# the one that all use, which may be there for another program's sake.
+PLATFORM_PORTS = ("AIP_HTTP_PORT", "SAGEMAKER_BIND_TO_PORT", "PORT")
 
 Positive = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode]
@@ -118,7 +123,14 @@ class Settings(BaseSettings):
         min_length=1,
         description="Address to listen on; 0.0.0.0 for every interface, as in a container.",
     )
-    port: int = Field(default=8000, ge=0, le=65_535, description="Port to listen on; 0 takes a free one and prints it.")
+    port: int = Field(
+        default=8000,
+        ge=0,
+        le=MAX_PORT,
+        description="Port to listen on; 0 takes a free one and prints it. Without it the platform's choice counts: "
+        + ", ".join(PLATFORM_PORTS)
+        + ".",
+    )
     unix_socket: Path | None = Field(
         default=None,
         description="Unix socket to listen on instead of host and port, such as /run/dynrefer/http.sock. Its owner and "
@@ -361,7 +373,7 @@ class Settings(BaseSettings):
     metrics_port: int | None = Field(
         default=None,
         ge=0,
-        le=65_535,
+        le=MAX_PORT,
         description="Separate port for /metrics, which needs no key there and is gone from the main port. Set it where "
         "the scraper has no key.",
     )
@@ -516,10 +528,33 @@ def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
     """
     _reject_unknown_variables()
     given: Mapping[str, Any] = {**_formerly_named(), **(flags or {})}
+    if "port" not in given and not _is_given("PORT"):
+        given = {**_port_of_the_platform(), **given}
     try:
         return Settings(**given)
     except ValidationError as error:
         raise SettingsError(_sentence(error, given)) from None
+
+
+def _is_given(setting: str) -> bool:
+    """Whether there is a variable of a setting that is not a link's."""
+    links = link_variables()
+    return any(name.upper() == PREFIX + setting and value and name not in links for name, value in os.environ.items())
+
+
+def _port_of_the_platform() -> dict[str, int]:
+    """The port from the first of `PLATFORM_PORTS` that is set; PORT may be a link's address too, which is none of ours.
+
+    Raises SettingsError for what is no port.
+    """
+    for name in PLATFORM_PORTS:
+        value = os.environ.get(name, "").strip()
+        if not value or LINK_ADDRESS.fullmatch(value):
+            continue
+        if not re.fullmatch(r"[0-9]{1,5}", value) or int(value) > MAX_PORT:
+            raise SettingsError(f"{name} {value!r} is invalid: a port is a number from 0 to {MAX_PORT}.")
+        return {"port": int(value)}
+    return {}
 
 
 def _formerly_named() -> dict[str, str]:

@@ -4,7 +4,7 @@ service."""
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,10 @@ class FakePredictor:
     finding: FakeFinderSpec | None = None
     find_hook: Callable[[FindQuery], None] = lambda query: None
     searched: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        """What the card says of a finder is true."""
+        self.card = replace(self.card, detection=self.finding is not None)
 
     def understand(self, vocabulary: RequestVocabulary) -> None:
         """Nothing: its words follow from the box."""

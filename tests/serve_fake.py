@@ -25,6 +25,13 @@ class UnloadablePredictor(FakePredictor):
         raise ModelNotFoundError("the model directory 'nowhere' does not exist")
 
 
+def load_another(location: str) -> FakePredictor:
+    """Of what an administrator may let serve, the model of this name is the only one that there is."""
+    if location != "embedded":
+        raise ModelNotFoundError(f"there is no model directory {location!r}")
+    return FaultyPredictor(in_processes=True)
+
+
 def main() -> None:
     """Serve until a signal comes."""
     settings = load_settings()
@@ -40,7 +47,7 @@ def main() -> None:
         predictor = UnloadablePredictor()
     path = settings.unix_socket
     with unix_socket(path) if path else listen(settings.host, settings.port) as listener:
-        code, sentence = serve(settings, listener, predictor)
+        code, sentence = serve(settings, listener, predictor, load_another)
     if sentence:
         print(f"dynrefer: {sentence}", file=sys.stderr)
     exit_process(code)

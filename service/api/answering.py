@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
@@ -24,6 +24,7 @@ from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.detecting import DetectInput, DetectResult
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.results import DescribeResult, summed_ms
+from dynrefer.service.engine.serving import Serving
 from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError, ServiceError
 from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.description import ParsedImages
@@ -33,6 +34,7 @@ from dynrefer.service.observability.traces import record_passes, record_stages
 from dynrefer.service.workers.image_task import DescribeInput
 
 Written = TypeVar("Written")
+Parsed = ParsedRequest | ParsedImages | ParsedDetection
 
 
 def as_json(document: BaseModel) -> bytes:
@@ -46,28 +48,30 @@ async def describe_regions(
     lease: Lease,
     context: RequestContext,
     write: Callable[[DescribeResponse], Written],
+    model: Serving | None = None,
 ) -> tuple[Written, Translator]:
-    """Describe the regions of one image. write: the records -> the response's body; CPU work, in a thread.
+    """Describe the regions of one image. write: the records -> the response's body; CPU work, in a thread. model: one
+    that the request holds already (`Engine.model`), where something else depends on it.
 
     Returns what was written, and who translated its names. Raises what `api/problems.py` reports.
     """
     engine: Engine = request.app.state.engine
     image = await fetched(request, parsed.image, parsed.url, lease)
     max_pixels = request.app.state.settings.max_image_pixels
-    with engine.model() as model:
+    with engine.held(model) as held:
         if parsed.fields.vocabulary is not None:
-            await engine.understand(parsed.fields.vocabulary, model)
+            await engine.understand(parsed.fields.vocabulary, held)
         try:
-            result = await engine.describe(describe_input(parsed.fields, image, max_pixels), context, model)
+            result = await engine.describe(describe_input(parsed.fields, image, max_pixels), context, held)
         except QueryError as error:
             raise _with_hints(error, parsed.fields) from None
-        card = model.card
+        card = held.card
     _refuse_if_no_region_is_to_blame(result)
     translator = translator_of(request, parsed.fields, card)
-    name, held = card.name, replace(parsed, image=b"")
+    name, without_image = card.name, replace(parsed, image=b"")
 
     def written() -> Written:
-        return write(answer(context.id, name, held, result, _ms_since(context.began), translator))
+        return write(answer(context.id, name, without_image, result, _ms_since(context.began), translator))
 
     body = await engine.run_in_cpu_pool(written)
     request.state.timings_ms = result.timings_ms
@@ -81,6 +85,7 @@ async def describe_images(
     lease: Lease,
     context: RequestContext,
     write: Callable[[DescribeImagesResponse], Written],
+    model: Serving | None = None,
 ) -> tuple[Written, Translator]:
     """Describe the regions of several images: each one's answer in its place, one that fails too; one deadline and one
     place in the queue for all. As `describe_regions` else.
@@ -92,19 +97,20 @@ async def describe_images(
         for each in parsed.images
     ]
     given = [each for each in inputs if isinstance(each, DescribeInput)]
-    with engine.model() as model:
+    with engine.held(model) as held:
         if parsed.shared.vocabulary is not None:
-            await engine.understand(parsed.shared.vocabulary, model)
-        found = iter(await engine.describe_each(given, context, model) if given else ())
-        card = model.card
+            await engine.understand(parsed.shared.vocabulary, held)
+        found = iter(await engine.describe_each(given, context, held) if given else ())
+        card = held.card
     results = [next(found) if isinstance(each, DescribeInput) else each for each in inputs]
     del inputs, given  # and with them the images
     results = [_of_regions_alone(each) for each in results]
     translator = translator_of(request, parsed.shared, card)
-    name, held = card.name, replace(parsed, images=tuple(_without_file(each) for each in parsed.images))
+    name = card.name
+    without_images = replace(parsed, images=tuple(_without_file(each) for each in parsed.images))
 
     def written() -> Written:
-        return write(images_answer(context.id, name, held, results, _ms_since(context.began), translator))
+        return write(images_answer(context.id, name, without_images, results, _ms_since(context.began), translator))
 
     body = await engine.run_in_cpu_pool(written)
     described = [each for each in results if isinstance(each, DescribeResult)]
@@ -120,6 +126,7 @@ async def find_regions(
     lease: Lease,
     context: RequestContext,
     write: Callable[[DetectResponse], Written],
+    model: Serving | None = None,
 ) -> tuple[Written, Translator | None]:
     """Find regions of one image, and describe them where that is asked for. As `describe_regions` else; there is no
     translator where nothing is described.
@@ -129,12 +136,12 @@ async def find_regions(
     describe = parsed.describe
     decode = partial(decode_image, max_pixels=request.app.state.settings.max_image_pixels)
     to_describe = None if describe is None else region_query(describe)
-    with engine.model() as model:
+    with engine.held(model) as held:
         if describe is not None and describe.vocabulary is not None:
-            await engine.understand(describe.vocabulary, model)
+            await engine.understand(describe.vocabulary, held)
         wanted = DetectInput(image, decode, parsed.query, to_describe)
-        result: DetectResult = await engine.detect(wanted, context, model)
-        card = model.card
+        result: DetectResult = await engine.detect(wanted, context, held)
+        card = held.card
     translator = None if describe is None else translator_of(request, describe, card)
     name = card.name
 
@@ -146,6 +153,22 @@ async def find_regions(
     request.state.timings_ms = result.timings_ms
     record_passes(request.app.state.tracer, result, context.trace)
     return body, translator
+
+
+async def answer_parsed(
+    request: Request,
+    parsed: Parsed,
+    lease: Lease,
+    context: RequestContext,
+    write: Callable[[Any], Written],
+    model: Serving | None = None,
+) -> tuple[Written, Translator | None]:
+    """Whichever of the three it asks for. write: takes the response of that."""
+    if isinstance(parsed, ParsedDetection):
+        return await find_regions(request, parsed, lease, context, write, model)
+    if isinstance(parsed, ParsedImages):
+        return await describe_images(request, parsed, lease, context, write, model)
+    return await describe_regions(request, parsed, lease, context, write, model)
 
 
 async def _input_or_error(

@@ -17,7 +17,7 @@ from dynrefer.service.api.images_schemas import DescribeImagesFields, DescribeIm
 from dynrefer.service.api.problems import PROBLEM_JSON, Problem
 from dynrefer.service.api.reload_schemas import ReloadRequest
 from dynrefer.service.api.schemas import DescribeFields, DescribeRequest
-from dynrefer.service.server.auth import PROBES
+from dynrefer.service.server.auth import ADMIN_PATHS, PROBES
 from dynrefer.service.server.request_log import REQUEST_ID
 
 # The version of the HTTP contract, not of the package.
@@ -172,8 +172,13 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
     _drop_validation_errors(found)
     found["components"]["schemas"] = understood(schemas)
     add_examples(found)
-    if with_keys:
+    of_admins = [found["paths"][path] for path in ADMIN_PATHS if path in found["paths"]]
+    if with_keys or of_admins:
         found["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for item in of_admins:
+        for operation in item.values():
+            operation["security"] = [{"key": []}]
+    if with_keys:
         found["security"] = [{"key": []}]
         for path in PROBES:
             found["paths"][path]["get"]["security"] = []

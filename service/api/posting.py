@@ -70,6 +70,7 @@ async def respond(
                 body = await read_body(request, settings.max_body_bytes, lease)
                 if context.caller == UNIDENTIFIED:
                     context = await _identified(request, body, settings, engine, context)
+                    lease.pass_to(str(context.caller))
                 engine.check_room(context)
                 query, resolve = request.url.query, request.app.state.vocabularies.resolve
                 parse = partial(read, body, content_type, settings, query, resolve)
@@ -87,10 +88,7 @@ async def respond(
 async def _identified(
     request: Request, body: bytes, settings: Settings, engine: Engine, context: RequestContext
 ) -> RequestContext:
-    """The context of a request whose key stands in its body. Raises UnauthorizedError where no valid one does.
-
-    Until the end the body counts as one of the callers who were unidentified when it came.
-    """
+    """The context of a request whose key stands in its body. Raises UnauthorizedError where no valid one does."""
     surface, keys = request.state.surface, request.app.state.keys
     read = partial(key_in_body, body, surface.key_members, settings.max_json_values)
     key = read() if len(body) <= INLINE_BYTES else await engine.run_in_cpu_pool(read)

@@ -1,6 +1,6 @@
 """Letting another model serve, as it stands in requests and answers."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -70,7 +70,9 @@ def reload_answer(state: ReloadState) -> ReloadAnswer:
     serving = ServingOut.model_validate({"model": source.name})
     if executor.phase is not Phase.LOADING and executor.predictor is not None:
         card = executor.predictor.card
-        serving = ServingOut(model=source.name, name=card.name, revision=card.revision, since=state.since)
+        serving = ServingOut(
+            model=source.name, name=card.name, revision=card.revision, since=_since(executor.loaded_at)
+        )
     return ReloadAnswer(
         serving=serving,
         previous=None if state.previous is None else state.previous.name,
@@ -80,3 +82,7 @@ def reload_answer(state: ReloadState) -> ReloadAnswer:
         if failure is None
         else FailureOut(model=failure.source.name, detail=failure.sentence, at=failure.at),
     )
+
+
+def _since(seconds: float) -> datetime:
+    return datetime.fromtimestamp(int(seconds), UTC)

@@ -101,6 +101,11 @@ class Engine:
         """READY means loaded, warmed up, able to run, and not draining."""
         return Phase.DRAINING if self._draining else self.serving.executor.phase
 
+    def require_ready(self) -> None:
+        """Raises UnavailableError, with the phase in its sentence, unless it is READY."""
+        if self.phase is not Phase.READY:
+            raise self._unavailable(self.serving)
+
     @property
     def failure(self) -> ModelError | None:
         """Why the model could not be loaded."""
@@ -180,14 +185,14 @@ class Engine:
         with model.hold(), self._counted():
             yield model
 
-    def _held(self, model: Serving | None) -> AbstractContextManager[Serving]:
+    def held(self, model: Serving | None) -> AbstractContextManager[Serving]:
         """The model that a request holds already, else the one that serves now."""
         return self.model() if model is None else nullcontext(model)
 
     async def understand(self, vocabulary: RequestVocabulary, model: Serving | None = None) -> None:
         """Let the model work out what a request's words mean to it, away from the device's thread. Raises
         UnavailableError."""
-        with self._held(model) as held:
+        with self.held(model) as held:
             await self._run_in(self._words_pool, partial(held.predictor.understand, vocabulary))
 
     async def describe(
@@ -199,7 +204,7 @@ class Engine:
         Raises QueueFullError or UnavailableError before any work is done, DeadlineExceeded, QueryError,
         RegionFailedError, and what the functions of `request` raise.
         """
-        with self._held(model) as held, self._refusals(held):
+        with self.held(model) as held, self._refusals(held):
             with held.executor.reserve(request.num_regions, context) as reservation:
                 finish = await self._describe(reservation, held.predictor, request, context)
             result = await self.run_in_cpu_pool(finish)
@@ -228,7 +233,7 @@ class Engine:
 
         total = sum(each.num_regions for each in requests)
         with (
-            self._held(model) as held,
+            self.held(model) as held,
             self._refusals(held),
             held.executor.reserve(total, context) as reservation,
         ):
@@ -286,7 +291,7 @@ class Engine:
 
         Raises as `describe` does, and FinderError without a finder.
         """
-        with self._held(model) as held, self._refusals(held):
+        with self.held(model) as held, self._refusals(held):
             if held.predictor.finding is None:
                 raise FinderError(NO_FINDER)
             result = await self._detect(held, request, context)

@@ -59,12 +59,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class ReloadState:
-    """What there is to know. serving, since: the model that serves, and since when it is loaded; None while it is not.
-    previous: what served before it. loading: what is being loaded. ending: whether requests are still being answered by
-    the model before."""
+    """What there is to know. serving: the model that serves. previous: what served before it. loading: what is being
+    loaded. ending: whether requests are still being answered by the model before."""
 
     serving: Serving
-    since: datetime | None
     previous: ModelSource | None
     loading: ModelSource | None
     ending: bool
@@ -83,15 +81,12 @@ class Reloading:
         self._make = make
         self._metrics = metrics
         self._task: asyncio.Task[None] | None = None
-        self._state = ReloadState(engine.serving, None, None, None, False, None)
+        self._state = ReloadState(engine.serving, None, None, False, None)
 
     @property
     def state(self) -> ReloadState:
         """As of now."""
-        state = self._state
-        if state.since is None and state.serving.executor.phase is Phase.READY:
-            self._state = state = replace(state, since=_now())  # the first one was loaded by the service itself
-        return state
+        return self._state
 
     @property
     def previous(self) -> ModelSource:
@@ -171,7 +166,7 @@ class Reloading:
         models, before = self._engine.models, old.source
         models.rely_on(None)
         models.let_serve(new)  # not loaded yet: requests are told so
-        self._state = replace(self._state, serving=new, since=None, ending=True)
+        self._state = replace(self._state, serving=new, ending=True)
         await self._end(old)
         del old
         await asyncio.to_thread(release_memory)
@@ -192,15 +187,13 @@ class Reloading:
         await asyncio.to_thread(release_memory)
         models.rely_on(again)  # where that fails too there is nothing to serve: the process ends
         models.begin(again)
-        if await self._loaded(again) is None:
-            self._state = replace(self._state, since=_now())
-        raise ModelNotLoadedError.at(asked.pointer, f"{flaw} The model that served before was loaded again.")
+        lost = await self._loaded(again) is not None
+        after = "cannot be loaded again either: the service ends." if lost else "was loaded again."
+        raise ModelNotLoadedError.at(asked.pointer, f"{flaw} The model that served before {after}")
 
     def _serves(self, new: Serving, before: ModelSource, asked: Switch) -> None:
         """Note and log that new requests are answered by the new model."""
-        self._state = replace(
-            self._state, serving=new, since=_now(), previous=before, loading=None, ending=not asked.unload_first
-        )
+        self._state = replace(self._state, serving=new, previous=before, loading=None, ending=not asked.unload_first)
         logger.info(
             "the model is now %s (%s, revision %s) instead of %s, by key %s",
             *(new.source.name, new.card.name, new.card.revision, before.name, asked.by),
@@ -211,7 +204,7 @@ class Reloading:
         """End a model that serves no more; its memory is given back once the caller lets go of it."""
         await self._engine.models.end(old, self._draining)
         if old.executor.lost:
-            logger.error("the model %s did not end; its memory is held until the process ends", old.source.name)
+            logger.error("the model %s was lost while it was ended; what hangs keeps its memory", old.source.name)
 
     async def _loaded(self, model: Serving) -> str | None:
         """Wait until a model is loaded and warm; what went wrong, as a sentence, where it is not. Raises _GivenUp."""

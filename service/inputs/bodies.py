@@ -79,6 +79,13 @@ class Lease:
             self._buffer.give_back(self._bytes - length, self._key)
             self._bytes = length
 
+    def pass_to(self, key: str) -> None:
+        """Let another key hold all of it. Raises QueueFullError, and holds nothing, where that one has no room."""
+        held = self._bytes
+        self.shrink_to(0)
+        self._key = key
+        self.add(held)
+
     def __enter__(self) -> Self:
         return self
 

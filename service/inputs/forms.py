@@ -52,14 +52,29 @@ class PostedForm:
         return b"", given.url
 
 
+def check_encoding(content_encoding: str) -> None:
+    """Refuse a compressed body. content_encoding: of all such headers, joined by commas.
+
+    Raises UnsupportedMediaError.
+    """
+    if {coding.strip().lower() for coding in content_encoding.split(",")} - {"", "identity"}:
+        raise UnsupportedMediaError("A compressed body is not accepted; send it without Content-Encoding.")
+
+
+def check_json_headers(content_type: str, content_encoding: str) -> None:
+    """As `check_headers`, where a body can be nothing but JSON."""
+    check_encoding(content_encoding)
+    if media_type(content_type) != JSON:
+        raise UnsupportedMediaError("The Content-Type must be application/json.")
+
+
 def check_headers(content_type: str, content_encoding: str) -> None:
     """Reject, before the body is read, what could not be parsed. Raises UnsupportedMediaError.
 
     content_encoding: of all such headers, joined by commas.
     """
-    if {coding.strip().lower() for coding in content_encoding.split(",")} - {"", "identity"}:
-        raise UnsupportedMediaError("A compressed body is not accepted; send it without Content-Encoding.")
-    found = _media_type(content_type)
+    check_encoding(content_encoding)
+    found = media_type(content_type)
     if found not in (JSON, FORM) and not (found.startswith(IMAGE) and found != IMAGE):
         raise UnsupportedMediaError("The Content-Type must be application/json, multipart/form-data or image/*.")
 
@@ -77,7 +92,7 @@ def read_form(
     query: the URL's, which an image alone has its fields in. parameters: it -> the document that it stands for.
     glance: see `parse_json`. Raises InvalidRequestError and UnsupportedMediaError.
     """
-    found = _media_type(content_type)
+    found = media_type(content_type)
     if found == FORM:
         files, text = split_form(body, content_type, settings.max_images)
         parsed = parse_json(text, settings.max_json_values, "The part 'request'", glance)
@@ -103,7 +118,7 @@ def is_about_several(document: Any) -> bool:
     return isinstance(document, dict) and "images" in document
 
 
-def _media_type(content_type: str) -> str:
+def media_type(content_type: str) -> str:
     """The media type alone, without parameters."""
     return content_type.split(";", 1)[0].strip().lower()
 

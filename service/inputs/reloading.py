@@ -4,7 +4,7 @@ from pydantic import ValidationError
 
 from dynrefer.service.api.reload_schemas import ReloadRequest
 from dynrefer.service.engine.serving import ModelSource
-from dynrefer.service.errors import InvalidRequestError, UnsupportedMediaError
+from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.inputs.json_text import parse_json, printable
 from dynrefer.service.inputs.parsing import field_errors, reject
 from dynrefer.service.settings import Settings
@@ -12,12 +12,6 @@ from dynrefer.service.settings import Settings
 MOST_BYTES = 16_384  # of the body
 MOST_VALUES = 100
 EMBEDDED = "embedded"
-
-
-def check_is_json(content_type: str, content_encoding: str) -> None:
-    """Raises UnsupportedMediaError for another kind of body."""
-    if content_type.partition(";")[0].strip().lower() != "application/json" or content_encoding not in ("", "identity"):
-        raise UnsupportedMediaError("The Content-Type must be application/json, without Content-Encoding.")
 
 
 def read_reload(body: bytes) -> ReloadRequest:
@@ -41,15 +35,16 @@ def model_source(name: str, settings: Settings) -> ModelSource:
         known = " and ".join(dict.fromkeys((f"'{EMBEDDED}'", f"'{settings.model}'")))
         raise _refused(f"This service loads {known} alone: it was started without the setting models_dir.")
     folder = settings.models_dir.resolve()
+    shown = printable(name)
     try:
         directory = (folder / name).resolve()
-        inside = directory.is_relative_to(folder) and directory != folder
-    except (OSError, RuntimeError, ValueError):  # a circle of links, a null character
-        inside = False
-    if not inside:
-        raise _refused(f"'{printable(name[:200])}' is not in the folder models_dir of this service; name one that is.")
-    if not directory.is_dir():
-        raise _refused(f"There is no directory '{printable(name[:200])}' in the folder models_dir of this service.")
+        if not directory.is_relative_to(folder) or directory == folder:
+            raise _refused(f"'{shown}' is not in the folder models_dir of this service; name one that is.")
+        found = directory.is_dir()
+    except (OSError, RuntimeError, ValueError):  # too long, a circle of links, a null character
+        found = False
+    if not found:
+        raise _refused(f"There is no directory '{shown}' in the folder models_dir of this service.")
     return ModelSource(name, str(directory))
 
 

@@ -14,25 +14,21 @@ from fastapi import APIRouter, Request, Response
 from starlette.datastructures import Headers
 
 from dynrefer.model import ResolveVocabulary
-from dynrefer.service.api.answering import as_json, describe_images, describe_regions, find_regions
+from dynrefer.service.api.answering import Parsed, answer_parsed, as_json
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
 from dynrefer.service.api.openapi import DESCRIBE_EXTRA
 from dynrefer.service.api.posting import json_response, respond
 from dynrefer.service.api.surfaces import Surface
 from dynrefer.service.context import RequestContext
-from dynrefer.service.engine.executor import Phase
-from dynrefer.service.errors import UnavailableError
 from dynrefer.service.inputs.bodies import Lease
-from dynrefer.service.inputs.description import ParsedImages, read_images, read_request
-from dynrefer.service.inputs.detection import ParsedDetection, read_detect_request, read_detection
-from dynrefer.service.inputs.forms import JSON, PostedForm, check_headers, is_about_several
+from dynrefer.service.inputs.description import read_images, read_request
+from dynrefer.service.inputs.detection import read_detect_request, read_detection
+from dynrefer.service.inputs.forms import JSON, PostedForm, check_headers, is_about_several, media_type
 from dynrefer.service.inputs.json_text import parse_json
-from dynrefer.service.inputs.parsing import ParsedRequest, read_single
+from dynrefer.service.inputs.parsing import read_single
 from dynrefer.service.integrations.endpoints import endpoint_of
 from dynrefer.service.integrations.integration import Integration
 from dynrefer.service.settings import Settings
-
-Parsed = ParsedRequest | ParsedImages | ParsedDetection
 
 ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 # What SageMaker's own algorithms call an image, and what a client sends that names no type.
@@ -59,8 +55,7 @@ def integration(settings: Settings) -> Integration:
 @router.get("/ping", summary="SageMaker: can the service describe regions?")
 async def ping(engine: CurrentEngine) -> Response:
     """As /readyz, without a body."""
-    if engine.phase is not Phase.READY:
-        raise UnavailableError(f"The service is {engine.phase.value}.")
+    engine.require_ready()
     return Response()
 
 
@@ -92,7 +87,7 @@ def _check_headers(content_type: str, content_encoding: str) -> None:
 
 def _service_type(content_type: str) -> str:
     """The content type as the service's own routes know it."""
-    return "image/unknown" if content_type.split(";", 1)[0].strip().lower() in IMAGE_TYPES else content_type
+    return "image/unknown" if media_type(content_type) in IMAGE_TYPES else content_type
 
 
 def _read(
@@ -107,7 +102,7 @@ def _read(
     given = parse_qsl(query, keep_blank_values=True) or attributes
     of_image = urlencode([each for each in given if each[0] not in ("endpoint", "key")])
     endpoint: Any = dict(given).get("endpoint")
-    if content_type.split(";", 1)[0].strip().lower() == JSON:
+    if media_type(content_type) == JSON:
         return _read_json(endpoint, body, settings, resolve)
     read = read_detect_request if endpoint_of(endpoint, "/endpoint") == "detect" else read_request
     return read(body, _service_type(content_type), settings, of_image, resolve)
@@ -128,8 +123,4 @@ def _read_json(endpoint: str | None, body: bytes, settings: Settings, resolve: R
 
 
 async def _answer(request: Request, parsed: Parsed, lease: Lease, context: RequestContext) -> Response:
-    if isinstance(parsed, ParsedDetection):
-        return json_response(*await find_regions(request, parsed, lease, context, as_json))
-    if isinstance(parsed, ParsedImages):
-        return json_response(*await describe_images(request, parsed, lease, context, as_json))
-    return json_response(*await describe_regions(request, parsed, lease, context, as_json))
+    return json_response(*await answer_parsed(request, parsed, lease, context, as_json))

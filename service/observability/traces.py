@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Time limit of an export, and of the last one when the process ends.
 EXPORT_S = 2
-UNTRACED = "livez,readyz,metrics"
+UNTRACED = "livez,readyz,health,metrics"
 
 
 @dataclass(frozen=True, slots=True)

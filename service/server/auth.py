@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dynrefer.service.api.surfaces import Surface, refusal
 from dynrefer.service.errors import UnauthorizedError
+from dynrefer.service.inputs.forms import JSON, media_type
 from dynrefer.service.settings import Settings, SettingsError
 
 PROBES = frozenset({"/livez", "/readyz", "/health"})
@@ -126,7 +127,7 @@ def _may_bring_a_key(scope: Scope) -> bool:
     """Whether the body has to be read before it is known that there is no key: a request that has one in its header is
     judged by that."""
     headers = Headers(scope=scope)
-    is_json = headers.get("content-type", "").split(";", 1)[0].strip().lower() == "application/json"
+    is_json = media_type(headers.get("content-type", "")) == JSON
     return scope["method"] == "POST" and is_json and "authorization" not in headers
 
 

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -144,8 +144,15 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(settings: Settings, listener: socket.socket, predictor: Predictor[Any, Any] | None = None) -> tuple[int, str]:
+def serve(
+    settings: Settings,
+    listener: socket.socket,
+    predictor: Predictor[Any, Any] | None = None,
+    load_another: Callable[[str], Predictor[Any, Any]] | None = None,
+) -> tuple[int, str]:
     """Serve until a signal comes or the device is given up. Returns the exit code and why, "" for a clean stop.
+
+    predictor, load_another: as in `create_app`.
 
     Takes over the process: signals are handled and standard error never blocks from here on; `exit_process` ends it.
     Raises SettingsError for a setting that turns out to be wrong only now.
@@ -155,7 +162,7 @@ def serve(settings: Settings, listener: socket.socket, predictor: Predictor[Any,
     logs.configure(settings)
     if ignored := link_variables():
         logger.info("ignored, as Kubernetes or Docker has set them and not a user: %s", ", ".join(ignored))
-    app = create_app(settings, predictor, on_loss=lambda: setattr(server, "should_exit", True))
+    app = create_app(settings, predictor, lambda: setattr(server, "should_exit", True), load_another)
     engine: Engine = app.state.engine
     app.state.metrics.watch_log(lambda: writer.dropped)
     config = uvicorn.Config(

@@ -23,6 +23,7 @@ from dynrefer.service.observability.metrics import STAGES, Metrics, outcome_of
 from dynrefer.service.settings import PREFIX, Settings, load_settings
 from tests.docker.scripts import docker_script
 from tests.repository import ROOT
+from tests.service.integrations.label_studio.program import REACHES_PRIVATE_ADDRESSES
 
 DOCKER = ROOT / "docker"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
@@ -158,7 +159,7 @@ def test_healthcheck_requests_readyz(status: int, healthy: bool) -> None:
 def test_lock_holds_every_dependency() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    for text in project["dependencies"] + extras["serve"] + extras["trace"]:
+    for text in project["dependencies"] + extras["serve"] + extras["trace"] + extras["mcp"]:
         needed = Requirement(text)
         if needed.name == project["name"]:  # an extra that another one needs
             continue
@@ -238,10 +239,25 @@ def test_gpu_file_changes_variant_and_device_only() -> None:
     assert device["capabilities"] == ["gpu"]
 
 
+def test_label_studio_file_has_the_services_settings_and_what_label_studio_needs() -> None:
+    document = yaml.safe_load((DOCKER / "compose.label-studio.yaml").read_text(encoding="utf-8"))
+    service, program = document["services"]["dynrefer"], document["services"]["label-studio"]
+    own = {name: value for name, value in service.items() if name not in ("environment", "volumes")}
+    assert own == {name: COMPOSE["services"]["dynrefer"][name] for name in own}
+    names = [name for name in service["environment"] if name.startswith(PREFIX)]
+    assert all(name.removeprefix(PREFIX).lower() in Settings.model_fields for name in names)
+    assert REACHES_PRIVATE_ADDRESSES.items() <= program["environment"].items()
+    assert program["ports"] == ["127.0.0.1:8080:8080"]
+    requirements = (ROOT / "tests/service/integrations/requirements/label-studio.txt").read_text(encoding="utf-8")
+    version = requirements.strip().removeprefix("label-studio==")
+    assert program["image"] == f"${{LABEL_STUDIO_IMAGE:-heartexlabs/label-studio:{version}}}"
+
+
 def test_prometheus_scrapes_the_service() -> None:
     document = yaml.safe_load((DOCKER / "prometheus.yml").read_text(encoding="utf-8"))
     (job,) = document["scrape_configs"]
-    port = environment_of_image("cpu")["DYNREFER_PORT"]
+    port = Settings.model_fields["port"].default
+    assert "DYNREFER_PORT" not in environment_of_image("cpu")  # a platform's PORT counts then
     assert (job["job_name"], job["metrics_path"]) == ("dynrefer", "/metrics")
     assert job["static_configs"] == [{"targets": [f"dynrefer:{port}"]}]
 

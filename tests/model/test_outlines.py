@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dynrefer.model.masks import RegionMask, mask_from_bitmap
-from dynrefer.model.outlines import mask_outlines, rings_of
+from dynrefer.model.outlines import mask_outlines, rings_of, simplified_outline
 from dynrefer.model.polygons import polygon_bitmap
 
 
@@ -36,6 +36,7 @@ def test_a_tolerance_saves_corners_and_moves_no_edge_further() -> None:
     exact = mask_outlines(mask_from_bitmap(disc), 0)[0]
     simple = mask_outlines(mask_from_bitmap(disc), 1.5)[0]
     assert len(simple) < len(exact) / 8
+    assert simplified_outline(exact, 1.5) == simple and simplified_outline(exact, 0) == exact
     changed = polygon_bitmap([simple], (300, 200)) ^ disc
     assert changed.sum() < 1.5 * 2 * np.pi * 80
     distances = np.hypot(x - 149.5, y - 99.5)[changed]

@@ -45,6 +45,7 @@ DISTRIBUTION_OF = {
 # Packages of an extra whose own name they have: imported where the settings switch them on, and by nothing else.
 SWITCHED_ON = {
     "cvat-sdk": "service/client/cvat/",
+    "urllib3": "service/client/cvat/",
     "fiftyone": "service/client/fiftyone_model.py",
     "mcp": "service/integrations/mcp/",
 }

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dynrefer.service.healthcheck import DEFAULT_PORT, connection, is_ready
-from dynrefer.service.settings import Settings
+from dynrefer.service.healthcheck import DEFAULT_PORT, PORTS, connection, is_ready
+from dynrefer.service.settings import PLATFORM_PORTS, Settings
 
 
 class Probe(http.server.BaseHTTPRequestHandler):
@@ -76,5 +76,19 @@ def test_where_it_asks(host: str, port: str, asked: tuple[str, int]) -> None:
     assert (found.host, found.port) == asked
 
 
-def test_the_default_is_that_of_the_settings() -> None:
+@pytest.mark.parametrize(
+    ("variables", "port"),
+    [
+        ({"PORT": "5000"}, 5000),
+        ({"PORT": "5000", "AIP_HTTP_PORT": "8080"}, 8080),
+        ({"PORT": "5000", "DYNREFER_PORT": "9000"}, 9000),
+        ({"PORT": "5000", "DYNREFER_PORT": "tcp://10.0.0.7:8000"}, 5000),
+    ],
+)
+def test_it_asks_at_the_platforms_port(variables: dict[str, str], port: int) -> None:
+    assert connection(variables).port == port
+
+
+def test_the_defaults_are_those_of_the_settings() -> None:
     assert Settings.model_fields["port"].default == DEFAULT_PORT
+    assert ("DYNREFER_PORT", *PLATFORM_PORTS) == PORTS

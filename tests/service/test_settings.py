@@ -4,6 +4,7 @@ import pytest
 
 from dynrefer.service.settings import (
     LINK_NAME,
+    PLATFORM_PORTS,
     PREFIX,
     Settings,
     SettingsError,
@@ -143,3 +144,38 @@ def test_keys_are_split_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None
     settings = load_settings()
     assert [key.get_secret_value() for key in settings.api_keys] == ["sesame", "tulip"]
     assert "sesame" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "port"),
+    [
+        ({"PORT": "5000"}, 5000),
+        ({"PORT": " 5000 ", "AIP_HTTP_PORT": ""}, 5000),
+        ({"PORT": "5000", "SAGEMAKER_BIND_TO_PORT": "5001"}, 5001),
+        ({"PORT": "5000", "SAGEMAKER_BIND_TO_PORT": "5001", "AIP_HTTP_PORT": "5002"}, 5002),
+        ({"PORT": "5000", "DYNREFER_PORT": "5003"}, 5003),
+        ({"PORT": "5000", "DYNREFER_PORT": ""}, 5000),
+        ({"PORT": "5000", "DYNREFER_PORT": "tcp://10.0.0.7:8000"}, 5000),
+        ({"PORT": "tcp://10.0.0.7:8000"}, 8000),
+        ({}, 8000),
+    ],
+)
+def test_the_platform_names_the_port_where_the_user_does_not(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], port: int
+) -> None:
+    for name in PLATFORM_PORTS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().port == port
+    assert load_settings({"port": "7000"}).port == 7000
+
+
+@pytest.mark.parametrize("value", ["http", "-1", "70000", "8000/tcp"])
+@pytest.mark.parametrize("name", PLATFORM_PORTS)
+def test_a_platforms_port_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    for each in PLATFORM_PORTS:
+        monkeypatch.delenv(each, raising=False)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"{name} '{value}' is invalid: a port is a number from 0 to 65535."):
+        load_settings()

@@ -18,6 +18,7 @@ from transformers import Blip2QFormerModel, CLIPTextModelWithProjection, PreTrai
 from transformers import initialization as init
 
 from dynrefer.model.errors import ConfigError
+from dynrefer.model.network_building import TURNS
 from dynrefer.model.networks.dynrefer.causal_language import language_decoder
 from dynrefer.model.networks.dynrefer.config import DynReferConfig, vision_width
 from dynrefer.model.networks.dynrefer.decoders import RecognitionDecoder
@@ -79,12 +80,14 @@ class DynReferModel(PreTrainedModel):
         self.post_init()  # type: ignore[no-untyped-call]
 
     @classmethod
-    def get_init_context(cls, *arguments: Any, **named: Any) -> list[Any]:
-        """What `from_pretrained` builds a network in, as transformers has it, but without drawing random weights.
+    def get_init_context(cls, dtype: torch.dtype, *arguments: Any, **named: Any) -> list[Any]:
+        """What `from_pretrained` builds a network in, as transformers has it, but without drawing random weights, and
+        while no other network computes.
 
         On the device where it builds nothing would be filled, but torch's compiler loaded: half a second.
         """
-        return [*super().get_init_context(*arguments, **named), init.no_init_weights()]
+        usual = super().get_init_context(dtype, *arguments, **named)
+        return [TURNS.building(dtype), *usual, init.no_init_weights()]
 
     def forward(
         self,

@@ -20,6 +20,7 @@ from dynrefer.model.finding import FinderInput
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.loading import by_library, quiet
 from dynrefer.model.model_files import check_file, read_header, read_json_object
+from dynrefer.model.network_building import TURNS
 from dynrefer.model.suppression import suppress
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
@@ -76,7 +77,7 @@ def load_network(files: ReleasedFiles, kind: Any, device: torch.device, dtype: t
             files.directory, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
         )
 
-    with quiet():
+    with quiet(), TURNS.building(dtype):
         network, report = by_library(load, WeightsError, f"the finder in {str(files.directory)!r} cannot be read")
     for what in ("missing_keys", "mismatched_keys"):
         if report.get(what):

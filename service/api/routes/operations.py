@@ -7,8 +7,6 @@ from dynrefer.service.api.dependencies import CurrentEngine, CurrentMetrics, Cur
 from dynrefer.service.api.openapi import PROBLEMS, pick
 from dynrefer.service.api.responses import model_answer, model_entry
 from dynrefer.service.api.schemas import ModelList, Status
-from dynrefer.service.engine.executor import Phase
-from dynrefer.service.errors import UnavailableError
 
 router = APIRouter(tags=["operations"])
 metrics_router = APIRouter(tags=["operations"])  # a router of its own: the metrics may have their own port
@@ -23,8 +21,7 @@ async def livez() -> Status:
 @router.get("/readyz", summary="Can the service describe regions?", responses=pick(PROBLEMS, 503))
 async def readyz(engine: CurrentEngine) -> Status:
     """200 when the model is loaded and warmed up, its device answers and nothing shuts down. Needs no key."""
-    if engine.phase is not Phase.READY:
-        raise UnavailableError(f"The service is {engine.phase.value}.")
+    engine.require_ready()
     return Status(status="ready")
 
 

@@ -11,7 +11,8 @@ from dynrefer.service.api.reload_schemas import ReloadAnswer, reload_answer
 from dynrefer.service.engine.reloading import Reloading, Switch
 from dynrefer.service.errors import ForbiddenError
 from dynrefer.service.inputs.bodies import read_body
-from dynrefer.service.inputs.reloading import MOST_BYTES, check_is_json, model_source, read_reload
+from dynrefer.service.inputs.forms import check_json_headers
+from dynrefer.service.inputs.reloading import MOST_BYTES, model_source, read_reload
 
 PATH = "/v1/models/reload"
 LONGEST_S = 3_600.0  # that a request waits for a model; X-Request-Timeout may shorten it
@@ -65,7 +66,8 @@ async def reload_model(
     The switch goes on when the client leaves or `X-Request-Timeout` (seconds) is over. Needs the key of an
     administrator.
     """
-    check_is_json(request.headers.get("content-type", ""), request.headers.get("content-encoding", ""))
+    encodings = ",".join(request.headers.getlist("content-encoding"))
+    check_json_headers(request.headers.get("content-type", ""), encodings)
     context = request_context(request, settings, LONGEST_S)
     with buffer.lease(context.caller) as lease:
         asked = read_reload(await read_body(request, MOST_BYTES, lease))

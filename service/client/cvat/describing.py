@@ -38,7 +38,7 @@ class Outcome:
     refused: list[tuple[int, str]] = field(default_factory=list)
 
     def __str__(self) -> str:
-        parts = [f"{self.described} shapes described"]
+        parts = [f"{self.described} shape{'' if self.described == 1 else 's'} described"]
         parts += [f"{self.filled_before} had their attributes already"] if self.filled_before else []
         parts += [f"{self.of_other_kinds} have no inside or no such attribute"] if self.of_other_kinds else []
         parts += [f"{self.changed} were changed meanwhile and stay"] if self.changed else []

@@ -35,6 +35,8 @@ class DetectionFunction:
         for a threshold outside of 0 to 1; `BadFunctionError` as the SDK does for a specification that is not valid."""
         if threshold is not None and not 0 <= threshold <= 1:
             raise ValueError(f"The threshold must lie in 0 to 1, not {threshold:g}.")
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"The name '{twice}' is asked twice.")
         self._client, self._names, self._wording = client, tuple(names), tuple(wording)
         self._masks, self._threshold = masks, threshold
         self._options: dict[str, Any] = {} if max_regions is None else {"max_regions": max_regions}

@@ -14,7 +14,7 @@ from dynrefer.model import RegionMask, bitmap_from_mask
 from dynrefer.service.api.detect_schemas import DetectResponse, FoundRegionOut
 from dynrefer.service.api.problems import ToldProblem
 from dynrefer.service.api.schemas import DescribeResponse, MaskOut, RegionOut
-from dynrefer.service.errors import FieldError
+from dynrefer.service.errors import FieldError, InvalidRequestError
 
 # The client keeps members that its own schema does not know.
 FURTHER = {"probability", "phrase", "category", "parent", "caption", "tags", "attributes", "categories"}
@@ -30,7 +30,10 @@ PLACES: Mapping[str, str] = {
     "/max_words": "max_new_tokens",
     "/max_regions": "top_k",
 }
-FASTEST = 1  # zlib's levels; masks are runs of equal pixels, which every level packs well
+# Of all masks of an answer; a thread of the CPU pool writes about 100 million in a second.
+MOST_MASK_PIXELS = 500_000_000
+# zlib's strategy for runs of equal values, of which masks consist: fast, and small too.
+PACKED = {"compress_level": 1, "compress_type": 3}
 
 Write = Callable[[Any], bytes]
 
@@ -41,7 +44,15 @@ def objects_answer(response: DetectResponse) -> bytes:
 
 
 def segments_answer(response: DetectResponse) -> bytes:
-    """`[{"score", "label", "mask"}]`: of each object a PNG of the image's size in Base64, 255 on the object."""
+    """`[{"score", "label", "mask"}]`: of each object a PNG of the image's size in Base64, 255 on the object.
+
+    Raises InvalidRequestError where the masks have too many pixels.
+    """
+    pixels = response.image.width * response.image.height
+    if pixels * len(response.regions) > MOST_MASK_PIXELS:
+        most = MOST_MASK_PIXELS // pixels
+        detail = f"{len(response.regions)} masks of {pixels} pixels each are too many; ask for at most {most}."
+        raise InvalidRequestError.at("/max_regions", detail)
     return _json([{**_scored(region), "mask": _png(region.mask)} for region in response.regions if region.mask])
 
 
@@ -84,7 +95,7 @@ def _box(box: Sequence[float]) -> dict[str, int]:
 def _png(mask: MaskOut) -> str:
     bitmap = bitmap_from_mask(RegionMask(mask.size, mask.counts))
     file = io.BytesIO()
-    Image.fromarray(bitmap.view("uint8") * 255).save(file, "PNG", compress_level=FASTEST)
+    Image.fromarray(bitmap.view("uint8") * 255).save(file, "PNG", **PACKED)
     return base64.b64encode(file.getvalue()).decode()
 
 

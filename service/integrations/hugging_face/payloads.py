@@ -5,14 +5,14 @@ from typing import Any
 from dynrefer.model import ResolveVocabulary
 from dynrefer.service.errors import InvalidRequestError, UnsupportedMediaError
 from dynrefer.service.inputs.detection import ParsedDetection, read_detection
-from dynrefer.service.inputs.forms import PostedForm
+from dynrefer.service.inputs.forms import JSON, PostedForm, check_encoding, media_type
 from dynrefer.service.inputs.json_text import Json, parse_json, printable
 from dynrefer.service.inputs.parsing import ParsedRequest, read_single
 from dynrefer.service.inputs.query_parameters import read_detect_parameters, read_parameters
 from dynrefer.service.integrations.hugging_face.tasks import HubTask, read_parameters_of
 from dynrefer.service.settings import Settings
 
-JSON, IMAGE = "application/json", "image/"
+IMAGE = "image/"
 # What clients send that do not know what the file is.
 ANY_FILE = ("", "application/octet-stream", "binary/octet-stream")
 MEMBERS = ("inputs", "parameters")
@@ -20,9 +20,8 @@ MEMBERS = ("inputs", "parameters")
 
 def check_headers(content_type: str, content_encoding: str) -> None:
     """Reject, before the body is read, what could not be parsed. Raises UnsupportedMediaError."""
-    if {coding.strip().lower() for coding in content_encoding.split(",")} - {"", "identity"}:
-        raise UnsupportedMediaError("A compressed body is not accepted; send it without Content-Encoding.")
-    found = _media_type(content_type)
+    check_encoding(content_encoding)
+    found = media_type(content_type)
     if found != JSON and found not in ANY_FILE and not found.startswith(IMAGE):
         raise UnsupportedMediaError(
             "The Content-Type must be image/* or application/octet-stream for an image's file, or application/json."
@@ -42,7 +41,7 @@ def read_payload(
 
 def _posted(task: HubTask, body: bytes, content_type: str, settings: Settings, document: dict[str, Any]) -> PostedForm:
     """The request as one of the service's own forms: the image in Base64 or its URL, or a file."""
-    found = _media_type(content_type)
+    found = media_type(content_type)
     if found != JSON and not (found in ANY_FILE and body[:1] == b"{"):
         if not body:
             raise InvalidRequestError.at("/image", "The body is empty; it is to be the image's file.")
@@ -96,7 +95,3 @@ def _merged(task: HubTask, parameters: Any, document: dict[str, Any], settings: 
         name = task.required[0]
         raise InvalidRequestError.at(f"/{name}", f"The task {task.name} needs the parameter '{name}'.")
     return {**members, **task.fixed}
-
-
-def _media_type(content_type: str) -> str:
-    return content_type.split(";", 1)[0].strip().lower()

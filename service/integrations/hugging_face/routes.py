@@ -5,12 +5,10 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from dynrefer.service.api.answering import describe_regions, find_regions
+from dynrefer.service.api.answering import answer_parsed
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
 from dynrefer.service.api.posting import json_response, respond
 from dynrefer.service.context import RequestContext
-from dynrefer.service.engine.executor import Phase
-from dynrefer.service.errors import UnavailableError
 from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.detection import ParsedDetection
 from dynrefer.service.inputs.parsing import ParsedRequest
@@ -54,8 +52,7 @@ async def infer(
 async def health(task: str, engine: CurrentEngine) -> Response:
     """200 as /readyz."""
     task_of(task)
-    if engine.phase is not Phase.READY:
-        raise UnavailableError(f"The service is {engine.phase.value}.")
+    engine.require_ready()
     return Response()
 
 
@@ -75,6 +72,4 @@ async def info(task: str, engine: CurrentEngine) -> dict[str, Any]:
 async def _answer(
     request: Request, task: HubTask, parsed: ParsedRequest | ParsedDetection, lease: Lease, context: RequestContext
 ) -> Response:
-    if isinstance(parsed, ParsedDetection):
-        return json_response(*await find_regions(request, parsed, lease, context, task.write))
-    return json_response(*await describe_regions(request, parsed, lease, context, task.write))
+    return json_response(*await answer_parsed(request, parsed, lease, context, task.write))

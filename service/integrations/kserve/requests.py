@@ -10,7 +10,7 @@ from dynrefer.service.errors import InvalidRequestError, UnsupportedMediaError
 from dynrefer.service.inputs.bounds import bounded, bounded_detection
 from dynrefer.service.inputs.description import ParsedImages, read_images
 from dynrefer.service.inputs.detection import ParsedDetection, read_detection
-from dynrefer.service.inputs.forms import PostedForm, is_about_several
+from dynrefer.service.inputs.forms import PostedForm, check_encoding, is_about_several, media_type
 from dynrefer.service.inputs.json_text import parse_json
 from dynrefer.service.inputs.parsing import ParsedRequest, read_single
 from dynrefer.service.inputs.query_parameters import BOX_NOTATION, WHOLE_IMAGE
@@ -42,9 +42,8 @@ def check_headers(content_type: str, content_encoding: str) -> None:
 
     Triton's client sends no content type.
     """
-    if {coding.strip().lower() for coding in content_encoding.split(",")} - {"", "identity"}:
-        raise UnsupportedMediaError("A compressed body is not accepted; send it without Content-Encoding.")
-    found = content_type.split(";", 1)[0].strip().lower()
+    check_encoding(content_encoding)
+    found = media_type(content_type)
     if found not in ("", "application/json", "application/octet-stream"):
         raise UnsupportedMediaError("The Content-Type must be application/json or application/octet-stream.")
 

@@ -6,17 +6,14 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from dynrefer.model import ModelCard
-from dynrefer.service.api.answering import describe_images, describe_regions, find_regions
+from dynrefer.service.api.answering import answer_parsed
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
 from dynrefer.service.api.openapi import API_VERSION
 from dynrefer.service.api.posting import respond
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
-from dynrefer.service.engine.executor import Phase
-from dynrefer.service.errors import NotFoundError, UnavailableError
+from dynrefer.service.errors import NotFoundError
 from dynrefer.service.inputs.bodies import Lease
-from dynrefer.service.inputs.description import ParsedImages
-from dynrefer.service.inputs.detection import ParsedDetection
 from dynrefer.service.inputs.json_text import printable
 from dynrefer.service.integrations.kserve.answers import HEADER_LENGTH, written
 from dynrefer.service.integrations.kserve.requests import DESCRIBE, DETECT, Inference, check_headers, read_inference
@@ -43,7 +40,7 @@ async def live() -> dict[str, bool]:
 @router.get("/v2/health/ready", summary="KServe: can the service describe regions?")
 async def ready(engine: CurrentEngine) -> dict[str, bool]:
     """As /readyz."""
-    _check_ready(engine)
+    engine.require_ready()
     return {"ready": True}
 
 
@@ -51,7 +48,7 @@ async def ready(engine: CurrentEngine) -> dict[str, bool]:
 @router.get("/v2/models/{model}" + VERSION, include_in_schema=False)
 async def metadata(model: str, engine: CurrentEngine, version: str | None = None) -> dict[str, Any]:
     """-1 is a number of images; one answer comes back for each."""
-    card = _card_of(model, version, engine)
+    card = _checked(model, version, engine.card)
     images = [-1] if model == DESCRIBE else [1]
     return {
         "name": model,
@@ -69,8 +66,8 @@ async def metadata(model: str, engine: CurrentEngine, version: str | None = None
 @router.get("/v2/models/{model}" + VERSION + "/ready", include_in_schema=False)
 async def model_ready(model: str, engine: CurrentEngine, version: str | None = None) -> dict[str, Any]:
     """As /readyz."""
-    _check_ready(engine)
-    _card_of(model, version, engine)
+    engine.require_ready()
+    _checked(model, version, engine.card)
     return {"name": model, "ready": True}
 
 
@@ -88,7 +85,7 @@ async def infer(
     JSON as Base64, and `request`, the JSON of /v1/describe or /v1/detect without its image, which may be left out. The
     output `answer` has the JSON of an answer for each image.
     """
-    _card_of(model, version, engine)
+    _checked(model, version, engine.card)
     read = partial(read_inference, model, request.headers.get(HEADER_LENGTH))
     answer = partial(_answer, request, engine, version)
     return await respond(request, engine, settings, buffer, read, answer, check_headers)
@@ -97,28 +94,20 @@ async def infer(
 async def _answer(
     request: Request, engine: Engine, version: str | None, inference: Inference, lease: Lease, context: RequestContext
 ) -> Response:
-    # Once more: while the body came, another model may have taken over. Nothing is awaited until one is held.
-    card = _card_of(inference.model, version, engine)
-    parsed, write = inference.parsed, partial(written, inference, card.revision)
-    if isinstance(parsed, ParsedDetection):
-        response, translator = await find_regions(request, parsed, lease, context, write)
-    elif isinstance(parsed, ParsedImages):
-        response, translator = await describe_images(request, parsed, lease, context, write)
-    else:
-        response, translator = await describe_regions(request, parsed, lease, context, write)
+    with engine.model() as held:
+        # Once more: while the body came, another model may have taken over.
+        card = _checked(inference.model, version, held.card)
+        write = partial(written, inference, card.revision)
+        response, translator = await answer_parsed(request, inference.parsed, lease, context, write, held)
     return response.response(translator)
 
 
-def _check_ready(engine: Engine) -> None:
-    if engine.phase is not Phase.READY:
-        raise UnavailableError(f"The service is {engine.phase.value}.")
-
-
-def _card_of(model: str, version: str | None, engine: Engine) -> ModelCard:
-    """Raises NotFoundError, and UnavailableError where no model is loaded yet."""
+def _checked(model: str, version: str | None, card: ModelCard) -> ModelCard:
+    """The card. Raises NotFoundError where the model, in that version, is not there."""
     if model not in (DESCRIBE, DETECT):
         raise NotFoundError(f"There is no model '{printable(model)}'; there are '{DESCRIBE}' and '{DETECT}'.")
-    card = engine.card
+    if model == DETECT and not card.detection:
+        raise NotFoundError(f"There is no model '{DETECT}': there is no finder; the setting --finder names one.")
     if version not in (None, card.revision):
         raise NotFoundError(f"There is no version '{printable(str(version))}'; the model's is '{card.revision}'.")
     return card

@@ -68,10 +68,14 @@ def read_infer_request(body: bytes, header_length: str | None, settings: Setting
     )
 
 
+MOST_DIGITS = 20  # of a length; Python refuses to read a number of thousands
+
+
 def _json_bytes(header_length: str | None, length: int) -> int:
     if header_length is None:
         return length
-    if not header_length.isascii() or not header_length.isdigit() or int(header_length[:20]) > length:
+    is_number = header_length.isascii() and header_length.isdigit() and len(header_length) <= MOST_DIGITS
+    if not is_number or int(header_length) > length:
         detail = f"Inference-Header-Content-Length is the JSON's bytes, at most the body's {length}."
         raise InvalidRequestError.at("", detail)
     return int(header_length)

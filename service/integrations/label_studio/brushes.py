@@ -41,29 +41,31 @@ class _Bits:
         return held & ((1 << count) - 1)
 
 
-def read_brush(values: Sequence[object], width: int, height: int, max_pixels: int) -> Bitmap:
-    """values: of the member `rle`. Returns (H, W) bool, in which True belongs to the region. Raises BrushError."""
+def read_brush(given: Sequence[object], width: int, height: int, max_pixels: int) -> Bitmap:
+    """given: the member `rle`. Returns (H, W) bool, in which True belongs to the region. Raises BrushError."""
     if width * height > max_pixels:
         raise BrushError(f"is of an image with more than {max_pixels} pixels")
-    if len(values) > MOST_BYTES or not all(type(each) is int and 0 <= each < 256 for each in values):
+    if len(given) > MOST_BYTES or not all(type(each) is int and 0 <= each < 256 for each in given):
         raise BrushError("is not a list of bytes, 0 to 255")
-    bits = _Bits(bytes(values))  # type: ignore[arg-type]  # they are whole numbers, as was just seen
+    bits = _Bits(bytes(given))  # type: ignore[arg-type]  # they are whole numbers, as was just seen
     length, value_bits = bits.read(32), bits.read(5) + 1
     if length != width * height * CHANNELS or value_bits != VALUE_BITS:
         raise BrushError(f"has {length} values for {width} x {height} pixels of {CHANNELS}")
     sizes = [bits.read(4) + 1 for _ in range(4)]
-    found, at = np.zeros(length, dtype=np.uint8), 0
+    alpha, at = np.zeros(width * height, dtype=np.uint8), 0
     while at < length:
         same = bits.read(1)
         until = at + 1 + bits.read(sizes[bits.read(2)])
         if until > length:
             raise BrushError("has more values than pixels")
+        pixels = slice(at // CHANNELS, until // CHANNELS)  # those whose last value is among these
         if same:
-            found[at:until] = bits.read(VALUE_BITS)
+            alpha[pixels] = bits.read(VALUE_BITS)
         else:
-            found[at:until] = [bits.read(VALUE_BITS) for _ in range(until - at)]
+            values = [bits.read(VALUE_BITS) for _ in range(until - at)]
+            alpha[pixels] = values[(CHANNELS - 1 - at) % CHANNELS :: CHANNELS]
         at = until
-    return found[CHANNELS - 1 :: CHANNELS].reshape(height, width) >= OPAQUE
+    return alpha.reshape(height, width) >= OPAQUE
 
 
 def write_brush(bitmap: Bitmap) -> list[int]:

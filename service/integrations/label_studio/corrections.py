@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dynrefer.service.integrations.label_studio.drawn import drawn_regions, image_size
+from dynrefer.service.integrations.label_studio.drawn import Drawn, drawn_regions, image_size
 from dynrefer.service.integrations.label_studio.labeling import Answer, Fills, Labeling
 from dynrefer.service.integrations.label_studio.questions import attribute_type
 
@@ -38,7 +38,7 @@ class Origin:
 def annotation_lines(
     annotation: Mapping[str, Any], task: str, labeling: Labeling, max_pixels: int
 ) -> tuple[Origin, list[Line]]:
-    """A line for each region that has a box, still without its image; none for an annotation that was skipped.
+    """A line for each region with a box on the image, still without its image; none for an annotation that was skipped.
 
     Raises InvalidRequestError for numbers that make no sense.
     """
@@ -53,12 +53,20 @@ def annotation_lines(
     head = _about(annotation)
     lines = []
     for place, drawn in enumerate(drawn_regions(results, labeling, max_pixels)):
-        box = drawn.box(*image_size(drawn.item, f"/{place}"))
+        box = _inside(drawn, *image_size(drawn.item, f"/{place}"))
         if box is not None:
             judged = _judged(said.get(drawn.id, ()), labeling)
-            corners = [round(each, 3) for each in box]
-            lines.append({"id": origin.line_id(drawn.id), "box": corners, **judged, **head})
+            lines.append({"id": origin.line_id(drawn.id), "box": box, **judged, **head})
     return origin, lines
+
+
+def _inside(drawn: Drawn, width: int, height: int) -> list[float] | None:
+    """The box within the image, to a thousandth of a pixel; None where less than a pixel of it is there."""
+    box = drawn.box(width, height)
+    if box is None:
+        return None
+    x1, y1, x2, y2 = (round(min(max(each, 0.0), most), 3) for each, most in zip(box, (width, height) * 2, strict=True))
+    return [x1, y1, x2, y2] if x2 - x1 >= 1 and y2 - y1 >= 1 else None
 
 
 def _judged(items: Iterable[Mapping[str, Any]], labeling: Labeling) -> Line:

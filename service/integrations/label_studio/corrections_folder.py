@@ -40,13 +40,19 @@ class CorrectionsFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    def make(self) -> None:
+        """Have it, and see whether it can be written. Raises OSError."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / LOCK).open("a"):
+            pass
+
     def replace(self, covered: Callable[[Origin], bool], lines: Sequence[Line], image: bytes | None = None) -> int:
         """Have these lines in the place of all of the origins that are covered -> how many lines were appended.
 
         image: the file that the lines are about; None where there are no lines, or each names its own. What stands
         there already is not written again. Raises NoImageError.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.make()
         if image is not None and lines:
             name = self.keep_image(image)
             lines = [_in_order({**line, "image": name}) for line in lines]
@@ -57,7 +63,9 @@ class CorrectionsFolder:
             new += [{"id": name, "deleted": True} for name in present if name not in kept]
             if new:
                 file.seek(0, os.SEEK_END)
-                file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in new).encode())
+                file.write(
+                    "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in new).encode("utf-8", "replace")
+                )
                 file.flush()
                 os.fsync(file.fileno())
         return len(new)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from dynrefer.model import Corners, mask_from_bitmap
+from dynrefer.model import Corners, RegionMask, mask_from_bitmap
 from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.inputs.json_text import printable
 from dynrefer.service.integrations.label_studio.brushes import Bitmap, BrushError, read_brush
@@ -20,6 +20,7 @@ from dynrefer.service.integrations.label_studio.labeling import SHAPES, Labeling
 KINDS = {tag.lower(): kind for tag, (kind, _) in SHAPES.items()}
 ELLIPSE_POINTS = 32  # of the polygon that stands for one
 MOST_SIDE = 1 << 20
+MOST_BRUSHES = 8  # masks of the largest image that a task's brushes may be in all: decoding takes memory and time
 
 Point = tuple[float, float]
 
@@ -28,23 +29,24 @@ Point = tuple[float, float]
 class Drawn:
     """A region that somebody drew. item: the result that draws it, as it came. kind: as of `labeling.Shape`.
 
-    ring: its corners or points, in parts of a hundred; of a brush empty, and then there is a `bitmap`, (H, W) bool.
-    straight: whether it is a rectangle that is not rotated.
+    ring: its corners or points, in parts of a hundred; of a brush empty, and then there are a `mask`, as run lengths
+    because many may be large, and its bounds in pixels, None where it is empty. straight: whether it is a rectangle
+    that is not rotated.
     """
 
     id: str
     item: Mapping[str, Any]
     kind: str
     ring: tuple[Point, ...] = ()
-    bitmap: Bitmap | None = None
+    mask: RegionMask | None = None
+    bounds: Corners | None = None
     straight: bool = False
 
     @property
     def prompt(self) -> dict[str, Any]:
         """A region of a request whose coordinates are "percent"."""
-        if self.bitmap is not None:
-            mask = mask_from_bitmap(self.bitmap)
-            return {"mask": {"size": list(mask.size), "counts": mask.counts}}
+        if self.mask is not None:
+            return {"mask": {"size": list(self.mask.size), "counts": self.mask.counts}}
         if self.kind == "keypoint":
             return {"points": [{"x": x, "y": y} for x, y in self.ring]}
         if self.straight:
@@ -55,11 +57,8 @@ class Drawn:
         """Its bounds in pixels of the upright image, whose size is given; None of a single point."""
         if self.kind == "keypoint":
             return None
-        if self.bitmap is not None:
-            rows, columns = np.flatnonzero(self.bitmap.any(axis=1)), np.flatnonzero(self.bitmap.any(axis=0))
-            if not rows.size:
-                return None
-            return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+        if self.mask is not None:
+            return self.bounds
         x1, y1, x2, y2 = _bounds(self.ring)
         return x1 * width / 100, y1 * height / 100, x2 * width / 100, y2 * height / 100
 
@@ -72,12 +71,18 @@ def drawn_regions(results: object, labeling: Labeling, max_pixels: int) -> list[
     if not isinstance(results, list):
         return []
     found: dict[str, Drawn] = {}
+    brush_pixels = 0
     for place, item in enumerate(results):
         if not isinstance(item, dict) or item.get("to_name") != labeling.image:
             continue
         if (kind := KINDS.get(str(item.get("type")))) is not None:
             name = str(item.get("id") or place)
             found.setdefault(name, _drawn(name, item, kind, f"/{place}", max_pixels))
+            mask = found[name].mask
+            brush_pixels += mask.size[0] * mask.size[1] if mask is not None else 0
+            if brush_pixels > MOST_BRUSHES * max_pixels:
+                detail = f"The masks of the brushes have more than {MOST_BRUSHES * max_pixels} pixels in all."
+                raise InvalidRequestError.at(f"/{place}", detail)
     return list(found.values())
 
 
@@ -86,7 +91,8 @@ def _drawn(name: str, item: dict[str, Any], kind: str, at: str, max_pixels: int)
     if not isinstance(value, dict):
         raise InvalidRequestError.at(f"{at}/value", f"The region '{printable(name)}' has no value.")
     if kind == "brush":
-        return Drawn(name, item, kind, bitmap=_bitmap(value, item, at, max_pixels))
+        bitmap = _bitmap(value, item, at, max_pixels)
+        return Drawn(name, item, kind, mask=mask_from_bitmap(bitmap), bounds=_bounds_of(bitmap))
     if kind == "polygon":
         return Drawn(name, item, kind, _pairs(value.get("points"), f"{at}/value/points"))
     x, y = _number(value, "x", at), _number(value, "y", at)
@@ -134,6 +140,13 @@ def _bitmap(value: Mapping[str, Any], item: Mapping[str, Any], at: str, max_pixe
         return read_brush(runs, width, height, max_pixels)
     except BrushError as error:
         raise InvalidRequestError.at(f"{at}/value/rle", f"The brush's list {error}.") from None
+
+
+def _bounds_of(bitmap: Bitmap) -> Corners | None:
+    rows, columns = np.flatnonzero(bitmap.any(axis=1)), np.flatnonzero(bitmap.any(axis=0))
+    if not rows.size:
+        return None
+    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def _pairs(given: object, at: str) -> tuple[Point, ...]:

@@ -98,7 +98,7 @@ def _failed(
 ) -> dict[str, Any]:
     sentence = told(error, context.id).detail
     name = task.name if isinstance(task, LabelTask) else "?"
-    logger.warning("no prediction for task %r of project %r: %s", name, project, sentence)
+    logger.warning("no prediction for task %r of project %r: %r", name, project, sentence)  # it quotes the task
     return {"error": sentence}
 
 
@@ -134,7 +134,8 @@ async def _predicted(
             write = partial(found_results, labeling=labeling)
             return (await find_regions(request, asked, part, context, write))[0]
         if drawn:
-            about = partial(described_results, drawn=drawn, labeling=labeling)
+            said = task.results if task.just_drawn else ()
+            about = partial(described_results, drawn=drawn, labeling=labeling, said=said)
         else:
             about = partial(image_results, labeling=labeling)
         return (await describe_regions(request, asked, part, context, about))[0]

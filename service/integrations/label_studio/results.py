@@ -14,7 +14,13 @@ from dynrefer.service.api.schemas import DescribeResponse, ImageOut, MaskOut, Re
 from dynrefer.service.integrations.label_studio.brushes import write_brush
 from dynrefer.service.integrations.label_studio.drawn import Drawn
 from dynrefer.service.integrations.label_studio.labeling import Answer, Fills, Labeling, Shape, Word
-from dynrefer.service.integrations.label_studio.questions import attribute_type, folded, words_of, written_shapes
+from dynrefer.service.integrations.label_studio.questions import (
+    WRITTEN_KINDS,
+    attribute_type,
+    folded,
+    words_of,
+    written_shapes,
+)
 
 Item = dict[str, Any]
 # Of a result's value, what says where the region is.
@@ -51,13 +57,18 @@ def found_results(response: DetectResponse, labeling: Labeling) -> Prediction:
     return Prediction(items, probabilities)
 
 
-def described_results(response: DescribeResponse, drawn: Sequence[Drawn], labeling: Labeling) -> Prediction:
-    """The regions that somebody drew, as they were, each with what the controls take of its description.
+def described_results(
+    response: DescribeResponse, drawn: Sequence[Drawn], labeling: Labeling, said: Sequence[Any] = ()
+) -> Prediction:
+    """The regions that somebody drew, as they were, each with what the controls take of its description; in the place
+    of a point, the object that it lies on, where a control draws such.
 
-    One that could not be described stands alone.
+    said: results that stay: of a region that has one of a control, that control's is not made anew. A region that
+    could not be described stands alone.
     """
     items: list[Item] = []
     probabilities: list[float] = []
+    stays = {(each.get("id"), each.get("from_name")): each for each in said if isinstance(each, dict)}
     for region, given in zip(response.regions, drawn, strict=True):
         own = {name: value for name, value in given.item.items() if name not in ("score", "meta")}
         if not isinstance(region, RegionOut):
@@ -65,11 +76,38 @@ def described_results(response: DescribeResponse, drawn: Sequence[Drawn], labeli
             continue
         head = _head(labeling, response.image, given.id)
         geometry = {name: given.item["value"][name] for name in GEOMETRY if name in given.item["value"]}
-        items.append({**own, "id": given.id})
-        answered, found = _answered(head, geometry, labeling.of_regions, region)
+        shape = _shape_of_object(given, labeling)
+        if shape is None:
+            items.append({**own, "id": given.id})
+        else:
+            head = {**head, "id": secrets.token_urlsafe(8)}
+            geometry = _geometry(shape, region, response.image)
+            word = next((each for each in shape.words if each.stored in _labels_of(given)), None)
+            items += _shape_items(head, shape, word, geometry, labeling, None)
+        asked = [each for each in labeling.of_regions if (given.id, each.name) not in stays]
+        kept = [stays[given.id, each.name] for each in labeling.of_regions if (given.id, each.name) in stays]
+        items += [{**item, "id": head["id"]} for item in kept]
+        answered, found = _answered(head, geometry, asked, region)
         items += answered
         probabilities += found
     return Prediction(items, probabilities)
+
+
+def _shape_of_object(given: Drawn, labeling: Labeling) -> Shape | None:
+    """The control that draws the object at a point: one with the point's label, or without labels; None where there is
+    none, and of everything but points."""
+    if given.kind != "keypoint":
+        return None
+    labels = _labels_of(given)
+    fitting = (each for each in written_shapes(labeling) if {word.stored for word in each.words} & labels)
+    return next(
+        fitting, next((each for each in labeling.shapes if not each.words and each.kind in WRITTEN_KINDS), None)
+    )
+
+
+def _labels_of(given: Drawn) -> set[Any]:
+    labels = given.item["value"].get(given.item["type"])
+    return {each for each in labels if isinstance(each, str)} if isinstance(labels, list) else set()
 
 
 def image_results(response: DescribeResponse, labeling: Labeling) -> Prediction:
@@ -97,11 +135,12 @@ def _shape_for(label: str, shapes: Sequence[Shape], labeling: Labeling) -> tuple
 
 
 def _shape_items(
-    head: Item, shape: Shape, word: Word | None, geometry: Item, labeling: Labeling, probability: float
+    head: Item, shape: Shape, word: Word | None, geometry: Item, labeling: Labeling, probability: float | None
 ) -> list[Item]:
-    """The shape; its label stands in the same item, or, of the control `Labels`, in one beside it."""
+    """The shape; its label stands in the same item, or, of the control `Labels`, in one beside it. probability: None
+    where somebody else chose the label."""
     labels = {} if word is None or not shape.words else {shape.type: [word.stored]}
-    score = {"score": probability}
+    score = {} if probability is None else {"score": probability}
     items = [{**head, "from_name": shape.name, "type": shape.type, "value": {**geometry, **labels}, **score}]
     if word is not None and not shape.words and labeling.labels is not None:
         value = {**geometry, "labels": [word.stored]}
@@ -109,8 +148,8 @@ def _shape_items(
     return items
 
 
-def _geometry(shape: Shape, region: FoundRegionOut, image: ImageOut) -> Item:
-    """A found region as the control draws it; without a mask a polygon or a brush gets its box."""
+def _geometry(shape: Shape, region: RegionOut | FoundRegionOut, image: ImageOut) -> Item:
+    """A region as the control draws it; without a mask a polygon or a brush gets its box."""
     x1, y1, x2, y2 = region.box
     left, top = _part(x1, image.width), _part(y1, image.height)
     if shape.kind == "rectangle":

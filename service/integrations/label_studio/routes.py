@@ -11,8 +11,7 @@ from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, Curr
 from dynrefer.service.api.posting import respond
 from dynrefer.service.api.problems import ToldProblem
 from dynrefer.service.context import RequestContext
-from dynrefer.service.engine.executor import Phase
-from dynrefer.service.errors import InvalidRequestError, UnavailableError
+from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.json_text import parse_json
 from dynrefer.service.integrations.label_studio.images import Images
@@ -72,15 +71,13 @@ def make_router(images: Images, collector: Collector | None) -> APIRouter:
     @router.get("/health", summary="Label Studio: can the service predict?")
     async def health(engine: CurrentEngine) -> Response:
         """Needs the key, so that Label Studio says at once that it is missing."""
-        if engine.phase is not Phase.READY:
-            raise UnavailableError(f"The service is {engine.phase.value}.")
+        engine.require_ready()
         return JSONResponse({"status": "UP", "model_version": model_version(engine)})
 
     @router.get("/versions", summary="Label Studio: the versions of the model")
     async def versions(engine: CurrentEngine) -> Response:
         """The one that is loaded."""
-        if engine.phase is not Phase.READY:
-            raise UnavailableError(f"The service is {engine.phase.value}.")
+        engine.require_ready()
         return JSONResponse({"versions": [model_version(engine)]})
 
     @router.post("/setup", summary="Label Studio: a project begins to use the service")
@@ -109,8 +106,7 @@ def make_router(images: Images, collector: Collector | None) -> APIRouter:
 
 
 async def _set_up(images: Images, engine: Any, posted: Posted, lease: Lease, context: RequestContext) -> Response:
-    if engine.phase is not Phase.READY:
-        raise UnavailableError(f"The service is {engine.phase.value}.")
+    engine.require_ready()
     document = posted.document
     read_labeling(document.get("schema"))
     given = [document.get(name) for name in ("project", "hostname", "access_token")]

@@ -17,12 +17,16 @@ IMAGE_MEMBERS = ("image", "img", "picture", "photo")
 @dataclass(frozen=True, slots=True)
 class LabelTask:
     """A task. name: its id there. image: what its data names as the image. results: those whose regions are to be
-    described, with a pointer to them; empty: regions are to be found."""
+    described, with a pointer to them; empty: regions are to be found.
+
+    just_drawn: whether they are of an interactive call. What somebody said of a region then stays.
+    """
 
     name: str
     image: str
     results: tuple[Any, ...]
     at: str
+    just_drawn: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ def _task(
     if image in long_texts:
         image = long_texts[image].decode("latin-1")
     where, results = drawn or _annotated(task, at)
-    return LabelTask(str(task.get("id", ""))[:64], image, tuple(results), where)
+    return LabelTask(str(task.get("id", ""))[:64], image, tuple(results), where, just_drawn=drawn is not None)
 
 
 def _annotated(task: Mapping[str, Any], at: str) -> tuple[str, list[Any]]:

@@ -132,10 +132,8 @@ class Collector:
             try:
                 await self._write(app, change)
             except (ServiceError, NoImageError, OSError) as error:
-                what = getattr(error, "detail", None) or str(error)
-                logger.error(
-                    "a correction was not collected: %s 'dynrefer corrections' brings it from an export.", what
-                )
+                what = str(error)  # it quotes the task, and so is not written as it is
+                logger.error("a correction was not collected; 'dynrefer corrections' can bring it later: %r", what)
             except Exception:
                 logger.exception("a correction was not collected")  # and the next one is
             finally:

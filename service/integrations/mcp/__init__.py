@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
 from dynrefer.service.api.posting import respond
 from dynrefer.service.api.surfaces import Surface
+from dynrefer.service.inputs.forms import check_json_headers
 from dynrefer.service.integrations.integration import Integration
 from dynrefer.service.settings import Settings, SettingsError
 
@@ -28,7 +29,7 @@ def integration(settings: Settings) -> Integration:
     """The integration `mcp`. Raises SettingsError where its package is missing."""
     try:
         from dynrefer.service.integrations.mcp.errors import forbidden, write_problem
-        from dynrefer.service.integrations.mcp.messages import check_headers, is_allowed_origin, read_message
+        from dynrefer.service.integrations.mcp.messages import is_allowed_origin, read_message
         from dynrefer.service.integrations.mcp.transport import answer
     except ModuleNotFoundError as error:
         raise SettingsError(f"the integration mcp needs pip install 'dynrefer[mcp]' ({error}).") from None
@@ -43,6 +44,8 @@ def integration(settings: Settings) -> Integration:
         explain."""
         if not is_allowed_origin(request.headers.get("origin"), settings):
             return forbidden(request.state.request_id)
-        return await respond(request, engine, settings, buffer, read_message, partial(answer, request), check_headers)
+        return await respond(
+            request, engine, settings, buffer, read_message, partial(answer, request), check_json_headers
+        )
 
     return Integration(Surface("mcp", (PATH, PATH + "/"), write_problem, page_headers=PAGE_HEADERS), router)

@@ -14,21 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dynrefer.model import ResolveVocabulary
 from dynrefer.service.api.detect_schemas import DetectResponse
-from dynrefer.service.api.schemas import TASK_NAMES, Coordinates, DescribeResponse, ImageIn
+from dynrefer.service.api.schemas import Coordinates, DescribeResponse, ImageIn
 from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.inputs.detection import ParsedDetection, read_detection
 from dynrefer.service.inputs.forms import PostedForm
 from dynrefer.service.inputs.parsing import ParsedRequest, read_single
+from dynrefer.service.inputs.query_parameters import WHOLE_IMAGE
 from dynrefer.service.inputs.region_prompts import BytesOf
 from dynrefer.service.settings import Settings
 
-WHOLE_IMAGE = {"regions": [{"box": [0, 0, 1, 1]}], "coordinates": "unit"}
 IMAGE = "the image: 'base64' with the bytes of its file, or 'url' where the server allows the host"
 DRAW = "true: the answer also has the image with the regions and what is said of them drawn on it"
 LANGUAGE = "language (BCP 47) of the names of tags, attributes and categories; captions are English"
 
 TaskName = Literal["caption", "tags", "attributes", "categories"]
-assert TaskName.__args__ == TASK_NAMES  # type: ignore[attr-defined]
 
 
 def _all_optional(schema: dict[str, Any]) -> None:
@@ -40,7 +39,7 @@ def _box_or_points(schema: dict[str, Any]) -> None:
     schema.pop("required", None)
 
 
-class Optional(BaseModel):
+class AllOptional(BaseModel):
     """Base of what may leave out any member; none is null in a schema, which would double its size."""
 
     model_config = ConfigDict(json_schema_extra=_all_optional)
@@ -63,7 +62,7 @@ class Region(BaseModel):
     points: list[Point] = Field(description="in the place of a box: points on an object, whose outline is found")
 
 
-class Words(Optional):
+class Words(AllOptional):
     """The only words that the answer may use."""
 
     categories: list[str] = Field(description="what an object may be")
@@ -71,7 +70,7 @@ class Words(Optional):
     tags: list[str] = Field(description="words that may describe it")
 
 
-class Regions(Optional):
+class RegionsArguments(AllOptional):
     """Arguments about regions of an image."""
 
     image: ImageIn = Field(description=IMAGE)
@@ -81,7 +80,7 @@ class Regions(Optional):
     )
 
 
-class DescribeArguments(Regions):
+class DescribeArguments(RegionsArguments):
     """Arguments of the tool describe."""
 
     task: list[TaskName] = Field(description="left out: all four")
@@ -91,7 +90,7 @@ class DescribeArguments(Regions):
     draw: bool = Field(False, description=DRAW)
 
 
-class DetectArguments(Optional):
+class DetectArguments(AllOptional):
     """Arguments of the tool detect."""
 
     image: ImageIn = Field(description=IMAGE)
@@ -103,7 +102,7 @@ class DetectArguments(Optional):
     draw: bool = Field(False, description=DRAW)
 
 
-class ExplainArguments(Regions):
+class ExplainArguments(RegionsArguments):
     """Arguments of the tool explain."""
 
     language: str = Field(description=LANGUAGE)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dynrefer.model import QueryError, ResolveVocabulary
-from dynrefer.service.errors import InvalidRequestError, ServiceError, UnsupportedMediaError
+from dynrefer.service.errors import InvalidRequestError, ServiceError
 from dynrefer.service.inputs.json_text import parse_json
 from dynrefer.service.inputs.region_prompts import BytesOf
 from dynrefer.service.integrations.mcp.arguments import READERS, ToolCall
@@ -40,14 +40,6 @@ def is_allowed_origin(origin: str | None, settings: Settings) -> bool:
     return origin is None or not {"*", origin}.isdisjoint(settings.cors_origins)
 
 
-def check_headers(content_type: str, content_encoding: str) -> None:
-    """Reject, before the body is read, what could not be parsed. Raises UnsupportedMediaError."""
-    if {coding.strip().lower() for coding in content_encoding.split(",")} - {"", "identity"}:
-        raise UnsupportedMediaError("A compressed body is not accepted; send it without Content-Encoding.")
-    if content_type.split(";", 1)[0].strip().lower() != JSON:
-        raise UnsupportedMediaError("The Content-Type must be application/json.")
-
-
 def read_message(
     body: bytes, content_type: str, settings: Settings, query: str, resolve: ResolveVocabulary
 ) -> ToolMessage:
@@ -61,11 +53,20 @@ def read_message(
         raise InvalidRequestError.at("", "A message of JSON-RPC 2.0 is expected: an object with 'jsonrpc': '2.0'.")
     if not isinstance(message.get("method"), str):
         raise InvalidRequestError.at("/method", "A text is expected: the name of a method.")
+    if "id" in message and not _is_id(message["id"]):
+        raise InvalidRequestError.at("/id", "A text or a whole number is expected.")
     params = message.get("params")
+    if params is not None and not isinstance(params, dict):
+        raise InvalidRequestError.at("/params", "An object is expected.")
     if message["method"] != CALL or not isinstance(params, dict) or not isinstance(params.get("arguments"), dict):
         return ToolMessage(_written(message))
     without = _written({**message, "params": {**params, "arguments": {}}})
     return ToolMessage(without, _call(params.get("name"), params["arguments"], settings, resolve, parsed.bytes_of))
+
+
+def _is_id(given: Any) -> bool:
+    """Whether JSON-RPC can name a request so; true is a number in Python."""
+    return isinstance(given, str | int) and not isinstance(given, bool)
 
 
 def _call(

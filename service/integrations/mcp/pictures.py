@@ -7,20 +7,21 @@ from dynrefer.service.api.detect_schemas import DetectResponse, FoundRegionOut
 from dynrefer.service.api.schemas import DescribeResponse, RegionOut
 from dynrefer.service.integrations.mcp.results import LISTS, listed
 
-# Larger images are not drawn. By now a worker has decoded the image within its limits; it is decoded once more here, in
-# a thread of this process, which has to stay as cheap as that was.
-MOST_PIXELS = 1 << 24
+# Larger images, and those that took a worker longer to decode, are not drawn: the image is decoded once more, in the
+# one thread that parses and writes for everybody.
+MOST_PIXELS = 1 << 23
+MOST_DECODE_MS = 250.0
 QUALITY = 85  # of JPEG
 LONGEST = 1280  # pixels of the drawn image's longer side: more is cut down by what language models see with
 
 
 def drawn(image: bytes, answer: DescribeResponse | DetectResponse) -> bytes | None:
-    """A JPEG of the upright image with the regions, None where it is too large. CPU work.
+    """A JPEG of the upright image with the regions, None where it is too large or hard to decode. CPU work.
 
     image: the file's bytes, which have been decoded without an error before.
     """
     width, height = answer.image.width, answer.image.height
-    if width * height > MOST_PIXELS:
+    if width * height > MOST_PIXELS or answer.timings_ms.get("decode", 0.0) > MOST_DECODE_MS:
         return None
     regions = [each for each in answer.regions if isinstance(each, RegionOut | FoundRegionOut)]
     preview = Preview.of(image, (width, height))

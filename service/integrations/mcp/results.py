@@ -84,7 +84,7 @@ def listed(labels: Sequence[Any]) -> str:
 
 
 def _absent(name: AbsentOut) -> str:
-    return f"not found: {name.name} (there all the same with probability {_figure(name.probability)})"
+    return f"not found: {name.name} (probability that it is there: {_figure(name.probability)})"
 
 
 def why(explanation: ExplanationOut) -> list[str]:

@@ -4,6 +4,7 @@ It describes regions and does not chat: of a conversation it takes one user mess
 boxes. Whatever would change the answer and cannot be honoured is refused.
 """
 
+from dynrefer.service.api.routes import reload
 from dynrefer.service.api.surfaces import Surface
 from dynrefer.service.integrations.integration import Integration
 from dynrefer.service.integrations.openai.errors import write_problem
@@ -17,5 +18,5 @@ MODELS = "/v1/models/"
 
 def integration(settings: Settings) -> Integration:
     """The integration `openai`."""
-    surface = Surface("openai", (*CHAT_PATHS, MODELS), write_problem, apart=frozenset({"/v1/models/reload"}))
+    surface = Surface("openai", (*CHAT_PATHS, MODELS), write_problem, apart=frozenset({reload.PATH}))
     return Integration(surface, router)

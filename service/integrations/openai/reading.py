@@ -9,7 +9,7 @@ from typing import Any
 
 from dynrefer.model import AlphaOrWhole, ResolveVocabulary
 from dynrefer.service.api.schemas import DescribeFields
-from dynrefer.service.errors import FieldError, InvalidRequestError, UnsupportedMediaError
+from dynrefer.service.errors import FieldError, InvalidRequestError
 from dynrefer.service.inputs.forms import PostedForm
 from dynrefer.service.inputs.json_text import BASE64_MEMBERS, Json, parse_json, printable
 from dynrefer.service.inputs.parsing import ParsedRequest, read_single
@@ -64,18 +64,12 @@ class Places:
             return replace(error, pointer=self.image)
         if parts[1:2] == ["num_captions"]:
             return replace(error, pointer=self.captions)
-        if parts[1:2] == ["regions"] and len(parts) > 2 and self.boxes:
+        if parts[1:2] == ["regions"] and self.boxes:
+            if len(parts) == 2:
+                return replace(error, pointer=self.boxes[0])
             place = int(parts[2])
             return FieldError(self.boxes[place], f"Box {place + 1} of {len(self.boxes)}: {error.detail}")
         return error
-
-
-def check_headers(content_type: str, content_encoding: str) -> None:
-    """Before the body is read. Raises UnsupportedMediaError."""
-    if content_type.partition(";")[0].strip().lower() != "application/json":
-        raise UnsupportedMediaError("The Content-Type must be application/json.")
-    if {coding.strip().lower() for coding in content_encoding.split(",")} - {"", "identity"}:
-        raise UnsupportedMediaError("A compressed body is not accepted; send it without Content-Encoding.")
 
 
 def read_chat(body: bytes, content_type: str, settings: Settings, query: str, resolve: ResolveVocabulary) -> ParsedChat:

@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from dynrefer.model import ModelCard
 from dynrefer.service.api.answering import describe_regions
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
 from dynrefer.service.api.posting import language_headers, respond
@@ -14,9 +15,10 @@ from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.errors import FieldError, InvalidRequestError, NotFoundError
 from dynrefer.service.inputs.bodies import Lease
+from dynrefer.service.inputs.forms import check_json_headers
 from dynrefer.service.inputs.json_text import printable
 from dynrefer.service.integrations.openai.parameters import Wanted
-from dynrefer.service.integrations.openai.reading import ParsedChat, check_headers, read_chat
+from dynrefer.service.integrations.openai.reading import ParsedChat, read_chat
 from dynrefer.service.integrations.openai.schemas import ChatCompletionOut, ErrorAnswerOut, request_schema
 from dynrefer.service.integrations.openai.writing import write_completion
 
@@ -47,7 +49,9 @@ async def chat_completions(
     The regions are those of the field `regions`, or boxes in the text, or what the image's alpha channel shows, or the
     whole image. The fields of /v1/describe may stand beside OpenAI's. With `stream` the answer is a stream of events.
     """
-    return await respond(request, engine, settings, buffer, read_chat, partial(_answer, request, engine), check_headers)
+    return await respond(
+        request, engine, settings, buffer, read_chat, partial(_answer, request, engine), check_json_headers
+    )
 
 
 for _path in CHAT_PATHS:
@@ -69,29 +73,32 @@ for _path in CHAT_PATHS:
 )
 async def retrieve_model(model: str, engine: CurrentEngine) -> ModelEntry:
     """The loaded model, by its name, as an item of OpenAI's list."""
-    _check_model(model, engine)
+    _check_model(model, engine.card)
     return model_entry(engine.card, engine.loaded_at)
 
 
 async def _answer(
     request: Request, engine: Engine, parsed: ParsedChat, lease: Lease, context: RequestContext
 ) -> Response:
-    wanted, card, fields = parsed.wanted, engine.card, parsed.request.fields
-    _check_model(wanted.model, engine)
-    _check_length(wanted, card.max_caption_tokens, len(fields.regions))
+    wanted, fields = parsed.wanted, parsed.request.fields
+    with engine.model() as model:  # the answer names the model that is checked here
+        card = model.card
+        _check_model(wanted.model, card)
+        _check_length(wanted, card.max_caption_tokens, len(fields.regions))
 
-    def write(response: DescribeResponse) -> tuple[bytes, str]:
-        return write_completion(response, wanted, card, fields.max_words)
+        def write(response: DescribeResponse) -> tuple[bytes, str]:
+            return write_completion(response, wanted, card, fields.max_words)
 
-    with parsed.places.told():
-        (body, media_type), translator = await describe_regions(request, parsed.request, lease, context, write)
+        with parsed.places.told():
+            described = await describe_regions(request, parsed.request, lease, context, write, model)
+    (body, media_type), translator = described
     headers = language_headers(translator) | ({"Cache-Control": "no-cache"} if wanted.stream else {})
     return Response(body, headers=headers, media_type=media_type)
 
 
-def _check_model(name: str, engine: Engine) -> None:
+def _check_model(name: str, card: ModelCard) -> None:
     """Raises NotFoundError for another one than is loaded."""
-    loaded = engine.card.name
+    loaded = card.name
     if name not in (loaded, *ANY_MODEL):
         detail = f"The model '{printable(name)}' is not loaded; '{loaded}' is, also by the name 'dynrefer'."
         raise NotFoundError(detail, [FieldError("/model", detail)])

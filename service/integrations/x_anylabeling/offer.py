@@ -18,7 +18,8 @@ FIND = {**THRESHOLD, **OVERLAP, **KEEP}
 
 @dataclass(frozen=True, slots=True)
 class OfferedTask:
-    """name: in the window's list, which shows ten characters of it. controls: what the window shows with it, name -> its texts.
+    """name: in the window's list, which shows ten characters of it. controls: what the window shows with it, and their
+    texts.
 
     batch: how the program runs it over all images: "default", "text_prompt" (asks for the text first), or not at all.
     needs: of the model: "detection", or a prompt. masks: whether its shapes are outlines and not boxes.

@@ -54,6 +54,24 @@ class PredictIn(_Theirs):
     params: ParamsIn = ParamsIn.model_validate({})
 
 
+def request_schema() -> dict[str, Any]:
+    """The JSON schema of a request, whole in itself: references would point out of the OpenAPI document's part."""
+    schema = PredictIn.model_json_schema()
+    parts = schema.pop("$defs")
+
+    def resolved(node: Any) -> Any:
+        if isinstance(node, list):
+            return [resolved(each) for each in node]
+        if not isinstance(node, dict):
+            return node
+        if (reference := node.get("$ref")) is not None:
+            return resolved(parts[reference.rsplit("/", 1)[1]])
+        return {name: resolved(value) for name, value in node.items()}
+
+    whole: dict[str, Any] = resolved(schema)
+    return whole
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What is to be done, and how it is to be answered. task: of `offer.TASKS`."""

@@ -14,14 +14,13 @@ from dynrefer.service.api.posting import respond
 from dynrefer.service.api.problems import ToldProblem
 from dynrefer.service.api.surfaces import Surface
 from dynrefer.service.context import RequestContext
-from dynrefer.service.engine.executor import Phase
-from dynrefer.service.errors import NotFoundError, UnavailableError
+from dynrefer.service.errors import NotFoundError
 from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.detection import ParsedDetection
 from dynrefer.service.inputs.json_text import printable
 from dynrefer.service.integrations.integration import Integration
 from dynrefer.service.integrations.x_anylabeling.offer import described
-from dynrefer.service.integrations.x_anylabeling.prediction import PredictIn, Prediction, read_prediction
+from dynrefer.service.integrations.x_anylabeling.prediction import Prediction, read_prediction, request_schema
 from dynrefer.service.integrations.x_anylabeling.shapes import written_descriptions, written_findings
 from dynrefer.service.settings import Settings
 
@@ -69,8 +68,7 @@ def _theirs(pointer: str) -> str:
 @router.get("/health", summary="X-AnyLabeling: can the service predict?")
 async def health(engine: CurrentEngine) -> dict[str, Any]:
     """As /readyz."""
-    if engine.phase is not Phase.READY:
-        raise UnavailableError(f"The service is {engine.phase.value}.")
+    engine.require_ready()
     return {"status": "healthy", "models_loaded": 1, "timestamp": datetime.now(UTC).isoformat()}
 
 
@@ -91,9 +89,7 @@ async def model_info(model_id: str, engine: CurrentEngine) -> dict[str, Any]:
 @router.post(
     "/v1/predict",
     summary="X-AnyLabeling: find, outline or describe",
-    openapi_extra={
-        "requestBody": {"required": True, "content": {"application/json": {"schema": PredictIn.model_json_schema()}}}
-    },
+    openapi_extra={"requestBody": {"required": True, "content": {"application/json": {"schema": request_schema()}}}},
 )
 async def predict(
     request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from dynrefer.model import RegionMask, mask_outlines
+from dynrefer.model import RegionMask, mask_outlines, simplified_outline
 from dynrefer.service.api.detect_schemas import DetectResponse
 from dynrefer.service.api.schemas import AttributeOut, DescribeResponse, MaskOut
 from dynrefer.service.integrations.x_anylabeling import offer
@@ -49,11 +49,12 @@ def _success(data: dict[str, Any]) -> bytes:
 
 def _points(prediction: Prediction, box: Sequence[float], mask: MaskOut | None) -> list[list[float]]:
     """A box's corners, or the outline of the largest part of its mask: a shape of the program is one ring."""
+    outlines: Sequence[Sequence[float]] = ()
     if mask is not None and offer.TASKS[prediction.task].masks:
-        whole = RegionMask(mask.size, mask.counts)
-        if outlines := mask_outlines(whole, 0):
-            length = _length(_pairs(outlines[0]))
-            return _pairs(mask_outlines(whole, max(prediction.params.epsilon_factor * length, LEAST_TOLERANCE))[0])
+        outlines = mask_outlines(RegionMask(mask.size, mask.counts), 0)
+    if outlines:
+        tolerance = max(prediction.params.epsilon_factor * _length(_pairs(outlines[0])), LEAST_TOLERANCE)
+        return _pairs(simplified_outline(outlines[0], tolerance))
     x1, y1, x2, y2 = box
     return [[x1, y1], [x2, y1], [x2, y2], [x1, y2]]
 

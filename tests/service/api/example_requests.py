@@ -18,12 +18,13 @@ SNOWMAN, PIG, GLASS = [41, 2, 117, 82], [50, 88, 105, 140], [56, 148, 124, 230]
 @dataclass(frozen=True)
 class ExampleRequest:
     """A request. summary: what it shows, in a line. fields: without the image; of an image alone they are query
-    parameters. several: whether the form may have several files."""
+    parameters. several: whether the form may have several files. about_image: false where there is no image."""
 
     summary: str
     fields: Json
     media: str = JSON
     several: bool = False
+    about_image: bool = True
 
     def example(self) -> Json:
         """OpenAPI's Example Object. The file of a form is named; that of a body has its address."""
@@ -37,6 +38,8 @@ class ExampleRequest:
 
     def _document(self, image: Json) -> Json:
         """The request as one JSON object."""
+        if not self.about_image:
+            return self.fields
         if "images" in self.fields:
             return {**self.fields, "images": [{"image": image, **each} for each in self.fields["images"]]}
         return {"image": image, **self.fields}
@@ -128,13 +131,23 @@ DETECT: Mapping[str, ExampleRequest] = {
     "file": ExampleRequest("The image alone, its fields in the query", {"name": "pig", "describe": "caption"}, IMAGE),
 }
 
-POSTS: Mapping[str, Mapping[str, ExampleRequest]] = {"POST /v1/describe": DESCRIBE, "POST /v1/detect": DETECT}
+RELOAD: Mapping[str, ExampleRequest] = {
+    "another": ExampleRequest("Another model, by its name", {"model": "embedded"}, about_image=False),
+    "previous": ExampleRequest("The model that served before", {"previous": True}, about_image=False),
+    "unload-first": ExampleRequest(
+        "Where there is no memory for two models", {"model": "embedded", "unload_first": True}, about_image=False
+    ),
+}
+ABOUT_IMAGES: Mapping[str, Mapping[str, ExampleRequest]] = {"POST /v1/describe": DESCRIBE, "POST /v1/detect": DETECT}
+POSTS: Mapping[str, Mapping[str, ExampleRequest]] = {**ABOUT_IMAGES, "POST /v1/models/reload": RELOAD}
 # Operation -> what its answer shows.
 GETS: Mapping[str, str] = {
     "GET /livez": "The process answers",
     "GET /readyz": "The model is loaded and warm",
+    "GET /health": "The model is loaded and warm",
     "GET /metrics": "Some of the lines",
     "GET /v1/models": "The embedded model, its lists of names shortened",
+    "GET /v1/models/reload": "The embedded model, which the service was started with",
     "GET /v1/vocabularies": "The vocabularies that ship",
     "GET /v1/vocabularies/{name}": "COCO's 80 names, shortened",
 }
@@ -143,6 +156,7 @@ PARAMETERS: Mapping[str, Json] = {
     "POST /v1/detect": {"fields": DETECT["file"].fields},
     "GET /v1/vocabularies/{name}": {"name": "coco"},
 }
+ADMIN = "boss"  # the key of the administrator by whom the examples are asked
 MOST_NAMES = 3  # of a list of names in an example
 
 

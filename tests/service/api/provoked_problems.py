@@ -15,6 +15,7 @@ from httpx2 import Response
 from benchmarks.attacks.images.jpeg import many_scans
 from benchmarks.attacks.images.png import black_png
 from dynrefer.model.containers import MOST_SCANS
+from dynrefer.model.errors import ModelNotFoundError
 from dynrefer.service.app import create_app
 from dynrefer.service.settings import Settings
 from tests.fake_finder import FakeFinderSpec
@@ -30,6 +31,7 @@ GETS = {
     "GET /v1/vocabularies": "/v1/vocabularies",
     "GET /v1/vocabularies/{name}": "/v1/vocabularies/coco",
 }
+RELOAD = "/v1/models/reload"
 # What a request about an image asks, beside the image.
 ASKED: dict[str, Json] = {"/v1/describe": {"regions": [{"box": [8, 8, 40, 40]}]}, "/v1/detect": {"names": ["dog"]}}
 # The operation -> slug of the problem -> the problem document, its status in it.
@@ -37,10 +39,13 @@ Provoked = dict[str, dict[str, Json]]
 
 
 @contextmanager
-def service(ready: bool = True, **settings: Any) -> Iterator[tuple[TestClient, FaultyPredictor]]:
-    """A client of an application. ready: else the model is never loaded."""
+def service(
+    ready: bool = True, load_another: Callable[[str], FaultyPredictor] | None = None, **settings: Any
+) -> Iterator[tuple[TestClient, FaultyPredictor]]:
+    """A client of an application. ready: else the model is never loaded. load_another: as in `create_app`."""
     predictor = FaultyPredictor(finding=FakeFinderSpec())
-    client = TestClient(create_app(Settings(**{"worker_processes": 0, **settings}), predictor), headers=HEADERS)
+    chosen = Settings(**{"worker_processes": 0, **settings})
+    client = TestClient(create_app(chosen, predictor, load_another=load_another), headers=HEADERS)
     if not ready:
         yield client, predictor
         return
@@ -68,6 +73,7 @@ def provoked() -> Provoked:
             _by_the_device(client, predictor, path, partial_note(note, path))
     for path in ASKED:
         partial_note(note, path)(_with_a_full_queue(path))
+    _of_switching_models(note)
     return {operation: dict(sorted(each.items())) for operation, each in sorted(found.items())}
 
 
@@ -99,7 +105,7 @@ def _before_it_is_ready(note: Note) -> None:
     with service(ready=False) as (client, predictor):
         predictor.run_hook = lambda _: bool(gate.wait(30)) and None  # holds the warm-up
         with client:
-            for operation, path in {**GETS, "GET /readyz": "/readyz"}.items():
+            for operation, path in {**GETS, "GET /readyz": "/readyz", "GET /health": "/health"}.items():
                 note(operation, client.get(path))
             for path in ASKED:
                 note(f"POST {path}", post(client, path))
@@ -141,6 +147,33 @@ def _by_the_device(client: TestClient, predictor: FaultyPredictor, path: str, no
     setattr(engine, verb, fail_to_prepare)
     note(post(client, path))
     setattr(engine, verb, kept)
+
+
+def _of_switching_models(note: Note) -> None:
+    """Of letting another model serve: by whom, when, and which."""
+    get, post_ = "GET /v1/models/reload", "POST /v1/models/reload"
+    asked, gate = {"model": "embedded"}, threading.Event()
+    admin = {"authorization": "Bearer boss"}
+
+    def load(location: str) -> FaultyPredictor:
+        gate.wait(30)
+        raise ModelNotFoundError("the model directory 'embedded' is empty or has no config.json.")
+
+    with service(api_keys="sesame", admin_keys="boss", ready=False) as (client, _):
+        for headers in ({}, {"authorization": "Bearer sesame"}):
+            note(get, client.get(RELOAD, headers=headers))
+            note(post_, client.post(RELOAD, json=asked, headers=headers))
+        note(post_, client.post(RELOAD, json=asked, headers=admin))  # not ready
+    with service(load_another=load, admin_keys="boss") as (client, _):
+        for body in (b" " * 20_000, b'{"modle": "embedded"}', b'{"previous": true}'):
+            typed = {**admin, "content-type": "application/json"}
+            note(post_, client.post(RELOAD, content=body, headers=typed))
+        note(post_, client.post(RELOAD, content=b"embedded", headers={**admin, "content-type": "text/plain"}))
+        note(post_, client.post(RELOAD, json=asked, headers={**admin, "x-request-timeout": "0.05"}))
+        gate.set()
+        while "loading" in client.get(RELOAD, headers=admin).json():
+            pass
+        note(post_, client.post(RELOAD, json=asked, headers=admin))
 
 
 def _with_a_full_queue(path: str) -> Response:

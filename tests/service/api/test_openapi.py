@@ -6,6 +6,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from dynrefer.service.api import openapi
+from tests.service.api.example_requests import ADMIN
 from tests.service.api.update_openapi import SNAPSHOT, current
 from tests.service.conftest import ApiClient, ApiFactory
 
@@ -31,8 +32,13 @@ def test_an_invalid_document_is_noticed() -> None:
     assert len(list(OpenAPIV31SpecValidator(document).iter_errors())) == 2
 
 
-def test_the_service_serves_the_document(api: ApiClient) -> None:
-    assert api.client.get("/openapi.json").json() == current()
+def test_the_service_serves_the_document(make_api: ApiFactory) -> None:
+    assert make_api(admin_keys=ADMIN).client.get("/openapi.json").json() == current()
+
+
+def test_routes_of_administrators_are_there_only_where_they_have_keys(api: ApiClient) -> None:
+    document = api.client.get("/openapi.json").json()
+    assert set(current()["paths"]) - set(document["paths"]) == {"/v1/models/reload"}
 
 
 def test_the_document_is_made_once(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:

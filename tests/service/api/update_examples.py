@@ -10,13 +10,14 @@ from typing import Any
 
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from pydantic import SecretStr
 
 from dynrefer import DynRefer
 from dynrefer.service.api.examples import EXAMPLES
 from dynrefer.service.api.problems import PROBLEM_JSON
 from dynrefer.service.app import create_app
 from dynrefer.service.settings import Settings
-from tests.service.api.example_requests import GETS, JSON, PARAMETERS, POSTS, sample_bytes, shortened
+from tests.service.api.example_requests import ADMIN, GETS, JSON, PARAMETERS, POSTS, sample_bytes, shortened
 from tests.service.api.provoked_problems import HEADERS, provoked
 from tests.service.api.update_openapi import write_snapshot
 from tests.service.conftest import await_ready, in_base64
@@ -30,8 +31,8 @@ MOST_LINES = 12  # of a text in an example
 @contextmanager
 def embedded() -> Iterator[TestClient]:
     """A client of the service around the embedded model, in this process."""
-    app = create_app(Settings(worker_processes=0), DynRefer.load("embedded"))
-    with TestClient(app, headers=HEADERS) as client:
+    app = create_app(Settings(worker_processes=0, admin_keys=(SecretStr(ADMIN),)), DynRefer.load("embedded"))
+    with TestClient(app, headers={**HEADERS, "authorization": f"Bearer {ADMIN}"}) as client:
         await_ready(client)
         yield client
 
@@ -39,7 +40,13 @@ def embedded() -> Iterator[TestClient]:
 def answered(client: TestClient) -> dict[str, Json]:
     """Operation -> its requests and answers, with status 200."""
     image = in_base64(sample_bytes())
-    found: dict[str, Json] = {}
+    found: dict[str, Json] = {operation: {} for operation in POSTS}
+    for operation, summary in GETS.items():  # before one of the others lets another model serve
+        parameters = PARAMETERS.get(operation, {})
+        response = client.get(operation.partition(" ")[2].format(**parameters))
+        media = response.headers["content-type"].partition(";")[0]
+        answer = {media: {"answer": {"summary": summary, "value": content_of(response)}}}
+        found[operation] = {"requests": {}, "answers": {"200": answer}, "parameters": parameters}
     for operation, named in POSTS.items():
         entry = found[operation] = {"requests": {}, "answers": {"200": {JSON: {}}}}
         entry["parameters"] = PARAMETERS.get(operation, {})
@@ -47,12 +54,6 @@ def answered(client: TestClient) -> dict[str, Json]:
             entry["requests"].setdefault(request.media, {})[name] = request.example()
             response = client.post(operation.partition(" ")[2], **request.posted(image))
             entry["answers"]["200"][JSON][name] = {"summary": request.summary, "value": content_of(response)}
-    for operation, summary in GETS.items():
-        parameters = PARAMETERS.get(operation, {})
-        response = client.get(operation.partition(" ")[2].format(**parameters))
-        media = response.headers["content-type"].partition(";")[0]
-        answer = {media: {"answer": {"summary": summary, "value": content_of(response)}}}
-        found[operation] = {"requests": {}, "answers": {"200": answer}, "parameters": parameters}
     return found
 
 

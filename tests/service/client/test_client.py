@@ -26,7 +26,7 @@ from dynrefer import (
     ServerTooSlow,
 )
 from dynrefer.model import Polygon
-from dynrefer.service.client import NotFound, NotReady, TooBusy, Unauthorized
+from dynrefer.service.client import Conflict, Forbidden, NotFound, NotReady, TooBusy, Unauthorized
 from tests.service.client.scripted import (
     DESCRIBED,
     REGION,
@@ -44,6 +44,7 @@ from tests.service.client.scripted import (
 AUTHORITY = trustme.CA()
 BOX = [(1, 2, 3, 4)]
 NOTHING_FOUND = {**DESCRIBED, "regions": [], "absent": []}
+RELOADED = {"serving": {"model": "copy", "name": "a-copy", "revision": "1"}, "previous": "embedded", "ending": False}
 QUICK = Retries(first_pause_s=0.001)
 
 Ask = Callable[..., Any]
@@ -95,12 +96,31 @@ def test_a_prefix_that_a_proxy_puts_before_the_service(ask: Ask) -> None:
         ("models", (), "GET /v1/models", {"models": []}),
         ("vocabularies", (), "GET /v1/vocabularies", {"vocabularies": []}),
         ("is_ready", (), "GET /readyz", {"status": "ready"}),
+        ("reload_model", ("copy",), "POST /v1/models/reload", RELOADED),
+        ("reload_status", (), "GET /v1/models/reload", RELOADED),
     ],
 )
 def test_the_other_methods(ask: Ask, method: str, arguments: tuple[Any, ...], path: str, document: Any) -> None:
     with scripted(answer(document=document)) as server:
         ask(server.url, *arguments, method=method)
     assert words(server.received) == [path]
+
+
+def test_another_model_is_asked_for_once_whatever_becomes_of_it(ask: Ask) -> None:
+    with scripted(problem(503)) as server, pytest.raises(NotReady):
+        ask(server.url, "copy", method="reload_model", unload_first=True)
+    assert len(server.received) == 1
+    assert server.received[0].document == {"model": "copy", "unload_first": True}
+    with scripted(answer(document=RELOADED)) as server:
+        status = ask(server.url, method="reload_model", previous=True)
+    assert server.received[0].document == {"previous": True}
+    assert 500 < float(server.received[0].headers["x-request-timeout"]) < 600
+    assert (status.model, status.name, status.previous, status.loading) == ("copy", "a-copy", "embedded", None)
+    with pytest.raises(ValueError, match="either a model or previous=True"):
+        ask(closed_url(), method="reload_model")
+    for status_code, kind in ((403, Forbidden), (409, Conflict)):
+        with scripted(problem(status_code)) as server, pytest.raises(kind):
+            ask(server.url, "copy", method="reload_model")
 
 
 def test_a_service_that_is_not_ready(ask: Ask) -> None:

@@ -410,7 +410,7 @@ def test_unloading_first_tells_requests_to_come_again() -> None:
         ended = weakref.ref(scene.engine.serving.predictor)
         switch = asyncio.ensure_future(scene.switch(unload_first=True))
         await until(lambda: ended() is None)  # before the other is loaded
-        assert scene.engine.phase is Phase.LOADING and scene.reloading.state.since is None
+        assert scene.engine.phase is Phase.LOADING and scene.reloading.state.loading == SECOND
         with pytest.raises(UnavailableError, match="loading its model"):
             await scene.answered_by()
         gate.set()
@@ -424,7 +424,7 @@ def test_unloading_first_tells_requests_to_come_again() -> None:
 def test_where_no_model_can_be_loaded_any_more_the_service_ends() -> None:
     async def act(scene: Scene) -> None:
         scene.loads["first"] = raising(ModelNotFoundError("it was deleted."))
-        with pytest.raises(ModelNotLoadedError):
+        with pytest.raises(ModelNotLoadedError, match="There is none. The model that served before cannot be loaded"):
             await scene.switch(unload_first=True)
         await until(scene.lost.is_set)
         assert str(scene.engine.failure) == "it was deleted."

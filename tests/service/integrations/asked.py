@@ -28,15 +28,15 @@ def as_error(answer: Any) -> str:
 @dataclass(frozen=True)
 class Asked:
     """integration: its name. path: of a POST. document: the JSON body of a valid request. with_url: the body of one
-    whose image is at an address, None where the surface has no such thing. said: an error's answer -> its sentence, and
-    fails where the answer is not in the surface's own form. settings: further ones that it needs. flaws_within: whether
-    what is wrong with an image stands within an answer whose status is 200.
+    whose image is at an address, also where the surface takes none. said: an error's answer -> its sentence, and fails
+    where the answer is not in the surface's own form. settings: further ones that it needs. flaws_within: whether what
+    is wrong with an image stands within an answer whose status is 200.
     """
 
     integration: str
     path: str
     document: Mapping[str, Any]
-    with_url: Callable[[str], Mapping[str, Any]] | None = None
+    with_url: Callable[[str], Mapping[str, Any]]
     said: Callable[[Any], str] = as_problem
     settings: Mapping[str, Any] = field(default_factory=dict)
     flaws_within: bool = False
@@ -62,6 +62,16 @@ def as_tool_result(answer: Any) -> str:
     assert answer["result"]["isError"] and "structuredContent" not in answer["result"]
     text: str = answer["result"]["content"][0]["text"]
     return text
+
+
+def as_google_error(answer: Any) -> str:
+    """The sentence of an error in the form of Google's interfaces, or of a prediction's."""
+    if "predictions" in answer:
+        return as_problem(answer["predictions"][0]["error"])
+    error = answer["error"]
+    assert error["code"] >= 400 and error["status"] and error["details"][0]["requestId"]
+    message: str = error["message"]
+    return message
 
 
 def tool_call(name: str, **arguments: Any) -> dict[str, Any]:
@@ -103,6 +113,22 @@ def label_studio_task(image: str) -> dict[str, Any]:
     return {"tasks": [task], "project": "1.2", "label_config": config, "params": {"context": None}}
 
 
+def tensors(request: Mapping[str, Any]) -> dict[str, Any]:
+    """An inference request of KServe about an image."""
+    return {
+        "inputs": [
+            {"name": "image", "shape": [1], "datatype": "BYTES", "data": [IMAGE]},
+            {"name": "request", "shape": [1], "datatype": "BYTES", "data": [json.dumps(request)]},
+        ]
+    }
+
+
+def marked(image: str) -> dict[str, Any]:
+    """What X-AnyLabeling sends to have a rectangle described."""
+    marks = [{"type": "rectangle", "data": [8, 8, 40, 40], "label": 1}]
+    return {"model": "fake", "image": image, "params": {"marks": marks}}
+
+
 ASKED = [
     *(
         Asked("openai", path, chat(f"data:image/png;base64,{IMAGE}"), chat, as_openai_error)
@@ -123,7 +149,7 @@ ASKED = [
             said=as_tool_result,
             flaws_within=True,
         )
-        for name in ("describe", "explain")  # finding takes a finder
+        for name in ("describe", "detect", "explain")
     ),
     Asked(
         "label-studio",
@@ -131,6 +157,19 @@ ASKED = [
         label_studio_task(f"data:image/png;base64,{IMAGE}"),
         with_url=label_studio_task,
         said=as_label_studio_error,
+    ),
+    Asked(
+        "sagemaker",
+        "/invocations?endpoint=detect",
+        {"image": {"base64": IMAGE}, "names": ["dog"]},
+        with_url=lambda url: {"image": {"url": url}, "names": ["dog"]},
+    ),
+    Asked(
+        "hugging-face",
+        "/hf/zero-shot-object-detection",
+        {"inputs": IMAGE, "parameters": {"candidate_labels": ["dog"]}},
+        with_url=lambda url: {"inputs": url, "parameters": {"candidate_labels": ["dog"]}},
+        said=as_error,
     ),
     Asked("hugging-face", "/hf/image-to-text", {"inputs": IMAGE}, with_url=lambda url: {"inputs": url}, said=as_error),
     Asked(
@@ -140,25 +179,40 @@ ASKED = [
         with_url=lambda url: {"inputs": url, "parameters": {"top_k": 3}},
         said=as_error,
     ),
-    Asked(
-        "kserve",
-        "/v2/models/describe/infer",
-        {
-            "inputs": [
-                {"name": "image", "shape": [1], "datatype": "BYTES", "data": [IMAGE]},
-                {"name": "request", "shape": [1], "datatype": "BYTES", "data": [json.dumps(one_region())]},
-            ]
-        },
-        said=as_error,
+    *(
+        Asked(
+            "kserve",
+            f"/v2/models/{model}/infer",
+            tensors(request),
+            with_url=lambda url, request=request: tensors({**request, "image": {"url": url}}),  # type: ignore[misc]
+            said=as_error,
+        )
+        for model, request in (("describe", one_region()), ("detect", {"names": ["dog"]}))
     ),
     Asked(
         "x-anylabeling",
         "/x-anylabeling/v1/predict",
-        {
-            "model": "fake",
-            "image": f"data:image/png;base64,{IMAGE}",
-            "params": {"marks": [{"type": "rectangle", "data": [8, 8, 40, 40], "label": 1}]},
-        },
+        marked(f"data:image/png;base64,{IMAGE}"),
+        with_url=marked,
         said=as_success_false,
+    ),
+    Asked(
+        "vertex",
+        "/vertex/predict",
+        {"instances": [{"image": {"base64": IMAGE}, **one_region()}]},
+        with_url=lambda url: {"instances": [{"image": {"url": url}, **one_region()}]},
+        said=as_google_error,
+        flaws_within=True,
+    ),
+    Asked(
+        "vertex",
+        "/vertex/predict",
+        {"instances": [{"image": {"base64": IMAGE}}], "parameters": {"endpoint": "detect", "names": ["dog"]}},
+        with_url=lambda url: {
+            "instances": [{"image": {"url": url}}],
+            "parameters": {"endpoint": "detect", "names": ["dog"]},
+        },
+        said=as_google_error,
+        flaws_within=True,
     ),
 ]

@@ -5,14 +5,19 @@ import importlib.metadata
 import io
 import json
 import logging
-from typing import Any
+import threading
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any, get_args
 
 import pytest
 from httpx2 import Response
 from PIL import Image
 
-from dynrefer.model import Explain
-from dynrefer.service.settings import SettingsError, load_settings
+from dynrefer.model import Explain, no_names
+from dynrefer.service.api.schemas import TASK_NAMES
+from dynrefer.service.integrations.mcp.arguments import TaskName, ToolCall
+from dynrefer.service.integrations.mcp.messages import read_message
+from dynrefer.service.settings import Settings, SettingsError, load_settings
 from tests.fake_finder import FakeFinderSpec
 from tests.fakes import FakePredictor
 from tests.service.conftest import HEIGHT, WIDTH, ApiFactory, image_bytes, in_base64
@@ -36,6 +41,14 @@ class Tools:
         assert response.status_code == 200, response.text
         result: dict[str, Any] = response.json()["result"]
         return result
+
+    def refused_or_answered(self, **arguments: Any) -> str:
+        """What a description says, whatever its status."""
+        document = self.post(tool_call("describe", **arguments)).json()
+        if "result" in document:
+            text: str = document["result"]["content"][0]["text"]
+            return text
+        return as_tool_result(document)
 
     def refused(self, name: str, **arguments: Any) -> str:
         """What the result of a call says that is wrong."""
@@ -75,6 +88,10 @@ def test_the_tools_have_typed_arguments_with_descriptions(tools: Tools) -> None:
         assert all("description" in each or "$ref" in each for each in properties.values())
         assert tool["outputSchema"]["properties"]["regions"] and tool["annotations"]["readOnlyHint"]
         assert len(json.dumps(tool["inputSchema"])) < 4_000  # all of it is in a language model's context
+
+
+def test_the_tools_know_every_task() -> None:
+    assert get_args(TaskName) == TASK_NAMES
 
 
 def test_describe_answers_a_text_and_the_records(tools: Tools) -> None:
@@ -158,6 +175,21 @@ def test_what_is_wrong_with_arguments_is_a_result_with_our_sentence(
     assert told.splitlines()[-1].startswith("(request req_")
 
 
+@pytest.mark.parametrize(
+    ("members", "said"),
+    [
+        ({"params": 5}, "An object is expected."),
+        ({"params": [1]}, "An object is expected."),
+        ({"id": [1]}, "A text or a whole number is expected."),
+        ({"id": None}, "A text or a whole number is expected."),
+        ({"id": True}, "A text or a whole number is expected."),
+    ],
+)
+def test_a_message_that_is_none_is_refused_in_our_words(tools: Tools, members: dict[str, Any], said: str) -> None:
+    refused = tools.post({**message("tools/list"), **members})
+    assert refused.status_code == 400 and as_tool_result(refused.json()) == said
+
+
 def test_several_flaws_are_listed(tools: Tools) -> None:
     told = tools.refused("describe", image={"base64": IMAGE}, top_k=0, task="nothing")
     assert told.splitlines()[0] == "The request has 2 errors." and "/top_k: " in told and "/task: " in told
@@ -175,6 +207,28 @@ def test_an_unforeseen_error_tells_nothing_but_its_id(
         told = tools.refused("describe", image={"base64": IMAGE})
     assert "Something went wrong on our side" in told and "secret" not in told
     assert any(record.exc_info for record in caplog.records)
+
+
+def test_a_deadline_that_passes_is_an_error_of_the_protocol(make_api: ApiFactory) -> None:
+    gate = threading.Event()
+    tools = Tools(make_api)
+    tools.api.predictor.run_hook = lambda boxes: gate.wait(10) and None
+    late = tools.post(tool_call("describe", image={"base64": IMAGE}), **{"x-request-timeout": "0.2"})
+    gate.set()
+    assert late.status_code == 504
+    assert as_tool_result(late.json()) == "The answer was not ready within 0.2 seconds."
+
+
+def test_a_full_queue_says_when_to_try_again(make_api: ApiFactory) -> None:
+    tools = Tools(make_api, max_regions=2, max_queue_regions=2)
+    several = [{"box": [0, 0, 9, 9]}, {"box": [0, 0, 8, 8]}]
+    gate = threading.Event()
+    tools.api.predictor.run_hook = lambda boxes: gate.wait(10) and None
+    with ThreadPoolExecutor(4) as pool:
+        calls = [pool.submit(tools.refused_or_answered, image={"base64": IMAGE}, regions=several) for _ in range(4)]
+        told = next(each.result() for each in as_completed(calls))
+        gate.set()
+    assert "try again" in told.lower()
 
 
 def test_an_unknown_tool_is_an_error_of_the_protocol(tools: Tools) -> None:
@@ -239,3 +293,12 @@ def test_without_the_package_the_start_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "mcp", None)
     with pytest.raises(SettingsError, match=r"pip install 'dynrefer\[mcp\]'"):
         switched_on(load_settings({"integrations": "mcp"}))
+
+
+def test_the_protocols_package_is_given_a_short_message() -> None:
+    image = image_bytes("PNG", mode="L") + b"\0" * 50_000
+    document = tool_call("describe", image={"base64": in_base64(image)})
+    message = read_message(json.dumps(document).encode(), "application/json", Settings(), "", no_names)
+    assert len(message.text) < 200 and json.loads(message.text)["params"] == {"name": "describe", "arguments": {}}
+    assert isinstance(message.call, ToolCall) and message.call.parsed.image == image
+    assert message.num_bytes == len(message.text) + len(image)

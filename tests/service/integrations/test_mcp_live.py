@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -13,6 +15,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 from mcp.types import CallToolResult, ImageContent, TextContent
 
+from tests.docs.examples import examples_of
 from tests.repository import ROOT
 from tests.service.conftest import in_base64
 from tests.service.integrations.asked import IMAGE, tool_call
@@ -27,8 +30,8 @@ KEY = "sesame"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    limits = {"DYNREFER_MAX_BODY_BYTES": "2000000", "DYNREFER_API_KEYS": KEY}
-    with running("dynrefer.service.cli", "serve", "--integrations", "mcp", **limits) as found:
+    flags = ["--integrations", "mcp", "--max-body-bytes", "2000000"]
+    with running("dynrefer.service.cli", "serve", *flags, DYNREFER_API_KEYS=KEY) as found:
         found.await_ready()
         yield found
 
@@ -98,7 +101,7 @@ def test_explain_says_why_and_shows_the_views(server: Server) -> None:
     result = call(server, "explain", image={"base64": PHOTOGRAPH}, regions=[PHONE], thumbnails=True)
     assert "views looked at" in text_of(result) and "the noun 'cell phone'" in text_of(result)
     pictures = [each for each in result.content if isinstance(each, ImageContent)]
-    (region,) = result.structured_content["regions"]  # type: ignore[index]
+    (region,) = result.structured_content["regions"]
     views = region["explanation"]["views"]
     assert len(pictures) == len(views) and not any("thumbnail" in view for view in views)
     assert all(base64.b64decode(each.data)[8:12] == b"WEBP" for each in pictures)
@@ -145,6 +148,19 @@ def request_with_key(server: Server, path: str) -> Any:
     import urllib.request
 
     return urllib.request.Request(server.address + path, headers={"Authorization": f"Bearer {KEY}"})
+
+
+def test_the_snippet_of_the_documentation_runs(server: Server) -> None:
+    (snippet,) = [each for each in examples_of(ROOT / "docs/integrations/mcp.md") if each.kind == "python"]
+    keyed = f"streamable_http_client({server.address + '/mcp'!r}, http_client=http)"
+    code = snippet.text.replace('"http://127.0.0.1:8000/mcp"', keyed).replace(
+        "    async with Client",
+        f"    http = httpx2.AsyncClient(headers={{'Authorization': 'Bearer {KEY}'}})\n    async with Client",
+    )
+    code = "import httpx2\nfrom mcp.client.streamable_http import streamable_http_client\n" + code
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(snippet.answer.strip().removesuffix("..."))
 
 
 def test_a_client_that_leaves_ends_its_call() -> None:

@@ -3,6 +3,8 @@
 import base64
 import json
 import logging
+import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from starlette.datastructures import Headers
 from dynrefer.service.api.surfaces import CORE, Surface, Surfaces
 from dynrefer.service.observability.logs import JsonFormatter
 from dynrefer.service.settings import INTEGRATIONS, SettingsError, load_settings
+from tests.fake_finder import FakeFinderSpec
+from tests.fakes import FakePredictor
 from tests.service.conftest import ApiFactory, image_bytes, in_base64, one_region
 from tests.service.integrations.asked import ASKED, Asked
 
@@ -46,7 +50,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 
 def client_of(make_api: ApiFactory, asked: Asked, **settings: Any) -> TestClient:
     """An application with the integration switched on."""
-    return make_api(integrations=asked.integration, **{**asked.settings, **settings}).client
+    predictor = FakePredictor(finding=FakeFinderSpec())
+    return make_api(predictor, integrations=asked.integration, **{**asked.settings, **settings}).client
 
 
 every = pytest.mark.parametrize("asked", ASKED, ids=str)
@@ -82,18 +87,26 @@ def test_the_limit_of_an_image_is_the_cores(make_api: ApiFactory, asked: Asked) 
     assert "pixels" in asked.said(refused.json())
 
 
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """Where a connection would arrive."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        found.setblocking(False)
+        yield found
+
+
 @every
 @pytest.mark.parametrize("hosts", ["", "images.example.org"])
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1/a.png", "https://127.0.0.1/a.png", "https://elsewhere.example/"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
 def test_no_address_is_fetched_that_the_settings_do_not_name(
-    make_api: ApiFactory, asked: Asked, hosts: str, url: str
+    make_api: ApiFactory, asked: Asked, hosts: str, scheme: str, listener: socket.socket
 ) -> None:
-    if asked.with_url is None:
-        assert "http" not in json.dumps(asked.document)
-        return
+    url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/a.png"
     refused = client_of(make_api, asked, image_url_hosts=hosts).post(asked.path, json=asked.with_url(url))
     assert refused.status_code in ((200,) if asked.flaws_within else (400, 422))
     assert asked.said(refused.json())
+    with pytest.raises(BlockingIOError):
+        listener.accept()
 
 
 @every
@@ -105,16 +118,26 @@ def test_a_bad_payload_gets_the_surfaces_own_form_of_an_error(make_api: ApiFacto
     assert asked.said(refused.json()).endswith(".")
 
 
-def test_metrics_and_log_name_the_surface(make_api: ApiFactory, caplog: pytest.LogCaptureFixture) -> None:
-    client = make_api(integrations="sagemaker").client
+@every
+def test_metrics_log_and_document_name_the_surface(
+    make_api: ApiFactory, asked: Asked, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = client_of(make_api, asked)
     with caplog.at_level(logging.INFO, logger="service.access"):
-        client.post("/invocations", json=BODY)
+        assert client.post(asked.path, json=asked.document).status_code == 200
         client.post("/v1/describe", json=BODY)
-    lines = client.get("/metrics").text.splitlines()
-    for route, surface in (("/invocations", "sagemaker"), ("/v1/describe", "api")):
-        assert f'dynrefer_requests_total{{outcome="ok",route="{route}",surface="{surface}"}} 1.0' in lines
+    counted = [line for line in client.get("/metrics").text.splitlines() if line.startswith("dynrefer_requests_total{")]
+    assert sum(f'surface="{asked.integration}"}} 1.0' in line for line in counted) == 1
+    assert 'dynrefer_requests_total{outcome="ok",route="/v1/describe",surface="api"} 1.0' in counted
     logged = [json.loads(JsonFormatter().format(record)) for record in caplog.records]
-    assert [each.get("surface") for each in logged if each.get("route") in ("/invocations", "/v1/describe")] == [
-        "sagemaker",
-        None,
-    ]
+    assert [each.get("surface") for each in logged if each.get("method") == "POST"] == [asked.integration, None]
+    paths = client.get("/openapi.json").json()["paths"].values()
+    assert asked.integration in [tag for each in paths for tag in each.get("post", {}).get("tags", [])]
+
+
+@pytest.mark.filterwarnings("error")
+def test_all_may_be_switched_on_together(make_api: ApiFactory) -> None:
+    """No two of them have a path or the id of an operation in common."""
+    paths = make_api(integrations=",".join(INTEGRATIONS)).client.get("/openapi.json").json()["paths"]
+    tags = {tag for path in paths.values() for operation in path.values() for tag in operation["tags"]}
+    assert tags >= set(INTEGRATIONS)

@@ -12,6 +12,7 @@ import pytest
 from dynrefer.model.detections import to_supervision
 from tests.repository import ROOT
 from tests.service.integrations.environments import python_with
+from tests.service.integrations.snippets import check_snippets
 from tests.service.server.test_process import running
 
 SCRIPT = Path(__file__).parent / "in_supervision.py"
@@ -26,15 +27,17 @@ def test_without_the_package_one_sentence_says_how_to_get_it() -> None:
 
 
 @pytest.fixture(scope="module")
-def done() -> Iterator[dict[str, Any]]:
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """What supervision knew."""
     with running("dynrefer.service.cli", "serve") as server:
         server.await_ready()
+        folder = tmp_path_factory.mktemp("supervision")
         command = [python_with("supervision"), SCRIPT, server.address, DOGS]
         ran = subprocess.run(
             command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT), "MPLBACKEND": "Agg"}
         )
-    assert ran.returncode == 0, ran.stderr[-4_000:]
+        assert ran.returncode == 0, ran.stderr[-4_000:]
+        check_snippets("supervision.md", python_with("supervision"), server.address, folder)
     yield json.loads(ran.stdout.splitlines()[-1])
 
 

@@ -101,7 +101,21 @@ def test_callers_without_a_key_yet_never_hold_all_of_the_buffer(keys: str) -> No
     buffer.lease("setting-1").add(2_048)
 
 
-def test_a_body_counts_as_unidentified_until_its_end(make_api: ApiFactory) -> None:
+def test_a_lease_passes_to_the_key_that_was_read() -> None:
+    buffer = Buffer(4_096, 1_024, max_bytes_of={UNIDENTIFIED: 2_048})
+    with buffer.lease(UNIDENTIFIED) as lease:
+        lease.add(1_000)
+        lease.pass_to("first")
+        buffer.lease(UNIDENTIFIED).add(2_048)
+        with pytest.raises(QueueFullError):
+            lease.add(100)
+    with buffer.lease(UNIDENTIFIED) as lease, pytest.raises(QueueFullError):
+        lease.pass_to("second")
+        lease.add(1_025)
+    assert buffer.held_bytes == 2_048
+
+
+def test_a_body_counts_as_unidentified_until_its_key_is_read(make_api: ApiFactory) -> None:
     api = make_api(**ON, max_body_bytes=1_024, max_buffered_bytes=2_048)
     buffer: Buffer = api.client.app.state.buffer  # type: ignore[attr-defined]
     with buffer.lease(UNIDENTIFIED) as others:

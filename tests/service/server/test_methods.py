@@ -41,9 +41,12 @@ def test_head_needs_the_same_key_and_is_counted_under_its_route(make_api: ApiFac
         ("/", "GET, HEAD, OPTIONS"),
         ("/static/icon.svg", "GET, HEAD, OPTIONS"),
         ("/v1/describe", "OPTIONS, POST"),
+        ("/v1/models/reload", "GET, HEAD, OPTIONS, POST"),
     ],
 )
-def test_options_and_refused_methods_name_what_a_path_takes(api: ApiClient, path: str, allowed: str) -> None:
+def test_options_and_refused_methods_name_what_a_path_takes(make_api: ApiFactory, path: str, allowed: str) -> None:
+    api = make_api(admin_keys="boss")
+    api.client.headers["authorization"] = "Bearer boss"
     options = api.client.options(path)
     assert (options.status_code, options.headers["allow"], options.content) == (204, allowed, b"")
     for method in ("PUT", "DELETE", "TRACE", "FOO"):

@@ -16,6 +16,7 @@ from tests.service.conftest import ApiClient, ApiFactory, await_ready, field_err
 def test_probes_and_card(api: ApiClient) -> None:
     assert api.client.get("/livez").json() == {"status": "alive"}
     assert api.client.get("/readyz").json() == {"status": "ready"}
+    assert api.client.get("/health").json() == {"status": "ready"}
     (model,) = api.client.get("/v1/models").json()["models"]
     assert model["name"] == "fake" and model["views"] == {"count": 3, "size": 224}
     assert model["vocabulary"]["tags"] == {"size": 3, "names": ["dog", "street", "leash"]}
@@ -39,6 +40,7 @@ def test_not_ready_while_loading() -> None:
         assert response.status_code == 503
         assert response.headers["retry-after"] == "1"
         assert "loading" in response.json()["detail"]
+        assert client.get("/health").status_code == 503
         assert client.get("/v1/models").status_code == 503
         assert client.get("/livez").status_code == 200
         gate.set()

@@ -11,6 +11,7 @@ from huggingface_hub import AsyncInferenceClient, InferenceClient
 from huggingface_hub.errors import HfHubHTTPError
 from PIL import Image
 
+from tests.docs.examples import ADDRESS, examples_of
 from tests.repository import ROOT
 from tests.service.server.test_process import Server, running
 
@@ -174,3 +175,13 @@ def test_the_token_is_a_key(server: Server, token: str | None, monkeypatch: pyte
     with pytest.raises(HfHubHTTPError) as caught:
         client_of(server, "object-detection", token).object_detection(DOGS)
     assert caught.value.response.status_code == 401 and caught.value.server_message
+
+
+def test_the_pages_snippet_prints_what_it_shows(
+    server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = (each for each in examples_of(ROOT / "docs/integrations/hugging-face.md") if each.kind == "python")
+    monkeypatch.setenv("HF_TOKEN", KEY)
+    monkeypatch.chdir(ROOT)
+    exec(compile(example.text.replace(ADDRESS, server.address), str(example), "exec"), {})
+    assert capsys.readouterr().out == example.answer

@@ -98,6 +98,13 @@ def test_masks_are_grey_images_of_the_images_size(client: TestClient) -> None:
         assert each["label"] and 0 < each["score"] <= 1 and "box" not in each
 
 
+def test_masks_of_too_many_pixels_are_refused(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dynrefer.service.integrations.hugging_face.answers.MOST_MASK_PIXELS", WIDTH * HEIGHT)
+    sentence = refused(post(client, "image-segmentation"))
+    assert sentence == f"top_k: 2 masks of {WIDTH * HEIGHT} pixels each are too many; ask for at most 1."
+    assert len(post(client, "image-segmentation", {"top_k": 1}).json()) == 1
+
+
 def test_a_caption_is_of_the_whole_image_or_of_the_querys_regions(client: TestClient) -> None:
     whole = post(client, "image-to-text").json()
     assert whole == client.post("/hf/image-to-text?box=0,0,64,48", content=image_bytes()).json()

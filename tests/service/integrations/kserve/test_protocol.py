@@ -231,6 +231,11 @@ IMAGE = packed(image_bytes())
         ({"image": IMAGE + IMAGE}, {}, "inputs.0: The tensor has"),
         ({"image": IMAGE}, {"header": "1000000"}, "Inference-Header-Content-Length is the JSON's bytes, at most"),
         ({"image": IMAGE}, {"header": "-1"}, "Inference-Header-Content-Length is the JSON's bytes, at most"),
+        (
+            {"image": IMAGE},
+            {"header": "0" * 20 + "9" * 5_000},
+            "Inference-Header-Content-Length is the JSON's bytes, at",
+        ),
         ({"image": IMAGE}, {"header": "9" * 5_000}, "Inference-Header-Content-Length is the JSON's bytes, at most"),
         ({"image": IMAGE}, {"header": "10"}, "not valid JSON"),
         ({"image": IMAGE, "request": packed(b"{}")[:2]}, {}, "inputs.1: The bytes end inside of an element"),

@@ -1,9 +1,10 @@
-"""Run by an interpreter that has `tritonclient`, without anything of this repository: asks a service by every way of
-that client, and prints what came back as JSON.
+"""Run by the interpreter of an environment with `tritonclient`, without anything of this repository: asks a service by
+every way of that client, and prints what came back as JSON.
 
     python triton_client.py HOST:PORT KEY IMAGE IMAGE
 """
 
+import asyncio
 import base64
 import json
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import tritonclient.http as triton
+from tritonclient.http.aio import InferenceServerClient as AsyncClient
 from tritonclient.utils import InferenceServerException
 
 
@@ -22,6 +24,12 @@ def tensor(name: str, *elements: bytes, binary: bool = True, shape: list[int] | 
     given = triton.InferInput(name, array.shape, "BYTES")
     given.set_data_from_numpy(array, binary_data=binary)
     return given
+
+
+async def infer_in_a_loop(address: str, headers: dict[str, str], *inputs: Any) -> Any:
+    """By the client for asyncio."""
+    async with AsyncClient(address) as client:
+        return await client.infer("describe", list(inputs), headers=headers)
 
 
 def main(address: str, key: str, first: Path, second: Path) -> None:
@@ -55,6 +63,7 @@ def main(address: str, key: str, first: Path, second: Path) -> None:
     pending = client.async_infer(
         "describe", [tensor("image", image), tensor("request", caption)], headers=dict(headers)
     )
+    looped = asyncio.run(infer_in_a_loop(address, dict(headers), tensor("image", image), tensor("request", caption)))
     print(
         json.dumps(
             {
@@ -74,6 +83,7 @@ def main(address: str, key: str, first: Path, second: Path) -> None:
                 "several": texts(several),
                 "several_shape": list(several.as_numpy("answer").shape),
                 "async": texts(pending.get_result()),
+                "aio": texts(looped),
                 "found": texts(infer("detect", tensor("image", image), tensor("request", dogs))),
                 "errors": {
                     "field": error(

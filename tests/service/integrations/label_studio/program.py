@@ -1,7 +1,10 @@
 """The real Label Studio in a process of its own, and its API as a browser and scripts use it."""
 
+import contextlib
 import os
 import re
+import shutil
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +16,8 @@ import httpx2
 
 from tests.service.integrations.environments import python_with
 
-PATIENCE_S = 240  # the first start writes a database
+PATIENCE_S = 280  # the first start makes a database, a minute or several; pytest gives a test up after 300
+DATABASE = "label_studio.sqlite3"
 USER, PASSWORD = "annotator@example.com", "correct-horse-battery"
 # Without them it refuses a backend, and its webhook, at a private or loopback address.
 REACHES_PRIVATE_ADDRESSES = {
@@ -43,11 +47,11 @@ class LabelStudioProgram:
 
     def post(self, path: str, document: Any, status: tuple[int, ...] = (200, 201)) -> Any:
         """POST a JSON document -> the answer."""
-        return self._answered(self.client.post(path, json=document, headers=self._headers()), status)
+        return self._answered(self.client.post(path, json=document, headers=self.headers()), status)
 
     def patch(self, path: str, document: Any) -> Any:
         """PATCH a JSON document -> the answer."""
-        return self._answered(self.client.patch(path, json=document, headers=self._headers()), (200,))
+        return self._answered(self.client.patch(path, json=document, headers=self.headers()), (200,))
 
     def get(self, path: str, **parameters: str) -> Any:
         """GET -> the answer."""
@@ -55,14 +59,14 @@ class LabelStudioProgram:
 
     def delete(self, path: str) -> None:
         """DELETE."""
-        assert self.client.delete(path, headers=self._headers()).status_code in (200, 204)
+        assert self.client.delete(path, headers=self.headers()).status_code in (200, 204)
 
     def project(self, config: str, images: Mapping[str, bytes]) -> tuple[int, list[int]]:
         """A new project with uploaded images -> (its id, its tasks' ids)."""
         project: int = self.post("/api/projects", {"title": "regions", "label_config": config})["id"]
         files = {name: (name, data) for name, data in images.items()}
         path = f"/api/projects/{project}/import?commit_to_project=true"
-        self._answered(self.client.post(path, files=files, headers=self._headers()), (201,))
+        self._answered(self.client.post(path, files=files, headers=self.headers()), (201,))
         tasks = self.get("/api/tasks", project=str(project))["tasks"]
         assert len(tasks) == len(images)
         return project, sorted(task["id"] for task in tasks)
@@ -84,7 +88,8 @@ class LabelStudioProgram:
         found: list[Any] = self.get("/api/predictions", task=str(task))
         return found
 
-    def _headers(self) -> dict[str, str]:
+    def headers(self) -> dict[str, str]:
+        """What a request that changes something needs beside the session."""
         return {"x-csrftoken": self.client.cookies.get("csrftoken") or "", "referer": self.url}
 
     def _answered(self, response: httpx2.Response, status: tuple[int, ...]) -> Any:
@@ -94,8 +99,14 @@ class LabelStudioProgram:
 
 @contextmanager
 def label_studio(folder: Path, port: int) -> Iterator[LabelStudioProgram]:
-    """The real program with an empty database in the folder, and a user who is signed in."""
+    """The real program with an empty database in the folder, and a user who is signed in.
+
+    The database of the first start is kept beside the program, because its hundreds of migrations take a minute.
+    """
     program = python_with("label-studio").parent / "label-studio"
+    made = program.parent.parent / DATABASE
+    if made.exists():
+        shutil.copyfile(made, folder / DATABASE)
     url = f"http://127.0.0.1:{port}"
     environment = {
         **os.environ,
@@ -113,11 +124,20 @@ def label_studio(folder: Path, port: int) -> Iterator[LabelStudioProgram]:
         with httpx2.Client(base_url=url, timeout=120, trust_env=False) as client:
             running = LabelStudioProgram(url, client, log)
             _await_start(running, process)
+            if not made.exists():
+                _keep(folder / DATABASE, made)
             running.sign_in()
             yield running
     finally:
         process.kill()
         process.wait()
+
+
+def _keep(database: Path, made: Path) -> None:
+    new = made.with_suffix(f".{os.getpid()}")
+    with contextlib.closing(sqlite3.connect(database)) as source, contextlib.closing(sqlite3.connect(new)) as copy:
+        source.backup(copy)
+    os.replace(new, made)
 
 
 def _await_start(program: LabelStudioProgram, process: "subprocess.Popen[bytes]") -> None:

@@ -66,6 +66,14 @@ def streamed(client: OpenAI, **options: Any) -> list[dict[str, Any]]:
     return [chunk.model_dump() for chunk in stream]
 
 
+def gathered(client: OpenAI, **options: Any) -> dict[str, Any]:
+    """A stream as the client itself puts it together."""
+    with client.chat.completions.stream(model="dynrefer", **options) as stream:
+        kinds = [event.type for event in stream]
+        found = stream.get_final_completion()
+    return {"kinds": kinds, "texts": [choice.message.content for choice in found.choices]}
+
+
 async def by_the_async_client() -> dict[str, Any]:
     """One answer whole, one streamed, at the same time."""
     async with AsyncOpenAI(base_url=f"{ADDRESS}/v1", api_key=KEY, max_retries=0) as client:
@@ -117,6 +125,8 @@ def main() -> None:
         ),
         "several": completion(create(model=name, messages=about(f"Describe {PIG}."), n=2, seed=1, user="me")),
         "streamed": streamed(client, messages=about(f"Describe {PIG} {GLASS}"), stream_options={"include_usage": True}),
+        "gathered": gathered(client, messages=about(f"Describe {PIG} {GLASS}")),
+        "gathered several": gathered(client, messages=about(f"Describe {PIG}"), n=2),
         "async": asyncio.run(by_the_async_client()),
         "raw": {"request_id": raw.headers["x-request-id"], "parsed": completion(raw.parse())},
         "models": {"object": models.object, "data": [each.model_dump() for each in models.data]},

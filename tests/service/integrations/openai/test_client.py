@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests.docs.examples import ADDRESS, examples_of
+from tests.repository import ROOT
 from tests.service.api.example_requests import GLASS, PIG, sample_bytes
 from tests.service.integrations.environments import python_with
 from tests.service.server.test_process import Server, running
@@ -19,6 +21,7 @@ pytestmark = [pytest.mark.server, pytest.mark.system]
 Json = dict[str, Any]
 
 ASKS = Path(__file__).with_name("asks.py")
+PAGE = ROOT / "docs" / "integrations" / "openai.md"
 PATIENCE_S = 300
 
 
@@ -45,6 +48,14 @@ def found(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Json:
     assert done.returncode == 0, done.stderr
     answers: Json = json.loads(done.stdout)
     return answers
+
+
+def test_the_page_of_the_documentation_prints_what_it_shows(server: Server) -> None:
+    (example,) = [each for each in examples_of(PAGE) if each.kind == "python"]
+    code = example.text.replace(ADDRESS, server.address).replace("any, where the service has no keys", "sesame")
+    command = [str(python_with("openai")), "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
+    assert done.stdout == example.answer, done.stderr
 
 
 def captions(answer: Json) -> list[str]:
@@ -112,6 +123,12 @@ def test_a_stream_has_a_piece_per_region(found: Json) -> None:
     assert [chunk["choices"][0]["finish_reason"] for chunk in chunks] == [None, None, None, "stop"]
     assert boxes(chunks[-1]) == [PIG, GLASS]
     assert usage["choices"] == [] and usage["usage"]["total_tokens"] == found["text"]["usage"]["total_tokens"]
+
+
+def test_the_client_puts_a_stream_together(found: Json) -> None:
+    assert found["gathered"]["texts"] == found["text"]["texts"]
+    assert found["gathered"]["kinds"].count("content.delta") >= 2 and found["gathered"]["kinds"][-1] == "content.done"
+    assert found["gathered several"]["texts"] == found["several"]["texts"]
 
 
 def test_the_async_client_gets_the_same(found: Json) -> None:

@@ -1,10 +1,11 @@
 """Run by the interpreter of X-AnyLabeling's environment: its real window, without a screen, asks the service.
 
-    python in_the_window.py URL KEY FOLDER IMAGE [PICTURE]
+    python in_the_window.py URL KEY FOLDER IMAGE [PICTURE NAMES]
 
 The remote server is chosen as the model, each task is chosen in the window's list and asked for as a user does: a text
 and "Send", boxes and "Run Rect", clicks, "Run". Prints as JSON what then lies on the canvas, task by task, and the
-messages of the status bar. FOLDER: for the program's settings. PICTURE: where the window is drawn to.
+messages of the status bar. FOLDER: for the program's settings. PICTURE, NAMES: where to draw the window to, with the
+outlines of these names; nothing else is done then.
 """
 
 import json
@@ -104,6 +105,8 @@ class Window:
 def main():
     window = Window()
     window.choose_the_remote_server()
+    if PICTURE:
+        picture(window, *PICTURE)
     panel, canvas, done = window.panel, window.view.canvas, {}
     combo = panel.remote_task_select_combobox
     done["models"] = [panel.remote_server_select_combobox.itemText(0)]
@@ -113,8 +116,6 @@ def main():
     done["find_names"] = window.send("binoculars, cell phone.")
     window.choose_task("find_all_masks")
     done["find_all_masks"] = window.asked(panel.button_run.click)
-    if PICTURE:
-        picture(window, PICTURE[0])
     window.clear()
     window.choose_task("outline_clicked")
     panel.button_add_point.click()
@@ -136,17 +137,24 @@ def main():
     done["no_box"] = window.asked(panel.button_run_rect.click)
     done["messages"] = window.messages
     print("ANSWER", json.dumps(done))
+    end()
+
+
+def end():
+    """Its threads and web engine need not be taken down in order."""
     sys.stdout.flush()
-    os._exit(0)  # its threads and web engine need not be taken down in order
+    os._exit(0)
 
 
-def picture(window, path):
-    window.choose_task("find_all_masks")
+def picture(window, path, names):
+    window.choose_task("find_names_masks")
+    window.send(names)
     window.view.set_fit_window()
     for _ in range(50):
         window.app.processEvents()
         time.sleep(0.02)
     window.main.grab().save(path)
+    end()
 
 
 main()

@@ -1,11 +1,13 @@
 """The paths of X-AnyLabeling's remote server, without the program: what is asked, what is drawn, what is refused."""
 
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from openapi_spec_validator import validate
 
 from dynrefer.model.segmentation import SegmentationSpec
 from tests.fake_finder import BOXES, FakeFinderSpec
@@ -158,3 +160,12 @@ def test_another_model_is_not_found(client: TestClient) -> None:
 def test_an_image_may_be_larger_than_any_text(client: TestClient) -> None:
     noise = image_bytes("BMP") + b"\0" * 3_000_000
     assert shapes(predict(client, noise, marks=[BOX]))
+
+
+def test_the_openapi_document_says_what_a_request_holds(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    validate(document)
+    body = document["paths"][PREDICT]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    marks = body["properties"]["params"]["properties"]["marks"]
+    assert body["required"] == ["model", "image"] and "label" in marks["items"]["properties"]
+    assert "$ref" not in json.dumps(body)
