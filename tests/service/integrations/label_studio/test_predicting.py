@@ -242,6 +242,15 @@ def test_the_brushes_of_all_tasks_have_a_limit_in_all(make_api: ApiFactory) -> N
     assert "ask for fewer tasks" in found[1]["error"]
 
 
+def test_a_brush_of_another_size_than_the_image_stands_alone(api: ApiClient) -> None:
+    value = {"format": "rle", "rle": write_brush(np.ones((2 * HEIGHT, WIDTH), dtype=np.bool_))}
+    brush = {**drawn("brush"), "type": "brush", "value": value, "original_height": 2 * HEIGHT}
+    given = task(annotations=[{"id": 1, "result": [brush, drawn("inside")]}])
+    (found,) = results(post(api, given, config=view(BOXES, CONTROLS)))
+    assert [item["id"] for item in found["result"]].count("brush") == 1
+    assert [item["id"] for item in found["result"]].count("inside") == 5
+
+
 def test_a_tasks_text_adds_no_line_to_the_log(api: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
     results(post(api, task(), {"id": 2, "data": {"image": "/a\n2026-01-01 INFO forged"}}, config=view(BOXES)))
     (message,) = [each.getMessage() for each in caplog.records if "no prediction" in each.getMessage()]
