@@ -26,6 +26,7 @@ from dynrefer.service.settings import Settings
 logger = logging.getLogger(__name__)
 
 MAX_WAITING = 1_000  # events
+MAX_ID = 64  # characters
 TRIES = 3  # of an event's image, in case Label Studio is busy
 PAUSE_S = 2.0  # between them
 CHANGES = {"ANNOTATION_CREATED": "annotation", "ANNOTATION_UPDATED": "annotation", "ANNOTATIONS_CREATED": "annotation"}
@@ -59,22 +60,23 @@ def changes_of(document: Mapping[str, Any], settings: Settings) -> list[Change]:
         raise InvalidRequestError.at("/action", "An event has an action, such as ANNOTATION_CREATED.")
     if action in DELETIONS:
         member = DELETIONS[action]
-        gone = frozenset(str(each.get("id")) for each in _listed(document, member))
+        gone = frozenset(_id_of(each, f"/{member}/id") for each in _listed(document, member))
         part = "annotation" if member == "annotations" else "task"
         return [Change(lambda origin: getattr(origin, part) in gone)]
     if action not in CHANGES:
         return []
     annotations, tasks = _listed(document, CHANGES[action]), _listed(document, "task")
-    by_id = {task.get("id"): task for task in tasks}
+    by_id = {_id_of(task, "/task/id"): task for task in tasks}
     project = document.get("project")
     labeling = read_labeling(project.get("label_config") if isinstance(project, dict) else None)
     found = []
     for place, annotation in enumerate(annotations):
-        task = by_id.get(annotation.get("task")) or (tasks[place] if len(tasks) == len(annotations) else None)
+        task = by_id.get(str(annotation.get("task"))) or (tasks[place] if len(tasks) == len(annotations) else None)
         data = task.get("data") if task else None
         if not task or not isinstance(data, dict):
             raise InvalidRequestError.at("/task", "An annotation comes with its task and the task's data.")
-        origin, lines = annotation_lines(annotation, str(task.get("id")), labeling, settings.max_image_pixels)
+        _id_of(annotation, "/annotation/id")
+        origin, lines = annotation_lines(annotation, str(task["id"]), labeling, settings.max_image_pixels)
         image = data.get(labeling.variable)
         if lines and not isinstance(image, str):
             raise InvalidRequestError.at("/task/data", "The task's data does not name its image.")
@@ -86,6 +88,14 @@ def changes_of(document: Mapping[str, Any], settings: Settings) -> list[Change]:
 
 def _is_of_annotation(annotation: str, origin: Origin) -> bool:
     return origin.annotation == annotation
+
+
+def _id_of(given: Mapping[str, Any], at: str) -> str:
+    """A number, as a rule. Lines are called after it, and so it is short and without a colon."""
+    found = given.get("id")
+    if isinstance(found, bool) or not isinstance(found, int | str) or len(text := str(found)) > MAX_ID or ":" in text:
+        raise InvalidRequestError.at(at, "An id is a number, or a short text without a colon.")
+    return text
 
 
 def _listed(document: Mapping[str, Any], member: str) -> list[dict[str, Any]]:

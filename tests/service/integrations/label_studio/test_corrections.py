@@ -21,6 +21,7 @@ from tests.fakes import FakePredictor
 from tests.service.conftest import HEIGHT, WIDTH, ApiClient, ApiFactory, await_ready, image_bytes, in_base64
 from tests.service.integrations.label_studio.test_predicting import BOXES, CONTROLS, IMAGE, drawn, view
 
+POLYGON_OF_NONE = {**drawn(), "type": "polygonlabels", "value": {"points": [], "polygonlabels": ["Dog"]}}
 CONFIG = view(BOXES, CONTROLS, '<TextArea name="tags" toName="image" perRegion="true"/>')
 SAID = {
     "caption": ("textarea", {"text": ["a brown dog"]}),
@@ -160,11 +161,24 @@ def test_other_events_are_ignored_and_training_is_not_pretended(api: ApiClient) 
         (event("ANNOTATION_CREATED", annotation=annotation("a"), task={"id": 5, "data": {}}), "/task/data"),
         (of_task("ANNOTATION_CREATED", {"id": 1, "result": [{**drawn(), "value": {}}]}), "/0/value/x"),
         (event("ANNOTATIONS_DELETED", annotations=[]), "/annotations"),
+        (event("ANNOTATIONS_DELETED", annotations=[{}]), "/annotations/id"),
+        (of_task("ANNOTATION_CREATED", annotation("a")) | {"task": {"id": [], "data": {"image": IMAGE}}}, "/task/id"),
+        (of_task("ANNOTATION_CREATED", annotation("a", id="1:2")), "/annotation/id"),
+        (of_task("ANNOTATION_CREATED", annotation("a", id=10**64)), "/annotation/id"),
+        (of_task("ANNOTATION_CREATED", {"id": 1, "result": [POLYGON_OF_NONE]}), "/0/value/points"),
     ],
 )
 def test_an_event_that_makes_no_sense_is_refused(api: ApiClient, document: Any, at: str) -> None:
     refused = post(api, document)
     assert refused.status_code == 422 and refused.json()["errors"][0]["pointer"] == at
+
+
+def test_an_annotation_whose_task_or_time_makes_no_sense_is_collected_without_them(
+    api: ApiClient, tmp_path: Path
+) -> None:
+    odd = annotation("a", task={}, updated_at="0001-01-01T00:00:00+23:00")
+    (line,) = after(api, tmp_path / "folder", 1, of_task("ANNOTATION_CREATED", odd))
+    assert line["id"] == "label-studio:5:3:a" and "at" not in line
 
 
 def test_nothing_is_written_without_a_folder(make_api: ApiFactory) -> None:
