@@ -50,9 +50,11 @@ class Change:
     project: str = ""
 
 
-def changes_of(document: Mapping[str, Any], settings: Settings) -> list[Change]:
-    """What an event means; nothing for most. Raises InvalidRequestError for one that makes no sense, and for a wish to
-    train."""
+def changes_of(document: Mapping[str, Any], settings: Settings, long_texts: Mapping[str, bytes]) -> list[Change]:
+    """What an event means; nothing for most. long_texts: see `inputs.json_text.Json`.
+
+    Raises InvalidRequestError for one that makes no sense, and for a wish to train.
+    """
     action = document.get("action")
     if action == "START_TRAINING":
         raise InvalidRequestError.at("/action", TRAINING)
@@ -77,13 +79,17 @@ def changes_of(document: Mapping[str, Any], settings: Settings) -> list[Change]:
             raise InvalidRequestError.at("/task", "An annotation comes with its task and the task's data.")
         _id_of(annotation, "/annotation/id")
         origin, lines = annotation_lines(annotation, str(task["id"]), labeling, settings.max_image_pixels)
-        image = data.get(labeling.variable)
-        if lines and not isinstance(image, str):
-            raise InvalidRequestError.at("/task/data", "The task's data does not name its image.")
+        image = _image_of(data, labeling.variable, long_texts) if lines else None
         project_id = str(project.get("id", "")) if isinstance(project, dict) else ""
-        covered = partial(_is_of_annotation, origin.annotation)
-        found.append(Change(covered, tuple(lines), image if lines else None, project_id))
+        found.append(Change(partial(_is_of_annotation, origin.annotation), tuple(lines), image, project_id))
     return found
+
+
+def _image_of(data: Mapping[str, Any], variable: str, long_texts: Mapping[str, bytes]) -> str:
+    image = data.get(variable)
+    if not isinstance(image, str):
+        raise InvalidRequestError.at("/task/data", "The task's data does not name its image.")
+    return long_texts[image].decode("latin-1") if image in long_texts else image
 
 
 def _is_of_annotation(annotation: str, origin: Origin) -> bool:

@@ -90,6 +90,14 @@ def test_an_annotation_becomes_a_line_per_region(api: ApiClient, tmp_path: Path)
     assert (folder / image).read_bytes() == image_bytes() and image.startswith("images/") and image.endswith(".png")
 
 
+def test_an_image_in_the_data_may_be_long(api: ApiClient, tmp_path: Path) -> None:
+    image = image_bytes() + bytes(20_000)  # which decoders pass over
+    given = of_task("ANNOTATION_CREATED", annotation("a"))
+    given["task"]["data"]["image"] = f"data:image/png;base64,{in_base64(image)}"
+    (line,) = after(api, tmp_path / "folder", 1, given)
+    assert (tmp_path / "folder" / line["image"]).read_bytes() == image
+
+
 def test_what_is_collected_is_what_training_reads(api: ApiClient, tmp_path: Path) -> None:
     thin = {**drawn("thin"), "value": {"x": 10, "y": 10, "width": 0.1, "height": 50, "rotation": 0}}
     over = {**drawn("over"), "value": {"x": -5, "y": 50, "width": 50, "height": 60, "rotation": 0}}
