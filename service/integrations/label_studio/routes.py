@@ -13,7 +13,7 @@ from dynrefer.service.api.posting import respond
 from dynrefer.service.api.problems import ToldProblem
 from dynrefer.service.context import RequestContext
 from dynrefer.service.errors import InvalidRequestError
-from dynrefer.service.inputs.bodies import Lease
+from dynrefer.service.inputs.bodies import Buffer, Lease
 from dynrefer.service.inputs.json_text import Json, parse_json
 from dynrefer.service.integrations.label_studio.images import Images
 from dynrefer.service.integrations.label_studio.labeling import read_labeling
@@ -106,7 +106,7 @@ def make_router(images: Images, collector: Collector | None) -> APIRouter:
         request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
     ) -> Response:
         """Annotations go into the folder of the setting label_studio_corrections."""
-        return await respond(request, engine, settings, buffer, read_event, partial(_collect, collector))
+        return await respond(request, engine, settings, buffer, read_event, partial(_collect, collector, buffer))
 
     return router
 
@@ -121,13 +121,16 @@ async def _set_up(images: Images, engine: Any, posted: Posted, lease: Lease, con
     return JSONResponse({"model_version": model_version(engine)})
 
 
-async def _collect(collector: Collector | None, posted: PostedEvent, lease: Lease, context: RequestContext) -> Response:
+async def _collect(
+    collector: Collector | None, buffer: Buffer, posted: PostedEvent, lease: Lease, context: RequestContext
+) -> Response:
     if not posted.changes:
         return JSONResponse({"status": "ignored", "detail": "Nothing follows from this event."})
     if collector is None:
         detail = "This service does not collect corrections; its setting label_studio_corrections names no folder."
         return JSONResponse({"status": "ignored", "detail": detail})
-    collector.accept(posted.changes)
+    lease.shrink_to(0)  # the event has one of its own, which outlives the request
+    collector.accept(posted.changes, posted.num_bytes, context.caller, buffer)
     return JSONResponse({"status": "accepted"}, 202)
 
 

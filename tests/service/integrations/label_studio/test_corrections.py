@@ -1,7 +1,10 @@
 """What annotators correct: lines in a folder, by webhooks and from exports."""
 
+import asyncio
 import json
 import multiprocessing
+import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,9 @@ from typer.testing import CliRunner
 
 from dynrefer.service.app import create_app
 from dynrefer.service.corrections_command import corrections_command
+from dynrefer.service.integrations.label_studio import webhooks
 from dynrefer.service.integrations.label_studio.corrections_folder import CorrectionsFolder, NoImageError
+from dynrefer.service.integrations.label_studio.images import Images
 from dynrefer.service.settings import Settings, SettingsError
 from dynrefer.workbench.data.corrections import read_corrections
 from tests.fakes import FakePredictor
@@ -212,6 +217,92 @@ def test_what_waits_at_the_end_is_still_written(tmp_path: Path) -> None:
             given = of_task("ANNOTATION_CREATED", annotation("a", id=number))
             assert client.post("/label-studio/webhook", json=given).status_code == 202
     assert len(lines_in(tmp_path)) == 20
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Nothing is written until it is set."""
+    go_on, replace = threading.Event(), CorrectionsFolder.replace
+
+    def wait(*arguments: Any) -> int:
+        assert go_on.wait(60)
+        return replace(*arguments)
+
+    monkeypatch.setattr(CorrectionsFolder, "replace", wait)
+    return go_on
+
+
+def test_one_key_does_not_take_all_places_and_events_count_in_its_part_of_the_buffer(
+    make_api: ApiFactory, tmp_path: Path, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MAX_WAITING", 6)
+    api = make_api(integrations="label-studio", label_studio_corrections=tmp_path, api_keys="one,two")
+
+    def answers(key: str, count: int) -> list[int]:
+        headers = {"Authorization": f"Bearer {key}"}
+        given = of_task("ANNOTATION_CREATED", annotation("a"))
+        return [api.client.post("/label-studio/webhook", json=given, headers=headers).status_code for _ in range(count)]
+
+    try:
+        assert answers("one", 5) == [202, 202, 202, 429, 429]
+        assert answers("two", 2) == [202, 202]
+        size = len(json.dumps(of_task("ANNOTATION_CREATED", annotation("a"))))
+        buffer = api.client.app.state.buffer  # type: ignore[attr-defined]
+        assert buffer.held_bytes > 4 * size
+    finally:
+        held.set()
+    until = time.monotonic() + 20
+    while buffer.held_bytes and time.monotonic() < until:
+        time.sleep(0.01)
+    assert buffer.held_bytes == 0 and answers("one", 1) == [202]
+
+
+@pytest.mark.parametrize(
+    ("image", "tries"), [("data:image/png;base64,a!", 1), ("http://elsewhere/a.png", 1), ("/data/upload/a.png", 3)]
+)
+def test_only_what_may_pass_is_tried_again(
+    make_api: ApiFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str, tries: int
+) -> None:
+    asked, fetch = [], Images.fetch
+
+    async def count(self: Images, given: str, *more: Any) -> bytes:
+        asked.append(given)
+        return await fetch(self, given, *more)
+
+    monkeypatch.setattr(Images, "fetch", count)
+    monkeypatch.setattr(webhooks, "PAUSE_S", 0.0)
+    with socket.socket() as closed:  # nobody listens there
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        api = make_api(integrations="label-studio", label_studio_corrections=tmp_path, label_studio_url=url)
+        given = of_task("ANNOTATION_CREATED", annotation("a"))
+        given["task"]["data"]["image"] = image
+        after(api, tmp_path, 1, given, of_task("ANNOTATION_CREATED", annotation("b")))
+    assert asked == [image] * tries + [IMAGE]
+
+
+def test_the_end_waits_for_what_is_left_of_the_grace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def never(*given: Any) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    monkeypatch.setattr(Images, "fetch", never)
+    settings = Settings(
+        integrations=("label-studio",),
+        label_studio_corrections=tmp_path,
+        worker_processes=0,
+        shutdown_grace_s=3_600,
+    )
+    app = create_app(settings, FakePredictor())
+    with TestClient(app) as client:
+        await_ready(client)
+        for _ in range(2):
+            given = of_task("ANNOTATION_CREATED", annotation("a"))
+            assert client.post("/label-studio/webhook", json=given).status_code == 202
+        app.state.engine._drain_began = time.monotonic() - 3_600
+    assert "2 corrections were not written before the end" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
