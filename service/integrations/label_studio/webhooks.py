@@ -20,7 +20,11 @@ from fastapi import FastAPI
 from dynrefer.service.errors import InvalidRequestError, QueueFullError, ServiceError
 from dynrefer.service.inputs.bodies import Buffer, Lease
 from dynrefer.service.integrations.label_studio.corrections import Line, Origin, annotation_lines
-from dynrefer.service.integrations.label_studio.corrections_folder import CorrectionsFolder, NoImageError
+from dynrefer.service.integrations.label_studio.corrections_folder import (
+    CorrectionsFolder,
+    FolderFullError,
+    NoImageError,
+)
 from dynrefer.service.integrations.label_studio.images import Images
 from dynrefer.service.integrations.label_studio.labeling import read_labeling
 from dynrefer.service.settings import Settings
@@ -184,7 +188,7 @@ class Collector:
         try:
             image = await self._image_of(app, change, event)
             await asyncio.to_thread(self._folder.replace, change.covered, change.lines, image)
-        except (ServiceError, NoImageError, OSError) as error:
+        except (ServiceError, NoImageError, FolderFullError, OSError) as error:
             what = str(error)  # it quotes the task, and so is not written as it is
             logger.error("a correction was not collected; 'dynrefer corrections' can bring it later: %r", what)
         except Exception:

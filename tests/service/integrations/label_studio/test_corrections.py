@@ -18,7 +18,12 @@ from typer.testing import CliRunner
 from dynrefer.service.app import create_app
 from dynrefer.service.corrections_command import corrections_command
 from dynrefer.service.integrations.label_studio import webhooks
-from dynrefer.service.integrations.label_studio.corrections_folder import CorrectionsFolder, NoImageError
+from dynrefer.service.integrations.label_studio.corrections_folder import (
+    CorrectionsFolder,
+    FolderFullError,
+    Index,
+    NoImageError,
+)
 from dynrefer.service.integrations.label_studio.images import Images
 from dynrefer.service.settings import Settings, SettingsError
 from dynrefer.workbench.data.corrections import read_corrections
@@ -343,6 +348,57 @@ def test_a_line_that_a_crash_cut_off_is_removed(tmp_path: Path) -> None:
         file.write_bytes(before)
         CorrectionsFolder(tmp_path).replace(lambda origin: True, [line(1)], image_bytes())
         assert [each["id"] for each in lines_in(tmp_path)] == [each["id"] for each in kept] + [line(1)["id"]]
+
+
+@pytest.mark.parametrize("last", ['{"id": "other"}', f'{{"id": "{"x" * 100_000}"}}'])
+def test_a_whole_last_line_without_a_line_feed_stays(tmp_path: Path, last: str) -> None:
+    (tmp_path / "corrections.jsonl").write_text('{"id": "first"}\n' + last)
+    CorrectionsFolder(tmp_path).replace(lambda origin: True, [line(1)], image_bytes())
+    assert [each["id"] for each in lines_in(tmp_path)] == ["first", json.loads(last)["id"], line(1)["id"]]
+
+
+def test_what_another_process_wrote_is_known_and_what_was_read_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = CorrectionsFolder(tmp_path), CorrectionsFolder(tmp_path)
+    given = [line(1), line(2)]
+    assert one.replace(lambda origin: True, given, image_bytes()) == 2
+    assert one.replace(lambda origin: True, given, image_bytes()) == 0
+    assert other.replace(lambda origin: True, given, image_bytes()) == 0
+    assert other.replace(lambda origin: True, given[:1], image_bytes()) == 1
+    read: list[bytes] = []
+    add = Index._add
+    monkeypatch.setattr(Index, "_add", lambda self, text: [read.append(text), add(self, text)])
+    assert one.replace(lambda origin: True, given[:1], image_bytes()) == 0
+    assert [json.loads(each) for each in read] == [{"id": line(2)["id"], "deleted": True}]
+    (tmp_path / "corrections.jsonl").unlink()
+    assert one.replace(lambda origin: True, given, image_bytes()) == 2
+
+
+def test_a_folder_grows_no_further_than_it_may(tmp_path: Path) -> None:
+    small, large = image_bytes(), image_bytes() + bytes(50_000)
+    folder = CorrectionsFolder(tmp_path, len(small) + 20_000)
+    with pytest.raises(FolderFullError):
+        folder.replace(lambda origin: True, [line(1)], large)
+    assert list((tmp_path).glob("images/*")) == [] and lines_in(tmp_path) == []
+    for number in (1, 2, 3):
+        assert folder.replace(lambda origin: False, [line(number)], small) == 1
+    CorrectionsFolder(tmp_path).keep_image(image_bytes("JPEG") + bytes(5_000))  # another process
+    with pytest.raises(FolderFullError, match="label_studio_corrections_bytes"):
+        folder.replace(lambda origin: False, [line(4)], small)
+    assert folder.replace(lambda origin: True, []) == 3  # what takes regions away
+
+
+def test_a_full_folder_is_told_in_the_log(
+    make_api: ApiFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = {"label_studio_corrections": tmp_path, "label_studio_corrections_bytes": 10}
+    api = make_api(integrations="label-studio", **full)
+    post(api, of_task("ANNOTATION_CREATED", annotation("a")))
+    until = time.monotonic() + 20
+    while "label_studio_corrections_bytes" not in caplog.text and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "label_studio_corrections_bytes" in caplog.text and lines_in(tmp_path) == []
 
 
 def test_lines_of_other_sources_stay(tmp_path: Path) -> None:
