@@ -67,6 +67,11 @@ class Lease:
         self._key = key
         self._bytes = 0
 
+    @property
+    def key(self) -> str | None:
+        """The name of the API key that it counts for."""
+        return self._key
+
     def add(self, length: int) -> None:
         """Take so many bytes more. Raises QueueFullError where the buffer has no room for them."""
         if length:

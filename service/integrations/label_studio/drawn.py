@@ -9,18 +9,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from dynrefer.model import Corners, RegionMask, mask_from_bitmap
+from dynrefer.model import Corners, RegionMask
 from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.inputs.json_text import printable
-from dynrefer.service.integrations.label_studio.brushes import Bitmap, BrushError, read_brush
+from dynrefer.service.integrations.label_studio.brushes import MOST_RUNS, Brush, BrushError, read_brush
 from dynrefer.service.integrations.label_studio.labeling import SHAPES, Labeling
 
 KINDS = {tag.lower(): kind for tag, (kind, _) in SHAPES.items()}
 ELLIPSE_POINTS = 32  # of the polygon that stands for one
 MOST_SIDE = 1 << 20
-MOST_BRUSHES = 8  # masks of the largest image that a task's brushes may be in all: decoding takes memory and time
+MOST_BRUSHES = 8  # masks of the largest image that brushes may be in all: what comes after them takes time for each
 
 Point = tuple[float, float]
 
@@ -71,28 +69,40 @@ def drawn_regions(results: object, labeling: Labeling, max_pixels: int) -> list[
     if not isinstance(results, list):
         return []
     found: dict[str, Drawn] = {}
-    brush_pixels = 0
+    brush_pixels, runs_left = 0, MOST_RUNS
     for place, item in enumerate(results):
         if not isinstance(item, dict) or item.get("to_name") != labeling.image:
             continue
-        if (kind := KINDS.get(str(item.get("type")))) is not None:
-            name = str(item.get("id") or place)
-            found.setdefault(name, _drawn(name, item, kind, f"/{place}", max_pixels))
-            mask = found[name].mask
-            brush_pixels += mask.size[0] * mask.size[1] if mask is not None else 0
-            if brush_pixels > MOST_BRUSHES * max_pixels:
-                detail = f"The masks of the brushes have more than {MOST_BRUSHES * max_pixels} pixels in all."
-                raise InvalidRequestError.at(f"/{place}", detail)
+        kind, name = KINDS.get(str(item.get("type"))), str(item.get("id") or place)
+        if kind is None or name in found:
+            continue
+        if kind != "brush":
+            found[name] = _drawn(name, item, kind, f"/{place}")
+            continue
+        brush = _brush(name, item, f"/{place}", max_pixels, runs_left)
+        brush_pixels += brush.mask.size[0] * brush.mask.size[1]
+        if brush_pixels > MOST_BRUSHES * max_pixels:
+            detail = f"The masks of the brushes have more than {MOST_BRUSHES * max_pixels} pixels in all."
+            raise InvalidRequestError.at(f"/{place}", detail)
+        found[name] = Drawn(name, item, kind, mask=brush.mask, bounds=brush.bounds)
+        runs_left -= brush.num_runs
     return list(found.values())
 
 
-def _drawn(name: str, item: dict[str, Any], kind: str, at: str, max_pixels: int) -> Drawn:
-    value = item.get("value")
-    if not isinstance(value, dict):
-        raise InvalidRequestError.at(f"{at}/value", f"The region '{printable(name)}' has no value.")
-    if kind == "brush":
-        bitmap = _bitmap(value, item, at, max_pixels)
-        return Drawn(name, item, kind, mask=mask_from_bitmap(bitmap), bounds=_bounds_of(bitmap))
+def brush_pixels(results: Sequence[object], labeling: Labeling) -> int:
+    """Of the masks of all brushes among results, as they say it themselves: before anything is read."""
+    sizes = [
+        (item.get("original_width"), item.get("original_height"))
+        for item in results
+        if isinstance(item, dict)
+        and item.get("to_name") == labeling.image
+        and KINDS.get(str(item.get("type"))) == "brush"
+    ]
+    return sum(width * height for width, height in sizes if type(width) is int and type(height) is int)
+
+
+def _drawn(name: str, item: Mapping[str, Any], kind: str, at: str) -> Drawn:
+    value = _value_of(name, item, at)
     if kind == "polygon":
         return Drawn(name, item, kind, _pairs(value.get("points"), f"{at}/value/points"))
     x, y = _number(value, "x", at), _number(value, "y", at)
@@ -132,21 +142,22 @@ def image_size(item: Mapping[str, Any], at: str = "") -> tuple[int, int]:
     return size  # type: ignore[return-value]  # both are whole numbers
 
 
-def _bitmap(value: Mapping[str, Any], item: Mapping[str, Any], at: str, max_pixels: int) -> Bitmap:
-    runs, (width, height) = value.get("rle"), image_size(item, at)
+def _value_of(name: str, item: Mapping[str, Any], at: str) -> dict[str, Any]:
+    value = item.get("value")
+    if not isinstance(value, dict):
+        raise InvalidRequestError.at(f"{at}/value", f"The region '{printable(name)}' has no value.")
+    return value
+
+
+def _brush(name: str, item: Mapping[str, Any], at: str, max_pixels: int, max_runs: int) -> Brush:
+    value, (width, height) = _value_of(name, item, at), image_size(item, at)
+    runs = value.get("rle")
     if value.get("format", "rle") != "rle" or not isinstance(runs, list):
         raise InvalidRequestError.at(f"{at}/value/rle", "A brush's region needs the member rle, a list of bytes.")
     try:
-        return read_brush(runs, width, height, max_pixels)
+        return read_brush(runs, width, height, max_pixels, max_runs)
     except BrushError as error:
         raise InvalidRequestError.at(f"{at}/value/rle", f"The brush's list {error}.") from None
-
-
-def _bounds_of(bitmap: Bitmap) -> Corners | None:
-    rows, columns = np.flatnonzero(bitmap.any(axis=1)), np.flatnonzero(bitmap.any(axis=0))
-    if not rows.size:
-        return None
-    return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
 
 
 def _pairs(given: object, at: str) -> tuple[Point, ...]:

@@ -6,9 +6,10 @@ trusted with its token, and nothing that a request says can lead elsewhere. Redi
 
 import asyncio
 import json
+import logging
 from collections import OrderedDict
 from typing import Any
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import httpcore2
 
@@ -19,10 +20,13 @@ from dynrefer.service.inputs.json_text import printable
 from dynrefer.service.inputs.url_fetch import FAILURES, Fetcher, read_file
 from dynrefer.service.settings import Settings
 
+logger = logging.getLogger(__name__)
+
 MAX_FETCHES = 8  # at the same time
-MAX_PROJECTS = 1_000  # whose tokens are kept
+MAX_PROJECTS = 1_000  # of all callers, whose tokens are kept
 MAX_TOKEN_ANSWER = 65_536  # bytes
 USUAL_PORTS = {"http": 80, "https": 443}
+MOST_ENCODINGS = 4  # of a path's characters as %XX, one in another
 
 
 class ImageNotFetched(InvalidRequestError):
@@ -33,7 +37,7 @@ class LabelStudio:
     """The operator's Label Studio, which images are fetched from.
 
     url: where it is, with the path prefix that it may have. token: a personal access token, which is exchanged for
-    short-lived ones, or a legacy token; None: those of /setup, by project.
+    short-lived ones, or a legacy token; None: those of /setup, each for the project and the API key that brought it.
     """
 
     def __init__(self, url: str, token: str | None, max_bytes: int, timeout_s: float) -> None:
@@ -42,44 +46,65 @@ class LabelStudio:
         self._token = token
         self._max_bytes, self._timeout_s = max_bytes, timeout_s
         self._access: dict[str, str] = {}  # personal access token -> the short-lived one
-        self._project_tokens: OrderedDict[str, str] = OrderedDict()
+        self._project_tokens: OrderedDict[tuple[str | None, str], str] = OrderedDict()
         self._room = asyncio.Semaphore(MAX_FETCHES)
 
-    def learn_token(self, project: str, hostname: str, token: str) -> None:
-        """Keep the token that a project's /setup brought, if it is this Label Studio's and the settings have none."""
-        if self._token is None and token and _origin(urlsplit(hostname)) == _origin(self._parts):
-            self._project_tokens[project] = token
-            self._project_tokens.move_to_end(project)
+    def learn_token(self, caller: str | None, project: str, hostname: str, token: str) -> None:
+        """Keep the token that a project's /setup brought, if it is this Label Studio's and the settings have none.
+
+        caller: the name of the API key that it came with, for whose requests alone it is used.
+        """
+        try:
+            here = _origin(urlsplit(hostname)) == _origin(self._parts)
+        except ValueError:  # no address at all
+            return
+        if self._token is None and token and here:
+            key = caller, _id_of(project)
+            self._project_tokens[key] = token
+            self._project_tokens.move_to_end(key)
             while len(self._project_tokens) > MAX_PROJECTS:
                 self._project_tokens.popitem(last=False)
 
     def address_of(self, given: str) -> str | None:
         """The whole address of a path on this Label Studio, or of an address there; None for any other."""
-        if not given.isascii() or not given.isprintable() or "\\" in given or given.startswith("//"):
+        address = given
+        if given.startswith("/") and not given.startswith("//"):
+            path = given if given.startswith(self._parts.path) else self._parts.path + given[1:]
+            address = f"{self._parts.scheme}://{self._parts.netloc}{path}"
+        address = address.replace(" ", "%20")
+        return None if self._target_of(address) is None else address
+
+    def _target_of(self, address: str) -> str | None:
+        """What is asked for at the operator's origin; None for an address of another, or that leaves the prefix."""
+        if not address.isascii() or not address.isprintable() or " " in address or "\\" in address:
             return None
-        if given.startswith("/"):
-            prefix = self._parts.path
-            return urljoin(self.url, given if given.startswith(prefix) else given[1:]).replace(" ", "%20")
         try:
-            return given.replace(" ", "%20") if _origin(urlsplit(given)) == _origin(self._parts) else None
+            parts = urlsplit(address)
+            here = _origin(parts) == _origin(self._parts)
         except ValueError:
             return None
+        if not here or parts.username is not None or parts.password is not None:
+            return None
+        if not _is_below(parts.path, self._parts.path):
+            return None
+        return f"{parts.path}?{parts.query}" if parts.query else parts.path
 
     async def fetch(self, address: str, project: str, lease: Lease) -> bytes:
-        """A file. address: of `address_of`. Its bytes count in the lease.
+        """A file. address: of `address_of`. Its bytes count in the lease, whose key says whose token is used.
 
         Raises ImageNotFetched, BodyTooLargeError, QueueFullError.
         """
-        token = self._token or self._project_tokens.get(project)
+        token = self._token or self._project_tokens.get((lease.key, _id_of(project)))
         try:
             async with asyncio.timeout(self._timeout_s), self._room:
                 return await self._get_authorized(address, token, lease)
         except TimeoutError:
             raise ImageNotFetched(f"Label Studio did not send the image within {self._timeout_s:g} seconds.") from None
-        except FAILURES:
-            raise ImageNotFetched(
-                f"Label Studio cannot be reached at {self.url}; see the setting label_studio_url."
-            ) from None
+        except FAILURES as error:
+            logger.warning(
+                "Label Studio cannot be reached at %s: %r", self.url, error
+            )  # where that is concerns no client
+            raise ImageNotFetched("Label Studio cannot be reached; see the setting label_studio_url.") from None
 
     async def _get_authorized(self, address: str, token: str | None, lease: Lease) -> bytes:
         async with httpcore2.AsyncConnectionPool(max_keepalive_connections=0) as pool:
@@ -94,10 +119,12 @@ class LabelStudio:
         self, pool: httpcore2.AsyncConnectionPool, address: str, authorization: str | None, lease: Lease
     ) -> tuple[int, bytes]:
         """The status, and the file where that is 200."""
+        if (target := self._target_of(address)) is None:  # looked at here, where the token goes, whoever asks
+            raise ImageNotFetched(f"The image {printable(address)} is not on Label Studio.")
         headers = [("Host", self._parts.netloc), ("Accept-Encoding", "identity"), ("User-Agent", "dynrefer")]
         if authorization:
             headers.append(("Authorization", authorization))
-        async with pool.stream("GET", address, headers=headers, extensions=self._limits()) as response:
+        async with pool.stream("GET", self._url(target), headers=headers, extensions=self._limits()) as response:
             if response.status != 200:
                 return response.status, b""
             too_large = f"The image is larger than {self._max_bytes} bytes, the setting max_body_bytes."
@@ -120,7 +147,7 @@ class LabelStudio:
             ("Content-Length", str(len(body))),
             ("Accept-Encoding", "identity"),
         ]
-        url = urljoin(self.url, "api/token/refresh/")
+        url = self._url(f"{self._parts.path}api/token/refresh/")
         async with pool.stream("POST", url, headers=headers, content=body, extensions=self._limits()) as response:
             answer = b""
             async for chunk in response.aiter_stream():
@@ -135,6 +162,11 @@ class LabelStudio:
         if not isinstance(access, str) or not access.isascii() or not access.isprintable():
             raise ImageNotFetched(_reason(401, True))
         return access
+
+    def _url(self, target: str) -> httpcore2.URL:
+        """Of the operator's origin, whatever the target says."""
+        scheme, host, port = _origin(self._parts)
+        return httpcore2.URL(scheme=scheme, host=host or "", port=port, target=target)
 
     def _limits(self) -> dict[str, Any]:
         return {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), self._timeout_s)}
@@ -196,5 +228,21 @@ def _reason(status: int, with_token: bool) -> str:
     return f"Label Studio answered with status {status} where the image should be."
 
 
+def _id_of(project: str) -> str:
+    """A project's number. Some calls name it by that alone, others put the time at which it was made behind it."""
+    return project.split(".")[0]
+
+
 def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or USUAL_PORTS.get(parts.scheme)
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    """Whether a path stays below a prefix, which ends with "/", however servers on the way read it."""
+    for _ in range(MOST_ENCODINGS):
+        if not path.startswith(prefix) or "\\" in path or ".." in path.split("/"):
+            return False
+        if (decoded := unquote(path)) == path:
+            return True
+        path = decoded
+    return False

@@ -15,6 +15,7 @@ from dynrefer.service.inputs.json_text import printable
 from dynrefer.service.integrations.label_studio.xml_text import Element, XmlError, read_xml
 
 POINTER = "/label_config"
+MAX_WORDS = 20_000  # where the settings say nothing of it
 # Tag -> (the kind of region, whether it has labels). The type of a result is its tag in small letters.
 SHAPES = {
     "RectangleLabels": ("rectangle", True),
@@ -30,6 +31,7 @@ SHAPES = {
 }
 LABELS = "Labels"  # the labels of shapes that have none of their own
 ANSWERS = {"TextArea", "Choices", "Taxonomy"}
+CONTROLS = {*SHAPES, LABELS, *ANSWERS}
 
 
 class Fills(StrEnum):
@@ -109,13 +111,17 @@ class Labeling:
 
 @dataclass(slots=True)
 class _Found:
+    """words_left: that may still be read."""
+
+    words_left: int
     shapes: list[Shape] = field(default_factory=list)
     labels: Shape | None = None
     answers: list[Answer] = field(default_factory=list)
 
 
-def read_labeling(xml: object) -> Labeling:
-    """Raises InvalidRequestError at /label_config, for one that shows no single image too."""
+def read_labeling(xml: object, max_words: int = MAX_WORDS) -> Labeling:
+    """max_words: of all controls, synonyms counted. Raises InvalidRequestError at /label_config, for one that shows no
+    single image too."""
     if not isinstance(xml, str) or not xml.strip():
         _refuse("The labelling configuration is missing; set one up in the project's settings.")
     try:
@@ -127,7 +133,7 @@ def read_labeling(xml: object) -> Labeling:
     name, variable = image.attributes.get("name", ""), image.attributes.get("value", "").removeprefix("$")
     if not name or not variable:
         _refuse('The tag Image needs a name and a value, such as <Image name="image" value="$image"/>.')
-    found = _Found()
+    found = _Found(max_words)
     for element in elements:
         if name in element.attributes.get("toName", "").split(","):
             _read_control(element, found)
@@ -149,30 +155,50 @@ def _image(elements: list[Element]) -> Element:
 
 
 def _within(element: Element) -> Iterator[Element]:
+    """Itself and all in it."""
     yield element
     for child in element.children:
         yield from _within(child)
+
+
+def _parts(control: Element) -> Iterator[Element]:
+    """All in a control, but nothing of another control in it: that one's words are its own."""
+    for child in control.children:
+        if child.tag not in CONTROLS:
+            yield child
+            yield from _parts(child)
 
 
 def _read_control(element: Element, found: _Found) -> None:
     name = element.attributes.get("name", "")
     if element.tag in SHAPES:
         kind, labelled = SHAPES[element.tag]
-        words = tuple(_words(element, "Label")) if labelled else ()
+        words = _counted(_words(element, "Label"), found) if labelled else ()
         found.shapes.append(Shape(name, element.tag.lower(), kind, words, _threshold(element)))
     elif element.tag == LABELS:
-        found.labels = Shape(name, "labels", "", tuple(_words(element, "Label")), _threshold(element))
-    elif element.tag in ANSWERS and (answer := _answer(element, name)) is not None:
+        found.labels = Shape(name, "labels", "", _counted(_words(element, "Label"), found), _threshold(element))
+    elif element.tag in ANSWERS and (answer := _answer(element, name, found)) is not None:
         found.answers.append(answer)
 
 
-def _answer(element: Element, name: str) -> Answer | None:
+def _counted(words: Iterator[Word], found: _Found) -> tuple[Word, ...]:
+    """Raises InvalidRequestError as soon as there are too many."""
+    taken = []
+    for word in words:
+        found.words_left -= 1 + len(word.synonyms)
+        if found.words_left < 0:
+            _refuse("The labelling configuration has more words than the setting max_vocabulary_words allows.")
+        taken.append(word)
+    return tuple(taken)
+
+
+def _answer(element: Element, name: str, found: _Found) -> Answer | None:
     """None for a list without words: its words stand in the task's data, or are fetched."""
     per_region = element.attributes.get("perRegion", "").lower() == "true"
     if element.tag == "TextArea":
         fills = next((each for each in Fills if each in name.lower()), Fills.CAPTION)
         return Answer(name, "textarea", fills, per_region, many=fills in (Fills.TAGS, Fills.ATTRIBUTES))
-    words = tuple(_words(element, "Choice") if element.tag == "Choices" else _paths(element))
+    words = _counted(_words(element, "Choice") if element.tag == "Choices" else _paths(element), found)
     if not words:
         return None
     many = element.attributes.get("choice", "single") == "multiple"
@@ -194,7 +220,7 @@ def _in_roles(answers: list[Answer]) -> tuple[Answer, ...]:
 
 
 def _words(element: Element, tag: str) -> Iterator[Word]:
-    for child in _within(element):
+    for child in _parts(element):
         value = child.attributes.get("value", "").strip()
         if child.tag == tag and value and not value.startswith("$"):
             given = child.attributes.get("predicted_values", "").split(",")

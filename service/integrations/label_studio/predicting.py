@@ -8,11 +8,12 @@ from typing import Any
 
 from fastapi import Request
 
-from dynrefer.model import ImageError, QueryError, ResolveVocabulary
+from dynrefer.model import ImageError, ModelCard, QueryError, ResolveVocabulary
 from dynrefer.service.api.answering import describe_regions, find_regions
 from dynrefer.service.api.problems import told
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
+from dynrefer.service.engine.serving import Serving
 from dynrefer.service.errors import (
     DeadlineExceeded,
     FieldError,
@@ -50,19 +51,37 @@ ERRORS = (ServiceError, QueryError, ImageError)
 Failed = ServiceError | QueryError | ImageError
 
 
-def model_version(engine: Engine) -> str:
+def model_version(card: ModelCard) -> str:
     """By which Label Studio knows whose predictions it has."""
-    return f"{engine.card.name}-{engine.card.revision}" if engine.card.revision else engine.card.name
+    return f"{card.name}-{card.revision}" if card.revision else card.name
 
 
 async def predict(
     request: Request, images: Images, parsed: PredictRequest, lease: Lease, context: RequestContext
 ) -> dict[str, Any]:
-    """The answer about all tasks. In the place of one that failed stands its error, without the member `result`: Label
-    Studio then keeps no prediction, so that asking again asks for that task alone.
+    """The answer about all tasks, by one model, whichever serves by its end. In the place of a task that failed stands
+    its error, without the member `result`: Label Studio then keeps no prediction, so that asking again asks for that
+    task alone.
 
-    Raises the first task's error where none succeeded.
+    Raises the first task's error where none succeeded, and UnavailableError.
     """
+    engine: Engine = request.app.state.engine
+    with engine.model() as model:
+        found = await _all_predicted(request, images, parsed, context, model)
+        version = model_version(model.card)
+    if not any(isinstance(each, Prediction) for each in found):
+        raise next(each for each in found if not isinstance(each, Prediction))
+    written = [
+        each.document(version) if isinstance(each, Prediction) else _failed(task, each, parsed.project, context)
+        for task, each in zip(parsed.tasks, found, strict=True)
+    ]
+    return {"results": written, "model_version": version}
+
+
+async def _all_predicted(
+    request: Request, images: Images, parsed: PredictRequest, context: RequestContext, model: Serving
+) -> list[Prediction | Failed]:
+    """Of each task, in its place, what came of it before the deadline."""
     room = asyncio.Semaphore(AT_ONCE)
 
     async def one(task: LabelTask | InvalidRequestError) -> Prediction | Failed:
@@ -70,7 +89,7 @@ async def predict(
             return task
         async with room:
             try:
-                return await _patiently(request, images, parsed, task, context)
+                return await _patiently(request, images, parsed, task, context, model)
             except ERRORS as error:
                 return error
 
@@ -79,18 +98,10 @@ async def predict(
         left_s = context.deadline - time.monotonic() - LEFT_TO_ANSWER * context.timeout_s
         await asyncio.wait(work, timeout=max(0.0, left_s))
         late = DeadlineExceeded(f"The task's turn did not come within {context.timeout_s:g} seconds; ask again.")
-        found = [each.result() if each.done() else late for each in work]
+        return [each.result() if each.done() else late for each in work]
     finally:
         for each in work:
             each.cancel()
-    if not any(isinstance(each, Prediction) for each in found):
-        raise next(each for each in found if not isinstance(each, Prediction))
-    version = model_version(request.app.state.engine)
-    written = [
-        each.document(version) if isinstance(each, Prediction) else _failed(task, each, parsed.project, context)
-        for task, each in zip(parsed.tasks, found, strict=True)
-    ]
-    return {"results": written, "model_version": version}
 
 
 def _failed(
@@ -103,12 +114,17 @@ def _failed(
 
 
 async def _patiently(
-    request: Request, images: Images, parsed: PredictRequest, task: LabelTask, context: RequestContext
+    request: Request,
+    images: Images,
+    parsed: PredictRequest,
+    task: LabelTask,
+    context: RequestContext,
+    model: Serving,
 ) -> Prediction:
     """Where the queue is full and there are other tasks to wait for, wait and try again, until the deadline."""
     while True:
         try:
-            return await _predicted(request, images, parsed, task, context)
+            return await _predicted(request, images, parsed, task, context, model)
         except QueueFullError as error:
             if len(parsed.tasks) == 1:
                 raise
@@ -116,7 +132,12 @@ async def _patiently(
 
 
 async def _predicted(
-    request: Request, images: Images, parsed: PredictRequest, task: LabelTask, context: RequestContext
+    request: Request,
+    images: Images,
+    parsed: PredictRequest,
+    task: LabelTask,
+    context: RequestContext,
+    model: Serving,
 ) -> Prediction:
     state = request.app.state
     buffer: Buffer = state.buffer
@@ -132,13 +153,13 @@ async def _predicted(
         del image, ask
         if isinstance(asked, ParsedDetection):
             write = partial(found_results, labeling=labeling)
-            return (await find_regions(request, asked, part, context, write))[0]
+            return (await find_regions(request, asked, part, context, write, model))[0]
         if drawn:
             said = task.results if task.just_drawn else ()
             about = partial(described_results, drawn=drawn, labeling=labeling, said=said)
         else:
             about = partial(image_results, labeling=labeling)
-        return (await describe_regions(request, asked, part, context, about))[0]
+        return (await describe_regions(request, asked, part, context, about, model))[0]
 
 
 def _asked(
@@ -152,13 +173,18 @@ def _asked(
     if not labeling.shapes:
         posted = PostedForm(document_about_image(labeling, settings), files=[image], holder="The image")
         return [], read_single(posted, settings, resolve)
-    try:
-        drawn = drawn_regions(list(task.results), labeling, settings.max_image_pixels)
-    except InvalidRequestError as error:
-        pointed = [FieldError(f"{task.at}{each.pointer}", each.detail) for each in error.fields]
-        raise InvalidRequestError(error.detail, pointed) from None
-    if drawn and labeling.of_regions:
+    drawn = _drawn(task, labeling, settings) if labeling.of_regions else []
+    if drawn:
         posted = PostedForm(document_about(drawn, labeling, settings), files=[image], holder="The image")
         return drawn, read_single(posted, settings, resolve)
     posted = PostedForm(document_that_finds(labeling, settings), files=[image], holder="The image")
     return [], read_detection(posted, settings, resolve)
+
+
+def _drawn(task: LabelTask, labeling: Labeling, settings: Settings) -> list[Drawn]:
+    """Raises InvalidRequestError with pointers into the request."""
+    try:
+        return drawn_regions(list(task.results), labeling, settings.max_image_pixels)
+    except InvalidRequestError as error:
+        pointed = [FieldError(f"{task.at}{each.pointer}", each.detail) for each in error.fields]
+        raise InvalidRequestError(error.detail, pointed) from None

@@ -12,6 +12,7 @@ from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, Curr
 from dynrefer.service.api.posting import respond
 from dynrefer.service.api.problems import ToldProblem
 from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.engine import Engine
 from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.inputs.bodies import Buffer, Lease
 from dynrefer.service.inputs.json_text import Json, parse_json
@@ -23,6 +24,8 @@ from dynrefer.service.integrations.label_studio.webhooks import Change, Collecto
 from dynrefer.service.settings import Settings
 
 PREFIX = "/label-studio"
+# What /setup says beside the labelling configuration, and the most characters of it.
+SETUP_MEMBERS = {"project": 64, "hostname": 2_048, "access_token": 4_096}
 
 
 class Posted:
@@ -78,20 +81,20 @@ def make_router(images: Images, collector: Collector | None) -> APIRouter:
     async def health(engine: CurrentEngine) -> Response:
         """Needs the key, so that Label Studio says at once that it is missing."""
         engine.require_ready()
-        return JSONResponse({"status": "UP", "model_version": model_version(engine)})
+        return JSONResponse({"status": "UP", "model_version": model_version(engine.card)})
 
     @router.get("/versions", summary="Label Studio: the versions of the model")
     async def versions(engine: CurrentEngine) -> Response:
         """The one that is loaded."""
         engine.require_ready()
-        return JSONResponse({"versions": [model_version(engine)]})
+        return JSONResponse({"versions": [model_version(engine.card)]})
 
     @router.post("/setup", summary="Label Studio: a project begins to use the service")
     async def setup(
         request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
     ) -> Response:
         """Refuses a labelling configuration that nothing can be predicted for."""
-        return await respond(request, engine, settings, buffer, read_posted, partial(_set_up, images, engine))
+        return await respond(request, engine, settings, buffer, read_posted, partial(_set_up, images, engine, settings))
 
     @router.post("/predict", summary="Label Studio: describe or find the regions of tasks")
     async def predictions(
@@ -111,14 +114,26 @@ def make_router(images: Images, collector: Collector | None) -> APIRouter:
     return router
 
 
-async def _set_up(images: Images, engine: Any, posted: Posted, lease: Lease, context: RequestContext) -> Response:
+async def _set_up(
+    images: Images, engine: Engine, settings: Settings, posted: Posted, lease: Lease, context: RequestContext
+) -> Response:
     engine.require_ready()
     document = posted.document
-    read_labeling(document.get("schema"))
-    given = [document.get(name) for name in ("project", "hostname", "access_token")]
-    if images.label_studio is not None and all(isinstance(each, str) for each in given):
-        images.label_studio.learn_token(*map(str, given))
-    return JSONResponse({"model_version": model_version(engine)})
+    read_labeling(document.get("schema"), settings.max_vocabulary_words)
+    given = [_text_in(document, name, most) for name, most in SETUP_MEMBERS.items()]
+    if images.label_studio is not None:
+        images.label_studio.learn_token(context.caller, *given)
+    return JSONResponse({"model_version": model_version(engine.card)})
+
+
+def _text_in(document: dict[str, Any], name: str, most: int) -> str:
+    """Empty where the member is not there, or no text. Raises InvalidRequestError."""
+    text = document.get(name)
+    if not isinstance(text, str):
+        return ""
+    if len(text) > most or not text.isascii() or not text.isprintable():
+        raise InvalidRequestError.at(f"/{name}", f"'{name}' has at most {most} characters, all of them ASCII.")
+    return text
 
 
 async def _collect(

@@ -1,17 +1,19 @@
 """What Label Studio posts to /predict -> the tasks that it wants predicted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dynrefer.model import ResolveVocabulary
 from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.inputs.json_text import parse_json, printable
+from dynrefer.service.integrations.label_studio.drawn import MOST_BRUSHES, brush_pixels
 from dynrefer.service.integrations.label_studio.labeling import Labeling, read_labeling
 from dynrefer.service.settings import Settings
 
 # Members of a task's data that may hold an image as a long `data:` URI; in others it may have about a megabyte.
 IMAGE_MEMBERS = ("image", "img", "picture", "photo")
+MAX_TASKS = 256  # of a request that are answered: Label Studio sends all that its user has selected
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,12 @@ def read_predict(
     tasks = document.get("tasks")
     if not isinstance(tasks, list) or not tasks:
         raise InvalidRequestError.at("/tasks", "A list of at least one task is expected.")
-    labeling = read_labeling(document.get("label_config"))
+    labeling = read_labeling(document.get("label_config"), settings.max_vocabulary_words)
     drawn = _drawn_just_now(document.get("params"))
+
+    if drawn is not None and len(tasks) > 1:
+        detail = f"Regions that were just drawn are of one task; the request has {len(tasks)}."
+        raise InvalidRequestError.at("/params/context", detail)
 
     def read(place: int, task: object) -> LabelTask | InvalidRequestError:
         try:
@@ -65,8 +71,35 @@ def read_predict(
         except InvalidRequestError as error:
             return error
 
-    found = tuple(read(place, task) for place, task in enumerate(tasks))
-    return PredictRequest(str(document.get("project", ""))[:64], labeling, found)
+    found = [read(place, task) for place, task in enumerate(tasks[:MAX_TASKS])]
+    return PredictRequest(
+        str(document.get("project", ""))[:64],
+        labeling,
+        (*_of_few_brushes(found, labeling, settings.max_image_pixels), *_beyond(tasks)),
+    )
+
+
+def _of_few_brushes(
+    tasks: Sequence[LabelTask | InvalidRequestError], labeling: Labeling, max_pixels: int
+) -> Iterator[LabelTask | InvalidRequestError]:
+    """In the place of a task whose brushes are more than a request may have beside those before it, its error."""
+    left = MOST_BRUSHES * max_pixels
+    for place, task in enumerate(tasks):
+        pixels = brush_pixels(task.results, labeling) if isinstance(task, LabelTask) else 0
+        if pixels <= left:
+            left -= pixels
+            yield task
+        else:
+            most = MOST_BRUSHES * max_pixels
+            detail = f"The masks of a request's brushes have at most {most} pixels in all; ask for fewer tasks."
+            yield InvalidRequestError.at(f"/tasks/{place}", detail)
+
+
+def _beyond(tasks: Sequence[object]) -> Iterator[InvalidRequestError]:
+    """The errors of tasks that are too many: Label Studio asks again for those that it has no prediction of."""
+    detail = f"The first {MAX_TASKS} tasks of a request are answered; ask again for the others."
+    for place in range(MAX_TASKS, len(tasks)):
+        yield InvalidRequestError.at(f"/tasks/{place}", detail)
 
 
 def _drawn_just_now(params: object) -> tuple[str, list[Any]] | None:

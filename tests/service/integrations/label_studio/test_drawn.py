@@ -3,14 +3,16 @@
 import json
 import random
 import subprocess
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from dynrefer.model import bitmap_from_mask
 from dynrefer.service.errors import InvalidRequestError
-from dynrefer.service.integrations.label_studio.brushes import BrushError, read_brush, write_brush
+from dynrefer.service.integrations.label_studio.brushes import Bitmap, BrushError, read_brush, write_brush
 from dynrefer.service.integrations.label_studio.drawn import Drawn, drawn_regions
 from dynrefer.service.integrations.label_studio.labeling import Labeling
 from tests.service.integrations.environments import python_with
@@ -91,6 +93,11 @@ def test_numbers_that_make_no_sense_are_refused_with_their_place(
     assert [each.pointer for each in refused.value.fields] == [at]
 
 
+def bitmap(given: list[int], width: int, height: int) -> Bitmap:
+    """The pixels of a member `rle`."""
+    return bitmap_from_mask(read_brush(given, width, height, MAX_PIXELS).mask)
+
+
 def masks() -> list[Any]:
     chance = np.random.default_rng(3)
     noise = chance.random((7, 11)) < 0.5
@@ -102,12 +109,57 @@ def masks() -> list[Any]:
 def test_a_brush_reads_what_it_writes() -> None:
     for mask in masks():
         height, width = mask.shape
-        assert np.array_equal(read_brush(write_brush(mask), width, height, MAX_PIXELS), mask)
+        assert np.array_equal(bitmap(write_brush(mask), width, height), mask)
     found = one(
         "brushlabels", {"format": "rle", "rle": write_brush(np.pad(np.ones((50, 60), bool), ((10, 40), (20, 120))))}
     )
     assert found.box(WIDTH, HEIGHT) == (20, 10, 80, 60)
     assert found.prompt["mask"]["size"] == [HEIGHT, WIDTH]
+
+
+def test_any_mask_is_read_with_its_bounds() -> None:
+    chance = np.random.default_rng(11)
+    for _ in range(200):
+        height, width = chance.integers(1, 9, 2)
+        mask = chance.random((height, width)) < chance.random()
+        brush = read_brush(write_brush(mask), int(width), int(height), MAX_PIXELS)
+        assert np.array_equal(bitmap_from_mask(brush.mask), mask)
+        ys, xs = np.nonzero(mask)
+        assert brush.bounds == ((xs.min(), ys.min(), xs.max() + 1, ys.max() + 1) if ys.size else None)
+
+
+def test_what_a_brush_takes_follows_from_its_list_and_not_from_the_size_that_it_says() -> None:
+    side = 8_000  # a bitmap would take 64 MB
+    bits = f"{side * side * 4:032b}00111" + "".join(f"{size - 1:04b}" for size in (3, 4, 8, 16))
+    left = side * side * 4
+    while left:
+        part = min(left, 1 << 16)
+        bits += f"111{part - 1:016b}{255 if left > side * side * 2 else 0:08b}"
+        left -= part
+    bits += "0" * (-len(bits) % 8)
+    given = list(int(bits, 2).to_bytes(len(bits) // 8, "big"))
+    tracemalloc.start()
+    brush = read_brush(given, side, side, side * side)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert brush.bounds is not None and brush.bounds[3] == pytest.approx(side / 2, abs=2)
+    assert peak < 16_000_000
+
+
+def test_a_brush_of_very_many_edges_is_refused() -> None:
+    stripes = np.zeros((HEIGHT, WIDTH), bool)
+    stripes[::2] = True
+    with pytest.raises(BrushError, match="more than 5000 edges"):
+        read_brush(write_brush(stripes), WIDTH, HEIGHT, MAX_PIXELS, 5_000)
+    # And of all of a task's brushes.
+    stripes = np.zeros((400, 1_000), bool)
+    stripes[::2] = True
+    size = {"original_width": 1_000, "original_height": 400}
+    items = [{**item("brush", {"rle": write_brush(stripes)}), **size, "id": str(place)} for place in range(2)]
+    assert len(drawn_regions(items[:1], LABELING, MAX_PIXELS)) == 1
+    with pytest.raises(InvalidRequestError, match="edges along its columns") as refused:
+        drawn_regions(items, LABELING, MAX_PIXELS)
+    assert refused.value.fields[0].pointer == "/1/value/rle"
 
 
 def test_brushes_have_a_limit_in_all() -> None:
@@ -128,7 +180,7 @@ def test_a_damaged_brush_is_refused() -> None:
         bad = list(good)
         bad[chance.randrange(len(bad))] = chance.randrange(256)
         try:
-            assert read_brush(bad, 11, 7, MAX_PIXELS).shape == (7, 11)
+            assert bitmap(bad, 11, 7).shape == (7, 11)
         except BrushError as error:
             assert str(error)
 
@@ -154,5 +206,5 @@ def test_label_studios_own_library_reads_and_writes_the_same_masks(tmp_path: Pat
     theirs, read = json.loads(answer)
     for mask, written, values in zip(given, theirs, read, strict=True):
         height, width = mask.shape
-        assert np.array_equal(read_brush(written, width, height, MAX_PIXELS), mask)
+        assert np.array_equal(bitmap(written, width, height), mask)
         assert np.array_equal(np.array(values).reshape(height, width, 4)[..., 3] > 0, mask)

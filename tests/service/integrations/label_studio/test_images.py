@@ -80,13 +80,13 @@ def stand() -> Iterator[Stand]:
         thread.join()
 
 
-def fetched(source: LabelStudio, image: str, times: int = 1, project: str = "1") -> bytes:
+def fetched(source: LabelStudio, image: str, times: int = 1, project: str = "1", caller: str | None = None) -> bytes:
     async def work() -> bytes:
         buffer = Buffer(1 << 20)
         address = source.address_of(image)
         assert address is not None
         for _ in range(times):
-            with buffer.lease() as lease:
+            with buffer.lease(caller) as lease:
                 found = await source.fetch(address, project, lease)
                 assert buffer.held_bytes == len(found)
         return found
@@ -115,17 +115,28 @@ def test_a_legacy_token_is_sent_as_it_is(stand: Stand) -> None:
 def test_a_projects_token_counts_only_of_this_label_studio_and_without_one_in_the_settings(stand: Stand) -> None:
     stand.valid = f"Token {LEGACY}"
     source = source_at(stand, None)
-    source.learn_token("1", "http://elsewhere:8080", LEGACY)
+    source.learn_token(None, "1", "http://elsewhere:8080", LEGACY)
     with pytest.raises(InvalidRequestError, match="wants a token"):
         fetched(source, "/a.png")
-    source.learn_token("1", stand.url, LEGACY)
+    source.learn_token(None, "1", stand.url, LEGACY)
     assert fetched(source, "/a.png") == IMAGE
     with pytest.raises(InvalidRequestError, match="wants a token"):
         fetched(source, "/a.png", project="2")
     given = source_at(stand, "another")
-    given.learn_token("1", stand.url, LEGACY)
+    given.learn_token(None, "1", stand.url, LEGACY)
     with pytest.raises(InvalidRequestError, match="does not accept the token"):
         fetched(given, "/a.png")
+
+
+def test_a_projects_token_counts_only_for_the_key_that_brought_it(stand: Stand) -> None:
+    stand.valid = f"Token {LEGACY}"
+    source = source_at(stand, None)
+    source.learn_token("mine", "1.1764230400", stand.url, LEGACY)  # /setup and /predict say when it was made too
+    assert fetched(source, "/a.png", project="1.1764230400", caller="mine") == IMAGE
+    assert fetched(source, "/a.png", project="1", caller="mine") == IMAGE
+    for caller in ("yours", None):
+        with pytest.raises(InvalidRequestError, match="wants a token"):
+            fetched(source, "/a.png", caller=caller)
 
 
 @pytest.mark.parametrize(
@@ -142,11 +153,12 @@ def test_what_cannot_be_had_is_said(stand: Stand, image: str, token: str | None,
         fetched(source_at(stand, token), image)
 
 
-def test_a_large_image_and_a_silent_host(stand: Stand) -> None:
+def test_a_large_image_and_a_silent_host(stand: Stand, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(BodyTooLargeError, match="larger than 10 bytes"):
         fetched(source_at(stand, max_bytes=10), "/a.png")
-    with pytest.raises(InvalidRequestError, match="cannot be reached"):
+    with pytest.raises(InvalidRequestError, match="cannot be reached") as refused:
         fetched(LabelStudio("http://127.0.0.1:9", None, 10, 2.0), "/a.png")
+    assert "127.0.0.1" not in refused.value.detail and "http://127.0.0.1:9/" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -176,6 +188,47 @@ def test_a_path_prefix_is_kept() -> None:
     assert source.address_of("/data/upload/a.png") == "https://example.org/labels/data/upload/a.png"
     assert source.address_of("/labels/data/upload/a.png") == "https://example.org/labels/data/upload/a.png"
     assert source.address_of("https://example.org:443/labels/x.png") == "https://example.org:443/labels/x.png"
+
+
+OUTSIDE = [
+    "/labels/../admin",
+    "/labels/a/../../admin",
+    "/../admin",
+    "/labels/%2e%2e/admin",
+    "/labels/..%2Fadmin",
+    "/labels/%252e%252e/admin",
+    "/labels/%5c../admin",
+    "https://example.org/admin",
+    "https://example.org/labels",
+    "https://example.org/labels/../admin",
+    "https://me@example.org/labels/a.png",
+]
+
+
+@pytest.mark.parametrize("image", OUTSIDE)
+def test_nothing_leads_out_of_the_prefix(image: str) -> None:
+    assert LabelStudio("https://example.org/labels", None, 10, 1.0).address_of(image) is None
+
+
+@pytest.mark.parametrize("image", ["/http://169.254.169.254/latest", "/https://evil.example/a.png", "/labels///evil/a"])
+def test_an_address_in_a_path_stays_a_path(stand: Stand, image: str) -> None:
+    source = LabelStudio(f"{stand.url}/labels", PERSONAL, 1 << 20, 5.0)
+    assert fetched(source, image) == IMAGE
+    assert stand.asked == [(f"/labels/{image.removeprefix('/labels')[1:]}", "Bearer access-1")]
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/labels/a.png", "//127.0.0.1:9/a.png", "/admin"])
+def test_no_token_goes_elsewhere_whoever_asks(stand: Stand, address: str) -> None:
+    stand.valid = f"Token {LEGACY}"
+    whole = f"{stand.url}{address}" if address == "/admin" else address
+
+    async def work() -> None:
+        with Buffer(1 << 20).lease() as lease:
+            await LabelStudio(f"{stand.url}/labels", LEGACY, 1 << 20, 5.0).fetch(whole, "1", lease)
+
+    with pytest.raises(InvalidRequestError, match="is not on Label Studio"):
+        asyncio.run(work())
+    assert not stand.asked
 
 
 def test_an_image_is_fetched_and_described(make_api: ApiFactory, stand: Stand) -> None:

@@ -112,3 +112,22 @@ def test_what_cannot_be_predicted_for_is_refused_with_the_reason(xml: Any, said:
         read_labeling(xml)
     assert said in refused.value.detail and refused.value.detail.endswith((".", "?", "'"))
     assert [each.pointer for each in refused.value.fields] == ["/label_config"]
+
+
+def test_a_controls_words_are_not_those_of_a_control_in_it() -> None:
+    inner = '<Labels name="b" toName="img"><Label value="inner"/></Labels>'
+    labeling = read_labeling(
+        view(f'<RectangleLabels name="a" toName="img"><Label value="outer"/><View>{inner}</View></RectangleLabels>')
+    )
+    assert [word.name for word in labeling.shapes[0].words] == ["outer"]
+    assert labeling.labels is not None and [word.name for word in labeling.labels.words] == ["inner"]
+
+
+def test_too_many_words_are_refused_while_they_are_read() -> None:
+    labels = "".join(f'<Label value="w{number}" predicted_values="a{number},b{number}"/>' for number in range(4))
+    tag = f'<RectangleLabels name="box" toName="img">{labels}</RectangleLabels>'
+    assert len(read_labeling(view(tag), 12).shapes[0].words) == 4
+    areas = '<Choices name="c" toName="img"><Choice value="one"/></Choices>'
+    for xml, most in ((view(tag), 11), (view(tag, areas), 12)):
+        with pytest.raises(InvalidRequestError, match="more words than the setting max_vocabulary_words"):
+            read_labeling(xml, most)

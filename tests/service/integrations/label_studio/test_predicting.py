@@ -1,15 +1,18 @@
 """/predict: which regions of a task are described, which are found, and how results look."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from httpx2 import Response
 
 from dynrefer.model.segmentation import SegmentationSpec
-from dynrefer.service.integrations.label_studio.brushes import read_brush
+from dynrefer.service.integrations.label_studio import tasks
+from dynrefer.service.integrations.label_studio.brushes import read_brush, write_brush
 from tests.fake_finder import FakeFinderSpec
-from tests.fakes import FakePredictor
+from tests.fakes import CARD, FakePredictor
 from tests.service.conftest import HEIGHT, WIDTH, ApiClient, ApiFactory, image_bytes, in_base64
 
 IMAGE = f"data:image/png;base64,{in_base64(image_bytes())}"
@@ -154,7 +157,7 @@ def test_polygons_and_brushes_are_made_of_masks(api: ApiClient) -> None:
     (found,) = results(post(api, task(), config=view(BOXES.replace("Rectangle", "Brush"))))
     value = found["result"][0]["value"]
     assert value["format"] == "rle" and value["brushlabels"] == ["d"]
-    assert read_brush(value["rle"], WIDTH, HEIGHT, 10_000).any()
+    assert read_brush(value["rle"], WIDTH, HEIGHT, 10_000).bounds is not None
 
 
 def test_labels_of_their_own_control_stand_beside_the_shape(api: ApiClient) -> None:
@@ -206,6 +209,28 @@ def test_a_task_that_fails_says_so_in_its_place_and_leaves_the_others_alone(api:
     assert "'image'" in found[4]["error"]
 
 
+def test_what_was_just_drawn_is_of_one_task(api: ApiClient) -> None:
+    refused = post(api, task(1), task(2), config=view(BOXES, CONTROLS), context={"result": [drawn()]})
+    assert refused.status_code == 422 and "are of one task; the request has 2." in refused.json()["error"]
+
+
+def test_tasks_beyond_the_most_say_so_in_their_place(api: ApiClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tasks, "MAX_TASKS", 2)
+    found = results(post(api, *map(task, range(4)), config=view(BOXES)))
+    assert ["result" in each for each in found] == [True, True, False, False]
+    assert found[2] == {"error": "The first 2 tasks of a request are answered; ask again for the others."}
+
+
+def test_the_brushes_of_all_tasks_have_a_limit_in_all(make_api: ApiFactory) -> None:
+    api = make_api(integrations="label-studio", max_image_pixels=HEIGHT * WIDTH)
+    value = {"format": "rle", "rle": write_brush(np.ones((HEIGHT, WIDTH), dtype=np.bool_))}
+    brushes = [{**drawn(str(place)), "type": "brush", "value": value} for place in range(5)]
+    given = [task(place, annotations=[{"id": 1, "result": brushes[: 5 - place]}]) for place in range(3)]
+    found = results(post(api, *given, config=view('<Brush name="b" toName="image"/>', CONTROLS)))
+    assert ["result" in each for each in found] == [True, False, True]  # 5, then 4 are too many, 3 are not
+    assert "ask for fewer tasks" in found[1]["error"]
+
+
 def test_a_tasks_text_adds_no_line_to_the_log(api: ApiClient, caplog: pytest.LogCaptureFixture) -> None:
     results(post(api, task(), {"id": 2, "data": {"image": "/a\n2026-01-01 INFO forged"}}, config=view(BOXES)))
     (message,) = [each.getMessage() for each in caplog.records if "no prediction" in each.getMessage()]
@@ -249,6 +274,21 @@ def test_a_full_queue_is_waited_for_where_other_tasks_make_it_full(make_api: Api
     assert all("result" in each for each in results(post(api, *given, config=view(BOXES, CONTROLS))))
 
 
+def test_one_model_answers_all_tasks_and_is_named_whichever_serves_by_then(make_api: ApiFactory) -> None:
+    other = make_api(FakePredictor(card=replace(CARD, name="other")), integrations="label-studio")
+    predictor = FakePredictor()
+    api = make_api(predictor, integrations="label-studio")
+    models, others = (each.client.app.state.engine.models for each in (api, other))  # type: ignore[attr-defined]
+    first = models.serving
+    predictor.run_hook = lambda boxes: models.let_serve(others.serving)
+    given = [task(place, annotations=[{"id": 1, "result": [drawn()]}]) for place in range(3)]
+    response = post(api, *given, config=view(BOXES, CONTROLS))
+    models.let_serve(first)
+    assert {each["model_version"] for each in results(response)} == {response.json()["model_version"]} == {"fake-0"}
+    assert len(predictor.queries) == 3 and not other.predictor.queries
+    assert not first.held
+
+
 def test_the_bytes_of_images_are_given_back(api: ApiClient) -> None:
     post(api, task(), task(2), config=view(BOXES))
     post(api, {"id": 1, "data": {"image": "/a"}}, config=view(BOXES))
@@ -275,3 +315,24 @@ def test_health_setup_and_versions(api: ApiClient) -> None:
     assert api.client.post("/label-studio/setup", json=document).json() == {"model_version": "fake-0"}
     refused = api.client.post("/label-studio/setup", json={**document, "schema": "<View/>"})
     assert refused.status_code == 422 and "no tag Image" in refused.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("change", "at"),
+    [
+        ({"project": "1" * 65}, "/project"),
+        ({"access_token": "x" * 4_097}, "/access_token"),
+        ({"access_token": "a\r\nHost: evil"}, "/access_token"),
+        ({"hostname": "http://[", "access_token": "x"}, None),
+        ({"hostname": "http://a:999999", "access_token": "x"}, None),
+        ({"project": 1, "hostname": None, "access_token": []}, None),
+    ],
+)
+def test_setup_takes_odd_members_or_says_what_is_wrong(
+    make_api: ApiFactory, change: dict[str, Any], at: str | None
+) -> None:
+    api = make_api(integrations="label-studio", label_studio_url="http://127.0.0.1:9/labels")
+    document = {"project": "1.2", "schema": view(BOXES), **change}
+    answer = api.client.post("/label-studio/setup", json=document)
+    assert answer.status_code == (200 if at is None else 422)
+    assert [each["pointer"] for each in answer.json().get("errors", [])] == ([] if at is None else [at])

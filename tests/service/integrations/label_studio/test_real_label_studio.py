@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from dynrefer.model import bitmap_from_mask
 from dynrefer.service.integrations.label_studio.brushes import read_brush
 from tests.repository import ROOT
 from tests.service.integrations.label_studio.program import LabelStudioProgram, label_studio
@@ -123,7 +124,7 @@ def test_a_task_that_fails_has_no_prediction_and_the_others_have(program: LabelS
     assert "'error': 'Label Studio answered with status" in program.log.read_text(errors="replace")
     (prediction,) = program.predictions(tasks[1])
     by_type = {item["type"]: item["value"] for item in prediction["result"]}
-    mask = read_brush(by_type["brushlabels"]["rle"], WIDTH, HEIGHT, WIDTH * HEIGHT)
+    mask = bitmap_from_mask(read_brush(by_type["brushlabels"]["rle"], WIDTH, HEIGHT, WIDTH * HEIGHT).mask)
     assert mask[115, 78] and not mask[5, 5] and by_type["brushlabels"]["brushlabels"] == ["Pig"]
     assert len(by_type["polygonlabels"]["points"]) > 8
 
