@@ -13,6 +13,7 @@ import typer
 from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.corrections.flags import (
     AddWords,
+    Blend,
     ExpectChange,
     FromCorrections,
     HeldOut,
@@ -197,6 +198,7 @@ def train_command(
     what: What = None,
     steps: Steps = None,
     rehearsal: Rehearsal = None,
+    blend: Blend = None,
     held_out: HeldOut = None,
     add_words: AddWords = None,
     expect_change: ExpectChange = None,
@@ -234,7 +236,18 @@ _OF_BOTH = ("out", "preset", "resume")
 _SHARED = ("threads", "device", "seed")
 _OF_THE_RECIPE = ("start", "processes")
 _OF_CORRECTIONS = (
-    *("model", "what", "steps", "rehearsal", "held_out", "add_words", "expect_change", "without_comparison", "server"),
+    *(
+        "model",
+        "what",
+        "steps",
+        "rehearsal",
+        "blend",
+        "held_out",
+        "add_words",
+        "expect_change",
+        "without_comparison",
+        "server",
+    ),
 )
 # Settings of training on data that tuning by corrections has too.
 _ALSO_OF_CORRECTIONS = ("batch_size", "learning_rate", "lora_rank", "lora_alpha", "checkpoint_every")

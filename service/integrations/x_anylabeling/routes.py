@@ -8,12 +8,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 
-from dynrefer.service.api.answering import describe_regions, find_regions
+from dynrefer.model import ModelCard
+from dynrefer.service.api.answering import answer_parsed
 from dynrefer.service.api.dependencies import CurrentBuffer, CurrentEngine, CurrentSettings
 from dynrefer.service.api.posting import respond
 from dynrefer.service.api.problems import ToldProblem
 from dynrefer.service.api.surfaces import Surface
 from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.engine import Engine
 from dynrefer.service.errors import NotFoundError
 from dynrefer.service.inputs.bodies import Lease
 from dynrefer.service.inputs.detection import ParsedDetection
@@ -95,15 +97,20 @@ async def predict(
     request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
 ) -> Response:
     """One task on one image, as the window's controls are set."""
-    read = partial(read_prediction, engine.card)
-    return await respond(request, engine, settings, buffer, read, partial(_answer, request))
+    card = engine.card
+    read, answer = partial(read_prediction, card), partial(_answer, request, engine, card)
+    return await respond(request, engine, settings, buffer, read, answer)
 
 
-async def _answer(request: Request, prediction: Prediction, lease: Lease, context: RequestContext) -> Response:
-    if isinstance(prediction.parsed, ParsedDetection):
-        write_findings = partial(written_findings, prediction)
-        document, _ = await find_regions(request, prediction.parsed, lease, context, write_findings)
-    else:
-        write_descriptions = partial(written_descriptions, prediction)
-        document, _ = await describe_regions(request, prediction.parsed, lease, context, write_descriptions)
+async def _answer(
+    request: Request, engine: Engine, card: ModelCard, prediction: Prediction, lease: Lease, context: RequestContext
+) -> Response:
+    """card: of the model whose tasks the request was read by."""
+    with engine.model() as held:
+        if (held.card.name, held.card.revision) != (card.name, card.revision):
+            detail = f"Another model than '{card.name}' serves since this request began; load the list of models again."
+            raise NotFoundError(detail)
+        found = isinstance(prediction.parsed, ParsedDetection)
+        write = partial(written_findings if found else written_descriptions, prediction)
+        document, _ = await answer_parsed(request, prediction.parsed, lease, context, write, held)
     return Response(document, media_type="application/json")

@@ -18,7 +18,7 @@ from tests.service.server.test_process import running
 SCRIPT = Path(__file__).parent / "in_supervision.py"
 DOGS = ROOT / "benchmarks" / "photographs" / "two-dogs.jpg"
 
-real = [pytest.mark.system, pytest.mark.server, pytest.mark.heavy]
+real = [pytest.mark.system, pytest.mark.server]
 
 
 def test_without_the_package_one_sentence_says_how_to_get_it() -> None:

@@ -34,6 +34,13 @@ Rehearsal = Annotated[
         help="Corrections: proportion of a batch that is drawn scenes, against forgetting. [default: 0.5]",
     ),
 ]
+Blend = Annotated[
+    float | None,
+    typer.Option(
+        "--blend",
+        help="Corrections: how far the heads go from the old weights, 0, to the tuned ones, 1. [default: 0.5]",
+    ),
+]
 HeldOut = Annotated[
     float | None,
     typer.Option("--held-out", help="Corrections: proportion of the images to compare on. [default: 0.25]"),

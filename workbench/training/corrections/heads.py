@@ -61,6 +61,15 @@ class HeadTuning(nn.Module):
         network.tag_decoder.requires_grad_(Task.TAGS in self.tasks)
         network.region_text_decoder.requires_grad_(bool(self.tasks & {Task.CATEGORIES, Task.ATTRIBUTES}))
 
+    @torch.no_grad()
+    def blend(self, part: float) -> None:
+        """Set the decoders' weights to so much of the way from those of before, 0, to the tuned ones, 1."""
+        for before, decoder in zip(
+            self._before, (self.network.tag_decoder, self.network.region_text_decoder), strict=True
+        ):
+            for old, tuned in zip(before.parameters(), decoder.parameters(), strict=True):
+                tuned.copy_(torch.lerp(old, tuned, part))
+
     def train(self, mode: bool = True) -> HeadTuning:
         """Set the mode of the decoders that learn."""
         super().train(mode)

@@ -240,6 +240,7 @@ class CorrectionRun:
             before = self.initial.vocabulary
             heads = HeadTuning(network, self.vocabulary, TextEmbeddings(*moved), before, self.tasks).to(self.device)
             run_phase(heads, self._phase(HEADS, batches.heads), self.out, self.device, settings.seed)
+            heads.blend(settings.blend)
             changed |= {name for name, each in network.named_parameters() if each.requires_grad}
             steps += settings.steps
         if LORA in settings.what:

@@ -34,7 +34,9 @@ class CorrectionSettings:
 
     folder: of the corrections. model: embedded or a directory, the running model. what: "heads" (decoders of tags,
     attributes and categories), "lora" (the language model's captions) or both. steps: of each of them. rehearsal:
-    proportion of every batch that is drawn scenes, for a model that knows them. held_out: proportion of the images.
+    proportion of every batch that is drawn scenes, for a model that knows them. blend: how far the decoders' weights go
+    from those of before, 0, to the tuned ones, 1 (arXiv 2109.01903: in between is most of the gain for little of the
+    loss). held_out: proportion of the images.
     add_words: whether words that the model lacks become words of its vocabulary. expect_change: tasks whose convention
     the corrections change on purpose. plans: choices of views per region. benchmark_regions: of the drawn benchmark.
     server: of the service that runs the model, whose revision must be the model's.
@@ -49,6 +51,7 @@ class CorrectionSettings:
     lora_rank: int = 16
     lora_alpha: float | None = None
     rehearsal: float = 0.5
+    blend: float = 0.5
     held_out: float = HELD_OUT
     add_words: bool = False
     expect_change: tuple[str, ...] = ()
@@ -79,6 +82,8 @@ class CorrectionSettings:
                 raise SettingError(f"{flag(name)} {value} must be a finite number above 0.")
         if not 0 <= self.rehearsal < 1:
             raise SettingError(f"--rehearsal {self.rehearsal:g} must be 0 or more and below 1.")
+        if not 0 < self.blend <= 1:
+            raise SettingError(f"--blend {self.blend:g} must be above 0 and at most 1.")
         if not 0 < self.held_out < 1:
             raise SettingError(f"--held-out {self.held_out:g} must be above 0 and below 1.")
         self._check_packages()

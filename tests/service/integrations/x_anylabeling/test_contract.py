@@ -10,9 +10,12 @@ from httpx2 import Response
 from openapi_spec_validator import validate
 
 from dynrefer.model.segmentation import SegmentationSpec
+from dynrefer.service.integrations.x_anylabeling import routes
+from dynrefer.service.integrations.x_anylabeling.prediction import Prediction, read_prediction
 from tests.fake_finder import BOXES, FakeFinderSpec
 from tests.fakes import CARD, FakePredictor
 from tests.service.conftest import ApiFactory, image_bytes, in_base64, turned_image_bytes
+from tests.service.integrations.asked import as_success_false, marked
 
 PREDICT = "/x-anylabeling/v1/predict"
 BOX = {"type": "rectangle", "data": [40, 40, 8, 8], "label": 1}  # drawn from its lower right corner
@@ -95,6 +98,23 @@ def test_models_and_health(client: TestClient) -> None:
     assert info == {"model_id": "fake", **listed["fake"]}
     missing = client.get("/x-anylabeling/v1/models/other/info")
     assert missing.status_code == 404 and "'fake'" in missing.json()["error"]["message"]
+
+
+def test_a_model_that_is_switched_while_a_request_comes_does_not_answer_under_the_former_name(
+    make_api: ApiFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = make_api(integrations="x-anylabeling")
+
+    def read_then_switch(*arguments: Any) -> Prediction:
+        prediction = read_prediction(*arguments)
+        api.predictor.card = replace(api.predictor.card, revision="next")
+        return prediction
+
+    monkeypatch.setattr(routes, "read_prediction", read_then_switch)
+    document = marked(f"data:image/png;base64,{in_base64(image_bytes())}")
+    refused = api.client.post("/x-anylabeling/v1/predict", json=document)
+    assert refused.status_code == 404 and "Another model than 'fake' serves" in as_success_false(refused.json())
+    assert not api.predictor.batches
 
 
 def test_tasks_are_those_that_the_model_can_do(make_api: ApiFactory) -> None:

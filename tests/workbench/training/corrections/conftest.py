@@ -60,6 +60,7 @@ def settings(folder: Path, model: Path | str, **changes: Any) -> CorrectionSetti
         "benchmark_regions": 20,
         "held_out": 0.4,
         "device": "cpu",
+        **changes,
     }
     found = CorrectionSettings(folder, str(model), **given)
     found.check()
