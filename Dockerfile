@@ -56,7 +56,7 @@ LABEL org.opencontainers.image.title="dynrefer" \
     org.opencontainers.image.description="Describes image regions over HTTP: captions, tags, attributes and categories" \
     org.opencontainers.image.licenses="Apache-2.0"
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp --shell /usr/sbin/nologin dynrefer \
-    && install --directory --owner=dynrefer --group=dynrefer /models
+    && install --directory --owner=dynrefer --group=dynrefer /models /corrections
 # Python images ship the standard library without bytecode, and a read-only root file system could not store it.
 RUN python -m compileall -q -x '/(tests?|lib2to3|site-packages|dist-packages)/' \
         "$(python -c 'import sysconfig; print(sysconfig.get_path("stdlib"))')"

@@ -405,6 +405,11 @@ class Settings(BaseSettings):
         description="Folder in which annotations that Label Studio reports to /label-studio/webhook are collected, for "
         "dynrefer train --from-corrections. None: they are not.",
     )
+    label_studio_corrections_bytes: Positive = Field(
+        default=10 << 30,
+        description="Most bytes of that folder, images included. What would make it larger is not collected, and an "
+        "error in the log says so.",
+    )
     otlp_endpoint: str = Field(
         default="",
         pattern=r"^(https?://\S+)?$",

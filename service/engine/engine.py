@@ -86,7 +86,7 @@ class Engine:
         self._cpu_pool = ThreadPoolExecutor(1, thread_name_prefix="cpu")
         # Thousands of new words take seconds, for which no other request's parsing and writing waits.
         self._words_pool = ThreadPoolExecutor(1, thread_name_prefix="words")
-        self._draining = False
+        self._drain_began: float | None = None  # on the monotonic clock
         self._in_flight = 0  # work under way for requests; touched by the event loop alone
         self.models = Models(Serving(source, executor))
         watch_executor(metrics, self.models.counts)
@@ -99,7 +99,7 @@ class Engine:
     @property
     def phase(self) -> Phase:
         """READY means loaded, warmed up, able to run, and not draining."""
-        return Phase.DRAINING if self._draining else self.serving.executor.phase
+        return Phase.DRAINING if self._drain_began is not None else self.serving.executor.phase
 
     def require_ready(self) -> None:
         """Raises UnavailableError, with the phase in its sentence, unless it is READY."""
@@ -145,7 +145,12 @@ class Engine:
 
     def begin_drain(self) -> None:
         """Not ready from now on and nothing new is admitted; what is admitted goes on. Safe in a signal handler."""
-        self._draining = True
+        if self._drain_began is None:
+            self._drain_began = time.monotonic()
+
+    def grace_left(self, grace_s: float) -> float:
+        """What is left, in seconds, of the time that work has from the beginning of the drain; all of it before."""
+        return grace_s if self._drain_began is None else max(0.0, self._drain_began + grace_s - time.monotonic())
 
     async def stop(self, grace_s: float) -> None:
         """Drain, then end the threads. What has not run within the grace time is given up."""
@@ -381,7 +386,7 @@ class Engine:
             raise self._unavailable(model) from None
 
     def _unavailable(self, model: Serving) -> UnavailableError:
-        phase = Phase.DRAINING if self._draining else model.executor.phase
+        phase = Phase.DRAINING if self._drain_began is not None else model.executor.phase
         # Ready and yet refused: the device ended between two looks.
         return UnavailableError(f"The service is {(Phase.LOST if phase is Phase.READY else phase).value}.")
 

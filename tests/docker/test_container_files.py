@@ -253,6 +253,25 @@ def test_label_studio_file_has_the_services_settings_and_what_label_studio_needs
     assert program["image"] == f"${{LABEL_STUDIO_IMAGE:-heartexlabs/label-studio:{version}}}"
 
 
+def test_corrections_of_label_studio_are_in_a_volume_that_the_service_may_write() -> None:
+    """A new volume gets the owner of the image's directory; a missing directory of the host is made as root."""
+    document = yaml.safe_load((DOCKER / "compose.label-studio.yaml").read_text(encoding="utf-8"))
+    service = document["services"]["dynrefer"]
+    folder = service["environment"]["DYNREFER_LABEL_STUDIO_CORRECTIONS"]
+    (source,) = [mount.split(":")[0] for mount in service["volumes"] if mount.split(":")[1:] == [folder]]
+    assert source in document["volumes"]
+    (made,) = re.findall(r"install --directory --owner=dynrefer --group=dynrefer (.+)$", DOCKERFILE, re.MULTILINE)
+    assert folder in made.split()
+
+
+def test_a_tuned_model_can_serve_beside_label_studio() -> None:
+    document = yaml.safe_load((DOCKER / "compose.label-studio.yaml").read_text(encoding="utf-8"))
+    service = document["services"]["dynrefer"]
+    assert service["ports"] == COMPOSE["services"]["dynrefer"]["ports"]  # where `dynrefer reload` asks
+    assert {"DYNREFER_ADMIN_KEYS"} <= set(service["environment"])
+    assert f"./models:{service['environment']['DYNREFER_MODELS_DIR']}:ro" in service["volumes"]
+
+
 def test_prometheus_scrapes_the_service() -> None:
     document = yaml.safe_load((DOCKER / "prometheus.yml").read_text(encoding="utf-8"))
     (job,) = document["scrape_configs"]

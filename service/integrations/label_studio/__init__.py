@@ -20,7 +20,7 @@ def integration(settings: Settings) -> Integration:
     images, surface = Images(settings), Surface("label-studio", (f"{PREFIX}/",), write_problem)
     if settings.label_studio_corrections is None:
         return Integration(surface, make_router(images, None))
-    folder = CorrectionsFolder(settings.label_studio_corrections)
+    folder = CorrectionsFolder(settings.label_studio_corrections, settings.label_studio_corrections_bytes)
     try:
         folder.make()
     except OSError as error:

@@ -127,7 +127,7 @@ def _about(annotation: Mapping[str, Any]) -> Line:
     who = by.get("id") if isinstance(by, dict) else by
     found: Line = {} if who is None else {"by": f"{SOURCE}:{who}"}
     try:
-        at = datetime.fromisoformat(str(annotation.get("updated_at") or annotation.get("created_at")))
-    except ValueError:
+        at = datetime.fromisoformat(str(annotation.get("updated_at") or annotation.get("created_at"))).astimezone(UTC)
+    except (ValueError, OverflowError):  # the latter: of a time before the first or after the last year
         return found
-    return {**found, "at": at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return {**found, "at": at.strftime("%Y-%m-%dT%H:%M:%SZ")}

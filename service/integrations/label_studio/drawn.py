@@ -161,8 +161,8 @@ def _brush(name: str, item: Mapping[str, Any], at: str, max_pixels: int, max_run
 
 
 def _pairs(given: object, at: str) -> tuple[Point, ...]:
-    if not isinstance(given, list) or not all(_is_pair(each) for each in given):
-        raise InvalidRequestError.at(at, "The points of a polygon are a list of [x, y].")
+    if not isinstance(given, list) or len(given) < 3 or not all(_is_pair(each) for each in given):
+        raise InvalidRequestError.at(at, "The points of a polygon are a list of at least three [x, y].")
     return tuple((float(x), float(y)) for x, y in given)
 
 

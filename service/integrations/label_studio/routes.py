@@ -1,5 +1,6 @@
 """The paths of a machine learning backend, as Label Studio calls them below the address that its users enter."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -13,13 +14,13 @@ from dynrefer.service.api.problems import ToldProblem
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.errors import InvalidRequestError
-from dynrefer.service.inputs.bodies import Lease
-from dynrefer.service.inputs.json_text import parse_json
+from dynrefer.service.inputs.bodies import Buffer, Lease
+from dynrefer.service.inputs.json_text import Json, parse_json
 from dynrefer.service.integrations.label_studio.images import Images
 from dynrefer.service.integrations.label_studio.labeling import read_labeling
 from dynrefer.service.integrations.label_studio.predicting import model_version, predict
 from dynrefer.service.integrations.label_studio.tasks import IMAGE_MEMBERS, PredictRequest, read_predict
-from dynrefer.service.integrations.label_studio.webhooks import Collector, changes_of
+from dynrefer.service.integrations.label_studio.webhooks import Change, Collector, changes_of
 from dynrefer.service.settings import Settings
 
 PREFIX = "/label-studio"
@@ -38,25 +39,30 @@ class Posted:
 
 def read_posted(body: bytes, content_type: str, settings: Settings, query: str, resolve: ResolveVocabulary) -> Posted:
     """Any object. Raises InvalidRequestError."""
-    document = parse_json(body, settings.max_json_values, base64_members=IMAGE_MEMBERS).document
-    if not isinstance(document, dict):
+    return Posted(_read_object(body, settings).document)
+
+
+def _read_object(body: bytes, settings: Settings) -> Json:
+    parsed = parse_json(body, settings.max_json_values, base64_members=IMAGE_MEMBERS)
+    if not isinstance(parsed.document, dict):
         raise InvalidRequestError.at("", "An object is expected, as Label Studio sends it.")
-    return Posted(document)
+    return parsed
 
 
-class PostedEvent(Posted):
-    """An event, and what follows from it."""
+@dataclass(frozen=True, slots=True)
+class PostedEvent:
+    """What follows from an event. num_bytes: about what that holds, counted as what was posted."""
 
-    def __init__(self, document: dict[str, Any], settings: Settings) -> None:
-        super().__init__(document)
-        self.changes = changes_of(document, settings)
+    changes: list[Change]
+    num_bytes: int
 
 
 def read_event(
     body: bytes, content_type: str, settings: Settings, query: str, resolve: ResolveVocabulary
 ) -> PostedEvent:
     """An event. Raises InvalidRequestError."""
-    return PostedEvent(read_posted(body, content_type, settings, query, resolve).document, settings)
+    parsed = _read_object(body, settings)
+    return PostedEvent(changes_of(parsed.document, settings, parsed.long_texts), len(body))
 
 
 def write_problem(problem: ToldProblem) -> Response:
@@ -103,7 +109,7 @@ def make_router(images: Images, collector: Collector | None) -> APIRouter:
         request: Request, engine: CurrentEngine, settings: CurrentSettings, buffer: CurrentBuffer
     ) -> Response:
         """Annotations go into the folder of the setting label_studio_corrections."""
-        return await respond(request, engine, settings, buffer, read_event, partial(_collect, collector))
+        return await respond(request, engine, settings, buffer, read_event, partial(_collect, collector, buffer))
 
     return router
 
@@ -130,13 +136,16 @@ def _text_in(document: dict[str, Any], name: str, most: int) -> str:
     return text
 
 
-async def _collect(collector: Collector | None, posted: PostedEvent, lease: Lease, context: RequestContext) -> Response:
+async def _collect(
+    collector: Collector | None, buffer: Buffer, posted: PostedEvent, lease: Lease, context: RequestContext
+) -> Response:
     if not posted.changes:
         return JSONResponse({"status": "ignored", "detail": "Nothing follows from this event."})
     if collector is None:
         detail = "This service does not collect corrections; its setting label_studio_corrections names no folder."
         return JSONResponse({"status": "ignored", "detail": detail})
-    collector.accept(posted.changes)
+    lease.shrink_to(0)  # the event has one of its own, which outlives the request
+    collector.accept(posted.changes, posted.num_bytes, context.caller, buffer)
     return JSONResponse({"status": "accepted"}, 202)
 
 

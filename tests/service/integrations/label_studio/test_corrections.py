@@ -1,7 +1,10 @@
 """What annotators correct: lines in a folder, by webhooks and from exports."""
 
+import asyncio
 import json
 import multiprocessing
+import socket
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -14,13 +17,21 @@ from typer.testing import CliRunner
 
 from dynrefer.service.app import create_app
 from dynrefer.service.corrections_command import corrections_command
-from dynrefer.service.integrations.label_studio.corrections_folder import CorrectionsFolder, NoImageError
+from dynrefer.service.integrations.label_studio import webhooks
+from dynrefer.service.integrations.label_studio.corrections_folder import (
+    CorrectionsFolder,
+    FolderFullError,
+    Index,
+    NoImageError,
+)
+from dynrefer.service.integrations.label_studio.images import Images
 from dynrefer.service.settings import Settings, SettingsError
 from dynrefer.workbench.data.corrections import read_corrections
 from tests.fakes import FakePredictor
 from tests.service.conftest import HEIGHT, WIDTH, ApiClient, ApiFactory, await_ready, image_bytes, in_base64
 from tests.service.integrations.label_studio.test_predicting import BOXES, CONTROLS, IMAGE, drawn, view
 
+POLYGON_OF_NONE = {**drawn(), "type": "polygonlabels", "value": {"points": [], "polygonlabels": ["Dog"]}}
 CONFIG = view(BOXES, CONTROLS, '<TextArea name="tags" toName="image" perRegion="true"/>')
 SAID = {
     "caption": ("textarea", {"text": ["a brown dog"]}),
@@ -87,6 +98,14 @@ def test_an_annotation_becomes_a_line_per_region(api: ApiClient, tmp_path: Path)
     image = lines[0]["image"]
     assert lines == [{"id": f"label-studio:5:3:{region}", "image": image, **ALL} for region in ("a", "b")]
     assert (folder / image).read_bytes() == image_bytes() and image.startswith("images/") and image.endswith(".png")
+
+
+def test_an_image_in_the_data_may_be_long(api: ApiClient, tmp_path: Path) -> None:
+    image = image_bytes() + bytes(20_000)  # which decoders pass over
+    given = of_task("ANNOTATION_CREATED", annotation("a"))
+    given["task"]["data"]["image"] = f"data:image/png;base64,{in_base64(image)}"
+    (line,) = after(api, tmp_path / "folder", 1, given)
+    assert (tmp_path / "folder" / line["image"]).read_bytes() == image
 
 
 def test_what_is_collected_is_what_training_reads(api: ApiClient, tmp_path: Path) -> None:
@@ -160,11 +179,24 @@ def test_other_events_are_ignored_and_training_is_not_pretended(api: ApiClient) 
         (event("ANNOTATION_CREATED", annotation=annotation("a"), task={"id": 5, "data": {}}), "/task/data"),
         (of_task("ANNOTATION_CREATED", {"id": 1, "result": [{**drawn(), "value": {}}]}), "/0/value/x"),
         (event("ANNOTATIONS_DELETED", annotations=[]), "/annotations"),
+        (event("ANNOTATIONS_DELETED", annotations=[{}]), "/annotations/id"),
+        (of_task("ANNOTATION_CREATED", annotation("a")) | {"task": {"id": [], "data": {"image": IMAGE}}}, "/task/id"),
+        (of_task("ANNOTATION_CREATED", annotation("a", id="1:2")), "/annotation/id"),
+        (of_task("ANNOTATION_CREATED", annotation("a", id=10**64)), "/annotation/id"),
+        (of_task("ANNOTATION_CREATED", {"id": 1, "result": [POLYGON_OF_NONE]}), "/0/value/points"),
     ],
 )
 def test_an_event_that_makes_no_sense_is_refused(api: ApiClient, document: Any, at: str) -> None:
     refused = post(api, document)
     assert refused.status_code == 422 and refused.json()["errors"][0]["pointer"] == at
+
+
+def test_an_annotation_whose_task_or_time_makes_no_sense_is_collected_without_them(
+    api: ApiClient, tmp_path: Path
+) -> None:
+    odd = annotation("a", task={}, updated_at="0001-01-01T00:00:00+23:00")
+    (line,) = after(api, tmp_path / "folder", 1, of_task("ANNOTATION_CREATED", odd))
+    assert line["id"] == "label-studio:5:3:a" and "at" not in line
 
 
 def test_nothing_is_written_without_a_folder(make_api: ApiFactory) -> None:
@@ -190,6 +222,92 @@ def test_what_waits_at_the_end_is_still_written(tmp_path: Path) -> None:
             given = of_task("ANNOTATION_CREATED", annotation("a", id=number))
             assert client.post("/label-studio/webhook", json=given).status_code == 202
     assert len(lines_in(tmp_path)) == 20
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Nothing is written until it is set."""
+    go_on, replace = threading.Event(), CorrectionsFolder.replace
+
+    def wait(*arguments: Any) -> int:
+        assert go_on.wait(60)
+        return replace(*arguments)
+
+    monkeypatch.setattr(CorrectionsFolder, "replace", wait)
+    return go_on
+
+
+def test_one_key_does_not_take_all_places_and_events_count_in_its_part_of_the_buffer(
+    make_api: ApiFactory, tmp_path: Path, held: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "MAX_WAITING", 6)
+    api = make_api(integrations="label-studio", label_studio_corrections=tmp_path, api_keys="one,two")
+
+    def answers(key: str, count: int) -> list[int]:
+        headers = {"Authorization": f"Bearer {key}"}
+        given = of_task("ANNOTATION_CREATED", annotation("a"))
+        return [api.client.post("/label-studio/webhook", json=given, headers=headers).status_code for _ in range(count)]
+
+    try:
+        assert answers("one", 5) == [202, 202, 202, 429, 429]
+        assert answers("two", 2) == [202, 202]
+        size = len(json.dumps(of_task("ANNOTATION_CREATED", annotation("a"))))
+        buffer = api.client.app.state.buffer  # type: ignore[attr-defined]
+        assert buffer.held_bytes > 4 * size
+    finally:
+        held.set()
+    until = time.monotonic() + 20
+    while buffer.held_bytes and time.monotonic() < until:
+        time.sleep(0.01)
+    assert buffer.held_bytes == 0 and answers("one", 1) == [202]
+
+
+@pytest.mark.parametrize(
+    ("image", "tries"), [("data:image/png;base64,a!", 1), ("http://elsewhere/a.png", 1), ("/data/upload/a.png", 3)]
+)
+def test_only_what_may_pass_is_tried_again(
+    make_api: ApiFactory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: str, tries: int
+) -> None:
+    asked, fetch = [], Images.fetch
+
+    async def count(self: Images, given: str, *more: Any) -> bytes:
+        asked.append(given)
+        return await fetch(self, given, *more)
+
+    monkeypatch.setattr(Images, "fetch", count)
+    monkeypatch.setattr(webhooks, "PAUSE_S", 0.0)
+    with socket.socket() as closed:  # nobody listens there
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        api = make_api(integrations="label-studio", label_studio_corrections=tmp_path, label_studio_url=url)
+        given = of_task("ANNOTATION_CREATED", annotation("a"))
+        given["task"]["data"]["image"] = image
+        after(api, tmp_path, 1, given, of_task("ANNOTATION_CREATED", annotation("b")))
+    assert asked == [image] * tries + [IMAGE]
+
+
+def test_the_end_waits_for_what_is_left_of_the_grace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def never(*given: Any) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    monkeypatch.setattr(Images, "fetch", never)
+    settings = Settings(
+        integrations=("label-studio",),
+        label_studio_corrections=tmp_path,
+        worker_processes=0,
+        shutdown_grace_s=3_600,
+    )
+    app = create_app(settings, FakePredictor())
+    with TestClient(app) as client:
+        await_ready(client)
+        for _ in range(2):
+            given = of_task("ANNOTATION_CREATED", annotation("a"))
+            assert client.post("/label-studio/webhook", json=given).status_code == 202
+        app.state.engine._drain_began = time.monotonic() - 3_600
+    assert "2 corrections were not written before the end" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_stops_the_start(tmp_path: Path) -> None:
@@ -230,6 +348,57 @@ def test_a_line_that_a_crash_cut_off_is_removed(tmp_path: Path) -> None:
         file.write_bytes(before)
         CorrectionsFolder(tmp_path).replace(lambda origin: True, [line(1)], image_bytes())
         assert [each["id"] for each in lines_in(tmp_path)] == [each["id"] for each in kept] + [line(1)["id"]]
+
+
+@pytest.mark.parametrize("last", ['{"id": "other"}', f'{{"id": "{"x" * 100_000}"}}'])
+def test_a_whole_last_line_without_a_line_feed_stays(tmp_path: Path, last: str) -> None:
+    (tmp_path / "corrections.jsonl").write_text('{"id": "first"}\n' + last)
+    CorrectionsFolder(tmp_path).replace(lambda origin: True, [line(1)], image_bytes())
+    assert [each["id"] for each in lines_in(tmp_path)] == ["first", json.loads(last)["id"], line(1)["id"]]
+
+
+def test_what_another_process_wrote_is_known_and_what_was_read_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = CorrectionsFolder(tmp_path), CorrectionsFolder(tmp_path)
+    given = [line(1), line(2)]
+    assert one.replace(lambda origin: True, given, image_bytes()) == 2
+    assert one.replace(lambda origin: True, given, image_bytes()) == 0
+    assert other.replace(lambda origin: True, given, image_bytes()) == 0
+    assert other.replace(lambda origin: True, given[:1], image_bytes()) == 1
+    read: list[bytes] = []
+    add = Index._add
+    monkeypatch.setattr(Index, "_add", lambda self, text: [read.append(text), add(self, text)])
+    assert one.replace(lambda origin: True, given[:1], image_bytes()) == 0
+    assert [json.loads(each) for each in read] == [{"id": line(2)["id"], "deleted": True}]
+    (tmp_path / "corrections.jsonl").unlink()
+    assert one.replace(lambda origin: True, given, image_bytes()) == 2
+
+
+def test_a_folder_grows_no_further_than_it_may(tmp_path: Path) -> None:
+    small, large = image_bytes(), image_bytes() + bytes(50_000)
+    folder = CorrectionsFolder(tmp_path, len(small) + 20_000)
+    with pytest.raises(FolderFullError):
+        folder.replace(lambda origin: True, [line(1)], large)
+    assert list((tmp_path).glob("images/*")) == [] and lines_in(tmp_path) == []
+    for number in (1, 2, 3):
+        assert folder.replace(lambda origin: False, [line(number)], small) == 1
+    CorrectionsFolder(tmp_path).keep_image(image_bytes("JPEG") + bytes(5_000))  # another process
+    with pytest.raises(FolderFullError, match="label_studio_corrections_bytes"):
+        folder.replace(lambda origin: False, [line(4)], small)
+    assert folder.replace(lambda origin: True, []) == 3  # what takes regions away
+
+
+def test_a_full_folder_is_told_in_the_log(
+    make_api: ApiFactory, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = {"label_studio_corrections": tmp_path, "label_studio_corrections_bytes": 10}
+    api = make_api(integrations="label-studio", **full)
+    post(api, of_task("ANNOTATION_CREATED", annotation("a")))
+    until = time.monotonic() + 20
+    while "label_studio_corrections_bytes" not in caplog.text and time.monotonic() < until:
+        time.sleep(0.01)
+    assert "label_studio_corrections_bytes" in caplog.text and lines_in(tmp_path) == []
 
 
 def test_lines_of_other_sources_stay(tmp_path: Path) -> None:

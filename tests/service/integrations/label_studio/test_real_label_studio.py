@@ -30,8 +30,9 @@ CONFIG = """<View>
   </RectangleLabels>
   <TextArea name="caption" toName="image" perRegion="true" editable="true"/>
   <Choices name="animal" toName="image" perRegion="true"><Choice value="pig"/><Choice value="snowman"/></Choices>
-  <Taxonomy name="what" toName="image" perRegion="true">
-    <Choice value="Living"><Choice value="pig"/><Choice value="cat"/></Choice><Choice value="Thing"/>
+  <Taxonomy name="color" toName="image" perRegion="true">
+    <Choice value="Warm"><Choice value="pink"/><Choice value="red"/></Choice>
+    <Choice value="Cold"><Choice value="blue"/><Choice value="green"/></Choice>
   </Taxonomy>
 </View>"""
 KEY = "sesame"
@@ -107,6 +108,7 @@ def test_predictions_are_retrieved_and_stored(program: LabelStudioProgram, proje
         assert value[name] == pytest.approx(PIG[name], abs=3)
     assert "pig" in pig["caption"]["value"]["text"][0]
     assert pig["animal"]["value"]["choices"] == ["pig"] and pig["animal"]["score"] > 0.5
+    assert pig["color"]["value"]["taxonomy"] == [["Warm", "pink"]]
     assert prediction["model_version"].startswith("dynrefer-embedded-")
 
 
@@ -153,6 +155,7 @@ def test_a_box_that_was_just_drawn_is_described(program: LabelStudioProgram, pro
     assert "pig" in region["caption"]["value"]["text"][0]
     assert region["caption"]["value"]["x"] == PIG["x"]
     assert region["animal"]["value"]["choices"] == ["pig"]
+    assert region["color"]["value"]["taxonomy"] == [["Warm", "pink"]]
 
 
 def lines_of(folder: Path) -> list[dict[str, Any]]:
@@ -204,9 +207,21 @@ def test_an_annotation_becomes_a_correction_and_an_export_the_same(
     assert await_lines(corrections, 3)[-1] == {"id": line["id"], "deleted": True}
 
 
-def test_a_wish_to_train_does_not_look_like_training(program: LabelStudioProgram, project: tuple[int, int]) -> None:
+def refused_events(server: Server) -> list[str]:
+    return [line for line in server.lines if "/label-studio/webhook" in line and " 422 " in line]
+
+
+def test_a_wish_to_train_does_not_look_like_training(
+    program: LabelStudioProgram, server: Server, project: tuple[int, int]
+) -> None:
     made, _ = project
     (backend,) = program.get("/api/ml/", project=str(made))
-    program.client.post(f"/api/ml/{backend['id']}/train", json={}, headers=program.headers())
+    assert backend["readable_state"] == "Connected" and not refused_events(server)
+    clicked = program.client.post(f"/api/ml/{backend['id']}/train", json={}, headers=program.headers())
+    assert clicked.status_code == 200
+    until = time.monotonic() + 60
+    while not refused_events(server):
+        assert time.monotonic() < until, "the wish has not arrived"
+        time.sleep(0.1)
     (after,) = program.get("/api/ml/", project=str(made))
     assert after["readable_state"] != "Training"
