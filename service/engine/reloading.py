@@ -214,7 +214,8 @@ class Reloading:
                 raise _GivenUp
             await asyncio.sleep(WATCH_EVERY_S)
         if executor.failure is not None:
-            sentence = str(executor.failure)
+            # Where the folder of models lies is nothing for whoever asks over HTTP.
+            sentence = str(executor.failure).replace(model.source.location, model.source.name)
             return sentence[:1].upper() + sentence[1:]
         return "The device was lost while the model was loaded." if executor.lost else None
 

@@ -27,7 +27,7 @@ from tests.fakes import CARD, FakePredictor, context_of
 
 WAIT_S = 10.0
 IMAGE = DecodedImage(np.zeros((48, 64, 3), dtype=np.uint8), ImageInfo(64, 48))
-FIRST, SECOND = ModelSource("first", "first"), ModelSource("second", "second")
+FIRST, SECOND = ModelSource("first", "first"), ModelSource("second", "/models/second")
 
 Load = Callable[[], FakePredictor]
 
@@ -51,7 +51,7 @@ class Scene:
 
     def _executor(self, source: ModelSource) -> DeviceThread[Any, Any]:
         settings = Settings(**{"device_grace_s": 0.05, **self.settings})
-        return DeviceThread(settings, lambda: self.loads[source.location](), self.metrics)
+        return DeviceThread(settings, lambda: self.loads[source.name](), self.metrics)
 
     async def started(self) -> "Scene":
         self.engine.start(self.lost.set)
@@ -205,6 +205,7 @@ def losing_the_device() -> FakePredictor:
 
 FAILURES: list[tuple[Load, str]] = [
     (raising(ModelNotFoundError("there is no model.")), "There is no model."),
+    (raising(ModelNotFoundError("nothing is in '/models/second'.")), "Nothing is in 'second'."),
     (raising(MemoryError()), "The model cannot be loaded on this machine: there is not enough memory."),
     (failing_warm_up, "The model was loaded but cannot describe a region (ValueError): its settings do not fit."),
     (losing_the_device, "it fell off the bus."),
