@@ -10,7 +10,7 @@ from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import PHONE, OpenPage, accessibility_faults
-from tests.service.api.example_requests import GETS, POSTS
+from tests.service.api.example_requests import OPEN_GETS, POSTS
 from tests.service.server.test_process import Server, running
 
 pytestmark = pytest.mark.server
@@ -103,7 +103,7 @@ def test_what_is_wrong_is_said_by_the_service(open_page: OpenPage) -> None:
 
 def test_what_can_be_got_is_got_with_one_click(open_page: OpenPage) -> None:
     page = open_page("/docs")
-    for operation_name in GETS:
+    for operation_name in OPEN_GETS:
         assert execute(operation(page, *operation_name.split()))[0] == 200, operation_name
 
 

@@ -140,16 +140,19 @@ RELOAD: Mapping[str, ExampleRequest] = {
 }
 ABOUT_IMAGES: Mapping[str, Mapping[str, ExampleRequest]] = {"POST /v1/describe": DESCRIBE, "POST /v1/detect": DETECT}
 POSTS: Mapping[str, Mapping[str, ExampleRequest]] = {**ABOUT_IMAGES, "POST /v1/models/reload": RELOAD}
-# Operation -> what its answer shows.
-GETS: Mapping[str, str] = {
+# Operation -> what its answer shows: of every service, and with those that are there for administrators alone.
+OPEN_GETS: Mapping[str, str] = {
     "GET /livez": "The process answers",
     "GET /readyz": "The model is loaded and warm",
     "GET /health": "The model is loaded and warm",
     "GET /metrics": "Some of the lines",
     "GET /v1/models": "The embedded model, its lists of names shortened",
-    "GET /v1/models/reload": "The embedded model, which the service was started with",
     "GET /v1/vocabularies": "The vocabularies that ship",
     "GET /v1/vocabularies/{name}": "COCO's 80 names, shortened",
+}
+GETS: Mapping[str, str] = {
+    **OPEN_GETS,
+    "GET /v1/models/reload": "The embedded model, which the service was started with",
 }
 PARAMETERS: Mapping[str, Json] = {
     "POST /v1/describe": {"fields": DESCRIBE["file"].fields},
