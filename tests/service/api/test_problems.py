@@ -26,8 +26,17 @@ def leaves(kind: type[Exception]) -> list[type[Exception]]:
 
 
 def test_every_error_has_its_own_row() -> None:
-    assert set(leaves(ServiceError)) <= set(TABLE)
-    assert all(name in str(errors.__doc__) for name in (kind.__name__ for kind in leaves(ServiceError)))
+    own = [kind for kind in leaves(ServiceError) if kind.__module__ == errors.__name__]
+    assert own and set(own) <= set(TABLE)
+    assert all(kind.__name__ in str(errors.__doc__) for kind in own)
+
+
+def test_errors_of_integrations_are_kinds_of_the_services_own() -> None:
+    from dynrefer.service.integrations.label_studio.client import ImageNotFetched
+
+    assert ImageNotFetched in leaves(ServiceError)
+    for kind in leaves(ServiceError):
+        assert next(each for each in kind.__mro__ if each in TABLE) is not Exception
 
 
 @pytest.mark.parametrize(
