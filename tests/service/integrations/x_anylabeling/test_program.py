@@ -1,6 +1,7 @@
 """X-AnyLabeling itself, its window without a screen, against a service process with the embedded model."""
 
 import json
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +22,13 @@ TOURIST = ROOT / "benchmarks" / "photographs" / "tourist.jpg"
 def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """What lay on the canvas after each task."""
     folder = tmp_path_factory.mktemp("x-anylabeling")
+    image = shutil.copy(TOURIST, folder)  # the program saves what lies on the canvas beside it
     with running(
         "dynrefer.service.cli", "serve", "--integrations", "x-anylabeling", DYNREFER_API_KEYS="sesame"
     ) as server:
         server.await_ready()
         url = f"{server.address}/x-anylabeling"
-        command = [python_with("x-anylabeling"), SCRIPT, url, "sesame", folder, TOURIST]
+        command = [python_with("x-anylabeling"), SCRIPT, url, "sesame", folder, image]
         ran = subprocess.run(
             command, capture_output=True, text=True, env={"HOME": str(folder), "PATH": "/usr/bin:/bin"}
         )
