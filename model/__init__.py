@@ -90,6 +90,7 @@ if TYPE_CHECKING:
     from dynrefer.model.translations import ENGLISH, Translations, Translator, is_language
     from dynrefer.model.types import (
         ALL_TASKS,
+        LIKELY,
         AttributeLabel,
         Caption,
         CaptionCandidate,
@@ -169,6 +170,7 @@ __all__ = [
     "Explanation",
     "ImageError",
     "ImageInfo",
+    "LIKELY",
     "ImageSource",
     "ImageTooLargeError",
     "Label",
@@ -291,6 +293,7 @@ _LAZY = {
     "ExplainedLabel": "explanation",
     "Explanation": "explanation",
     "ImageInfo": "types",
+    "LIKELY": "types",
     "ImageSource": "images",
     "Label": "types",
     "ModelCard": "types",

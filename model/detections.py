@@ -17,13 +17,12 @@ from dynrefer.model.errors import ImageError
 from dynrefer.model.finding import FoundRegion
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.masks import RegionMask, bitmap_from_mask
-from dynrefer.model.types import Corners, RegionDescription
+from dynrefer.model.types import LIKELY, Corners, RegionDescription
 
 if TYPE_CHECKING:
     import fiftyone as fo
     import supervision as sv
 
-LIKELY = 0.5  # calibrated: what is said is more probably right than wrong
 NO_SIZE = "these results do not know how large their image is; give its size as size=(width, height)."
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "CaptionWriting",
     "Corners",
     "ImageInfo",
+    "LIKELY",
     "Label",
     "ModelCard",
     "PointPrompt",
@@ -41,6 +42,8 @@ __all__ = [
     "ViewPlan",
     "ViewPolicy",
 ]
+
+LIKELY = 0.5  # a calibrated probability from which on what is said is more probably right than wrong
 
 Corners = tuple[float, float, float, float]
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dynrefer.model import LIKELY
 from dynrefer.service.batch.items import Digest, Line
 from dynrefer.service.batch.journal import Journal
 
-LIKELY = 0.5  # an attribute is written into an annotation where it is more likely there than not
 UNNAMED = "object"  # a region of which only a caption was asked
 _DIGEST_BYTES = 16
 

@@ -4,9 +4,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dynrefer.model import RegionDescription, Task
+from dynrefer.model import LIKELY, RegionDescription, Task
 
-LIKELY = 0.5  # calibrated: what is said is more probably right than wrong
 NOTHING_LIKELY = ""
 
 

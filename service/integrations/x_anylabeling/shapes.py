@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from dynrefer.model import RegionMask, mask_outlines, simplified_outline
+from dynrefer.model import LIKELY, RegionMask, mask_outlines, simplified_outline
 from dynrefer.service.api.detect_schemas import DetectResponse
 from dynrefer.service.api.schemas import AttributeOut, DescribeResponse, MaskOut
 from dynrefer.service.integrations.x_anylabeling import offer
@@ -15,7 +15,6 @@ from dynrefer.service.integrations.x_anylabeling.prediction import Prediction
 # A shape that the program takes for unfinished: the next click replaces it, "Finish Object" asks for its label.
 UNFINISHED = "AUTOLABEL_OBJECT"
 LEAST_TOLERANCE = 1.0  # pixels; below it an outline is the stairs of the pixels' edges
-LIKELY = 0.5  # calibrated: what is said of an object is more probably right than wrong
 
 
 def written_findings(prediction: Prediction, found: DetectResponse) -> bytes:
