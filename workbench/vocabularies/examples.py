@@ -103,14 +103,14 @@ def name_of(word: Word | AttributeWord) -> str:
 
 
 def _categories(words: tuple[Any, ...], data: LabelledData, task: Task) -> Labels:
-    listed = {_folded(name) for name in data.categories}
+    listed = {folded(name) for name in data.categories}
     truth = np.full((len(data), len(words)), -1, np.int8)
     for column, word in enumerate(words):
-        texts = {_folded(text) for text in (word.name, *word.synonyms)}
+        texts = {folded(text) for text in (word.name, *word.synonyms)}
         for row, region in enumerate(data.regions):
             if region.category is None or region.crowd:
                 continue
-            if _folded(region.category) in texts:
+            if folded(region.category) in texts:
                 truth[row, column] = 1
             elif task is Task.CATEGORIES or texts & listed:
                 truth[row, column] = 0
@@ -119,16 +119,17 @@ def _categories(words: tuple[Any, ...], data: LabelledData, task: Task) -> Label
 
 def _attributes(words: tuple[Any, ...], data: LabelledData) -> Labels:
     truth = np.full((len(data), len(words)), -1, np.int8)
-    columns = {_folded(name.split("/")[0]): place for place, name in enumerate(data.attributes)}
+    columns = {folded(name.split("/")[0]): place for place, name in enumerate(data.attributes)}
     for column, word in enumerate(words):
-        place = columns.get(_folded(word.attribute.name))
+        place = columns.get(folded(word.attribute.name))
         for row, region in enumerate(data.regions):
             if place is not None and region.attributes is not None:
                 truth[row, column] = region.attributes[place]
     return truth
 
 
-def _folded(text: str) -> str:
+def folded(text: str) -> str:
+    """Without what people write in different ways: case, underscores, spaces."""
     return " ".join(text.replace("_", " ").split()).casefold()
 
 

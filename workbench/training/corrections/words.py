@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from dynrefer.model.types import Task
 from dynrefer.model.vocabulary import Attribute, Vocabulary
 from dynrefer.workbench.data.corrections import Correction
+from dynrefer.workbench.vocabularies.examples import folded
 
 LISTS = (Task.CATEGORIES, Task.TAGS, Task.ATTRIBUTES)
 LEAST_EXAMPLES = 5  # regions that a new word must be right for, among those to train on
@@ -43,11 +44,6 @@ class KnownWords:
         key = folded(word)
         found = self._places[task].get(key)
         return self._values.get(key) if found is None and task is Task.ATTRIBUTES else found
-
-
-def folded(word: str) -> str:
-    """Without what people write in different ways: case, underscores, spaces."""
-    return " ".join(word.replace("_", " ").split()).casefold()
 
 
 def _places(names: Sequence[str]) -> dict[str, int]:
