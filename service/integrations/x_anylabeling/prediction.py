@@ -13,6 +13,7 @@ from dynrefer.service.inputs.detection import ParsedDetection, read_detection
 from dynrefer.service.inputs.forms import PostedForm
 from dynrefer.service.inputs.json_text import Json, parse_json, printable
 from dynrefer.service.inputs.parsing import ParsedRequest, field_errors, read_single, reject
+from dynrefer.service.inputs.query_parameters import WHOLE_IMAGE
 from dynrefer.service.integrations.x_anylabeling import offer
 from dynrefer.service.settings import Settings
 
@@ -141,7 +142,7 @@ def _task_of(params: ParamsIn, card: ModelCard) -> str:
 def _document(task: str, params: ParamsIn) -> dict[str, Any]:
     """The task as a request to /v1/describe or /v1/detect. What an object is called and looks like is asked of each."""
     if task == offer.DESCRIBE_IMAGE:
-        return {"regions": [{"box": [0, 0, 1, 1]}], "coordinates": "unit", "task": "caption"}
+        return {**WHOLE_IMAGE, "task": "caption"}
     about = {"task": ["caption", "attributes", "categories"], "orientation": "stored"}
     if task == offer.DESCRIBE_BOXES:
         return {"regions": [{"box": box} for box in _boxes(params.marks)], **about}
