@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from dynrefer.service.api.routes import describe, detect, operations, vocabularies
 from dynrefer.service.api.surfaces import Surface
-from dynrefer.service.server.auth import PAGES
+from dynrefer.service.server.auth import ADMIN_PATHS, PAGES
 from dynrefer.service.settings import Settings, SettingsError
 
 
@@ -47,7 +47,8 @@ def switched_on(settings: Settings) -> list[Integration]:
 def _refuse_taken_paths(surface: Surface, others: Sequence[Surface]) -> None:
     """Some integrations have their paths from outside."""
     routers = (describe.router, detect.router, operations.router, operations.metrics_router, vocabularies.router)
-    own = {route.path for router in routers for route in router.routes if isinstance(route, APIRoute)} | PAGES
+    own = {route.path for router in routers for route in router.routes if isinstance(route, APIRoute)}
+    own |= PAGES | ADMIN_PATHS
     for path in surface.paths:
         owner = next((each.name for each in others if each.owns(path)), "the service itself" if path in own else None)
         if owner is not None:

@@ -36,7 +36,8 @@ from dynrefer.service.settings import Settings, SettingsError
 PROBES = frozenset({"/livez", "/readyz", "/health"})
 PAGES = frozenset({"/", "/docs", "/redoc", "/openapi.json"})
 ASSETS = "/static/"  # what the pages load
-ADMIN_PATHS = frozenset({"/v1/models/reload"})
+RELOAD_PATH = "/v1/models/reload"
+ADMIN_PATHS = frozenset({RELOAD_PATH})
 UNIDENTIFIED = "(key in the body)"  # the name of the key that is still to be read; no key has it
 KEY_LINE = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,64})\s+sha256:(?P<digest>[0-9a-f]{64})")
 

@@ -13,8 +13,8 @@ from dynrefer.service.errors import ForbiddenError
 from dynrefer.service.inputs.bodies import read_body
 from dynrefer.service.inputs.forms import check_json_headers
 from dynrefer.service.inputs.reloading import MOST_BYTES, model_source, read_reload
+from dynrefer.service.server.auth import RELOAD_PATH
 
-PATH = "/v1/models/reload"
 LONGEST_S = 3_600.0  # that a request waits for a model; X-Request-Timeout may shorten it
 
 router = APIRouter(tags=["operations"])
@@ -32,7 +32,7 @@ AdminReloading = Annotated[Reloading, Depends(_reloading)]
 
 
 @router.get(
-    PATH,
+    RELOAD_PATH,
     summary="Which model serves, and what is being loaded",
     response_model=ReloadAnswer,
     response_model_exclude_none=True,
@@ -45,7 +45,7 @@ async def reload_state(reloading: AdminReloading) -> ReloadAnswer:
 
 
 @router.post(
-    PATH,
+    RELOAD_PATH,
     summary="Let another model serve, without a restart",
     response_model=ReloadAnswer,
     response_model_exclude_none=True,

@@ -205,6 +205,7 @@ def test_the_services_own_probe_may_be_named(make_api: ApiFactory, monkeypatch: 
             "/v1/describe",
             "/v1/describe cannot be a path of the integration vertex: the service it",
         ),
+        ("AIP_PREDICT_ROUTE", "/v1/models/reload", "/v1/models/reload cannot be a path of the integration vertex"),
         ("AIP_PREDICT_ROUTE", "/vertex/health", "AIP_PREDICT_ROUTE /vertex/health is a path that needs no key"),
         ("AIP_PREDICT_ROUTE", "/static/predict", "AIP_PREDICT_ROUTE /static/predict is a path that needs no key"),
         ("AIP_PREDICT_ROUTE", "/invocations", "/invocations cannot be a path of the integration vertex: sagemaker has"),
