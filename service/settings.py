@@ -412,8 +412,8 @@ class Settings(BaseSettings):
     )
     engine: Literal["thread", "ray"] = Field(
         default="thread",
-        description="thread: the model runs in this process, on one device. ray: it runs in replicas, on as many devices "
-        "and machines as a Ray cluster has. Needs pip install 'dynrefer[ray]'.",
+        description="thread: the model runs in this process, on one device. ray: it runs in replicas, on as many "
+        "devices and machines as a Ray cluster has. Needs pip install 'dynrefer[ray]'.",
     )
     replicas: Positive = Field(
         default=1,
@@ -446,12 +446,13 @@ class Settings(BaseSettings):
         default=None,
         ge=0,
         le=64,
-        description="GPUs that a replica takes: 0.5 lets two share one. None: one where the cluster has any, else none.",
+        description="GPUs that a replica takes: 0.5 lets two share one. None: one where the cluster has any, else "
+        "none.",
     )
     ray_address: str = Field(
         default="",
-        description="host:port of a Ray cluster to join, or auto for one on this machine. None: one is started here, for "
-        "as long as the service runs.",
+        description="host:port of a Ray cluster to join, or auto for one on this machine. None: one is started here, "
+        "for as long as the service runs.",
     )
     ray_name: str = Field(
         default="dynrefer",

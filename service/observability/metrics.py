@@ -1,6 +1,7 @@
 """What the service counts, under the names that dashboards use. Units in the names, closed label sets."""
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -148,7 +149,7 @@ class Metrics:
     def watch_replicas(self, counts: Callable[[], Mapping[str, int]]) -> None:
         """Read how many replicas there are, by state, whenever the metrics are read."""
         for state in REPLICAS:
-            self.replicas.labels(state).set_function(lambda state=state: float(counts().get(state, 0)))
+            self.replicas.labels(state).set_function(partial(_count_of, counts, state))
 
     def count_call_again(self, reason: str) -> None:
         """A call of a replica is made again."""
@@ -172,6 +173,10 @@ class Metrics:
     def render(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self.registry)
+
+
+def _count_of(counts: Callable[[], Mapping[str, int]], name: str) -> float:
+    return float(counts().get(name, 0))
 
 
 class _CacheCounts(Collector):

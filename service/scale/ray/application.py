@@ -13,11 +13,12 @@ import ray
 from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
-from ray.serve.config import AutoscalingConfig, AutoscalingPolicy, RequestRouterConfig
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from dynrefer.model.errors import ModelError
 from dynrefer.service.scale.ray.autoscaling import ByRegions
 from dynrefer.service.scale.ray.replica import ModelReplica
+from dynrefer.service.scale.ray.routing import LeastRegions
 from dynrefer.service.settings import Settings
 
 MODEL, EDGE = "model", "edge"  # the deployments
@@ -111,7 +112,8 @@ def build(given: Mapping[str, Any]) -> Any:
     options = dict(given)
     edges = int(options.pop("edges", 1))
     settings = Settings(**{**options, "engine": "ray"})
-    edge = serve.deployment(serve.ingress()(Edge)).options(
+    edge = _deployment(
+        serve.ingress()(Edge),
         name=EDGE,
         num_replicas=edges,
         max_ongoing_requests=MOST_CALLS,
@@ -137,13 +139,14 @@ def _replicas(settings: Settings, location: str) -> Any:
                 look_back_period_s=QUEUE_LOOK_BACK_S,
                 upscale_delay_s=settings.upscale_delay_s,
                 downscale_delay_s=settings.downscale_delay_s,
-                policy=AutoscalingPolicy(
+                policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
                     policy_function=f"{ByRegions.__module__}:{ByRegions.__name__}",
                     policy_kwargs={"regions_per_replica": settings.regions_per_replica},
                 ),
             )
         }
-    deployment = serve.deployment(ModelReplica).options(
+    deployment = _deployment(
+        ModelReplica,
         name=MODEL,
         ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": _gpus(settings)},
         max_ongoing_requests=MOST_CALLS,
@@ -154,12 +157,16 @@ def _replicas(settings: Settings, location: str) -> Any:
         health_check_timeout_s=HEALTH_WITHIN_S,
         max_constructor_retry_count=ATTEMPTS,
         max_surge_percent=100,
-        request_router_config=RequestRouterConfig(
-            request_router_class="dynrefer.service.scale.ray.routing:LeastRegions"
-        ),
+        request_router_config={"request_router_class": f"{LeastRegions.__module__}:{LeastRegions.__name__}"},
         **scaling,
     )
     return deployment.bind(settings.without_secrets(), location)
+
+
+def _deployment(of: Any, **options: Any) -> Any:
+    """Serve's decorator returns what its type does not say."""
+    found: Any = serve.deployment(of)
+    return found.options(**options)
 
 
 def _gpus(settings: Settings) -> float:
@@ -168,7 +175,8 @@ def _gpus(settings: Settings) -> float:
         return settings.replica_gpus
     if settings.device.startswith("cpu"):
         return 0.0
-    return 1.0 if ray.cluster_resources().get("GPU") else 0.0
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return 1.0 if resources.get("GPU") else 0.0
 
 
 def _first_line(text: str) -> str:

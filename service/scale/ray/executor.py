@@ -7,7 +7,6 @@ every replica, once a second, how it is.
 
 import asyncio
 import logging
-import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
