@@ -5,8 +5,10 @@ names `build` (docker/ray/serve.yaml): there Ray's own proxies speak HTTP, and t
 """
 
 import itertools
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -42,8 +44,7 @@ class LocalReplicas:
     def begin(self) -> Any:
         """See `Replicas`."""
         serve.start(proxy_location="Disabled")
-        if self.name.endswith("-1"):
-            self._end_leftovers()
+        _log_as_others_do()
         try:
             return serve.run(_replicas(self._settings, self._location), name=self.name, route_prefix=None)
         except (RuntimeError, RayError) as error:
@@ -60,12 +61,6 @@ class LocalReplicas:
     def alive(self) -> bool:
         """See `Replicas`."""
         return bool(ray.is_initialized())
-
-    def _end_leftovers(self) -> None:
-        """Of a process with this name that was killed, in a cluster that outlived it."""
-        for name in serve.status().applications:
-            if re.fullmatch(rf"{re.escape(self._settings.ray_name)}-[0-9]+", name):
-                serve.delete(name)
 
 
 class GivenReplicas:
@@ -102,6 +97,25 @@ class Edge:
 
         logs.configure(self._settings)
         return create_app(self._settings, replicas=GivenReplicas(self._replicas))
+
+
+@contextmanager
+def without_leftovers(settings: Settings) -> Iterator[None]:
+    """Inside of a cluster: end the replicas that go by the settings' name, before the block those of a process that was
+    killed, and after it one's own, in a cluster that outlives them."""
+    if settings.ray_address:
+        _end_all(settings.ray_name)
+    try:
+        yield
+    finally:
+        if settings.ray_address and ray.is_initialized():
+            _end_all(settings.ray_name)
+
+
+def _end_all(name: str) -> None:
+    for application in serve.status().applications:
+        if re.fullmatch(rf"{re.escape(name)}-[0-9]+", application):
+            serve.delete(application)
 
 
 def build(given: Mapping[str, Any]) -> Any:
@@ -177,6 +191,14 @@ def _gpus(settings: Settings) -> float:
         return 0.0
     resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return 1.0 if resources.get("GPU") else 0.0
+
+
+def _log_as_others_do() -> None:
+    """Serve writes to standard error in a form of its own otherwise, beside the log."""
+    serves = logging.getLogger("ray.serve")
+    serves.handlers.clear()
+    serves.propagate = True
+    serves.setLevel(logging.WARNING)
 
 
 def _first_line(text: str) -> str:

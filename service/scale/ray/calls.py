@@ -19,8 +19,8 @@ from ray.serve.exceptions import RayServeException
 from dynrefer.model.errors import DeviceError
 from dynrefer.service.engine.reservations import ExecutorClosed
 from dynrefer.service.errors import DeadlineExceeded
+from dynrefer.service.scale.ray.board import Board, Sent
 from dynrefer.service.scale.ray.messages import Call, Reply
-from dynrefer.service.scale.ray.routing import Board, Sent
 
 logger = logging.getLogger(__name__)
 

@@ -29,10 +29,10 @@ from dynrefer.service.engine.reservations import (
     WorkKind,
 )
 from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.scale.ray.board import SILENT_S, TO, Board, Seen, board_of, forget
 from dynrefer.service.scale.ray.calls import Calls, first_answer, raise_unless_gone
 from dynrefer.service.scale.ray.messages import Call, ReplicaModel
 from dynrefer.service.scale.ray.predictor import ReplicaPredictor
-from dynrefer.service.scale.ray.routing import SILENT_S, TO, Board, Seen, boards
 from dynrefer.service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class ReplicaExecutor:
         self._settings = settings
         self._replicas = replicas
         self._metrics = metrics
-        self._board = boards.setdefault(replicas.name, Board())
+        self._board = board_of(replicas.name)
         self._admission = Admission(settings.key_regions, self._seconds_for)
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -248,13 +248,15 @@ class ReplicaExecutor:
         logger.info("ready: model %s on %d replica(s) of Ray", model.card.name, len(self._board.replicas))
         while not (self._closed and not self._tasks):
             if not self._replicas.alive:
-                logger.error("the cluster is lost")
+                if not self._closed:
+                    logger.error("the cluster is lost")
+                self._ended = self._closed
                 return
             await self._ask_all()
             self._calls.give_up_silent()
             await self._pause(ASK_EVERY_S)
         await asyncio.to_thread(self._replicas.end)
-        boards.pop(self._replicas.name, None)
+        forget(self._replicas.name)
         self._ended = True
 
     async def _pause(self, seconds: float) -> None:

@@ -51,8 +51,8 @@ class ReplicaModel:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaState:
-    """A replica as it is now. calls: ids of those that it is at work on. batches: (number, regions, views) of those that
-    it ran, the newest ones. out_of_memory: how many batches did not fit its device so far."""
+    """A replica as it is now. calls: ids of those that it is at work on. batches: (number, regions, views) of those it
+    ran last. out_of_memory: how many batches did not fit its device so far."""
 
     phase: Phase
     counts: ExecutorCounts

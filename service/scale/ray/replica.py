@@ -91,7 +91,7 @@ class ModelReplica:
     async def state(self, since: int = 0, to: str = "") -> ReplicaState:
         """As of now; batches: after the one of this number. It answers at once, whatever the device does.
 
-        to: the replica that is asked; see `routing.TO`.
+        to: the replica that is asked; see `board.TO`.
         """
         batches = tuple(each for each in list(self._metrics.batches) if each[0] > since)
         out_of_memory = self._metrics.registry.get_sample_value("dynrefer_device_oom_total") or 0
