@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 AUTO = "auto"
 CONNECT_S = 5.0
-JOIN_ATTEMPTS = 3  # a second each; Ray's own 20 are for a cluster that is just starting
+JOIN_ATTEMPTS = 2  # Ray's own 20 are for a cluster that is just starting, and take it minutes to give up
 ALIVE_S = 2.0
 
 
@@ -124,6 +124,8 @@ def _join(settings: ClusterSettings, address: str) -> None:
 
     if settings.object_store_bytes is not None:
         raise SettingsError("object_store_bytes is the size of a local cluster; leave it out where ray_address is set.")
+    if address == AUTO:
+        address = _found_address()
     host = _checked_host(address)
     ray_constants = cluster_environment.inner("_private.ray_constants")
     attempts = ray_constants.NUM_REDIS_GET_RETRIES
@@ -142,10 +144,20 @@ def _join(settings: ClusterSettings, address: str) -> None:
             ray_constants.NUM_REDIS_GET_RETRIES = attempts
 
 
+def _found_address() -> str:
+    """HOST:PORT of the cluster that RAY_ADDRESS names or that runs on this machine. Raises SettingsError."""
+    try:
+        found = cluster_environment.inner("_private.services").get_ray_address_from_environment(AUTO, None)
+    except ConnectionError:
+        raise SettingsError(
+            "ray_address auto: no Ray cluster runs on this machine; name its address as HOST:PORT, or leave "
+            "ray_address out to start one."
+        ) from None
+    return str(found)
+
+
 def _checked_host(address: str) -> str:
-    """The host of an address at which something listens; of `auto` this one. Raises SettingsError."""
-    if address == AUTO:
-        return ""
+    """The host of an address at which something listens. Raises SettingsError."""
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdecimal():
         raise SettingsError(
@@ -195,11 +207,6 @@ def _refuse(address: str, error: BaseException) -> NoReturn:
         raise SettingsError(
             f"ray_address {address}: the cluster runs another version of Ray or Python than this process, which has "
             f"{own}; both have to be the same."
-        ) from error
-    if "Could not find any running Ray instance" in said:
-        raise SettingsError(
-            "ray_address auto: no Ray cluster runs on this machine; name its address as HOST:PORT, or leave "
-            "ray_address out to start one."
         ) from error
     raise SettingsError(f"ray_address {address}: the cluster cannot be joined: {_first_line(error)}.") from error
 
