@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dynrefer.service.scale.ray import cluster_environment
+from dynrefer.service.scale.ray.last_will import last_will
 from dynrefer.service.scale.ray.object_store import object_store_bytes
-from dynrefer.service.scale.ray.scratch import scratch_folder
+from dynrefer.service.scale.ray.scratch import WITHIN, scratch_folder
 from dynrefer.service.settings import SettingsError
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,8 @@ def cluster(settings: ClusterSettings) -> Iterator[None]:
         stack.enter_context(cluster_environment.printing_replaced(by=logger.warning))
         stack.enter_context(_sigterm_leaves_the_block())
         if settings.address is None:
-            _start(settings, stack.enter_context(scratch_folder()))
+            scratch = stack.enter_context(scratch_folder())
+            stack.enter_context(last_will(scratch, raylet=_start(settings, scratch)))
         else:
             _join(settings, settings.address)
         stack.callback(ray.shutdown)
@@ -91,8 +93,8 @@ def alive() -> bool:
     return True
 
 
-def _start(settings: ClusterSettings, scratch: Path) -> None:
-    """Start a local cluster in the folder. Raises SettingsError."""
+def _start(settings: ClusterSettings, scratch: Path) -> int:
+    """Start a local cluster in the folder; the id of its raylet's process. Raises SettingsError."""
     import ray
     from ray._common.utils import get_system_memory
 
@@ -103,7 +105,7 @@ def _start(settings: ClusterSettings, scratch: Path) -> None:
         "object_store_memory": object_store_bytes(settings.object_store_bytes, get_system_memory()),
         "include_dashboard": False,
         "_node_ip_address": LOOPBACK,
-        "_temp_dir": str(scratch),
+        "_temp_dir": str(scratch / WITHIN),
     }
     with (
         cluster_environment.environment(cluster_environment.local_environment(os.environ)),
@@ -116,6 +118,8 @@ def _start(settings: ClusterSettings, scratch: Path) -> None:
         except Exception as error:  # Ray raises its own errors, AssertionError, ValueError and bare Exception here
             _end_what_started()
             raise SettingsError(f"Ray cannot start a local cluster: {_first_line(error)}.") from error
+    (raylet,) = cluster_environment.inner("_private.worker").global_worker.node.all_processes["raylet"]
+    return int(raylet.process.pid)
 
 
 def _join(settings: ClusterSettings, address: str) -> None:
