@@ -5,7 +5,7 @@
 Both are started in turn, each in a process of its own, which runs one actor and then stands idle; figures are medians
 of the rounds. Seconds: until connected (Ray imported already), until the actor answers, until ended. Processes,
 threads, memory (unique, MB) and the processor's time of ten idle seconds are those of the process and all that it
-started; `load` is what else ran (the five-minute load average at the end). Needs Linux. Writes results/ray_cluster.json.
+started; `load` is what else ran (five-minute load average at the end). Needs Linux. Writes results/ray_cluster.json.
 """
 
 import argparse
