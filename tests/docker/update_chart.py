@@ -1,5 +1,5 @@
-"""`python -m tests.docker.update_chart` rewrites what the chart has from the code: the settings in values.schema.json, those
-that it refuses in a sentence, and the table of values in docs/kubernetes.md, which is read from values.yaml.
+"""`python -m tests.docker.update_chart` rewrites what the chart has from the code: the settings in values.schema.json,
+those that it refuses in a sentence, and the table of values in docs/kubernetes.md, which is read from values.yaml.
 """
 
 import json
@@ -78,6 +78,8 @@ def _setting(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     if kept["type"] == "array":
         items = {"enum": list(INTEGRATIONS)} if name in LISTS_OF_INTEGRATIONS else {"pattern": "^[^,]+$"}
         kept = {"type": "array", "items": {"type": "string", **items}}
+    if kept["type"] == "number":  # `helm --set` makes text of 0.5
+        kept = {**kept, "type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)?$"}
     kept.pop("format", None)  # "path", which no validator knows
     return kept
 
