@@ -39,9 +39,13 @@ OF_RAY = (
     "replicas",
     "min_replicas",
     "max_replicas",
-    "replica_gpus",
+    "regions_per_replica",
+    "upscale_delay_s",
+    "downscale_delay_s",
     "replica_cpus",
+    "replica_gpus",
     "ray_address",
+    "ray_name",
     "object_store_bytes",
 )
 LISTS_OF_INTEGRATIONS = ("integrations", "keyless_integrations")
