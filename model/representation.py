@@ -42,9 +42,7 @@ class NewFeatures:
             return
         self._regions = keys, representation, _are_finite(representation)
         if self._cache.shared is not None:
-            # A copy on a CPU too: it is written later, in another thread.
-            numbers = representation.float()
-            self._on_host = to_host(numbers) if numbers.is_cuda else numbers.clone()
+            self._on_host = to_host(representation.float())
 
     def add_given(self, given: Mapping[Digest, Tensor]) -> None:
         """Representations that another process computed, (Q, C) each. They are finite."""
@@ -73,7 +71,10 @@ class NewFeatures:
 def represent(
     loaded: LoadedModel, inputs: Sequence[RegionInput], cache: FeatureCache, lap: Lap
 ) -> tuple[Tensor, NewFeatures]:
-    """(R, Q, C) float32, without waiting for a GPU, and what is new to the cache. Laps: "shared", "encode", "represent"."""
+    """(R, Q, C) float32, without waiting for a GPU, and what is new to the cache.
+
+    Laps: "shared" (where there is a shared cache), "encode", "represent".
+    """
     revision = f"{loaded.network.config.revision} {loaded.dtype}"
     keys = [region_digest(revision, each.views.digests, each.views.boxes) for each in inputs]
     found = {key: cache.regions.get(key) for key in dict.fromkeys(keys)}

@@ -5,13 +5,13 @@ store is whatever fulfils `SharedStore`; the service has one in Redis. What come
 of the form that this network writes, and is a miss else: never an error, and never an answer of another form.
 
 The bits are kept: a representation that was found is the one that was computed. So that it is also the one that would
-be computed here, keys begin with the `fingerprint` of a network on its device (`network_fingerprint.py`). No torch here.
+be computed here, keys begin with a network's `fingerprint` on its device (`network_fingerprint.py`). No torch here.
 
 Shapes: N = representations, Q = region tokens, C = channels.
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -40,9 +40,8 @@ class SharedStore(Protocol):
         """The values of these keys, in order, None for what is not there. size: bytes of each; others may be left
         out."""
 
-    def put_many(self, values: Iterable[tuple[bytes, bytes]], size: int) -> None:
-        """Put values under keys, later and in another thread, or not at all. values: read there, once. size: bytes of
-        all."""
+    def put_many(self, values: Mapping[bytes, bytes]) -> None:
+        """Put values under keys, later and in another thread, or not at all."""
 
 
 class SharedRepresentations:
@@ -80,10 +79,9 @@ class SharedRepresentations:
         return decoded
 
     def add(self, computed: Mapping[Digest, Representation]) -> None:
-        """Give representations to the store; they must be finite, and stay as they are."""
+        """Give representations to the store; they must be finite."""
         if computed:
-            values = ((self._key(digest), encode(each)) for digest, each in computed.items())
-            self._store.put_many(values, sum(_HEADER.size + each.nbytes for each in computed.values()))
+            self._store.put_many({self._key(digest): encode(each) for digest, each in computed.items()})
 
     @contextmanager
     def unasked(self) -> Iterator[None]:
