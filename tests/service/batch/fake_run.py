@@ -11,7 +11,8 @@ from pathlib import Path
 from dynrefer.model import FindQuery
 from dynrefer.service.batch.asking import Question
 from dynrefer.service.batch.errors import BatchError
-from dynrefer.service.batch.job import Job, interrupt_on_sigterm, run_job
+from dynrefer.service.batch.job import interrupt_on_sigterm, run_job
+from dynrefer.service.batch.planning import Job
 from dynrefer.service.settings import Settings
 from tests.fake_finder import FakeFinderSpec
 from tests.fakes import FakePredictor, slowly
