@@ -7,6 +7,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from dynrefer.model import NamedVocabularies, Predictor, ResolveVocabulary
@@ -35,6 +36,8 @@ def run_job(job: Job, predictor: Predictor[Any, Any] | None = None) -> int:
     predictor: given by tests; else that of the settings is loaded. Signals are handled meanwhile: call it in the main
     thread.
     """
+    if job.ray is not None:
+        job = job.for_other_machines()
     outputs = [output_of(path) for path in (job.out, *job.also)]
     source, images = open_source(
         job.given,
@@ -60,7 +63,7 @@ def run_job(job: Job, predictor: Predictor[Any, Any] | None = None) -> int:
             raise BatchError(f"{job.given} brings no regions and no images.")
         code = ALL_ANSWERED
         if plan.items_left:
-            code = _answer(job, plan, source, journal, resolve, predictor)
+            code = _answer(job, plan, source, images, journal, resolve, predictor)
             interrupt_on_sigterm()  # again: the event loop has put its own handlers away
         answers = Answers(journal, plan.order, images)
         failed = write_failures(failures_path(job.out), answers)
@@ -77,6 +80,7 @@ def _answer(
     job: Job,
     plan: Plan,
     source: ItemSource,
+    images: Path,
     journal: Journal,
     resolve: ResolveVocabulary,
     predictor: Predictor[Any, Any] | None,
@@ -86,7 +90,7 @@ def _answer(
         return asyncio.run(LocalSession(job, plan, source, journal, resolve, predictor).run())
     from dynrefer.service.scale.ray.batch import answer_on_ray
 
-    return answer_on_ray(job, job.ray, plan, source, journal, predictor)
+    return answer_on_ray(job, job.ray, plan, source, images, journal, predictor)
 
 
 def interrupt_on_sigterm() -> None:

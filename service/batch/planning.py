@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,23 @@ class Job:
     quiet: bool = False
     ray: RayWorkers | None = None
 
+    def for_other_machines(self) -> Job:
+        """With paths that are the same from any working directory."""
+        return replace(
+            self,
+            given=self.given.absolute(),
+            boxes=None if self.boxes is None else self.boxes.absolute(),
+            images=None if self.images is None else self.images.absolute(),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class RayWorkers:
-    """Who answers with `--engine ray`. replicas: how many workers, with a model each. gpus, cpus: of each, as Ray counts
-    them; gpus None: one where the cluster has any. address: of a cluster that runs; None: one is started here."""
+    """Who answers with `--engine ray`: so many replicas, with a model each.
+
+    gpus, cpus: of each, as Ray counts them; gpus None: one where the cluster has any. address: of a cluster that runs;
+    None: one is started here.
+    """
 
     replicas: int = 2
     gpus: float | None = None

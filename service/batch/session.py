@@ -52,7 +52,8 @@ class Session(ABC):
 
     @abstractmethod
     async def _answer_all(self) -> bool:
-        """Returns whether all is answered, and was not stopped before. Raises DeviceGoneError, ModelError, BatchError."""
+        """Returns whether all is answered, and was not stopped before. Raises
+        DeviceGoneError, ModelError and BatchError."""
 
     @abstractmethod
     def _stop(self) -> None:
