@@ -30,8 +30,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """How a client behaves. slow_s: the body takes so long to send. leave_after_s: it hangs up then. patience_s: it gives
-    up then, which counts as an answer that never came."""
+    """How a client behaves. slow_s: the body takes so long to send. leave_after_s: it hangs up then. patience_s: it
+    gives up then, which counts as an answer that never came."""
 
     slow_s: float = 0.0
     leave_after_s: float | None = None

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.scale_soak --minutes 60`: mixed traffic over two replicas on Ray Serve, and a fault every minute.
+"""`python -m benchmarks.scale_soak --minutes 60`: mixed traffic over two replicas on Ray Serve, a fault every minute.
 
 A plain service says first what is right. Then clients that wait, leave, are in a hurry or send slowly ask two replicas,
 while in turn a replica is killed, another one stopped, the disk filled, the service beset by slow clients, its clock
@@ -41,7 +41,7 @@ NOT_OF_ONE_PROCESS = ("kill", "stall")
 
 @dataclass(frozen=True)
 class Options:
-    """minutes: of traffic. rate: requests per second, on average 4 regions each. every_s: from one fault to the next."""
+    """minutes: of traffic. rate: requests per second, of about 4 regions. every_s: from one fault to the next."""
 
     minutes: float
     rate: float
@@ -128,10 +128,8 @@ def inject_in_turn(options: Options, scene: Scene, began: float) -> list[Injecte
         time.sleep(max(0.0, due - time.monotonic()))
         done.append(inject(names[len(done) % len(names)], scene))
         last = done[-1]
-        print(
-            f"{(time.monotonic() - began) / 60:5.1f} min  {last.fault}: recovered after {last.recovered_s} s; {last.notes}"
-        )
-        sys.stdout.flush()
+        minute = (time.monotonic() - began) / 60
+        print(f"{minute:5.1f} min  {last.fault}: recovered after {last.recovered_s} s; {last.notes}", flush=True)
 
 
 def table(report: dict[str, Any]) -> str:

@@ -48,8 +48,8 @@ class Scene:
 
 @dataclass
 class Injected:
-    """A fault that was done. began, ended: `time.time()`. recovered_s: from its beginning until all replicas were there;
-    None where they were not in time. notes: figures of its own."""
+    """A fault that was done. began, ended: `time.time()`. recovered_s: from its beginning until all replicas were
+    there; None where they were not in time. notes: figures of its own."""
 
     fault: str
     began: float

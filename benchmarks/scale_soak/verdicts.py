@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.scale_out.exchanges import Answer
 from benchmarks.scale_soak.catalogue import essence, is_close
 
-# What may happen to a request, and what may not. "refused" is 429 or 503 with Retry-After, "late" 504 past its deadline.
+# What may happen to a request, and what may not. "refused": 429 or 503 with Retry-After. "late": 504 past its deadline.
 ALLOWED = ("right", "close", "refused", "late", "left")
 FORBIDDEN = ("wrong", "lost", "doubled", "failed", "early", "impolite")
 EARLY_S = 0.05  # clocks of two processes
