@@ -1,1 +1,1 @@
-"""Everything of Ray; only the extra `ray` installs it, so `import ray` stands inside functions."""
+"""Model replicas by Ray Serve. Nothing of the plain service imports this, and only this imports Ray."""
