@@ -125,6 +125,7 @@ class Servers:
         self.busy = 0
         self.done_s = 0.0  # of work
         self.queue: deque[tuple[float, Call, tuple[Any, ...]]] = deque()
+        self._life = 0
 
     def add(self, work_s: float, call: Call, *arguments: Any) -> None:
         """Work of so many seconds on a core of its own; the call comes when it is done."""
@@ -133,15 +134,23 @@ class Servers:
         else:
             self.queue.append((work_s, call, arguments))
 
+    def clear(self) -> None:
+        """Forget everything, as a process does that is killed."""
+        self.queue.clear()
+        self.busy = 0
+        self._life += 1
+
     def _begin(self, work_s: float, call: Call, arguments: tuple[Any, ...]) -> None:
         self.busy += 1
         self.done_s += work_s
         if self.cores is None:
-            self.clock.at(self.clock.now + work_s, self._end, call, arguments, 1)
+            self.clock.at(self.clock.now + work_s, self._end, self._life, call, arguments, 1)
         else:
-            self.cores.add(1, work_s, self._end, call, arguments)
+            self.cores.add(1, work_s, self._end, self._life, call, arguments)
 
-    def _end(self, call: Call, arguments: tuple[Any, ...], _: int) -> None:
+    def _end(self, life: int, call: Call, arguments: tuple[Any, ...], _: int) -> None:
+        if life != self._life:
+            return
         self.busy -= 1
         if self.queue:
             self._begin(*self.queue.popleft())
@@ -149,15 +158,16 @@ class Servers:
 
 
 class Line:
-    """A network interface in one direction: bytes leave one after another. latency_s: until they are there."""
+    """What passes one after another at a fixed rate: bytes through a network interface in one direction, or seconds of
+    work through one server, where nobody has to be called in between."""
 
-    def __init__(self, clock: Simulation, bytes_per_s: float, latency_s: float) -> None:
-        self.clock, self.bytes_per_s, self.latency_s = clock, bytes_per_s, latency_s
-        self.sent = 0.0  # bytes
+    def __init__(self, per_s: float) -> None:
+        self.per_s = per_s
+        self.passed = 0.0
         self._free_at = 0.0
 
-    def send(self, size: float) -> float:
-        """When so many bytes, handed over now, have arrived."""
-        self._free_at = max(self._free_at, self.clock.now) + size / self.bytes_per_s
-        self.sent += size
-        return self._free_at + self.latency_s
+    def send(self, size: float, time: float) -> float:
+        """When so much, handed over at a time, has passed."""
+        self._free_at = max(self._free_at, time) + size / self.per_s
+        self.passed += size
+        return self._free_at

@@ -9,10 +9,15 @@ minutes.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import io
 import json
+import os
 import random
+import shutil
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import psutil  # type: ignore[import-untyped]
+import ray
 from PIL import Image
 
 from benchmarks.attacks.served import Service
@@ -44,6 +50,7 @@ FEW, MANY = 1, 8  # regions of a request; the line through both is what a reques
 QUALITY = 85  # of the JPEG files
 REPLICAS = (1, 5)  # of which the controller's load is measured
 CONTROLLER_S = 15.0
+AT_ONCE = 8  # calls under way
 
 
 def image_work() -> list[dict[str, float]]:
@@ -142,12 +149,12 @@ def edge(requests: int) -> dict[str, Any]:
                 for x, y, u, v in random_boxes(count, random.Random(count))
             ]
             for measured in (False, True):
-                began = sum(process.cpu_times()[:2])
+                began = _cpu_s(process)
                 for _ in range(requests if measured else 20):
                     answer = service.describe(file, boxes, None)
                     if answer.status != 200:
                         raise SystemExit(f"measuring: status {answer.status}: {answer.body[:200]!r}")
-                found[count] = (sum(process.cpu_times()[:2]) - began) / requests
+                found[count] = (_cpu_s(process) - began) / requests
             answer_bytes[count] = len(answer.body)
     region_s = (found[MANY] - found[FEW]) / (MANY - FEW)
     return {
@@ -159,45 +166,125 @@ def edge(requests: int) -> dict[str, Any]:
 
 
 def ray_calls(requests: int, view_bytes: int) -> dict[str, Any]:
-    """CPU seconds that a call of a handle costs the caller, per call and per region of so many bytes of views; and the
-    same of the replica."""
+    """CPU seconds of a call by handle, as an edge makes it (views are put once, then the call is made), of the caller
+    and of the replica: per call, per region of so many bytes of views, and of a call without any, such as the question
+    how a replica is."""
     from ray import serve as ray_serve
 
     @ray_serve.deployment(num_replicas=1, max_ongoing_requests=100, ray_actor_options={"num_cpus": 0})
     class Receiving:
-        def pid(self) -> int:
-            import os
-
+        async def pid(self) -> int:
             return os.getpid()
 
-        def receive(self, views: list[Any]) -> list[int]:
-            return [int(each.sum() & 1) if each.size < 0 else each.size for each in views]
+        async def receive(self, views: list[Any]) -> int:
+            return len(views)
 
     handle = ray_serve.run(Receiving.bind(), name="receiving", route_prefix=None)
-    replica = psutil.Process(handle.pid.remote().result())
-    caller = psutil.Process()
-    callers, replicas = {}, {}
+    processes = psutil.Process(), psutil.Process(handle.pid.remote().result())
+
+    async def calls(number: int, regions: int) -> None:
+        views = [np.zeros(view_bytes, dtype=np.uint8) for _ in range(regions)]
+
+        async def one_after_another() -> None:
+            for _ in range(number // AT_ONCE):
+                await (handle.receive.remote(ray.put(views)) if regions else handle.pid.remote())
+
+        await asyncio.gather(*(one_after_another() for _ in range(AT_ONCE)))
+
+    seconds: dict[int, list[float]] = {}
+    for count in (0, FEW, MANY):
+        asyncio.run(calls(4 * AT_ONCE, count))
+        began = [_cpu_s(each) for each in processes]
+        asyncio.run(calls(requests, count))
+        seconds[count] = [(_cpu_s(each) - b) / requests for each, b in zip(processes, began, strict=True)]
+    ray_serve.delete("receiving")
+    found: dict[str, Any] = {"requests": requests, "view_bytes": view_bytes}
+    for place, name in enumerate(("caller", "replica")):
+        region_s = (seconds[MANY][place] - seconds[FEW][place]) / (MANY - FEW)
+        found[f"{name}_call_s"] = round(seconds[FEW][place] - region_s, 6)
+        found[f"{name}_region_s"] = round(region_s, 6)
+        found[f"{name}_question_s"] = round(seconds[0][place], 6)
+    return found
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    return float(sum(process.cpu_times()[:2]))
+
+
+def routing() -> list[dict[str, float]]:
+    """CPU seconds in which an edge puts so many replicas in order, with four of its calls on each."""
+    from dynrefer.service.scale.ray.routing import Board, Sent
+
+    rows = []
+    for count in (10, 100, 1_000):
+        board, names = Board(), [f"replica-{number}" for number in range(count)]
+        board.update(names)
+        board.calls = {f"call-{number}": Sent(4, names[number % count]) for number in range(4 * count)}
+        rows.append({"replicas": count, "order_s": round(cpu_seconds(lambda b=board, n=names: b.order(n)), 7)})  # type: ignore[misc]
+    return rows
+
+
+def transfers(requests: int, view_bytes: int) -> dict[str, Any]:
+    """CPU seconds of the raylets of two nodes on this machine for a call whose views lie in the object store of the
+    one and whose actor runs on the other: per call and per region, of the sender and of the receiver. In a process of
+    its own."""
+    command = [sys.executable, "-m", "benchmarks.scaling.measuring", "--transfers", str(requests), str(view_bytes)]
+    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure_transfers(requests: int, view_bytes: int) -> None:
+    """Print them."""
+    from ray._private import utils
+    from ray.cluster_utils import Cluster
+
+    utils.write_ray_address = lambda *_: None  # type: ignore[assignment]  # the cluster is nobody else's
+    scratch = tempfile.mkdtemp(prefix="r-", dir="/tmp")
+    options = {"num_cpus": 1, "object_store_memory": 150_000_000}
+    nodes = Cluster(True, head_node_args={**options, "include_dashboard": False, "temp_dir": scratch})
+    nodes.add_node(**options, resources={"other": 1})
+    ray.init(address=nodes.address, log_to_driver=False, configure_logging=False)
+
+    @ray.remote(num_cpus=0, resources={"other": 0.1})
+    class Receiving:
+        def receive(self, views: list[Any]) -> int:
+            return len(views)
+
+    there = Receiving.remote()  # type: ignore[attr-defined]
+    found: dict[str, Any] = {"requests": requests, "view_bytes": view_bytes}
+    raylets = [each for each in psutil.process_iter(["cmdline"]) if _is_raylet(each, scratch)]
+    seconds = {}
     for count in (FEW, MANY):
         views = [np.zeros(view_bytes, dtype=np.uint8) for _ in range(count)]
-        for measured in (False, True):
-            began = [sum(each.cpu_times()[:2]) for each in (caller, replica)]
-            for _ in range(requests if measured else 20):
-                handle.receive.remote(views).result()
-            ended = [sum(each.cpu_times()[:2]) for each in (caller, replica)]
-            callers[count], replicas[count] = ((e - b) / requests for e, b in zip(ended, began, strict=True))
-    ray_serve.delete("receiving")
-    return {
-        "requests": requests,
-        "view_bytes": view_bytes,
-        "caller_call_s": round(callers[FEW] - (callers[MANY] - callers[FEW]) / (MANY - FEW), 6),
-        "caller_region_s": round((callers[MANY] - callers[FEW]) / (MANY - FEW), 6),
-        "replica_call_s": round(replicas[FEW] - (replicas[MANY] - replicas[FEW]) / (MANY - FEW), 6),
-        "replica_region_s": round((replicas[MANY] - replicas[FEW]) / (MANY - FEW), 6),
-    }
+        for number in (2 * AT_ONCE, requests):
+            began, under_way = [_cpu_s(each) for each in raylets], []
+            for _ in range(number):
+                under_way.append(there.receive.remote(ray.put(views)))
+                if len(under_way) >= AT_ONCE:
+                    ray.get(under_way.pop(0))
+            ray.get(under_way)
+        seconds[count] = [(_cpu_s(each) - b) / requests for each, b in zip(raylets, began, strict=True)]
+    for place, name in enumerate(("sender", "receiver")):
+        region_s = (seconds[MANY][place] - seconds[FEW][place]) / (MANY - FEW)
+        found |= {f"{name}_call_s": round(seconds[FEW][place] - region_s, 6), f"{name}_region_s": round(region_s, 6)}
+    ray.shutdown()
+    nodes.shutdown()
+    shutil.rmtree(scratch, ignore_errors=True)
+    print(json.dumps(found))
+
+
+def _is_raylet(process: psutil.Process, scratch: str) -> bool:
+    line = process.info["cmdline"] or [""]
+    return line[0].endswith("/raylet") and any(scratch in each for each in line)
 
 
 def controller() -> dict[str, Any]:
-    """Cores that Ray Serve's controller takes at rest, by number of idle replicas of a deployment that scales itself."""
+    """Cores that Ray Serve's controller takes at rest, by number of idle replicas of a deployment that scales itself.
+
+    replica_cores: what one more takes, or the least that could have been seen.
+    """
     from ray import serve as ray_serve
 
     class Idle:
@@ -211,13 +298,16 @@ def controller() -> dict[str, Any]:
         ray_serve.run(deployment.bind(), name="idle", route_prefix=None)
         time.sleep(5)
         process = _controller_process()
-        began, cpu = time.perf_counter(), sum(process.cpu_times()[:2])
+        began, cpu = time.perf_counter(), _cpu_s(process)
         time.sleep(CONTROLLER_S)
-        cores = (sum(process.cpu_times()[:2]) - cpu) / (time.perf_counter() - began)
+        cores = (_cpu_s(process) - cpu) / (time.perf_counter() - began)
         rows.append({"replicas": count, "cores": round(cores, 4)})
         ray_serve.delete("idle")
-    replica = (rows[1]["cores"] - rows[0]["cores"]) / (REPLICAS[1] - REPLICAS[0])
-    return {"rows": rows, "replica_cores": round(replica, 5), "base_cores": round(rows[0]["cores"] - replica, 4)}
+    more = REPLICAS[1] - REPLICAS[0]
+    replica = (rows[1]["cores"] - rows[0]["cores"]) / more
+    # The system counts in hundredths of a second: less than one of them cannot be told from nothing.
+    least = 0.01 / CONTROLLER_S / more
+    return {"rows": rows, "replica_cores": round(max(replica, least), 5), "base_cores": rows[0]["cores"]}
 
 
 def _controller_process() -> psutil.Process:
@@ -234,6 +324,8 @@ def measure(requests: int) -> dict[str, Any]:
     view_bytes = config.num_views * 3 * config.view_size**2
     report = {**provenance(), "views": config.num_views, "view_size": config.view_size, "image_work": image_work()}
     report["edge"] = edge(requests)
+    report["routing"] = routing()
+    report["transfers"] = transfers(requests, view_bytes)
     with cluster(ClusterSettings(cpus=2, object_store_bytes=200_000_000)):
         report["ray"] = ray_calls(requests, view_bytes)
         report["controller"] = controller()
@@ -243,12 +335,18 @@ def measure(requests: int) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling.measuring", description=__doc__)
-    parser.add_argument("--requests", type=int, default=200, help="of each measurement [%(default)s]")
+    parser.add_argument("--requests", type=int, default=400, help="of each measurement [%(default)s]")
     parser.add_argument("--out", type=Path, default=RESULT, help="[benchmarks/results/scaling_costs.json]")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--transfers", nargs=2, type=int, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.serve:
         return serve_answers()
+    if given.transfers:
+        return measure_transfers(*given.transfers)
+    if os.environ.get("OMP_NUM_THREADS") != "1":  # as in the worker processes; read once, when NumPy is loaded
+        os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        os.execv(sys.executable, sys.orig_argv)
     report = measure(given.requests)
     given.out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=1))
