@@ -40,7 +40,8 @@ class Plan:
     one_machine: bool = False
     policy: str = OURS
     timeout_s: float = 60.0
-    shared_cores: int | None = None
+    ask_every_s: float = ASK_EVERY_S
+    shared_cores: float | None = None
     workers: int | None = None
 
     @property
@@ -54,12 +55,12 @@ class Plan:
         return -(-self.gpus // self.gpus_per_machine)
 
     def asking_share(self, costs: Costs) -> float:
-        """Of an edge's process, that goes into asking each replica once a second how it is."""
-        return self.gpus * costs.edge.question_s / ASK_EVERY_S
+        """Of an edge's process, that goes into asking each replica how it is."""
+        return self.gpus * costs.edge.question_s / self.ask_every_s
 
     def answering_share(self, costs: Costs) -> float:
         """Of a replica's process, that goes into answering."""
-        return self.edges * costs.replica.question_s / ASK_EVERY_S
+        return self.edges * costs.replica.question_s / self.ask_every_s
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ class Fleet:
         self.host = None
         if plan.shared_cores is not None:
             cores = plan.shared_cores
-            self.host = Shared(self.clock, lambda jobs: float(min(jobs, cores)))
+            self.host = Shared(self.clock, lambda jobs: min(float(jobs), cores))
         self.known = Knowledge(plan.edges, plan.gpus)
         self.choose = POLICIES[plan.policy]()
         self.edges = [Edge(self.clock, e, plan, 1 - asking, self.host) for e in range(plan.edges)]
@@ -134,7 +135,7 @@ class Fleet:
         self._order_s = costs.order_s(plan.gpus)
         self._numbers = 0
         for edge in self.edges:
-            self.clock.at(float(self.rng.random()) * ASK_EVERY_S, self._ask, edge)
+            self.clock.at(float(self.rng.random()) * plan.ask_every_s, self._ask, edge)
 
     def submit(self, edge: int, image: int, regions: int, done: Callable[[Request, str], None]) -> None:
         """A request comes to an edge now. image: its place in the mix's sizes."""
@@ -176,7 +177,7 @@ class Fleet:
 
     def _ask(self, edge: Edge) -> None:
         self.known.ask(edge.index)
-        self.clock.at(self.clock.now + ASK_EVERY_S, self._ask, edge)
+        self.clock.at(self.clock.now + self.plan.ask_every_s, self._ask, edge)
 
     def _received(self, request: Request) -> None:
         request.edge.process.add(self.costs.request_s / request.edge.speed, self._checked, request)

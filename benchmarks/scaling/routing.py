@@ -91,6 +91,11 @@ def least_regions(known: Knowledge, edge: int, rng: np.random.Generator) -> int:
     return int(load.argmin())
 
 
+def its_own(known: Knowledge, edge: int, rng: np.random.Generator) -> int:
+    """No router at all: edge and replica are one process."""
+    return edge
+
+
 def fewest_really(known: Knowledge, edge: int, rng: np.random.Generator) -> int:
     """What no edge can know: the one with the fewest regions at this moment."""
     load = known.regions.copy()
@@ -114,13 +119,15 @@ def in_turn() -> Policy:
     return choose
 
 
+OURS = "least regions (this service)"
 # By the names in results and tables.
 POLICIES: dict[str, Callable[[], Policy]] = {
     "random": lambda: at_random,
     "in turn": in_turn,
     "two choices by calls (Ray's own)": lambda: two_choices_by_calls,
     "two choices by regions": lambda: two_choices,
-    "least regions (this service)": lambda: least_regions,
+    OURS: lambda: least_regions,
     "fewest, if it were known": lambda: fewest_really,
+    "its own": lambda: its_own,
 }
-OURS = "least regions (this service)"
+ROUTERS = tuple(name for name in POLICIES if name != "its own")
