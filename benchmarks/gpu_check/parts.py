@@ -25,7 +25,7 @@ BUDGETS = {
     "capabilities": 90.0,
     "speed": 150.0,
     "curve": 110.0,
-    "service": 130.0,
+    "service": 220.0,
     "faults": 60.0,
     "embedded": 60.0,
     "peers": 120.0,
