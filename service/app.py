@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -21,16 +21,17 @@ from dynrefer.service.api.routes import vocabularies as vocabulary_routes
 from dynrefer.service.api.surfaces import Surfaces, answer_problem
 from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine, ImageWorkers
-from dynrefer.service.engine.executor import Phase
+from dynrefer.service.engine.executor import Executor, Phase
 from dynrefer.service.engine.reloading import Reloading
 from dynrefer.service.engine.serving import ModelSource
 from dynrefer.service.errors import ServiceError
 from dynrefer.service.inputs.bodies import Buffer
 from dynrefer.service.inputs.url_fetch import Fetcher
 from dynrefer.service.integrations import switched_on
-from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
 from dynrefer.service.observability.traces import configured_traces
 from dynrefer.service.playground import mount_pages
+from dynrefer.service.scale.redis_store import RedisStore, open_store
 from dynrefer.service.server.auth import (
     UNIDENTIFIED,
     ApiKeyMiddleware,
@@ -44,6 +45,9 @@ from dynrefer.service.server.root_path import RootPathMiddleware
 from dynrefer.service.settings import Settings, SettingsError
 from dynrefer.service.workers.pool import PoolLimits, WorkerPool, default_processes
 from dynrefer.service.workers.threads import WorkerThreads
+
+if TYPE_CHECKING:
+    from dynrefer.service.scale.ray.executor import Replicas
 
 logger = logging.getLogger(__name__)
 
@@ -60,31 +64,48 @@ def create_app(
     predictor: Predictor[Any, Any] | None = None,
     on_loss: Callable[[], None] = lambda: None,
     load_another: Callable[[str], Predictor[Any, Any]] | None = None,
+    replicas: "Replicas | None" = None,
 ) -> FastAPI:
     """The service as an ASGI application. Raises SettingsError for an invalid file of keys or of a vocabulary, and for
-    an integration that lacks something.
+    an integration or a shared cache that lacks something.
 
     predictor: given by tests; else the model of the settings is loaded in the background once the application
     starts, and /readyz is 503 until it is warmed up. The engine is at `app.state.engine`.
     on_loss: called in a thread once the device is given up or the model could not be loaded.
     load_another: given by tests too; loads, by its name or directory, what an administrator lets serve.
+    replicas: run the model of the settings, where the service is itself a part of a Ray application; with engine ray
+    and None it starts its own.
     """
     metrics, traces = Metrics(), configured_traces(settings)
     keys = Keys(configured_keys(settings), configured_admin_keys(settings))
     vocabularies, integrations = _vocabularies(settings), switched_on(settings)
     named = dict(zip(settings.integrations, integrations, strict=True))
     keyless = frozenset(named[name].surface.name for name in settings.keyless_integrations)
-    executor = DeviceThread(settings, loader(settings, predictor), metrics)
-    # Of whatever model serves by then.
-    workers = image_workers(settings, lambda: engine.wait_for_idle_cores(), metrics)
-    engine = Engine(executor, workers, metrics, ModelSource(settings.model, settings.model))
+    # Replicas of the model have the cache of their own processes.
+    shared = None if settings.engine == "ray" else open_store(settings)
 
-    def make_executor(source: ModelSource) -> DeviceThread[Any, Any]:
+    def make_executor(source: ModelSource) -> Executor[Any, Any]:
         """Of another model than the first one."""
-        of_settings = loader(settings, None, source.location)
+        if settings.engine == "ray":
+            return replica_executor(settings, source.location, metrics)
+        of_settings = loader(settings, None, source.location, shared)
         load = of_settings if load_another is None else partial(load_another, source.location)
         return DeviceThread(settings, load, metrics)
 
+    def shared_cache() -> SharedCacheCounts:
+        """Of whatever processes use it."""
+        counts = getattr(engine.serving.executor, "shared_cache", None) if shared is None else shared.counts
+        return counts or SharedCacheCounts()
+
+    metrics.watch_shared_cache(shared_cache)
+    executor: Executor[Any, Any]
+    if settings.engine == "ray":
+        executor = replica_executor(settings, settings.model, metrics, replicas)
+    else:
+        executor = DeviceThread(settings, loader(settings, predictor, shared=shared), metrics)
+    # Of whatever model serves by then.
+    workers = image_workers(settings, lambda: engine.wait_for_idle_cores(), metrics)
+    engine = Engine(executor, workers, metrics, ModelSource(settings.model, settings.model))
     reloading = Reloading(engine, make_executor, metrics)
 
     @asynccontextmanager
@@ -98,6 +119,8 @@ def create_app(
             yield
         await reloading.stop()
         await engine.stop(settings.shutdown_grace_s)
+        if shared is not None:
+            shared.close()
         traces.close()
 
     app = FastAPI(
@@ -163,6 +186,16 @@ def _id_of_route(surface: str, route: APIRoute) -> str:
     return f"{surface.replace('-', '_')}_{route.name}"
 
 
+def replica_executor(
+    settings: Settings, location: str, metrics: Metrics, replicas: "Replicas | None" = None
+) -> Executor[Any, Any]:
+    """Replicas of a model in other processes: those given, or new ones. Needs Ray, and a cluster that was joined."""
+    from dynrefer.service.scale.ray.application import LocalReplicas
+    from dynrefer.service.scale.ray.executor import ReplicaExecutor
+
+    return ReplicaExecutor(settings, replicas or LocalReplicas(settings, location), metrics)
+
+
 def image_workers(settings: Settings, wait_for_idle_cores: Callable[[], None], metrics: Metrics) -> ImageWorkers:
     """Worker processes, unless the settings ask for none. wait_for_idle_cores: see `WorkerThreads`."""
     processes = settings.worker_processes
@@ -210,10 +243,13 @@ def _fetcher(settings: Settings) -> Fetcher | None:
 
 
 def loader(
-    settings: Settings, predictor: Predictor[Any, Any] | None, model: str | None = None
+    settings: Settings,
+    predictor: Predictor[Any, Any] | None,
+    model: str | None = None,
+    shared: RedisStore | None = None,
 ) -> Callable[[], Predictor[Any, Any]]:
     """What loads a model, called in the device thread. predictor: is there already, in tests. model: a name or a
-    directory; None: that of the settings."""
+    directory; None: that of the settings. shared: what `open_store` gives for the settings, one for all models."""
     model = settings.model if model is None else model
     if predictor is not None:
         return lambda: predictor
@@ -245,6 +281,7 @@ def loader(
             batching=settings.batching,
             segmenter=settings.segmenter,
             finder=settings.finder,
+            shared_cache=shared,
         )
 
     return load

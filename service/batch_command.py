@@ -123,6 +123,7 @@ def batch_command(
     from dynrefer.service.batch.errors import BatchError
     from dynrefer.service.batch.job import Job, interrupt_on_sigterm, run_job
     from dynrefer.service.server.server import exit_process
+    from dynrefer.service.settings import SettingsError
 
     interrupt_on_sigterm()
     job = Job(
@@ -141,7 +142,7 @@ def batch_command(
     )
     try:
         code = run_job(job)
-    except BatchError as error:
+    except (BatchError, SettingsError) as error:
         fail(str(error))
     exit_process(code)
 

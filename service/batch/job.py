@@ -36,6 +36,7 @@ from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.executor import Phase
 from dynrefer.service.errors import InvalidRequestError
 from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.scale.redis_store import open_store
 from dynrefer.service.settings import Settings
 
 ALL_ANSWERED, DEVICE_LOST, SOME_FAILED, INTERRUPTED = 0, 3, 4, 130  # exit codes; 2: what the command line asks
@@ -74,7 +75,8 @@ class Job:
 
 
 def run_job(job: Job, predictor: Predictor[Any, Any] | None = None) -> int:
-    """Returns the exit code. Raises BatchError for what cannot be used, and ModelError for a model that cannot.
+    """Returns the exit code. Raises BatchError for what cannot be used, SettingsError for a shared cache that cannot, and
+    ModelError for such a model.
 
     predictor: given by tests; else that of the settings is loaded. Signals are handled meanwhile: call it in the main
     thread.
@@ -202,7 +204,8 @@ class _Session:
     ) -> None:
         self._job, self._plan, self._source, self._journal = job, plan, source, journal
         metrics = Metrics()
-        executor = DeviceThread(job.settings, loader(job.settings, predictor), metrics)
+        self._shared = open_store(job.settings)
+        executor = DeviceThread(job.settings, loader(job.settings, predictor, shared=self._shared), metrics)
         self._engine = Engine(executor, image_workers(job.settings, executor.wait_for_idle_cores, metrics), metrics)
         self._asker = Asker(self._engine, job.settings, job.question, resolve)
         self._run = Run(self._asker.answer, self._write, journal.sync, lambda: self._engine.lost)
@@ -225,6 +228,8 @@ class _Session:
         finally:
             self._progress.close()
             await self._engine.stop(0.0 if self._signals > 1 else STOP_GRACE_S)
+            if self._shared is not None:
+                self._shared.close()
 
     async def _answer_all(self) -> int:
         try:

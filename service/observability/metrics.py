@@ -1,6 +1,8 @@
 """What the service counts, under the names that dashboards use. Units in the names, closed label sets."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -12,10 +14,32 @@ STAGES = ("decode", "find", "look", "masks", "points", "views", "queue", *DEVICE
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 SWITCHES = ("switched", "rolled_back", "failed", "given_up")  # what became of loading another model
+REPLICAS = ("answering", "silent")  # of the model, where it runs in other processes
+CALLS_AGAIN = ("died", "silent", "refused")  # why a call of a replica was made again on another one
 GRAPHS = ("captured", "fallen back")  # what became of a piece of work that was to be a CUDA graph
 # Name in metrics -> name in `Predictor.cache_stats`.
-CACHES = {"view": "views", "region": "regions", "text": "texts", "vocabulary": "vocabularies"}
+CACHES = {
+    "view": "views",
+    "region": "regions",
+    "text": "texts",
+    "vocabulary": "vocabularies",
+    "shared": "shared",
+}
 PIXELS = (1e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCacheCounts:
+    """Of a store that processes share. read_errors, write_errors: round trips that failed. invalid: values that were
+    damaged or forged. written, dropped: values. reading, writing: whether it is used, or left alone for a while."""
+
+    read_errors: int = 0
+    write_errors: int = 0
+    invalid: int = 0
+    written: int = 0
+    dropped: int = 0
+    reading: bool = False
+    writing: bool = False
 
 
 class Metrics:
@@ -91,6 +115,23 @@ class Metrics:
         )
         for outcome in SWITCHES:
             self.model_switches.labels(outcome)
+        self.replicas = Gauge(
+            "dynrefer_replicas",
+            "Replicas of the model, by whether they answer; none where the model runs in this process.",
+            ["state"],
+            registry=self.registry,
+        )
+        self.calls_again = Counter(
+            "dynrefer_replica_calls_again",
+            "Calls of a replica that were made again on another one, by reason: died, silent (it did not answer), "
+            "refused (it took nothing).",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in CALLS_AGAIN:
+            self.calls_again.labels(reason)
+        for state in REPLICAS:
+            self.replicas.labels(state)
         self.queue_regions = Gauge(
             "dynrefer_queue_regions", "Regions admitted and waiting for the device.", registry=self.registry
         )
@@ -118,6 +159,10 @@ class Metrics:
         """Read the caches' (hits, misses), by name, whenever the metrics are read."""
         self.registry.register(_CacheCounts(counts))
 
+    def watch_shared_cache(self, counts: Callable[[], SharedCacheCounts]) -> None:
+        """Read what the store of the shared cache counts whenever the metrics are read."""
+        self.registry.register(_SharedCache(counts))
+
     def watch_graphs(self, counts: Callable[[], Mapping[str, int]]) -> None:
         """Read how many pieces of work are CUDA graphs whenever the metrics are read."""
         self.registry.register(_Graphs(counts))
@@ -125,6 +170,15 @@ class Metrics:
     def watch_model(self, current: Callable[[], tuple[str, str] | None]) -> None:
         """Read the name and the revision of the model that serves whenever the metrics are read."""
         self.registry.register(_Model(current))
+
+    def watch_replicas(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Read how many replicas there are, by state, whenever the metrics are read."""
+        for state in REPLICAS:
+            self.replicas.labels(state).set_function(partial(_count_of, counts, state))
+
+    def count_call_again(self, reason: str) -> None:
+        """A call of a replica is made again."""
+        self.calls_again.labels(reason).inc()
 
     def watch_log(self, dropped: Callable[[], float]) -> None:
         """Read how many lines of the log were dropped whenever the metrics are read."""
@@ -146,6 +200,10 @@ class Metrics:
         return generate_latest(self.registry)
 
 
+def _count_of(counts: Callable[[], Mapping[str, int]], name: str) -> float:
+    return float(counts().get(name, 0))
+
+
 class _CacheCounts(Collector):
     """The counts that the model keeps itself."""
 
@@ -160,6 +218,30 @@ class _CacheCounts(Collector):
                 yield CounterMetricFamily(
                     f"dynrefer_{name}_cache_{what}", f"{what.title()} in the {name} cache.", value
                 )
+
+
+class _SharedCache(Collector):
+    """The counts that the store keeps itself."""
+
+    def __init__(self, counts: Callable[[], SharedCacheCounts]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """Hits and misses are the model's, among those of the other caches."""
+        counts, name = self._counts(), "dynrefer_shared_cache"
+        errors = CounterMetricFamily(f"{name}_errors", "Round trips to the store that failed.", labels=["operation"])
+        used = GaugeMetricFamily(f"{name}_up", "Whether it is used: 0 while it fails.", labels=["operation"])
+        for operation, failed, on in (
+            ("read", counts.read_errors, counts.reading),
+            ("write", counts.write_errors, counts.writing),
+        ):
+            errors.add_metric([operation], failed)
+            used.add_metric([operation], float(on))
+        yield errors
+        yield used
+        yield CounterMetricFamily(f"{name}_invalid", "Values that were damaged or forged.", counts.invalid)
+        yield CounterMetricFamily(f"{name}_writes", "Values that were written.", counts.written)
+        yield CounterMetricFamily(f"{name}_dropped", "Values that were not written.", counts.dropped)
 
 
 class _Graphs(Collector):

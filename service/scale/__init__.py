@@ -1,0 +1,1 @@
+"""More than one process: model replicas on many GPUs and machines, and what processes share."""
