@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from dynrefer.model.errors import ModelError
+from dynrefer.service.scale.ray import cluster
 from dynrefer.service.scale.ray.autoscaling import ByRegions
 from dynrefer.service.scale.ray.replica import ModelReplica
 from dynrefer.service.scale.ray.routing import LeastRegions
@@ -57,10 +58,14 @@ class LocalReplicas:
         if self.alive:
             serve.delete(self.name)
 
+    def hand_over(self, items: list[Any]) -> Any:
+        """See `Replicas`: by the object store."""
+        return ray.put(items)
+
     @property
     def alive(self) -> bool:
         """See `Replicas`."""
-        return bool(ray.is_initialized())
+        return bool(ray.is_initialized()) and cluster.alive()
 
 
 class GivenReplicas:
@@ -77,9 +82,13 @@ class GivenReplicas:
     def end(self) -> None:
         """See `Replicas`."""
 
+    def hand_over(self, items: list[Any]) -> Any:
+        """See `Replicas`: by the object store."""
+        return ray.put(items)
+
     @property
     def alive(self) -> bool:
-        """See `Replicas`."""
+        """See `Replicas`: where its cluster is not, this process is not either."""
         return True
 
 
