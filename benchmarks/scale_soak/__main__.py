@@ -67,7 +67,8 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     models = folder / "models"
     shutil.copytree(EMBEDDED, models / SPARE)
     shared_before = used_bytes(SHARED_MEMORY)
-    with small_disk(folder / "disk", DISK_MB) as disk:
+    # Ray's sockets lie in its scratch, and a socket's path is 107 bytes at most.
+    with small_disk(Path(tempfile.mkdtemp(prefix="sk")), DISK_MB) as disk:
         variables = clock_environment(folder / "clock")
         log = (disk or folder) / "service.log"
         with Served(system(options, disk, variables), log_file=log, models_dir=models) as served:

@@ -29,6 +29,7 @@ FAKETIME = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
 )
+SLEEP = Path(__file__).with_name("clock")
 
 
 @dataclass
@@ -65,6 +66,7 @@ def inject(name: str, scene: Scene) -> Injected:
     notes = FAULTS[name](scene)
     ended = time.time()
     lost = notes.pop("lost", None)
+    time.sleep(1.5)  # the edge asks its replicas once a second: by then it knows
     came_back = await_that(lambda: _complete(scene, lost), RECOVERY_S, 0.25)
     recovered = None if came_back is None else round(time.time() - began, 1)
     return Injected(name, began, ended, recovered, {**notes, "new_processes": len(pids(scene) - known)})
@@ -76,8 +78,9 @@ def pids(scene: Scene) -> set[int]:
 
 
 def _complete(scene: Scene, lost: int | None) -> bool:
-    found = pids(scene) - {lost}
-    return len(found) >= scene.replicas and scene.served.get("/readyz").status == 200
+    if len(pids(scene) - {lost}) < scene.replicas:
+        return False
+    return scene.served.replicas_answering() >= scene.replicas and scene.served.get("/readyz").status == 200
 
 
 def kill(scene: Scene) -> dict[str, Any]:
@@ -191,16 +194,15 @@ def possible(scene: Scene) -> list[str]:
 
 @contextmanager
 def small_disk(where: Path, megabytes: int) -> Iterator[Path | None]:
-    """A file system of its own at `where`; None without the right to mount one."""
-    where.mkdir(parents=True, exist_ok=True)
+    """A file system of its own in the empty folder `where`, which is removed; None without the right to mount one."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=777", "none", str(where)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        yield None
-        return
+    mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
     try:
-        yield where
+        yield where if mounted else None
     finally:
-        subprocess.run(["umount", "-l", str(where)], capture_output=True, check=False)
+        if mounted:
+            subprocess.run(["umount", "-l", str(where)], capture_output=True, check=False)
+        where.rmdir()
 
 
 def clock_environment(file: Path) -> dict[str, str]:
@@ -213,6 +215,7 @@ def clock_environment(file: Path) -> dict[str, str]:
         "LD_PRELOAD": library,
         "FAKETIME_TIMESTAMP_FILE": str(file),
         "FAKETIME_CACHE_DURATION": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(SLEEP), os.environ.get("PYTHONPATH", "")))),
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "DONT_FAKE_MONOTONIC": "1",
     }
