@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from benchmarks.attacks.served import Service
+from benchmarks.attacks.served import ROOT, Service
 from benchmarks.scale_out.processes import replicas
 
 ADMIN_KEY = "administrator-of-the-benchmark"
@@ -51,13 +51,21 @@ TWO = System("ray, 2 replicas", 2)
 class Served(Service):
     """A running system; ready when made. start_s: from the start of its process until /readyz was 200."""
 
-    def __init__(self, system: System, *, log_file: Path | None = None, models_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        system: System,
+        *,
+        log_file: Path | None = None,
+        models_dir: Path | None = None,
+        checkout: Path = ROOT,
+    ) -> None:
         began = time.monotonic()
         settings: dict[str, object] = {"device": "cpu", "log_format": "json", **system.of_engine, **system.settings}
         if models_dir is not None:
             settings |= {"models_dir": models_dir}
         environment = {**ONE_THREAD, **system.environment, "DYNREFER_ADMIN_KEYS": ADMIN_KEY}
-        super().__init__(environment=environment, log_file=log_file, **settings)
+        environment |= {"PYTHONPATH": str(checkout)} if checkout != ROOT else {}
+        super().__init__(environment=environment, log_file=log_file, checkout=checkout, **settings)
         self.system = system
         self.start_s = time.monotonic() - began
 
