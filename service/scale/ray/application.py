@@ -19,6 +19,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from dynrefer.model.errors import ModelError
 from dynrefer.service.scale.ray.autoscaling import ByRegions
+from dynrefer.service.scale.ray.clock import keep_controller_steady
 from dynrefer.service.scale.ray.replica import ModelReplica
 from dynrefer.service.scale.ray.routing import LeastRegions
 from dynrefer.service.settings import Settings
@@ -45,6 +46,7 @@ class LocalReplicas:
         """See `Replicas`."""
         serve.start(proxy_location="Disabled")
         _log_as_others_do()
+        keep_controller_steady()
         try:
             return serve.run(_replicas(self._settings, self._location), name=self.name, route_prefix=None)
         except (RuntimeError, RayError) as error:
@@ -72,6 +74,7 @@ class GivenReplicas:
 
     def begin(self) -> Any:
         """See `Replicas`."""
+        keep_controller_steady()
         return self._handle
 
     def end(self) -> None:

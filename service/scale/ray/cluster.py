@@ -66,6 +66,8 @@ def cluster(settings: ClusterSettings) -> Iterator[None]:
             _start(settings, stack.enter_context(scratch_folder()))
         else:
             _join(settings, settings.address)
+        # What is called too late, of a cluster that has ended, must not start another one.
+        cluster_environment.inner("_private.auto_init_hook").enable_auto_connect = False
         stack.callback(ray.shutdown)
         yield
 
