@@ -20,6 +20,7 @@ from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from dynrefer.model.errors import ModelError
 from dynrefer.service.scale.ray import cluster
 from dynrefer.service.scale.ray.autoscaling import ByRegions
+from dynrefer.service.scale.ray.clock import keep_controller_steady
 from dynrefer.service.scale.ray.replica import ModelReplica
 from dynrefer.service.scale.ray.routing import LeastRegions
 from dynrefer.service.settings import Settings
@@ -46,6 +47,7 @@ class LocalReplicas:
         """See `Replicas`."""
         serve.start(proxy_location="Disabled")
         _log_as_others_do()
+        keep_controller_steady()
         try:
             return serve.run(_replicas(self._settings, self._location), name=self.name, route_prefix=None)
         except (RuntimeError, RayError) as error:
@@ -77,6 +79,7 @@ class GivenReplicas:
 
     def begin(self) -> Any:
         """See `Replicas`."""
+        keep_controller_steady()
         return self._handle
 
     def end(self) -> None:

@@ -6,6 +6,7 @@ every replica, once a second, how it is.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol
+
+from ray.exceptions import RayError
 
 from dynrefer.model import Predictor
 from dynrefer.model.errors import ModelError, StoppedError
@@ -287,7 +290,8 @@ class ReplicaExecutor:
             async with asyncio.timeout(ASK_EVERY_S if seen.state else SILENT_S):
                 state = await response
         except TimeoutError:
-            response.cancel()
+            with contextlib.suppress(RayError):  # the cluster may have ended meanwhile
+                response.cancel()
             return
         except Exception as error:
             raise_unless_gone(error)
