@@ -28,7 +28,7 @@ from dynrefer.service.engine.reservations import (
     Reservation,
     WorkKind,
 )
-from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
 from dynrefer.service.scale.ray.board import SILENT_S, TO, Board, Seen, board_of, forget
 from dynrefer.service.scale.ray.calls import Calls, first_answer, raise_unless_gone
 from dynrefer.service.scale.ray.messages import Call, ReplicaModel
@@ -107,6 +107,14 @@ class ReplicaExecutor:
             model=None if card is None else (card.name, card.revision),
             regions_per_s=sum(each.regions_per_s for each in states),
         )
+
+    @property
+    def shared_cache(self) -> SharedCacheCounts:
+        """Of the replicas' processes together; in use while one of them uses it."""
+        each = [seen.state.shared_cache for seen in self._board.answering if seen.state is not None]
+        names = ("read_errors", "write_errors", "invalid", "written", "dropped")
+        sums = {name: sum(getattr(counts, name) for counts in each) for name in names}
+        return SharedCacheCounts(**sums, reading=any(e.reading for e in each), writing=any(e.writing for e in each))
 
     def start(self, on_loss: Callable[[], None]) -> None:
         """See `Executor`."""

@@ -32,6 +32,9 @@ class LeastRegions(RequestRouter):
     ) -> list[list[RunningReplica]]:
         """One replica; none for the moment where none answers, and Serve asks again."""
         board, by_name = self._board, {each.replica_id.unique_id: each for each in candidate_replicas}
+        if pending_request is not None:
+            # Else Serve would ask again at once, without end, and its loop would do nothing else.
+            pending_request.routing_context.should_backoff = True
         arguments: dict[str, Any] = {} if pending_request is None else pending_request.kwargs
         if (wanted := arguments.get(TO)) is not None:
             return [[by_name[wanted]]] if wanted in by_name else []
