@@ -76,12 +76,23 @@ def _leaves(properties: dict[str, dict[str, object]], before: str) -> list[str]:
         ("metrics.port=8000", "metrics.port is 8000, on which the service listens"),
         ("ingress.enabled=true", "ingress.host is missing"),
         ("settings.otlp_endpoint=http://collector:4318", "let it through with networkPolicy.egress"),
+        ("settings.shared_cache=redis://redis:6379/0", "let it through with networkPolicy.egress"),
+        ("secretSettings.shared_cache.name=a,secretSettings.shared_cache.key=b", "let it through with networkPolicy"),
+        ("settings.shared_cache=redis://me:word@redis:6379", "settings.shared_cache: Does not match pattern"),
+        (
+            "secretSettings.shared_cache.name=a,secretSettings.shared_cache.key=b,settings.shared_cache=c",
+            "give it once",
+        ),
         ("settings.label_studio_url=http://label-studio:8080", "let it through with networkPolicy.egress"),
     ],
 )
 def test_what_is_wrong_is_named(given: str, said: str) -> None:
     # In lists of `--set`, a backslash before a comma is Helm's own.
     assert said in re.sub(r"\s+", " ", refusal(settings=[given]))
+
+
+def test_a_socket_needs_no_way_out() -> None:
+    render(settings=["settings.shared_cache=unix:///run/redis/redis.sock"])
 
 
 def test_a_pod_without_a_network_policy_reaches_what_it_likes() -> None:
