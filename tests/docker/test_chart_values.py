@@ -2,12 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from dynrefer.service.settings import SECRETS, Settings
 from tests.docker.rendered_chart import refusal, render
-from tests.docker.update_chart import ELSEWHERE, OF_RAY, SCHEMA, described_values, files, refused
+from tests.docker.update_chart import ELSEWHERE, OF_RAY, PAGE, SCHEMA, described_values, files, refused
 
 
 def test_generated_files_are_up_to_date() -> None:
@@ -97,3 +99,18 @@ def test_a_socket_needs_no_way_out() -> None:
 
 def test_a_pod_without_a_network_policy_reaches_what_it_likes() -> None:
     render(settings=["networkPolicy.enabled=false", "settings.otlp_endpoint=http://collector:4318"])
+
+
+@pytest.mark.parametrize("text", re.findall(r"^```yaml\n(.+?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S))
+def test_values_that_the_page_shows_are_accepted(text: str, tmp_path: Path) -> None:
+    assert yaml.safe_load(text)
+    values = tmp_path / "values.yaml"
+    values.write_text(text, encoding="utf-8")
+    render(values)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), re.findall(r"^\| `--set (\S+)` \| `(.+?)` \|$", PAGE.read_text(encoding="utf-8"), re.M)
+)
+def test_helm_says_what_the_page_says(given: str, said: str) -> None:
+    assert said in refusal(settings=[given])
