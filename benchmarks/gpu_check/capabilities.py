@@ -6,7 +6,7 @@ segmenters are tiny, with random weights: that their code runs on the device and
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

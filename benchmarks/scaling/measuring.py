@@ -36,11 +36,11 @@ from benchmarks.preparing_service import PreparingPredictor
 from benchmarks.scaling.traffic import WEB
 from dynrefer.model import DynRefer, RegionDescription, RegionQuery, preparation
 from dynrefer.model.images import decode_image
+from dynrefer.model.networks.dynrefer.config import preset
 from dynrefer.model.preparation import PreparationSpec, PreparedRegion
 from dynrefer.service.scale.ray.cluster import ClusterSettings, cluster
 from dynrefer.service.server.server import exit_process, listen, serve
 from dynrefer.service.settings import load_settings
-from dynrefer.model.networks.dynrefer.config import preset
 from dynrefer.workbench.profiling.machine import provenance
 
 RESULT = Path(__file__).parents[1] / "results" / "scaling_costs.json"
@@ -117,9 +117,7 @@ class AnsweringPredictor(PreparingPredictor):
         """The example's words for the region's box and views."""
         plan = region.inputs[0].plan
         plans = dict.fromkeys(self._example.plans, plan)
-        return replace(
-            self._example, box=region.box, plan=plan, plans=plans, timings_ms=dict(region.timings_ms)
-        )
+        return replace(self._example, box=region.box, plan=plan, plans=plans, timings_ms=dict(region.timings_ms))
 
 
 def serve_answers() -> None:

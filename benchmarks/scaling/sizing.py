@@ -101,7 +101,9 @@ class Way:
 def one_edge(gpus: int, costs: Costs, edge_cores: int) -> Way:
     """What `dynrefer serve --engine ray` starts."""
     plan = Plan(gpus, 1, edge_cores)
-    why = "" if plan.asking_share(costs) < 1 else f"the edge has no time left beside asking {gpus} replicas how they are"
+    why = (
+        "" if plan.asking_share(costs) < 1 else f"the edge has no time left beside asking {gpus} replicas how they are"
+    )
     return Way("one edge", None if why else plan, why_not=why)
 
 
@@ -109,7 +111,9 @@ def one_cluster(gpus: int, costs: Costs, edge_cores: int) -> Way:
     """As many edges as the GPUs need, each of which knows all replicas."""
     try:
         plan = Plan(gpus, edges_for(gpus, costs, edge_cores), edge_cores)
-        why = "" if plan.answering_share(costs) < 1 else f"a replica has no time left beside answering {plan.edges} edges"
+        why = (
+            "" if plan.answering_share(costs) < 1 else f"a replica has no time left beside answering {plan.edges} edges"
+        )
     except ValueError as error:
         return Way("one cluster", None, why_not=str(error))
     return Way("one cluster", None if why else plan, why_not=why)

@@ -153,7 +153,7 @@ def _replicas(settings: Settings, location: str) -> Any:
                 look_back_period_s=QUEUE_LOOK_BACK_S,
                 upscale_delay_s=settings.upscale_delay_s,
                 downscale_delay_s=settings.downscale_delay_s,
-                policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
+                policy=AutoscalingPolicy(
                     policy_function=f"{ByRegions.__module__}:{ByRegions.__name__}",
                     policy_kwargs={"regions_per_replica": settings.regions_per_replica},
                 ),
@@ -189,7 +189,7 @@ def _gpus(settings: Settings) -> float:
         return settings.replica_gpus
     if settings.device.startswith("cpu"):
         return 0.0
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     return 1.0 if resources.get("GPU") else 0.0
 
 
