@@ -91,13 +91,13 @@ def shares(edge: int, ours: Iterable[int] = ()) -> dict[str, Share]:
     return {name: Share(*found) for name, found in sorted(totals.items())}
 
 
-def cpu_s(ours: Iterable[int] = ()) -> float:
-    """Processor seconds of all living processes so far."""
-    total = 0.0
+def cpu_s(edge: int, ours: Iterable[int] = ()) -> dict[str, float]:
+    """Processor seconds of the living processes of every role so far, ended children of theirs included."""
+    totals: dict[str, float] = defaultdict(float)
     for each in descendants(ours):
         with contextlib.suppress(psutil.Error):
-            total += sum(each.cpu_times()[:2])
-    return total
+            totals[role(each, edge)] += sum(each.cpu_times()[:4])
+    return dict(totals)
 
 
 def await_end(limit_s: float, ours: Iterable[int] = ()) -> list[str]:

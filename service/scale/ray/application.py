@@ -18,7 +18,9 @@ from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from dynrefer.model.errors import ModelError
+from dynrefer.service.scale.ray import cluster
 from dynrefer.service.scale.ray.autoscaling import ByRegions
+from dynrefer.service.scale.ray.clock import keep_controller_steady
 from dynrefer.service.scale.ray.replica import ModelReplica
 from dynrefer.service.scale.ray.routing import LeastRegions
 from dynrefer.service.settings import Settings
@@ -45,6 +47,7 @@ class LocalReplicas:
         """See `Replicas`."""
         serve.start(proxy_location="Disabled")
         _log_as_others_do()
+        keep_controller_steady()
         try:
             return serve.run(_replicas(self._settings, self._location), name=self.name, route_prefix=None)
         except (RuntimeError, RayError) as error:
@@ -57,10 +60,14 @@ class LocalReplicas:
         if self.alive:
             serve.delete(self.name)
 
+    def hand_over(self, items: list[Any]) -> Any:
+        """See `Replicas`: by the object store."""
+        return ray.put(items)
+
     @property
     def alive(self) -> bool:
         """See `Replicas`."""
-        return bool(ray.is_initialized())
+        return bool(ray.is_initialized()) and cluster.alive()
 
 
 class GivenReplicas:
@@ -72,14 +79,19 @@ class GivenReplicas:
 
     def begin(self) -> Any:
         """See `Replicas`."""
+        keep_controller_steady()
         return self._handle
 
     def end(self) -> None:
         """See `Replicas`."""
 
+    def hand_over(self, items: list[Any]) -> Any:
+        """See `Replicas`: by the object store."""
+        return ray.put(items)
+
     @property
     def alive(self) -> bool:
-        """See `Replicas`."""
+        """See `Replicas`: where its cluster is not, this process is not either."""
         return True
 
 

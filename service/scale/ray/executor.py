@@ -6,6 +6,7 @@ every replica, once a second, how it is.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol
+
+from ray.exceptions import RayError
 
 from dynrefer.model import Predictor
 from dynrefer.model.errors import ModelError, StoppedError
@@ -52,6 +55,9 @@ class Replicas(Protocol):
 
     def end(self) -> None:
         """End its replicas; called once, in a thread."""
+
+    def hand_over(self, items: list[Any]) -> Any:
+        """Put items where every replica can read them. Returns what a call takes along."""
 
     @property
     def alive(self) -> bool:
@@ -193,6 +199,8 @@ class ReplicaExecutor:
         task = self._loop.create_task(self._run(part, first, items))
         self._tasks[part.request].add(task)
         task.add_done_callback(self._tasks[part.request].discard)
+        # Not at the end of `_run`: a task that is cancelled before its first step never comes there.
+        task.add_done_callback(lambda _: self._release(part.request, len(items)))
 
     async def _run(self, part: Part[Any, Any], first: int, items: list[Any]) -> None:
         """Some of a part's items, from place `first` on. Whatever happens, the part's future resolves."""
@@ -213,8 +221,6 @@ class ReplicaExecutor:
                 part.record(first + place, RegionResult(None, error, 0.0, 0))
         except Exception as error:
             request.fail(error)
-        finally:
-            self._release(request, len(items))
 
     def _release(self, request: QueuedRequest[Any, Any], items: int) -> None:
         with self._lock:
@@ -248,7 +254,9 @@ class ReplicaExecutor:
 
     async def _serve(self) -> None:
         self._handle = await asyncio.to_thread(self._replicas.begin)
-        self._calls = Calls(self._handle.run.remote, self._board, self._metrics.count_call_again)
+        self._calls = Calls(
+            self._handle.run.remote, self._replicas.hand_over, self._board, self._metrics.count_call_again
+        )
         model: ReplicaModel = await first_answer(self._handle.model.remote)
         await self._ask_all()
         self.loaded_at = time.time()
@@ -282,7 +290,8 @@ class ReplicaExecutor:
             async with asyncio.timeout(ASK_EVERY_S if seen.state else SILENT_S):
                 state = await response
         except TimeoutError:
-            response.cancel()
+            with contextlib.suppress(RayError):  # the cluster may have ended meanwhile
+                response.cancel()
             return
         except Exception as error:
             raise_unless_gone(error)
