@@ -27,6 +27,12 @@ NEVER_REACHED = [
     "fe80::1",
 ]
 
+# What is in the Secrets that variables come from.
+SECRET_VALUES = {
+    "DYNREFER_LABEL_STUDIO_TOKEN": "token",
+    "DYNREFER_SHARED_CACHE": "rediss://dynrefer:password@redis:6379/0",
+}
+
 Rule = Callable[[Sequence[Document]], Iterator[str]]
 
 
@@ -44,7 +50,7 @@ def image_environment() -> dict[str, str]:
 
 def settings_of(documents: Sequence[Document]) -> Any:
     """The service's settings in the container: the image's variables, then the pod's. Raises SettingsError."""
-    given = {name: value or "secret" for name, value in environment(container(documents)).items()}
+    given = {name: value or SECRET_VALUES[name] for name, value in environment(container(documents)).items()}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**image_environment(), **given}.items():
             if name.startswith(PREFIX):
@@ -155,7 +161,8 @@ def network_lets_through_what_is_needed(documents: Sequence[Document]) -> Iterat
         if not open_ports <= {settings.port, settings.metrics_port}:
             yield f"NetworkPolicy: lets {open_ports} in"
         ways_out = spec.get("egress", [])
-        if ways_out and not (settings.image_url_hosts or settings.otlp_endpoint or settings.label_studio_url):
+        needed = (settings.image_url_hosts, settings.otlp_endpoint, settings.label_studio_url, settings.shared_cache)
+        if ways_out and not any(needed):
             yield "NetworkPolicy: a way out that no setting needs"
         for rule in ways_out:
             if not rule.get("to") or not rule.get("ports"):

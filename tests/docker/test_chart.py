@@ -2,6 +2,7 @@
 against the service. No cluster is needed, and none was ever asked.
 """
 
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -221,3 +222,13 @@ def test_notes_say_what_is_open(values: Path, words: str, tmp_path: Path) -> Non
     )
     (notes,) = of_kind(render(values, chart=chart), "Notes")
     assert words in notes["text"] and "helm --namespace default test demo" in notes["text"]
+
+
+def test_rule_of_prometheus_adapter_gives_the_metric_that_scaling_follows() -> None:
+    values = yaml.safe_load((CHART.parent / "prometheus-adapter.yaml").read_text(encoding="utf-8"))
+    (rule,) = values["rules"]["custom"]
+    (scaler,) = of_kind(render(EVERYTHING), "HorizontalPodAutoscaler")
+    (followed,) = [metric["pods"]["metric"]["name"] for metric in scaler["spec"]["metrics"]]
+    assert rule["name"]["as"] == followed and re.fullmatch(rule["name"]["matches"], followed)
+    assert rule["seriesQuery"].partition("{")[0] == followed
+    assert set(rule["resources"]["overrides"]) == {"namespace", "pod"}
