@@ -75,8 +75,8 @@ class Job:
 
 
 def run_job(job: Job, predictor: Predictor[Any, Any] | None = None) -> int:
-    """Returns the exit code. Raises BatchError for what cannot be used, SettingsError for a shared cache that cannot, and
-    ModelError for such a model.
+    """Returns the exit code. Raises BatchError for what cannot be used, SettingsError for a shared cache that cannot,
+    and ModelError for such a model.
 
     predictor: given by tests; else that of the settings is loaded. Signals are handled meanwhile: call it in the main
     thread.
