@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.system_programs import needs
@@ -95,10 +95,8 @@ def listener(talk: Callable[[socket.socket], None]) -> Iterator[str]:
 
 
 def _talk(talk: Callable[[socket.socket], None], connection: socket.socket) -> None:
-    try:
+    with suppress(OSError):
         talk(connection)
-    except OSError:
-        pass
 
 
 def black_hole(connection: socket.socket) -> None:
