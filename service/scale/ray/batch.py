@@ -4,8 +4,8 @@ Exactly once is a matter of the journal, as without Ray: answers come back to th
 digest of their item; the outputs are written from it. So a run that was killed goes on with either engine, in whatever
 way it ended, and no folder has to be shared but that of the images.
 
-Ray Data tries a shard again whose worker died. One that dies three times leaves no trace but the missing answers: they
-are asked for once more, an item at a time, so that an item that kills its worker fails alone.
+Ray Data tries a shard again whose worker died. What three workers died of is asked for once more, an item at a time, so
+that an item that kills its worker fails alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dynrefer.service.batch.planning import Job, Left, Plan, RayWorkers
 from dynrefer.service.batch.progress import counted
 from dynrefer.service.batch.running import SYNC_EVERY_S, Room
 from dynrefer.service.batch.session import Session, say
-from dynrefer.service.scale.ray.batch_control import Control
+from dynrefer.service.scale.ray.batch_control import TRIES, Control
 from dynrefer.service.scale.ray.batch_shards import ONE_BY_ONE, Pool, Problem, Reply, Wanted, replies, stream
 from dynrefer.service.scale.ray.batch_worker import Assignment, BatchWorker
 from dynrefer.service.scale.ray.cluster import ClusterSettings, cluster
@@ -39,7 +39,6 @@ from dynrefer.service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-TRIES = 3  # of a shard, and then of an item, whose worker dies
 SHARDS_AT_ONCE = 2  # of a worker
 
 _DIED = {
@@ -92,7 +91,7 @@ class RaySession(Session):
         at_home = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(self._home, soft=False)
         control = ray.remote(Control).options(num_cpus=0, scheduling_strategy=at_home)
         self._control: Any = control.remote(workers.replicas)
-        self._assignment = Assignment(
+        assignment = Assignment(
             _for_any_folder(job.settings),
             job.question,
             job.vocabularies or NamedVocabularies(),
@@ -100,6 +99,7 @@ class RaySession(Session):
             self._home,
             predictor,
         )
+        self._assignment = ray.cloudpickle.dumps(assignment)
         self._aborted = asyncio.Event()
 
     async def _answer_all(self) -> bool:
@@ -107,6 +107,7 @@ class RaySession(Session):
         await self._ask(shard, SHARDS_AT_ONCE)
         if not self._signals and (left := sum(1 for _ in self._left())):
             say(f"{counted(left, 'image')} left by workers that died {TRIES} times; each is now asked alone.")
+            await self._control.begin_again.remote()
             await self._ask(ONE_BY_ONE, 1)
         if self._signals:
             return False
@@ -127,7 +128,7 @@ class RaySession(Session):
             if not left(digest):
                 skip.append(digest)
         workers = self._workers
-        pool = Pool(workers.replicas, self._gpus, workers.cpus, TRIES, at_once, self._home)
+        pool = Pool(workers.replicas, self._gpus, workers.cpus, at_once, self._home)
         data = stream(Wanted(self._source, skip, shard), pool, BatchWorker, (self._assignment, self._control))
         taking, aborted = asyncio.create_task(self._take_all(data)), asyncio.create_task(self._aborted.wait())
         await asyncio.wait({taking, aborted}, return_when=asyncio.FIRST_COMPLETED)
