@@ -99,7 +99,7 @@ class RaySession(Session):
             self._home,
             predictor,
         )
-        self._assignment = ray.cloudpickle.dumps(assignment)
+        self._assignment = ray.cloudpickle.dumps(assignment)  # type: ignore[no-untyped-call]
         self._aborted = asyncio.Event()
 
     async def _answer_all(self) -> bool:
@@ -206,7 +206,8 @@ def _gpus_of_a_worker(job: Job, workers: RayWorkers) -> float:
     """As asked; else one where the cluster has any and the device is not a CPU. Raises BatchError."""
     import ray
 
-    all_gpus, device = float(ray.cluster_resources().get("GPU", 0)), job.settings.device
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    all_gpus, device = resources.get("GPU", 0.0), job.settings.device
     if workers.gpus is None:
         if device.startswith("cuda") and not all_gpus:
             raise BatchError(f"--device {device} needs a GPU and the cluster has none; use --device cpu.")
