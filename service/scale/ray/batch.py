@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 SHARDS_AT_ONCE = 2  # of a worker
+SHARDS_OF_A_WORKER = 4  # at least, where there are enough items: the last ones end at about the same time
 
 _DIED = {
     "type": "worker-died",
@@ -103,8 +104,7 @@ class RaySession(Session):
         self._aborted = asyncio.Event()
 
     async def _answer_all(self) -> bool:
-        shard = ROOMS[self._finds, not self._gpus]
-        await self._ask(shard, SHARDS_AT_ONCE)
+        await self._ask(self._shard(), SHARDS_AT_ONCE)
         if not self._signals and (left := sum(1 for _ in self._left())):
             say(f"{counted(left, 'image')} left by workers that died {TRIES} times; each is now asked alone.")
             await self._control.begin_again.remote()
@@ -115,6 +115,12 @@ class RaySession(Session):
             about: Line = {"file": item.file, **({} if item.id is None else {"id": item.id})}
             self._write(item.digest, item.num_regions, {**about, "error": _DIED})
         return True
+
+    def _shard(self) -> Room:
+        """As much as keeps a device busy; less where not all workers would have several then."""
+        room, parts = ROOMS[self._finds, not self._gpus], self._workers.replicas * SHARDS_OF_A_WORKER
+        images, regions = math.ceil(self._plan.items_left / parts), math.ceil(self._plan.regions_left / parts)
+        return Room(max(1, min(room.images, images)), max(1, min(room.regions, regions)))
 
     def _left(self) -> Iterator[Item]:
         """What this run has to answer, and has not."""
