@@ -140,6 +140,7 @@ def batch_command(
     from dynrefer.service.batch.job import interrupt_on_sigterm, run_job
     from dynrefer.service.batch.planning import Job
     from dynrefer.service.server.server import exit_process
+    from dynrefer.service.settings import SettingsError
 
     interrupt_on_sigterm()
     job = Job(
@@ -159,7 +160,7 @@ def batch_command(
     )
     try:
         code = run_job(job)
-    except BatchError as error:
+    except (BatchError, SettingsError) as error:
         fail(str(error))
     exit_process(code)
 

@@ -18,6 +18,7 @@ from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.executor import Phase
 from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.scale.redis_store import open_store
 from dynrefer.service.settings import Settings
 
 # By whether regions are to be found, and whether the device is a CPU. An image that is searched may bring 50 regions.
@@ -47,7 +48,8 @@ class Answering:
         self._settings = settings
         self._finds = question.find is not None
         metrics = Metrics()
-        executor = DeviceThread(settings, loader(settings, predictor), metrics)
+        self._shared = open_store(settings)
+        executor = DeviceThread(settings, loader(settings, predictor, shared=self._shared), metrics)
         self._engine = Engine(executor, image_workers(settings, executor.wait_for_idle_cores, metrics), metrics)
         self._asker = Asker(self._engine, settings, question, resolve)
 
@@ -88,3 +90,5 @@ class Answering:
     async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
         """End the engine; what is under way longer than that is given up."""
         await self._engine.stop(grace_s)
+        if self._shared is not None:
+            self._shared.close()

@@ -31,7 +31,8 @@ from dynrefer.service.errors import InvalidRequestError
 
 
 def run_job(job: Job, predictor: Predictor[Any, Any] | None = None) -> int:
-    """Returns the exit code. Raises BatchError for what cannot be used, and ModelError for a model that cannot.
+    """Returns the exit code. Raises BatchError for what cannot be used, SettingsError for such a shared cache, and
+    ModelError for such a model.
 
     predictor: given by tests; else that of the settings is loaded. Signals are handled meanwhile: call it in the main
     thread.

@@ -18,6 +18,7 @@ from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from dynrefer.model.errors import ModelError
+from dynrefer.service.scale.ray import cluster
 from dynrefer.service.scale.ray.autoscaling import ByRegions
 from dynrefer.service.scale.ray.replica import ModelReplica
 from dynrefer.service.scale.ray.routing import LeastRegions
@@ -57,10 +58,14 @@ class LocalReplicas:
         if self.alive:
             serve.delete(self.name)
 
+    def hand_over(self, items: list[Any]) -> Any:
+        """See `Replicas`: by the object store."""
+        return ray.put(items)
+
     @property
     def alive(self) -> bool:
         """See `Replicas`."""
-        return bool(ray.is_initialized())
+        return bool(ray.is_initialized()) and cluster.alive()
 
 
 class GivenReplicas:
@@ -77,9 +82,13 @@ class GivenReplicas:
     def end(self) -> None:
         """See `Replicas`."""
 
+    def hand_over(self, items: list[Any]) -> Any:
+        """See `Replicas`: by the object store."""
+        return ray.put(items)
+
     @property
     def alive(self) -> bool:
-        """See `Replicas`."""
+        """See `Replicas`: where its cluster is not, this process is not either."""
         return True
 
 
@@ -153,7 +162,7 @@ def _replicas(settings: Settings, location: str) -> Any:
                 look_back_period_s=QUEUE_LOOK_BACK_S,
                 upscale_delay_s=settings.upscale_delay_s,
                 downscale_delay_s=settings.downscale_delay_s,
-                policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
+                policy=AutoscalingPolicy(
                     policy_function=f"{ByRegions.__module__}:{ByRegions.__name__}",
                     policy_kwargs={"regions_per_replica": settings.regions_per_replica},
                 ),
@@ -189,7 +198,7 @@ def _gpus(settings: Settings) -> float:
         return settings.replica_gpus
     if settings.device.startswith("cpu"):
         return 0.0
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     return 1.0 if resources.get("GPU") else 0.0
 
 

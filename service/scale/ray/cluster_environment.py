@@ -19,6 +19,7 @@ AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY
 # Windows it stays on the loopback interface, and this is its switch for that.
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 NO_STATISTICS = {"RAY_USAGE_STATS_ENABLED": "0"}
+PATIENCE = {"RAY_py_gcs_connect_timeout_s": "5"}  # with what answers at an address and is no Ray; Ray's own are 30
 LOCAL = {
     **LOOPBACK_ONLY,
     **NO_STATISTICS,
@@ -60,7 +61,7 @@ def _token_is_given(given: Mapping[str, str]) -> bool:
 def joined_environment(given: Mapping[str, str], host: str) -> dict[str, str]:
     """What joining a cluster at `host` needs beside `given`, whose RAY_AUTH_* stand."""
     loopback = LOOPBACK_ONLY if host in ("127.0.0.1", "localhost", "::1") else {}
-    return {name: value for name, value in (NO_STATISTICS | loopback).items() if name not in given}
+    return {name: value for name, value in (NO_STATISTICS | PATIENCE | loopback).items() if name not in given}
 
 
 @contextmanager
