@@ -32,7 +32,7 @@ class Plan:
 
     gpus: int
     edges: int
-    edge_cores: int = 16
+    edge_cores: int = 8
     gpus_per_machine: int = 8
     edge_gbit: float = 25.0
     gpu_gbit: float = 100.0

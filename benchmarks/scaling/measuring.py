@@ -117,9 +117,7 @@ class AnsweringPredictor(PreparingPredictor):
         """The example's words for the region's box and views."""
         plan = region.inputs[0].plan
         plans = dict.fromkeys(self._example.plans, plan)
-        return replace(
-            self._example, box=region.box, plan=plan, plans=plans, timings_ms=dict(region.timings_ms)
-        )
+        return replace(self._example, box=region.box, plan=plan, plans=plans, timings_ms=dict(region.timings_ms))
 
 
 def serve_answers() -> None:

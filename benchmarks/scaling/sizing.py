@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def capacities(plan: Plan, costs: Costs) -> dict[str, float]:
     found = {
         "device": plan.gpus * costs.device.regions_per_s,
         "edge's process": plan.edges * asking / costs.loop_s(plan.gpus),
-        "image work": plan.edges * plan.edge_workers / costs.image_s,
+        "image work": plan.edges * plan.edge_workers / costs.image_s if costs.image_s else math.inf,
         "replica's process": _rate(plan.gpus * answering, costs.replica, mean),
     }
     if not plan.one_machine:
@@ -101,7 +102,9 @@ class Way:
 def one_edge(gpus: int, costs: Costs, edge_cores: int) -> Way:
     """What `dynrefer serve --engine ray` starts."""
     plan = Plan(gpus, 1, edge_cores)
-    why = "" if plan.asking_share(costs) < 1 else f"the edge has no time left beside asking {gpus} replicas how they are"
+    why = (
+        "" if plan.asking_share(costs) < 1 else f"the edge has no time left beside asking {gpus} replicas how they are"
+    )
     return Way("one edge", None if why else plan, why_not=why)
 
 
@@ -109,7 +112,9 @@ def one_cluster(gpus: int, costs: Costs, edge_cores: int) -> Way:
     """As many edges as the GPUs need, each of which knows all replicas."""
     try:
         plan = Plan(gpus, edges_for(gpus, costs, edge_cores), edge_cores)
-        why = "" if plan.answering_share(costs) < 1 else f"a replica has no time left beside answering {plan.edges} edges"
+        why = (
+            "" if plan.answering_share(costs) < 1 else f"a replica has no time left beside answering {plan.edges} edges"
+        )
     except ValueError as error:
         return Way("one cluster", None, why_not=str(error))
     return Way("one cluster", None if why else plan, why_not=why)
@@ -163,19 +168,9 @@ def carried(way: Way, costs: Costs, p99_ms: float, prices: Prices, seed: int = 0
     plan = way.plan
     if plan.one_machine:
         costs = without_ray(costs)
-    parts = capacities(plan, costs)
-    first, most = next(iter(parts.items()))
-    low, high, best = 0.0, 1.0, None
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        found = run(plan, costs, middle * most, seed)
-        if found.ms(99) <= p99_ms and found.refused <= MOST_REFUSED:
-            low, best = middle, found
-        else:
-            high = middle
-    if best is None:
-        best = Outcome(0, Counter(), Counter(), [], 0.0, {})
-    rate = low * most * way.copies
+    first = next(iter(capacities(plan, costs)))
+    one, best = _most(plan, costs, p99_ms, seed)
+    rate = one * way.copies
     return Carried(
         way=way.name,
         gpus=way.gpus,
@@ -191,6 +186,21 @@ def carried(way: Way, costs: Costs, p99_ms: float, prices: Prices, seed: int = 0
         controller_cores=0.0 if plan.one_machine else round(controller_cores(plan, costs), 3),
         dollars_per_million=round(prices.per_million(plan, rate, way.copies), 2),
     )
+
+
+@lru_cache(maxsize=64)
+def _most(plan: Plan, costs: Costs, p99_ms: float, seed: int) -> tuple[float, Outcome]:
+    """Regions per second, and the simulation of them; see `carried`."""
+    most = next(iter(capacities(plan, costs).values()))
+    low, high, best = 0.0, 1.0, Outcome(0, Counter(), Counter(), [], 0.0, {})
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        found = run(plan, costs, middle * most, seed)
+        if found.ms(99) <= p99_ms and found.refused <= MOST_REFUSED:
+            low, best = middle, found
+        else:
+            high = middle
+    return low * most, best
 
 
 def run(plan: Plan, costs: Costs, regions_per_s: float, seed: int = 0) -> Outcome:

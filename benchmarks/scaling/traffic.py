@@ -83,9 +83,7 @@ def arrivals(
         gaps = rng.exponential(1 / (rate * most), size=BLOCK)
         kept = rng.random(BLOCK)
         sizes, regions = mix.draw(rng, BLOCK)
-        for gap, keep, size, count in zip(
-            gaps.tolist(), kept.tolist(), sizes.tolist(), regions.tolist(), strict=True
-        ):
+        for gap, keep, size, count in zip(gaps.tolist(), kept.tolist(), sizes.tolist(), regions.tolist(), strict=True):
             time += gap
             if time >= until:
                 return
