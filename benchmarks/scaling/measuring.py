@@ -1,5 +1,5 @@
-"""`python -m benchmarks.scaling.measuring` measures what no other benchmark does of what the simulation needs, and writes
-results/scaling_costs.json: image work of the official sizes by size of the image, a request's processor time in the
+"""`python -m benchmarks.scaling.measuring` measures what no other benchmark does of what the simulation needs, and
+writes results/scaling_costs.json: image work of the official sizes by size of the image, a request's processor time in the
 process that answers it, and what Ray adds to it.
 
 Everything is processor time, so that other work on the machine moves it little. Needs the extra `ray`; about two
@@ -36,11 +36,11 @@ from benchmarks.preparing_service import PreparingPredictor
 from benchmarks.scaling.traffic import WEB
 from dynrefer.model import DynRefer, RegionDescription, RegionQuery, preparation
 from dynrefer.model.images import decode_image
+from dynrefer.model.networks.dynrefer.config import preset
 from dynrefer.model.preparation import PreparationSpec, PreparedRegion
 from dynrefer.service.scale.ray.cluster import ClusterSettings, cluster
 from dynrefer.service.server.server import exit_process, listen, serve
 from dynrefer.service.settings import load_settings
-from dynrefer.model.networks.dynrefer.config import preset
 from dynrefer.workbench.profiling.machine import provenance
 
 RESULT = Path(__file__).parents[1] / "results" / "scaling_costs.json"

@@ -55,7 +55,7 @@ class Compared:
 
 
 def two_replicas(path: Path = SCALE_OUT) -> list[Compared]:
-    """The runs of benchmarks/scale_out.py; empty where that file is not there yet, or holds no times for a prediction."""
+    """The runs of benchmarks/scale_out.py; empty where it is not there, or has no times for a prediction."""
     if not path.is_file():
         return []
     given = json.loads(path.read_text(encoding="utf-8")).get("simulation")

@@ -1,5 +1,5 @@
-"""Capacity of every part of a plan, which of them is full first, what a plan carries within a bound on latency, and what
-a million regions cost."""
+"""Capacity of every part of a plan, which of them is full first, what a plan carries within a bound on latency, and
+what a million regions cost."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def one_cluster(gpus: int, costs: Costs, edge_cores: int) -> Way:
 
 
 def cells(gpus: int, costs: Costs, edge_cores: int) -> Way:
-    """Clusters of CELL_GPUS, each with edges of its own, behind a load balancer that need not know how full they are."""
+    """Clusters of CELL_GPUS, each with edges of its own, behind a load balancer that knows nothing of them."""
     size = min(gpus, CELL_GPUS)
     return Way("cells", Plan(size, edges_for(size, costs, edge_cores), edge_cores), math.ceil(gpus / size))
 
@@ -208,7 +208,7 @@ def run(plan: Plan, costs: Costs, regions_per_s: float, seed: int = 0) -> Outcom
     rate = regions_per_s / costs.mix.regions
     seconds = max(LEAST_S, LEAST_REQUESTS / rate)
     coming = arrivals(np.random.default_rng([seed, 0]), rate, costs.mix, seconds)
-    return open_loop(plan, costs, coming, seconds, seconds * WARM, seed)
+    return open_loop(plan, costs, coming, seconds, seconds * WARM, seed, drain=False)
 
 
 @dataclass(frozen=True)
