@@ -54,7 +54,8 @@ class RegionOutput:
 @dataclass(frozen=True, slots=True)
 class BatchResult:
     """outputs: per input, in order. timings_ms: of the batch, by stage (`DEVICE_STAGES`). parts_ms: the same time in
-    finer parts: encode, represent, identify, words (of requests), and one per task."""
+    finer parts: shared (looking up what other processes computed), encode, represent, identify, words (of requests),
+    and one per task."""
 
     outputs: list[RawOutputs]
     timings_ms: dict[str, float]
@@ -62,6 +63,7 @@ class BatchResult:
 
 
 _STAGE_OF_PART = {
+    "shared": "vision",
     "encode": "vision",
     "represent": "vision",
     "identify": "vision",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dynrefer.model.evidence.evidence import Sighting
     from dynrefer.model.networks.dynrefer.decoders import PreparedTexts
     from dynrefer.model.networks.dynrefer.vision import VisionFeatures
+    from dynrefer.model.shared_cache import SharedRepresentations
 
 Value = TypeVar("Value")
 
@@ -95,9 +96,13 @@ class FeatureCache:
 
     text_bytes: beside that, of the texts of requests: half for embeddings, on the CPU, and half for whole vocabularies
     as a decoder takes them, on the device.
+    shared: where other processes' representations are found that are not cached here; None: nowhere.
     """
 
-    def __init__(self, capacity: int, text_bytes: int = TEXT_BYTES) -> None:
+    def __init__(
+        self, capacity: int, text_bytes: int = TEXT_BYTES, shared: SharedRepresentations | None = None
+    ) -> None:
+        self.shared = shared
         sightings = capacity // 16
         self.views: ByteCache[VisionFeatures] = ByteCache(capacity // 2)
         self.regions: ByteCache[Tensor] = ByteCache(capacity - capacity // 2 - sightings)

@@ -9,6 +9,7 @@ import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from enum import Enum
 from functools import cached_property
@@ -53,6 +54,7 @@ from dynrefer.model.geometry import Box, ImageSize
 from dynrefer.model.images import ImageSource, Pixels, upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model, model_directory
 from dynrefer.model.network_building import TURNS
+from dynrefer.model.network_fingerprint import fingerprint
 from dynrefer.model.networks.finder.loading import load_finder
 from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
@@ -63,6 +65,7 @@ from dynrefer.model.prompts import Prompt
 from dynrefer.model.protocol import BatchLimits
 from dynrefer.model.request_vocabulary import RequestVocabulary, UnknownWord
 from dynrefer.model.segmentation import PointedRegion, Segmenter, WindowMask, region_of
+from dynrefer.model.shared_cache import SharedRepresentations, SharedStore
 from dynrefer.model.tasks import TASKS, TASKS_BY_NAME
 from dynrefer.model.tasks.definition import TaskDefinition
 from dynrefer.model.translations import Translator
@@ -127,15 +130,18 @@ class DynRefer:
         text_cache_bytes: int = TEXT_BYTES,
         segmenter: Segmenter | None = None,
         finder: Finder | None = None,
+        shared_cache: SharedStore | None = None,
     ) -> None:
         """cache_bytes: device memory for view features and representations of earlier batches; 0: none.
 
         batching: as in `load`. text_cache_bytes: memory for texts of requests, half of it the device's; 0: none.
         segmenter: finds the masks of objects that points lie on. finder: finds regions that nobody has drawn.
+        shared_cache: where representations are shared with other processes. Then a CPU describes a region here.
         """
         self._loaded = loaded
         self._batching = Batching(batching)
-        self._cache = FeatureCache(cache_bytes, text_cache_bytes)
+        self._shared = None if shared_cache is None else _shared(loaded, shared_cache)
+        self._cache = FeatureCache(cache_bytes, text_cache_bytes, self._shared)
         self._segmenter = segmenter
         self.segmentation = None if segmenter is None else segmenter.spec
         self._finder = finder
@@ -158,6 +164,7 @@ class DynRefer:
         text_cache_bytes: int = TEXT_BYTES,
         segmenter: str | Path = "embedded",
         finder: str | Path = "embedded",
+        shared_cache: SharedStore | None = None,
     ) -> Self:
         """Load "embedded" or a model directory.
 
@@ -170,6 +177,8 @@ class DynRefer:
         local directory with a SAM 2 of transformers.
         finder: what finds regions that nobody has drawn: embedded (the model's own, where it has one), none, or a local
         directory with a released finder of transformers.
+        shared_cache: a store outside of this process in which region representations are looked up, and put. What is
+        found is to the last bit what would be computed, where the model is batch invariant; see `shared_cache.py`.
         Raises as `loading.load_model` does, ValueError for another word for batching, `DeviceMemoryError`, and
         `DeviceError` too in a process that was forked from one that had loaded a model.
         """
@@ -188,13 +197,16 @@ class DynRefer:
                 text_cache_bytes=text_cache_bytes,
                 segmenter=found,
                 finder=finds,
+                shared_cache=shared_cache,
             )
 
     @property
     def cache_stats(self) -> dict[str, CacheStats]:
         """Statistics of the caches: "views" (features), "regions" (representations), "texts" (embeddings of requests'
-        texts) and "vocabularies" (whole lists of them, as a decoder takes them)."""
-        return {name: getattr(self._cache, name).stats for name in ("views", "regions", "texts", "vocabularies")}
+        texts), "vocabularies" (whole lists of them, as a decoder takes them) and "shared" (what other processes
+        computed of regions that are not cached here)."""
+        own = {name: getattr(self._cache, name).stats for name in ("views", "regions", "texts", "vocabularies")}
+        return own | {"shared": CacheStats() if self._shared is None else self._shared.stats}
 
     def describe(
         self,
@@ -381,7 +393,9 @@ class DynRefer:
         boxes = [(0.0, 0.0, side / (i + 2), side / (i + 2)) for i in range(_SAMPLE_REGIONS)]
         regions = self.prepare(image, [RegionQuery(box=box) for box in boxes])
         views = max(region.num_views for region in regions)
-        found = measured_limits(CudaMemory(self._loaded.device), lambda: self.run(regions), len(regions), views)
+        # What is found elsewhere takes no memory here.
+        with nullcontext() if self._shared is None else self._shared.unasked():
+            found = measured_limits(CudaMemory(self._loaded.device), lambda: self.run(regions), len(regions), views)
         slots = self._loaded.slots
         if self._batching is Batching.WHOLE or slots is None or found.regions < MOST_REGIONS:
             return found
@@ -417,9 +431,14 @@ class DynRefer:
         try:
             result = self._run_once(inputs, should_stop)
         except DeviceMemoryError:
+            if self._shared is not None:
+                # What is found elsewhere says nothing of the memory that is left here.
+                self._shared.memory_was_short = True
             if not self._cache.clear():
                 raise
             result = self._run_once(inputs, should_stop)
+        if self._shared is not None:
+            self._shared.memory_was_short = False
         rest = iter(result.outputs)
         return [RegionOutput(tuple(itertools.islice(rest, len(r.inputs))), result.timings_ms) for r in regions]
 
@@ -500,6 +519,13 @@ def _check_finite(outputs: RawOutputs) -> None:
     for name, output in outputs.items():
         if not TASKS_BY_NAME[name].is_finite(output):
             raise OutputError(_NOT_FINITE)
+
+
+def _shared(loaded: LoadedModel, store: SharedStore) -> SharedRepresentations:
+    config = loaded.network.config
+    with current_device(loaded.device), TURNS.computing():
+        name = translate_device_errors(lambda: fingerprint(loaded))
+    return SharedRepresentations(store, name, (config.num_queries, config.qformer_config.hidden_size))
 
 
 def _names(task: TaskDefinition[Any, Any], loaded: LoadedModel) -> tuple[str, ...]:

@@ -103,8 +103,8 @@ class Predictor(Protocol[RegionT, OutputT]):
 
     @property
     def cache_stats(self) -> Mapping[str, CacheCounts]:
-        """Of "views" (vision features), "regions" (representations), "texts" (embeddings of requests' texts) and
-        "vocabularies" (lists of them). Any thread."""
+        """Of "views" (vision features), "regions" (representations), "texts" (embeddings of requests' texts),
+        "vocabularies" (lists of them) and "shared" (representations of other processes). Any thread."""
 
     @property
     def preparation(self) -> Preparation[RegionT]:

@@ -1,11 +1,11 @@
 """Views of regions -> region representations: every distinct view and region once, whether it comes again in the same
-batch or is in a cache.
+batch, is in a cache, or was computed by another process that shares its own.
 
 Shapes: N = distinct views, R = inputs (a region with one view plan), V = views of an input, Q = region tokens,
 C = channels.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -22,12 +22,14 @@ Lap = Callable[[str], None]  # called with the name of the part of the work that
 
 
 class NewFeatures:
-    """What a batch computed that its caches did not hold; `keep` puts it there."""
+    """What a batch computed or was given that its caches did not hold; `keep` puts it there."""
 
     def __init__(self, cache: FeatureCache) -> None:
         self._cache = cache
         self._views: tuple[list[bytes], VisionFeatures, Tensor] | None = None
         self._regions: tuple[list[Digest], Tensor, Tensor] | None = None
+        self._given: list[tuple[Digest, Tensor]] = []
+        self._on_host: Tensor | None = None  # of the regions, for other processes
 
     def add_views(self, keys: list[bytes], features: VisionFeatures) -> None:
         """Features of N views and their keys."""
@@ -36,11 +38,21 @@ class NewFeatures:
 
     def add_regions(self, keys: list[Digest], representation: Tensor) -> None:
         """(R, Q, C) and the inputs' keys."""
-        if self._cache.regions.capacity:
-            self._regions = keys, representation, _are_finite(representation)
+        if not keys or not (self._cache.regions.capacity or self._cache.shared):
+            return
+        self._regions = keys, representation, _are_finite(representation)
+        if self._cache.shared is not None:
+            self._on_host = to_host(representation.float())
+
+    def add_given(self, given: Mapping[Digest, Tensor]) -> None:
+        """Representations that another process computed, (Q, C) each. They are finite."""
+        self._given = list(given.items())
 
     def keep(self) -> None:
         """Cache what is finite: a transient fault of the device must not be kept. The device must have computed it."""
+        for key, given in self._given:
+            alone = given.clone()
+            self._cache.regions.put(key, alone, alone.nbytes)
         if self._views is not None:
             keys, features, finite = self._views
             for place in _places(finite):
@@ -51,17 +63,29 @@ class NewFeatures:
             for place in _places(finite):
                 own = representation[place].clone()  # a view would keep the whole batch in memory
                 self._cache.regions.put(names[place], own, own.nbytes)
+            if self._cache.shared is not None and self._on_host is not None:
+                values = self._on_host.numpy()
+                self._cache.shared.add({names[place]: values[place] for place in _places(finite)})
 
 
 def represent(
     loaded: LoadedModel, inputs: Sequence[RegionInput], cache: FeatureCache, lap: Lap
 ) -> tuple[Tensor, NewFeatures]:
-    """(R, Q, C) float32, without waiting for a GPU, and what is new to the cache. Laps: "encode", "represent"."""
+    """(R, Q, C) float32, without waiting for a GPU, and what is new to the cache.
+
+    Laps: "shared" (where there is a shared cache), "encode", "represent".
+    """
     revision = f"{loaded.network.config.revision} {loaded.dtype}"
     keys = [region_digest(revision, each.views.digests, each.views.boxes) for each in inputs]
     found = {key: cache.regions.get(key) for key in dict.fromkeys(keys)}
     missing = [key for key, value in found.items() if value is None]
     new = NewFeatures(cache)
+    if cache.shared is not None and missing:
+        given = _given(loaded, cache.shared.find(missing))
+        new.add_given(given)
+        found |= given
+        missing = [key for key in missing if key not in given]
+        lap("shared")
     computed = _compute(loaded, [inputs[keys.index(key)] for key in missing], revision, cache, new, lap)
     found |= dict(zip(missing, computed, strict=True))
     new.add_regions(missing, computed)
@@ -69,6 +93,14 @@ def represent(
         computed = torch.stack([row for key in keys if (row := found[key]) is not None])
     lap("represent")
     return computed, new
+
+
+def _given(loaded: LoadedModel, found: Mapping[Digest, NDArray[np.float32]]) -> dict[Digest, Tensor]:
+    """What another process computed, on the device: (Q, C) each."""
+    if not found:
+        return {}
+    rows = to_device(list(found.values()), loaded.device).to(loaded.network.query_tokens.dtype)
+    return dict(zip(found, rows, strict=True))
 
 
 def _compute(

@@ -28,9 +28,10 @@ from dynrefer.service.errors import ServiceError
 from dynrefer.service.inputs.bodies import Buffer
 from dynrefer.service.inputs.url_fetch import Fetcher
 from dynrefer.service.integrations import switched_on
-from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
 from dynrefer.service.observability.traces import configured_traces
 from dynrefer.service.playground import mount_pages
+from dynrefer.service.scale.redis_store import RedisStore, open_store
 from dynrefer.service.server.auth import (
     UNIDENTIFIED,
     ApiKeyMiddleware,
@@ -66,7 +67,7 @@ def create_app(
     replicas: "Replicas | None" = None,
 ) -> FastAPI:
     """The service as an ASGI application. Raises SettingsError for an invalid file of keys or of a vocabulary, and for
-    an integration that lacks something.
+    an integration or a shared cache that lacks something.
 
     predictor: given by tests; else the model of the settings is loaded in the background once the application
     starts, and /readyz is 503 until it is warmed up. The engine is at `app.state.engine`.
@@ -80,20 +81,28 @@ def create_app(
     vocabularies, integrations = _vocabularies(settings), switched_on(settings)
     named = dict(zip(settings.integrations, integrations, strict=True))
     keyless = frozenset(named[name].surface.name for name in settings.keyless_integrations)
+    # Replicas of the model have the cache of their own processes.
+    shared = None if settings.engine == "ray" else open_store(settings)
 
     def make_executor(source: ModelSource) -> Executor[Any, Any]:
         """Of another model than the first one."""
         if settings.engine == "ray":
             return replica_executor(settings, source.location, metrics)
-        of_settings = loader(settings, None, source.location)
+        of_settings = loader(settings, None, source.location, shared)
         load = of_settings if load_another is None else partial(load_another, source.location)
         return DeviceThread(settings, load, metrics)
 
+    def shared_cache() -> SharedCacheCounts:
+        """Of whatever processes use it."""
+        counts = getattr(engine.serving.executor, "shared_cache", None) if shared is None else shared.counts
+        return counts or SharedCacheCounts()
+
+    metrics.watch_shared_cache(shared_cache)
     executor: Executor[Any, Any]
     if settings.engine == "ray":
         executor = replica_executor(settings, settings.model, metrics, replicas)
     else:
-        executor = DeviceThread(settings, loader(settings, predictor), metrics)
+        executor = DeviceThread(settings, loader(settings, predictor, shared=shared), metrics)
     # Of whatever model serves by then.
     workers = image_workers(settings, lambda: engine.wait_for_idle_cores(), metrics)
     engine = Engine(executor, workers, metrics, ModelSource(settings.model, settings.model))
@@ -110,6 +119,8 @@ def create_app(
             yield
         await reloading.stop()
         await engine.stop(settings.shutdown_grace_s)
+        if shared is not None:
+            shared.close()
         traces.close()
 
     app = FastAPI(
@@ -232,10 +243,13 @@ def _fetcher(settings: Settings) -> Fetcher | None:
 
 
 def loader(
-    settings: Settings, predictor: Predictor[Any, Any] | None, model: str | None = None
+    settings: Settings,
+    predictor: Predictor[Any, Any] | None,
+    model: str | None = None,
+    shared: RedisStore | None = None,
 ) -> Callable[[], Predictor[Any, Any]]:
     """What loads a model, called in the device thread. predictor: is there already, in tests. model: a name or a
-    directory; None: that of the settings."""
+    directory; None: that of the settings. shared: what `open_store` gives for the settings, one for all models."""
     model = settings.model if model is None else model
     if predictor is not None:
         return lambda: predictor
@@ -267,6 +281,7 @@ def loader(
             batching=settings.batching,
             segmenter=settings.segmenter,
             finder=settings.finder,
+            shared_cache=shared,
         )
 
     return load

@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
@@ -32,6 +33,8 @@ INTEGRATIONS = ("hugging-face", "kserve", "label-studio", "mcp", "openai", "sage
 
 # Without flags, and never shown.
 SECRETS = ("api_keys", "admin_keys", "label_studio_token")
+# With a flag, and never shown: it may hold a password, though not in the flag.
+HIDDEN = (*SECRETS, "shared_cache")
 
 MAX_PORT = 65_535
 # How platforms tell a container its port, where the user does not: those that say it to this kind of container before
@@ -43,6 +46,9 @@ Texts = Annotated[tuple[str, ...], NoDecode]
 
 # Former names of settings, which go on working.
 FORMER_NAMES = {"worker_threads": "worker_processes"}
+
+# What the URL of a Redis may say besides; all else, such as its time limits, is ours.
+REDIS_OPTIONS = ("db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 # A name with a dot whose last part is not a number, so that no IP address in any notation matches.
 HOST_NAME = re.compile(
@@ -117,6 +123,36 @@ class Settings(BaseSettings):
         ge=0,
         description="Memory for the embeddings of words of requests, half of it the device's; 0 is off. The default "
         "holds some ten thousand words of a large model, and a hundred vocabularies of a hundred words.",
+    )
+    shared_cache: SecretStr | None = Field(
+        default=None,
+        description="Redis in which processes share what they computed of regions: redis://HOST:PORT/DB, rediss:// "
+        "with TLS or unix:///PATH. None: each for itself. A password goes into the variable alone. Whoever may write "
+        "there can change answers, unless there is a shared_cache_secret_file.",
+    )
+    shared_cache_secret_file: Path | None = Field(
+        default=None,
+        description="File with a secret that all these processes have, 16 bytes or more: what is found in the shared "
+        "cache is used only where it was put there with the secret.",
+    )
+    shared_cache_timeout_ms: float = Field(
+        default=20.0,
+        gt=0,
+        le=1_000,
+        allow_inf_nan=False,
+        description="Longest wait of a batch for the shared cache. Well below what a batch takes, above what the "
+        "network and a batch's representations need.",
+    )
+    shared_cache_ttl_s: int = Field(
+        default=86_400,
+        ge=1,
+        le=31_536_000,
+        description="How long what was put into the shared cache stays there; its memory is bounded by Redis's own "
+        "maxmemory.",
+    )
+    shared_cache_queue_bytes: Positive = Field(
+        default=67_108_864,
+        description="Most memory of what waits to be written to the shared cache; what does not fit is not written.",
     )
     host: str = Field(
         default="127.0.0.1",
@@ -517,6 +553,13 @@ class Settings(BaseSettings):
                 raise ValueError(f"{host!r} is not a host name, such as images.example.org.")
         return tuple(host.lower() for host in hosts)
 
+    @field_validator("shared_cache")
+    @classmethod
+    def _is_redis(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is not None and (flaw := flaw_of_redis_url(url.get_secret_value())):
+            raise ValueError(flaw)
+        return url
+
     @field_validator("integrations", "keyless_integrations")
     @classmethod
     def _only_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -596,6 +639,29 @@ class Settings(BaseSettings):
         return len(self.api_keys) > 1 or self.api_keys_file is not None
 
 
+def flaw_of_redis_url(text: str) -> str:
+    """What is wrong with the URL of a Redis, without any of it; empty if nothing is."""
+    forms = "write redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///PATH?db=DB"
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return f"it is no URL; {forms}."
+    if url.scheme not in ("redis", "rediss", "unix") or url.fragment or port == 0:
+        return f"it is none of a Redis; {forms}."
+    if url.scheme == "unix":
+        if url.hostname or not url.path.startswith("/"):
+            return "the path of a Unix socket begins at the root, with three slashes: unix:///run/redis.sock."
+    elif not url.hostname:
+        return f"it names no host; {forms}."
+    elif not re.fullmatch(r"(/[0-9]*)?", url.path):
+        return f"behind the host there is the number of a database and nothing else; {forms}."
+    options = dict(parse_qsl(url.query, keep_blank_values=True))
+    if unknown := [name for name in options if name not in REDIS_OPTIONS]:
+        return f"{unknown[0]!r} is none of its options, which are {', '.join(REDIS_OPTIONS)}."
+    return "" if re.fullmatch(r"[0-9]{1,5}", options.get("db", "0")) else "db is the number of a database."
+
+
 def flag_names() -> tuple[str, ...]:
     """Fields that have a flag: all but the secrets, because every user of a machine can read its command lines."""
     return tuple(name for name in Settings.model_fields if name not in SECRETS)
@@ -607,6 +673,11 @@ def load_settings(flags: Mapping[str, str] | None = None) -> Settings:
     Raises SettingsError for an unknown DYNREFER_* variable or an invalid value.
     """
     _reject_unknown_variables()
+    if flags and re.match(r"[a-z]+://[^/?#]*@", flags.get("shared_cache", "")):
+        raise SettingsError(
+            "--shared-cache holds a user name or a password, and every user of this machine can read command lines: "
+            f"set {PREFIX}SHARED_CACHE instead."
+        )
     given: Mapping[str, Any] = {**_formerly_named(), **(flags or {})}
     if "port" not in given and not _is_given("PORT"):
         given = {**_port_of_the_platform(), **given}
@@ -694,5 +765,5 @@ def _sentence(error: ValidationError, flags: Mapping[str, Any]) -> str:
         return message
     field = str(first["loc"][0])
     name = "--" + field.replace("_", "-") if field in flags else PREFIX + field.upper()
-    shown = "" if field in SECRETS else f" {first['input']!r}"
+    shown = "" if field in HIDDEN else f" {first['input']!r}"
     return f"{name}{shown} is invalid: {message[:1].lower()}{message[1:]}"

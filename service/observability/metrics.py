@@ -1,6 +1,7 @@
 """What the service counts, under the names that dashboards use. Units in the names, closed label sets."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
@@ -17,8 +18,28 @@ REPLICAS = ("answering", "silent")  # of the model, where it runs in other proce
 CALLS_AGAIN = ("died", "silent", "refused")  # why a call of a replica was made again on another one
 GRAPHS = ("captured", "fallen back")  # what became of a piece of work that was to be a CUDA graph
 # Name in metrics -> name in `Predictor.cache_stats`.
-CACHES = {"view": "views", "region": "regions", "text": "texts", "vocabulary": "vocabularies"}
+CACHES = {
+    "view": "views",
+    "region": "regions",
+    "text": "texts",
+    "vocabulary": "vocabularies",
+    "shared": "shared",
+}
 PIXELS = (1e4, 1e5, 3e5, 1e6, 3e6, 1e7, 3e7, 1e8)
+
+
+@dataclass(frozen=True, slots=True)
+class SharedCacheCounts:
+    """Of a store that processes share. read_errors, write_errors: round trips that failed. invalid: values that were
+    damaged or forged. written, dropped: values. reading, writing: whether it is used, or left alone for a while."""
+
+    read_errors: int = 0
+    write_errors: int = 0
+    invalid: int = 0
+    written: int = 0
+    dropped: int = 0
+    reading: bool = False
+    writing: bool = False
 
 
 class Metrics:
@@ -138,6 +159,10 @@ class Metrics:
         """Read the caches' (hits, misses), by name, whenever the metrics are read."""
         self.registry.register(_CacheCounts(counts))
 
+    def watch_shared_cache(self, counts: Callable[[], SharedCacheCounts]) -> None:
+        """Read what the store of the shared cache counts whenever the metrics are read."""
+        self.registry.register(_SharedCache(counts))
+
     def watch_graphs(self, counts: Callable[[], Mapping[str, int]]) -> None:
         """Read how many pieces of work are CUDA graphs whenever the metrics are read."""
         self.registry.register(_Graphs(counts))
@@ -193,6 +218,30 @@ class _CacheCounts(Collector):
                 yield CounterMetricFamily(
                     f"dynrefer_{name}_cache_{what}", f"{what.title()} in the {name} cache.", value
                 )
+
+
+class _SharedCache(Collector):
+    """The counts that the store keeps itself."""
+
+    def __init__(self, counts: Callable[[], SharedCacheCounts]) -> None:
+        self._counts = counts
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """Hits and misses are the model's, among those of the other caches."""
+        counts, name = self._counts(), "dynrefer_shared_cache"
+        errors = CounterMetricFamily(f"{name}_errors", "Round trips to the store that failed.", labels=["operation"])
+        used = GaugeMetricFamily(f"{name}_up", "Whether it is used: 0 while it fails.", labels=["operation"])
+        for operation, failed, on in (
+            ("read", counts.read_errors, counts.reading),
+            ("write", counts.write_errors, counts.writing),
+        ):
+            errors.add_metric([operation], failed)
+            used.add_metric([operation], float(on))
+        yield errors
+        yield used
+        yield CounterMetricFamily(f"{name}_invalid", "Values that were damaged or forged.", counts.invalid)
+        yield CounterMetricFamily(f"{name}_writes", "Values that were written.", counts.written)
+        yield CounterMetricFamily(f"{name}_dropped", "Values that were not written.", counts.dropped)
 
 
 class _Graphs(Collector):

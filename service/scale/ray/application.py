@@ -5,8 +5,10 @@ names `build` (docker/ray/serve.yaml): there Ray's own proxies speak HTTP, and t
 """
 
 import itertools
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import ray
@@ -16,7 +18,9 @@ from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from dynrefer.model.errors import ModelError
+from dynrefer.service.scale.ray import cluster
 from dynrefer.service.scale.ray.autoscaling import ByRegions
+from dynrefer.service.scale.ray.clock import keep_controller_steady
 from dynrefer.service.scale.ray.replica import ModelReplica
 from dynrefer.service.scale.ray.routing import LeastRegions
 from dynrefer.service.settings import Settings
@@ -42,8 +46,8 @@ class LocalReplicas:
     def begin(self) -> Any:
         """See `Replicas`."""
         serve.start(proxy_location="Disabled")
-        if self.name.endswith("-1"):
-            self._end_leftovers()
+        _log_as_others_do()
+        keep_controller_steady()
         try:
             return serve.run(_replicas(self._settings, self._location), name=self.name, route_prefix=None)
         except (RuntimeError, RayError) as error:
@@ -56,16 +60,14 @@ class LocalReplicas:
         if self.alive:
             serve.delete(self.name)
 
+    def hand_over(self, items: list[Any]) -> Any:
+        """See `Replicas`: by the object store."""
+        return ray.put(items)
+
     @property
     def alive(self) -> bool:
         """See `Replicas`."""
-        return bool(ray.is_initialized())
-
-    def _end_leftovers(self) -> None:
-        """Of a process with this name that was killed, in a cluster that outlived it."""
-        for name in serve.status().applications:
-            if re.fullmatch(rf"{re.escape(self._settings.ray_name)}-[0-9]+", name):
-                serve.delete(name)
+        return bool(ray.is_initialized()) and cluster.alive()
 
 
 class GivenReplicas:
@@ -77,14 +79,19 @@ class GivenReplicas:
 
     def begin(self) -> Any:
         """See `Replicas`."""
+        keep_controller_steady()
         return self._handle
 
     def end(self) -> None:
         """See `Replicas`."""
 
+    def hand_over(self, items: list[Any]) -> Any:
+        """See `Replicas`: by the object store."""
+        return ray.put(items)
+
     @property
     def alive(self) -> bool:
-        """See `Replicas`."""
+        """See `Replicas`: where its cluster is not, this process is not either."""
         return True
 
 
@@ -102,6 +109,25 @@ class Edge:
 
         logs.configure(self._settings)
         return create_app(self._settings, replicas=GivenReplicas(self._replicas))
+
+
+@contextmanager
+def without_leftovers(settings: Settings) -> Iterator[None]:
+    """Inside of a cluster: end the replicas that go by the settings' name, before the block those of a process that was
+    killed, and after it one's own, in a cluster that outlives them."""
+    if settings.ray_address:
+        _end_all(settings.ray_name)
+    try:
+        yield
+    finally:
+        if settings.ray_address and ray.is_initialized():
+            _end_all(settings.ray_name)
+
+
+def _end_all(name: str) -> None:
+    for application in serve.status().applications:
+        if re.fullmatch(rf"{re.escape(name)}-[0-9]+", application):
+            serve.delete(application)
 
 
 def build(given: Mapping[str, Any]) -> Any:
@@ -139,7 +165,7 @@ def _replicas(settings: Settings, location: str) -> Any:
                 look_back_period_s=QUEUE_LOOK_BACK_S,
                 upscale_delay_s=settings.upscale_delay_s,
                 downscale_delay_s=settings.downscale_delay_s,
-                policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
+                policy=AutoscalingPolicy(
                     policy_function=f"{ByRegions.__module__}:{ByRegions.__name__}",
                     policy_kwargs={"regions_per_replica": settings.regions_per_replica},
                 ),
@@ -175,8 +201,16 @@ def _gpus(settings: Settings) -> float:
         return settings.replica_gpus
     if settings.device.startswith("cpu"):
         return 0.0
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     return 1.0 if resources.get("GPU") else 0.0
+
+
+def _log_as_others_do() -> None:
+    """Serve writes to standard error in a form of its own otherwise, beside the log."""
+    serves = logging.getLogger("ray.serve")
+    serves.handlers.clear()
+    serves.propagate = True
+    serves.setLevel(logging.WARNING)
 
 
 def _first_line(text: str) -> str:

@@ -6,6 +6,7 @@ every replica, once a second, how it is.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol
+
+from ray.exceptions import RayError
 
 from dynrefer.model import Predictor
 from dynrefer.model.errors import ModelError, StoppedError
@@ -28,11 +31,11 @@ from dynrefer.service.engine.reservations import (
     Reservation,
     WorkKind,
 )
-from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
+from dynrefer.service.scale.ray.board import SILENT_S, TO, Board, Seen, board_of, forget
 from dynrefer.service.scale.ray.calls import Calls, first_answer, raise_unless_gone
 from dynrefer.service.scale.ray.messages import Call, ReplicaModel
 from dynrefer.service.scale.ray.predictor import ReplicaPredictor
-from dynrefer.service.scale.ray.routing import SILENT_S, TO, Board, Seen, boards
 from dynrefer.service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -53,6 +56,9 @@ class Replicas(Protocol):
     def end(self) -> None:
         """End its replicas; called once, in a thread."""
 
+    def hand_over(self, items: list[Any]) -> Any:
+        """Put items where every replica can read them. Returns what a call takes along."""
+
     @property
     def alive(self) -> bool:
         """Whether the cluster is."""
@@ -65,7 +71,7 @@ class ReplicaExecutor:
         self._settings = settings
         self._replicas = replicas
         self._metrics = metrics
-        self._board = boards.setdefault(replicas.name, Board())
+        self._board = board_of(replicas.name)
         self._admission = Admission(settings.key_regions, self._seconds_for)
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -107,6 +113,14 @@ class ReplicaExecutor:
             model=None if card is None else (card.name, card.revision),
             regions_per_s=sum(each.regions_per_s for each in states),
         )
+
+    @property
+    def shared_cache(self) -> SharedCacheCounts:
+        """Of the replicas' processes together; in use while one of them uses it."""
+        each = [seen.state.shared_cache for seen in self._board.answering if seen.state is not None]
+        names = ("read_errors", "write_errors", "invalid", "written", "dropped")
+        sums = {name: sum(getattr(counts, name) for counts in each) for name in names}
+        return SharedCacheCounts(**sums, reading=any(e.reading for e in each), writing=any(e.writing for e in each))
 
     def start(self, on_loss: Callable[[], None]) -> None:
         """See `Executor`."""
@@ -185,6 +199,8 @@ class ReplicaExecutor:
         task = self._loop.create_task(self._run(part, first, items))
         self._tasks[part.request].add(task)
         task.add_done_callback(self._tasks[part.request].discard)
+        # Not at the end of `_run`: a task that is cancelled before its first step never comes there.
+        task.add_done_callback(lambda _: self._release(part.request, len(items)))
 
     async def _run(self, part: Part[Any, Any], first: int, items: list[Any]) -> None:
         """Some of a part's items, from place `first` on. Whatever happens, the part's future resolves."""
@@ -205,8 +221,6 @@ class ReplicaExecutor:
                 part.record(first + place, RegionResult(None, error, 0.0, 0))
         except Exception as error:
             request.fail(error)
-        finally:
-            self._release(request, len(items))
 
     def _release(self, request: QueuedRequest[Any, Any], items: int) -> None:
         with self._lock:
@@ -240,7 +254,9 @@ class ReplicaExecutor:
 
     async def _serve(self) -> None:
         self._handle = await asyncio.to_thread(self._replicas.begin)
-        self._calls = Calls(self._handle.run.remote, self._board, self._metrics.count_call_again)
+        self._calls = Calls(
+            self._handle.run.remote, self._replicas.hand_over, self._board, self._metrics.count_call_again
+        )
         model: ReplicaModel = await first_answer(self._handle.model.remote)
         await self._ask_all()
         self.loaded_at = time.time()
@@ -248,13 +264,15 @@ class ReplicaExecutor:
         logger.info("ready: model %s on %d replica(s) of Ray", model.card.name, len(self._board.replicas))
         while not (self._closed and not self._tasks):
             if not self._replicas.alive:
-                logger.error("the cluster is lost")
+                if not self._closed:
+                    logger.error("the cluster is lost")
+                self._ended = self._closed
                 return
             await self._ask_all()
             self._calls.give_up_silent()
             await self._pause(ASK_EVERY_S)
         await asyncio.to_thread(self._replicas.end)
-        boards.pop(self._replicas.name, None)
+        forget(self._replicas.name)
         self._ended = True
 
     async def _pause(self, seconds: float) -> None:
@@ -272,7 +290,8 @@ class ReplicaExecutor:
             async with asyncio.timeout(ASK_EVERY_S if seen.state else SILENT_S):
                 state = await response
         except TimeoutError:
-            response.cancel()
+            with contextlib.suppress(RayError):  # the cluster may have ended meanwhile
+                response.cancel()
             return
         except Exception as error:
             raise_unless_gone(error)

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 from dynrefer.model import Candidates, Findings, FindQuery, Predictor, RegionDescription, RegionQuery, RequestVocabulary
 from dynrefer.model.errors import ModelError
-from dynrefer.model.geometry import ImageSize
 from dynrefer.service.app import loader
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.device_thread import DeviceThread
@@ -26,8 +25,9 @@ from dynrefer.service.engine.executor import Phase
 from dynrefer.service.engine.reservations import ExecutorClosed, RegionResult, WorkKind
 from dynrefer.service.errors import QueueFullError
 from dynrefer.service.observability import logs
-from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
 from dynrefer.service.scale.ray.messages import Call, ReplicaModel, ReplicaState, Reply
+from dynrefer.service.scale.redis_store import open_store
 from dynrefer.service.settings import Settings
 
 Result = TypeVar("Result")
@@ -66,7 +66,9 @@ class ModelReplica:
         own = settings.model_copy(
             update={"model": location, "max_key_regions": 0, "api_keys": (), "api_keys_file": None}
         )
-        self._executor: DeviceThread[Any, Any] = DeviceThread(own, make or loader(own, None), self._metrics)
+        self._shared = open_store(own)
+        load = make or loader(own, None, shared=self._shared)
+        self._executor: DeviceThread[Any, Any] = DeviceThread(own, load, self._metrics)
         self._cpu_pool = ThreadPoolExecutor(1, thread_name_prefix="cpu")
         self._words_pool = ThreadPoolExecutor(1, thread_name_prefix="words")
         self._calls: set[str] = set()
@@ -91,12 +93,17 @@ class ModelReplica:
     async def state(self, since: int = 0, to: str = "") -> ReplicaState:
         """As of now; batches: after the one of this number. It answers at once, whatever the device does.
 
-        to: the replica that is asked; see `routing.TO`.
+        to: the replica that is asked; see `board.TO`.
         """
         batches = tuple(each for each in list(self._metrics.batches) if each[0] > since)
         out_of_memory = self._metrics.registry.get_sample_value("dynrefer_device_oom_total") or 0
         return ReplicaState(
-            self._executor.phase, self._executor.counts, frozenset(self._calls), batches, int(out_of_memory)
+            self._executor.phase,
+            self._executor.counts,
+            frozenset(self._calls),
+            batches,
+            int(out_of_memory),
+            SharedCacheCounts() if self._shared is None else self._shared.counts,
         )
 
     async def run(self, call: Call, items: Sequence[Any]) -> Reply:
@@ -132,7 +139,7 @@ class ModelReplica:
         return await self._in(self._cpu_pool, partial(self._predictor.look_again, query, found))
 
     async def findings(
-        self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: ImageSize
+        self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: tuple[int, int]
     ) -> Findings:
         """See `Predictor`."""
         return await self._in(self._cpu_pool, partial(self._predictor.findings, query, found, looked, size))
@@ -151,6 +158,8 @@ class ModelReplica:
         """Called by Serve once nothing is under way any more."""
         with contextlib.suppress(AttributeError):  # it was never loaded
             self._executor.close()
+            if self._shared is not None:
+                self._shared.close()
 
     def _finished(
         self, items: Sequence[Any], results: Sequence[RegionResult[Any]]

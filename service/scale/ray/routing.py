@@ -1,87 +1,18 @@
 """Which replica a call goes to: the one with the fewest regions, of those that answer.
 
 Serve's own router counts calls, and believes a replica that hangs for as long as its last count is cached: each call
-that is given up there makes it look emptier. So an edge keeps a `Board` of what it has sent where and of when each
-replica last answered, and Serve asks `LeastRegions`, which reads the board.
+that is given up there makes it look emptier. So it is told by the edge's `Board`.
+
+Serve sends this module's code, and the values of its globals, to the processes that route. So the board is had by a
+function of another module.
 """
 
-import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ray.serve.request_router import PendingRequest, RequestRouter, RunningReplica
 
-from dynrefer.service.scale.ray.messages import Call, ReplicaState
-
-SILENT_S = 5.0  # a replica that has not answered for so long gets nothing new, and its calls are made elsewhere
-TO = "to"  # keyword of a call that one replica is meant by
-
-
-@dataclass(slots=True)
-class Seen:
-    """A replica, as this edge sees it. answered_at: on the monotonic clock. state: what it said then. known_calls: of
-    this edge, that it was at work on then. batch: number of the last batch that was counted."""
-
-    answered_at: float
-    state: ReplicaState | None = None
-    batch: int = 0
-    out_of_memory: int = 0
-
-
-@dataclass(slots=True)
-class Sent:
-    """A call that is under way. replica: None until it was routed."""
-
-    regions: int
-    replica: str | None = None
-
-
-@dataclass
-class Board:
-    """What an edge knows of the replicas of one application. Its threads assign whole values; nothing locks."""
-
-    replicas: dict[str, Seen] = field(default_factory=dict)
-    calls: dict[str, Sent] = field(default_factory=dict)
-
-    def update(self, names: Iterable[str]) -> None:
-        """There are these replicas now. A new one counts as having answered."""
-        now = time.monotonic()
-        self.replicas = {name: self.replicas.get(name) or Seen(now) for name in names}
-
-    def answered(self, name: str, state: ReplicaState) -> None:
-        """A replica has said how it is."""
-        if (seen := self.replicas.get(name)) is not None:
-            seen.state, seen.answered_at = state, time.monotonic()
-
-    def is_silent(self, name: str) -> bool:
-        """Whether nothing was heard of a replica for too long, or it is gone."""
-        seen = self.replicas.get(name)
-        return seen is None or time.monotonic() - seen.answered_at > SILENT_S
-
-    @property
-    def answering(self) -> list[Seen]:
-        """The replicas that are not silent."""
-        return [seen for name, seen in list(self.replicas.items()) if not self.is_silent(name)]
-
-    def order(self, names: Sequence[str]) -> list[str]:
-        """Those that answer, the one with the fewest regions first: what this edge has sent there, or what the replica
-        said last, which other edges are part of, where that is more."""
-        here: Counter[str] = Counter()
-        for sent in list(self.calls.values()):
-            if sent.replica is not None:
-                here[sent.replica] += sent.regions
-
-        def load(name: str) -> int:
-            state = self.replicas[name].state
-            return max(here[name], 0 if state is None else state.counts.waiting + state.counts.running)
-
-        return sorted((name for name in names if not self.is_silent(name)), key=load)
-
-
-# By the application's name: Serve makes the router, in the process that holds the handle.
-boards: dict[str, Board] = {}
+from dynrefer.service.scale.ray.board import TO, Board, board_of
+from dynrefer.service.scale.ray.messages import Call
 
 
 class LeastRegions(RequestRouter):
@@ -89,7 +20,7 @@ class LeastRegions(RequestRouter):
 
     @property
     def _board(self) -> Board:
-        return boards.setdefault(self._deployment_id.app_name, Board())
+        return board_of(self._deployment_id.app_name)
 
     def update_replicas(self, replicas: list[RunningReplica]) -> None:
         """Called by Serve whenever there are others."""
@@ -101,6 +32,9 @@ class LeastRegions(RequestRouter):
     ) -> list[list[RunningReplica]]:
         """One replica; none for the moment where none answers, and Serve asks again."""
         board, by_name = self._board, {each.replica_id.unique_id: each for each in candidate_replicas}
+        if pending_request is not None:
+            # Else Serve would ask again at once, without end, and its loop would do nothing else.
+            pending_request.routing_context.should_backoff = True
         arguments: dict[str, Any] = {} if pending_request is None else pending_request.kwargs
         if (wanted := arguments.get(TO)) is not None:
             return [[by_name[wanted]]] if wanted in by_name else []
