@@ -348,8 +348,11 @@ def open_loop(
     prepare: Callable[[Fleet], None] = lambda fleet: None,
     drain: bool = True,
 ) -> Outcome:
-    """Requests (time, size, regions) that come whatever happens, each to an edge at random. prepare: called with the fleet first, to let something happen to it. drain: whether everything that came is
-    waited for."""
+    """Requests (time, size, regions) that come whatever happens, each to an edge at random.
+
+    prepare: called with the fleet first, to let something happen to it. drain: whether everything that came is waited
+    for.
+    """
     clock = Simulation()
     fleet = Fleet(clock, plan, costs, np.random.default_rng([seed, 1]), Counter(), Counter())
     seen, arrived = _Seen(warm_s), 0

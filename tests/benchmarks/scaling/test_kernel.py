@@ -64,6 +64,7 @@ def test_several_servers_wait_as_erlang_says(servers: int, use: float) -> None:
     assert mean_time(Servers(clock, servers).add, clock, load, False) == pytest.approx(expected, rel=0.06)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fixed", [False, True])
 def test_a_shared_rate_takes_the_same_mean_time_whatever_the_work_s_distribution(fixed: bool) -> None:
     clock = Simulation()

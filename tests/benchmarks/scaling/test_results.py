@@ -93,6 +93,7 @@ def test_predictions_are_judged_by_fifteen_percent(tmp_path: Path) -> None:
     assert "**no**" in reality.table(reality.two_replicas(path))
 
 
+@pytest.mark.slow
 def test_the_command_answers_how_many_gpus(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.scaling.sizing.LEAST_REQUESTS", 1_500)
     main(["--regions-per-second", "5000", "--gpu", next(iter(gpu_files()))])
@@ -136,6 +137,7 @@ def test_the_committed_measurement_of_two_replicas_is_predicted() -> None:
     assert judged and all(each.ok for each in judged), reality.table(judged)
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_of_rows_with_gaps(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     found = committed()
