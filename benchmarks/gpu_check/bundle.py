@@ -116,8 +116,8 @@ def write(
         size = temporary.stat().st_size
         if size > most_bytes:
             raise SystemExit(
-                f"the bundle has {size / 1e6:.1f} MB, more than {most_bytes / 1e6:g}; name with --present what the other "
-                "machine has."
+                f"the bundle has {size / 1e6:.1f} MB, more than {most_bytes / 1e6:g}; name with --present what the "
+                "other machine has."
             )
     return sizes
 
