@@ -4,8 +4,8 @@ Exactly once is a matter of the journal, as without Ray: answers come back to th
 digest of their item; the outputs are written from it. So a run that was killed goes on with either engine, in whatever
 way it ended, and no folder has to be shared but that of the images.
 
-Ray Data tries a shard again whose worker died. One that dies three times leaves no trace but the missing answers: they
-are asked for once more, an item at a time, so that an item that kills its worker fails alone.
+Ray Data tries a shard again whose worker died. What three workers died of is asked for once more, an item at a time, so
+that an item that kills its worker fails alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from dynrefer.service.batch.planning import Job, Left, Plan, RayWorkers
 from dynrefer.service.batch.progress import counted
 from dynrefer.service.batch.running import SYNC_EVERY_S, Room
 from dynrefer.service.batch.session import Session, say
-from dynrefer.service.scale.ray.batch_control import Control
+from dynrefer.service.scale.ray.batch_control import TRIES, Control
 from dynrefer.service.scale.ray.batch_shards import ONE_BY_ONE, Pool, Problem, Reply, Wanted, replies, stream
 from dynrefer.service.scale.ray.batch_worker import Assignment, BatchWorker
 from dynrefer.service.scale.ray.cluster import ClusterSettings, cluster
@@ -39,8 +39,8 @@ from dynrefer.service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-TRIES = 3  # of a shard, and then of an item, whose worker dies
 SHARDS_AT_ONCE = 2  # of a worker
+SHARDS_OF_A_WORKER = 4  # at least, where there are enough items: the last ones end at about the same time
 
 _DIED = {
     "type": "worker-died",
@@ -92,7 +92,7 @@ class RaySession(Session):
         at_home = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(self._home, soft=False)
         control = ray.remote(Control).options(num_cpus=0, scheduling_strategy=at_home)
         self._control: Any = control.remote(workers.replicas)
-        self._assignment = Assignment(
+        assignment = Assignment(
             _for_any_folder(job.settings),
             job.question,
             job.vocabularies or NamedVocabularies(),
@@ -100,13 +100,14 @@ class RaySession(Session):
             self._home,
             predictor,
         )
+        self._assignment = ray.cloudpickle.dumps(assignment)  # type: ignore[no-untyped-call]
         self._aborted = asyncio.Event()
 
     async def _answer_all(self) -> bool:
-        shard = ROOMS[self._finds, not self._gpus]
-        await self._ask(shard, SHARDS_AT_ONCE)
+        await self._ask(self._shard(), SHARDS_AT_ONCE)
         if not self._signals and (left := sum(1 for _ in self._left())):
             say(f"{counted(left, 'image')} left by workers that died {TRIES} times; each is now asked alone.")
+            await self._control.begin_again.remote()
             await self._ask(ONE_BY_ONE, 1)
         if self._signals:
             return False
@@ -114,6 +115,12 @@ class RaySession(Session):
             about: Line = {"file": item.file, **({} if item.id is None else {"id": item.id})}
             self._write(item.digest, item.num_regions, {**about, "error": _DIED})
         return True
+
+    def _shard(self) -> Room:
+        """As much as keeps a device busy; less where not all workers would have several then."""
+        room, parts = ROOMS[self._finds, not self._gpus], self._workers.replicas * SHARDS_OF_A_WORKER
+        images, regions = math.ceil(self._plan.items_left / parts), math.ceil(self._plan.regions_left / parts)
+        return Room(max(1, min(room.images, images)), max(1, min(room.regions, regions)))
 
     def _left(self) -> Iterator[Item]:
         """What this run has to answer, and has not."""
@@ -127,7 +134,7 @@ class RaySession(Session):
             if not left(digest):
                 skip.append(digest)
         workers = self._workers
-        pool = Pool(workers.replicas, self._gpus, workers.cpus, TRIES, at_once, self._home)
+        pool = Pool(workers.replicas, self._gpus, workers.cpus, at_once, self._home)
         data = stream(Wanted(self._source, skip, shard), pool, BatchWorker, (self._assignment, self._control))
         taking, aborted = asyncio.create_task(self._take_all(data)), asyncio.create_task(self._aborted.wait())
         await asyncio.wait({taking, aborted}, return_when=asyncio.FIRST_COMPLETED)
@@ -205,7 +212,8 @@ def _gpus_of_a_worker(job: Job, workers: RayWorkers) -> float:
     """As asked; else one where the cluster has any and the device is not a CPU. Raises BatchError."""
     import ray
 
-    all_gpus, device = float(ray.cluster_resources().get("GPU", 0)), job.settings.device
+    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    all_gpus, device = resources.get("GPU", 0.0), job.settings.device
     if workers.gpus is None:
         if device.startswith("cuda") and not all_gpus:
             raise BatchError(f"--device {device} needs a GPU and the cluster has none; use --device cpu.")
