@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
@@ -21,7 +21,7 @@ from dynrefer.service.api.routes import vocabularies as vocabulary_routes
 from dynrefer.service.api.surfaces import Surfaces, answer_problem
 from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine, ImageWorkers
-from dynrefer.service.engine.executor import Phase
+from dynrefer.service.engine.executor import Executor, Phase
 from dynrefer.service.engine.reloading import Reloading
 from dynrefer.service.engine.serving import ModelSource
 from dynrefer.service.errors import ServiceError
@@ -46,6 +46,9 @@ from dynrefer.service.settings import Settings, SettingsError
 from dynrefer.service.workers.pool import PoolLimits, WorkerPool, default_processes
 from dynrefer.service.workers.threads import WorkerThreads
 
+if TYPE_CHECKING:
+    from dynrefer.service.scale.ray.executor import Replicas
+
 logger = logging.getLogger(__name__)
 
 # How long a thread keeps the interpreter while another waits for it. The event loop lets go of it at every read and
@@ -61,6 +64,7 @@ def create_app(
     predictor: Predictor[Any, Any] | None = None,
     on_loss: Callable[[], None] = lambda: None,
     load_another: Callable[[str], Predictor[Any, Any]] | None = None,
+    replicas: "Replicas | None" = None,
 ) -> FastAPI:
     """The service as an ASGI application. Raises SettingsError for an invalid file of keys or of a vocabulary, and for
     an integration or a shared cache that lacks something.
@@ -69,25 +73,39 @@ def create_app(
     starts, and /readyz is 503 until it is warmed up. The engine is at `app.state.engine`.
     on_loss: called in a thread once the device is given up or the model could not be loaded.
     load_another: given by tests too; loads, by its name or directory, what an administrator lets serve.
+    replicas: run the model of the settings, where the service is itself a part of a Ray application; with engine ray
+    and None it starts its own.
     """
     metrics, traces = Metrics(), configured_traces(settings)
     keys = Keys(configured_keys(settings), configured_admin_keys(settings))
     vocabularies, integrations = _vocabularies(settings), switched_on(settings)
     named = dict(zip(settings.integrations, integrations, strict=True))
     keyless = frozenset(named[name].surface.name for name in settings.keyless_integrations)
-    shared = open_store(settings)
-    metrics.watch_shared_cache(lambda: SharedCacheCounts() if shared is None else shared.counts)
-    executor = DeviceThread(settings, loader(settings, predictor, shared=shared), metrics)
-    # Of whatever model serves by then.
-    workers = image_workers(settings, lambda: engine.wait_for_idle_cores(), metrics)
-    engine = Engine(executor, workers, metrics, ModelSource(settings.model, settings.model))
+    # Replicas of the model have the cache of their own processes.
+    shared = None if settings.engine == "ray" else open_store(settings)
 
-    def make_executor(source: ModelSource) -> DeviceThread[Any, Any]:
+    def make_executor(source: ModelSource) -> Executor[Any, Any]:
         """Of another model than the first one."""
+        if settings.engine == "ray":
+            return replica_executor(settings, source.location, metrics)
         of_settings = loader(settings, None, source.location, shared)
         load = of_settings if load_another is None else partial(load_another, source.location)
         return DeviceThread(settings, load, metrics)
 
+    def shared_cache() -> SharedCacheCounts:
+        """Of whatever processes use it."""
+        counts = getattr(engine.serving.executor, "shared_cache", None) if shared is None else shared.counts
+        return counts or SharedCacheCounts()
+
+    metrics.watch_shared_cache(shared_cache)
+    executor: Executor[Any, Any]
+    if settings.engine == "ray":
+        executor = replica_executor(settings, settings.model, metrics, replicas)
+    else:
+        executor = DeviceThread(settings, loader(settings, predictor, shared=shared), metrics)
+    # Of whatever model serves by then.
+    workers = image_workers(settings, lambda: engine.wait_for_idle_cores(), metrics)
+    engine = Engine(executor, workers, metrics, ModelSource(settings.model, settings.model))
     reloading = Reloading(engine, make_executor, metrics)
 
     @asynccontextmanager
@@ -166,6 +184,16 @@ def create_app(
 def _id_of_route(surface: str, route: APIRoute) -> str:
     """The operation id of an integration's route."""
     return f"{surface.replace('-', '_')}_{route.name}"
+
+
+def replica_executor(
+    settings: Settings, location: str, metrics: Metrics, replicas: "Replicas | None" = None
+) -> Executor[Any, Any]:
+    """Replicas of a model in other processes: those given, or new ones. Needs Ray, and a cluster that was joined."""
+    from dynrefer.service.scale.ray.application import LocalReplicas
+    from dynrefer.service.scale.ray.executor import ReplicaExecutor
+
+    return ReplicaExecutor(settings, replicas or LocalReplicas(settings, location), metrics)
 
 
 def image_workers(settings: Settings, wait_for_idle_cores: Callable[[], None], metrics: Metrics) -> ImageWorkers:

@@ -121,7 +121,8 @@ def batch_command(
     settings = _settings({key: str(value) for key, value in given_settings.items() if value is not None})
     from dynrefer.service.batch.asking import Question
     from dynrefer.service.batch.errors import BatchError
-    from dynrefer.service.batch.job import Job, interrupt_on_sigterm, run_job
+    from dynrefer.service.batch.job import interrupt_on_sigterm, run_job
+    from dynrefer.service.batch.planning import Job
     from dynrefer.service.server.server import exit_process
     from dynrefer.service.settings import SettingsError
 

@@ -2,10 +2,11 @@
 
 import importlib.util
 import inspect
+import math
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Annotated
 
 import typer
@@ -32,13 +33,37 @@ def _serve(**flags: str | None) -> None:
         from dynrefer.service.server.server import exit_process, serve
 
     try:
-        with _listener(settings) as listener:
+        with _cluster(settings), _listener(settings) as listener:
             code, sentence = serve(settings, listener)
     except SettingsError as error:
         fail(str(error))
     if sentence:
         print(f"dynrefer: {sentence}", file=sys.stderr)
     exit_process(code)
+
+
+@contextmanager
+def _cluster(settings: Settings) -> Iterator[None]:
+    """What replicas run in. Raises SettingsError where it cannot be had."""
+    if settings.engine != "ray":
+        yield
+        return
+    from dynrefer.service.scale.ray.cluster import ClusterSettings, cluster
+
+    # Of a cluster of one's own the cores are shared out by the system; Ray counts them only, and while one model takes
+    # the place of another there are replicas of both.
+    most = 2 * (settings.max_replicas or settings.replicas)
+    cpus = math.ceil(most * settings.replica_cpus) + 1
+    wanted = ClusterSettings(
+        address=settings.ray_address or None,
+        cpus=cpus,
+        object_store_bytes=settings.object_store_bytes or None,
+    )
+    with cluster(wanted):
+        from dynrefer.service.scale.ray.application import without_leftovers
+
+        with without_leftovers(settings):
+            yield
 
 
 def _listener(settings: Settings) -> AbstractContextManager[socket.socket]:

@@ -446,6 +446,61 @@ class Settings(BaseSettings):
         description="Most bytes of that folder, images included. What would make it larger is not collected, and an "
         "error in the log says so.",
     )
+    engine: Literal["thread", "ray"] = Field(
+        default="thread",
+        description="thread: the model runs in this process, on one device. ray: it runs in replicas, on as many "
+        "devices and machines as a Ray cluster has. Needs pip install 'dynrefer[ray]'.",
+    )
+    replicas: Positive = Field(
+        default=1,
+        description="Replicas of the model, with engine ray; where max_replicas is set, those at start.",
+    )
+    min_replicas: Positive | None = Field(
+        default=None, description="Fewest replicas, where their number follows the load. None: 1."
+    )
+    max_replicas: Positive | None = Field(
+        default=None,
+        description="Most replicas. None: their number stays as it is; else it follows the regions that wait or run.",
+    )
+    regions_per_replica: Positive = Field(
+        default=32,
+        description="Waiting and running regions that one replica should have, where their number follows the load.",
+    )
+    upscale_delay_s: float = Field(
+        default=10.0, ge=0, le=3_600, description="How long more replicas must be wanted before they are started."
+    )
+    downscale_delay_s: float = Field(
+        default=300.0, ge=0, le=86_400, description="How long fewer replicas must be wanted before some are ended."
+    )
+    replica_cpus: float = Field(
+        default=1.0,
+        gt=0,
+        le=256,
+        description="Cores that a replica takes of the cluster, and threads of its model where it runs on a CPU.",
+    )
+    replica_gpus: float | None = Field(
+        default=None,
+        ge=0,
+        le=64,
+        description="GPUs that a replica takes: 0.5 lets two share one. None: one where the cluster has any, else "
+        "none.",
+    )
+    ray_address: str = Field(
+        default="",
+        description="host:port of a Ray cluster to join, or auto for one on this machine. None: one is started here, "
+        "for as long as the service runs.",
+    )
+    ray_name: str = Field(
+        default="dynrefer",
+        pattern=r"^[a-z][a-z0-9-]{0,40}$",
+        description="What the replicas are called in a cluster that is joined; two services in one need two names.",
+    )
+    object_store_bytes: int = Field(
+        default=0,
+        ge=0,
+        description="Shared memory of a cluster that is started here, through which views reach replicas. 0: a part of "
+        "what /dev/shm has free.",
+    )
     otlp_endpoint: str = Field(
         default="",
         pattern=r"^(https?://\S+)?$",
@@ -533,6 +588,26 @@ class Settings(BaseSettings):
                     f"{name} ({getattr(self, name)}) must hold one full request, {one} ({getattr(self, one)})"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _replicas_fit(self) -> Self:
+        if self.engine == "thread":
+            for name in ("replicas", "min_replicas", "max_replicas", "replica_gpus", "ray_address"):
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"{name} is for replicas, which only engine ray has")
+        fewest, most = self.min_replicas or 1, self.max_replicas
+        if self.min_replicas is not None and most is None:
+            raise ValueError("min_replicas needs max_replicas, between which their number follows the load")
+        if most is not None and not fewest <= self.replicas <= most:
+            raise ValueError(
+                f"replicas ({self.replicas}) must be from min_replicas ({fewest}) to max_replicas ({most})"
+            )
+        return self
+
+    def without_secrets(self) -> Self:
+        """For processes that need none."""
+        fields = type(self).model_fields
+        return self.model_copy(update={name: fields[name].get_default(call_default_factory=True) for name in SECRETS})
 
     @property
     def key_regions(self) -> int:

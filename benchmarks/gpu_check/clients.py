@@ -8,9 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -23,11 +24,15 @@ ANSWER_S = 120.0
 
 @dataclass(frozen=True)
 class Group:
-    """So many clients, each with one request of so many regions after another. task: none for all outputs."""
+    """So many clients, each with one request of so many regions after another.
+
+    task: none for all outputs. more: members of the request beside these.
+    """
 
     clients: int
     regions: int
     task: str | None = None
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,15 @@ class Load:
         return sum(each.regions for each in done) / max(last - begin, 1e-9)
 
 
-def body_of(image: bytes, regions: int, task: str | None, rng: random.Random) -> bytes:
-    """A multipart form with random regions."""
+def body_of(
+    image: bytes, regions: int, task: str | None, rng: random.Random, more: Mapping[str, Any] | None = None
+) -> bytes:
+    """A multipart form with random regions. more: members of the request beside regions, task and control words."""
     fields = {
         "regions": [{"box": [round(value, 3) for value in box]} for box in random_boxes(regions, rng)],
         "normalized": True,
         "controls": list(CONTROLS),
+        **(more or {}),
     }
     request = json.dumps(fields if task is None else fields | {"task": task}).encode()
     parts = b"".join(
@@ -112,7 +120,7 @@ class Client(threading.Thread):
     def run(self) -> None:
         """Send until the time is over."""
         while time.time() < self._until:
-            body = body_of(self._image, self._group.regions, self._group.task, self._rng)
+            body = body_of(self._image, self._group.regions, self._group.task, self._rng, self._group.more)
             began, status = time.time(), 0
             try:
                 self._connection.request("POST", "/v1/describe", body, HEADERS)

@@ -48,6 +48,16 @@ class Conditions:
         return (1, 8, 32, 64) if self.is_gpu else (1, 8)
 
     @property
+    def curve_batches(self) -> tuple[int, ...]:
+        """Regions at a time, for the curve."""
+        return (1, 2, 4, 8, 16, 32, 64) if self.is_gpu else (1, 2)
+
+    @property
+    def curve_s(self) -> float:
+        """How long regions join and leave, for one point of the curve."""
+        return 3.0 if self.is_gpu else 1.5
+
+    @property
     def plain_batches(self) -> tuple[int, ...]:
         """Of the plain way."""
         return (1, 8, 32) if self.is_gpu else (1, 8)
@@ -65,4 +75,4 @@ class Conditions:
     @property
     def load_s(self) -> float:
         """How long clients send."""
-        return 8.0 if self.is_gpu else 4.0
+        return 6.0 if self.is_gpu else 4.0

@@ -10,7 +10,6 @@ Whatever happens, every future resolves.
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from typing import Any, Generic
 
 from dynrefer.model import BatchLimits, ContinuousBatch
 from dynrefer.model.errors import StoppedError
+from dynrefer.service.engine.admission import Admission
 from dynrefer.service.engine.continuous_batching import ContinuousBatching
 from dynrefer.service.engine.failure_isolation import run_isolated
 from dynrefer.service.engine.fair_queue import FairQueue
@@ -35,15 +35,10 @@ from dynrefer.service.engine.reservations import (
 )
 from dynrefer.service.engine.throughput import ThroughputEstimator
 from dynrefer.service.engine.whole_batches import serve_whole_batches
-from dynrefer.service.errors import DeadlineExceeded, QueueFullError
+from dynrefer.service.errors import DeadlineExceeded
 from dynrefer.service.observability.logs import bind_request_id
 
 LONG_BATCH_S = 0.25  # the longest that image work waits for a running batch
-
-REFUSALS = {
-    "queue_full": "The queue is full; try again later.",
-    "key_share": "Too many regions of this key are waiting; try again later.",
-}
 
 # Runs a batch of one kind. It calls the last argument now and then: whether to stop; each call is a heartbeat.
 Run = Callable[[Kind, Sequence[Item], Callable[[], bool]], Sequence[Output]]
@@ -85,7 +80,7 @@ class Batcher(Generic[Item, Output]):
         self._cost = cost
         self._reserved = 0  # items that are reserved and not submitted yet
         self._queued = 0  # items that are submitted and not taken yet
-        self._of_key: Counter[str | None] = Counter()  # both, by key
+        self._admission = Admission(limits.key_regions, lambda items: self.throughput.seconds_for(items))  # of both
         self._closed = self._suspended = self._ended = False
         self._batches = 0
         self._heartbeat = 0.0  # when the device last showed that it goes on
@@ -93,7 +88,7 @@ class Batcher(Generic[Item, Output]):
     @property
     def waiting(self) -> int:
         """Items that are reserved or submitted and that the device has not taken yet."""
-        return self._reserved + self._queued
+        return self._admission.waiting
 
     @property
     def announced(self) -> bool:
@@ -147,13 +142,8 @@ class Batcher(Generic[Item, Output]):
         with self.changed:
             if self._closed or self._ended or self._suspended:
                 raise ExecutorClosed
-            self._refuse_excess(self.waiting + regions - self.limits.queue_regions, 1, "queue_full")
-            if self.limits.key_regions:
-                excess = self._of_key[key] + regions - self.limits.key_regions
-                # A key over its limit is served by its part of the throughput only.
-                self._refuse_excess(excess, max(1, self.queue.num_keys), "key_share")
+            self._admission.admit(regions, key, self.limits.queue_regions, self.queue.num_keys)
             self._reserved += regions
-            self._of_key[key] += regions
             return Reservation(self, QueuedRequest(regions, key, deadline, request_id))
 
     def enqueue(
@@ -184,13 +174,13 @@ class Batcher(Generic[Item, Output]):
                 raise ExecutorClosed
             request.unused += items
             self._reserved += items
-            self._of_key[request.key] += items
+            self._admission.add(request.key, items)
 
     def give_back(self, request: QueuedRequest[Item, Output], keep: int = 0) -> None:
         """See `Reservation.give_back` and `Reservation.keep`."""
         with self.changed:
             returned = max(0, request.unused - keep)
-            self._release(request.key, returned)
+            self._admission.release(request.key, returned)
             self._reserved -= returned
             request.unused -= returned
             self.changed.notify_all()
@@ -239,7 +229,7 @@ class Batcher(Generic[Item, Output]):
     def take(self, work: list[WorkItem[Item, Output]]) -> list[WorkItem[Item, Output]]:
         """Note that the items, which have left the queue, wait no longer. Under the lock."""
         for item in work:
-            self._release(item.part.request.key, 1)
+            self._admission.release(item.part.request.key, 1)
         self._queued -= len(work)
         return work
 
@@ -319,22 +309,12 @@ class Batcher(Generic[Item, Output]):
     def _remove(self, request: QueuedRequest[Item, Output]) -> None:
         removed = self.queue.remove(request)
         self._queued -= removed
-        self._release(request.key, removed)
-
-    def _release(self, key: str | None, items: int) -> None:
-        """So many items of the key wait no longer."""
-        self._of_key[key] -= items
-        if self._of_key[key] <= 0:
-            del self._of_key[key]
+        self._admission.release(request.key, removed)
 
     def _fail_all(self) -> None:
         for request in [*self.queue.requests, *(each.part.request for each in self.running)]:
             self._remove(request)
             request.fail(ExecutorClosed())
-
-    def _refuse_excess(self, excess: int, shares: int, reason: str) -> None:
-        if excess > 0:
-            raise QueueFullError(REFUSALS[reason], self.throughput.seconds_for(excess * shares), reason)
 
 
 def _ids(work: Sequence[WorkItem[Item, Output]]) -> str | None:

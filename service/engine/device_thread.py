@@ -84,7 +84,7 @@ class DeviceThread(Generic[Region, Output]):
             return ExecutorCounts(*queue)
         caches = {name: (counts.hits, counts.misses) for name, counts in predictor.cache_stats.items()}
         model = (predictor.card.name, predictor.card.revision)
-        return ExecutorCounts(*queue, caches, predictor.cuda_graphs, model)
+        return ExecutorCounts(*queue, caches, predictor.cuda_graphs, model, batcher.throughput.regions_per_s)
 
     def start(self, on_loss: Callable[[], None]) -> None:
         """See `Executor`."""

@@ -32,7 +32,8 @@ class Phase(Enum):
 @dataclass(frozen=True, slots=True)
 class ExecutorCounts:
     """What the metrics show of an executor. waiting, running, cap: regions, as of the queue. caches: (hits, misses) by
-    name. graphs: pieces of work by what became of them. model: name and revision, None while there is none."""
+    name. graphs: pieces of work by what became of them. model: name and revision, None while there is none.
+    regions_per_s: what the device was seen to manage; 0: nothing yet."""
 
     waiting: int = 0
     running: int = 0
@@ -40,6 +41,7 @@ class ExecutorCounts:
     caches: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     graphs: Mapping[str, int] = field(default_factory=dict)
     model: tuple[str, str] | None = None
+    regions_per_s: float = 0.0
 
 
 class Executor(Protocol[Region, Output]):

@@ -1,7 +1,7 @@
 """A request's place in the queue: room for at most N items of work, submitted in one part or several.
 
 A request is admitted as a whole, before any work is spent on it. Each part that it submits has one future; room that
-it does not use it gives back. Nothing here locks: the batcher does.
+it does not use it gives back. Nothing here locks: the queue does.
 """
 
 import math
@@ -9,10 +9,7 @@ from collections.abc import Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Generic, Self, TypeVar
-
-if TYPE_CHECKING:
-    from dynrefer.service.engine.batcher import Batcher
+from typing import Generic, Protocol, Self, TypeVar
 
 Item = TypeVar("Item")
 Output = TypeVar("Output")
@@ -108,11 +105,29 @@ class WorkItem(Generic[Item, Output]):
     part: Part[Item, Output]
 
 
+class WorkQueue(Protocol[Item, Output]):
+    """What reservations are made in: the batcher of this process, or one in front of other processes. Any thread."""
+
+    def enqueue(
+        self, request: QueuedRequest[Item, Output], items: Sequence[Item], kind: Kind
+    ) -> Future[list[RegionResult[Output]]]:
+        """See `Reservation.submit`."""
+
+    def renew(self, request: QueuedRequest[Item, Output], items: int) -> None:
+        """See `Reservation.renew`."""
+
+    def give_back(self, request: QueuedRequest[Item, Output], keep: int = 0) -> None:
+        """See `Reservation.give_back` and `Reservation.keep`."""
+
+    def cancel(self, request: QueuedRequest[Item, Output]) -> None:
+        """Run nothing more for the request, and release all its room."""
+
+
 class Reservation(Generic[Item, Output]):
     """The room of an admitted request. A context manager: leaving it cancels whatever has not been run."""
 
-    def __init__(self, batcher: "Batcher[Item, Output]", request: QueuedRequest[Item, Output]) -> None:
-        self._batcher = batcher
+    def __init__(self, queue: WorkQueue[Item, Output], request: QueuedRequest[Item, Output]) -> None:
+        self._queue = queue
         self._request = request
 
     def submit(self, items: Sequence[Item], kind: Kind = WorkKind.DESCRIBE) -> Future[list[RegionResult[Output]]]:
@@ -122,18 +137,18 @@ class Reservation(Generic[Item, Output]):
         more. The future fails with ExecutorClosed or DeadlineExceeded where the items are not run, and with
         StoppedError once the reservation is left.
         """
-        return self._batcher.enqueue(self._request, items, kind)
+        return self._queue.enqueue(self._request, items, kind)
 
     def renew(self, items: int) -> None:
         """Room for so many items again, once as many were run. Never refused: the request was admitted with them.
 
         Raises ExecutorClosed where nothing is taken any more.
         """
-        self._batcher.renew(self._request, items)
+        self._queue.renew(self._request, items)
 
     def keep(self, items: int) -> None:
         """Give back unused room beyond so many items."""
-        self._batcher.give_back(self._request, items)
+        self._queue.give_back(self._request, items)
 
     def ensure(self, items: int) -> None:
         """Room for so many items: what is left of the reservation, and what that lacks anew, as `renew` gives it."""
@@ -142,10 +157,10 @@ class Reservation(Generic[Item, Output]):
 
     def give_back(self) -> None:
         """Give the unused room to other requests; nothing more can be submitted. What was submitted goes on."""
-        self._batcher.give_back(self._request)
+        self._queue.give_back(self._request)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._batcher.cancel(self._request)
+        self._queue.cancel(self._request)

@@ -5,19 +5,19 @@ PATIENCE = 100  # so many full batches in a row without a failure, and a lowered
 
 
 class ThroughputEstimator:
-    """cap: the most regions that a batch may hold now; never above `limit`."""
+    """cap: the most regions that a batch may hold now; never above `limit`. regions_per_s: smoothed; 0: nothing yet."""
 
     def __init__(self, limit: int) -> None:
         self._limit = self.cap = limit
         self._full_batches = 0
-        self._regions_per_s = 0.0
+        self.regions_per_s = 0.0
 
     def ran(self, regions: int, seconds: float, full: bool | None = None) -> None:
         """A batch of so many regions succeeded and took so long. full: whether it was; None: if it was as large as
         the cap."""
         rate = regions / max(seconds, 1e-6)
-        first = self._regions_per_s == 0.0
-        self._regions_per_s = rate if first else self._regions_per_s + SMOOTHING * (rate - self._regions_per_s)
+        first = self.regions_per_s == 0.0
+        self.regions_per_s = rate if first else self.regions_per_s + SMOOTHING * (rate - self.regions_per_s)
         if self.cap < self._limit and (regions >= self.cap if full is None else full):
             self._full_batches += 1
             if self._full_batches >= PATIENCE:
@@ -29,7 +29,7 @@ class ThroughputEstimator:
 
     def seconds_for(self, regions: int) -> float:
         """How long so many regions take; a second where nothing has been measured yet."""
-        return regions / self._regions_per_s if self._regions_per_s else 1.0
+        return regions / self.regions_per_s if self.regions_per_s else 1.0
 
 
 class Turnover:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -13,6 +14,8 @@ STAGES = ("decode", "find", "look", "masks", "points", "views", "queue", *DEVICE
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 SWITCHES = ("switched", "rolled_back", "failed", "given_up")  # what became of loading another model
+REPLICAS = ("answering", "silent")  # of the model, where it runs in other processes
+CALLS_AGAIN = ("died", "silent", "refused")  # why a call of a replica was made again on another one
 GRAPHS = ("captured", "fallen back")  # what became of a piece of work that was to be a CUDA graph
 # Name in metrics -> name in `Predictor.cache_stats`.
 CACHES = {
@@ -112,6 +115,23 @@ class Metrics:
         )
         for outcome in SWITCHES:
             self.model_switches.labels(outcome)
+        self.replicas = Gauge(
+            "dynrefer_replicas",
+            "Replicas of the model, by whether they answer; none where the model runs in this process.",
+            ["state"],
+            registry=self.registry,
+        )
+        self.calls_again = Counter(
+            "dynrefer_replica_calls_again",
+            "Calls of a replica that were made again on another one, by reason: died, silent (it did not answer), "
+            "refused (it took nothing).",
+            ["reason"],
+            registry=self.registry,
+        )
+        for reason in CALLS_AGAIN:
+            self.calls_again.labels(reason)
+        for state in REPLICAS:
+            self.replicas.labels(state)
         self.queue_regions = Gauge(
             "dynrefer_queue_regions", "Regions admitted and waiting for the device.", registry=self.registry
         )
@@ -151,6 +171,15 @@ class Metrics:
         """Read the name and the revision of the model that serves whenever the metrics are read."""
         self.registry.register(_Model(current))
 
+    def watch_replicas(self, counts: Callable[[], Mapping[str, int]]) -> None:
+        """Read how many replicas there are, by state, whenever the metrics are read."""
+        for state in REPLICAS:
+            self.replicas.labels(state).set_function(partial(_count_of, counts, state))
+
+    def count_call_again(self, reason: str) -> None:
+        """A call of a replica is made again."""
+        self.calls_again.labels(reason).inc()
+
     def watch_log(self, dropped: Callable[[], float]) -> None:
         """Read how many lines of the log were dropped whenever the metrics are read."""
         self.registry.register(_DroppedLines(dropped))
@@ -169,6 +198,10 @@ class Metrics:
     def render(self) -> bytes:
         """The Prometheus text format."""
         return generate_latest(self.registry)
+
+
+def _count_of(counts: Callable[[], Mapping[str, int]], name: str) -> float:
+    return float(counts().get(name, 0))
 
 
 class _CacheCounts(Collector):

@@ -1,1 +1,1 @@
-"""More than one process and more than one machine: what the plain service neither imports nor needs."""
+"""More than one process: model replicas on many GPUs and machines, and what processes share."""

@@ -1,0 +1,1 @@
+"""Model replicas by Ray Serve. Nothing of the plain service imports this, and only this imports Ray."""

@@ -1,0 +1,228 @@
+"""Serve's applications: replicas for an edge that is a process of our own, and an edge inside the cluster with them.
+
+The first is what `dynrefer serve --engine ray` starts. The second is for `serve run` and KubeRay, whose configuration
+names `build` (docker/ray/serve.yaml): there Ray's own proxies speak HTTP, and the edge is a deployment too.
+"""
+
+import contextlib
+import itertools
+import logging
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import ray
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayError
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
+
+from dynrefer.model.errors import ModelError
+from dynrefer.service.scale.ray import cluster
+from dynrefer.service.scale.ray.autoscaling import ByRegions
+from dynrefer.service.scale.ray.clock import keep_controller_steady
+from dynrefer.service.scale.ray.replica import ModelReplica
+from dynrefer.service.scale.ray.routing import LeastRegions
+from dynrefer.service.settings import Settings
+
+MODEL, EDGE = "model", "edge"  # the deployments
+MOST_CALLS = 10_000  # of a replica at a time: its own queue is what bounds them
+HEALTH_EVERY_S, HEALTH_WITHIN_S = 2.0, 10.0  # three times in a row, and Serve replaces the replica
+ATTEMPTS = 3  # to start a replica: a model that cannot be loaded will not be at the tenth either
+QUEUE_LOOK_BACK_S = 10.0
+MODEL_ERROR = re.compile(r"^dynrefer\.model\.errors\.\w+: (.+)$", re.MULTILINE)
+
+_numbers = itertools.count(1)
+
+
+class LocalReplicas:
+    """`executor.Replicas` of one model, started and ended by this process. location: of the model."""
+
+    def __init__(self, settings: Settings, location: str) -> None:
+        self.name = f"{settings.ray_name}-{next(_numbers)}"
+        self._settings = settings
+        self._location = location
+
+    def begin(self) -> Any:
+        """See `Replicas`."""
+        serve.start(proxy_location="Disabled")
+        _log_as_others_do()
+        keep_controller_steady()
+        try:
+            return serve.run(_replicas(self._settings, self._location), name=self.name, route_prefix=None)
+        except (RuntimeError, RayError) as error:
+            sentence = _reason(self.name) or f"the replicas cannot be started: {_first_line(str(error))}"
+            self.end()
+            raise ModelError(sentence) from None
+
+    def end(self) -> None:
+        """See `Replicas`."""
+        if self.alive:
+            serve.delete(self.name)
+
+    def hand_over(self, items: list[Any]) -> Any:
+        """See `Replicas`: by the object store."""
+        return ray.put(items)
+
+    @property
+    def alive(self) -> bool:
+        """See `Replicas`."""
+        return bool(ray.is_initialized()) and cluster.alive()
+
+
+class GivenReplicas:
+    """`executor.Replicas` that Serve starts and ends with the edge. handle: of `ModelReplica`."""
+
+    def __init__(self, handle: Any) -> None:
+        self.name: str = handle.app_name
+        self._handle = handle
+
+    def begin(self) -> Any:
+        """See `Replicas`."""
+        keep_controller_steady()
+        return self._handle
+
+    def end(self) -> None:
+        """See `Replicas`."""
+
+    def hand_over(self, items: list[Any]) -> Any:
+        """See `Replicas`: by the object store."""
+        return ray.put(items)
+
+    @property
+    def alive(self) -> bool:
+        """See `Replicas`: where its cluster is not, this process is not either."""
+        return True
+
+
+class Edge:
+    """The service as a deployment of Serve. given: settings by name, over the environment."""
+
+    def __init__(self, given: Mapping[str, Any], replicas: Any) -> None:
+        self._settings = Settings(**given)
+        self._replicas = replicas
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        """Called by Serve once, on its event loop."""
+        from dynrefer.service.app import create_app
+        from dynrefer.service.observability import logs
+
+        logs.configure(self._settings)
+        return create_app(self._settings, replicas=GivenReplicas(self._replicas))
+
+
+@contextmanager
+def without_leftovers(settings: Settings) -> Iterator[None]:
+    """Inside of a cluster: end the replicas that go by the settings' name, before the block those of a process that was
+    killed, and after it one's own, in a cluster that outlives them."""
+    if settings.ray_address:
+        _end_all(settings.ray_name)
+    try:
+        yield
+    finally:
+        if settings.ray_address and ray.is_initialized():
+            _end_all(settings.ray_name)
+
+
+def _end_all(name: str) -> None:
+    for application in serve.status().applications:
+        if re.fullmatch(rf"{re.escape(name)}-[0-9]+", application):
+            serve.delete(application)
+
+
+def build(given: Mapping[str, Any]) -> Any:
+    """The application with an edge, for Serve's configuration files. given: `args` there, settings by name.
+
+    `edges` among them is how many edges there are.
+    """
+    options = dict(given)
+    edges = int(options.pop("edges", 1))
+    settings = Settings(**{**options, "engine": "ray"})
+    edge = _deployment(
+        serve.ingress()(Edge),
+        name=EDGE,
+        num_replicas=edges,
+        max_ongoing_requests=MOST_CALLS,
+        ray_actor_options={"num_cpus": 1},
+        graceful_shutdown_timeout_s=settings.shutdown_grace_s + 5.0,
+        graceful_shutdown_wait_loop_s=0.5,
+        health_check_period_s=HEALTH_EVERY_S,
+        health_check_timeout_s=HEALTH_WITHIN_S,
+        max_surge_percent=100,
+    )
+    return edge.bind({**options, "engine": "ray"}, _replicas(settings, settings.model))
+
+
+def _replicas(settings: Settings, location: str) -> Any:
+    """The deployment of `ModelReplica`, bound."""
+    scaling: dict[str, Any] = {"num_replicas": settings.replicas}
+    if settings.max_replicas is not None:
+        scaling = {
+            "autoscaling_config": AutoscalingConfig(
+                min_replicas=settings.min_replicas or 1,
+                initial_replicas=settings.replicas,
+                max_replicas=settings.max_replicas,
+                look_back_period_s=QUEUE_LOOK_BACK_S,
+                upscale_delay_s=settings.upscale_delay_s,
+                downscale_delay_s=settings.downscale_delay_s,
+                policy=AutoscalingPolicy(
+                    policy_function=f"{ByRegions.__module__}:{ByRegions.__name__}",
+                    policy_kwargs={"regions_per_replica": settings.regions_per_replica},
+                ),
+            )
+        }
+    deployment = _deployment(
+        ModelReplica,
+        name=MODEL,
+        ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": _gpus(settings)},
+        max_ongoing_requests=MOST_CALLS,
+        max_queued_requests=-1,
+        graceful_shutdown_timeout_s=settings.shutdown_grace_s + 5.0,
+        graceful_shutdown_wait_loop_s=0.5,
+        health_check_period_s=HEALTH_EVERY_S,
+        health_check_timeout_s=HEALTH_WITHIN_S,
+        max_constructor_retry_count=ATTEMPTS,
+        max_surge_percent=100,
+        request_router_config={"request_router_class": f"{LeastRegions.__module__}:{LeastRegions.__name__}"},
+        **scaling,
+    )
+    return deployment.bind(settings.without_secrets(), location)
+
+
+def _deployment(of: Any, **options: Any) -> Any:
+    """Serve's decorator returns what its type does not say."""
+    found: Any = serve.deployment(of)
+    return found.options(**options)
+
+
+def _gpus(settings: Settings) -> float:
+    """Of each replica: where the settings do not say, one where the cluster has any."""
+    if settings.replica_gpus is not None:
+        return settings.replica_gpus
+    if settings.device.startswith("cpu"):
+        return 0.0
+    resources: dict[str, float] = ray.cluster_resources()
+    return 1.0 if resources.get("GPU") else 0.0
+
+
+def _log_as_others_do() -> None:
+    """Serve writes to standard error in a form of its own otherwise, beside the log."""
+    serves = logging.getLogger("ray.serve")
+    serves.handlers.clear()
+    serves.propagate = True
+    serves.setLevel(logging.WARNING)
+
+
+def _reason(application: str) -> str | None:
+    """What its replicas raised, if it was one of the model's own errors: Serve has the traceback of it as text."""
+    with contextlib.suppress(KeyError, RayError):
+        deployments = serve.status().applications[application].deployments
+        for found in (MODEL_ERROR.findall(each.message) for each in deployments.values()):
+            if found:
+                return str(found[-1])
+    return None
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason was given")

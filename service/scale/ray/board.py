@@ -1,0 +1,89 @@
+"""What an edge knows of the replicas of its application: what it has sent where, and when each of them last answered.
+
+`routing.py` decides by it where a call goes, `calls.py` which calls are made again.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from dynrefer.service.scale.ray.messages import ReplicaState
+
+SILENT_S = 5.0  # a replica that has not answered for so long gets nothing new, and its calls are made elsewhere
+TO = "to"  # keyword of a call that one replica is meant by
+
+
+@dataclass(slots=True)
+class Seen:
+    """A replica, as this edge sees it. answered_at: on the monotonic clock. state: what it said then. known_calls: of
+    this edge, that it was at work on then. batch: number of the last batch that was counted."""
+
+    answered_at: float
+    state: ReplicaState | None = None
+    batch: int = 0
+    out_of_memory: int = 0
+
+
+@dataclass(slots=True)
+class Sent:
+    """A call that is under way. replica: None until it was routed."""
+
+    regions: int
+    replica: str | None = None
+
+
+@dataclass
+class Board:
+    """What an edge knows of the replicas of one application. Its threads assign whole values; nothing locks."""
+
+    replicas: dict[str, Seen] = field(default_factory=dict)
+    calls: dict[str, Sent] = field(default_factory=dict)
+
+    def update(self, names: Iterable[str]) -> None:
+        """There are these replicas now. A new one counts as having answered."""
+        now = time.monotonic()
+        self.replicas = {name: self.replicas.get(name) or Seen(now) for name in names}
+
+    def answered(self, name: str, state: ReplicaState) -> None:
+        """A replica has said how it is."""
+        if (seen := self.replicas.get(name)) is not None:
+            seen.state, seen.answered_at = state, time.monotonic()
+
+    def is_silent(self, name: str) -> bool:
+        """Whether nothing was heard of a replica for too long, or it is gone."""
+        seen = self.replicas.get(name)
+        return seen is None or time.monotonic() - seen.answered_at > SILENT_S
+
+    @property
+    def answering(self) -> list[Seen]:
+        """The replicas that are not silent."""
+        return [seen for name, seen in list(self.replicas.items()) if not self.is_silent(name)]
+
+    def order(self, names: Sequence[str]) -> list[str]:
+        """Those that answer, the one with the fewest regions first: what this edge has sent there, or what the replica
+        said last, which other edges are part of, where that is more."""
+        here: Counter[str] = Counter()
+        for sent in list(self.calls.values()):
+            if sent.replica is not None:
+                here[sent.replica] += sent.regions
+
+        def load(name: str) -> int:
+            state = self.replicas[name].state
+            return max(here[name], 0 if state is None else state.counts.waiting + state.counts.running)
+
+        return sorted((name for name in names if not self.is_silent(name)), key=load)
+
+
+# By the application's name: Serve makes its routers itself, in the process that holds the handle.
+_boards: dict[str, Board] = {}
+
+
+def board_of(application: str) -> Board:
+    """The one of this process."""
+    return _boards.setdefault(application, Board())
+
+
+def forget(application: str) -> None:
+    """Once it has ended."""
+    _boards.pop(application, None)

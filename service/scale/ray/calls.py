@@ -1,0 +1,149 @@
+"""A call to some replica: made again on another one where the first dies, hangs or does not take it.
+
+What replicas do has no effects, so a call may be made twice. It ends with its answer, at its deadline, or once it has
+seen too many replicas die: then its own items are to blame.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, Protocol, TypeVar, cast
+
+from ray.exceptions import RayError, RayTaskError
+from ray.serve.exceptions import RayServeException
+
+from dynrefer.model.errors import DeviceError
+from dynrefer.service.engine.reservations import ExecutorClosed
+from dynrefer.service.errors import DeadlineExceeded
+from dynrefer.service.scale.ray.board import Board, Sent
+from dynrefer.service.scale.ray.messages import Call, Reply
+
+logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
+
+MOST_DEATHS = 3  # of replicas that were at work on one call
+AGAIN_S = 0.05, 1.0  # before a call that was not taken is made again: at first, and at most
+LATE = "The deadline passed while the regions waited for a replica or were being described."
+
+
+class Response(Protocol):
+    """What a call of Serve's handle returns."""
+
+    def cancel(self) -> None:
+        """Let the replica drop it."""
+
+    def __await__(self) -> Any:
+        """The replica's answer."""
+
+
+class ReplicaDied(Exception):
+    """The replica that was at work on a call ended, or did not answer any more. silent: which of the two."""
+
+    def __init__(self, silent: bool) -> None:
+        super().__init__("silent" if silent else "died")
+        self.silent = silent
+
+
+class Calls:
+    """Calls of one application's replicas. For one event loop.
+
+    run: makes the call of `ModelReplica.run`. hand_over: puts what goes with a call where every replica can read it.
+    again: called with a reason when a call is made again.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Call, Any], Response],
+        hand_over: Callable[[list[Any]], Any],
+        board: Board,
+        again: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._run = run
+        self._hand_over = hand_over
+        self._board = board
+        self._again = again
+        self._waiting: dict[str, asyncio.Future[Any]] = {}  # by call: the answer that is awaited
+        self._given_up: set[str] = set()
+
+    async def answered(self, call: Call, items: list[Any], deadline: float) -> Reply:
+        """The first reply with results. items: handed over once, whatever happens to the call.
+
+        deadline: on the monotonic clock. Raises DeadlineExceeded, and DeviceError where replicas die of it.
+        """
+        handed_over = self._hand_over(items)
+        deaths, pause_s = 0, AGAIN_S[0]
+        while (left_s := deadline - time.monotonic()) > 0:
+            attempt = replace(call, id=uuid.uuid4().hex, left_s=left_s if left_s != float("inf") else None)
+            try:
+                async with asyncio.timeout(attempt.left_s):
+                    reply = await self._once(attempt, handed_over)
+                if reply.results is not None:
+                    return reply
+                logger.debug("a call is made again: %s", reply.refusal)
+                self._again("refused")
+            except ReplicaDied as error:
+                deaths += 1
+                logger.warning("a replica %s while it was at work on %d region(s)", error, call.regions)
+                self._again(str(error))
+                if deaths >= MOST_DEATHS:
+                    raise DeviceError(f"{deaths} replicas ended while they were at work on these regions.") from None
+            except TimeoutError:
+                break
+            await asyncio.sleep(min(pause_s, max(0.0, deadline - time.monotonic())))
+            pause_s = min(2 * pause_s, AGAIN_S[1])
+        raise DeadlineExceeded(LATE)
+
+    def give_up_silent(self) -> None:
+        """Make the calls elsewhere that are with replicas which do not answer. Called now and then."""
+        for name, sent in list(self._board.calls.items()):
+            if sent.replica is not None and self._board.is_silent(sent.replica) and name in self._waiting:
+                self._given_up.add(name)
+                self._waiting[name].cancel()
+
+    async def _once(self, call: Call, handed_over: Any) -> Reply:
+        """Raises ReplicaDied."""
+        self._board.calls[call.id] = Sent(call.regions)
+        response = self._run(call, handed_over)
+        waiting = self._waiting[call.id] = asyncio.ensure_future(_awaited(response))
+        try:
+            return cast("Reply", await waiting)
+        except asyncio.CancelledError:
+            response.cancel()
+            if call.id in self._given_up:
+                raise ReplicaDied(silent=True) from None
+            raise
+        except Exception as error:
+            raise_unless_gone(error)
+            raise ReplicaDied(silent=False) from None
+        finally:
+            self._board.calls.pop(call.id, None)
+            self._waiting.pop(call.id, None)
+            self._given_up.discard(call.id)
+
+
+async def first_answer(make: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Of a call that any replica may answer; made again where one dies. Raises ExecutorClosed after several."""
+    for _ in range(MOST_DEATHS):
+        try:
+            return await make()
+        except Exception as error:
+            raise_unless_gone(error)
+            logger.warning("a replica ended before it answered: %s", type(error).__name__)
+            await asyncio.sleep(AGAIN_S[0])
+    raise ExecutorClosed
+
+
+def raise_unless_gone(error: Exception) -> None:
+    """Raise what the replica itself raised; return where it, its machine or what was sent to it is gone."""
+    if isinstance(error, RayTaskError):
+        raise error.cause if isinstance(error.cause, Exception) else error
+    if not isinstance(error, RayError | RayServeException):
+        raise error
+
+
+async def _awaited(response: Response) -> Any:
+    return await response

@@ -1,0 +1,331 @@
+"""The executor of an edge: replicas in other processes and on other machines run what it prepares.
+
+It admits requests as the batcher of one process does, with the queues of all replicas for its bound, and sends what is
+submitted, in parts of a batch's size, to the replicas that have least to do. A loop of its own makes the calls and asks
+every replica, once a second, how it is.
+"""
+
+import asyncio
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Protocol
+
+from ray.exceptions import RayError
+
+from dynrefer.model import Predictor
+from dynrefer.model.errors import ModelError, StoppedError
+from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.admission import Admission
+from dynrefer.service.engine.executor import ExecutorCounts, Phase
+from dynrefer.service.engine.reservations import (
+    ExecutorClosed,
+    Kind,
+    Part,
+    QueuedRequest,
+    RegionResult,
+    Reservation,
+    WorkKind,
+)
+from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
+from dynrefer.service.scale.ray.board import SILENT_S, TO, Board, Seen, board_of, forget
+from dynrefer.service.scale.ray.calls import Calls, first_answer, raise_unless_gone
+from dynrefer.service.scale.ray.messages import Call, ReplicaModel
+from dynrefer.service.scale.ray.predictor import ReplicaPredictor
+from dynrefer.service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+ASK_EVERY_S = 1.0
+USUAL_BATCH_REGIONS = 16  # where the replicas have not said yet how many they take
+
+
+class Replicas(Protocol):
+    """An application of Serve. name: of the application, which its board goes by."""
+
+    name: str
+
+    def begin(self) -> Any:
+        """Start it, and wait until a replica is there, for as long as it takes. Returns the handle; called once, in a
+        thread. Raises ModelError."""
+
+    def end(self) -> None:
+        """End its replicas; called once, in a thread."""
+
+    def hand_over(self, items: list[Any]) -> Any:
+        """Put items where every replica can read them. Returns what a call takes along."""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the cluster is."""
+
+
+class ReplicaExecutor:
+    """An `Executor`. replicas: run what it is given."""
+
+    def __init__(self, settings: Settings, replicas: Replicas, metrics: Metrics) -> None:
+        self._settings = settings
+        self._replicas = replicas
+        self._metrics = metrics
+        self._board = board_of(replicas.name)
+        self._admission = Admission(settings.key_regions, self._seconds_for)
+        self._lock = threading.Lock()
+        self._loop = asyncio.new_event_loop()
+        self._tasks: dict[QueuedRequest[Any, Any], set[asyncio.Task[None]]] = {}
+        self._thread = threading.Thread(target=self._live, name="replicas", daemon=True)
+        self._closed = self._ended = False
+        self._handle: Any = None
+        self._calls: Calls | None = None
+        self._on_loss: Callable[[], None] = lambda: None
+        self.predictor: Predictor[Any, Any] | None = None
+        self.loaded_at = 0.0
+        self.failure: ModelError | None = None
+        self.lost = False
+
+    @property
+    def phase(self) -> Phase:
+        """See `Executor`. READY while one replica is."""
+        if self.lost or self._ended:
+            return Phase.LOST
+        if self.predictor is None:
+            return Phase.LOADING
+        phases = [each.state.phase for each in self._board.answering if each.state is not None]
+        if Phase.READY in phases:
+            return Phase.READY
+        return Phase.STARVED if Phase.STARVED in phases else Phase.STUCK
+
+    @property
+    def counts(self) -> ExecutorCounts:
+        """See `Executor`. Of all replicas together, those of other edges included; waiting: of this edge."""
+        states = [each.state.counts for each in self._board.answering if each.state is not None]
+        running = sum(each.running for each in states)
+        card = None if self.predictor is None else self.predictor.card
+        return ExecutorCounts(
+            waiting=max(0, self._admission.waiting - running),
+            running=running,
+            cap=sum(each.cap for each in states),
+            caches=_summed_caches([each.caches for each in states]),
+            graphs=_summed([each.graphs for each in states]),
+            model=None if card is None else (card.name, card.revision),
+            regions_per_s=sum(each.regions_per_s for each in states),
+        )
+
+    @property
+    def shared_cache(self) -> SharedCacheCounts:
+        """Of the replicas' processes together; in use while one of them uses it."""
+        each = [seen.state.shared_cache for seen in self._board.answering if seen.state is not None]
+        names = ("read_errors", "write_errors", "invalid", "written", "dropped")
+        sums = {name: sum(getattr(counts, name) for counts in each) for name in names}
+        return SharedCacheCounts(**sums, reading=any(e.reading for e in each), writing=any(e.writing for e in each))
+
+    def start(self, on_loss: Callable[[], None]) -> None:
+        """See `Executor`."""
+        self._on_loss = on_loss
+        self._metrics.watch_replicas(lambda: _by_state(self._board))
+        self._thread.start()
+
+    def close(self) -> None:
+        """See `Executor`."""
+        self._closed = True
+
+    def wait_for_idle_cores(self) -> None:
+        """See `Executor`: replicas have cores of their own."""
+
+    def reserve(self, regions: int, context: RequestContext) -> Reservation[Any, Any]:
+        """See `Executor`."""
+        with self._lock:
+            if self._closed or self.phase is not Phase.READY:
+                raise ExecutorClosed
+            replicas = max(1, len(self._board.answering))
+            keys = len({request.key for request in self._tasks})
+            self._admission.admit(regions, context.caller, self._settings.max_queue_regions * replicas, keys)
+            request: QueuedRequest[Any, Any] = QueuedRequest(regions, context.caller, context.deadline, context.id)
+            self._tasks[request] = set()
+            return Reservation(self, request)
+
+    def enqueue(
+        self, request: QueuedRequest[Any, Any], items: Sequence[Any], kind: Kind
+    ) -> Future[list[RegionResult[Any]]]:
+        """See `Reservation.submit`."""
+        assert isinstance(kind, WorkKind), f"replicas do not know the work {kind!r}"
+        with self._lock:
+            if self.lost or self._ended:
+                raise ExecutorClosed
+            if len(items) > request.unused:
+                raise ValueError(f"{len(items)} regions were submitted where {request.unused} were reserved")
+            part: Part[Any, Any] = Part(request, kind, len(items), time.monotonic())
+            request.parts.append(part)
+            request.unused -= len(items)
+        size = self._part_size()
+        for first in range(0, len(items), size):
+            self._loop.call_soon_threadsafe(self._begin, part, first, list(items[first : first + size]))
+        return part.future
+
+    def renew(self, request: QueuedRequest[Any, Any], items: int) -> None:
+        """See `Reservation.renew`."""
+        with self._lock:
+            if self.lost or self._ended:
+                raise ExecutorClosed
+            request.unused += items
+            self._admission.add(request.key, items)
+
+    def give_back(self, request: QueuedRequest[Any, Any], keep: int = 0) -> None:
+        """See `Reservation.give_back` and `Reservation.keep`."""
+        with self._lock:
+            returned = max(0, request.unused - keep)
+            request.unused -= returned
+            self._admission.release(request.key, returned)
+
+    def cancel(self, request: QueuedRequest[Any, Any]) -> None:
+        """See `WorkQueue`."""
+        request.cancelled = True
+        self.give_back(request)
+        request.fail(StoppedError("the request was cancelled."))
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._let_go, request)
+
+    def _let_go(self, request: QueuedRequest[Any, Any]) -> None:
+        for task in self._tasks.pop(request, ()):
+            task.cancel()
+
+    def _begin(self, part: Part[Any, Any], first: int, items: list[Any]) -> None:
+        if part.request not in self._tasks:  # it was let go of meanwhile
+            self._release(part.request, len(items))
+            return
+        task = self._loop.create_task(self._run(part, first, items))
+        self._tasks[part.request].add(task)
+        task.add_done_callback(self._tasks[part.request].discard)
+        # Not at the end of `_run`: a task that is cancelled before its first step never comes there.
+        task.add_done_callback(lambda _: self._release(part.request, len(items)))
+
+    async def _run(self, part: Part[Any, Any], first: int, items: list[Any]) -> None:
+        """Some of a part's items, from place `first` on. Whatever happens, the part's future resolves."""
+        request, predictor = part.request, self.predictor
+        assert self._calls is not None and isinstance(predictor, ReplicaPredictor), "work before there was a replica"
+        assert isinstance(part.kind, WorkKind)
+        call = Call("", len(items), part.kind, predictor.identity, request.id, request.key, None)
+        try:
+            reply = await self._calls.answered(call, items, request.deadline)
+            assert reply.results is not None
+            for place, result in enumerate(reply.results):
+                part.record(first + place, result)
+        except asyncio.CancelledError:
+            request.fail(StoppedError("the request was cancelled."))
+            raise
+        except ModelError as error:  # of these items alone
+            for place in range(len(items)):
+                part.record(first + place, RegionResult(None, error, 0.0, 0))
+        except Exception as error:
+            request.fail(error)
+
+    def _release(self, request: QueuedRequest[Any, Any], items: int) -> None:
+        with self._lock:
+            self._admission.release(request.key, items)
+
+    def _part_size(self) -> int:
+        """The most items of one call: what the smallest replica takes at a time, so that large requests are shared."""
+        caps = [each.state.counts.cap for each in self._board.answering if each.state is not None]
+        return max(1, min(caps, default=USUAL_BATCH_REGIONS))
+
+    def _seconds_for(self, regions: int) -> float:
+        rate = self.counts.regions_per_s
+        return regions / rate if rate else 1.0
+
+    def _live(self) -> None:
+        """The thread's whole life."""
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._serve())
+        except ModelError as error:
+            self.failure = error
+        except Exception:
+            logger.exception("the replicas are given up")
+        finally:
+            self.lost = not self._ended
+            self._fail_all()
+            if self.lost:
+                self._on_loss()
+            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            self._loop.close()
+
+    async def _serve(self) -> None:
+        self._handle = await asyncio.to_thread(self._replicas.begin)
+        self._calls = Calls(
+            self._handle.run.remote, self._replicas.hand_over, self._board, self._metrics.count_call_again
+        )
+        model: ReplicaModel = await first_answer(self._handle.model.remote)
+        await self._ask_all()
+        self.loaded_at = time.time()
+        self.predictor = ReplicaPredictor(model, self._ask_any, lambda: self.counts)
+        logger.info("ready: model %s on %d replica(s) of Ray", model.card.name, len(self._board.replicas))
+        while not (self._closed and not self._tasks):
+            if not self._replicas.alive:
+                if not self._closed:
+                    logger.error("the cluster is lost")
+                self._ended = self._closed
+                return
+            await self._ask_all()
+            self._calls.give_up_silent()
+            await self._pause(ASK_EVERY_S)
+        await asyncio.to_thread(self._replicas.end)
+        forget(self._replicas.name)
+        self._ended = True
+
+    async def _pause(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not (self._closed and not self._tasks):
+            await asyncio.sleep(0.05)
+
+    async def _ask_all(self) -> None:
+        """How the replicas are, one by one: one that hangs keeps no other from being heard."""
+        await asyncio.gather(*(self._ask(name, seen) for name, seen in list(self._board.replicas.items())))
+
+    async def _ask(self, name: str, seen: Seen) -> None:
+        response = self._handle.state.remote(seen.batch, **{TO: name})
+        try:
+            async with asyncio.timeout(ASK_EVERY_S if seen.state else SILENT_S):
+                state = await response
+        except TimeoutError:
+            with contextlib.suppress(RayError):  # the cluster may have ended meanwhile
+                response.cancel()
+            return
+        except Exception as error:
+            raise_unless_gone(error)
+            return
+        self._board.answered(name, state)
+        for number, regions, views in state.batches:
+            self._metrics.observe_batch(regions, views)
+            seen.batch = number
+        self._metrics.device_oom.inc(max(0, state.out_of_memory - seen.out_of_memory))
+        seen.out_of_memory = state.out_of_memory
+
+    def _ask_any(self, method: str, *arguments: Any) -> Any:
+        """What any replica answers. Called in a thread. Raises ExecutorClosed."""
+        make = partial(getattr(self._handle, method).remote, *arguments)
+        return asyncio.run_coroutine_threadsafe(first_answer(make), self._loop).result()
+
+    def _fail_all(self) -> None:
+        for request in list(self._tasks):
+            request.fail(ExecutorClosed())
+            self._let_go(request)
+
+
+def _by_state(board: Board) -> Mapping[str, int]:
+    answering = len(board.answering)
+    return {"answering": answering, "silent": len(board.replicas) - answering}
+
+
+def _summed(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    return {
+        name: sum(each.get(name, 0) for each in counts) for name in dict.fromkeys(n for each in counts for n in each)
+    }
+
+
+def _summed_caches(caches: Sequence[Mapping[str, tuple[int, int]]]) -> dict[str, tuple[int, int]]:
+    names = dict.fromkeys(name for each in caches for name in each)
+    found = {name: [each.get(name, (0, 0)) for each in caches] for name in names}
+    return {name: (sum(hits for hits, _ in each), sum(misses for _, misses in each)) for name, each in found.items()}

@@ -1,0 +1,63 @@
+"""What an edge and a model replica say to each other: plain records that pickle. No torch.
+
+An edge is a process that talks HTTP, prepares regions and admits requests; a replica owns a device.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dynrefer.model import FinderSpec, ModelCard, PointedRegion, Preparation
+from dynrefer.service.engine.executor import ExecutorCounts, Phase
+from dynrefer.service.engine.reservations import RegionResult, WorkKind
+from dynrefer.service.observability.metrics import SharedCacheCounts
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Work for one replica. id: of this attempt. regions: how many items go with it. model: the identity of the model
+    that they were prepared for. request_id, caller: as in `RequestContext`. left_s: seconds until the deadline, which
+    no clock of another machine has to agree with; None: there is none."""
+
+    id: str
+    regions: int
+    kind: WorkKind
+    model: str
+    request_id: str
+    caller: str | None
+    left_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """results: in the order of the items, or None where the replica did not take them, and another one may.
+
+    refusal: why it did not.
+    """
+
+    results: Sequence[RegionResult[Any]] | None
+    refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaModel:
+    """All that an edge has to know of the model. identity: what tells it from any other; see `Call.model`."""
+
+    card: ModelCard
+    preparation: Preparation[Any]
+    segmentation: Preparation[PointedRegion] | None
+    finding: FinderSpec | None
+    identity: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaState:
+    """A replica as it is now. calls: ids of those that it is at work on. batches: (number, regions, views) of those it
+    ran last. out_of_memory: how many batches did not fit its device so far. shared_cache: of its process."""
+
+    phase: Phase
+    counts: ExecutorCounts
+    calls: frozenset[str]
+    batches: tuple[tuple[int, int, int], ...] = ()
+    out_of_memory: int = 0
+    shared_cache: SharedCacheCounts = SharedCacheCounts()
