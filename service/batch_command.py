@@ -14,12 +14,10 @@ from dynrefer.service.command_files import fail, read_tasks
 
 if TYPE_CHECKING:
     from dynrefer.model import FindQuery, NamedVocabularies
-    from dynrefer.service.batch.planning import RayWorkers
     from dynrefer.service.settings import Settings
 
 # Of image work where no client waits and the files are the user's own, unless the environment says otherwise.
 _OFFLINE = {"image_cpu_s": "30", "image_wall_s": "120", "max_image_pixels": "200000000"}
-_MOST_WORKERS, _MOST_CPUS = 4_096, 1_024
 _QUEUE = "1000000"  # regions; the run itself bounds what is under way
 
 
@@ -84,17 +82,17 @@ def batch_command(
         int | None, typer.Option(min=1, help="Processes that decode images. [default: as the service]")
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="thread: this process; ray: workers of a Ray cluster, each with a model.")
-    ] = "thread",
-    replicas: Annotated[int | None, typer.Option(help="Workers of --engine ray. [default: 2]")] = None,
+        str | None, typer.Option(help="thread: this process; ray: workers of a Ray cluster. [default: thread]")
+    ] = None,
+    replicas: Annotated[int | None, typer.Option(help="Workers of --engine ray, a model each. [default: 1]")] = None,
     replica_gpus: Annotated[
-        float | None, typer.Option(help="GPUs of a worker, or a part of one such as 0.5. [default: 1 if there are any]")
+        float | None, typer.Option(help="GPUs of a worker; 0.5: two share one. [default: 1 if there are any]")
     ] = None,
     replica_cpus: Annotated[
-        float | None, typer.Option(help="Cores of a worker, which are its model's threads on a CPU. [default: 1]")
+        float | None, typer.Option(help="Cores of a worker, and threads of its model on a CPU. [default: 1]")
     ] = None,
     ray_address: Annotated[
-        str | None, typer.Option(help="HOST:PORT of a Ray cluster that runs. [default: one of this machine is started]")
+        str | None, typer.Option(help="HOST:PORT of a Ray cluster to join. [default: one is started here]")
     ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
@@ -132,9 +130,15 @@ def batch_command(
         "max_batch_regions": batch,
         "worker_processes": workers,
         "max_queue_regions": _QUEUE,
+        "engine": engine,
+        "replicas": replicas,
+        "replica_gpus": replica_gpus,
+        "replica_cpus": replica_cpus,
+        "ray_address": ray_address,
     }
-    ray = _ray_workers(engine, replicas, replica_gpus, replica_cpus, ray_address)
     settings = _settings({key: str(value) for key, value in given_settings.items() if value is not None})
+    if settings.engine == "ray":
+        _check_ray_is_here()
     from dynrefer.service.batch.asking import Question
     from dynrefer.service.batch.errors import BatchError
     from dynrefer.service.batch.job import interrupt_on_sigterm, run_job
@@ -156,7 +160,6 @@ def batch_command(
         retry_failed=retry_failed,
         overwrite=overwrite,
         quiet=quiet,
-        ray=ray,
     )
     try:
         code = run_job(job)
@@ -165,30 +168,10 @@ def batch_command(
     exit_process(code)
 
 
-def _ray_workers(
-    engine: str, replicas: int | None, gpus: float | None, cpus: float | None, address: str | None
-) -> RayWorkers | None:
-    """None: no other process answers."""
-    given = {"--replicas": replicas, "--replica-gpus": gpus, "--replica-cpus": cpus, "--ray-address": address}
-    if engine == "thread":
-        if named := ", ".join(flag for flag, value in given.items() if value is not None):
-            fail(f"{named}: only --engine ray has workers; add it.")
-        return None
-    if engine != "ray":
-        fail(f"--engine {engine} is neither thread nor ray.")
+def _check_ray_is_here() -> None:
     for package in ("ray", "pyarrow"):
         if importlib.util.find_spec(package) is None:
             fail(f"--engine ray needs the package {package}: pip install 'dynrefer[ray]' adds it.")
-    if replicas is not None and not 1 <= replicas <= _MOST_WORKERS:
-        fail(f"--replicas {replicas}: give a number from 1 to {_MOST_WORKERS:,}.")
-    if gpus is not None and not (0 <= gpus < 1 or (gpus > 0 and gpus.is_integer())):
-        fail(f"--replica-gpus {gpus:g}: give a part of a GPU below 1, or a whole number; 0 for none.")
-    if cpus is not None and not 0 < cpus <= _MOST_CPUS:
-        fail(f"--replica-cpus {cpus:g}: give a number above 0, and at most {_MOST_CPUS:,}.")
-    from dynrefer.service.batch.planning import RayWorkers
-
-    default = RayWorkers()
-    return RayWorkers(replicas or default.replicas, gpus, cpus or default.cpus, address)
 
 
 def _find_query(

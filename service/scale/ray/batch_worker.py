@@ -126,7 +126,7 @@ def _elsewhere(home: str) -> str:
     """The address of this node; empty where it is the command's own."""
     import ray
 
-    return "" if ray.get_runtime_context().get_node_id() == home else str(ray.util.get_node_ip_address())  # type: ignore[no-untyped-call]
+    return "" if ray.get_runtime_context().get_node_id() == home else str(ray.util.get_node_ip_address())
 
 
 def _own_settings(settings: Settings) -> Settings:
@@ -134,12 +134,12 @@ def _own_settings(settings: Settings) -> Settings:
     import ray
 
     context = ray.get_runtime_context()
-    gpus = float(context.get_assigned_resources().get("GPU", 0))  # type: ignore[no-untyped-call]
+    gpus = float(context.get_assigned_resources().get("GPU", 0))
     if not gpus:
         return settings.model_copy(update={"device": "cpu"})
     own: dict[str, Any] = {"device": "cuda"}  # the only one that this process sees
     if settings.worker_processes is None:
-        nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+        nodes = {node["NodeID"]: node["Resources"] for node in ray.nodes() if node["Alive"]}
         all_gpus = float(nodes.get(context.get_node_id(), {}).get("GPU", 1)) or 1.0
         own["worker_processes"] = max(2, int(len(os.sched_getaffinity(0)) * gpus / all_gpus) - _CORES_OF_THE_ENGINE)
     return settings.model_copy(update=own)

@@ -49,12 +49,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
         (("--find", "--top-k", "100000"), "top_k is at most"),
         (("--find", "--also", "x.doc"), "the ending says what is written"),
         (("--format", "voc", "--boxes", "nowhere"), "there is no nowhere"),
-        (("--find", "--engine", "rays"), "--engine rays is neither thread nor ray."),
-        (("--find", "--replicas", "2", "--ray-address", "a:1"), "--replicas, --ray-address: only --engine ray"),
-        (("--find", "--engine", "ray", "--replicas", "0"), "--replicas 0: give a number from 1"),
-        (("--find", "--engine", "ray", "--replica-gpus", "1.5"), "--replica-gpus 1.5: give a part of a GPU below 1"),
-        (("--find", "--engine", "ray", "--replica-gpus", "-1"), "--replica-gpus -1: give a part of a GPU below 1"),
-        (("--find", "--engine", "ray", "--replica-cpus", "0"), "--replica-cpus 0: give a number above 0"),
+        (("--find", "--engine", "rays"), "--engine 'rays' is invalid"),
+        (("--find", "--replicas", "2"), "replicas is for replicas, which only engine ray has"),
+        (("--find", "--engine", "ray", "--replicas", "0"), "--replicas '0' is invalid"),
+        (("--find", "--engine", "ray", "--replica-gpus", "-1"), "--replica-gpus '-1.0' is invalid"),
+        (("--find", "--engine", "ray", "--replica-cpus", "0"), "--replica-cpus '0.0' is invalid"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(

@@ -19,7 +19,7 @@ from dynrefer.model import FindQuery
 from dynrefer.model.errors import ModelNotFoundError
 from dynrefer.service.batch.asking import Question
 from dynrefer.service.batch.job import run_job
-from dynrefer.service.batch.planning import Job, RayWorkers
+from dynrefer.service.batch.planning import Job
 from dynrefer.service.scale.ray import batch
 from dynrefer.service.scale.ray.cluster import ClusterSettings, cluster
 from dynrefer.service.settings import Settings
@@ -43,10 +43,10 @@ def one_cluster() -> Iterator[None]:
 
 
 @pytest.fixture
-def on_ray(one_cluster: None, monkeypatch: pytest.MonkeyPatch) -> RayWorkers:
+def on_ray(one_cluster: None, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Two workers in the cluster that is there."""
     monkeypatch.setattr(batch, "cluster", lambda _: nullcontext())
-    return RayWorkers(replicas=2, gpus=0)
+    return SETTINGS.model_copy(update={"engine": "ray", "replicas": 2, "replica_gpus": 0})
 
 
 @pytest.fixture(scope="module")
@@ -54,9 +54,9 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return many_requests(tmp_path_factory.mktemp("given"), ITEMS)
 
 
-def job(given: Path, out: Path, ray: RayWorkers | None = None, **options: Any) -> Job:
+def job(given: Path, out: Path, settings: Settings = SETTINGS, **options: Any) -> Job:
     options = {"question": Question({"task": ["caption"]}), "quiet": True, **options}
-    return Job(given, out, settings=SETTINGS, ray=ray, **options)
+    return Job(given, out, settings=settings, **options)
 
 
 def fake(hook: Hook = lambda boxes: None) -> FakePredictor:
@@ -77,7 +77,7 @@ def records(out: Path) -> list[str]:
 
 
 def test_requests_give_the_files_of_the_local_engine_and_each_engine_goes_on_with_the_others_run(
-    given: Path, expected: bytes, on_ray: RayWorkers, tmp_path: Path
+    given: Path, expected: bytes, on_ray: Settings, tmp_path: Path
 ) -> None:
     half = write_requests(given.parent / "half.jsonl", [{**each} for each in lines_of(given)[: ITEMS // 2]])
     out, local = tmp_path / "out.jsonl", tmp_path / "local.jsonl"
@@ -89,17 +89,17 @@ def test_requests_give_the_files_of_the_local_engine_and_each_engine_goes_on_wit
     assert len(records(out)) == len(set(records(out))) == ITEMS
 
 
-def test_a_folder_gives_the_files_of_the_local_engine(on_ray: RayWorkers, tmp_path: Path) -> None:
+def test_a_folder_gives_the_files_of_the_local_engine(on_ray: Settings, tmp_path: Path) -> None:
     make_images(tmp_path / "images", 40)
     asked = Question({"task": ["caption"]}, FindQuery())
-    for name, workers in (("local", None), ("ray", on_ray)):
+    for name, workers in (("local", SETTINGS), ("ray", on_ray)):
         out = tmp_path / f"{name}.jsonl"
         assert run_job(job(tmp_path / "images", out, workers, question=asked), fake()) == 0
     assert (tmp_path / "ray.jsonl").read_bytes() == (tmp_path / "local.jsonl").read_bytes()
 
 
 def test_a_worker_that_is_killed_costs_no_answer(
-    given: Path, expected: bytes, on_ray: RayWorkers, tmp_path: Path
+    given: Path, expected: bytes, on_ray: Settings, tmp_path: Path
 ) -> None:
     marker = tmp_path / "killed"
 
@@ -115,7 +115,7 @@ def test_a_worker_that_is_killed_costs_no_answer(
 
 
 def test_an_item_that_kills_its_worker_and_a_file_that_is_missing_fail_alone(
-    on_ray: RayWorkers, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    on_ray: Settings, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def die(boxes: Any) -> None:
         if any(box[0] == 29 for box in boxes):
@@ -135,7 +135,7 @@ def test_an_item_that_kills_its_worker_and_a_file_that_is_missing_fail_alone(
     assert "left by workers that died 3 times; each is now asked alone." in capsys.readouterr().err
 
 
-def test_a_model_that_cannot_be_loaded_is_an_error_of_its_own(given: Path, on_ray: RayWorkers, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_is_an_error_of_its_own(given: Path, on_ray: Settings, tmp_path: Path) -> None:
     class Unloadable(FakePredictor):
         @property
         def preparation(self) -> Any:
