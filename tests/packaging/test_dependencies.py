@@ -21,12 +21,12 @@ SERVE = "serve"  # what the service and the model need besides
 EXTRAS_OF = {
     "dynrefer": {BASE},
     "service/client": {BASE, "cvat", "fiftyone"},
-    "service": {BASE, SERVE, "batch", "cvat", "fiftyone", "mcp", "trace"},
+    "service": {BASE, SERVE, "batch", "cvat", "fiftyone", "mcp", "ray", "redis", "trace"},
     "model": {BASE, SERVE, "fiftyone", "heic", "lora", "supervision"},
     "workbench": {BASE, SERVE, "lora", "train", "evaluate"},
     "benchmarks": {BASE, SERVE, "train", "evaluate", "load", "dev"},
     "docker": {BASE, SERVE, "dev"},
-    "tests": {BASE, SERVE, "batch", "lora", "mcp", "trace", "train", "evaluate", "dev"},
+    "tests": {BASE, SERVE, "batch", "lora", "mcp", "ray", "redis", "trace", "train", "evaluate", "dev"},
 }
 OURS = {"dynrefer", "tests", "benchmarks"}
 # Modules whose distribution has another name; the longest prefix counts.
