@@ -24,7 +24,7 @@ EXTRAS_OF = {
     "service": {BASE, SERVE, "batch", "cvat", "fiftyone", "mcp", "ray", "redis", "trace"},
     "model": {BASE, SERVE, "fiftyone", "heic", "lora", "supervision"},
     "workbench": {BASE, SERVE, "lora", "train", "evaluate"},
-    "benchmarks": {BASE, SERVE, "train", "evaluate", "load", "dev"},
+    "benchmarks": {BASE, SERVE, "ray", "train", "evaluate", "load", "dev"},
     "docker": {BASE, SERVE, "dev"},
     "tests": {BASE, SERVE, "batch", "lora", "mcp", "ray", "redis", "trace", "train", "evaluate", "dev"},
 }
@@ -48,6 +48,7 @@ SWITCHED_ON = {
     "urllib3": "service/client/cvat/",
     "fiftyone": "service/client/fiftyone_model.py",
     "mcp": "service/integrations/mcp/",
+    "ray": "service/scale/ray/",
 }
 # How a script begins that a test runs in another environment, with what requirements/NAME.txt lists there.
 OF_ANOTHER_ENVIRONMENT = '"""Run by the interpreter of '
