@@ -153,7 +153,7 @@ def settings_are_the_services(documents: Sequence[Document]) -> Iterator[str]:
 def network_lets_through_what_is_needed(documents: Sequence[Document]) -> Iterator[str]:
     """In: requests and scrapes. Out: nothing, or what a setting needs; never to the cluster or the cloud's metadata."""
     settings = settings_of(documents)
-    for policy in of_kind(documents, "NetworkPolicy"):
+    for policy in _policies_of_the_service(documents):
         spec = policy["spec"]
         if sorted(spec["policyTypes"]) != ["Egress", "Ingress"]:
             yield "NetworkPolicy: does not limit both ways"
@@ -173,6 +173,19 @@ def network_lets_through_what_is_needed(documents: Sequence[Document]) -> Iterat
                 )
 
 
+def _policies_of_the_service(documents: Sequence[Document]) -> list[Document]:
+    """All but the one of the test's pod."""
+    tested = [pod["metadata"]["labels"] for pod in of_kind(documents, "Pod")]
+    policies = of_kind(documents, "NetworkPolicy")
+    selectors = [policy["spec"]["podSelector"]["matchLabels"] for policy in policies]
+    only_test = [
+        selector.get("app.kubernetes.io/component") == "test"
+        and any(selector.items() <= each.items() for each in tested)
+        for selector in selectors
+    ]
+    return [policy for policy, skipped in zip(policies, only_test, strict=True) if not skipped]
+
+
 def _is_in(address: str, block: Document) -> bool:
     """Whether an address is in an ipBlock."""
     given = ipaddress.ip_address(address)
@@ -190,7 +203,7 @@ def selectors_find_the_pods(documents: Sequence[Document]) -> Iterator[str]:
         "PodDisruptionBudget": [
             each["spec"]["selector"]["matchLabels"] for each in of_kind(documents, "PodDisruptionBudget")
         ],
-        "NetworkPolicy": [each["spec"]["podSelector"]["matchLabels"] for each in of_kind(documents, "NetworkPolicy")],
+        "NetworkPolicy": [each["spec"]["podSelector"]["matchLabels"] for each in _policies_of_the_service(documents)],
     }
     for kind, each in selectors.items():
         for selector in each:

@@ -153,12 +153,12 @@ def test_a_pod_has_one_gpu(resource: str) -> None:
 
 
 def test_without_settings_that_need_it_nothing_gets_out() -> None:
-    (policy,) = of_kind(render(DEFAULT), "NetworkPolicy")
+    policy, _ = of_kind(render(DEFAULT), "NetworkPolicy")
     assert "Egress" in policy["spec"]["policyTypes"] and "egress" not in policy["spec"]
 
 
 def test_image_urls_open_names_and_https_alone() -> None:
-    (policy,) = of_kind(render(settings=["settings.image_url_hosts={images.example.org}"]), "NetworkPolicy")
+    policy, _ = of_kind(render(settings=["settings.image_url_hosts={images.example.org}"]), "NetworkPolicy")
     assert [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]] == [[53, 53], [443]]
 
 
