@@ -21,7 +21,7 @@ SERVE = "serve"  # what the service and the model need besides
 EXTRAS_OF = {
     "dynrefer": {BASE},
     "service/client": {BASE, "cvat", "fiftyone"},
-    "service": {BASE, SERVE, "batch", "cvat", "fiftyone", "mcp", "trace"},
+    "service": {BASE, SERVE, "batch", "cvat", "fiftyone", "mcp", "ray", "redis", "trace"},
     "model": {BASE, SERVE, "fiftyone", "heic", "lora", "supervision"},
     "workbench": {BASE, SERVE, "lora", "train", "evaluate"},
     "benchmarks": {BASE, SERVE, "train", "evaluate", "load", "dev"},
