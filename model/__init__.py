@@ -86,6 +86,7 @@ if TYPE_CHECKING:
         queries_with_masks,
         queries_with_whole_image,
     )
+    from dynrefer.model.shared_cache import SharedStore
     from dynrefer.model.tasks import DEVICE_STAGES, TASKS
     from dynrefer.model.translations import ENGLISH, Translations, Translator, is_language
     from dynrefer.model.types import (
@@ -203,6 +204,7 @@ __all__ = [
     "RegionQuery",
     "RequestVocabulary",
     "ResolveVocabulary",
+    "SharedStore",
     "Task",
     "Translations",
     "Translator",
@@ -313,6 +315,7 @@ _LAZY = {
     "RegionQuery": "types",
     "RequestVocabulary": "request_vocabulary",
     "ResolveVocabulary": "vocabulary_entries",
+    "SharedStore": "shared_cache",
     "TASKS": "tasks",
     "Task": "types",
     "Translations": "translations",
