@@ -4,7 +4,8 @@ results/ray_batch.json.
 Rate, start-up and memory: the embedded model with a thread each, over the same regions of the photographs, in this
 process's engine, with one worker and with two, in turn, because a shared machine's speed varies. Start-up is from the
 command's start to its first answer, in its journal; memory is the most of all its processes together, private to them
-(USS), Ray's own among them. All outputs have to be the same bytes.
+(USS), Ray's own among them. The processor's seconds of all of them, whole and up to the first answer, say what a busy
+machine's clock does not. All outputs have to be the same bytes.
 
 Ceiling: how many images a second the command itself can journal, which is what its workers share; answers are those of
 the local run.
@@ -48,12 +49,16 @@ def run(file: Path, out: Path, options: tuple[str, ...]) -> dict[str, float]:
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen([*command, *options], stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        journal, first, most, count = journal_path(out), 0.0, 0.0, 0
+        journal, first, most, count, before = journal_path(out), 0.0, 0.0, 0, 0.0
+        cores: dict[int, float] = {}
         while process.poll() is None:
             if not first and journal.exists() and journal.read_bytes().count(b"\n") > 1:
                 first = time.monotonic() - began
-            mib, processes = private_mib(process.pid)
-            most, count = max(most, mib), max(count, processes)
+            mib, now = of_the_tree(process.pid)
+            most, count = max(most, mib), max(count, len(now))
+            cores |= now
+            if first and not before:
+                before = sum(cores.values())
             time.sleep(LOOK_EVERY_S)
         said.seek(0)
         words = said.read()
@@ -62,19 +67,27 @@ def run(file: Path, out: Path, options: tuple[str, ...]) -> dict[str, float]:
         raise SystemExit(f"batch: exit code {process.returncode}: {words}")
     whole = time.monotonic() - began
     rate = float(found[1].replace(",", ""))
-    return {"regions_per_s": rate, "first_answer_s": first, "whole_s": whole, "most_mib": most, "processes": count}
+    return {
+        "regions_per_s": rate,
+        "first_answer_s": first,
+        "whole_s": whole,
+        "core_s": sum(cores.values()),
+        "core_s_to_first_answer": before,
+        "most_mib": most,
+        "processes": count,
+    }
 
 
-def private_mib(process: int) -> tuple[float, int]:
-    """Of a process and all below it, and how many these are."""
-    total, count = 0, 0
+def of_the_tree(process: int) -> tuple[float, dict[int, float]]:
+    """MiB private to a process and all below it; the processor's seconds that each has taken."""
+    total, seconds = 0, {}
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process)
         for each in (parent, *parent.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 total += each.memory_full_info().uss
-                count += 1
-    return total / 2**20, count
+                seconds[each.pid] = sum(each.cpu_times()[:2])
+    return total / 2**20, seconds
 
 
 def compare(folder: Path, rounds: int, images: int) -> dict[str, Any]:
