@@ -116,7 +116,7 @@ class Service(Client):
 
     settings: of the service, by their names in service/settings.py. command: module and arguments. open_files: its
     limit on file descriptors. stderr: where its log goes; by default a file, for `log` to read, namely `log_file` or a
-    temporary one. wait: until ready.
+    temporary one. checkout: whose code it is. wait: until ready.
     Raises SystemExit where it ends, or is not ready in time.
     """
 
@@ -128,6 +128,7 @@ class Service(Client):
         open_files: int | None = None,
         stderr: int | None = None,
         log_file: Path | None = None,
+        checkout: Path = ROOT,
         wait: bool = True,
         **settings: object,
     ) -> None:
@@ -137,7 +138,7 @@ class Service(Client):
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command],
-                cwd=ROOT,
+                cwd=checkout,
                 env={**os.environ, **variables, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -20,15 +20,14 @@ import psutil  # type: ignore[import-untyped]
 PR_SET_CHILD_SUBREAPER = 36
 # What a command line says of a process, in the order in which it is tried.
 ROLES = (
+    ("image worker", r"dynrefer\.service\.workers"),
+    ("gcs", r"^\S*/gcs_server "),
+    ("raylet", r"^\S*/raylet "),
     ("replica", r"^ray::ServeReplica"),
     ("controller", r"^ray::ServeController"),
     ("proxy", r"^ray::ProxyActor"),
-    ("idle worker", r"^ray::IDLE|default_worker\.py"),
-    ("other worker", r"^ray::"),
-    ("gcs", r"gcs_server"),
-    ("raylet", r"raylet/raylet"),
-    ("agent", r"dashboard/agent\.py|runtime_env/agent|ray::DashboardAgent|ray::RuntimeEnvAgent"),
-    ("ray, other", r"/ray/(?!.*dynrefer\.service)"),
+    ("agent", r"^ray::(Dashboard|RuntimeEnv)Agent|dashboard/agent\.py|runtime_env/agent"),
+    ("idle worker", r"^ray::|default_worker\.py"),
 )
 
 
@@ -71,7 +70,7 @@ def role(process: psutil.Process, edge: int) -> str:
     for name, pattern in ROLES:
         if re.search(pattern, line):
             return name
-    return "image worker"
+    return "other"
 
 
 def replicas(edge: int, ours: Iterable[int] = ()) -> list[psutil.Process]:
@@ -91,13 +90,13 @@ def shares(edge: int, ours: Iterable[int] = ()) -> dict[str, Share]:
     return {name: Share(*found) for name, found in sorted(totals.items())}
 
 
-def cpu_s(ours: Iterable[int] = ()) -> float:
-    """Processor seconds of all living processes so far."""
-    total = 0.0
+def cpu_s(edge: int, ours: Iterable[int] = ()) -> dict[str, float]:
+    """Processor seconds of the living processes of every role so far, ended children of theirs included."""
+    totals: dict[str, float] = defaultdict(float)
     for each in descendants(ours):
         with contextlib.suppress(psutil.Error):
-            total += sum(each.cpu_times()[:2])
-    return total
+            totals[role(each, edge)] += sum(each.cpu_times()[:4])
+    return dict(totals)
 
 
 def await_end(limit_s: float, ours: Iterable[int] = ()) -> list[str]:

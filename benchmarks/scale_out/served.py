@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
-from benchmarks.attacks.served import Service
+from benchmarks.attacks.served import ROOT, Service
 from benchmarks.scale_out.processes import replicas
 
 ADMIN_KEY = "administrator-of-the-benchmark"
@@ -51,13 +51,21 @@ TWO = System("ray, 2 replicas", 2)
 class Served(Service):
     """A running system; ready when made. start_s: from the start of its process until /readyz was 200."""
 
-    def __init__(self, system: System, *, log_file: Path | None = None, models_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        system: System,
+        *,
+        log_file: Path | None = None,
+        models_dir: Path | None = None,
+        checkout: Path = ROOT,
+    ) -> None:
         began = time.monotonic()
         settings: dict[str, object] = {"device": "cpu", "log_format": "json", **system.of_engine, **system.settings}
         if models_dir is not None:
             settings |= {"models_dir": models_dir}
         environment = {**ONE_THREAD, **system.environment, "DYNREFER_ADMIN_KEYS": ADMIN_KEY}
-        super().__init__(environment=environment, log_file=log_file, **settings)
+        environment |= {"PYTHONPATH": str(checkout)} if checkout != ROOT else {}
+        super().__init__(environment=environment, log_file=log_file, checkout=checkout, **settings)
         self.system = system
         self.start_s = time.monotonic() - began
 
@@ -70,16 +78,22 @@ class Served(Service):
         """The processes that hold the model; the service itself where it is plain."""
         return replicas(self.edge) if self.system.replicas else [psutil.Process(self.edge)]
 
+    def replicas_answering(self) -> int:
+        """How many the edge has heard of in the last seconds; 1 where the service is plain and there."""
+        if not self.system.replicas:
+            return int(self.get("/livez").status == 200)
+        return int(self.metric("dynrefer_replicas", 'state="answering"'))
+
     def reload(self, model: str, timeout_s: float = 300.0) -> int:
         """Let another model serve; the status of the answer, which comes when it does."""
         headers = {"Authorization": f"Bearer {ADMIN_KEY}", "Content-Type": "application/json"}
         body = json.dumps({"model": model}).encode()
         return self.request("POST", "/v1/models/reload", body, headers, timeout_s).status
 
-    def metric(self, name: str) -> float:
-        """The sum over the labels of a metric; 0 where it has none."""
+    def metric(self, name: str, label: str = "") -> float:
+        """The sum over the labels of a metric, or those with `label`; 0 where it has none."""
         text = self.get("/metrics").body.decode()
-        lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+        lines = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{")) and label in line]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
 
     def terminate(self, limit_s: float = 60.0) -> tuple[int | None, float]:

@@ -23,12 +23,13 @@ import psutil  # type: ignore[import-untyped]
 from benchmarks.scale_out.processes import await_that
 from benchmarks.scale_out.served import Served
 
-RECOVERY_S = 50.0  # within which all replicas have to be back
+RECOVERY_S = 150.0  # within which all replicas have to be back, on a machine that others use too
 SLOW_CLIENTS = 200
 FAKETIME = (
     "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
     "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
 )
+SLEEP = Path(__file__).with_name("clock")
 
 
 @dataclass
@@ -65,6 +66,7 @@ def inject(name: str, scene: Scene) -> Injected:
     notes = FAULTS[name](scene)
     ended = time.time()
     lost = notes.pop("lost", None)
+    time.sleep(1.5)  # the edge asks its replicas once a second: by then it knows
     came_back = await_that(lambda: _complete(scene, lost), RECOVERY_S, 0.25)
     recovered = None if came_back is None else round(time.time() - began, 1)
     return Injected(name, began, ended, recovered, {**notes, "new_processes": len(pids(scene) - known)})
@@ -76,8 +78,9 @@ def pids(scene: Scene) -> set[int]:
 
 
 def _complete(scene: Scene, lost: int | None) -> bool:
-    found = pids(scene) - {lost}
-    return len(found) >= scene.replicas and scene.served.get("/readyz").status == 200
+    if len(pids(scene) - {lost}) < scene.replicas:
+        return False
+    return scene.served.replicas_answering() >= scene.replicas and scene.served.get("/readyz").status == 200
 
 
 def kill(scene: Scene) -> dict[str, Any]:
@@ -88,13 +91,32 @@ def kill(scene: Scene) -> dict[str, Any]:
 
 
 def stall(scene: Scene) -> dict[str, Any]:
-    """SIGSTOP for one replica, for longer than its watchdog waits; then SIGCONT, if it is still there."""
+    """SIGSTOP for one replica, for longer than the edge waits for it; then SIGCONT."""
+    return _stopped(scene, scene.stall_s)
+
+
+def long_stall(scene: Scene) -> dict[str, Any]:
+    """The same for so long that Serve replaces it, which asks three times, ten seconds each."""
+    return _stopped(scene, 100.0)
+
+
+def _stopped(scene: Scene, limit_s: float) -> dict[str, Any]:
     victim = scene.served.replicas()[-1]
     victim.suspend()
-    replaced = await_that(lambda: not victim.is_running(), scene.stall_s)
+    ended = await_that(lambda: not _lives(victim), limit_s)
     with contextlib.suppress(psutil.NoSuchProcess):
         victim.resume()
-    return {"replaced_while_stopped": replaced is not None}
+    return {
+        "lost": victim.pid if ended is not None else None,
+        "ended_after_s": None if ended is None else round(ended, 1),
+    }
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def disk(scene: Scene) -> dict[str, Any]:
@@ -176,6 +198,7 @@ def reload(scene: Scene) -> dict[str, Any]:
 FAULTS: dict[str, Callable[[Scene], dict[str, Any]]] = {
     "kill": kill,
     "stall": stall,
+    "long stall": long_stall,
     "full disk": disk,
     "slow clients": slow,
     "clock step": clock,
@@ -191,16 +214,15 @@ def possible(scene: Scene) -> list[str]:
 
 @contextmanager
 def small_disk(where: Path, megabytes: int) -> Iterator[Path | None]:
-    """A file system of its own at `where`; None without the right to mount one."""
-    where.mkdir(parents=True, exist_ok=True)
+    """A file system of its own in the empty folder `where`, which is removed; None without the right to mount one."""
     command = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m,mode=777", "none", str(where)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        yield None
-        return
+    mounted = os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
     try:
-        yield where
+        yield where if mounted else None
     finally:
-        subprocess.run(["umount", "-l", str(where)], capture_output=True, check=False)
+        if mounted:
+            subprocess.run(["umount", "-l", str(where)], capture_output=True, check=False)
+        where.rmdir()
 
 
 def clock_environment(file: Path) -> dict[str, str]:
@@ -213,6 +235,7 @@ def clock_environment(file: Path) -> dict[str, str]:
         "LD_PRELOAD": library,
         "FAKETIME_TIMESTAMP_FILE": str(file),
         "FAKETIME_CACHE_DURATION": "1",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(SLEEP), os.environ.get("PYTHONPATH", "")))),
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
         "DONT_FAKE_MONOTONIC": "1",
     }

@@ -55,9 +55,9 @@ class CallCosts:
 
 @dataclass(frozen=True)
 class Costs:
-    """images: in the order of the mix's sizes. request_s, answered_region_s: of the edge's process, for HTTP, checks and
-    JSON, before and after the work. edge, replica: of their processes, for calls. sender, receiver: of the raylets, where
-    edge and replica are on two machines. order_s: by number of replicas, of a choice among them. controller_s,
+    """images: in the order of the mix's sizes. request_s, answered_region_s: of the edge's process, for HTTP, checks
+    and JSON, before and after the work. edge, replica: of their processes, for calls. sender, receiver: of the raylets,
+    where edge and replica are on two machines. order_s: by number of replicas, of a choice among them. controller_s,
     controller_replica_s: cores that Ray Serve's controller takes, without and for each replica."""
 
     mix: Mix

@@ -19,7 +19,7 @@ from benchmarks.scaling.replicas import Replica
 from benchmarks.scaling.routing import OURS, POLICIES, Knowledge
 
 ASK_EVERY_S = 1.0  # service/scale/ray/executor.py
-AGAIN_S = 0.05  # service/scale/ray/calls.py
+AGAIN_S = 0.05, 1.0  # before a call is made again, at first and at most: service/scale/ray/calls.py
 QUEUE_REGIONS = 256  # of a replica: the default of max_queue_regions
 MOST_DEATHS = 3  # of replicas under one call, as in service/scale/ray/calls.py
 
@@ -32,7 +32,7 @@ class Plan:
 
     gpus: int
     edges: int
-    edge_cores: int = 16
+    edge_cores: int = 8
     gpus_per_machine: int = 8
     edge_gbit: float = 25.0
     gpu_gbit: float = 100.0
@@ -86,6 +86,7 @@ class Part:
     left: int = 0
     replica: int = -1
     deaths: int = 0
+    pause_s: float = AGAIN_S[0]
 
 
 class Edge:
@@ -153,11 +154,10 @@ class Fleet:
     def kill(self, replica: int, noticed_s: float, restart_s: float) -> None:
         """A replica's process ends now: its calls fail as soon as that is noticed, and another one takes its place."""
         lost = self.replicas[replica].die()
-        self.clock.at(self.clock.now + noticed_s, self._noticed, replica, lost)
+        self.clock.at(self.clock.now + noticed_s, self._noticed, lost)
         self.clock.at(self.clock.now + noticed_s + restart_s, self._restarted, replica)
 
-    def _noticed(self, replica: int, lost: list[Part]) -> None:
-        self.known.up[replica] = False
+    def _noticed(self, lost: list[Part]) -> None:
         for part in lost:
             self._lost(part)
 
@@ -166,14 +166,15 @@ class Fleet:
         self.known.up[replica] = True
 
     def _lost(self, part: Part) -> None:
-        """Its replica ended while the part was there, or on its way."""
+        """Its replica ended while the part was there, or on its way. Serve's router sends nothing more there then."""
+        self.known.up[part.replica] &= self.replicas[part.replica].alive
         self.known.end(part.request.edge.index, part.replica, part.regions)
         part.deaths += 1
         self.again["died"] += 1
         if part.deaths >= MOST_DEATHS:
             self._part_done(part, "failed")
         else:
-            self.clock.at(self.clock.now + AGAIN_S, self._send, part)
+            self._send_again(part)
 
     def _ask(self, edge: Edge) -> None:
         self.known.ask(edge.index)
@@ -204,11 +205,15 @@ class Fleet:
         work_s = (self.costs.edge.seconds(part.regions) + self._order_s) / edge.speed
         edge.process.add(work_s, self._sent, part)
 
+    def _send_again(self, part: Part) -> None:
+        self.clock.at(self.clock.now + part.pause_s, self._send, part)
+        part.pause_s = min(2 * part.pause_s, AGAIN_S[1])
+
     def _sent(self, part: Part) -> None:
         """The edge has made the call: a replica is chosen, and the views go there."""
         edge, now = part.request.edge, self.clock.now
         if not self.known.up.any():
-            self.clock.at(now + AGAIN_S, self._send, part)
+            self._send_again(part)
             return
         part.replica = self.choose(self.known, edge.index, self.rng)
         part.left = part.regions
@@ -231,7 +236,7 @@ class Fleet:
         elif self.known.regions[part.replica] > QUEUE_REGIONS + self.costs.device.most:
             self.known.end(part.request.edge.index, part.replica, part.regions)
             self.again["refused"] += 1
-            self.clock.at(self.clock.now + AGAIN_S, self._send, part)
+            self._send_again(part)
         else:
             replica.calls[part.number] = part
             work_s = self.costs.replica.seconds(part.regions) / self._answering
@@ -284,12 +289,12 @@ class Fleet:
 
 
 def utilisation(fleet: Fleet, seconds: float) -> dict[str, float]:
-    """Of each part, over so many seconds: the mean over its instances of the share of time or of rate in use."""
+    """Of each part, over so many seconds: the mean over its instances of what it did, of what it could do."""
     plan, edges = fleet.plan, fleet.edges
     network = 0 if plan.one_machine else 1
     edge_bytes, gpu_bytes = plan.edge_gbit * 1e9 / 8, plan.gpu_gbit * 1e9 / 8
     of = {
-        "device": np.mean([each.device.busy_s for each in fleet.replicas]),
+        "device": np.mean([each.device.done for each in fleet.replicas]) / fleet.costs.device.regions_per_s,
         "replica's process": np.mean([each.process.done_s for each in fleet.replicas]),
         "edge's process": np.mean([each.process.done_s for each in edges]),
         "image work": np.mean([each.workers.done_s / each.workers.number for each in edges]),
@@ -320,8 +325,8 @@ class Outcome:
 
     @property
     def refused(self) -> float:
-        """The share of requests that were not answered with 200."""
-        return 1 - self.what["answered"] / max(1, self.arrived)
+        """The share of requests that ended otherwise than answered."""
+        return sum(self.what[how] for how in ("refused", "late", "failed")) / max(1, self.arrived)
 
 
 @dataclass
@@ -343,9 +348,11 @@ def open_loop(
     prepare: Callable[[Fleet], None] = lambda fleet: None,
     drain: bool = True,
 ) -> Outcome:
-    """Requests (time, size, regions) that come whatever happens, each to an edge at random; what is there at the end is
-    finished. prepare: called with the fleet first, to let something happen to it. drain: whether everything that came is
-    waited for."""
+    """Requests (time, size, regions) that come whatever happens, each to an edge at random.
+
+    prepare: called with the fleet first, to let something happen to it. drain: whether everything that came is waited
+    for.
+    """
     clock = Simulation()
     fleet = Fleet(clock, plan, costs, np.random.default_rng([seed, 1]), Counter(), Counter())
     seen, arrived = _Seen(warm_s), 0

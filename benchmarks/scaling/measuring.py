@@ -1,6 +1,6 @@
-"""`python -m benchmarks.scaling.measuring` measures what no other benchmark does of what the simulation needs, and writes
-results/scaling_costs.json: image work of the official sizes by size of the image, a request's processor time in the
-process that answers it, and what Ray adds to it.
+"""`python -m benchmarks.scaling.measuring` measures what no other benchmark does of what the simulation needs, and
+writes results/scaling_costs.json: image work of the official sizes by size of the image, a request's processor time in
+the process that answers it, and what Ray adds to it.
 
 Everything is processor time, so that other work on the machine moves it little. Needs the extra `ray`; about two
 minutes.

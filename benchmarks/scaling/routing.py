@@ -83,16 +83,23 @@ def two_choices_at_once(known: Knowledge, edge: int, rng: np.random.Generator) -
     return _two(known, edge, rng, lambda replica: int(known.regions[replica]))
 
 
+def least_of_its_own(known: Knowledge, edge: int, rng: np.random.Generator) -> int:
+    """Of all, one with the fewest regions that the edge itself has sent, whatever others do; of equals any."""
+    load = known.sent[edge] + rng.random(len(known.up))
+    load[~known.up] = np.inf
+    return int(load.argmin())
+
+
 def least_regions(known: Knowledge, edge: int, rng: np.random.Generator) -> int:
-    """This service's way (`service/scale/ray/routing.py`): of all, the first with the fewest regions, by what the edge
-    has sent or the replica has said, whichever is more."""
+    """Of all, the first with the fewest regions, by what the edge has sent or the replica has said, whichever is more:
+    every edge the same first one."""
     load = np.maximum(known.sent[edge], known.said[edge])
     load[~known.up] = np.iinfo(np.int64).max
     return int(load.argmin())
 
 
 def its_own(known: Knowledge, edge: int, rng: np.random.Generator) -> int:
-    """No router at all: edge and replica are one process."""
+    """No router at all: edge and replica are one process, which lives and dies as one."""
     return edge
 
 
@@ -119,15 +126,17 @@ def in_turn() -> Policy:
     return choose
 
 
-OURS = "least regions (this service)"
+OURS = "least of what it sent (this service)"
 # By the names in results and tables.
 POLICIES: dict[str, Callable[[], Policy]] = {
     "random": lambda: at_random,
     "in turn": in_turn,
     "two choices by calls (Ray's own)": lambda: two_choices_by_calls,
     "two choices by regions": lambda: two_choices,
-    OURS: lambda: least_regions,
+    OURS: lambda: least_of_its_own,
+    "least of sent or said": lambda: least_regions,
+    "two choices, if it were known": lambda: two_choices_at_once,
     "fewest, if it were known": lambda: fewest_really,
     "its own": lambda: its_own,
 }
-ROUTERS = tuple(name for name in POLICIES if name != "its own")
+ROUTERS = tuple(name for name in POLICIES if name not in ("its own", "two choices, if it were known"))

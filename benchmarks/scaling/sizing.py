@@ -1,11 +1,12 @@
-"""Capacity of every part of a plan, which of them is full first, what a plan carries within a bound on latency, and what
-a million regions cost."""
+"""Capacity of every part of a plan, which of them is full first, what a plan carries within a bound on latency, and
+what a million regions cost."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
@@ -46,7 +47,7 @@ def capacities(plan: Plan, costs: Costs) -> dict[str, float]:
     found = {
         "device": plan.gpus * costs.device.regions_per_s,
         "edge's process": plan.edges * asking / costs.loop_s(plan.gpus),
-        "image work": plan.edges * plan.edge_workers / costs.image_s,
+        "image work": plan.edges * plan.edge_workers / costs.image_s if costs.image_s else math.inf,
         "replica's process": _rate(plan.gpus * answering, costs.replica, mean),
     }
     if not plan.one_machine:
@@ -120,7 +121,7 @@ def one_cluster(gpus: int, costs: Costs, edge_cores: int) -> Way:
 
 
 def cells(gpus: int, costs: Costs, edge_cores: int) -> Way:
-    """Clusters of CELL_GPUS, each with edges of its own, behind a load balancer that need not know how full they are."""
+    """Clusters of CELL_GPUS, each with edges of its own, behind a load balancer that knows nothing of them."""
     size = min(gpus, CELL_GPUS)
     return Way("cells", Plan(size, edges_for(size, costs, edge_cores), edge_cores), math.ceil(gpus / size))
 
@@ -167,19 +168,9 @@ def carried(way: Way, costs: Costs, p99_ms: float, prices: Prices, seed: int = 0
     plan = way.plan
     if plan.one_machine:
         costs = without_ray(costs)
-    parts = capacities(plan, costs)
-    first, most = next(iter(parts.items()))
-    low, high, best = 0.0, 1.0, None
-    for _ in range(STEPS):
-        middle = (low + high) / 2
-        found = run(plan, costs, middle * most, seed)
-        if found.ms(99) <= p99_ms and found.refused <= MOST_REFUSED:
-            low, best = middle, found
-        else:
-            high = middle
-    if best is None:
-        best = Outcome(0, Counter(), Counter(), [], 0.0, {})
-    rate = low * most * way.copies
+    first = next(iter(capacities(plan, costs)))
+    one, best = _most(plan, costs, p99_ms, seed)
+    rate = one * way.copies
     return Carried(
         way=way.name,
         gpus=way.gpus,
@@ -197,12 +188,27 @@ def carried(way: Way, costs: Costs, p99_ms: float, prices: Prices, seed: int = 0
     )
 
 
+@lru_cache(maxsize=64)
+def _most(plan: Plan, costs: Costs, p99_ms: float, seed: int) -> tuple[float, Outcome]:
+    """Regions per second, and the simulation of them; see `carried`."""
+    most = next(iter(capacities(plan, costs).values()))
+    low, high, best = 0.0, 1.0, Outcome(0, Counter(), Counter(), [], 0.0, {})
+    for _ in range(STEPS):
+        middle = (low + high) / 2
+        found = run(plan, costs, middle * most, seed)
+        if found.ms(99) <= p99_ms and found.refused <= MOST_REFUSED:
+            low, best = middle, found
+        else:
+            high = middle
+    return low * most, best
+
+
 def run(plan: Plan, costs: Costs, regions_per_s: float, seed: int = 0) -> Outcome:
     """One simulation at a load, steady."""
     rate = regions_per_s / costs.mix.regions
     seconds = max(LEAST_S, LEAST_REQUESTS / rate)
     coming = arrivals(np.random.default_rng([seed, 0]), rate, costs.mix, seconds)
-    return open_loop(plan, costs, coming, seconds, seconds * WARM, seed)
+    return open_loop(plan, costs, coming, seconds, seconds * WARM, seed, drain=False)
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,8 @@ def cluster(settings: ClusterSettings) -> Iterator[None]:
             stack.enter_context(last_will(scratch, raylet=_start(settings, scratch)))
         else:
             _join(settings, settings.address)
+        # What is called too late, of a cluster that has ended, must not start another one.
+        cluster_environment.inner("_private.auto_init_hook").enable_auto_connect = False
         stack.callback(ray.shutdown)
         yield
 
