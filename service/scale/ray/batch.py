@@ -11,6 +11,7 @@ that an item that kills its worker fails alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -33,12 +34,13 @@ from dynrefer.service.batch.session import Session, say
 from dynrefer.service.scale.ray.batch_control import TRIES, Control
 from dynrefer.service.scale.ray.batch_shards import ONE_BY_ONE, Pool, Problem, Reply, Wanted, replies, stream
 from dynrefer.service.scale.ray.batch_worker import Assignment, BatchWorker
-from dynrefer.service.scale.ray.cluster import ClusterSettings, cluster
+from dynrefer.service.scale.ray.cluster import ClusterSettings, alive, cluster
 from dynrefer.service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
+MOST_SILENT = 3  # questions to the cluster without an answer, one after the other; Ray itself ends the process later
 SHARDS_AT_ONCE = 2  # of a worker
 SHARDS_OF_A_WORKER = 4  # at least, where there are enough items: the last ones end at about the same time
 
@@ -155,17 +157,20 @@ class RaySession(Session):
                 for reply in replies(data):
                     asyncio.run_coroutine_threadsafe(self._take(reply), loop).result()
             except BaseException as error:
-                loop.call_soon_threadsafe(_settle, over, error)
+                ended: BaseException | None = error
             else:
-                loop.call_soon_threadsafe(_settle, over, None)
+                ended = None
+            with contextlib.suppress(RuntimeError):  # a second signal has closed the loop
+                loop.call_soon_threadsafe(_settle, over, ended)
 
         threading.Thread(target=read, name="replies", daemon=True).start()
-        synced = loop.time()
+        silent = 0
         while not over.done():
             await asyncio.wait({over}, timeout=SYNC_EVERY_S)
-            if loop.time() - synced >= SYNC_EVERY_S:
-                await asyncio.to_thread(self._journal.sync)
-                synced = loop.time()
+            await asyncio.to_thread(self._journal.sync)
+            silent = 0 if await asyncio.to_thread(alive) else silent + 1
+            if silent >= MOST_SILENT and not over.done():
+                raise DeviceGoneError("the Ray cluster does not answer any more.")
         over.result()
 
     async def _take(self, reply: Reply) -> None:
