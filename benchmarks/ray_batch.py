@@ -7,8 +7,8 @@ command's start to its first answer, in its journal; memory is the most of all i
 (USS), Ray's own among them. The processor's seconds of all of them, whole and up to the first answer, say what a busy
 machine's clock does not. All outputs have to be the same bytes.
 
-Ceiling: how many images a second the command itself can journal, which is what its workers share; answers are those of
-the local run.
+Ceiling: how many replies a second the command itself can read and journal, which is what its workers share, by the
+time of its processor; answers are those of the local run.
 """
 
 from __future__ import annotations
@@ -17,19 +17,22 @@ import argparse
 import contextlib
 import json
 import os
+import pickle
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from benchmarks.batch import OF_AN_IMAGE, PHOTOGRAPHS, write_requests
-from dynrefer.service.batch.journal import Journal, journal_path
+from dynrefer.service.batch.journal import Journal, encode_line, journal_path
+from dynrefer.service.scale.ray.batch_shards import Answered, Reply
 from dynrefer.workbench.profiling.machine import provenance
 
 RESULT = Path(__file__).parent / "results" / "ray_batch.json"
@@ -110,23 +113,27 @@ def compare(folder: Path, rounds: int, images: int) -> dict[str, Any]:
 
 
 def ceiling(folder: Path) -> dict[str, Any]:
-    """Images a second that are appended to a journal by one process, with a sync at the end."""
+    """Images a second that one process reads out of replies and appends to a journal; by the processor's time."""
     answers = [json.loads(line) for line in (folder / "out-0-0.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [Answered(encode_line(bytes(16), answer), OF_AN_IMAGE) for answer in answers]
+    reply = pickle.dumps(Reply(tuple(lines)))
     with Journal(journal_path(folder / "ceiling.jsonl")) as journal:
         journal.begin({})
-        began = time.perf_counter()
-        for place in range(CEILING_IMAGES):
-            journal.append(place.to_bytes(16, "big"), answers[place % len(answers)])
+        began, count = time.process_time(), 0
+        while count < CEILING_IMAGES:
+            for answered in pickle.loads(reply).lines:
+                journal.append_encoded(replace(answered.line, digest=count.to_bytes(16, "big")))
+                count += 1
         journal.sync()
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         size = journal.end
     return {
-        "images": CEILING_IMAGES,
+        "images": count,
         "regions_of_an_image": OF_AN_IMAGE,
-        "bytes_of_an_image": round(size / CEILING_IMAGES),
-        "images_per_s": round(CEILING_IMAGES / seconds),
-        "regions_per_s": round(CEILING_IMAGES / seconds * OF_AN_IMAGE),
-        "megabytes_per_s": round(size / seconds / 1e6, 1),
+        "bytes_of_an_image": round(size / count),
+        "images_per_core_s": round(count / seconds),
+        "regions_per_core_s": round(count / seconds * OF_AN_IMAGE),
+        "megabytes_per_core_s": round(size / seconds / 1e6, 1),
     }
 
 

@@ -26,7 +26,7 @@ from dynrefer.service.batch.answering import ROOMS
 from dynrefer.service.batch.answers import Order
 from dynrefer.service.batch.errors import BatchError, DeviceGoneError
 from dynrefer.service.batch.items import Item, ItemSource, Line
-from dynrefer.service.batch.journal import Journal
+from dynrefer.service.batch.journal import Journal, encode_line
 from dynrefer.service.batch.planning import Job, Left, Plan
 from dynrefer.service.batch.progress import counted
 from dynrefer.service.batch.running import SYNC_EVERY_S, Room
@@ -116,7 +116,7 @@ class RaySession(Session):
             return False
         for item in self._left():
             about: Line = {"file": item.file, **({} if item.id is None else {"id": item.id})}
-            self._write(item.digest, item.num_regions, {**about, "error": _DIED})
+            self._write(encode_line(item.digest, {**about, "error": _DIED}), item.num_regions)
         return True
 
     def _shard(self) -> Room:
@@ -187,9 +187,9 @@ class RaySession(Session):
                 f"machines the same files of {self._job.settings.model}."
             )
         for answered in reply.lines:
-            entry = self._journal.get(answered.digest)
+            entry = self._journal.get(answered.line.digest)
             if entry is None or entry.offset < self._since:  # else a shard was answered twice
-                self._write(answered.digest, answered.regions, answered.line)
+                self._write(answered.line, answered.regions)
 
     def _stop(self) -> None:
         self._control.stop.remote()
