@@ -4,10 +4,11 @@ results/ray_batch.json.
 Rate, start-up and memory: the embedded model with a thread each, over the same regions of the photographs, in this
 process's engine, with one worker and with two, in turn, because a shared machine's speed varies. Start-up is from the
 command's start to its first answer, in its journal; memory is the most of all its processes together, private to them
-(USS), Ray's own among them. All outputs have to be the same bytes.
+(USS), Ray's own among them. The processor's seconds of all of them, whole and up to the first answer, say what a busy
+machine's clock does not. All outputs have to be the same bytes.
 
-Ceiling: how many images a second the command itself can journal, which is what its workers share; answers are those of
-the local run.
+Ceiling: how many replies a second the command itself can read and journal, which is what its workers share, by the
+time of its processor; answers are those of the local run.
 """
 
 from __future__ import annotations
@@ -16,19 +17,22 @@ import argparse
 import contextlib
 import json
 import os
+import pickle
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from benchmarks.batch import OF_AN_IMAGE, PHOTOGRAPHS, write_requests
-from dynrefer.service.batch.journal import Journal, journal_path
+from dynrefer.service.batch.journal import Journal, encode_line, journal_path
+from dynrefer.service.scale.ray.batch_shards import Answered, Reply
 from dynrefer.workbench.profiling.machine import provenance
 
 RESULT = Path(__file__).parent / "results" / "ray_batch.json"
@@ -48,12 +52,16 @@ def run(file: Path, out: Path, options: tuple[str, ...]) -> dict[str, float]:
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen([*command, *options], stderr=said, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        journal, first, most, count = journal_path(out), 0.0, 0.0, 0
+        journal, first, most, count, before = journal_path(out), 0.0, 0.0, 0, 0.0
+        cores: dict[int, float] = {}
         while process.poll() is None:
             if not first and journal.exists() and journal.read_bytes().count(b"\n") > 1:
                 first = time.monotonic() - began
-            mib, processes = private_mib(process.pid)
-            most, count = max(most, mib), max(count, processes)
+            mib, now = of_the_tree(process.pid)
+            most, count = max(most, mib), max(count, len(now))
+            cores |= now
+            if first and not before:
+                before = sum(cores.values())
             time.sleep(LOOK_EVERY_S)
         said.seek(0)
         words = said.read()
@@ -62,19 +70,27 @@ def run(file: Path, out: Path, options: tuple[str, ...]) -> dict[str, float]:
         raise SystemExit(f"batch: exit code {process.returncode}: {words}")
     whole = time.monotonic() - began
     rate = float(found[1].replace(",", ""))
-    return {"regions_per_s": rate, "first_answer_s": first, "whole_s": whole, "most_mib": most, "processes": count}
+    return {
+        "regions_per_s": rate,
+        "first_answer_s": first,
+        "whole_s": whole,
+        "core_s": sum(cores.values()),
+        "core_s_to_first_answer": before,
+        "most_mib": most,
+        "processes": count,
+    }
 
 
-def private_mib(process: int) -> tuple[float, int]:
-    """Of a process and all below it, and how many these are."""
-    total, count = 0, 0
+def of_the_tree(process: int) -> tuple[float, dict[int, float]]:
+    """MiB private to a process and all below it; the processor's seconds that each has taken."""
+    total, seconds = 0, {}
     with contextlib.suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process)
         for each in (parent, *parent.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
                 total += each.memory_full_info().uss
-                count += 1
-    return total / 2**20, count
+                seconds[each.pid] = sum(each.cpu_times()[:2])
+    return total / 2**20, seconds
 
 
 def compare(folder: Path, rounds: int, images: int) -> dict[str, Any]:
@@ -97,23 +113,27 @@ def compare(folder: Path, rounds: int, images: int) -> dict[str, Any]:
 
 
 def ceiling(folder: Path) -> dict[str, Any]:
-    """Images a second that are appended to a journal by one process, with a sync at the end."""
+    """Images a second that one process reads out of replies and appends to a journal; by the processor's time."""
     answers = [json.loads(line) for line in (folder / "out-0-0.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [Answered(encode_line(bytes(16), answer), OF_AN_IMAGE) for answer in answers]
+    reply = pickle.dumps(Reply(tuple(lines)))
     with Journal(journal_path(folder / "ceiling.jsonl")) as journal:
         journal.begin({})
-        began = time.perf_counter()
-        for place in range(CEILING_IMAGES):
-            journal.append(place.to_bytes(16, "big"), answers[place % len(answers)])
+        began, count = time.process_time(), 0
+        while count < CEILING_IMAGES:
+            for answered in pickle.loads(reply).lines:
+                journal.append_encoded(replace(answered.line, digest=count.to_bytes(16, "big")))
+                count += 1
         journal.sync()
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         size = journal.end
     return {
-        "images": CEILING_IMAGES,
+        "images": count,
         "regions_of_an_image": OF_AN_IMAGE,
-        "bytes_of_an_image": round(size / CEILING_IMAGES),
-        "images_per_s": round(CEILING_IMAGES / seconds),
-        "regions_per_s": round(CEILING_IMAGES / seconds * OF_AN_IMAGE),
-        "megabytes_per_s": round(size / seconds / 1e6, 1),
+        "bytes_of_an_image": round(size / count),
+        "images_per_core_s": round(count / seconds),
+        "regions_per_core_s": round(count / seconds * OF_AN_IMAGE),
+        "megabytes_per_core_s": round(size / seconds / 1e6, 1),
     }
 
 

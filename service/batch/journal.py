@@ -37,6 +37,23 @@ class Entry:
     failed: int
 
 
+@dataclass(frozen=True, slots=True)
+class EncodedLine:
+    """An item's line as it stands in the journal; the rest as in `Entry`. A worker of a cluster makes it, which leaves
+    the command, whom all of them share, little to do."""
+
+    digest: Digest
+    data: bytes
+    regions: int
+    failed: int
+
+
+def encode_line(digest: Digest, line: Mapping[str, Any]) -> EncodedLine:
+    """The answer to an item, or why there is none."""
+    counts = _entry(0, line)
+    return EncodedLine(digest, _encoded({"item": digest.hex(), **line}), counts.regions, counts.failed)
+
+
 def journal_path(out: Path) -> Path:
     """The journal of an output."""
     return out.with_name(out.name + ".journal.jsonl")
@@ -115,11 +132,14 @@ class Journal:
 
     def append(self, digest: Digest, line: Mapping[str, Any]) -> Entry:
         """Write an item's line: the answer or why there is none. Raises BatchError where it cannot be written."""
-        data = _encoded({"item": digest.hex(), **line})
-        entry = _entry(self._end, line)
-        self._write(data)
-        self._end += len(data)
-        self._entries[digest] = entry
+        return self.append_encoded(encode_line(digest, line))
+
+    def append_encoded(self, line: EncodedLine) -> Entry:
+        """The same, where the line is encoded already."""
+        entry = Entry(self._end, line.regions, line.failed)
+        self._write(line.data)
+        self._end += len(line.data)
+        self._entries[line.digest] = entry
         return entry
 
     def wrote(self, path: Path) -> bool:

@@ -14,8 +14,8 @@ from typing import Any
 from dynrefer.model import Predictor, ResolveVocabulary
 from dynrefer.service.batch.answering import STOP_GRACE_S, Answering
 from dynrefer.service.batch.errors import DeviceGoneError
-from dynrefer.service.batch.items import Digest, Item, ItemSource, Line
-from dynrefer.service.batch.journal import Entry, Journal
+from dynrefer.service.batch.items import Item, ItemSource, Line
+from dynrefer.service.batch.journal import EncodedLine, Entry, Journal, encode_line
 from dynrefer.service.batch.planning import Job, Left, Plan, asked_settings
 from dynrefer.service.batch.progress import Progress, counted, duration
 
@@ -93,8 +93,8 @@ class Session(ABC):
         self._journal.begin({**asked_settings(self._job), "revision": revision})
         self._progress.begin(ago_s)
 
-    def _write(self, digest: Digest, regions_asked: int, line: Line) -> Entry:
-        entry = self._journal.append(digest, line)
+    def _write(self, line: EncodedLine, regions_asked: int) -> Entry:
+        entry = self._journal.append_encoded(line)
         self._images += 1
         self._regions += entry.regions
         self._progress.advance(1 if self._finds else regions_asked, entry.failed)
@@ -127,7 +127,7 @@ class LocalSession(Session):
         return await self._run.over(items, self._answering.room)
 
     def _write_item(self, item: Item, line: Line) -> Entry:
-        return self._write(item.digest, item.num_regions, line)
+        return self._write(encode_line(item.digest, line), item.num_regions)
 
     def _stop(self) -> None:
         self._run.stop()

@@ -11,6 +11,7 @@ that an item that kills its worker fails alone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 import os
@@ -25,7 +26,7 @@ from dynrefer.service.batch.answering import ROOMS
 from dynrefer.service.batch.answers import Order
 from dynrefer.service.batch.errors import BatchError, DeviceGoneError
 from dynrefer.service.batch.items import Item, ItemSource, Line
-from dynrefer.service.batch.journal import Journal
+from dynrefer.service.batch.journal import Journal, encode_line
 from dynrefer.service.batch.planning import Job, Left, Plan
 from dynrefer.service.batch.progress import counted
 from dynrefer.service.batch.running import SYNC_EVERY_S, Room
@@ -33,12 +34,13 @@ from dynrefer.service.batch.session import Session, say
 from dynrefer.service.scale.ray.batch_control import TRIES, Control
 from dynrefer.service.scale.ray.batch_shards import ONE_BY_ONE, Pool, Problem, Reply, Wanted, replies, stream
 from dynrefer.service.scale.ray.batch_worker import Assignment, BatchWorker
-from dynrefer.service.scale.ray.cluster import ClusterSettings, cluster
+from dynrefer.service.scale.ray.cluster import ClusterSettings, alive, cluster
 from dynrefer.service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from ray.data import Dataset
 
+MOST_SILENT = 3  # questions to the cluster without an answer, one after the other; Ray itself ends the process later
 SHARDS_AT_ONCE = 2  # of a worker
 SHARDS_OF_A_WORKER = 4  # at least, where there are enough items: the last ones end at about the same time
 
@@ -114,7 +116,7 @@ class RaySession(Session):
             return False
         for item in self._left():
             about: Line = {"file": item.file, **({} if item.id is None else {"id": item.id})}
-            self._write(item.digest, item.num_regions, {**about, "error": _DIED})
+            self._write(encode_line(item.digest, {**about, "error": _DIED}), item.num_regions)
         return True
 
     def _shard(self) -> Room:
@@ -155,17 +157,20 @@ class RaySession(Session):
                 for reply in replies(data):
                     asyncio.run_coroutine_threadsafe(self._take(reply), loop).result()
             except BaseException as error:
-                loop.call_soon_threadsafe(_settle, over, error)
+                ended: BaseException | None = error
             else:
-                loop.call_soon_threadsafe(_settle, over, None)
+                ended = None
+            with contextlib.suppress(RuntimeError):  # a second signal has closed the loop
+                loop.call_soon_threadsafe(_settle, over, ended)
 
         threading.Thread(target=read, name="replies", daemon=True).start()
-        synced = loop.time()
+        silent = 0
         while not over.done():
             await asyncio.wait({over}, timeout=SYNC_EVERY_S)
-            if loop.time() - synced >= SYNC_EVERY_S:
-                await asyncio.to_thread(self._journal.sync)
-                synced = loop.time()
+            await asyncio.to_thread(self._journal.sync)
+            silent = 0 if await asyncio.to_thread(alive) else silent + 1
+            if silent >= MOST_SILENT and not over.done():
+                raise DeviceGoneError("the Ray cluster does not answer any more.")
         over.result()
 
     async def _take(self, reply: Reply) -> None:
@@ -182,9 +187,9 @@ class RaySession(Session):
                 f"machines the same files of {self._job.settings.model}."
             )
         for answered in reply.lines:
-            entry = self._journal.get(answered.digest)
+            entry = self._journal.get(answered.line.digest)
             if entry is None or entry.offset < self._since:  # else a shard was answered twice
-                self._write(answered.digest, answered.regions, answered.line)
+                self._write(answered.line, answered.regions)
 
     def _stop(self) -> None:
         self._control.stop.remote()

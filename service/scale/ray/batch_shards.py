@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dynrefer.service.batch.answers import Order
 from dynrefer.service.batch.errors import BatchError
-from dynrefer.service.batch.items import Digest, Item, ItemSource, Line
+from dynrefer.service.batch.items import Item, ItemSource
+from dynrefer.service.batch.journal import EncodedLine
 from dynrefer.service.batch.running import Room
 
 if TYPE_CHECKING:
@@ -52,9 +53,8 @@ class Shard:
 class Answered:
     """An item's line. regions: how many it brought."""
 
-    digest: Digest
+    line: EncodedLine
     regions: int
-    line: Line
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from dynrefer.service.batch.answering import Answering
 from dynrefer.service.batch.asking import Question
 from dynrefer.service.batch.errors import DeviceGoneError
 from dynrefer.service.batch.items import Item, Line
+from dynrefer.service.batch.journal import encode_line
 from dynrefer.service.scale.ray.batch_control import MOST_FAILED_LOADS, Verdict
 from dynrefer.service.scale.ray.batch_shards import Answered, Problem, Reply, Shard
 from dynrefer.service.settings import Settings
@@ -79,7 +80,7 @@ class BatchWorker:
         lines: list[Answered] = []
 
         def keep(item: Item, line: Line) -> None:
-            lines.append(Answered(item.digest, item.num_regions, self._with_place(line)))
+            lines.append(Answered(encode_line(item.digest, self._with_place(line)), item.num_regions))
 
         try:
             await loaded.new_run(keep).over(shard.items, loaded.room)
