@@ -198,11 +198,11 @@ def reload(scene: Scene) -> dict[str, Any]:
 FAULTS: dict[str, Callable[[Scene], dict[str, Any]]] = {
     "kill": kill,
     "stall": stall,
-    "long stall": long_stall,
     "full disk": disk,
-    "slow clients": slow,
     "clock step": clock,
+    "slow clients": slow,
     "reload": reload,
+    "long stall": long_stall,
 }
 
 
