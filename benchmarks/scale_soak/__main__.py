@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.scale_out.processes import adopt_orphans, await_end
 from benchmarks.scale_out.served import PLAIN, Served, System
-from benchmarks.scale_soak.faults import Injected, Scene, clock_environment, inject, possible, small_disk
+from benchmarks.scale_soak.faults import FAULTS, Injected, Scene, clock_environment, inject, possible, small_disk
 from benchmarks.scale_soak.summary import broken, log_lines, summary
 from benchmarks.scale_soak.traffic import Plan, read_records, write_expected
 from benchmarks.scale_soak.watch import SHARED_MEMORY, Watch, left_in, used_bytes
@@ -120,6 +120,8 @@ def under_load(options: Options, scene: Scene, folder: Path, expected: Path) -> 
 def inject_in_turn(options: Options, scene: Scene, began: float) -> list[Injected]:
     """A fault every `every_s`, the first after half of that, until the traffic is about to end."""
     names: Sequence[str] = options.faults or possible(scene)
+    if left_out := [name for name in FAULTS if name not in names]:
+        print(f"left out: {', '.join(left_out)}", flush=True)
     if not options.replicas:
         names = [name for name in names if name not in NOT_OF_ONE_PROCESS]
     done: list[Injected] = []
