@@ -120,6 +120,8 @@ class Service(Client):
     Raises SystemExit where it ends, or is not ready in time.
     """
 
+    start_limit_s = START_S
+
     def __init__(
         self,
         command: Sequence[str] = MODEL_SERVICE,
@@ -165,7 +167,7 @@ class Service(Client):
         return bool(found)
 
     def _await(self, done: Callable[[], bool], otherwise: str) -> None:
-        until = time.monotonic() + START_S
+        until = time.monotonic() + self.start_limit_s
         while not done():
             if self.process.poll() is not None or time.monotonic() > until:
                 self.stop()

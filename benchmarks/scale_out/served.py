@@ -51,6 +51,8 @@ TWO = System("ray, 2 replicas", 2)
 class Served(Service):
     """A running system; ready when made. start_s: from the start of its process until /readyz was 200."""
 
+    start_limit_s = 600.0
+
     def __init__(
         self,
         system: System,

@@ -3,8 +3,8 @@
 A plain service says first what is right. Then clients that wait, leave, are in a hurry or send slowly ask two replicas,
 while in turn a replica is killed, another one stopped for a while and for good, the disk filled, the service beset by
 slow clients, its clock moved by an hour, and another model loaded. Every request has to get one answer, its own and the
-right one. Prints a table, writes results/scale_soak.json, and exits with 1 where a promise was broken. `--engine
-thread` puts the plain service in the place of the replicas, without the faults that it does not survive.
+right one. Prints a table, writes results/scale_soak.json after an hour, and exits with 1 where a promise was broken.
+`--engine thread` puts the plain service in the place of the replicas, without the faults that it does not survive.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 from benchmarks.scale_out.processes import adopt_orphans, await_end
 from benchmarks.scale_out.served import PLAIN, Served, System
-from benchmarks.scale_soak.faults import Injected, Scene, clock_environment, inject, possible, small_disk
+from benchmarks.scale_soak.faults import FAULTS, Injected, Scene, clock_environment, inject, possible, small_disk
 from benchmarks.scale_soak.summary import broken, log_lines, summary
 from benchmarks.scale_soak.traffic import Plan, read_records, write_expected
 from benchmarks.scale_soak.watch import SHARED_MEMORY, Watch, left_in, used_bytes
@@ -35,6 +35,7 @@ EMBEDDED = Path(__file__).resolve().parents[2] / "model" / "embedded"
 DISK_MB = 768
 STALL_S = 5.0  # device_stall_s of the run: a replica that says nothing for so long counts as stuck
 EVERY_S = 60.0
+WHOLE_MINUTES = 60.0
 SPARE = "spare"
 NOT_OF_ONE_PROCESS = ("kill", "stall", "long stall")
 
@@ -119,6 +120,8 @@ def under_load(options: Options, scene: Scene, folder: Path, expected: Path) -> 
 def inject_in_turn(options: Options, scene: Scene, began: float) -> list[Injected]:
     """A fault every `every_s`, the first after half of that, until the traffic is about to end."""
     names: Sequence[str] = options.faults or possible(scene)
+    if left_out := [name for name in FAULTS if name not in names]:
+        print(f"left out: {', '.join(left_out)}", flush=True)
     if not options.replicas:
         names = [name for name in names if name not in NOT_OF_ONE_PROCESS]
     done: list[Injected] = []
@@ -166,7 +169,7 @@ def main() -> None:
     parser.add_argument("--faults", help="only these, separated by commas")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--keep", action="store_true", help="keep records and log, in a folder that is printed")
-    parser.add_argument("--json", type=Path, default=RESULT)
+    parser.add_argument("--json", type=Path, help="where to write the report; of an hour by default to results/")
     given = parser.parse_args()
     names = tuple(given.faults.split(",")) if given.faults else None
     replicas = given.replicas if given.engine == "ray" else 0
@@ -178,8 +181,9 @@ def main() -> None:
         report = {**where, "options": asdict(options), **run(options, folder)}
     finally:
         print(f"records and log: {folder}") if given.keep else shutil.rmtree(folder, ignore_errors=True)
-    report["broken"] = broken(report, options.minutes >= 30)
-    given.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    report["broken"] = broken(report, options.minutes >= WHOLE_MINUTES / 2)
+    if path := given.json or (RESULT if options.minutes >= WHOLE_MINUTES else None):
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print(table(report))
     said = "; ".join(report["broken"]) or "nothing lost, doubled or wrong"
     print(f"\n{report['requests']} requests, {report['regions']} regions, {len(report['faults'])} faults: {said}")
