@@ -135,7 +135,9 @@ def _await_replicas(pid: int, address: str, count: int) -> None:
 def _up(address: str) -> float:
     """Replicas that answer, as the service counts them."""
     text = httpcore2.request("GET", address + "/metrics").content.decode()
-    lines = [line for line in text.splitlines() if line.startswith("dynrefer_replicas{") and 'state="answering"' in line]
+    lines = [
+        line for line in text.splitlines() if line.startswith("dynrefer_replicas{") and 'state="answering"' in line
+    ]
     return sum(float(line.split()[-1]) for line in lines)
 
 
