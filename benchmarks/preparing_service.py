@@ -25,6 +25,9 @@ from dynrefer.service.settings import load_settings
 class PreparingPredictor:
     """Fulfils `dynrefer.model.protocol.Predictor`; every task of every region finds nothing."""
 
+    segmentation: None = None
+    finding: None = None
+
     def __init__(self, card: ModelCard, preparation: PreparationSpec) -> None:
         self.card, self.preparation = card, preparation
 

@@ -115,7 +115,8 @@ class Service(Client):
     """A service process of this checkout, on a free port of 127.0.0.1; killed, tree and all, at the end of a `with`.
 
     settings: of the service, by their names in service/settings.py. command: module and arguments. open_files: its
-    limit on file descriptors. stderr: where its log goes; by default a file, for `log` to read. wait: until ready.
+    limit on file descriptors. stderr: where its log goes; by default a file, for `log` to read, namely `log_file` or a
+    temporary one. checkout: whose code it is. wait: until ready.
     Raises SystemExit where it ends, or is not ready in time.
     """
 
@@ -126,16 +127,18 @@ class Service(Client):
         environment: Mapping[str, str] | None = None,
         open_files: int | None = None,
         stderr: int | None = None,
+        log_file: Path | None = None,
+        checkout: Path = ROOT,
         wait: bool = True,
         **settings: object,
     ) -> None:
-        self._log = Path(tempfile.mkstemp(suffix=".log")[1])
+        self._log = log_file or Path(tempfile.mkstemp(suffix=".log")[1])
         variables = {"DYNREFER_HOST": "127.0.0.1", "DYNREFER_PORT": "0"}
         variables |= {f"DYNREFER_{name.upper()}": str(value) for name, value in settings.items()}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *command],
-                cwd=ROOT,
+                cwd=checkout,
                 env={**os.environ, **variables, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

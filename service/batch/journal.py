@@ -78,6 +78,11 @@ class Journal:
         """Whether it says what was asked."""
         return self._settings is not None
 
+    @property
+    def end(self) -> int:
+        """Where the next line begins, in bytes."""
+        return self._end
+
     def check(self, settings: Mapping[str, Any]) -> None:
         """settings: what the answers depend on, besides the items; LATE ones may be missing.
 

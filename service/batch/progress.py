@@ -28,9 +28,10 @@ class Progress:
         self._watched = watched
         self._bar: tqdm[Any] | None = None
 
-    def begin(self) -> None:
-        """The model is there: the time counts from now on."""
-        self._began = self._said = time.monotonic()
+    def begin(self, ago_s: float = 0.0) -> None:
+        """The model is there, since so many seconds: the time counts from then on."""
+        self._said = time.monotonic()
+        self._began = self._said - ago_s
         if self._watched:
             self._bar = tqdm(total=self._total, unit=f" {self._unit}", file=sys.stderr, smoothing=0.05)
 

@@ -74,7 +74,7 @@ class Run:
     def __init__(
         self,
         answer: Callable[[Item], Awaitable[Line]],
-        write: Callable[[Item, Line], Entry],
+        write: Callable[[Item, Line], Entry | None],
         sync: Callable[[], None] = lambda: None,
         lost: Callable[[], bool] = lambda: False,
     ) -> None:

@@ -4,6 +4,7 @@ The first is what `dynrefer serve --engine ray` starts. The second is for `serve
 names `build` (docker/ray/serve.yaml): there Ray's own proxies speak HTTP, and the edge is a deployment too.
 """
 
+import contextlib
 import itertools
 import logging
 import re
@@ -18,7 +19,9 @@ from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from dynrefer.model.errors import ModelError
+from dynrefer.service.scale.ray import cluster
 from dynrefer.service.scale.ray.autoscaling import ByRegions
+from dynrefer.service.scale.ray.clock import keep_controller_steady
 from dynrefer.service.scale.ray.replica import ModelReplica
 from dynrefer.service.scale.ray.routing import LeastRegions
 from dynrefer.service.settings import Settings
@@ -28,7 +31,7 @@ MOST_CALLS = 10_000  # of a replica at a time: its own queue is what bounds them
 HEALTH_EVERY_S, HEALTH_WITHIN_S = 2.0, 10.0  # three times in a row, and Serve replaces the replica
 ATTEMPTS = 3  # to start a replica: a model that cannot be loaded will not be at the tenth either
 QUEUE_LOOK_BACK_S = 10.0
-MODEL_ERROR = re.compile(r"^(?:ray\.exceptions\.\w+: )?dynrefer\.model\.errors\.\w+: (?P<sentence>.+)$", re.MULTILINE)
+MODEL_ERROR = re.compile(r"^dynrefer\.model\.errors\.\w+: (.+)$", re.MULTILINE)
 
 _numbers = itertools.count(1)
 
@@ -45,11 +48,12 @@ class LocalReplicas:
         """See `Replicas`."""
         serve.start(proxy_location="Disabled")
         _log_as_others_do()
+        keep_controller_steady()
         try:
             return serve.run(_replicas(self._settings, self._location), name=self.name, route_prefix=None)
         except (RuntimeError, RayError) as error:
-            found = MODEL_ERROR.findall(str(error))
-            sentence = found[-1] if found else f"the replicas cannot be started: {_first_line(str(error))}"
+            sentence = _reason(self.name) or f"the replicas cannot be started: {_first_line(str(error))}"
+            self.end()
             raise ModelError(sentence) from None
 
     def end(self) -> None:
@@ -57,10 +61,14 @@ class LocalReplicas:
         if self.alive:
             serve.delete(self.name)
 
+    def hand_over(self, items: list[Any]) -> Any:
+        """See `Replicas`: by the object store."""
+        return ray.put(items)
+
     @property
     def alive(self) -> bool:
         """See `Replicas`."""
-        return bool(ray.is_initialized())
+        return bool(ray.is_initialized()) and cluster.alive()
 
 
 class GivenReplicas:
@@ -72,14 +80,19 @@ class GivenReplicas:
 
     def begin(self) -> Any:
         """See `Replicas`."""
+        keep_controller_steady()
         return self._handle
 
     def end(self) -> None:
         """See `Replicas`."""
 
+    def hand_over(self, items: list[Any]) -> Any:
+        """See `Replicas`: by the object store."""
+        return ray.put(items)
+
     @property
     def alive(self) -> bool:
-        """See `Replicas`."""
+        """See `Replicas`: where its cluster is not, this process is not either."""
         return True
 
 
@@ -153,7 +166,7 @@ def _replicas(settings: Settings, location: str) -> Any:
                 look_back_period_s=QUEUE_LOOK_BACK_S,
                 upscale_delay_s=settings.upscale_delay_s,
                 downscale_delay_s=settings.downscale_delay_s,
-                policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
+                policy=AutoscalingPolicy(
                     policy_function=f"{ByRegions.__module__}:{ByRegions.__name__}",
                     policy_kwargs={"regions_per_replica": settings.regions_per_replica},
                 ),
@@ -189,7 +202,7 @@ def _gpus(settings: Settings) -> float:
         return settings.replica_gpus
     if settings.device.startswith("cpu"):
         return 0.0
-    resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    resources: dict[str, float] = ray.cluster_resources()
     return 1.0 if resources.get("GPU") else 0.0
 
 
@@ -199,6 +212,16 @@ def _log_as_others_do() -> None:
     serves.handlers.clear()
     serves.propagate = True
     serves.setLevel(logging.WARNING)
+
+
+def _reason(application: str) -> str | None:
+    """What its replicas raised, if it was one of the model's own errors: Serve has the traceback of it as text."""
+    with contextlib.suppress(KeyError, RayError):
+        deployments = serve.status().applications[application].deployments
+        for found in (MODEL_ERROR.findall(each.message) for each in deployments.values()):
+            if found:
+                return str(found[-1])
+    return None
 
 
 def _first_line(text: str) -> str:

@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from dynrefer.service.scale.ray import cluster_environment
+from dynrefer.service.scale.ray.last_will import last_will
 from dynrefer.service.scale.ray.object_store import object_store_bytes
-from dynrefer.service.scale.ray.scratch import scratch_folder
+from dynrefer.service.scale.ray.scratch import WITHIN, scratch_folder
 from dynrefer.service.settings import SettingsError
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 AUTO = "auto"
 CONNECT_S = 5.0
-JOIN_ATTEMPTS = 3  # a second each; Ray's own 20 are for a cluster that is just starting
+JOIN_ATTEMPTS = 2  # Ray's own 20 are for a cluster that is just starting, and take it minutes to give up
 ALIVE_S = 2.0
 
 
@@ -63,9 +64,12 @@ def cluster(settings: ClusterSettings) -> Iterator[None]:
         stack.enter_context(cluster_environment.printing_replaced(by=logger.warning))
         stack.enter_context(_sigterm_leaves_the_block())
         if settings.address is None:
-            _start(settings, stack.enter_context(scratch_folder()))
+            scratch = stack.enter_context(scratch_folder())
+            stack.enter_context(last_will(scratch, raylet=_start(settings, scratch)))
         else:
             _join(settings, settings.address)
+        # What is called too late, of a cluster that has ended, must not start another one.
+        cluster_environment.inner("_private.auto_init_hook").enable_auto_connect = False
         stack.callback(ray.shutdown)
         yield
 
@@ -91,8 +95,8 @@ def alive() -> bool:
     return True
 
 
-def _start(settings: ClusterSettings, scratch: Path) -> None:
-    """Start a local cluster in the folder. Raises SettingsError."""
+def _start(settings: ClusterSettings, scratch: Path) -> int:
+    """Start a local cluster in the folder; the id of its raylet's process. Raises SettingsError."""
     import ray
     from ray._common.utils import get_system_memory
 
@@ -103,7 +107,7 @@ def _start(settings: ClusterSettings, scratch: Path) -> None:
         "object_store_memory": object_store_bytes(settings.object_store_bytes, get_system_memory()),
         "include_dashboard": False,
         "_node_ip_address": LOOPBACK,
-        "_temp_dir": str(scratch),
+        "_temp_dir": str(scratch / WITHIN),
     }
     with (
         cluster_environment.environment(cluster_environment.local_environment(os.environ)),
@@ -116,6 +120,8 @@ def _start(settings: ClusterSettings, scratch: Path) -> None:
         except Exception as error:  # Ray raises its own errors, AssertionError, ValueError and bare Exception here
             _end_what_started()
             raise SettingsError(f"Ray cannot start a local cluster: {_first_line(error)}.") from error
+    (raylet,) = cluster_environment.inner("_private.worker").global_worker.node.all_processes["raylet"]
+    return int(raylet.process.pid)
 
 
 def _join(settings: ClusterSettings, address: str) -> None:
@@ -124,6 +130,8 @@ def _join(settings: ClusterSettings, address: str) -> None:
 
     if settings.object_store_bytes is not None:
         raise SettingsError("object_store_bytes is the size of a local cluster; leave it out where ray_address is set.")
+    if address == AUTO:
+        address = _found_address()
     host = _checked_host(address)
     ray_constants = cluster_environment.inner("_private.ray_constants")
     attempts = ray_constants.NUM_REDIS_GET_RETRIES
@@ -142,10 +150,20 @@ def _join(settings: ClusterSettings, address: str) -> None:
             ray_constants.NUM_REDIS_GET_RETRIES = attempts
 
 
+def _found_address() -> str:
+    """HOST:PORT of the cluster that RAY_ADDRESS names or that runs on this machine. Raises SettingsError."""
+    try:
+        found = cluster_environment.inner("_private.services").get_ray_address_from_environment(AUTO, None)
+    except ConnectionError:
+        raise SettingsError(
+            "ray_address auto: no Ray cluster runs on this machine; name its address as HOST:PORT, or leave "
+            "ray_address out to start one."
+        ) from None
+    return str(found)
+
+
 def _checked_host(address: str) -> str:
-    """The host of an address at which something listens; of `auto` this one. Raises SettingsError."""
-    if address == AUTO:
-        return ""
+    """The host of an address at which something listens. Raises SettingsError."""
     host, _, port = address.rpartition(":")
     if "://" in address or not host or not port.isdecimal():
         raise SettingsError(
@@ -195,11 +213,6 @@ def _refuse(address: str, error: BaseException) -> NoReturn:
         raise SettingsError(
             f"ray_address {address}: the cluster runs another version of Ray or Python than this process, which has "
             f"{own}; both have to be the same."
-        ) from error
-    if "Could not find any running Ray instance" in said:
-        raise SettingsError(
-            "ray_address auto: no Ray cluster runs on this machine; name its address as HOST:PORT, or leave "
-            "ray_address out to start one."
         ) from error
     raise SettingsError(f"ray_address {address}: the cluster cannot be joined: {_first_line(error)}.") from error
 

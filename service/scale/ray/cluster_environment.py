@@ -13,12 +13,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+MAX_MESSAGE_CHARS = 1000
 MAX_LOG_BYTES = 16 * 1024 * 1024
 AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 # Ray puts the machine's own address in the place of 127.0.0.1, and then listens on every interface. On macOS and
 # Windows it stays on the loopback interface, and this is its switch for that.
 LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 NO_STATISTICS = {"RAY_USAGE_STATS_ENABLED": "0"}
+PATIENCE = {"RAY_py_gcs_connect_timeout_s": "5"}  # with what answers at an address and is no Ray; Ray's own are 30
 LOCAL = {
     **LOOPBACK_ONLY,
     **NO_STATISTICS,
@@ -60,7 +62,7 @@ def _token_is_given(given: Mapping[str, str]) -> bool:
 def joined_environment(given: Mapping[str, str], host: str) -> dict[str, str]:
     """What joining a cluster at `host` needs beside `given`, whose RAY_AUTH_* stand."""
     loopback = LOOPBACK_ONLY if host in ("127.0.0.1", "localhost", "::1") else {}
-    return {name: value for name, value in (NO_STATISTICS | loopback).items() if name not in given}
+    return {name: value for name, value in (NO_STATISTICS | PATIENCE | loopback).items() if name not in given}
 
 
 @contextmanager
@@ -106,11 +108,14 @@ def few_processes() -> Iterator[None]:
 
 @contextmanager
 def printing_replaced(by: Any) -> Iterator[None]:
-    """What Ray would print to this process's standard output, in colours, is given to `by`, line by line."""
+    """What Ray would print to this process's standard output, in colours, is given to `by`, message by message.
+
+    A dead raylet's message holds the end of its log: more than its beginning is in the log file only.
+    """
 
     def lines(data: Mapping[str, Any], *_: object, **__: object) -> None:
         for line in data["lines"]:
-            by(line)
+            by(line if len(line) <= MAX_MESSAGE_CHARS else line[:MAX_MESSAGE_CHARS] + "...")
 
     with _replaced(inner("_private.worker"), "print_to_stdstream", lines):
         yield

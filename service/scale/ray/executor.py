@@ -6,6 +6,7 @@ every replica, once a second, how it is.
 """
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -13,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol
+
+from ray.exceptions import RayError
 
 from dynrefer.model import Predictor
 from dynrefer.model.errors import ModelError, StoppedError
@@ -29,7 +32,7 @@ from dynrefer.service.engine.reservations import (
     WorkKind,
 )
 from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
-from dynrefer.service.scale.ray.board import SILENT_S, TO, Board, Seen, board_of, forget
+from dynrefer.service.scale.ray.board import ASK_EVERY_S, SILENT_S, TO, Board, Seen, board_of, forget
 from dynrefer.service.scale.ray.calls import Calls, first_answer, raise_unless_gone
 from dynrefer.service.scale.ray.messages import Call, ReplicaModel
 from dynrefer.service.scale.ray.predictor import ReplicaPredictor
@@ -37,7 +40,6 @@ from dynrefer.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-ASK_EVERY_S = 1.0
 USUAL_BATCH_REGIONS = 16  # where the replicas have not said yet how many they take
 
 
@@ -52,6 +54,9 @@ class Replicas(Protocol):
 
     def end(self) -> None:
         """End its replicas; called once, in a thread."""
+
+    def hand_over(self, items: list[Any]) -> Any:
+        """Put items where every replica can read them. Returns what a call takes along."""
 
     @property
     def alive(self) -> bool:
@@ -134,9 +139,10 @@ class ReplicaExecutor:
         with self._lock:
             if self._closed or self.phase is not Phase.READY:
                 raise ExecutorClosed
-            replicas = max(1, len(self._board.answering))
+            most = self._settings.max_queue_regions * max(1, len(self._board.answering))
+            of_others = max(0, self._board.stated_regions - self._admission.waiting)  # of other edges
             keys = len({request.key for request in self._tasks})
-            self._admission.admit(regions, context.caller, self._settings.max_queue_regions * replicas, keys)
+            self._admission.admit(regions, context.caller, most - of_others, keys)
             request: QueuedRequest[Any, Any] = QueuedRequest(regions, context.caller, context.deadline, context.id)
             self._tasks[request] = set()
             return Reservation(self, request)
@@ -193,6 +199,8 @@ class ReplicaExecutor:
         task = self._loop.create_task(self._run(part, first, items))
         self._tasks[part.request].add(task)
         task.add_done_callback(self._tasks[part.request].discard)
+        # Not at the end of `_run`: a task that is cancelled before its first step never comes there.
+        task.add_done_callback(lambda _: self._release(part.request, len(items)))
 
     async def _run(self, part: Part[Any, Any], first: int, items: list[Any]) -> None:
         """Some of a part's items, from place `first` on. Whatever happens, the part's future resolves."""
@@ -213,8 +221,6 @@ class ReplicaExecutor:
                 part.record(first + place, RegionResult(None, error, 0.0, 0))
         except Exception as error:
             request.fail(error)
-        finally:
-            self._release(request, len(items))
 
     def _release(self, request: QueuedRequest[Any, Any], items: int) -> None:
         with self._lock:
@@ -248,7 +254,9 @@ class ReplicaExecutor:
 
     async def _serve(self) -> None:
         self._handle = await asyncio.to_thread(self._replicas.begin)
-        self._calls = Calls(self._handle.run.remote, self._board, self._metrics.count_call_again)
+        self._calls = Calls(
+            self._handle.run.remote, self._replicas.hand_over, self._board, self._metrics.count_call_again
+        )
         model: ReplicaModel = await first_answer(self._handle.model.remote)
         await self._ask_all()
         self.loaded_at = time.time()
@@ -262,7 +270,7 @@ class ReplicaExecutor:
                 return
             await self._ask_all()
             self._calls.give_up_silent()
-            await self._pause(ASK_EVERY_S)
+            await self._pause(self._board.ask_every_s)
         await asyncio.to_thread(self._replicas.end)
         forget(self._replicas.name)
         self._ended = True
@@ -282,7 +290,8 @@ class ReplicaExecutor:
             async with asyncio.timeout(ASK_EVERY_S if seen.state else SILENT_S):
                 state = await response
         except TimeoutError:
-            response.cancel()
+            with contextlib.suppress(RayError):  # the cluster may have ended meanwhile
+                response.cancel()
             return
         except Exception as error:
             raise_unless_gone(error)

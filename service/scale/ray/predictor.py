@@ -20,7 +20,6 @@ from dynrefer.model import (
     RequestVocabulary,
     WindowMask,
 )
-from dynrefer.model.geometry import ImageSize
 from dynrefer.service.engine.executor import ExecutorCounts
 from dynrefer.service.scale.ray.messages import ReplicaModel
 
@@ -87,7 +86,7 @@ class ReplicaPredictor:
         return cast("Sequence[RegionQuery]", self._ask("look_again", query, found))
 
     def findings(
-        self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: ImageSize
+        self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: tuple[int, int]
     ) -> Findings:
         """See `Predictor`."""
         return cast("Findings", self._ask("findings", query, found, looked, size))

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 from dynrefer.model import Candidates, Findings, FindQuery, Predictor, RegionDescription, RegionQuery, RequestVocabulary
 from dynrefer.model.errors import ModelError
-from dynrefer.model.geometry import ImageSize
 from dynrefer.service.app import loader
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.device_thread import DeviceThread
@@ -140,7 +139,7 @@ class ModelReplica:
         return await self._in(self._cpu_pool, partial(self._predictor.look_again, query, found))
 
     async def findings(
-        self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: ImageSize
+        self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: tuple[int, int]
     ) -> Findings:
         """See `Predictor`."""
         return await self._in(self._cpu_pool, partial(self._predictor.findings, query, found, looked, size))

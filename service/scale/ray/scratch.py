@@ -12,8 +12,10 @@ from pathlib import Path
 from dynrefer.service.settings import SettingsError
 
 PREFIX = "dynrefer-ray-"
-# A Unix socket's path has at most 107 bytes. Ray's is FOLDER/session_DATE_TIME_MICROSECOND_PID/sockets/plasma_store.
-MAX_PATH_BYTES = 107 - len("/session_2026-11-27_12-39-19_915329_4194304/sockets/plasma_store.1")
+# Ray lets everybody write into the folder that it is given: it is given one within ours, which is for its user alone.
+WITHIN = "r"
+# A Unix socket's path has at most 107 bytes. Ray's is FOLDER/r/session_DATE_TIME_MICROSECOND_PID/sockets/plasma_store.
+MAX_PATH_BYTES = 107 - len("/r/session_2026-11-27_12-39-19_915329_4194304/sockets/plasma_store")
 LOCK = "lock"
 YOUNG_S = 60  # a folder without a lock may be one that is just being made
 REMOVAL_S = 3

@@ -12,7 +12,8 @@ from dynrefer.model import AskedName, FindQuery
 from dynrefer.model.errors import ModelNotFoundError
 from dynrefer.service.batch.asking import Question
 from dynrefer.service.batch.errors import BatchError
-from dynrefer.service.batch.job import Job, run_job
+from dynrefer.service.batch.job import run_job
+from dynrefer.service.batch.planning import Job
 from dynrefer.service.settings import Settings
 from tests.fake_finder import FakeFinderSpec
 from tests.fakes import FakePredictor

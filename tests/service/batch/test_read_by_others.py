@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dynrefer.service.batch.asking import Question
-from dynrefer.service.batch.job import Job, run_job
+from dynrefer.service.batch.job import run_job
+from dynrefer.service.batch.planning import Job
 from dynrefer.service.settings import Settings
 from tests.fakes import FakePredictor
 from tests.service.batch.inputs import make_images, write_requests

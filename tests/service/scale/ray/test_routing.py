@@ -1,0 +1,320 @@
+"""Where calls go, and which are made again: an edge's board, calls and executor, with replicas of this process."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError
+
+from dynrefer.model import ModelCard
+from dynrefer.model.errors import DeviceError, ModelError, ModelNotFoundError, StoppedError
+from dynrefer.service.engine.executor import ExecutorCounts, Phase
+from dynrefer.service.engine.reservations import ExecutorClosed, RegionResult, WorkKind
+from dynrefer.service.errors import DeadlineExceeded, QueueFullError
+from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.scale.ray import board as boards
+from dynrefer.service.scale.ray.autoscaling import wanted_replicas
+from dynrefer.service.scale.ray.board import Board, Sent
+from dynrefer.service.scale.ray.executor import ReplicaExecutor
+from dynrefer.service.scale.ray.messages import Call, ReplicaModel, ReplicaState, Reply
+from dynrefer.service.settings import Settings
+from tests.fakes import CARD, context_of
+
+WAIT_S = 20.0
+
+# What a replica does with a call: its reply, or an exception.
+Does = Callable[[Call, Any], Any]
+
+
+def doubled(call: Call, items: list[Any]) -> Reply:
+    return Reply([RegionResult(2 * item, None, 0.0, 1) for item in items])
+
+
+def dies(call: Call, items: list[Any]) -> Reply:
+    raise ActorDiedError
+
+
+@dataclass
+class Method:
+    """`handle.METHOD` of Serve."""
+
+    make: Callable[..., Any]
+
+    def remote(self, *arguments: Any, **named: Any) -> "Answer":
+        return Answer(self.make(*arguments, **named))
+
+
+class Answer:
+    def __init__(self, coroutine: Any) -> None:
+        self._coroutine = coroutine
+
+    def cancel(self) -> None:
+        pass
+
+    def __await__(self) -> Any:
+        return self._coroutine.__await__()
+
+
+@dataclass
+class Replicas:
+    """`executor.Replicas`, and Serve's handle and router in one. does: replica -> what it does with a call."""
+
+    name: str
+    does: dict[str, Does]
+    cap: int = 4
+    waiting: int = 0
+    failure: ModelError | None = None
+    alive: bool = True
+    card: ModelCard = CARD
+    phases: dict[str, Phase] = field(default_factory=dict)
+    seen: list[tuple[str, Call, Any]] = field(default_factory=list)
+    ended: bool = False
+
+    def begin(self) -> "Replicas":
+        if self.failure is not None:
+            raise self.failure
+        boards.board_of(self.name).update(self.does)
+        return self
+
+    def end(self) -> None:
+        self.ended = True
+
+    def hand_over(self, items: list[Any]) -> list[Any]:
+        return items
+
+    @property
+    def model(self) -> Method:
+        async def model() -> ReplicaModel:
+            return ReplicaModel(self.card, None, None, None, "the model")  # type: ignore[arg-type]
+
+        return Method(model)
+
+    @property
+    def state(self) -> Method:
+        async def state(since: int, to: str) -> ReplicaState:
+            if to not in self.does:
+                raise ActorDiedError
+            if self.does[to] is hangs:
+                await asyncio.sleep(WAIT_S)
+            counts = ExecutorCounts(waiting=self.waiting, cap=self.cap, regions_per_s=10.0, caches={"views": (1, 2)})
+            return ReplicaState(self.phases.get(to, Phase.READY), counts, frozenset())
+
+        return Method(state)
+
+    @property
+    def run(self) -> Method:
+        async def run(call: Call, items: Any) -> Any:
+            board = boards.board_of(self.name)
+            while not (order := board.order(list(board.replicas))):
+                await asyncio.sleep(0.01)
+            board.calls[call.id].replica = order[0]
+            self.seen.append((order[0], call, items))
+            found = self.does[order[0]](call, items)
+            return await found if asyncio.iscoroutine(found) else found
+
+        return Method(run)
+
+
+async def _forever() -> Reply:
+    await asyncio.sleep(10 * WAIT_S)
+    raise AssertionError
+
+
+def never_ends(call: Call, items: list[Any]) -> Any:
+    """The replica answers, and goes on with the call."""
+    return _forever()
+
+
+def hangs(call: Call, items: list[Any]) -> Any:
+    """The replica answers nothing any more."""
+    return _forever()
+
+
+def started(replicas: Replicas, **settings: Any) -> ReplicaExecutor:
+    executor = ReplicaExecutor(Settings(engine="ray", **settings), replicas, Metrics())
+    executor.start(lambda: None)
+    until(lambda: executor.phase is not Phase.LOADING)
+    return executor
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT_S
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def submitted(executor: ReplicaExecutor, items: list[int], **context: Any) -> list[Any]:
+    """Their outputs, or what became of each instead."""
+    with executor.reserve(len(items), context_of(**context)) as reservation:
+        future: Future[list[RegionResult[Any]]] = reservation.submit(items, WorkKind.DESCRIBE)
+        return [each.output if each.error is None else each.error for each in future.result(WAIT_S)]
+
+
+def test_the_replica_with_the_fewest_regions_is_next_and_a_silent_one_never(monkeypatch: pytest.MonkeyPatch) -> None:
+    board = Board()
+    board.update(["a", "b", "c"])
+    board.calls |= {"1": Sent(5, "a"), "2": Sent(1, "b"), "3": Sent(9)}
+    assert board.order(["a", "b", "c"]) == ["c", "b", "a"]
+    board.calls["4"] = Sent(7, "c")
+    assert board.order(["a", "b", "c"]) == ["b", "a", "c"]
+    board.replicas["b"].answered_at -= boards.SILENT_S + 1
+    assert board.order(["a", "b", "c"]) == ["a", "c"] and board.is_silent("b") and board.is_silent("gone")
+    assert {tuple(Board(board.replicas).order(["a", "c"])) for _ in range(50)} == {("a", "c"), ("c", "a")}
+    board.update(["b", "c"])
+    assert board.is_silent("b"), "an update tells nothing of those that were there"
+
+
+def test_large_requests_are_shared_in_parts_of_a_batch_and_keep_their_order() -> None:
+    replicas = Replicas("shared", {"a": doubled, "b": doubled})
+    assert submitted(started(replicas), list(range(10))) == [2 * each for each in range(10)]
+    assert sorted(len(items) for _, _, items in replicas.seen) == [2, 4, 4]
+    assert {call.request_id for _, call, _ in replicas.seen} == {context_of().id}
+    assert all(call.model == "the model" and call.left_s is not None for _, call, _ in replicas.seen)
+
+
+def test_a_call_whose_replica_dies_is_made_on_another_one() -> None:
+    replicas = Replicas("dies", {"a": dies, "b": doubled})
+    executor = started(replicas)
+
+    def gone(call: Call, items: list[Any]) -> Reply:
+        boards.board_of("dies").update(["b"])
+        raise ActorDiedError
+
+    replicas.does["a"] = gone
+    assert submitted(executor, [1, 2]) == [2, 4]
+    assert submitted(executor, [3]) == [6]
+
+
+def test_regions_that_several_replicas_die_of_fail_alone() -> None:
+    replicas = Replicas("poison", {"a": dies})
+    found = submitted(started(replicas), [1])
+    assert isinstance(found[0], DeviceError) and len(replicas.seen) == 3
+
+
+def test_a_call_with_a_replica_that_hangs_is_made_on_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "SILENT_S", 1.5)
+    replicas = Replicas("hangs", {"a": doubled, "b": doubled})
+    executor = started(replicas)
+    until(lambda: all(each.state is not None for each in boards.board_of("hangs").replicas.values()))
+    replicas.does["a"] = hangs
+    assert submitted(executor, [1] * 8) == [2] * 8
+    assert "a" in {name for name, _, _ in replicas.seen}
+    assert executor.phase is Phase.READY
+
+
+def test_what_a_replica_does_not_take_is_offered_again() -> None:
+    refusals = iter([Reply(None, "the replica's queue is full"), Reply(None, "another model")])
+
+    def refuses_twice(call: Call, items: list[Any]) -> Reply:
+        return next(refusals, None) or doubled(call, items)
+
+    assert submitted(started(Replicas("refuses", {"a": refuses_twice})), [4]) == [8]
+
+
+def test_past_the_deadline_a_request_fails_and_its_room_is_free_again() -> None:
+    executor = started(Replicas("late", {"a": never_ends}), max_regions=4, max_queue_regions=4)
+    with pytest.raises(DeadlineExceeded):
+        submitted(executor, [1, 2], timeout_s=0.2)
+    until(lambda: executor.counts.waiting == 0)
+
+
+def test_the_queue_is_as_long_as_those_of_all_replicas_and_says_when_to_come_again() -> None:
+    executor = started(Replicas("full", {"a": never_ends, "b": never_ends}), max_regions=8, max_queue_regions=8)
+    with executor.reserve(16, context_of()), pytest.raises(QueueFullError) as refused:
+        executor.reserve(20, context_of())
+    assert refused.value.retry_after_s == 1 and refused.value.reason == "queue_full"
+    with executor.reserve(16, context_of()):
+        pass
+    until(lambda: executor.counts.waiting == 0)
+
+
+def test_regions_of_other_edges_count_towards_the_queue() -> None:
+    executor = started(Replicas("edges", {"a": doubled}, waiting=6), max_regions=8, max_queue_regions=8)
+    with pytest.raises(QueueFullError):
+        executor.reserve(3, context_of())
+    with executor.reserve(2, context_of()):
+        pass
+
+
+def test_many_replicas_are_asked_less_often() -> None:
+    board = Board()
+    board.update(map(str, range(10)))
+    assert board.ask_every_s == 1.0
+    board.update(map(str, range(200)))
+    assert board.ask_every_s == pytest.approx(4.0)
+    for seen in board.replicas.values():
+        seen.answered_at -= 15
+    assert not board.is_silent("0")
+
+
+def test_one_key_has_its_share_of_the_queue() -> None:
+    executor = started(Replicas("keys", {"a": never_ends}), max_regions=8, max_key_regions=8)
+    with executor.reserve(8, context_of(caller="busy")), pytest.raises(QueueFullError) as refused:
+        executor.reserve(1, context_of(caller="busy"))
+    assert refused.value.reason == "key_share"
+    with executor.reserve(8, context_of(caller="other")):
+        pass
+
+
+def test_leaving_a_reservation_lets_go_of_what_was_submitted() -> None:
+    executor = started(Replicas("left", {"a": never_ends}))
+    with executor.reserve(3, context_of()) as reservation:
+        future = reservation.submit([1, 2])
+    with pytest.raises(StoppedError):
+        future.result(WAIT_S)
+    until(lambda: executor.counts.waiting == 0)
+
+
+def test_what_is_admitted_is_run_before_the_replicas_end() -> None:
+    async def slowly(call: Call, items: list[Any]) -> Reply:
+        await asyncio.sleep(0.3)
+        return doubled(call, items)
+
+    replicas = Replicas("closed", {"a": slowly})
+    executor = started(replicas)
+    with executor.reserve(1, context_of()) as reservation:
+        executor.close()
+        with pytest.raises(ExecutorClosed):
+            executor.reserve(1, context_of())
+        assert reservation.submit([1]).result(WAIT_S)[0].output == 2
+        assert not replicas.ended
+    until(lambda: executor.phase is Phase.LOST)
+    assert replicas.ended and not executor.lost
+
+
+def test_a_model_that_cannot_be_loaded_and_a_cluster_that_is_lost_are_told() -> None:
+    lost: list[bool] = []
+    executor = ReplicaExecutor(
+        Settings(engine="ray"), Replicas("nowhere", {}, failure=ModelNotFoundError("no model.")), Metrics()
+    )
+    executor.start(lambda: lost.append(True))
+    until(lambda: executor.phase is Phase.LOST)
+    assert str(executor.failure) == "no model." and executor.lost
+    until(lambda: lost == [True])
+
+    replicas = Replicas("lost", {"a": doubled})
+    executor = started(replicas)
+    replicas.alive = False
+    until(lambda: executor.lost)
+    with pytest.raises(ExecutorClosed):
+        executor.reserve(1, context_of())
+
+
+def test_without_a_ready_replica_nothing_is_admitted() -> None:
+    replicas = Replicas("stuck", {"a": doubled}, phases={"a": Phase.STUCK})
+    executor = started(replicas)
+    assert executor.phase is Phase.STUCK
+    with pytest.raises(ExecutorClosed):
+        executor.reserve(1, context_of())
+    replicas.phases = {}
+    until(lambda: executor.phase is Phase.READY)
+    assert executor.counts.caches == {"views": (1, 2)} and executor.counts.model == (CARD.name, CARD.revision)
+
+
+def test_replicas_follow_the_regions() -> None:
+    assert [wanted_replicas(regions, 32) for regions in (0, 1, 32, 33, 320)] == [1, 1, 1, 2, 10]
