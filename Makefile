@@ -100,7 +100,7 @@ package: $(VENV)/.dev ## build wheel and sdist into dist, install each outside t
 bench: $(VENV)/.dev ## time the model, its views and its start on this machine, about twelve minutes; writes benchmarks/results
 	$(BIN)/python -m benchmarks.quick
 
-gpu-check: $(if $(WHEELS),.packages/.installed,$(VENV)/.serve) ## check the full model on a GPU, at most eight minutes, no network (DEVICE=cpu PRESET=medium tries it without one)
+gpu-check: $(if $(WHEELS),.packages/.installed,$(VENV)/.serve) ## check the full model on a GPU, at most twelve minutes, no network (DEVICE=cpu PRESET=medium tries it without one)
 	$(if $(WHEELS),PYTHONPATH=.:.packages $(PYTHON),PYTHONPATH=. $(BIN)/python) -m benchmarks.gpu_check --device $(DEVICE) --preset $(PRESET) $(ARGS)
 
 gpu-bundle: $(VENV)/.serve ## prepare build/gpu-bundle.tar.xz for a machine with a GPU, torch and no network

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.gpu_check.conditions import Conditions
 from benchmarks.gpu_check.figures import FULL_SIZE, Figure, Report
-from benchmarks.gpu_check.parts import ALL_S, BUDGETS, run_part
+from benchmarks.gpu_check.parts import ALL_S, BUDGETS, UNASKED, run_part
 from dynrefer.model.loading import pick_device
 from dynrefer.workbench.profiling.machine import provenance
 from dynrefer.workbench.profiling.workload import preset as known_preset
@@ -49,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda", help="cuda, cuda:N or cpu [%(default)s]")
     parser.add_argument("--preset", default=FULL_SIZE, help="size of the measured model [%(default)s]")
     parser.add_argument("--out", type=Path, help="[benchmarks/results/gpu-<card>.json; of a CPU, a scratch file]")
-    parser.add_argument("--only", nargs="+", choices=tuple(BUDGETS), default=tuple(BUDGETS), help="parts [all]")
+    usual = tuple(part for part in BUDGETS if part not in UNASKED)
+    parser.add_argument("--only", nargs="+", choices=tuple(BUDGETS), default=usual, help="parts [all but scale_out]")
     parser.add_argument("--seconds", type=float, default=ALL_S, help="of all parts together [%(default)g]")
     given = parser.parse_args(arguments)
     pick_device(given.device)

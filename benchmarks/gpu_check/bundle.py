@@ -38,7 +38,8 @@ NOT_NEEDED = re.compile(
     r"|docker/|Dockerfile$|\."
 )
 LINUX = ("manylinux_2_28_x86_64", "manylinux_2_27_x86_64", "manylinux_2_17_x86_64", "manylinux2014_x86_64", "any")
-# What Ray Serve imports in a cluster without a dashboard, in the versions that are installed here.
+# What Ray Serve imports in a cluster without a dashboard, in the versions that are installed here. grpcio although it
+# may be there: generated code refuses an older one than it was made for.
 RAY = (
     "ray",
     "colorful",
