@@ -3,6 +3,7 @@
 `routing.py` decides by it where a call goes, `calls.py` which calls are made again.
 """
 
+import random
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -61,18 +62,18 @@ class Board:
         return [seen for name, seen in list(self.replicas.items()) if not self.is_silent(name)]
 
     def order(self, names: Sequence[str]) -> list[str]:
-        """Those that answer, the one with the fewest regions first: what this edge has sent there, or what the replica
-        said last, which other edges are part of, where that is more."""
+        """Those that answer, the one first that this edge has sent the fewest regions to; of equals any.
+
+        What replicas say of their queues is up to a second old. Edges that go by it all go to the same replica: above
+        half of the load that is slower than no router at all (`python -m benchmarks.scaling`, docs/scaling.md).
+        """
         here: Counter[str] = Counter()
         for sent in list(self.calls.values()):
             if sent.replica is not None:
                 here[sent.replica] += sent.regions
 
-        def load(name: str) -> int:
-            state = self.replicas[name].state
-            return max(here[name], 0 if state is None else state.counts.waiting + state.counts.running)
-
-        return sorted((name for name in names if not self.is_silent(name)), key=load)
+        answering = [name for name in names if not self.is_silent(name)]
+        return sorted(random.sample(answering, len(answering)), key=here.__getitem__)
 
 
 # By the application's name: Serve makes its routers itself, in the process that holds the handle.
