@@ -20,7 +20,7 @@ PRESET ?= flan-t5-xl
 # In an unpacked bundle (make gpu-bundle) the packages come from its wheels, and torch from the machine's own Python.
 WHEELS := $(wildcard wheels/*.whl)
 
-.PHONY: help serve test test-integrations test-label-studio test-fast test-lowest check format package bench docs playground playground-check vendor art image image-test sbom lock clean contract fuzz soak attacks audit gpu-check gpu-bundle
+.PHONY: help serve serve-replicas test test-integrations test-label-studio test-fast test-lowest check format package bench docs playground playground-check vendor art image image-test sbom lock clean contract fuzz soak soak-scale attacks audit gpu-check gpu-bundle
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
@@ -37,7 +37,11 @@ $(VENV)/.serve: pyproject.toml requirements.txt | $(BIN)/python
 $(VENV)/.dev: pyproject.toml requirements.txt | $(BIN)/python
 	@echo "Installing the service with its tools (torch included: this takes a minute or a few)"
 	@$(PIP) --editable '.[dev,train,evaluate]'
-	@touch $@ $(VENV)/.serve $(VENV)/.docs
+	@touch $@ $(VENV)/.serve $(VENV)/.docs $(VENV)/.ray
+
+$(VENV)/.ray: pyproject.toml requirements.txt | $(VENV)/.serve
+	@$(PIP) --editable '.[ray]'
+	@touch $@
 
 # The service too: the page about Python is read from its code.
 $(VENV)/.docs: pyproject.toml requirements.txt | $(VENV)/.serve
@@ -58,6 +62,9 @@ $(LOWEST)/.dev: pyproject.toml $(VENV)/.dev
 serve: $(VENV)/.serve ## run the service with the embedded model on http://127.0.0.1:8000
 	$(BIN)/dynrefer serve $(ARGS)
 
+serve-replicas: $(VENV)/.ray ## run the service with two replicas of the embedded model on Ray, on http://127.0.0.1:8000
+	$(BIN)/dynrefer serve --engine ray --replicas 2 $(ARGS)
+
 test: $(VENV)/.dev ## run all tests but those of test-integrations, about half an hour on two cores
 	$(BIN)/python -m pytest -m "not heavy" $(ARGS)
 
@@ -74,13 +81,14 @@ test-fast: $(VENV)/.dev ## run the tests that need neither training nor many pro
 test-lowest: $(LOWEST)/.dev ## run the fast tests with the lowest versions that pyproject.toml allows, in an environment of its own
 	$(LOWEST)/bin/python -m pytest -m "$(FAST)" --ignore tests/recorded $(ARGS)
 
-check: $(VENV)/.dev ## lint, format, types, direction of imports, container files
+check: $(VENV)/.dev ## lint, format, types, direction of imports, container files, chart
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_imports.py
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker/compose*.yaml
+	$(BIN)/helm lint --strict --quiet docker/helm/dynrefer
 
 format: $(VENV)/.dev ## rewrite the code in the agreed format
 	$(BIN)/ruff check --fix .
@@ -151,6 +159,9 @@ fuzz: $(VENV)/.dev ## send damaged images and requests to the running service fo
 soak: $(VENV)/.dev ## put the running service under load for a quarter of an hour; prints its table
 	@$(PIP) --editable '.[load]'
 	$(BIN)/python -m benchmarks.soak --json benchmarks/results/soak.json
+
+soak-scale: $(VENV)/.dev ## put two replicas on Ray under mixed traffic with a fault every minute, for an hour (ARGS="--minutes 5" for five minutes)
+	$(BIN)/python -m benchmarks.scale_soak $(ARGS)
 
 attacks: $(VENV)/.dev ## attack the running service and measure what each attack costs, about twenty minutes
 	$(BIN)/python -m benchmarks.attacks $(ARGS)

@@ -2,10 +2,10 @@
 
     python -m benchmarks.ray_cluster [--rounds 5] [--cpus 2]
 
-Both are started in turn, each in a process of its own, which runs one actor and then stands idle; figures are medians of
-the rounds. Seconds: until connected (Ray imported already), until the actor answers, until ended. Processes, threads,
-memory (unique, MB) and the processor's time of ten idle seconds are those of the process and all that it started. Needs
-Linux. Writes results/ray_cluster.json.
+Both are started in turn, each in a process of its own, which runs one actor and then stands idle; figures are medians
+of the rounds. Seconds: until connected (Ray imported already), until the actor answers, until ended. Processes,
+threads, memory (unique, MB) and the processor's time of ten idle seconds are those of the process and all that it
+started; `load` is what else ran (five-minute load average at the end). Needs Linux. Writes results/ray_cluster.json.
 """
 
 import argparse
@@ -21,8 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dynrefer.workbench.profiling.machine import ROOT, provenance
-
+ROOT = Path(__file__).parents[1]
 RESULT = Path(__file__).parent / "results" / "ray_cluster.json"
 WAYS = ("ours", "ray.init")
 STORE_BYTES = 100_000_000
@@ -118,6 +117,8 @@ def _in_a_process(way: str, cpus: int) -> dict[str, float]:
 
 def compare(rounds: int, cpus: int) -> dict[str, Any]:
     """Medians of both ways, started in turn."""
+    from dynrefer.workbench.profiling.machine import provenance  # with torch, which is no part of what is measured
+
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
     for number in range(rounds):
         for way in WAYS if number % 2 else reversed(WAYS):

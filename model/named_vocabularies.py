@@ -67,8 +67,13 @@ class NamedVocabularies:
     def __init__(self, given: Iterable[NamedVocabulary] = ()) -> None:
         """given: beside the shipped ones, under names of their own."""
         self._found: dict[str, Callable[[], NamedVocabulary]] = dict(_shipped())
-        for each in given:
+        self._given = tuple(given)
+        for each in self._given:
             self._found[each.name] = lambda each=each: each  # type: ignore[misc]  # mypy types no default of a lambda
+
+    def __reduce__(self) -> tuple[type[NamedVocabularies], tuple[tuple[NamedVocabulary, ...]]]:
+        """For other processes, which have those that ship."""
+        return type(self), (self._given,)
 
     @classmethod
     def load(cls, paths: Sequence[str | Path]) -> NamedVocabularies:

@@ -81,6 +81,19 @@ def batch_command(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes that decode images. [default: as the service]")
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="thread: this process; ray: workers of a Ray cluster. [default: thread]")
+    ] = None,
+    replicas: Annotated[int | None, typer.Option(help="Workers of --engine ray, a model each. [default: 1]")] = None,
+    replica_gpus: Annotated[
+        float | None, typer.Option(help="GPUs of a worker; 0.5: two share one. [default: 1 if there are any]")
+    ] = None,
+    replica_cpus: Annotated[
+        float | None, typer.Option(help="Cores of a worker, and threads of its model on a CPU. [default: 1]")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="HOST:PORT of a Ray cluster to join. [default: one is started here]")
+    ] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try again what failed in an earlier run.")
     ] = False,
@@ -117,8 +130,15 @@ def batch_command(
         "max_batch_regions": batch,
         "worker_processes": workers,
         "max_queue_regions": _QUEUE,
+        "engine": engine,
+        "replicas": replicas,
+        "replica_gpus": replica_gpus,
+        "replica_cpus": replica_cpus,
+        "ray_address": ray_address,
     }
     settings = _settings({key: str(value) for key, value in given_settings.items() if value is not None})
+    if settings.engine == "ray":
+        _check_ray_is_here()
     from dynrefer.service.batch.asking import Question
     from dynrefer.service.batch.errors import BatchError
     from dynrefer.service.batch.job import interrupt_on_sigterm, run_job
@@ -146,6 +166,12 @@ def batch_command(
     except (BatchError, SettingsError) as error:
         fail(str(error))
     exit_process(code)
+
+
+def _check_ray_is_here() -> None:
+    for package in ("ray", "pyarrow"):
+        if importlib.util.find_spec(package) is None:
+            fail(f"--engine ray needs the package {package}: pip install 'dynrefer[ray]' adds it.")
 
 
 def _find_query(

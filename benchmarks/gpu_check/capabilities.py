@@ -17,8 +17,9 @@ import torch
 from benchmarks.gpu_check.conditions import Conditions
 from benchmarks.gpu_check.figures import Figure
 from benchmarks.offline import SCENE
+from dynrefer.model.arguments import region_queries
 from dynrefer.model.errors import ModelError
-from dynrefer.model.finding import FindQuery
+from dynrefer.model.finding import AskedName, FindQuery
 from dynrefer.model.images import Pixels, upright_pixels
 from dynrefer.model.masks import RegionMask, bitmap_from_mask
 from dynrefer.model.networks.finder.loading import load_finder
@@ -143,7 +144,7 @@ def _answer(ask: Ask, model: DynRefer) -> Any:
 
 
 def _figure(name: str, dtype: str, found: Difference) -> Figure:
-    share = found.same / max(1, found.words)
+    share = found.same / found.words if found.words else 1.0
     ok = share >= EQUAL_WORDS[dtype] and (dtype != "float32" or found.furthest <= CLOSE)
     text = f"{share:.1%} of {found.words} words equal, numbers within {found.furthest:.1e}"
     detail = {"words": found.words, "equal": found.same, "largest_difference": found.furthest}
@@ -154,7 +155,7 @@ def _figure(name: str, dtype: str, found: Difference) -> Figure:
 
 def joined(given: Conditions, model: DynRefer, expected: Mapping[str, Any]) -> Iterator[Figure]:
     """Own words and an explanation in regions that join a continuous batch, as a GPU's service runs them."""
-    batch = replace_batching(model).continuous()
+    batch = _joinable(model).continuous()
     if batch is None:
         raise SystemExit("there is no continuous batch on this device.")
     pixels = upright_pixels(SCENE)
@@ -169,14 +170,12 @@ def joined(given: Conditions, model: DynRefer, expected: Mapping[str, Any]) -> I
         yield _figure(f"{name}, in a continuous batch", "float32", compared(found, expected[name]))
 
 
-def replace_batching(model: DynRefer) -> DynRefer:
+def _joinable(model: DynRefer) -> DynRefer:
     """The same model, with regions that join at any time on a CPU too."""
     return DynRefer(model._loaded, batching="continuous")
 
 
 def _queries(model: DynRefer, name: str) -> list[RegionQuery]:
-    from dynrefer.model.arguments import region_queries
-
     more = {"own words": {"vocabulary": OWN_WORDS}, "explained": {"explain": True}}[name]
     return region_queries([SNOWMAN], None, (), None, 10, None, **more)
 
@@ -204,17 +203,11 @@ def _searched(folder: Path, device: str, pixels: Pixels) -> Any:
     loaded: Any = SimpleNamespace(device=torch.device(device), dtype=torch.float32)
     finder = load_finder(str(folder), folder, loaded)
     assert finder is not None
-    query = FindQuery((asked_name("dog"), asked_name("red cup")), threshold=0.0, max_regions=1000, nms=1.0)
+    query = FindQuery((AskedName("dog"), AskedName("red cup")), threshold=0.0, max_regions=1000, nms=1.0)
     (found,) = finder.find(list(finder.spec.prepare_each(pixels, [query])), lambda: False)
     # By place, so that boxes whose scores differ by rounding stand in the same order.
     order = np.lexsort(np.round(found.boxes, 1).T)
     return {"texts": list(found.texts), "scores": found.scores[order].tolist(), "boxes": found.boxes[order].tolist()}
-
-
-def asked_name(name: str) -> Any:
-    from dynrefer.model.finding import AskedName
-
-    return AskedName(name)
 
 
 def _segmented(folder: Path, device: str, pixels: Pixels) -> Any:

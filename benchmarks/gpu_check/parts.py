@@ -29,6 +29,7 @@ BUDGETS = {
     "faults": 60.0,
     "embedded": 60.0,
     "peers": 120.0,
+    "scale_out": 220.0,
 }
 
 

@@ -120,7 +120,7 @@ def two_replicas(seconds: float, parts: list[str]) -> dict[str, Any]:
 def elastic(seconds: float) -> dict[str, Any]:
     """One replica that becomes two under load, and one again."""
     with Served(ELASTIC) as served:
-        found = scaled(served, 6 * seconds, 1, 2)
+        found = scaled(served, 12 * seconds, 1, 2)
         served.terminate()
     await_end(15)
     return {**found, "settings": {**ELASTIC.of_engine, **ELASTIC.settings}}

@@ -13,7 +13,7 @@ from benchmarks.scale_out.processes import await_that, cpu_s, shares
 from benchmarks.scale_out.served import Served
 
 CLIENTS, REGIONS = 8, 8  # of saturation
-RAYS = ("gcs", "raylet", "controller", "agent", "idle worker", "other worker", "ray, other", "proxy")
+RAYS = ("gcs", "raylet", "controller", "agent", "idle worker", "other", "proxy")
 
 
 def measured(served: Served, seconds: float) -> dict[str, Any]:

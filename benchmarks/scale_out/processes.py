@@ -20,15 +20,14 @@ import psutil  # type: ignore[import-untyped]
 PR_SET_CHILD_SUBREAPER = 36
 # What a command line says of a process, in the order in which it is tried.
 ROLES = (
+    ("image worker", r"dynrefer\.service\.workers"),
+    ("gcs", r"^\S*/gcs_server "),
+    ("raylet", r"^\S*/raylet "),
     ("replica", r"^ray::ServeReplica"),
     ("controller", r"^ray::ServeController"),
     ("proxy", r"^ray::ProxyActor"),
-    ("idle worker", r"^ray::IDLE|default_worker\.py"),
-    ("other worker", r"^ray::"),
-    ("gcs", r"gcs_server"),
-    ("raylet", r"raylet/raylet"),
-    ("agent", r"dashboard/agent\.py|runtime_env/agent|ray::DashboardAgent|ray::RuntimeEnvAgent"),
-    ("ray, other", r"/ray/(?!.*dynrefer\.service)"),
+    ("agent", r"^ray::(Dashboard|RuntimeEnv)Agent|dashboard/agent\.py|runtime_env/agent"),
+    ("idle worker", r"^ray::|default_worker\.py"),
 )
 
 
@@ -71,7 +70,7 @@ def role(process: psutil.Process, edge: int) -> str:
     for name, pattern in ROLES:
         if re.search(pattern, line):
             return name
-    return "image worker"
+    return "other"
 
 
 def replicas(edge: int, ours: Iterable[int] = ()) -> list[psutil.Process]:

@@ -1,10 +1,10 @@
 """`python -m benchmarks.scale_soak --minutes 60`: mixed traffic over two replicas on Ray Serve, a fault every minute.
 
 A plain service says first what is right. Then clients that wait, leave, are in a hurry or send slowly ask two replicas,
-while in turn a replica is killed, another one stopped for a while and for good, the disk filled, the service beset by slow clients, its clock
-moved by an hour, and another model loaded. Every request has to get one answer, its own and the right one. Prints a
-table, writes results/scale_soak.json, and exits with 1 where a promise was broken. `--engine thread` puts the plain
-service in the place of the replicas, without the faults that it does not survive.
+while in turn a replica is killed, another one stopped for a while and for good, the disk filled, the service beset by
+slow clients, its clock moved by an hour, and another model loaded. Every request has to get one answer, its own and the
+right one. Prints a table, writes results/scale_soak.json, and exits with 1 where a promise was broken. `--engine
+thread` puts the plain service in the place of the replicas, without the faults that it does not survive.
 """
 
 from __future__ import annotations

@@ -103,13 +103,20 @@ def long_stall(scene: Scene) -> dict[str, Any]:
 def _stopped(scene: Scene, limit_s: float) -> dict[str, Any]:
     victim = scene.served.replicas()[-1]
     victim.suspend()
-    ended = await_that(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE, limit_s)
+    ended = await_that(lambda: not _lives(victim), limit_s)
     with contextlib.suppress(psutil.NoSuchProcess):
         victim.resume()
     return {
         "lost": victim.pid if ended is not None else None,
         "ended_after_s": None if ended is None else round(ended, 1),
     }
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def disk(scene: Scene) -> dict[str, Any]:

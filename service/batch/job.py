@@ -37,7 +37,7 @@ def run_job(job: Job, predictor: Predictor[Any, Any] | None = None) -> int:
     predictor: given by tests; else that of the settings is loaded. Signals are handled meanwhile: call it in the main
     thread.
     """
-    if job.ray is not None:
+    if job.settings.engine == "ray":
         job = job.for_other_machines()
     outputs = [output_of(path) for path in (job.out, *job.also)]
     source, images = open_source(
@@ -87,11 +87,11 @@ def _answer(
     predictor: Predictor[Any, Any] | None,
 ) -> int:
     """What is left. Returns the exit code."""
-    if job.ray is None:
+    if job.settings.engine == "thread":
         return asyncio.run(LocalSession(job, plan, source, journal, resolve, predictor).run())
     from dynrefer.service.scale.ray.batch import answer_on_ray
 
-    return answer_on_ray(job, job.ray, plan, source, images, journal, predictor)
+    return answer_on_ray(job, plan, source, images, journal, predictor)
 
 
 def interrupt_on_sigterm() -> None:

@@ -21,8 +21,7 @@ class Job:
 
     given: IN. out, also: files to write; the journal belongs to `out`. boxes, images, format: see `open_source`.
     vocabularies: names -> words, for the question. retry_failed: whether images and regions that failed are tried
-    again. overwrite: whether files may be replaced that no earlier run wrote. quiet: no progress. ray: the workers of a
-    cluster that answer; None: this process does.
+    again. overwrite: whether files may be replaced that no earlier run wrote. quiet: no progress.
     """
 
     given: Path
@@ -37,7 +36,6 @@ class Job:
     retry_failed: bool = False
     overwrite: bool = False
     quiet: bool = False
-    ray: RayWorkers | None = None
 
     def for_other_machines(self) -> Job:
         """With paths that are the same from any working directory."""
@@ -47,20 +45,6 @@ class Job:
             boxes=None if self.boxes is None else self.boxes.absolute(),
             images=None if self.images is None else self.images.absolute(),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class RayWorkers:
-    """Who answers with `--engine ray`: so many replicas, with a model each.
-
-    gpus, cpus: of each, as Ray counts them; gpus None: one where the cluster has any. address: of a cluster that runs;
-    None: one is started here.
-    """
-
-    replicas: int = 2
-    gpus: float | None = None
-    cpus: float = 1.0
-    address: str | None = None
 
 
 def asked_settings(job: Job) -> dict[str, Any]:

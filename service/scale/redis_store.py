@@ -321,6 +321,7 @@ def _reason(error: Exception) -> str:
         return "TLS with it fails; its certificate may not be trusted here."
     if isinstance(error, (exceptions.ConnectionError, OSError)):
         return "it cannot be reached."
-    if code := ERROR_CODE.match(str(error)):
-        return f"it answers with the error {code[0]}."
+    if isinstance(error, exceptions.ResponseError):
+        code = ERROR_CODE.match(str(error))
+        return f"it answers with an error ({code[0] if code else type(error).__name__})."
     return f"what answers there is no Redis ({type(error).__name__})."

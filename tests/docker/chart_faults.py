@@ -27,6 +27,12 @@ NEVER_REACHED = [
     "fe80::1",
 ]
 
+# What is in the Secrets that variables come from.
+SECRET_VALUES = {
+    "DYNREFER_LABEL_STUDIO_TOKEN": "token",
+    "DYNREFER_SHARED_CACHE": "rediss://dynrefer:password@redis:6379/0",
+}
+
 Rule = Callable[[Sequence[Document]], Iterator[str]]
 
 
@@ -44,7 +50,7 @@ def image_environment() -> dict[str, str]:
 
 def settings_of(documents: Sequence[Document]) -> Any:
     """The service's settings in the container: the image's variables, then the pod's. Raises SettingsError."""
-    given = {name: value or "secret" for name, value in environment(container(documents)).items()}
+    given = {name: value or SECRET_VALUES[name] for name, value in environment(container(documents)).items()}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {**image_environment(), **given}.items():
             if name.startswith(PREFIX):
@@ -147,7 +153,7 @@ def settings_are_the_services(documents: Sequence[Document]) -> Iterator[str]:
 def network_lets_through_what_is_needed(documents: Sequence[Document]) -> Iterator[str]:
     """In: requests and scrapes. Out: nothing, or what a setting needs; never to the cluster or the cloud's metadata."""
     settings = settings_of(documents)
-    for policy in of_kind(documents, "NetworkPolicy"):
+    for policy in _policies_of_the_service(documents):
         spec = policy["spec"]
         if sorted(spec["policyTypes"]) != ["Egress", "Ingress"]:
             yield "NetworkPolicy: does not limit both ways"
@@ -155,7 +161,8 @@ def network_lets_through_what_is_needed(documents: Sequence[Document]) -> Iterat
         if not open_ports <= {settings.port, settings.metrics_port}:
             yield f"NetworkPolicy: lets {open_ports} in"
         ways_out = spec.get("egress", [])
-        if ways_out and not (settings.image_url_hosts or settings.otlp_endpoint or settings.label_studio_url):
+        needed = (settings.image_url_hosts, settings.otlp_endpoint, settings.label_studio_url, settings.shared_cache)
+        if ways_out and not any(needed):
             yield "NetworkPolicy: a way out that no setting needs"
         for rule in ways_out:
             if not rule.get("to") or not rule.get("ports"):
@@ -164,6 +171,19 @@ def network_lets_through_what_is_needed(documents: Sequence[Document]) -> Iterat
                 yield from (
                     f"NetworkPolicy: {address} is within reach" for address in NEVER_REACHED if _is_in(address, block)
                 )
+
+
+def _policies_of_the_service(documents: Sequence[Document]) -> list[Document]:
+    """All but the one of the test's pod."""
+    tested = [pod["metadata"]["labels"] for pod in of_kind(documents, "Pod")]
+    policies = of_kind(documents, "NetworkPolicy")
+    selectors = [policy["spec"]["podSelector"]["matchLabels"] for policy in policies]
+    only_test = [
+        selector.get("app.kubernetes.io/component") == "test"
+        and any(selector.items() <= each.items() for each in tested)
+        for selector in selectors
+    ]
+    return [policy for policy, skipped in zip(policies, only_test, strict=True) if not skipped]
 
 
 def _is_in(address: str, block: Document) -> bool:
@@ -183,7 +203,7 @@ def selectors_find_the_pods(documents: Sequence[Document]) -> Iterator[str]:
         "PodDisruptionBudget": [
             each["spec"]["selector"]["matchLabels"] for each in of_kind(documents, "PodDisruptionBudget")
         ],
-        "NetworkPolicy": [each["spec"]["podSelector"]["matchLabels"] for each in of_kind(documents, "NetworkPolicy")],
+        "NetworkPolicy": [each["spec"]["podSelector"]["matchLabels"] for each in _policies_of_the_service(documents)],
     }
     for kind, each in selectors.items():
         for selector in each:

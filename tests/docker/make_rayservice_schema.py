@@ -1,5 +1,5 @@
 """`python -m tests.docker.make_rayservice_schema CRD.yaml VERSION` writes what of KubeRay's CustomResourceDefinition
-the test of docker/ray/rayservice.yaml needs, from `ray-operator/config/crd/bases/ray.io_rayservices.yaml` of a checkout.
+the test of docker/ray/rayservice.yaml needs, from ray-operator/config/crd/bases/ray.io_rayservices.yaml of a checkout.
 
 Left out are the status, what only documents, and pods: these are checked against Kubernetes' own schemas. Fields that
 the definition does not name are refused, where Kubernetes would drop them without a word.

@@ -2,6 +2,7 @@
 against the service. No cluster is needed, and none was ever asked.
 """
 
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -152,12 +153,12 @@ def test_a_pod_has_one_gpu(resource: str) -> None:
 
 
 def test_without_settings_that_need_it_nothing_gets_out() -> None:
-    (policy,) = of_kind(render(DEFAULT), "NetworkPolicy")
+    policy, _ = of_kind(render(DEFAULT), "NetworkPolicy")
     assert "Egress" in policy["spec"]["policyTypes"] and "egress" not in policy["spec"]
 
 
 def test_image_urls_open_names_and_https_alone() -> None:
-    (policy,) = of_kind(render(settings=["settings.image_url_hosts={images.example.org}"]), "NetworkPolicy")
+    policy, _ = of_kind(render(settings=["settings.image_url_hosts={images.example.org}"]), "NetworkPolicy")
     assert [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]] == [[53, 53], [443]]
 
 
@@ -221,3 +222,13 @@ def test_notes_say_what_is_open(values: Path, words: str, tmp_path: Path) -> Non
     )
     (notes,) = of_kind(render(values, chart=chart), "Notes")
     assert words in notes["text"] and "helm --namespace default test demo" in notes["text"]
+
+
+def test_rule_of_prometheus_adapter_gives_the_metric_that_scaling_follows() -> None:
+    values = yaml.safe_load((CHART.parent / "prometheus-adapter.yaml").read_text(encoding="utf-8"))
+    (rule,) = values["rules"]["custom"]
+    (scaler,) = of_kind(render(EVERYTHING), "HorizontalPodAutoscaler")
+    (followed,) = [metric["pods"]["metric"]["name"] for metric in scaler["spec"]["metrics"]]
+    assert rule["name"]["as"] == followed and re.fullmatch(rule["name"]["matches"], followed)
+    assert rule["seriesQuery"].partition("{")[0] == followed
+    assert set(rule["resources"]["overrides"]) == {"namespace", "pod"}

@@ -2,12 +2,14 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
+import yaml
 
 from dynrefer.service.settings import SECRETS, Settings
 from tests.docker.rendered_chart import refusal, render
-from tests.docker.update_chart import ELSEWHERE, OF_RAY, SCHEMA, described_values, files, refused
+from tests.docker.update_chart import ELSEWHERE, OF_RAY, PAGE, SCHEMA, described_values, files, refused
 
 
 def test_generated_files_are_up_to_date() -> None:
@@ -76,6 +78,13 @@ def _leaves(properties: dict[str, dict[str, object]], before: str) -> list[str]:
         ("metrics.port=8000", "metrics.port is 8000, on which the service listens"),
         ("ingress.enabled=true", "ingress.host is missing"),
         ("settings.otlp_endpoint=http://collector:4318", "let it through with networkPolicy.egress"),
+        ("settings.shared_cache=redis://redis:6379/0", "let it through with networkPolicy.egress"),
+        ("secretSettings.shared_cache.name=a,secretSettings.shared_cache.key=b", "let it through with networkPolicy"),
+        ("settings.shared_cache=redis://me:word@redis:6379", "settings.shared_cache: Does not match pattern"),
+        (
+            "secretSettings.shared_cache.name=a,secretSettings.shared_cache.key=b,settings.shared_cache=c",
+            "give it once",
+        ),
         ("settings.label_studio_url=http://label-studio:8080", "let it through with networkPolicy.egress"),
     ],
 )
@@ -84,5 +93,24 @@ def test_what_is_wrong_is_named(given: str, said: str) -> None:
     assert said in re.sub(r"\s+", " ", refusal(settings=[given]))
 
 
+def test_a_socket_needs_no_way_out() -> None:
+    render(settings=["settings.shared_cache=unix:///run/redis/redis.sock"])
+
+
 def test_a_pod_without_a_network_policy_reaches_what_it_likes() -> None:
     render(settings=["networkPolicy.enabled=false", "settings.otlp_endpoint=http://collector:4318"])
+
+
+@pytest.mark.parametrize("text", re.findall(r"^```yaml\n(.+?)^```", PAGE.read_text(encoding="utf-8"), re.M | re.S))
+def test_values_that_the_page_shows_are_accepted(text: str, tmp_path: Path) -> None:
+    assert yaml.safe_load(text)
+    values = tmp_path / "values.yaml"
+    values.write_text(text, encoding="utf-8")
+    render(values)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), re.findall(r"^\| `--set (\S+)` \| `(.+?)` \|$", PAGE.read_text(encoding="utf-8"), re.M)
+)
+def test_helm_says_what_the_page_says(given: str, said: str) -> None:
+    assert said in refusal(settings=[given])

@@ -36,9 +36,11 @@ OTHER_ARGUMENTS = {"edges"}
 IMPORTS = """
 import importlib, sys, yaml
 from ray.serve.schema import ServeDeploySchema
-ServeDeploySchema.model_validate(yaml.safe_load(open(sys.argv[1], encoding="utf-8")))
+document = yaml.safe_load(open(sys.argv[1], encoding="utf-8"))
+ServeDeploySchema.model_validate(document)
 module, _, name = sys.argv[2].partition(":")
-assert callable(getattr(importlib.import_module(module), name))
+application = getattr(importlib.import_module(module), name)(document["applications"][0]["args"])
+print(type(application).__name__)
 """
 # Where the service may write: /tmp (Ray's sessions) and the object store.
 WRITABLE = {"/tmp", "/dev/shm"}
@@ -85,7 +87,8 @@ def test_application_is_the_one_of_serve_yaml() -> None:
 
 
 def test_ray_accepts_the_application() -> None:
-    """In a process of its own, because Ray keeps the variables that it finds when it is first imported."""
+    """And the builder its arguments, without a cluster. In a process of its own, because Ray keeps the variables that
+    it finds when it is first imported."""
     done = subprocess.run(
         [sys.executable, "-c", IMPORTS, str(SERVE_FILE), APPLICATION["import_path"]],
         env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"},
@@ -93,7 +96,7 @@ def test_ray_accepts_the_application() -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stdout.split()) == (0, ["Application"]), done.stderr
 
 
 def test_arguments_are_settings() -> None:

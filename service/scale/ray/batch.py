@@ -4,8 +4,8 @@ Exactly once is a matter of the journal, as without Ray: answers come back to th
 digest of their item; the outputs are written from it. So a run that was killed goes on with either engine, in whatever
 way it ended, and no folder has to be shared but that of the images.
 
-Ray Data tries a shard again whose worker died. One that dies three times leaves no trace but the missing answers: they
-are asked for once more, an item at a time, so that an item that kills its worker fails alone.
+Ray Data tries a shard again whose worker died. What three workers died of is asked for once more, an item at a time, so
+that an item that kills its worker fails alone.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from dynrefer.service.batch.answers import Order
 from dynrefer.service.batch.errors import BatchError, DeviceGoneError
 from dynrefer.service.batch.items import Item, ItemSource, Line
 from dynrefer.service.batch.journal import Journal
-from dynrefer.service.batch.planning import Job, Left, Plan, RayWorkers
+from dynrefer.service.batch.planning import Job, Left, Plan
 from dynrefer.service.batch.progress import counted
 from dynrefer.service.batch.running import SYNC_EVERY_S, Room
 from dynrefer.service.batch.session import Session, say
-from dynrefer.service.scale.ray.batch_control import Control
+from dynrefer.service.scale.ray.batch_control import TRIES, Control
 from dynrefer.service.scale.ray.batch_shards import ONE_BY_ONE, Pool, Problem, Reply, Wanted, replies, stream
 from dynrefer.service.scale.ray.batch_worker import Assignment, BatchWorker
 from dynrefer.service.scale.ray.cluster import ClusterSettings, cluster
@@ -39,8 +39,8 @@ from dynrefer.service.settings import Settings, SettingsError
 if TYPE_CHECKING:
     from ray.data import Dataset
 
-TRIES = 3  # of a shard, and then of an item, whose worker dies
 SHARDS_AT_ONCE = 2  # of a worker
+SHARDS_OF_A_WORKER = 4  # at least, where there are enough items: the last ones end at about the same time
 
 _DIED = {
     "type": "worker-died",
@@ -50,7 +50,6 @@ _DIED = {
 
 def answer_on_ray(
     job: Job,
-    workers: RayWorkers,
     plan: Plan,
     source: ItemSource,
     images: Path,
@@ -58,11 +57,15 @@ def answer_on_ray(
     predictor: Predictor[Any, Any] | None,
 ) -> int:
     """What is left. Returns the exit code. Raises as `run_job` does."""
-    cpus = max(os.cpu_count() or 1, math.ceil(workers.replicas * workers.cpus))
-    settings = ClusterSettings(address=workers.address, cpus=None if workers.address else cpus)
+    settings = job.settings
+    wanted = ClusterSettings(
+        address=settings.ray_address or None,
+        cpus=max(os.cpu_count() or 1, math.ceil(settings.replicas * settings.replica_cpus)),
+        object_store_bytes=settings.object_store_bytes or None,
+    )
     try:
-        with cluster(settings):
-            return asyncio.run(RaySession(job, workers, plan, source, images, journal, predictor).run())
+        with cluster(wanted):
+            return asyncio.run(RaySession(job, plan, source, images, journal, predictor).run())
     except SettingsError as error:
         raise BatchError(str(error)) from None
 
@@ -73,7 +76,6 @@ class RaySession(Session):
     def __init__(
         self,
         job: Job,
-        workers: RayWorkers,
         plan: Plan,
         source: ItemSource,
         images: Path,
@@ -87,26 +89,26 @@ class RaySession(Session):
         self._since = journal.end
         self._revision = ""
         self._home = ray.get_runtime_context().get_node_id()
-        self._gpus = _gpus_of_a_worker(job, workers)
-        self._workers = workers
+        self._gpus = _gpus_of_a_worker(job.settings)
         at_home = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(self._home, soft=False)
         control = ray.remote(Control).options(num_cpus=0, scheduling_strategy=at_home)
-        self._control: Any = control.remote(workers.replicas)
-        self._assignment = Assignment(
-            _for_any_folder(job.settings),
+        self._control: Any = control.remote(job.settings.replicas)
+        assignment = Assignment(
+            _for_any_folder(job.settings.without_secrets()),
             job.question,
             job.vocabularies or NamedVocabularies(),
             images.absolute(),
             self._home,
             predictor,
         )
+        self._assignment = ray.cloudpickle.dumps(assignment)
         self._aborted = asyncio.Event()
 
     async def _answer_all(self) -> bool:
-        shard = ROOMS[self._finds, not self._gpus]
-        await self._ask(shard, SHARDS_AT_ONCE)
+        await self._ask(self._shard(), SHARDS_AT_ONCE)
         if not self._signals and (left := sum(1 for _ in self._left())):
             say(f"{counted(left, 'image')} left by workers that died {TRIES} times; each is now asked alone.")
+            await self._control.begin_again.remote()
             await self._ask(ONE_BY_ONE, 1)
         if self._signals:
             return False
@@ -114,6 +116,12 @@ class RaySession(Session):
             about: Line = {"file": item.file, **({} if item.id is None else {"id": item.id})}
             self._write(item.digest, item.num_regions, {**about, "error": _DIED})
         return True
+
+    def _shard(self) -> Room:
+        """As much as keeps a device busy; less where not all workers would have several then."""
+        room, parts = ROOMS[self._finds, not self._gpus], self._job.settings.replicas * SHARDS_OF_A_WORKER
+        images, regions = math.ceil(self._plan.items_left / parts), math.ceil(self._plan.regions_left / parts)
+        return Room(max(1, min(room.images, images)), max(1, min(room.regions, regions)))
 
     def _left(self) -> Iterator[Item]:
         """What this run has to answer, and has not."""
@@ -126,8 +134,8 @@ class RaySession(Session):
         for digest in self._plan.order:
             if not left(digest):
                 skip.append(digest)
-        workers = self._workers
-        pool = Pool(workers.replicas, self._gpus, workers.cpus, TRIES, at_once, self._home)
+        settings = self._job.settings
+        pool = Pool(settings.replicas, self._gpus, settings.replica_cpus, at_once, self._home)
         data = stream(Wanted(self._source, skip, shard), pool, BatchWorker, (self._assignment, self._control))
         taking, aborted = asyncio.create_task(self._take_all(data)), asyncio.create_task(self._aborted.wait())
         await asyncio.wait({taking, aborted}, return_when=asyncio.FIRST_COMPLETED)
@@ -201,23 +209,26 @@ def _error_of(problem: Problem) -> Exception:
     return kinds[problem.kind](problem.sentence)
 
 
-def _gpus_of_a_worker(job: Job, workers: RayWorkers) -> float:
+def _gpus_of_a_worker(settings: Settings) -> float:
     """As asked; else one where the cluster has any and the device is not a CPU. Raises BatchError."""
     import ray
 
-    all_gpus, device = float(ray.cluster_resources().get("GPU", 0)), job.settings.device
-    if workers.gpus is None:
+    resources: dict[str, float] = ray.cluster_resources()
+    all_gpus, asked, device = resources.get("GPU", 0.0), settings.replica_gpus, settings.device
+    if asked is None:
         if device.startswith("cuda") and not all_gpus:
             raise BatchError(f"--device {device} needs a GPU and the cluster has none; use --device cpu.")
         return 0.0 if device == "cpu" or not all_gpus else 1.0
-    if workers.gpus and device == "cpu":
+    if asked and device == "cpu":
         raise BatchError("--replica-gpus gives workers GPUs and --device cpu does not use them; give one of the two.")
-    if workers.gpus > all_gpus:
-        have = f"--replica-gpus {workers.gpus:g}: the cluster has {all_gpus:g} GPUs"
-        if workers.address is None:
+    if asked > 1 and not asked.is_integer():
+        raise BatchError(f"--replica-gpus {asked:g}: Ray gives a part of one GPU, or whole ones.")
+    if asked > all_gpus:
+        have = f"--replica-gpus {asked:g}: the cluster has {all_gpus:g} GPUs"
+        if not settings.ray_address:
             raise BatchError(f"{have}; give fewer, or join a cluster that has them with --ray-address.")
         say(f"{have}; waiting for more.")
-    return workers.gpus
+    return asked
 
 
 def _for_any_folder(settings: Settings) -> Settings:

@@ -42,6 +42,11 @@ class Shard:
     items: tuple[Item, ...] = ()
     problem: Problem | None = None
 
+    @property
+    def key(self) -> bytes:
+        """Tells it from all others that are under way."""
+        return self.items[0].digest
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -54,7 +59,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Of a worker to a shard; without lines where a stop was asked for before, or where there is a problem.
+    """Of a worker to a shard; without lines where it was not begun (`batch_control.Verdict`), or there is a problem.
 
     revision: of its model. loaded_s: since when that is there, in seconds.
     """
@@ -116,7 +121,7 @@ def _for_any_folder(item: Item) -> Item:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """So many workers. gpus, cpus: of each. tries: of a shard whose worker dies. reader_node: where the input is read.
+    """So many workers. gpus, cpus: of each. reader_node: where the input is read.
 
     at_once: shards of a worker, so that its device has work while one ends and the next begins.
     """
@@ -124,7 +129,6 @@ class Pool:
     size: int
     gpus: float
     cpus: float
-    tries: int
     at_once: int
     reader_node: str
 
@@ -142,8 +146,6 @@ def stream(wanted: Wanted, pool: Pool, worker: type[Any], arguments: tuple[Any, 
     # Blocks are shards, whatever their size: none is cut, none is joined with the next.
     context.target_max_block_size = context.target_min_block_size = 1
     context.enable_progress_bars = context.print_on_execution_start = False
-    # A shard whose worker died too often is left out; the journal knows what has no answer.
-    context.max_errored_blocks = -1
     start = ray.data.from_items([{_COLUMN: b""}], override_num_blocks=1)
     read = start.map_batches(
         _Reader(wanted, arguments[-1]).read,
@@ -165,8 +167,6 @@ def stream(wanted: Wanted, pool: Pool, worker: type[Any], arguments: tuple[Any, 
             max_concurrent_calls_per_actor=pool.at_once,
             enable_true_multi_threading=True,
         ),
-        max_restarts=-1,
-        max_task_retries=pool.tries - 1,
     )
 
 

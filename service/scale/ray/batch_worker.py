@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pickle
 import threading
 import time
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from dynrefer.service.batch.answering import Answering
 from dynrefer.service.batch.asking import Question
 from dynrefer.service.batch.errors import DeviceGoneError
 from dynrefer.service.batch.items import Item, Line
-from dynrefer.service.scale.ray.batch_control import MOST_FAILED_LOADS
+from dynrefer.service.scale.ray.batch_control import MOST_FAILED_LOADS, Verdict
 from dynrefer.service.scale.ray.batch_shards import Answered, Problem, Reply, Shard
 from dynrefer.service.settings import Settings
 
@@ -35,7 +36,7 @@ _CORES_OF_THE_ENGINE = 2  # beside a GPU: the device's thread, and the one that 
 @dataclass(frozen=True)
 class Assignment:
     """What all workers are told. images: a folder that each must see. home: id of the node of the command, where the
-    input is. predictor: given by tests; else that of the settings is loaded."""
+    input is. predictor: given by tests; else that of the settings is loaded. Travels as `ray.cloudpickle` writes it."""
 
     settings: Settings
     question: Question
@@ -46,14 +47,14 @@ class Assignment:
 
 
 class BatchWorker:
-    """Called with a shard, from several threads at a time. control: a handle of `Control`."""
+    """Called with a shard, from several threads at a time. assignment: pickled. control: a handle of `Control`."""
 
-    def __init__(self, assignment: Assignment, control: Any) -> None:
+    def __init__(self, assignment: bytes, control: Any) -> None:
         """Loads nothing yet: an actor that died here would be started again for ever."""
         set_thread_environment()
-        self._assignment = assignment
+        self._assignment: Assignment = pickle.loads(assignment)
         self._control = control
-        self._where = _elsewhere(assignment.home)
+        self._where = _elsewhere(self._assignment.home)
         self._loop = asyncio.new_event_loop()
         self._loading: asyncio.Task[Answering | Problem] | None = None
         self._loaded_at = 0.0
@@ -61,21 +62,19 @@ class BatchWorker:
 
     def __call__(self, shard: Shard) -> Reply:
         """The answers, in the order in which they came. An error of one item is its line."""
-        import ray
-
         if shard.problem is not None:
             return Reply(problem=shard.problem)
-        if ray.get(self._control.stopped.remote()):
-            return Reply()
         return asyncio.run_coroutine_threadsafe(self._reply(shard), self._loop).result()
 
     async def _reply(self, shard: Shard) -> Reply:
+        if await self._control.stopped.remote():
+            return Reply()
         if self._loading is None:
             self._loading = asyncio.create_task(self._load())
         loaded = await self._loading
         if isinstance(loaded, Problem):
             return Reply(problem=loaded)
-        if await self._control.stopped.remote():  # meanwhile
+        if await self._control.begin.remote(shard.key) is not Verdict.GO:
             return Reply()
         lines: list[Answered] = []
 
@@ -87,6 +86,7 @@ class BatchWorker:
         except DeviceGoneError as error:
             logger.critical("the device is lost: %s", error)
             os._exit(_LOST_DEVICE)
+        await self._control.end.remote(shard.key)
         return Reply(tuple(lines), loaded.revision, time.monotonic() - self._loaded_at)
 
     async def _load(self) -> Answering | Problem:

@@ -11,7 +11,11 @@ from dataclasses import dataclass, field
 
 from dynrefer.service.scale.ray.messages import ReplicaState
 
-SILENT_S = 5.0  # a replica that has not answered for so long gets nothing new, and its calls are made elsewhere
+# Each replica is asked so often how it is; with many, so much less often that asking takes no more than a part of the
+# edge's time: a question costs it 2.5 ms (benchmarks/results/scaling_costs.json).
+ASK_EVERY_S, ASK_EACH_S = 1.0, 0.02
+# A replica that has not answered for so long, and was asked so often, gets nothing new; its calls are made elsewhere.
+SILENT_S, SILENT_QUESTIONS = 5.0, 5
 TO = "to"  # keyword of a call that one replica is meant by
 
 
@@ -51,10 +55,22 @@ class Board:
         if (seen := self.replicas.get(name)) is not None:
             seen.state, seen.answered_at = state, time.monotonic()
 
+    @property
+    def ask_every_s(self) -> float:
+        """How often each replica is asked how it is."""
+        return max(ASK_EVERY_S, len(self.replicas) * ASK_EACH_S)
+
     def is_silent(self, name: str) -> bool:
         """Whether nothing was heard of a replica for too long, or it is gone."""
         seen = self.replicas.get(name)
-        return seen is None or time.monotonic() - seen.answered_at > SILENT_S
+        longest = max(SILENT_S, SILENT_QUESTIONS * self.ask_every_s)
+        return seen is None or time.monotonic() - seen.answered_at > longest
+
+    @property
+    def stated_regions(self) -> int:
+        """That wait in replicas or run, of all edges, as the replicas said last."""
+        states = [each.state.counts for each in self.answering if each.state is not None]
+        return sum(each.waiting + each.running for each in states)
 
     @property
     def answering(self) -> list[Seen]:
@@ -62,18 +78,18 @@ class Board:
         return [seen for name, seen in list(self.replicas.items()) if not self.is_silent(name)]
 
     def order(self, names: Sequence[str]) -> list[str]:
-        """Those that answer, the one first that this edge has sent the fewest regions to; of equals any.
+        """Those that answer, the one first to which this edge has sent the fewest regions that it has not got back.
 
-        What replicas say of their queues is up to a second old. Edges that go by it all go to the same replica: above
-        half of the load that is slower than no router at all (`python -m benchmarks.scaling`, docs/scaling.md).
+        What replicas say is left out: it is old by the time it is read, all edges would run to the same replica, and
+        the tail is longer than with a choice at random (`python -m benchmarks.scaling`).
         """
         here: Counter[str] = Counter()
         for sent in list(self.calls.values()):
             if sent.replica is not None:
                 here[sent.replica] += sent.regions
-
         answering = [name for name in names if not self.is_silent(name)]
-        return sorted(random.sample(answering, len(answering)), key=here.__getitem__)
+        random.shuffle(answering)  # or edges that have sent nothing would all begin with the same
+        return sorted(answering, key=lambda name: here[name])
 
 
 # By the application's name: Serve makes its routers itself, in the process that holds the handle.

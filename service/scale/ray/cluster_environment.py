@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+MAX_MESSAGE_CHARS = 1000
 MAX_LOG_BYTES = 16 * 1024 * 1024
 AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 # Ray puts the machine's own address in the place of 127.0.0.1, and then listens on every interface. On macOS and
@@ -107,11 +108,14 @@ def few_processes() -> Iterator[None]:
 
 @contextmanager
 def printing_replaced(by: Any) -> Iterator[None]:
-    """What Ray would print to this process's standard output, in colours, is given to `by`, line by line."""
+    """What Ray would print to this process's standard output, in colours, is given to `by`, message by message.
+
+    A dead raylet's message holds the end of its log: more than its beginning is in the log file only.
+    """
 
     def lines(data: Mapping[str, Any], *_: object, **__: object) -> None:
         for line in data["lines"]:
-            by(line)
+            by(line if len(line) <= MAX_MESSAGE_CHARS else line[:MAX_MESSAGE_CHARS] + "...")
 
     with _replaced(inner("_private.worker"), "print_to_stdstream", lines):
         yield

@@ -32,7 +32,7 @@ from dynrefer.service.engine.reservations import (
     WorkKind,
 )
 from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
-from dynrefer.service.scale.ray.board import SILENT_S, TO, Board, Seen, board_of, forget
+from dynrefer.service.scale.ray.board import ASK_EVERY_S, SILENT_S, TO, Board, Seen, board_of, forget
 from dynrefer.service.scale.ray.calls import Calls, first_answer, raise_unless_gone
 from dynrefer.service.scale.ray.messages import Call, ReplicaModel
 from dynrefer.service.scale.ray.predictor import ReplicaPredictor
@@ -40,7 +40,6 @@ from dynrefer.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-ASK_EVERY_S = 1.0
 USUAL_BATCH_REGIONS = 16  # where the replicas have not said yet how many they take
 
 
@@ -140,9 +139,10 @@ class ReplicaExecutor:
         with self._lock:
             if self._closed or self.phase is not Phase.READY:
                 raise ExecutorClosed
-            replicas = max(1, len(self._board.answering))
+            most = self._settings.max_queue_regions * max(1, len(self._board.answering))
+            of_others = max(0, self._board.stated_regions - self._admission.waiting)  # of other edges
             keys = len({request.key for request in self._tasks})
-            self._admission.admit(regions, context.caller, self._settings.max_queue_regions * replicas, keys)
+            self._admission.admit(regions, context.caller, most - of_others, keys)
             request: QueuedRequest[Any, Any] = QueuedRequest(regions, context.caller, context.deadline, context.id)
             self._tasks[request] = set()
             return Reservation(self, request)
@@ -270,7 +270,7 @@ class ReplicaExecutor:
                 return
             await self._ask_all()
             self._calls.give_up_silent()
-            await self._pause(ASK_EVERY_S)
+            await self._pause(self._board.ask_every_s)
         await asyncio.to_thread(self._replicas.end)
         forget(self._replicas.name)
         self._ended = True

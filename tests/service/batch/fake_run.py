@@ -10,12 +10,13 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from dynrefer.model import Corners, FindQuery
 from dynrefer.service.batch.asking import Question
 from dynrefer.service.batch.errors import BatchError
 from dynrefer.service.batch.job import interrupt_on_sigterm, run_job
-from dynrefer.service.batch.planning import Job, RayWorkers
+from dynrefer.service.batch.planning import Job
 from dynrefer.service.settings import Settings
 from tests.fake_finder import FakeFinderSpec
 from tests.fakes import FakePredictor, slowly
@@ -37,14 +38,14 @@ def main() -> None:
     given, out, *also = map(Path, sys.argv[1:])
     processes = int(os.environ.get("FAKE_PROCESSES", "0"))
     find = FindQuery() if "FAKE_FIND" in os.environ else None
+    ray: dict[str, Any] = {"engine": "ray", "replicas": os.environ["FAKE_RAY"]} if "FAKE_RAY" in os.environ else {}
     job = Job(
         given,
         out,
         Question({"task": ["caption"]}, find),
-        Settings(worker_processes=processes, max_queue_regions=1_000_000),
+        Settings(worker_processes=processes, max_queue_regions=1_000_000, **ray),
         also=tuple(also),
         retry_failed="RETRY_FAILED" in os.environ,
-        ray=RayWorkers(int(os.environ["FAKE_RAY"])) if "FAKE_RAY" in os.environ else None,
     )
     interrupt_on_sigterm()
     try:

@@ -1,5 +1,6 @@
 """The command line of `dynrefer batch`: what it refuses, in one sentence, and one run with the embedded model."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -48,6 +49,11 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> str:
         (("--find", "--top-k", "100000"), "top_k is at most"),
         (("--find", "--also", "x.doc"), "the ending says what is written"),
         (("--format", "voc", "--boxes", "nowhere"), "there is no nowhere"),
+        (("--find", "--engine", "rays"), "--engine 'rays' is invalid"),
+        (("--find", "--replicas", "2"), "replicas is for replicas, which only engine ray has"),
+        (("--find", "--engine", "ray", "--replicas", "0"), "--replicas '0' is invalid"),
+        (("--find", "--engine", "ray", "--replica-gpus", "-1"), "--replica-gpus '-1.0' is invalid"),
+        (("--find", "--engine", "ray", "--replica-cpus", "0"), "--replica-cpus '0.0' is invalid"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
@@ -56,6 +62,16 @@ def test_what_cannot_be_done_is_one_sentence_and_leaves_nothing(
     make_images(tmp_path / "in", 1)
     assert said in refused(capsys, tmp_path / "in", "--out", tmp_path / "out.jsonl", *options)
     assert [each.name for each in tmp_path.iterdir()] == ["in"]
+
+
+def test_ray_that_is_not_installed_is_named_with_its_extra(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "ray" else find_spec(name))
+    make_images(tmp_path / "in", 1)
+    said = refused(capsys, tmp_path / "in", "--find", "--out", tmp_path / "o.jsonl", "--engine", "ray")
+    assert "--engine ray needs the package ray: pip install 'dynrefer[ray]' adds it." in said
 
 
 def test_a_wrong_setting_of_the_environment_is_said(

@@ -8,6 +8,11 @@
 {{- fail (printf "settings.%s is not set here: %s." $name $instead) -}}
 {{- end -}}
 {{- end -}}
+{{- range $name, $_ := $values.secretSettings -}}
+{{- if hasKey $values.settings $name -}}
+{{- fail (printf "settings.%s and secretSettings.%s are both set: give it once." $name $name) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $values.model.claim $values.model.image -}}
 {{- fail "model.claim and model.image are both set: name one volume for the models." -}}
 {{- end -}}
@@ -40,8 +45,9 @@
 {{- fail "ingress.host is missing: name the host that ingress.enabled is for." -}}
 {{- end -}}
 {{- if $values.networkPolicy.enabled -}}
-{{- range $name := list "otlp_endpoint" "label_studio_url" -}}
-{{- if and (get $values.settings $name) (not $values.networkPolicy.egress) -}}
+{{- range $name := list "otlp_endpoint" "label_studio_url" "shared_cache" -}}
+{{- $url := get $values.settings $name | default "" -}}
+{{- if and (or (hasKey $values.secretSettings $name) $url) (not (hasPrefix "unix:" $url)) (not $values.networkPolicy.egress) -}}
 {{- fail (printf "settings.%s cannot be reached: let it through with networkPolicy.egress." $name) -}}
 {{- end -}}
 {{- end -}}

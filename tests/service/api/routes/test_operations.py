@@ -91,6 +91,13 @@ def test_metrics(make_api: ApiFactory) -> None:
         "dynrefer_view_cache_misses_total 4.0",
         "dynrefer_region_cache_hits_total 1.0",
         "dynrefer_region_cache_misses_total 2.0",
+        "dynrefer_shared_cache_hits_total 0.0",
+        "dynrefer_shared_cache_misses_total 0.0",
+        'dynrefer_shared_cache_up{operation="read"} 0.0',
+        'dynrefer_shared_cache_errors_total{operation="write"} 0.0',
+        "dynrefer_shared_cache_invalid_total 0.0",
+        "dynrefer_shared_cache_writes_total 0.0",
+        "dynrefer_shared_cache_dropped_total 0.0",
     ):
         assert line in text.splitlines(), line
 
