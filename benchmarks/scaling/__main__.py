@@ -46,7 +46,7 @@ def report(given: argparse.Namespace, costs: Costs, prices: Prices) -> dict[str,
         "ways": studies.ways(costs, given.edge_cores, given.p99_ms, prices),
         "changes": studies.changes(costs, given.edge_cores, given.p99_ms, prices),
         "events": studies.events(costs, given.edge_cores),
-        "routers": studies.routers(costs, given.edge_cores),
+        "routers": studies.routers(costs),
     }
     compared = [*reality.two_replicas(), *reality.served_card(given.gpu)]
     found["reality"] = [each.row() for each in compared]
@@ -126,8 +126,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(ways_table(found["ways"]))
     given.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     pictures.draw_ways(found["ways"], given.images / "scaling-gpus.png", given.p99_ms, costs.device.name)
-    what = f"{studies.ROUTER_GPUS} GPUs, {found['routers'][0]['edges']} edges: latency by router"
-    pictures.draw_routers(found["routers"], given.images / "scaling-routers.png", what)
+    edges = studies.ROUTER_EDGES
+    what = f"Latency by router: {studies.ROUTER_GPUS} GPUs, {edges} edges"
+    rows = [row for row in found["routers"] if row["edges"] == edges]
+    pictures.draw_routers(rows, given.images / "scaling-routers.png", what)
 
 
 if __name__ == "__main__":

@@ -211,7 +211,7 @@ def _cpu_s(process: psutil.Process) -> float:
 
 def routing() -> list[dict[str, float]]:
     """CPU seconds in which an edge puts so many replicas in order, with four of its calls on each."""
-    from dynrefer.service.scale.ray.routing import Board, Sent
+    from dynrefer.service.scale.ray.board import Board, Sent
 
     rows = []
     for count in (10, 100, 1_000):

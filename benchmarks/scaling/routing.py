@@ -84,7 +84,8 @@ def two_choices_at_once(known: Knowledge, edge: int, rng: np.random.Generator) -
 
 
 def least_of_its_own(known: Knowledge, edge: int, rng: np.random.Generator) -> int:
-    """Of all, one with the fewest regions that the edge itself has sent, whatever others do; of equals any."""
+    """This service's way (`service/scale/ray/board.py`): of all, one with the fewest regions that the edge itself has
+    sent, whatever others do; of equals any."""
     load = known.sent[edge] + rng.random(len(known.up))
     load[~known.up] = np.inf
     return int(load.argmin())

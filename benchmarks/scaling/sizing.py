@@ -14,7 +14,7 @@ from benchmarks.scaling.costs import CallCosts, Costs
 from benchmarks.scaling.fleet import Outcome, Plan, open_loop
 from benchmarks.scaling.traffic import arrivals
 
-LEAST_REQUESTS, LEAST_S = 12_000, 10.0  # of a simulation
+LEAST_REQUESTS, LEAST_S = 10_000, 8.0  # of a simulation
 WARM = 0.25  # of a simulation, that does not count
 MOST_REFUSED = 0.001
 STEPS = 6  # of the search: to 1/64 of the interval

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.scaling.costs import CallCosts, Costs
 from benchmarks.scaling.fleet import Fleet, Plan, open_loop
+from benchmarks.scaling.replicas import Curve
 from benchmarks.scaling.routing import ROUTERS
 from benchmarks.scaling.sizing import (
     CELL_GPUS,
@@ -29,9 +30,12 @@ from benchmarks.scaling.sizing import (
 from benchmarks.scaling.traffic import Shape, arrivals, bursts, daily, steady
 
 GPUS = (1, 2, 10, 100, 1_000)
-ROUTER_GPUS, ROUTER_LOADS = 32, (0.4, 0.55, 0.7, 0.8, 0.88)
+ROUTER_GPUS, ROUTER_EDGES, ROUTER_CORES = 32, 16, 1024
+ROUTER_CASES = (*((ROUTER_EDGES, load) for load in (0.5, 0.7, 0.85, 0.92)), (1, 0.85), (64, 0.85))  # edges, load
+NOTHING = Curve.of({1: 0.0}, proportional=True)
 EVENT_LOAD, EVENT_S, KILL_S = 0.6, 40.0, 15.0
 NOTICED_S, RESTART_S = 0.2, 20.0  # start to ready of the full model, docs/performance.md
+OVERLOAD, OVERLOAD_LOAD, OVERLOAD_TIMEOUT_S = "twice what the devices can do, deadline 10 s", 2.0, 10.0
 DAY_S = 40.0  # a day, so that a run sees one: queues follow within a second
 
 
@@ -68,13 +72,23 @@ def _edges(gpus: int, costs: Costs, edge_cores: int) -> int:
         return 0
 
 
-def routers(costs: Costs, edge_cores: int) -> list[dict[str, Any]]:
-    """Latencies by router and load, in a cluster whose edges have time enough."""
-    edges = 2 * _edges(ROUTER_GPUS, costs, edge_cores)
+def routers(costs: Costs) -> list[dict[str, Any]]:
+    """Latencies by router, load and number of edges, where nothing but the devices and image work takes any time."""
+    free = CallCosts()
+    costs = replace(
+        costs,
+        request_s=0.0,
+        answered_region_s=0.0,
+        edge=free,
+        replica=free,
+        sender=free,
+        receiver=free,
+        order_s=NOTHING,
+    )
     rows = []
     for router in ROUTERS:
-        for share in ROUTER_LOADS:
-            plan = Plan(ROUTER_GPUS, edges, edge_cores, gpus_per_machine=1, policy=router)
+        for edges, share in ROUTER_CASES:
+            plan = Plan(ROUTER_GPUS, edges, ROUTER_CORES // edges, gpus_per_machine=1, policy=router)
             found = run(plan, costs, share * ROUTER_GPUS * costs.device.regions_per_s)
             rows.append(
                 {"router": router, "gpus": ROUTER_GPUS, "edges": edges, "load": share}
@@ -139,6 +153,7 @@ def events(costs: Costs, edge_cores: int) -> list[dict[str, Any]]:
     nothing = lambda fleet: None  # noqa: E731
     given: dict[str, tuple[Shape, float, Any]] = {
         "steady": (steady, 1.0, nothing),
+        OVERLOAD: (lambda time: OVERLOAD_LOAD / EVENT_LOAD, OVERLOAD_LOAD / EVENT_LOAD, nothing),
         "a day as a wave, 40 to 160 % of the mean": (daily(DAY_S), 1.6, nothing),
         "bursts: twice the rest for 2 s in 10": (bursts(10.0, 2.0, 2.0), 2.0, nothing),
         "one replica is killed": (steady, 1.0, kill_one),
@@ -148,9 +163,11 @@ def events(costs: Costs, edge_cores: int) -> list[dict[str, Any]]:
     rows = []
     for name, (shape, most, happens) in given.items():
         coming = arrivals(np.random.default_rng([0, 0]), rate, costs.mix, EVENT_S, shape, most)
-        found = open_loop(way.plan, costs, coming, EVENT_S, 5.0, prepare=happens)
+        plan = replace(way.plan, timeout_s=OVERLOAD_TIMEOUT_S) if name == OVERLOAD else way.plan
+        found = open_loop(plan, costs, coming, EVENT_S, 5.0, prepare=happens)
         rows.append(
-            {"event": name, "gpus": CELL_GPUS, "edges": way.plan.edges, "load": EVENT_LOAD, "requests": found.arrived}
+            {"event": name, "gpus": CELL_GPUS, "edges": plan.edges, "requests": found.arrived}
+            | {"regions_per_s": round(found.regions_per_s)}
             | {"ended": dict(found.what), "made again": dict(found.again)}
             | {"p50_ms": round(found.ms(50), 1), "p99_ms": round(found.ms(99), 1)}
         )
