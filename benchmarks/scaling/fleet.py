@@ -18,7 +18,7 @@ from benchmarks.scaling.kernel import Line, Servers, Shared, Simulation
 from benchmarks.scaling.replicas import Replica
 from benchmarks.scaling.routing import OURS, POLICIES, Knowledge
 
-ASK_EVERY_S = 1.0  # service/scale/ray/executor.py
+ASK_EVERY_S, ASK_EACH_S = 1.0, 0.02  # how often a replica is asked, at most, and by number of replicas: board.py
 AGAIN_S = 0.05, 1.0  # before a call is made again, at first and at most: service/scale/ray/calls.py
 QUEUE_REGIONS = 256  # of a replica: the default of max_queue_regions
 MOST_DEATHS = 3  # of replicas under one call, as in service/scale/ray/calls.py
@@ -27,7 +27,8 @@ MOST_DEATHS = 3  # of replicas under one call, as in service/scale/ray/calls.py
 @dataclass(frozen=True)
 class Plan:
     """What is built. gbit: of a machine's network card, each way. one_machine: edge and replicas share it: nothing goes
-    through the network or from one object store to another. shared_cores: everything computes on so many cores, as in
+    through the network or from one object store to another. counts_others: whether what replicas say that other edges
+    sent them counts against an edge's queue. shared_cores: everything computes on so many cores, as in
     a measurement on one small machine; None: edges, workers and replicas have cores of their own."""
 
     gpus: int
@@ -38,9 +39,10 @@ class Plan:
     gpu_gbit: float = 100.0
     latency_s: float = 0.0002
     one_machine: bool = False
+    counts_others: bool = True
     policy: str = OURS
     timeout_s: float = 60.0
-    ask_every_s: float = ASK_EVERY_S
+    ask_each_s: float = ASK_EACH_S
     shared_cores: float | None = None
     workers: int | None = None
 
@@ -48,6 +50,11 @@ class Plan:
     def edge_workers(self) -> int:
         """Worker processes of an edge: by default all cores but two, as the service does beside a GPU."""
         return self.workers if self.workers is not None else max(1, self.edge_cores - 2)
+
+    @property
+    def ask_every_s(self) -> float:
+        """Between two questions of an edge to one replica."""
+        return max(ASK_EVERY_S, self.gpus * self.ask_each_s)
 
     @property
     def machines(self) -> int:
@@ -99,7 +106,7 @@ class Edge:
         bytes_per_s = plan.edge_gbit * 1e9 / 8
         self.inward, self.outward = Line(bytes_per_s), Line(bytes_per_s)
         self.raylet = Line(1.0)
-        self.admitted = 0  # regions
+        self.admitted = self.said = 0  # regions: of its own, and of all when it last asked
 
 
 @dataclass
@@ -142,7 +149,8 @@ class Fleet:
         """A request comes to an edge now. image: its place in the mix's sizes."""
         at, now = self.edges[edge], self.clock.now
         request = Request(at, regions, image, now, now + self.plan.timeout_s, done)
-        if at.admitted + regions > QUEUE_REGIONS * self.plan.gpus:
+        of_others = max(0, at.said - at.admitted) if self.plan.counts_others else 0
+        if at.admitted + regions > QUEUE_REGIONS * self.plan.gpus - of_others:
             self._end(request, "refused")
             return
         at.admitted += regions
@@ -178,6 +186,7 @@ class Fleet:
 
     def _ask(self, edge: Edge) -> None:
         self.known.ask(edge.index)
+        edge.said = int(self.known.said[edge.index].sum())
         self.clock.at(self.clock.now + self.plan.ask_every_s, self._ask, edge)
 
     def _received(self, request: Request) -> None:

@@ -36,6 +36,7 @@ NOTHING = Curve.of({1: 0.0}, proportional=True)
 EVENT_LOAD, EVENT_S, KILL_S = 0.6, 40.0, 15.0
 NOTICED_S, RESTART_S = 0.2, 20.0  # start to ready of the full model, docs/performance.md
 OVERLOAD, OVERLOAD_LOAD, OVERLOAD_TIMEOUT_S = "twice what the devices can do, deadline 10 s", 2.0, 10.0
+ALONE = f"{OVERLOAD}, if an edge counted only its own"
 DAY_S = 40.0  # a day, so that a run sees one: queues follow within a second
 
 
@@ -114,7 +115,6 @@ def changes(costs: Costs, edge_cores: int, p99_ms: float, prices: Prices) -> lis
         "as it is": (costs, {}),
         "clients send no more than a screen's pixels": (replace(costs, images=tuple(small)), {}),
         "a Ray node (pod) per card": (costs, {"gpus_per_machine": 1, "gpu_gbit": 12.5}),
-        "replicas are asked every 10 s": (costs, {"ask_every_s": 10.0}),
         "replicas cut the views, of files that edges pass on": (at_replicas, {}),
         "the edge's process takes half": (_halved(costs), {}),
     }
@@ -153,6 +153,7 @@ def events(costs: Costs, edge_cores: int) -> list[dict[str, Any]]:
     nothing = lambda fleet: None  # noqa: E731
     given: dict[str, tuple[Shape, float, Any]] = {
         "steady": (steady, 1.0, nothing),
+        ALONE: (lambda time: OVERLOAD_LOAD / EVENT_LOAD, OVERLOAD_LOAD / EVENT_LOAD, nothing),
         OVERLOAD: (lambda time: OVERLOAD_LOAD / EVENT_LOAD, OVERLOAD_LOAD / EVENT_LOAD, nothing),
         "a day as a wave, 40 to 160 % of the mean": (daily(DAY_S), 1.6, nothing),
         "bursts: twice the rest for 2 s in 10": (bursts(10.0, 2.0, 2.0), 2.0, nothing),
@@ -163,7 +164,9 @@ def events(costs: Costs, edge_cores: int) -> list[dict[str, Any]]:
     rows = []
     for name, (shape, most, happens) in given.items():
         coming = arrivals(np.random.default_rng([0, 0]), rate, costs.mix, EVENT_S, shape, most)
-        plan = replace(way.plan, timeout_s=OVERLOAD_TIMEOUT_S) if name == OVERLOAD else way.plan
+        plan = way.plan
+        if name in (OVERLOAD, ALONE):
+            plan = replace(plan, timeout_s=OVERLOAD_TIMEOUT_S, counts_others=name == OVERLOAD)
         found = open_loop(plan, costs, coming, EVENT_S, 5.0, prepare=happens)
         rows.append(
             {"event": name, "gpus": CELL_GPUS, "edges": plan.edges, "requests": found.arrived}
