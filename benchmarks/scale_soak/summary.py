@@ -140,8 +140,8 @@ def broken(report: dict[str, Any], long: bool) -> list[str]:
         found.append(f"exit code {report['end']['exit_code']}")
     if left := report["end"]["processes_left"]:
         found.append(f"processes left: {left}")
-    if report["end"]["shared_memory_left_mb"] > 1:
-        found.append(f"left in /dev/shm: {report['end']['shared_memory_left_mb']} MB")
+    if names := report["end"]["shared_memory_left"]:
+        found.append(f"left in /dev/shm: {', '.join(names)}")
     resource = report["resources"]
     if long and resource["pss_mb_per_hour"] > MEMORY_MB_PER_HOUR:
         found.append(f"memory grows by {resource['pss_mb_per_hour']} MB an hour")

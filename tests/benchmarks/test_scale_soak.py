@@ -87,7 +87,7 @@ def report(**other: Any) -> dict[str, Any]:
         "ids_twice": 0,
         "log": {"twice": 0, "missing": 0},
         "faults": [{"fault": "kill", "minute": 1, "recovered_s": 9.0}],
-        "end": {"exit_code": 0, "processes_left": [], "shared_memory_left_mb": 0},
+        "end": {"exit_code": 0, "processes_left": [], "shared_memory_left": []},
         "resources": {"pss_mb_per_hour": 3.0, "descriptors_per_hour": 0.0},
     }
     return {**whole, **other}
@@ -99,7 +99,7 @@ def report(**other: Any) -> dict[str, Any]:
         ({}, []),
         ({"by_verdict": dict.fromkeys((*ALLOWED, *FORBIDDEN), 0) | {"lost": 2}}, ["lost: 2"]),
         ({"faults": [{"fault": "kill", "minute": 1, "recovered_s": None}]}, ["not recovered from kill of minute 1"]),
-        ({"end": {"exit_code": 1, "processes_left": [], "shared_memory_left_mb": 0}}, ["exit code 1"]),
+        ({"end": {"exit_code": 1, "processes_left": [], "shared_memory_left": []}}, ["exit code 1"]),
         (
             {"resources": {"pss_mb_per_hour": 900.0, "descriptors_per_hour": 0.0}},
             ["memory grows by 900.0 MB an hour"],
