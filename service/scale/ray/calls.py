@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar, cast
 
@@ -27,6 +27,9 @@ Answer = TypeVar("Answer")
 
 MOST_DEATHS = 3  # of replicas that were at work on one call
 AGAIN_S = 0.05, 1.0  # before a call that was not taken is made again: at first, and at most
+# For what takes milliseconds: a thread that finishes requests waits for it. By the third attempt it is known which
+# replicas are silent.
+WITHIN_S = 1.5, 3.0, 6.0, 12.0
 LATE = "The deadline passed while the regions waited for a replica or were being described."
 
 
@@ -125,11 +128,17 @@ class Calls:
             self._given_up.discard(call.id)
 
 
-async def first_answer(make: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Of a call that any replica may answer; made again where one dies. Raises ExecutorClosed after several."""
-    for _ in range(MOST_DEATHS):
+async def first_answer(make: Callable[[], Awaitable[Answer]], within_s: Sequence[float] = WITHIN_S) -> Answer:
+    """Of a call that any replica may answer; made again where one dies or hangs. Raises ExecutorClosed after several.
+
+    within_s: how long each attempt may take.
+    """
+    for limit_s in within_s:
         try:
-            return await make()
+            async with asyncio.timeout(limit_s):
+                return await make()
+        except TimeoutError:
+            logger.warning("a replica did not answer within %g s", limit_s)
         except Exception as error:
             raise_unless_gone(error)
             logger.warning("a replica ended before it answered: %s", type(error).__name__)

@@ -40,6 +40,7 @@ from dynrefer.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+START_WITHIN_S = (60.0,) * 3  # for the first answer of a replica: nobody waits yet
 USUAL_BATCH_REGIONS = 16  # where the replicas have not said yet how many they take
 
 
@@ -257,7 +258,7 @@ class ReplicaExecutor:
         self._calls = Calls(
             self._handle.run.remote, self._replicas.hand_over, self._board, self._metrics.count_call_again
         )
-        model: ReplicaModel = await first_answer(self._handle.model.remote)
+        model: ReplicaModel = await first_answer(self._handle.model.remote, START_WITHIN_S)
         await self._ask_all()
         self.loaded_at = time.time()
         self.predictor = ReplicaPredictor(model, self._ask_any, lambda: self.counts)
