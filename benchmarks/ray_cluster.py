@@ -106,7 +106,7 @@ def _unique_bytes(pid: int) -> int:
 def _in_a_process(way: str, cpus: int) -> dict[str, float]:
     """Figures of one start, in a process of its own with a home of its own. Raises SystemExit where it fails."""
     with tempfile.TemporaryDirectory(prefix="r-") as home:
-        environment = {**os.environ, "HOME": home, "RAY_USAGE_STATS_ENABLED": "0"}
+        environment = {**os.environ, "HOME": home, "RAY_TMPDIR": home, "RAY_USAGE_STATS_ENABLED": "0"}
         line = [sys.executable, "-m", "benchmarks.ray_cluster", "--one", way, "--cpus", str(cpus)]
         done = subprocess.run(line, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:

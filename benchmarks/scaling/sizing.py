@@ -20,6 +20,7 @@ MOST_REFUSED = 0.001
 STEPS = 6  # of the search: to 1/64 of the interval
 EDGE_USE = 0.7  # how full an edge's process may be on average, so that nothing waits for it for long
 CELL_GPUS = 16
+LARGEST_CLUSTER = 256  # replicas that every edge knows: with more, simulating them takes hours
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,8 @@ def one_edge(gpus: int, costs: Costs, edge_cores: int) -> Way:
 
 def one_cluster(gpus: int, costs: Costs, edge_cores: int) -> Way:
     """As many edges as the GPUs need, each of which knows all replicas."""
+    if gpus > LARGEST_CLUSTER:
+        return Way("one cluster", None, why_not=f"not simulated: more than {LARGEST_CLUSTER} replicas in one cluster")
     try:
         plan = Plan(gpus, edges_for(gpus, costs, edge_cores), edge_cores)
         why = (
