@@ -28,7 +28,7 @@ from dynrefer.service.errors import ServiceError
 from dynrefer.service.inputs.bodies import Buffer
 from dynrefer.service.inputs.url_fetch import Fetcher
 from dynrefer.service.integrations import switched_on
-from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
+from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.observability.traces import configured_traces
 from dynrefer.service.playground import mount_pages
 from dynrefer.service.scale.redis_store import RedisStore, open_store
@@ -92,12 +92,8 @@ def create_app(
         load = of_settings if load_another is None else partial(load_another, source.location)
         return DeviceThread(settings, load, metrics)
 
-    def shared_cache() -> SharedCacheCounts:
-        """Of whatever processes use it."""
-        counts = getattr(engine.serving.executor, "shared_cache", None) if shared is None else shared.counts
-        return counts or SharedCacheCounts()
-
-    metrics.watch_shared_cache(shared_cache)
+    # Of this process, or of those that replicas run in.
+    metrics.watch_shared_cache(lambda: engine.models.counts().shared_cache if shared is None else shared.counts)
     executor: Executor[Any, Any]
     if settings.engine == "ray":
         executor = replica_executor(settings, settings.model, metrics, replicas)

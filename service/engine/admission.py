@@ -23,6 +23,11 @@ class Admission:
         self._seconds_for = seconds_for
         self._of_key: Counter[str | None] = Counter()
 
+    @property
+    def keys(self) -> int:
+        """How many keys have something waiting."""
+        return len(self._of_key)
+
     def admit(self, items: int, key: str | None, most: int, keys: int) -> None:
         """Let a whole request wait, or none of it. most: items that may wait together. keys: that have some waiting.
 

@@ -13,7 +13,7 @@ from dynrefer.model import Predictor, ReadyRegion
 from dynrefer.model.errors import ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.reservations import Output, Reservation
-from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
 
 Region = TypeVar("Region", bound=ReadyRegion)
 
@@ -33,7 +33,8 @@ class Phase(Enum):
 class ExecutorCounts:
     """What the metrics show of an executor. waiting, running, cap: regions, as of the queue. caches: (hits, misses) by
     name. graphs: pieces of work by what became of them. model: name and revision, None while there is none.
-    regions_per_s: what the device was seen to manage; 0: nothing yet."""
+    regions_per_s: what the device was seen to manage; 0: nothing yet. replicas: by whether they answer, where the model
+    runs in other processes. shared_cache: of these processes."""
 
     waiting: int = 0
     running: int = 0
@@ -42,6 +43,8 @@ class ExecutorCounts:
     graphs: Mapping[str, int] = field(default_factory=dict)
     model: tuple[str, str] | None = None
     regions_per_s: float = 0.0
+    replicas: Mapping[str, int] = field(default_factory=dict)
+    shared_cache: SharedCacheCounts = SharedCacheCounts()
 
 
 class Executor(Protocol[Region, Output]):
@@ -89,6 +92,7 @@ def watch_executor(metrics: Metrics, current: Callable[[], ExecutorCounts]) -> N
     metrics.watch_caches(lambda: current().caches)
     metrics.watch_graphs(lambda: current().graphs)
     metrics.watch_model(lambda: current().model)
+    metrics.watch_replicas(lambda: current().replicas)
     metrics.watch_queue(
         waiting=lambda: float(current().waiting),
         running=lambda: float(current().running),

@@ -21,8 +21,8 @@ TO = "to"  # keyword of a call that one replica is meant by
 
 @dataclass(slots=True)
 class Seen:
-    """A replica, as this edge sees it. answered_at: on the monotonic clock. state: what it said then. known_calls: of
-    this edge, that it was at work on then. batch: number of the last batch that was counted."""
+    """A replica, as this edge sees it. answered_at: on the monotonic clock. state: what it said then. batch: number of
+    the last batch that was counted. out_of_memory: batches that were counted."""
 
     answered_at: float
     state: ReplicaState | None = None
@@ -69,13 +69,23 @@ class Board:
     @property
     def stated_regions(self) -> int:
         """That wait in replicas or run, of all edges, as the replicas said last."""
-        states = [each.state.counts for each in self.answering if each.state is not None]
-        return sum(each.waiting + each.running for each in states)
+        return sum(each.counts.waiting + each.counts.running for each in self.states)
 
     @property
     def answering(self) -> list[Seen]:
         """The replicas that are not silent."""
         return [seen for name, seen in list(self.replicas.items()) if not self.is_silent(name)]
+
+    @property
+    def states(self) -> list[ReplicaState]:
+        """What those that are not silent said last; those are left out that have said nothing yet."""
+        return [seen.state for seen in self.answering if seen.state is not None]
+
+    @property
+    def by_state(self) -> dict[str, int]:
+        """How many replicas answer and how many are silent."""
+        answering = len(self.answering)
+        return {"answering": answering, "silent": len(self.replicas) - answering}
 
     def order(self, names: Sequence[str]) -> list[str]:
         """Those that answer, the one first to which this edge has sent the fewest regions that it has not got back.

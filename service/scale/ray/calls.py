@@ -44,11 +44,7 @@ class Response(Protocol):
 
 
 class ReplicaDied(Exception):
-    """The replica that was at work on a call ended, or did not answer any more. silent: which of the two."""
-
-    def __init__(self, silent: bool) -> None:
-        super().__init__("silent" if silent else "died")
-        self.silent = silent
+    """The replica that was at work on a call ended ("died"), or did not answer any more ("silent")."""
 
 
 class Calls:
@@ -90,7 +86,7 @@ class Calls:
                 self._again("refused")
             except ReplicaDied as error:
                 deaths += 1
-                logger.warning("a replica %s while it was at work on %d region(s)", error, call.regions)
+                logger.warning("a replica was lost (%s) while it was at work on %d region(s)", error, call.regions)
                 self._again(str(error))
                 if deaths >= MOST_DEATHS:
                     raise DeviceError(f"{deaths} replicas ended while they were at work on these regions.") from None
@@ -117,11 +113,11 @@ class Calls:
         except asyncio.CancelledError:
             response.cancel()
             if call.id in self._given_up:
-                raise ReplicaDied(silent=True) from None
+                raise ReplicaDied("silent") from None
             raise
         except Exception as error:
             raise_unless_gone(error)
-            raise ReplicaDied(silent=False) from None
+            raise ReplicaDied("died") from None
         finally:
             self._board.calls.pop(call.id, None)
             self._waiting.pop(call.id, None)

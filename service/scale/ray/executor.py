@@ -32,7 +32,7 @@ from dynrefer.service.engine.reservations import (
     WorkKind,
 )
 from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
-from dynrefer.service.scale.ray.board import ASK_EVERY_S, SILENT_S, TO, Board, Seen, board_of, forget
+from dynrefer.service.scale.ray.board import ASK_EVERY_S, SILENT_S, TO, Seen, board_of, forget
 from dynrefer.service.scale.ray.calls import Calls, first_answer, raise_unless_gone
 from dynrefer.service.scale.ray.messages import Call, ReplicaModel
 from dynrefer.service.scale.ray.predictor import ReplicaPredictor
@@ -93,7 +93,7 @@ class ReplicaExecutor:
             return Phase.LOST
         if self.predictor is None:
             return Phase.LOADING
-        phases = [each.state.phase for each in self._board.answering if each.state is not None]
+        phases = [each.phase for each in self._board.states]
         if Phase.READY in phases:
             return Phase.READY
         return Phase.STARVED if Phase.STARVED in phases else Phase.STUCK
@@ -101,7 +101,7 @@ class ReplicaExecutor:
     @property
     def counts(self) -> ExecutorCounts:
         """See `Executor`. Of all replicas together, those of other edges included; waiting: of this edge."""
-        states = [each.state.counts for each in self._board.answering if each.state is not None]
+        states = [each.counts for each in self._board.states]
         running = sum(each.running for each in states)
         card = None if self.predictor is None else self.predictor.card
         return ExecutorCounts(
@@ -112,20 +112,13 @@ class ReplicaExecutor:
             graphs=_summed([each.graphs for each in states]),
             model=None if card is None else (card.name, card.revision),
             regions_per_s=sum(each.regions_per_s for each in states),
+            replicas=self._board.by_state,
+            shared_cache=_summed_stores([each.shared_cache for each in states]),
         )
-
-    @property
-    def shared_cache(self) -> SharedCacheCounts:
-        """Of the replicas' processes together; in use while one of them uses it."""
-        each = [seen.state.shared_cache for seen in self._board.answering if seen.state is not None]
-        names = ("read_errors", "write_errors", "invalid", "written", "dropped")
-        sums = {name: sum(getattr(counts, name) for counts in each) for name in names}
-        return SharedCacheCounts(**sums, reading=any(e.reading for e in each), writing=any(e.writing for e in each))
 
     def start(self, on_loss: Callable[[], None]) -> None:
         """See `Executor`."""
         self._on_loss = on_loss
-        self._metrics.watch_replicas(lambda: _by_state(self._board))
         self._thread.start()
 
     def close(self) -> None:
@@ -142,8 +135,7 @@ class ReplicaExecutor:
                 raise ExecutorClosed
             most = self._settings.max_queue_regions * max(1, len(self._board.answering))
             of_others = max(0, self._board.stated_regions - self._admission.waiting)  # of other edges
-            keys = len({request.key for request in self._tasks})
-            self._admission.admit(regions, context.caller, most - of_others, keys)
+            self._admission.admit(regions, context.caller, most - of_others, self._admission.keys)
             request: QueuedRequest[Any, Any] = QueuedRequest(regions, context.caller, context.deadline, context.id)
             self._tasks[request] = set()
             return Reservation(self, request)
@@ -229,7 +221,7 @@ class ReplicaExecutor:
 
     def _part_size(self) -> int:
         """The most items of one call: what the smallest replica takes at a time, so that large requests are shared."""
-        caps = [each.state.counts.cap for each in self._board.answering if each.state is not None]
+        caps = [each.counts.cap for each in self._board.states]
         return max(1, min(caps, default=USUAL_BATCH_REGIONS))
 
     def _seconds_for(self, regions: int) -> float:
@@ -246,7 +238,8 @@ class ReplicaExecutor:
         except Exception:
             logger.exception("the replicas are given up")
         finally:
-            self.lost = not self._ended
+            with self._lock:  # what is submitted before this is failed below, and nothing is submitted after it
+                self.lost = not self._ended
             self._fail_all()
             if self.lost:
                 self._on_loss()
@@ -315,15 +308,17 @@ class ReplicaExecutor:
             self._let_go(request)
 
 
-def _by_state(board: Board) -> Mapping[str, int]:
-    answering = len(board.answering)
-    return {"answering": answering, "silent": len(board.replicas) - answering}
-
-
 def _summed(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
     return {
         name: sum(each.get(name, 0) for each in counts) for name in dict.fromkeys(n for each in counts for n in each)
     }
+
+
+def _summed_stores(counts: Sequence[SharedCacheCounts]) -> SharedCacheCounts:
+    """In use while one of them is."""
+    names = ("read_errors", "write_errors", "invalid", "written", "dropped")
+    sums = {name: sum(getattr(each, name) for each in counts) for name in names}
+    return SharedCacheCounts(**sums, reading=any(e.reading for e in counts), writing=any(e.writing for e in counts))
 
 
 def _summed_caches(caches: Sequence[Mapping[str, tuple[int, int]]]) -> dict[str, tuple[int, int]]:

@@ -10,7 +10,6 @@ from typing import Any
 from dynrefer.model import FinderSpec, ModelCard, PointedRegion, Preparation
 from dynrefer.service.engine.executor import ExecutorCounts, Phase
 from dynrefer.service.engine.reservations import RegionResult, WorkKind
-from dynrefer.service.observability.metrics import SharedCacheCounts
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +51,10 @@ class ReplicaModel:
 
 @dataclass(frozen=True, slots=True)
 class ReplicaState:
-    """A replica as it is now. calls: ids of those that it is at work on. batches: (number, regions, views) of those it
-    ran last. out_of_memory: how many batches did not fit its device so far. shared_cache: of its process."""
+    """A replica as it is now. batches: (number, regions, views) of those it ran last. out_of_memory: how many batches
+    did not fit its device so far."""
 
     phase: Phase
     counts: ExecutorCounts
-    calls: frozenset[str]
     batches: tuple[tuple[int, int, int], ...] = ()
     out_of_memory: int = 0
-    shared_cache: SharedCacheCounts = SharedCacheCounts()

@@ -1,6 +1,6 @@
 """A replica: one device with its model, batcher and queue, as the plain service has them, in an actor of Ray Serve.
 
-What Serve calls is at the end of the class. Replicas answer calls of any edge; what they answer is finished records, so
+Replicas answer calls of any edge; what they answer is finished records, so
 that an edge needs neither torch nor the model.
 """
 
@@ -9,9 +9,8 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
@@ -25,7 +24,7 @@ from dynrefer.service.engine.executor import Phase
 from dynrefer.service.engine.reservations import ExecutorClosed, RegionResult, WorkKind
 from dynrefer.service.errors import QueueFullError
 from dynrefer.service.observability import logs
-from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
+from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.scale.ray.messages import Call, ReplicaModel, ReplicaState, Reply
 from dynrefer.service.scale.redis_store import open_store
 from dynrefer.service.settings import Settings
@@ -71,7 +70,6 @@ class ModelReplica:
         self._executor: DeviceThread[Any, Any] = DeviceThread(own, load, self._metrics)
         self._cpu_pool = ThreadPoolExecutor(1, thread_name_prefix="cpu")
         self._words_pool = ThreadPoolExecutor(1, thread_name_prefix="words")
-        self._calls: set[str] = set()
         self._executor.start(lambda: None)
         while self._executor.phase is Phase.LOADING:
             time.sleep(WATCH_EVERY_S)
@@ -97,14 +95,10 @@ class ModelReplica:
         """
         batches = tuple(each for each in list(self._metrics.batches) if each[0] > since)
         out_of_memory = self._metrics.registry.get_sample_value("dynrefer_device_oom_total") or 0
-        return ReplicaState(
-            self._executor.phase,
-            self._executor.counts,
-            frozenset(self._calls),
-            batches,
-            int(out_of_memory),
-            SharedCacheCounts() if self._shared is None else self._shared.counts,
-        )
+        counts = self._executor.counts
+        if self._shared is not None:
+            counts = replace(counts, shared_cache=self._shared.counts)
+        return ReplicaState(self._executor.phase, counts, batches, int(out_of_memory))
 
     async def run(self, call: Call, items: Sequence[Any]) -> Reply:
         """Run prepared items, and finish what came of regions. Cancelling it takes them out of the queue.
@@ -120,19 +114,18 @@ class ModelReplica:
             deadline=math.inf if call.left_s is None else time.monotonic() + call.left_s,
             began=time.perf_counter(),
         )
-        async with self._at_work(call.id):
-            try:
-                with self._executor.reserve(len(items), context) as reservation:
-                    for vocabulary in _vocabularies(items):
-                        await self._in(self._words_pool, partial(self._predictor.understand, vocabulary))
-                    results = await asyncio.wrap_future(reservation.submit(items, call.kind))
-                if call.kind is not WorkKind.DESCRIBE:
-                    return Reply(results)
-                return Reply(await self._in(self._cpu_pool, partial(self._finished, items, results)))
-            except ExecutorClosed:
-                return Reply(None, f"the replica is {self._executor.phase.value}")
-            except QueueFullError:
-                return Reply(None, "the replica's queue is full")
+        try:
+            with self._executor.reserve(len(items), context) as reservation:
+                for vocabulary in _vocabularies(items):
+                    await self._in(self._words_pool, partial(self._predictor.understand, vocabulary))
+                results = await asyncio.wrap_future(reservation.submit(items, call.kind))
+            if call.kind is not WorkKind.DESCRIBE:
+                return Reply(results)
+            return Reply(await self._in(self._cpu_pool, partial(self._finished, items, results)))
+        except ExecutorClosed:
+            return Reply(None, f"the replica is {self._executor.phase.value}")
+        except QueueFullError:
+            return Reply(None, "the replica's queue is full")
 
     async def look_again(self, query: FindQuery, found: Candidates) -> Sequence[RegionQuery]:
         """See `Predictor`."""
@@ -177,14 +170,6 @@ class ModelReplica:
 
     async def _in(self, pool: ThreadPoolExecutor, work: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
-
-    @asynccontextmanager
-    async def _at_work(self, call: str) -> AsyncIterator[None]:
-        self._calls.add(call)
-        try:
-            yield
-        finally:
-            self._calls.discard(call)
 
 
 def _vocabularies(items: Sequence[Any]) -> list[RequestVocabulary]:

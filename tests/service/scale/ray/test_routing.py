@@ -12,7 +12,7 @@ from ray.exceptions import ActorDiedError
 
 from dynrefer.model import ModelCard
 from dynrefer.model.errors import DeviceError, ModelError, ModelNotFoundError, StoppedError
-from dynrefer.service.engine.executor import ExecutorCounts, Phase
+from dynrefer.service.engine.executor import ExecutorCounts, Phase, watch_executor
 from dynrefer.service.engine.reservations import ExecutorClosed, RegionResult, WorkKind
 from dynrefer.service.errors import DeadlineExceeded, QueueFullError
 from dynrefer.service.observability.metrics import Metrics
@@ -101,7 +101,7 @@ class Replicas:
             if self.does[to] is hangs:
                 await asyncio.sleep(WAIT_S)
             counts = ExecutorCounts(waiting=self.waiting, cap=self.cap, regions_per_s=10.0, caches={"views": (1, 2)})
-            return ReplicaState(self.phases.get(to, Phase.READY), counts, frozenset())
+            return ReplicaState(self.phases.get(to, Phase.READY), counts)
 
         return Method(state)
 
@@ -314,6 +314,17 @@ def test_without_a_ready_replica_nothing_is_admitted() -> None:
     replicas.phases = {}
     until(lambda: executor.phase is Phase.READY)
     assert executor.counts.caches == {"views": (1, 2)} and executor.counts.model == (CARD.name, CARD.revision)
+
+
+def test_replicas_in_the_metrics_are_those_of_the_model_that_serves() -> None:
+    metrics = Metrics()
+    serving = started(Replicas("serving", {"a": doubled}))
+    watch_executor(metrics, lambda: serving.counts)
+    ReplicaExecutor(
+        Settings(engine="ray"), Replicas("beside", {}, failure=ModelNotFoundError("no model.")), metrics
+    ).start(lambda: None)
+    assert serving.counts.replicas == {"answering": 1, "silent": 0}
+    assert metrics.registry.get_sample_value("dynrefer_replicas", {"state": "answering"}) == 1
 
 
 def test_replicas_follow_the_regions() -> None:
