@@ -27,7 +27,7 @@ from benchmarks.scale_out.served import PLAIN, Served, System
 from benchmarks.scale_soak.faults import FAULTS, Injected, Scene, clock_environment, inject, possible, small_disk
 from benchmarks.scale_soak.summary import broken, log_lines, summary
 from benchmarks.scale_soak.traffic import Plan, read_records, write_expected
-from benchmarks.scale_soak.watch import SHARED_MEMORY, Watch, left_in
+from benchmarks.scale_soak.watch import SHARED_MEMORY, left_in, watching
 from dynrefer.workbench.profiling.machine import provenance
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "scale_soak.json"
@@ -107,7 +107,7 @@ def under_load(options: Options, scene: Scene, folder: Path, expected: Path) -> 
     traffic = subprocess.Popen(command)
     ours, began = [traffic.pid], time.monotonic()
     scene.ours.extend(ours)
-    with Watch(scene.served.edge, ours, scene.disk) as watch:
+    with watching(scene.served.edge, ours, scene.disk) as watch:
         injected = inject_in_turn(options, scene, began)
         if traffic.wait(seconds + 300):
             raise SystemExit("scale_soak: the traffic failed; see its message above.")
@@ -116,7 +116,7 @@ def under_load(options: Options, scene: Scene, folder: Path, expected: Path) -> 
     return {
         "injected": injected,
         "start_s": round(scene.served.start_s, 1),
-        **summary(read_records(out), injected, watch.samples),
+        **summary(read_records(out), injected, watch.seen),
         "generator_core_s": round(cpu.children_user + cpu.children_system, 1),
         "faults": faults,
     }

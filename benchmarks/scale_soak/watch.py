@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 
+from benchmarks.attacks.served import Watch
 from benchmarks.scale_out.processes import Share, shares
 
 EVERY_S = 10.0
@@ -46,28 +45,14 @@ class Sample:
         return sum(each.processes for each in self.by_role.values())
 
 
-class Watch:
-    """Takes samples in a thread while a `with` block runs. ours: pids that are not the service's."""
+def watching(edge: int, ours: list[int], disk: Path | None) -> Watch[Sample]:
+    """Takes samples while a `with` block runs. ours: pids that are not the service's."""
 
-    def __init__(self, edge: int, ours: list[int], disk: Path | None) -> None:
-        self.samples: list[Sample] = []
-        self._edge, self._ours, self._disk = edge, ours, disk
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+    def sample() -> Sample:
+        used = 0 if disk is None else used_bytes(disk)
+        return Sample(time.time(), shares(edge, ours), used_bytes(SHARED_MEMORY), used)
 
-    def _run(self) -> None:
-        while not self._over.wait(EVERY_S):
-            used = 0 if self._disk is None else shutil.disk_usage(self._disk).used
-            found = shares(self._edge, self._ours)
-            self.samples.append(Sample(time.time(), found, used_bytes(SHARED_MEMORY), used))
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
+    return Watch(sample, EVERY_S)
 
 
 def used_bytes(folder: Path) -> int:
