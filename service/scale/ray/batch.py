@@ -248,6 +248,8 @@ def _quiet_ray_data() -> None:
     """Its words go to its file alone: what a user has to know is said by us."""
     import ray.data  # noqa: F401  # sets its logger up
 
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler) or type(handler).__name__ == "PlainRayHandler":
-            handler.setLevel(logging.CRITICAL + 1)
+    logger = logging.getLogger("ray.data")
+    # Taken off, not set to a level: it is given the handlers of the root logger too, and those are everybody's.
+    for handler in list(logger.handlers):
+        if type(handler).__name__ != "SessionFileHandler":
+            logger.removeHandler(handler)

@@ -3,6 +3,7 @@
 One cluster serves the tests in this process; those that kill the command start their own.
 """
 
+import logging
 import os
 import signal
 import subprocess
@@ -87,6 +88,15 @@ def test_requests_give_the_files_of_the_local_engine_and_each_engine_goes_on_wit
     assert out.read_bytes() == expected
     assert (tmp_path / "out.parquet").read_bytes() == (tmp_path / "local.parquet").read_bytes()
     assert len(records(out)) == len(set(records(out))) == ITEMS
+
+
+def test_it_quiets_rays_log_and_no_other(
+    given: Path, on_ray: Settings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert run_job(job(given, tmp_path / "out.jsonl", on_ray), fake()) == 0
+    logging.getLogger("ray.data").error("of Ray")
+    logging.getLogger("dynrefer").warning("of ours")
+    assert [record.message for record in caplog.records if record.name in ("ray.data", "dynrefer")] == ["of ours"]
 
 
 def test_a_folder_gives_the_files_of_the_local_engine(on_ray: Settings, tmp_path: Path) -> None:
