@@ -1,6 +1,7 @@
 # The service with the embedded model: docs/container.md.
 #   docker build -t dynrefer .                              on the CPU
 #   docker build -t dynrefer:cuda --build-arg VARIANT=cuda . on a GPU: docker run --gpus all ...
+#   docker build -t dynrefer:ray --build-arg VARIANT=cuda --build-arg RAY=yes .   with Ray: docs/kubernetes.md
 # BASE may be any image with Python 3.11, venv and pip on the PATH as `python` and `pip`. A tag can be moved to other
 # content; a digest cannot: --build-arg BASE=python:3.11.14-slim-bookworm@sha256:..., see docs/container.md.
 ARG BASE=python:3.11.14-slim-bookworm
@@ -8,6 +9,8 @@ ARG VARIANT=cpu
 
 FROM ${BASE} AS build
 ARG VARIANT
+# Anything: Ray is in the image, for replicas on many GPUs.
+ARG RAY=
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore UV_NO_CACHE=1
 # Without pip: the running service does not need it.
 RUN python -m venv --without-pip /opt/dynrefer
@@ -21,8 +24,9 @@ RUN if [ "${VARIANT}" = cpu ]; then \
         || { pip install --no-deps --require-hashes --target /opt/uv -r requirements-uv.txt \
             && /opt/uv/bin/uv pip install --python /opt/dynrefer/bin/python --compile-bytecode --no-deps --torch-backend cpu -r requirements-cpu.txt; }; \
     else pip --python /opt/dynrefer/bin/python install --no-deps --require-hashes -r requirements-${VARIANT}.txt; fi
-COPY docker/requirements.txt ./
-RUN pip --python /opt/dynrefer/bin/python install --no-deps --require-hashes -r requirements.txt
+COPY docker/requirements.txt docker/requirements-ray.txt ./
+RUN pip --python /opt/dynrefer/bin/python install --no-deps --require-hashes \
+        -r requirements.txt ${RAY:+-r requirements-ray.txt}
 COPY pyproject.toml README.md LICENSE NOTICE ./
 # Without the workbench (training and evaluation): its link in dynrefer/ dangles here, and setuptools passes over it.
 COPY dynrefer dynrefer

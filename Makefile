@@ -8,7 +8,8 @@ FAST := not slow and not server and not training and not system and not heavy
 LOWEST ?= .venv-lowest
 # The container image: its variant (cpu or cuda) and its name.
 VARIANT ?= cpu
-IMAGE ?= localhost/dynrefer:$(VARIANT)
+RAY ?=
+IMAGE ?= localhost/dynrefer:$(VARIANT)$(if $(RAY),-ray)
 
 # For the tests and benchmarks: as `set_thread_environment` in service/__init__.py sets them for the commands.
 export GOMP_SPINCOUNT ?= 10000
@@ -135,8 +136,8 @@ playground-check: $(APP)/node_modules/.installed ## check types and style of the
 vendor: $(VENV)/.dev ## fetch the documentation readers (Swagger UI, Redoc) that the service ships again (needs npm)
 	$(BIN)/python -m tests.service.playground.vendored
 
-image: ## build the container image with buildah, without an image registry (needs root on Debian; VARIANT=cuda)
-	PYTHON=$(PYTHON) docker/build_local.sh $(IMAGE) --build-arg VARIANT=$(VARIANT)
+image: ## build the container image with buildah, without an image registry (needs root on Debian; VARIANT=cuda, RAY=yes)
+	PYTHON=$(PYTHON) docker/build_local.sh $(IMAGE) --build-arg VARIANT=$(VARIANT) --build-arg RAY=$(RAY)
 
 image-test: $(VENV)/.dev image ## build the image, then test it in containers set up as in production
 	IMAGE=$(IMAGE) $(BIN)/python -m pytest docker/test_image.py $(ARGS)

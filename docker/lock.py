@@ -6,6 +6,8 @@ requirements.txt has everything but torch, requirements-cuda.txt torch's default
 compilers that only it needs. requirements-cpu.txt names the CPU build of the same version, without hashes: its files
 differ from index to index.
 
+requirements-ray.txt has what Ray adds to them, for the image of `docker/ray/rayservice.yaml`.
+
 requirements-uv.txt has the program that finds that index, requirements-tools.txt what writes the image's inventory; the
 build runs both, and the image holds neither.
 """
@@ -18,8 +20,9 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-# The service; traces are off until an endpoint is set, and so is the protocol of MCP until it is switched on.
-EXTRAS = ("--extra", "serve", "--extra", "trace", "--extra", "mcp")
+# The service; traces are off until an endpoint is set, the protocol of MCP until it is switched on, and the shared cache
+# until it has an address.
+EXTRAS = ("serve", "trace", "mcp", "redis")
 PYTHON = "3.11"
 PLATFORM = "x86_64-manylinux_2_28"
 ONLY_WITH_CUDA = re.compile(r"(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==")
@@ -56,9 +59,22 @@ def lock_tools(*requirements: str) -> str:
     return HEAD + resolve("-", given="\n".join(requirements))
 
 
-def split(lock: str) -> tuple[str, str, str]:
+def resolve_project(*extras: str) -> list[str]:
+    """The entries of the lock of the project with these extras, in the versions of requirements.txt."""
+    chosen = [word for extra in extras for word in ("--extra", extra)]
+    lock = resolve("pyproject.toml", *chosen, "--constraint", "requirements.txt")
+    return re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
+
+
+def added(to: list[str], entries: list[str]) -> str:
+    """The text of a lock file for what is installed after `to`. Exits with an error if that needs other versions."""
+    if missing := [entry.split()[0] for entry in to if entry not in entries]:
+        raise SystemExit(f"With it the image would need other versions of {', '.join(missing)}.")
+    return HEAD + "".join(entry for entry in entries if entry not in to)
+
+
+def split(entries: list[str]) -> tuple[str, str, str]:
     """The lock's entries as (for every image, for CUDA, for the CPU), each the text of a file."""
-    entries = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
     cuda = [entry for entry in entries if ONLY_WITH_CUDA.match(entry)]
     shared = [entry for entry in entries if entry not in cuda]
     torch = next(entry for entry in cuda if entry.startswith("torch=="))
@@ -70,8 +86,10 @@ def split(lock: str) -> tuple[str, str, str]:
 
 def main() -> None:
     """Rewrite the files."""
-    shared, cuda, cpu = split(resolve("pyproject.toml", *EXTRAS, "--constraint", "requirements.txt"))
-    locks = {"": shared, "-cuda": cuda, "-cpu": cpu, "-uv": lock_tools(*UV), "-tools": lock_tools(*TOOLS)}
+    plain = resolve_project(*EXTRAS)
+    shared, cuda, cpu = split(plain)
+    ray = added(plain, resolve_project(*EXTRAS, "ray"))
+    locks = {"": shared, "-cuda": cuda, "-cpu": cpu, "-ray": ray, "-uv": lock_tools(*UV), "-tools": lock_tools(*TOOLS)}
     for ending, text in locks.items():
         (HERE / f"requirements{ending}.txt").write_text(text, encoding="utf-8")
         print(f"docker/requirements{ending}.txt: {text.count('==')} packages")

@@ -31,7 +31,10 @@ COMPOSE: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text(enc
 DASHBOARD: dict[str, Any] = json.loads((DOCKER / "grafana/dashboards/dynrefer.json").read_text(encoding="utf-8"))
 LOCK = (DOCKER / "requirements.txt").read_text(encoding="utf-8")
 CUDA_LOCK = (DOCKER / "requirements-cuda.txt").read_text(encoding="utf-8")
-LOCKED = dict(re.findall(r"^([a-z0-9-]+)===?(\S+)", LOCK + CUDA_LOCK, re.MULTILINE))
+RAY_LOCK = (DOCKER / "requirements-ray.txt").read_text(encoding="utf-8")
+PLAIN, LOCKED = (
+    dict(re.findall(r"^([a-z0-9-]+)===?(\S+)", text, re.MULTILINE)) for text in (LOCK + CUDA_LOCK, LOCK + CUDA_LOCK + RAY_LOCK)
+)
 
 
 def environment_of_image(variant: str) -> dict[str, str]:
@@ -156,16 +159,21 @@ def test_healthcheck_requests_readyz(status: int, healthy: bool) -> None:
 # The locks
 
 
-def test_lock_holds_every_dependency() -> None:
+@pytest.mark.parametrize(("extra", "locked"), [("ray", LOCKED), *((each, PLAIN) for each in docker_script("lock").EXTRAS)])
+def test_lock_holds_every_dependency(extra: str, locked: dict[str, str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = project["optional-dependencies"]
-    for text in project["dependencies"] + extras["serve"] + extras["trace"] + extras["mcp"]:
+    for text in project["dependencies"] + project["optional-dependencies"][extra]:
         needed = Requirement(text)
         if needed.name == project["name"]:  # an extra that another one needs
             continue
         name = canonicalize_name(needed.name)
-        assert name in LOCKED, f"{name} is not in docker/requirements.txt: run make lock"
-        assert needed.specifier.contains(LOCKED[name]), f"{name} {LOCKED[name]} is too old: run make lock"
+        assert name in locked, f"{name} is in no lock of docker/: run make lock"
+        assert needed.specifier.contains(locked[name]), f"{name} {locked[name]} is too old: run make lock"
+
+
+def test_ray_is_added_to_an_image_that_stays_as_it_is() -> None:
+    names = [re.findall(r"^([a-z0-9-]+)==", text, re.MULTILINE) for text in (RAY_LOCK, LOCK + CUDA_LOCK)]
+    assert "ray" in names[0] and not {*names[0]} & {*names[1]}
 
 
 def test_lock_agrees_with_what_was_tested() -> None:
@@ -177,16 +185,21 @@ def test_lock_agrees_with_what_was_tested() -> None:
 
 
 def test_lock_has_hashes_and_no_addresses() -> None:
-    for lock in (LOCK, CUDA_LOCK):
+    for lock in (LOCK, CUDA_LOCK, RAY_LOCK):
         entries = re.split(r"^(?=[a-z0-9])", lock, flags=re.MULTILINE)[1:]
         assert entries and all("--hash=sha256:" in entry for entry in entries)
         assert "://" not in lock
 
 
+def test_what_ray_changes_of_the_plain_image_is_an_error() -> None:
+    plain, with_ray = ["numpy==2.0\n"], ["numpy==2.0\n", "ray==2.60.0\n"]
+    assert docker_script("lock").added(plain, with_ray).splitlines()[1:] == ["ray==2.60.0"]
+    with pytest.raises(SystemExit, match="other versions of numpy==2.1"):
+        docker_script("lock").added(["numpy==2.1\n"], with_ray)
+
+
 def test_lock_is_split_by_what_only_cuda_needs() -> None:
-    lock = "".join(
-        f"{name} \\\n    --hash=sha256:0\n" for name in ("numpy==2.0", "nvidia-nccl-cu13==2.1", "torch==2.13.0")
-    )
+    lock = [f"{name} \\\n    --hash=sha256:0\n" for name in ("numpy==2.0", "nvidia-nccl-cu13==2.1", "torch==2.13.0")]
     shared, cuda, cpu = docker_script("lock").split(lock)
     assert re.findall(r"^\w\S+", shared, re.M) == ["numpy==2.0"]
     assert re.findall(r"^\w\S+", cuda, re.M) == ["nvidia-nccl-cu13==2.1", "torch===2.13.0"]
