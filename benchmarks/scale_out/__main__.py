@@ -29,6 +29,7 @@ from dynrefer.workbench.profiling.machine import provenance
 
 RESULT = Path(__file__).resolve().parents[1] / "results" / "scale_out.json"
 BEFORE = "c0d3ca4"  # the last commit without engine ray
+PROCESSES = 5  # that compute in the larger system: two replicas, two image workers, the server process
 PARTS = ("systems", "kill", "update", "scale", "against", "simulation")
 ELASTIC = System(
     "ray, 1 to 2 replicas", 1, 2, {"regions_per_replica": 16, "upscale_delay_s": 2, "downscale_delay_s": 5}
@@ -158,8 +159,8 @@ def main() -> None:
     if "against" in parts:
         keep(against=against(given.against, given.seconds, 2 * given.rounds))
     if "simulation" in parts:
-        batch = batches.measured()
-        keep(batches=batch, simulation=simulation(report["systems"], batch))
+        batch, crowded = batches.measured(), batches.measured(PROCESSES)
+        keep(batches=batch, crowded=crowded, simulation=simulation(report["systems"], batch, crowded))
     for name in ("ratios", "kill", "update", "scale", "against", "simulation"):
         print(f"\n{name}: {json.dumps(report.get(name), indent=1)}")
 

@@ -1,7 +1,7 @@
 """`python -m benchmarks.scale_out.batches`: what a replica's batch takes by itself, and what is sent for it. JSON.
 
 In a process of its own with one thread, as a replica has: seconds of `run` on n regions of one image, all four outputs,
-alone on the machine as far as others let it be; processor seconds of decoding and cutting; pickled bytes of a region.
+alone on the machine, or beside its like; processor seconds of decoding and cutting; pickled bytes of a region.
 """
 
 from __future__ import annotations
@@ -24,11 +24,18 @@ SIZES = (1, 2, 4, 8, 16)
 REPEATS = 7
 
 
-def measured() -> dict[str, Any]:
-    """In a new process."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.scale_out.batches"], stdout=subprocess.PIPE, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+def measured(processes: int = 1) -> dict[str, Any]:
+    """In so many new processes at the same time: the median over them. With more processes than cores, processor seconds
+    are those of a busy machine, whose caches they share."""
+    command = [sys.executable, "-m", "benchmarks.scale_out.batches"]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processes)]
+    found = [json.loads(each.communicate()[0]) for each in running]
+    if any(each.returncode for each in running):
+        raise SystemExit("a batch could not be measured; see above.")
+    return {
+        name: {size: round(statistics.median(each[name][size] for each in found), 4) for size in values}
+        for name, values in found[0].items()
+    }
 
 
 def _measure() -> dict[str, Any]:

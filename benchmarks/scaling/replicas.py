@@ -80,11 +80,12 @@ class Device(Protocol):
 
 
 class WholeBatches:
-    """One batch after another, first come, first served. cores: what it computes on; None: a device of its own."""
+    """One batch after another, first come, first served. process: of the replica, where its device is the processor: a
+    batch and whatever else the process does take turns; None: a device of its own."""
 
-    def __init__(self, clock: Simulation, costs: DeviceCosts, cores: Shared | None = None) -> None:
+    def __init__(self, clock: Simulation, costs: DeviceCosts, process: Servers | None = None) -> None:
         assert costs.batch_s is not None
-        self.clock, self.most, self.cores = clock, costs.most, cores
+        self.clock, self.most, self.process = clock, costs.most, process
         self.batch_s = costs.batch_s.table(costs.most)
         self.busy_s = self.done = 0.0
         self._queue: deque[tuple[int, Call, tuple[Any, ...]]] = deque()
@@ -124,12 +125,12 @@ class WholeBatches:
         seconds = self.batch_s(regions)
         self.busy_s += seconds
         self.done += regions
-        if self.cores is None:
-            self.clock.at(self.clock.now + seconds, self._end, life, batch, 1)
+        if self.process is None:
+            self.clock.at(self.clock.now + seconds, self._end, life, batch)
         else:
-            self.cores.add(1, seconds, self._end, life, batch)
+            self.process.add(seconds, self._end, life, batch)
 
-    def _end(self, life: int, batch: list[tuple[int, Call, tuple[Any, ...]]], _: int) -> None:
+    def _end(self, life: int, batch: list[tuple[int, Call, tuple[Any, ...]]]) -> None:
         if life != self._life:
             return
         self._begin(life)
@@ -137,11 +138,11 @@ class WholeBatches:
             call(*arguments, units)
 
 
-def device_of(clock: Simulation, costs: DeviceCosts, cores: Shared | None = None) -> Device:
-    """A device with these costs."""
+def device_of(clock: Simulation, costs: DeviceCosts, process: Servers | None = None) -> Device:
+    """A device with these costs. process: see `WholeBatches`."""
     if costs.rate is not None:
         return Shared(clock, costs.rate.table(costs.most), room=costs.most)
-    return WholeBatches(clock, costs, cores)
+    return WholeBatches(clock, costs, process)
 
 
 class Replica:
@@ -150,7 +151,8 @@ class Replica:
     def __init__(self, clock: Simulation, index: int, node: int, costs: DeviceCosts, cores: Shared | None) -> None:
         self.index, self.node = index, node
         self.process = Servers(clock, 1, cores)
-        self.device = device_of(clock, costs, cores)
+        # On a machine whose cores all share, a replica has one thread and one interpreter lock.
+        self.device = device_of(clock, costs, None if cores is None else self.process)
         self.calls: dict[int, Any] = {}
         self.alive = True
         self.lives = 0

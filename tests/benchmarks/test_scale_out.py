@@ -87,7 +87,9 @@ def test_the_simulation_gets_medians_over_the_rounds() -> None:
             for step in (-1.0, 0.0, 1.0)
         ]
 
-    batch = {"batch_s": {"1": 0.4, "8": 0.6}, "batch_core_s": {"1": 0.4, "8": 0.6}}
-    found = simulation({"ray, 1 replica": rounds(20.0), "ray, 2 replicas": rounds(36.0)}, batch)  # type: ignore[dict-item]
+    batch = {"batch_core_s": {"1": 0.4, "8": 0.6}, "decode_and_cut_core_s": {"1": 0.01, "8": 0.02}}
+    crowded = {"batch_core_s": {"1": 0.5, "8": 0.7}, "decode_and_cut_core_s": {"1": 0.02, "8": 0.04}}
+    found = simulation({"ray, 1 replica": rounds(20.0), "ray, 2 replicas": rounds(36.0)}, batch, crowded)  # type: ignore[dict-item]
+    assert found["crowding"] == 2 and found["batch_s"] == crowded["batch_core_s"]
     assert [each["regions_per_s"] for each in found["runs"]] == [20.0, 36.0]
-    assert found["replica_core_s"] == {"1": pytest.approx(0.1), "8": 0.0}
+    assert found["replica_core_s"] == {"1": pytest.approx(0.2), "8": 0.0}

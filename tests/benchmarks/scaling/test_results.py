@@ -131,7 +131,6 @@ def test_the_committed_results_cover_what_the_page_says() -> None:
     assert all(row["p99_ms"] is None or row["p99_ms"] <= found["p99_ms"] for row in found["ways"])
 
 
-@pytest.mark.xfail(strict=True, reason="predicted half too fast on a machine that others used too: docs/scaling.md")
 def test_the_committed_measurement_of_two_replicas_is_predicted() -> None:
     judged = [each for each in reality.two_replicas() if each.judged]
     assert judged and all(each.ok for each in judged), reality.table(judged)
