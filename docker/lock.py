@@ -20,8 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
-# The service; traces are off until an endpoint is set, the protocol of MCP until it is switched on, and the shared cache
-# until it has an address.
+# The service; traces are off until an endpoint is set, MCP until it is switched on, the shared cache until it is named.
 EXTRAS = ("serve", "trace", "mcp", "redis")
 PYTHON = "3.11"
 PLATFORM = "x86_64-manylinux_2_28"

@@ -25,8 +25,8 @@ REPEATS = 7
 
 
 def measured(processes: int = 1) -> dict[str, Any]:
-    """In so many new processes at the same time: the median over them. With more processes than cores, processor seconds
-    are those of a busy machine, whose caches they share."""
+    """In so many new processes at the same time: the median over them. With more processes than cores, these are the
+    processor seconds of a busy machine, whose caches they share."""
     command = [sys.executable, "-m", "benchmarks.scale_out.batches"]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(processes)]
     found = [json.loads(each.communicate()[0]) for each in running]

@@ -33,7 +33,8 @@ LOCK = (DOCKER / "requirements.txt").read_text(encoding="utf-8")
 CUDA_LOCK = (DOCKER / "requirements-cuda.txt").read_text(encoding="utf-8")
 RAY_LOCK = (DOCKER / "requirements-ray.txt").read_text(encoding="utf-8")
 PLAIN, LOCKED = (
-    dict(re.findall(r"^([a-z0-9-]+)===?(\S+)", text, re.MULTILINE)) for text in (LOCK + CUDA_LOCK, LOCK + CUDA_LOCK + RAY_LOCK)
+    dict(re.findall(r"^([a-z0-9-]+)===?(\S+)", text, re.MULTILINE))
+    for text in (LOCK + CUDA_LOCK, LOCK + CUDA_LOCK + RAY_LOCK)
 )
 
 
@@ -159,7 +160,9 @@ def test_healthcheck_requests_readyz(status: int, healthy: bool) -> None:
 # The locks
 
 
-@pytest.mark.parametrize(("extra", "locked"), [("ray", LOCKED), *((each, PLAIN) for each in docker_script("lock").EXTRAS)])
+@pytest.mark.parametrize(
+    ("extra", "locked"), [("ray", LOCKED), *((extra, PLAIN) for extra in docker_script("lock").EXTRAS)]
+)
 def test_lock_holds_every_dependency(extra: str, locked: dict[str, str]) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for text in project["dependencies"] + project["optional-dependencies"][extra]:
