@@ -146,6 +146,8 @@ async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Resul
     """Run the work, but cancel it when the client disconnects. Raises ClientDisconnect then."""
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_disconnection(request))
+    for each in (task, watch):
+        each.add_done_callback(_seen)
     try:
         await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -154,6 +156,12 @@ async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Resul
     finally:
         task.cancel()
         watch.cancel()
+
+
+def _seen(task: "asyncio.Future[Any]") -> None:
+    """What work raises while it is cancelled has nobody left to be told of it: without this, asyncio complains."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _disconnection(request: Request) -> None:
