@@ -27,8 +27,8 @@ MOST_DEATHS = 3  # of replicas under one call, as in service/scale/ray/calls.py
 @dataclass(frozen=True)
 class Plan:
     """What is built. gbit: of a machine's network card, each way. one_machine: edge and replicas share it: nothing goes
-    through the network or from one object store to another. counts_others: whether what replicas say that other edges
-    sent them counts against an edge's queue. shared_cores: everything computes on so many cores, as in
+    through the network or from one object store to another. counts_others: whether what other edges have admitted
+    counts against an edge's queue. shared_cores: everything computes on so many cores, as in
     a measurement on one small machine; None: edges, workers and replicas have cores of their own."""
 
     gpus: int
@@ -106,7 +106,8 @@ class Edge:
         bytes_per_s = plan.edge_gbit * 1e9 / 8
         self.inward, self.outward = Line(bytes_per_s), Line(bytes_per_s)
         self.raylet = Line(1.0)
-        self.admitted = self.said = 0  # regions: of its own, and of all when it last asked
+        # Regions: of its own, as it last told the replicas, and what these said then of other edges.
+        self.admitted = self.told = self.of_others = 0
 
 
 @dataclass
@@ -149,7 +150,7 @@ class Fleet:
         """A request comes to an edge now. image: its place in the mix's sizes."""
         at, now = self.edges[edge], self.clock.now
         request = Request(at, regions, image, now, now + self.plan.timeout_s, done)
-        of_others = max(0, at.said - at.admitted) if self.plan.counts_others else 0
+        of_others = at.of_others if self.plan.counts_others else 0
         if at.admitted + regions > QUEUE_REGIONS * self.plan.gpus - of_others:
             self._end(request, "refused")
             return
@@ -186,7 +187,8 @@ class Fleet:
 
     def _ask(self, edge: Edge) -> None:
         self.known.ask(edge.index)
-        edge.said = int(self.known.said[edge.index].sum())
+        edge.told = edge.admitted
+        edge.of_others = sum(each.told for each in self.edges) - edge.told
         self.clock.at(self.clock.now + self.plan.ask_every_s, self._ask, edge)
 
     def _received(self, request: Request) -> None:

@@ -67,9 +67,9 @@ class Board:
         return seen is None or time.monotonic() - seen.answered_at > longest
 
     @property
-    def stated_regions(self) -> int:
-        """That wait in replicas or run, of all edges, as the replicas said last."""
-        return sum(each.counts.waiting + each.counts.running for each in self.states)
+    def of_other_edges(self) -> int:
+        """Regions that other edges have admitted, as the replicas said last: each knows of all edges."""
+        return max((each.of_other_edges for each in self.states), default=0)
 
     @property
     def answering(self) -> list[Seen]:

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -34,7 +35,7 @@ from dynrefer.service.engine.reservations import (
 from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
 from dynrefer.service.scale.ray.board import ASK_EVERY_S, SILENT_S, TO, Seen, board_of, forget
 from dynrefer.service.scale.ray.calls import Calls, first_answer, raise_unless_gone
-from dynrefer.service.scale.ray.messages import Call, ReplicaModel
+from dynrefer.service.scale.ray.messages import Call, EdgeState, ReplicaModel
 from dynrefer.service.scale.ray.predictor import ReplicaPredictor
 from dynrefer.service.settings import Settings
 
@@ -72,6 +73,7 @@ class ReplicaExecutor:
         self._replicas = replicas
         self._metrics = metrics
         self._board = board_of(replicas.name)
+        self._name = uuid.uuid4().hex  # as an edge
         self._admission = Admission(settings.key_regions, self._seconds_for)
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
@@ -134,8 +136,7 @@ class ReplicaExecutor:
             if self._closed or self.phase is not Phase.READY:
                 raise ExecutorClosed
             most = self._settings.max_queue_regions * max(1, len(self._board.answering))
-            of_others = max(0, self._board.stated_regions - self._admission.waiting)  # of other edges
-            self._admission.admit(regions, context.caller, most - of_others, self._admission.keys)
+            self._admission.admit(regions, context.caller, most - self._board.of_other_edges, self._admission.keys)
             request: QueuedRequest[Any, Any] = QueuedRequest(regions, context.caller, context.deadline, context.id)
             self._tasks[request] = set()
             return Reservation(self, request)
@@ -279,7 +280,8 @@ class ReplicaExecutor:
         await asyncio.gather(*(self._ask(name, seen) for name, seen in list(self._board.replicas.items())))
 
     async def _ask(self, name: str, seen: Seen) -> None:
-        response = self._handle.state.remote(seen.batch, **{TO: name})
+        edge = EdgeState(self._name, self._admission.waiting)
+        response = self._handle.state.remote(seen.batch, edge, **{TO: name})
         try:
             async with asyncio.timeout(ASK_EVERY_S if seen.state else SILENT_S):
                 state = await response

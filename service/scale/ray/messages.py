@@ -50,11 +50,22 @@ class ReplicaModel:
 
 
 @dataclass(frozen=True, slots=True)
+class EdgeState:
+    """What an edge says of itself when it asks. name: its own, as no other edge has it. admitted: regions that wait or
+    are being described, whether or not they have been sent to a replica yet."""
+
+    name: str
+    admitted: int
+
+
+@dataclass(frozen=True, slots=True)
 class ReplicaState:
     """A replica as it is now. batches: (number, regions, views) of those it ran last. out_of_memory: how many batches
-    did not fit its device so far."""
+    did not fit its device so far. of_other_edges: regions that edges other than the one that asks have admitted, as
+    they said last."""
 
     phase: Phase
     counts: ExecutorCounts
     batches: tuple[tuple[int, int, int], ...] = ()
     out_of_memory: int = 0
+    of_other_edges: int = 0

@@ -25,7 +25,8 @@ from dynrefer.service.engine.reservations import ExecutorClosed, RegionResult, W
 from dynrefer.service.errors import QueueFullError
 from dynrefer.service.observability import logs
 from dynrefer.service.observability.metrics import Metrics
-from dynrefer.service.scale.ray.messages import Call, ReplicaModel, ReplicaState, Reply
+from dynrefer.service.scale.ray.edges import Edges
+from dynrefer.service.scale.ray.messages import Call, EdgeState, ReplicaModel, ReplicaState, Reply
 from dynrefer.service.scale.redis_store import open_store
 from dynrefer.service.settings import Settings
 
@@ -69,6 +70,7 @@ class ModelReplica:
         load = make or loader(own, None, shared=self._shared)
         self._executor: DeviceThread[Any, Any] = DeviceThread(own, load, self._metrics)
         self._cpu_pool = ThreadPoolExecutor(1, thread_name_prefix="cpu")
+        self._edges = Edges()
         self._words_pool = ThreadPoolExecutor(1, thread_name_prefix="words")
         self._executor.start(lambda: None)
         while self._executor.phase is Phase.LOADING:
@@ -88,17 +90,17 @@ class ModelReplica:
             predictor.card, predictor.preparation, predictor.segmentation, predictor.finding, self._identity
         )
 
-    async def state(self, since: int = 0, to: str = "") -> ReplicaState:
+    async def state(self, since: int = 0, edge: EdgeState | None = None, to: str = "") -> ReplicaState:
         """As of now; batches: after the one of this number. It answers at once, whatever the device does.
 
-        to: the replica that is asked; see `board.TO`.
+        edge: who asks. to: the replica that is asked; see `board.TO`.
         """
         batches = tuple(each for each in list(self._metrics.batches) if each[0] > since)
         out_of_memory = self._metrics.registry.get_sample_value("dynrefer_device_oom_total") or 0
         counts = self._executor.counts
         if self._shared is not None:
             counts = replace(counts, shared_cache=self._shared.counts)
-        return ReplicaState(self._executor.phase, counts, batches, int(out_of_memory))
+        return ReplicaState(self._executor.phase, counts, batches, int(out_of_memory), self._edges.heard(edge))
 
     async def run(self, call: Call, items: Sequence[Any]) -> Reply:
         """Run prepared items, and finish what came of regions. Cancelling it takes them out of the queue.

@@ -19,8 +19,9 @@ from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.scale.ray import board as boards
 from dynrefer.service.scale.ray.autoscaling import wanted_replicas
 from dynrefer.service.scale.ray.board import Board, Sent
+from dynrefer.service.scale.ray.edges import FORGET_S, Edges
 from dynrefer.service.scale.ray.executor import ReplicaExecutor
-from dynrefer.service.scale.ray.messages import Call, ReplicaModel, ReplicaState, Reply
+from dynrefer.service.scale.ray.messages import Call, EdgeState, ReplicaModel, ReplicaState, Reply
 from dynrefer.service.settings import Settings
 from tests.fakes import CARD, context_of
 
@@ -67,6 +68,8 @@ class Replicas:
     does: dict[str, Does]
     cap: int = 4
     waiting: int = 0
+    of_another_edge: int = 0
+    edges: Edges = field(default_factory=Edges)
     failure: ModelError | None = None
     alive: bool = True
     card: ModelCard = CARD
@@ -95,13 +98,15 @@ class Replicas:
 
     @property
     def state(self) -> Method:
-        async def state(since: int, to: str) -> ReplicaState:
+        async def state(since: int, edge: EdgeState, to: str) -> ReplicaState:
             if to not in self.does:
                 raise ActorDiedError
             if self.does[to] is hangs:
                 await asyncio.sleep(WAIT_S)
             counts = ExecutorCounts(waiting=self.waiting, cap=self.cap, regions_per_s=10.0, caches={"views": (1, 2)})
-            return ReplicaState(self.phases.get(to, Phase.READY), counts)
+            self.edges.heard(EdgeState("another", self.of_another_edge))
+            of_others = self.edges.heard(edge)
+            return ReplicaState(self.phases.get(to, Phase.READY), counts, of_other_edges=of_others)
 
         return Method(state)
 
@@ -234,11 +239,29 @@ def test_the_queue_is_as_long_as_those_of_all_replicas_and_says_when_to_come_aga
 
 
 def test_regions_of_other_edges_count_towards_the_queue() -> None:
-    executor = started(Replicas("edges", {"a": doubled}, waiting=6), max_regions=8, max_queue_regions=8)
+    executor = started(Replicas("edges", {"a": doubled}, of_another_edge=6), max_regions=8, max_queue_regions=8)
     with pytest.raises(QueueFullError):
         executor.reserve(3, context_of())
     with executor.reserve(2, context_of()):
         pass
+
+
+def test_an_edge_s_own_regions_count_once_however_old_what_replicas_say_is() -> None:
+    executor = started(Replicas("own", {"a": doubled}, waiting=8), max_regions=8, max_queue_regions=8)
+    with executor.reserve(8, context_of()):
+        pass
+
+
+def test_replicas_tell_every_edge_what_the_others_have_admitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    edges = Edges()
+    assert edges.heard(None) == 0
+    assert edges.heard(EdgeState("one", 5)) == 0
+    assert edges.heard(EdgeState("two", 7)) == 5
+    assert edges.heard(EdgeState("one", 6)) == 7
+    assert edges.heard(EdgeState("three", 0)) == 13
+    now = time.monotonic()
+    monkeypatch.setattr("dynrefer.service.scale.ray.edges.time.monotonic", lambda: now + FORGET_S + 1)
+    assert edges.heard(EdgeState("two", 1)) == 0
 
 
 def test_many_replicas_are_asked_less_often() -> None:
