@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dynrefer.model.errors import BoxError
-from dynrefer.model.types import View
+from dynrefer.model.types import Task, View
 from dynrefer.service.workers import parcels
 from dynrefer.service.workers.parcels import ClosedError, ParcelError, Reader, pack, send
 
@@ -52,6 +52,26 @@ def test_arrays_and_records_arrive(
     assert np.array_equal(found["arrays"][0], array) and found["arrays"][1].tolist() == [[1, 2], [3, 4]]
     del found  # the file's memory is held for as long as its arrays are
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+class _Got:
+    """Pickles as what `getattr` gives, which is how Python up to 3.11.4 pickles a member of an enumeration."""
+
+    def __init__(self, *arguments: Any) -> None:
+        self.arguments = arguments
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getattr, self.arguments
+
+
+def test_members_of_enumerations_arrive_as_older_pythons_send_them(pair: tuple[socket.socket, socket.socket]) -> None:
+    assert carried(pair, [_Got(Task, "CAPTION"), Task.TAGS]) == [Task.CAPTION, Task.TAGS]
+
+
+@pytest.mark.parametrize("arguments", [(Task, "__subclasses__"), (Task, "mro"), (View, "t"), (Task, ["CAPTION"])])
+def test_nothing_else_is_got(pair: tuple[socket.socket, socket.socket], arguments: tuple[Any, ...]) -> None:
+    with pytest.raises(ParcelError):
+        carried(pair, _Got(*arguments))
 
 
 def test_messages_arrive_in_order_and_in_pieces(pair: tuple[socket.socket, socket.socket]) -> None:
