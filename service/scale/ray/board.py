@@ -6,9 +6,10 @@
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from dynrefer.service.engine.executor import Phase
 from dynrefer.service.scale.ray.messages import ReplicaState
 
 # Each replica is asked so often how it is; with many, so much less often that asking takes no more than a part of the
@@ -32,10 +33,12 @@ class Seen:
 
 @dataclass(slots=True)
 class Sent:
-    """A call that is under way. replica: None until it was routed."""
+    """A call that is under way. replica: None until it was routed. avoid: replicas that did not take it before, or were
+    lost with it."""
 
     regions: int
     replica: str | None = None
+    avoid: Collection[str] = ()
 
 
 @dataclass
@@ -87,11 +90,23 @@ class Board:
         answering = len(self.answering)
         return {"answering": answering, "silent": len(self.replicas) - answering}
 
-    def order(self, names: Sequence[str]) -> list[str]:
+    def route(self, call: str, names: Iterable[str]) -> str | None:
+        """The replica of these that a call goes to, which is noted; None where none answers. call: its id, or of a call
+        that any replica takes any."""
+        sent = self.calls.get(call)
+        order = self.order([name for name in names if name in self.replicas], () if sent is None else sent.avoid)
+        if order and sent is not None:
+            sent.replica = order[0]
+        return order[0] if order else None
+
+    def order(self, names: Sequence[str], avoid: Collection[str] = ()) -> list[str]:
         """Those that answer, the one first to which this edge has sent the fewest regions that it has not got back.
 
-        What replicas say is left out: it is old by the time it is read, all edges would run to the same replica, and
-        the tail is longer than with a choice at random (`python -m benchmarks.scaling`).
+        Before that count: those to avoid come last, and those that are not ready behind those that are. They refuse at
+        once, have therefore always the fewest regions, and would attract every call.
+
+        How many regions replicas say they have is left out: it is old by the time it is read, all edges would run to
+        the same replica, and the tail is longer than with a choice at random (`python -m benchmarks.scaling`).
         """
         here: Counter[str] = Counter()
         for sent in list(self.calls.values()):
@@ -99,7 +114,14 @@ class Board:
                 here[sent.replica] += sent.regions
         answering = [name for name in names if not self.is_silent(name)]
         random.shuffle(answering)  # or edges that have sent nothing would all begin with the same
-        return sorted(answering, key=lambda name: here[name])
+        return sorted(answering, key=lambda name: (name in avoid, self._readiness(name), here[name]))
+
+    def _readiness(self, name: str) -> int:
+        """The lower, the sooner it gets something: one that is new has to say how it is first."""
+        seen = self.replicas.get(name)
+        if seen is None or seen.state is None:
+            return 1
+        return 0 if seen.state.phase is Phase.READY else 2
 
 
 # By the application's name: Serve makes its routers itself, in the process that holds the handle.

@@ -74,12 +74,12 @@ class Calls:
         deadline: on the monotonic clock. Raises DeadlineExceeded, and DeviceError where replicas die of it.
         """
         handed_over = self._hand_over(items)
-        deaths, pause_s = 0, AGAIN_S[0]
+        deaths, pause_s, avoid = 0, AGAIN_S[0], set[str]()
         while (left_s := deadline - time.monotonic()) > 0:
             attempt = replace(call, id=uuid.uuid4().hex, left_s=left_s if left_s != float("inf") else None)
             try:
                 async with asyncio.timeout(attempt.left_s):
-                    reply = await self._once(attempt, handed_over)
+                    reply = await self._once(attempt, handed_over, avoid)
                 if reply.results is not None:
                     return reply
                 logger.debug("a call is made again: %s", reply.refusal)
@@ -103,9 +103,9 @@ class Calls:
                 self._given_up.add(name)
                 self._waiting[name].cancel()
 
-    async def _once(self, call: Call, handed_over: Any) -> Reply:
-        """Raises ReplicaDied."""
-        self._board.calls[call.id] = Sent(call.regions)
+    async def _once(self, call: Call, handed_over: Any, avoid: set[str]) -> Reply:
+        """avoid: where not to if there is another replica; the one that it went to is added. Raises ReplicaDied."""
+        sent = self._board.calls[call.id] = Sent(call.regions, avoid=frozenset(avoid))
         response = self._run(call, handed_over)
         waiting = self._waiting[call.id] = asyncio.ensure_future(_awaited(response))
         try:
@@ -119,6 +119,8 @@ class Calls:
             raise_unless_gone(error)
             raise ReplicaDied("died") from None
         finally:
+            if sent.replica is not None:
+                avoid.add(sent.replica)
             self._board.calls.pop(call.id, None)
             self._waiting.pop(call.id, None)
             self._given_up.discard(call.id)

@@ -1,4 +1,4 @@
-"""Which replica a call goes to: the one with the fewest regions, of those that answer.
+"""Which replica a call goes to: the one with the fewest regions, of those that answer and are ready.
 
 Serve's own router counts calls, and believes a replica that hangs for as long as its last count is cached: each call
 that is given up there makes it look emptier. So it is told by the edge's `Board`.
@@ -38,10 +38,6 @@ class LeastRegions(RequestRouter):
         arguments: dict[str, Any] = {} if pending_request is None else pending_request.kwargs
         if (wanted := arguments.get(TO)) is not None:
             return [[by_name[wanted]]] if wanted in by_name else []
-        order = board.order([name for name in by_name if name in board.replicas])
-        if not order:
-            return []
         call = pending_request.args[0] if pending_request is not None and pending_request.args else None
-        if isinstance(call, Call) and (sent := board.calls.get(call.id)) is not None:
-            sent.replica = order[0]
-        return [[by_name[order[0]]]]
+        chosen = board.route(call.id if isinstance(call, Call) else "", by_name)
+        return [] if chosen is None else [[by_name[chosen]]]

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -114,11 +115,10 @@ class Replicas:
     def run(self) -> Method:
         async def run(call: Call, items: Any) -> Any:
             board = boards.board_of(self.name)
-            while not (order := board.order(list(board.replicas))):
+            while (name := board.route(call.id, list(board.replicas))) is None:
                 await asyncio.sleep(0.01)
-            board.calls[call.id].replica = order[0]
-            self.seen.append((order[0], call, items))
-            found = self.does[order[0]](call, items)
+            self.seen.append((name, call, items))
+            found = self.does[name](call, items)
             return await found if asyncio.iscoroutine(found) else found
 
         return Method(run)
@@ -172,6 +172,36 @@ def test_the_replica_with_the_fewest_regions_is_next_and_a_silent_one_never(monk
     assert {tuple(Board(board.replicas).order(["a", "c"])) for _ in range(50)} == {("a", "c"), ("c", "a")}
     board.update(["b", "c"])
     assert board.is_silent("b"), "an update tells nothing of those that were there"
+
+
+def test_replicas_that_are_not_ready_are_last_and_so_are_those_that_refused_a_call() -> None:
+    board = Board()
+    board.update(["new", "ready", "starved"])
+    board.calls |= {"1": Sent(9, "ready")}
+    board.answered("ready", ReplicaState(Phase.READY, ExecutorCounts()))
+    board.answered("starved", ReplicaState(Phase.STARVED, ExecutorCounts()))
+    assert board.order(["starved", "new", "ready"]) == ["ready", "new", "starved"]
+    assert board.order(["starved", "new", "ready"], {"ready"}) == ["new", "starved", "ready"]
+    board.calls["2"] = Sent(1, avoid={"ready", "new"})
+    assert board.route("2", ["starved", "new", "ready", "gone"]) == "starved" == board.calls["2"].replica
+    assert board.route("2", ["gone"]) is None
+
+
+def test_a_replica_that_refuses_everything_attracts_nothing() -> None:
+    def refuses(call: Call, items: list[Any]) -> Reply:
+        return Reply(None, "the replica is waiting for its device to have memory again")
+
+    replicas = Replicas("hole", {"a": doubled, "b": refuses}, phases={"b": Phase.STARVED})
+    executor = started(replicas)
+    until(lambda: len(boards.board_of("hole").states) == 2)
+    assert [submitted(executor, [each]) for each in range(20)] == [[2 * each] for each in range(20)]
+    assert {name for name, _, _ in replicas.seen} == {"a"}
+
+    replicas.phases = {}  # it says that it is ready, and refuses all the same: once for each call
+    until(lambda: all(each.phase is Phase.READY for each in boards.board_of("hole").states))
+    assert [submitted(executor, [each]) for each in range(10)] == [[2 * each] for each in range(10)]
+    tries = Counter(call.request_id + str(items) for name, call, items in replicas.seen if name == "b")
+    assert not tries or max(tries.values()) == 1
 
 
 def test_large_requests_are_shared_in_parts_of_a_batch_and_keep_their_order() -> None:
