@@ -23,12 +23,13 @@ TO = "to"  # keyword of a call that one replica is meant by
 @dataclass(slots=True)
 class Seen:
     """A replica, as this edge sees it. answered_at: on the monotonic clock. state: what it said then. batch: number of
-    the last batch that was counted. out_of_memory: batches that were counted."""
+    the last batch that was counted. out_of_memory: batches that were counted. faulty: whether it once raised instead."""
 
     answered_at: float
     state: ReplicaState | None = None
     batch: int = 0
     out_of_memory: int = 0
+    faulty: bool = False
 
 
 @dataclass(slots=True)

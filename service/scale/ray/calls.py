@@ -148,8 +148,13 @@ def raise_unless_gone(error: Exception) -> None:
     """Raise what the replica itself raised; return where it, its machine or what was sent to it is gone."""
     if isinstance(error, RayTaskError):
         raise error.cause if isinstance(error.cause, Exception) else error
-    if not isinstance(error, RayError | RayServeException):
+    if not is_gone(error):
         raise error
+
+
+def is_gone(error: Exception) -> bool:
+    """Whether the replica, its machine or what was sent to it is gone, and nothing was raised by the replica itself."""
+    return isinstance(error, RayError | RayServeException) and not isinstance(error, RayTaskError)
 
 
 async def _awaited(response: Response) -> Any:

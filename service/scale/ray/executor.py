@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from functools import partial
 from typing import Any, Protocol
 
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 
 from dynrefer.model import Predictor
 from dynrefer.model.errors import ModelError, StoppedError
@@ -34,7 +34,7 @@ from dynrefer.service.engine.reservations import (
 )
 from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
 from dynrefer.service.scale.ray.board import ASK_EVERY_S, SILENT_S, TO, Seen, board_of, forget
-from dynrefer.service.scale.ray.calls import Calls, first_answer, raise_unless_gone
+from dynrefer.service.scale.ray.calls import Calls, first_answer, is_gone
 from dynrefer.service.scale.ray.messages import Call, EdgeState, ReplicaModel
 from dynrefer.service.scale.ray.predictor import ReplicaPredictor
 from dynrefer.service.settings import Settings
@@ -78,6 +78,7 @@ class ReplicaExecutor:
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._tasks: dict[QueuedRequest[Any, Any], set[asyncio.Task[None]]] = {}
+        self._questions: dict[str, asyncio.Task[None]] = {}  # by replica: it owes an answer
         self._thread = threading.Thread(target=self._live, name="replicas", daemon=True)
         self._closed = self._ended = False
         self._handle: Any = None
@@ -253,7 +254,7 @@ class ReplicaExecutor:
             self._handle.run.remote, self._replicas.hand_over, self._board, self._metrics.count_call_again
         )
         model: ReplicaModel = await first_answer(self._handle.model.remote, START_WITHIN_S)
-        await self._ask_all()
+        await self._hear_one()
         self.loaded_at = time.time()
         self.predictor = ReplicaPredictor(model, self._ask_any, lambda: self.counts)
         logger.info("ready: model %s on %d replica(s) of Ray", model.card.name, len(self._board.replicas))
@@ -263,7 +264,7 @@ class ReplicaExecutor:
                     logger.error("the cluster is lost")
                 self._ended = self._closed
                 return
-            await self._ask_all()
+            self._ask_all()
             self._calls.give_up_silent()
             await self._pause(self._board.ask_every_s)
         await asyncio.to_thread(self._replicas.end)
@@ -275,9 +276,22 @@ class ReplicaExecutor:
         while time.monotonic() < until and not (self._closed and not self._tasks):
             await asyncio.sleep(0.05)
 
-    async def _ask_all(self) -> None:
-        """How the replicas are, one by one: one that hangs keeps no other from being heard."""
-        await asyncio.gather(*(self._ask(name, seen) for name, seen in list(self._board.replicas.items())))
+    async def _hear_one(self) -> None:
+        """Until a replica has said how it is, or none of those that are there does."""
+        self._ask_all()
+        while self._questions and not self._board.states:
+            await asyncio.wait(self._questions.values(), return_when=asyncio.FIRST_COMPLETED)
+
+    def _ask_all(self) -> None:
+        """How the replicas are, but for those that still owe an answer: one that hangs keeps no other from being
+        heard."""
+        for name, seen in list(self._board.replicas.items()):
+            if name not in self._questions:
+                task = self._questions[name] = self._loop.create_task(self._ask(name, seen))
+                task.add_done_callback(partial(self._answered, name))
+
+    def _answered(self, name: str, _: asyncio.Task[None]) -> None:
+        del self._questions[name]
 
     async def _ask(self, name: str, seen: Seen) -> None:
         edge = EdgeState(self._name, self._admission.waiting)
@@ -289,8 +303,11 @@ class ReplicaExecutor:
             with contextlib.suppress(RayError):  # the cluster may have ended meanwhile
                 response.cancel()
             return
-        except Exception as error:
-            raise_unless_gone(error)
+        except Exception as error:  # of this replica alone, which is silent then
+            if not is_gone(error) and not seen.faulty:
+                seen.faulty = True
+                cause = error.cause if isinstance(error, RayTaskError) else error
+                logger.warning("a replica cannot say how it is: %r", cause)
             return
         self._board.answered(name, state)
         for number, regions, views in state.batches:

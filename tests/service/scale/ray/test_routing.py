@@ -76,6 +76,8 @@ class Replicas:
     card: ModelCard = CARD
     phases: dict[str, Phase] = field(default_factory=dict)
     seen: list[tuple[str, Call, Any]] = field(default_factory=list)
+    faulty: set[str] = field(default_factory=set)
+    asked: Counter[str] = field(default_factory=Counter)
     ended: bool = False
 
     def begin(self) -> "Replicas":
@@ -102,8 +104,11 @@ class Replicas:
         async def state(since: int, edge: EdgeState, to: str) -> ReplicaState:
             if to not in self.does:
                 raise ActorDiedError
+            self.asked[to] += 1
             if self.does[to] is hangs:
                 await asyncio.sleep(WAIT_S)
+            if to in self.faulty:
+                raise RuntimeError("dictionary changed size during iteration")
             counts = ExecutorCounts(waiting=self.waiting, cap=self.cap, regions_per_s=10.0, caches={"views": (1, 2)})
             self.edges.heard(EdgeState("another", self.of_another_edge))
             of_others = self.edges.heard(edge)
@@ -240,6 +245,22 @@ def test_a_call_with_a_replica_that_hangs_is_made_on_another_one(monkeypatch: py
     assert submitted(executor, [1] * 8) == [2] * 8
     assert "a" in {name for name, _, _ in replicas.seen}
     assert executor.phase is Phase.READY
+
+
+def test_a_new_replica_that_hangs_keeps_no_other_from_being_heard() -> None:
+    replicas = Replicas("newcomer", {"a": doubled, "b": hangs})
+    executor = started(replicas)
+    until(lambda: replicas.asked["a"] >= 3)
+    assert replicas.asked["b"] == 1, "b has not been given up as silent yet"
+    assert executor.phase is Phase.READY and submitted(executor, [1]) == [2]
+
+
+def test_what_one_replica_raises_when_it_is_asked_is_its_own_affair() -> None:
+    replicas = Replicas("faulty", {"a": doubled, "b": doubled}, faulty={"b"})
+    executor = started(replicas)
+    until(lambda: replicas.asked["b"] >= 2)
+    assert executor.phase is Phase.READY and not executor.lost
+    assert submitted(executor, [1]) == [2]
 
 
 def test_what_a_replica_does_not_take_is_offered_again() -> None:
