@@ -65,10 +65,14 @@ class Board:
         return max(ASK_EVERY_S, len(self.replicas) * ASK_EACH_S)
 
     def is_silent(self, name: str) -> bool:
-        """Whether nothing was heard of a replica for too long, or it is gone."""
+        """Whether nothing was heard of a replica for too long.
+
+        One that is not listed any more is not asked any more. It is to end and finishes its calls first, or it has died,
+        and then its calls fail by themselves.
+        """
         seen = self.replicas.get(name)
         longest = max(SILENT_S, SILENT_QUESTIONS * self.ask_every_s)
-        return seen is None or time.monotonic() - seen.answered_at > longest
+        return seen is not None and time.monotonic() - seen.answered_at > longest
 
     @property
     def of_other_edges(self) -> int:

@@ -173,7 +173,7 @@ def test_the_replica_with_the_fewest_regions_is_next_and_a_silent_one_never(monk
     board.calls["4"] = Sent(7, "c")
     assert board.order(["a", "b", "c"]) == ["b", "a", "c"]
     board.replicas["b"].answered_at -= boards.SILENT_S + 1
-    assert board.order(["a", "b", "c"]) == ["a", "c"] and board.is_silent("b") and board.is_silent("gone")
+    assert board.order(["a", "b", "c"]) == ["a", "c"] and board.is_silent("b")
     assert {tuple(Board(board.replicas).order(["a", "c"])) for _ in range(50)} == {("a", "c"), ("c", "a")}
     board.update(["b", "c"])
     assert board.is_silent("b"), "an update tells nothing of those that were there"
@@ -261,6 +261,26 @@ def test_what_one_replica_raises_when_it_is_asked_is_its_own_affair() -> None:
     until(lambda: replicas.asked["b"] >= 2)
     assert executor.phase is Phase.READY and not executor.lost
     assert submitted(executor, [1]) == [2]
+
+
+def test_a_replica_that_serve_ends_finishes_its_calls() -> None:
+    finished = asyncio.Event()
+
+    async def last_one(call: Call, items: list[Any]) -> Reply:
+        await finished.wait()
+        return doubled(call, items)
+
+    replicas = Replicas("draining", {"a": last_one})
+    executor = started(replicas)
+    with executor.reserve(1, context_of()) as reservation:
+        future = reservation.submit([1])
+        until(lambda: len(replicas.seen) == 1)
+        replicas.does["b"] = doubled
+        boards.board_of("draining").update(["b"])
+        until(lambda: replicas.asked["b"] >= 3)
+        executor._loop.call_soon_threadsafe(finished.set)
+        assert future.result(WAIT_S)[0].output == 2
+    assert [name for name, _, _ in replicas.seen] == ["a"]
 
 
 def test_what_a_replica_does_not_take_is_offered_again() -> None:
