@@ -4,13 +4,16 @@ The first is what `dynrefer serve --engine ray` starts. The second is for `serve
 names `build` (docker/ray/serve.yaml): there Ray's own proxies speak HTTP, and the edge is a deployment too.
 """
 
+import asyncio
 import contextlib
 import itertools
+import json
 import logging
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 import ray
 from fastapi import FastAPI
@@ -19,6 +22,7 @@ from ray.exceptions import RayError
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from dynrefer.model.errors import ModelError
+from dynrefer.service.engine.executor import Phase
 from dynrefer.service.scale.ray import cluster
 from dynrefer.service.scale.ray.autoscaling import ByRegions
 from dynrefer.service.scale.ray.clock import keep_controller_steady
@@ -26,9 +30,13 @@ from dynrefer.service.scale.ray.replica import ModelReplica
 from dynrefer.service.scale.ray.routing import LeastRegions
 from dynrefer.service.settings import Settings
 
+if TYPE_CHECKING:
+    from dynrefer.service.engine.engine import Engine
+
 MODEL, EDGE = "model", "edge"  # the deployments
 MOST_CALLS = 10_000  # of a replica at a time: its own queue is what bounds them
 HEALTH_EVERY_S, HEALTH_WITHIN_S = 2.0, 10.0  # three times in a row, and Serve replaces the replica
+WATCH_EVERY_S = 0.05  # an edge that waits for its first replica
 ATTEMPTS = 3  # to start a replica: a model that cannot be loaded will not be at the tenth either
 QUEUE_LOOK_BACK_S = 10.0
 MODEL_ERROR = re.compile(r"^dynrefer\.model\.errors\.\w+: (.+)$", re.MULTILINE)
@@ -41,6 +49,7 @@ class LocalReplicas:
 
     def __init__(self, settings: Settings, location: str) -> None:
         self.name = f"{settings.ray_name}-{next(_numbers)}"
+        self.version = ""  # it is never replaced by another: a changed model is another application
         self._settings = settings
         self._location = location
 
@@ -50,7 +59,7 @@ class LocalReplicas:
         _log_as_others_do()
         keep_controller_steady()
         try:
-            return serve.run(_replicas(self._settings, self._location), name=self.name, route_prefix=None)
+            return serve.run(_replicas(self._settings, self._location, self.version), name=self.name, route_prefix=None)
         except (RuntimeError, RayError) as error:
             sentence = _reason(self.name) or f"the replicas cannot be started: {_first_line(str(error))}"
             self.end()
@@ -72,14 +81,15 @@ class LocalReplicas:
 
 
 class GivenReplicas:
-    """`executor.Replicas` that Serve starts and ends with the edge. handle: of `ModelReplica`."""
+    """`executor.Replicas` that Serve starts and ends with the edge. handle: of `ModelReplica`. version: see there."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, version: str) -> None:
         self.name: str = handle.app_name
+        self.version = version
         self._handle = handle
 
     def begin(self) -> Any:
-        """See `Replicas`."""
+        """See `Replicas`. Whether one is there is for whoever asks it to find out."""
         keep_controller_steady()
         return self._handle
 
@@ -97,11 +107,16 @@ class GivenReplicas:
 
 
 class Edge:
-    """The service as a deployment of Serve. given: settings by name, over the environment."""
+    """The service as a deployment of Serve. given: settings by name, over the environment. version: see `Replicas`.
 
-    def __init__(self, given: Mapping[str, Any], replicas: Any) -> None:
+    It has one model as long as it lives. Of another version of the application Serve starts other edges too.
+    """
+
+    def __init__(self, given: Mapping[str, Any], replicas: Any, version: str) -> None:
         self._settings = Settings(**given)
-        self._replicas = replicas
+        self._replicas = GivenReplicas(replicas, version)
+        self._engine: Engine | None = None
+        self._began = False
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Called by Serve once, on its event loop."""
@@ -109,7 +124,22 @@ class Edge:
         from dynrefer.service.observability import logs
 
         logs.configure(self._settings)
-        return create_app(self._settings, replicas=GivenReplicas(self._replicas))
+        app = create_app(self._settings, replicas=self._replicas)
+        self._engine = app.state.engine
+        return app
+
+    async def check_health(self) -> None:
+        """Called by Serve: once before the edge is sent anything, which it is once this returns, and then every few
+        seconds; it replaces one that raises. Raises ModelError where the replicas are lost.
+
+        The first call waits for a replica with the model: until then the edges of the version before go on.
+        """
+        engine = self._engine
+        while engine is not None and not self._began and engine.phase is Phase.LOADING:
+            await asyncio.sleep(WATCH_EVERY_S)
+        self._began = True
+        if engine is not None and engine.lost:
+            raise ModelError("the replicas are lost, or have another model now.")
 
 
 @contextmanager
@@ -139,6 +169,7 @@ def build(given: Mapping[str, Any]) -> Any:
     options = dict(given)
     edges = int(options.pop("edges", 1))
     settings = Settings(**{**options, "engine": "ray"})
+    version = sha256(json.dumps(options, sort_keys=True, default=str).encode()).hexdigest()
     edge = _deployment(
         serve.ingress()(Edge),
         name=EDGE,
@@ -151,11 +182,11 @@ def build(given: Mapping[str, Any]) -> Any:
         health_check_timeout_s=HEALTH_WITHIN_S,
         max_surge_percent=100,
     )
-    return edge.bind({**options, "engine": "ray"}, _replicas(settings, settings.model))
+    return edge.bind({**options, "engine": "ray"}, _replicas(settings, settings.model, version), version)
 
 
-def _replicas(settings: Settings, location: str) -> Any:
-    """The deployment of `ModelReplica`, bound."""
+def _replicas(settings: Settings, location: str, version: str) -> Any:
+    """The deployment of `ModelReplica`, bound. version: see `Replicas`."""
     scaling: dict[str, Any] = {"num_replicas": settings.replicas}
     if settings.max_replicas is not None:
         scaling = {
@@ -187,7 +218,7 @@ def _replicas(settings: Settings, location: str) -> Any:
         request_router_config={"request_router_class": f"{LeastRegions.__module__}:{LeastRegions.__name__}"},
         **scaling,
     )
-    return deployment.bind(settings.without_secrets(), location)
+    return deployment.bind(settings.without_secrets(), location, version)
 
 
 def _deployment(of: Any, **options: Any) -> Any:

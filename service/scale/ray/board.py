@@ -23,7 +23,7 @@ TO = "to"  # keyword of a call that one replica is meant by
 @dataclass(slots=True)
 class Seen:
     """A replica, as this edge sees it. answered_at: on the monotonic clock. state: what it said then. batch: number of
-    the last batch that was counted. out_of_memory: batches that were counted. faulty: whether it once raised instead."""
+    the last batch that was counted. out_of_memory: batches that were counted. faulty: it once raised instead."""
 
     answered_at: float
     state: ReplicaState | None = None
@@ -44,10 +44,15 @@ class Sent:
 
 @dataclass
 class Board:
-    """What an edge knows of the replicas of one application. Its threads assign whole values; nothing locks."""
+    """What an edge knows of the replicas of one application. Its threads assign whole values; nothing locks.
+
+    model: identity of the model that the edge prepares regions for, once it knows. While Serve replaces replicas by
+    others with another model, both are there, and this edge has no use for the others.
+    """
 
     replicas: dict[str, Seen] = field(default_factory=dict)
     calls: dict[str, Sent] = field(default_factory=dict)
+    model: str | None = None
 
     def update(self, names: Iterable[str]) -> None:
         """There are these replicas now. A new one counts as having answered."""
@@ -67,8 +72,8 @@ class Board:
     def is_silent(self, name: str) -> bool:
         """Whether nothing was heard of a replica for too long.
 
-        One that is not listed any more is not asked any more. It is to end and finishes its calls first, or it has died,
-        and then its calls fail by themselves.
+        One that is not listed any more is not asked any more. It is to end and finishes its calls first, or it has
+        died, and then its calls fail by themselves.
         """
         seen = self.replicas.get(name)
         longest = max(SILENT_S, SILENT_QUESTIONS * self.ask_every_s)
@@ -81,8 +86,8 @@ class Board:
 
     @property
     def answering(self) -> list[Seen]:
-        """The replicas that are not silent."""
-        return [seen for name, seen in list(self.replicas.items()) if not self.is_silent(name)]
+        """The replicas that are not silent, and may have the edge's model."""
+        return [seen for name, seen in list(self.replicas.items()) if not self.is_silent(name) and self._fits(seen)]
 
     @property
     def states(self) -> list[ReplicaState]:
@@ -92,8 +97,19 @@ class Board:
     @property
     def by_state(self) -> dict[str, int]:
         """How many replicas answer and how many are silent."""
-        answering = len(self.answering)
+        answering = sum(not self.is_silent(name) for name in list(self.replicas))
         return {"answering": answering, "silent": len(self.replicas) - answering}
+
+    @property
+    def superseded(self) -> bool:
+        """Whether there are replicas, and all have another model than the edge."""
+        seen = list(self.replicas.values())
+        return bool(seen) and not any(self._fits(each) for each in seen)
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a replica has a call of this edge, which it may finish even if it is to end."""
+        return any(sent.replica is not None for sent in list(self.calls.values()))
 
     def route(self, call: str, names: Iterable[str]) -> str | None:
         """The replica of these that a call goes to, which is noted; None where none answers. call: its id, or of a call
@@ -117,9 +133,13 @@ class Board:
         for sent in list(self.calls.values()):
             if sent.replica is not None:
                 here[sent.replica] += sent.regions
-        answering = [name for name in names if not self.is_silent(name)]
+        answering = [name for name in names if not self.is_silent(name) and self._fits(self.replicas.get(name))]
         random.shuffle(answering)  # or edges that have sent nothing would all begin with the same
         return sorted(answering, key=lambda name: (name in avoid, self._readiness(name), here[name]))
+
+    def _fits(self, seen: Seen | None) -> bool:
+        """Whether it has the edge's model, or may have it."""
+        return self.model is None or seen is None or seen.state is None or seen.state.model == self.model
 
     def _readiness(self, name: str) -> int:
         """The lower, the sooner it gets something: one that is new has to say how it is first."""

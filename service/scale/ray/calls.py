@@ -8,9 +8,9 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Protocol, cast
 
 from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
@@ -22,8 +22,6 @@ from dynrefer.service.scale.ray.board import Board, Sent
 from dynrefer.service.scale.ray.messages import Call, Reply
 
 logger = logging.getLogger(__name__)
-
-Answer = TypeVar("Answer")
 
 MOST_DEATHS = 3  # of replicas that were at work on one call
 AGAIN_S = 0.05, 1.0  # before a call that was not taken is made again: at first, and at most
@@ -126,17 +124,24 @@ class Calls:
             self._given_up.discard(call.id)
 
 
-async def first_answer(make: Callable[[], Awaitable[Answer]], within_s: Sequence[float] = WITHIN_S) -> Answer:
-    """Of a call that any replica may answer; made again where one dies or hangs. Raises ExecutorClosed after several.
+async def first_answer(make: Callable[[], Response], within_s: Sequence[float] = WITHIN_S) -> Any:
+    """Of a call that any replica may answer; made again where one dies, hangs, or has another model and answers None.
 
-    within_s: how long each attempt may take.
+    within_s: how long each attempt may take. Raises ExecutorClosed after the last.
     """
     for limit_s in within_s:
+        response = make()
         try:
             async with asyncio.timeout(limit_s):
-                return await make()
+                if (answer := await response) is not None:
+                    return answer
+            await asyncio.sleep(AGAIN_S[0])
         except TimeoutError:
+            response.cancel()
             logger.warning("a replica did not answer within %g s", limit_s)
+        except asyncio.CancelledError:
+            response.cancel()
+            raise
         except Exception as error:
             raise_unless_gone(error)
             logger.warning("a replica ended before it answered: %s", type(error).__name__)

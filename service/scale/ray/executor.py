@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from ray.exceptions import RayError, RayTaskError
 
@@ -41,18 +41,24 @@ from dynrefer.service.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-START_WITHIN_S = (60.0,) * 3  # for the first answer of a replica: nobody waits yet
+START_WITHIN_S = (60.0,)  # for the first answer of a replica, again and again: nobody waits yet
+CLUSTER_LOST = "the cluster is lost"
+SUPERSEDED = "all replicas have another model than the one that they began with"
 USUAL_BATCH_REGIONS = 16  # where the replicas have not said yet how many they take
 
 
 class Replicas(Protocol):
-    """An application of Serve. name: of the application, which its board goes by."""
+    """An application of Serve. name: of the application, which its board goes by.
+
+    version: of what it was made of, which its replicas know too. While Serve replaces an application by another version
+    of it, replicas of both are there: an edge takes its model from those of its own.
+    """
 
     name: str
+    version: str
 
     def begin(self) -> Any:
-        """Start it, and wait until a replica is there, for as long as it takes. Returns the handle; called once, in a
-        thread. Raises ModelError."""
+        """Start it, for as long as it takes, and return its handle; called once, in a thread. Raises ModelError."""
 
     def end(self) -> None:
         """End its replicas; called once, in a thread."""
@@ -81,6 +87,7 @@ class ReplicaExecutor:
         self._questions: dict[str, asyncio.Task[None]] = {}  # by replica: it owes an answer
         self._thread = threading.Thread(target=self._live, name="replicas", daemon=True)
         self._closed = self._ended = False
+        self._superseded_at: float | None = None  # on the monotonic clock
         self._handle: Any = None
         self._calls: Calls | None = None
         self._on_loss: Callable[[], None] = lambda: None
@@ -249,27 +256,67 @@ class ReplicaExecutor:
             self._loop.close()
 
     async def _serve(self) -> None:
+        """Until it is closed and all is run, or until the replicas are lost."""
         self._handle = await asyncio.to_thread(self._replicas.begin)
         self._calls = Calls(
             self._handle.run.remote, self._replicas.hand_over, self._board, self._metrics.count_call_again
         )
-        model: ReplicaModel = await first_answer(self._handle.model.remote, START_WITHIN_S)
+        loss = await self._learn_model() or await self._look_after()
+        if loss is not None:
+            if not self._closed:
+                logger.error(loss)
+            self._ended = self._closed
+            return
+        await asyncio.to_thread(self._replicas.end)
+        forget(self._replicas.name)
+        self._ended = True
+
+    async def _learn_model(self) -> str | None:
+        """Be ready once a replica with the model is. How the replicas were lost meanwhile; None: they were not."""
+        asking = self._loop.create_task(self._model())
+        while not asking.done():
+            if self._closed or not self._replicas.alive:
+                asking.cancel()
+                return None if self._closed else CLUSTER_LOST
+            await asyncio.wait({asking}, timeout=ASK_EVERY_S)
+        model = asking.result()
+        self._board.model = model.identity
         await self._hear_one()
         self.loaded_at = time.time()
         self.predictor = ReplicaPredictor(model, self._ask_any, lambda: self.counts)
         logger.info("ready: model %s on %d replica(s) of Ray", model.card.name, len(self._board.replicas))
+        return None
+
+    async def _model(self) -> ReplicaModel:
+        """Of the first replica of this version, however long it takes."""
+        make = partial(self._handle.model.remote, self._replicas.version)
+        while True:
+            with contextlib.suppress(ExecutorClosed):
+                return cast("ReplicaModel", await first_answer(make, START_WITHIN_S))
+            await asyncio.sleep(ASK_EVERY_S)
+
+    async def _look_after(self) -> str | None:
+        """Until it is closed and all is run. How the replicas were lost before; None: they were not."""
+        assert self._calls is not None
         while not (self._closed and not self._tasks):
             if not self._replicas.alive:
-                if not self._closed:
-                    logger.error("the cluster is lost")
-                self._ended = self._closed
-                return
+                return CLUSTER_LOST
             self._ask_all()
             self._calls.give_up_silent()
+            if self._is_superseded():
+                return SUPERSEDED
             await self._pause(self._board.ask_every_s)
-        await asyncio.to_thread(self._replicas.end)
-        forget(self._replicas.name)
-        self._ended = True
+        return None
+
+    def _is_superseded(self) -> bool:
+        """Whether no replica has this edge's model any more, for some time, nor is one at work for it."""
+        if not self._board.superseded:
+            self._superseded_at = None
+            return False
+        now = time.monotonic()
+        if self._superseded_at is None:
+            self._superseded_at = now
+        return now - self._superseded_at > SILENT_S and not self._board.at_work
 
     async def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -317,8 +364,8 @@ class ReplicaExecutor:
         seen.out_of_memory = state.out_of_memory
 
     def _ask_any(self, method: str, *arguments: Any) -> Any:
-        """What any replica answers. Called in a thread. Raises ExecutorClosed."""
-        make = partial(getattr(self._handle, method).remote, *arguments)
+        """What any replica with the model answers. Called in a thread. Raises ExecutorClosed."""
+        make = partial(getattr(self._handle, method).remote, self._board.model, *arguments)
         return asyncio.run_coroutine_threadsafe(first_answer(make), self._loop).result()
 
     def _fail_all(self) -> None:

@@ -62,10 +62,11 @@ class EdgeState:
 class ReplicaState:
     """A replica as it is now. batches: (number, regions, views) of those it ran last. out_of_memory: how many batches
     did not fit its device so far. of_other_edges: regions that edges other than the one that asks have admitted, as
-    they said last."""
+    they said last. model: identity of its model, as of `ReplicaModel`."""
 
     phase: Phase
     counts: ExecutorCounts
     batches: tuple[tuple[int, int, int], ...] = ()
     out_of_memory: int = 0
     of_other_edges: int = 0
+    model: str = ""

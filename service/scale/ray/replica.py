@@ -54,13 +54,19 @@ class BatchRecord(Metrics):
 class ModelReplica:
     """settings: of the service. location: of the model. Returns from `__init__` once the model is warm.
 
-    make: the predictor, given by tests. Raises ModelError where it cannot be loaded.
+    version: of the application; see `Replicas`. make: the predictor, given by tests. Raises ModelError where it cannot
+    be loaded.
     """
 
     def __init__(
-        self, settings: Settings, location: str, make: Callable[[], Predictor[Any, Any]] | None = None
+        self,
+        settings: Settings,
+        location: str,
+        version: str = "",
+        make: Callable[[], Predictor[Any, Any]] | None = None,
     ) -> None:
         logs.configure(settings)
+        self._version = version
         self._metrics = BatchRecord()
         # Edges bound what one key has waiting, in all replicas together.
         own = settings.model_copy(
@@ -83,8 +89,10 @@ class ModelReplica:
         card = self._predictor.card
         self._identity = f"{card.name} {card.revision} {card.dtype}"
 
-    async def model(self) -> ReplicaModel:
-        """What an edge has to know."""
+    async def model(self, version: str) -> ReplicaModel | None:
+        """What an edge has to know; None where it is of another version of the application."""
+        if version != self._version:
+            return None
         predictor = self._predictor
         return ReplicaModel(
             predictor.card, predictor.preparation, predictor.segmentation, predictor.finding, self._identity
@@ -100,7 +108,8 @@ class ModelReplica:
         counts = self._executor.counts
         if self._shared is not None:
             counts = replace(counts, shared_cache=self._shared.counts)
-        return ReplicaState(self._executor.phase, counts, batches, int(out_of_memory), self._edges.heard(edge))
+        of_others = self._edges.heard(edge)
+        return ReplicaState(self._executor.phase, counts, batches, int(out_of_memory), of_others, self._identity)
 
     async def run(self, call: Call, items: Sequence[Any]) -> Reply:
         """Run prepared items, and finish what came of regions. Cancelling it takes them out of the queue.
@@ -129,14 +138,23 @@ class ModelReplica:
         except QueueFullError:
             return Reply(None, "the replica's queue is full")
 
-    async def look_again(self, query: FindQuery, found: Candidates) -> Sequence[RegionQuery]:
-        """See `Predictor`."""
+    async def look_again(self, model: str, query: FindQuery, found: Candidates) -> Sequence[RegionQuery] | None:
+        """See `Predictor`. model: as of `Call`; None where this replica has another one."""
+        if model != self._identity:
+            return None
         return await self._in(self._cpu_pool, partial(self._predictor.look_again, query, found))
 
     async def findings(
-        self, query: FindQuery, found: Candidates, looked: Sequence[RegionDescription], size: tuple[int, int]
-    ) -> Findings:
-        """See `Predictor`."""
+        self,
+        model: str,
+        query: FindQuery,
+        found: Candidates,
+        looked: Sequence[RegionDescription],
+        size: tuple[int, int],
+    ) -> Findings | None:
+        """See `Predictor`, and `look_again`."""
+        if model != self._identity:
+            return None
         return await self._in(self._cpu_pool, partial(self._predictor.findings, query, found, looked, size))
 
     def check_health(self) -> None:

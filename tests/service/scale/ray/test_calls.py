@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -31,18 +32,44 @@ async def answers() -> str:
     return "here"
 
 
-def in_turn(*replicas: Callable[[], Awaitable[str]]) -> Callable[[], Awaitable[str]]:
+class Response:
+    """As Serve returns them."""
+
+    def __init__(self, answer: Awaitable[str | None]) -> None:
+        self._answer = answer
+
+    def cancel(self) -> None:
+        """Noted."""
+        cancelled.append(self)
+
+    def __await__(self) -> Any:
+        return self._answer.__await__()
+
+
+cancelled: list[Response] = []
+
+
+def in_turn(*replicas: Callable[[], Awaitable[str | None]]) -> Callable[[], Response]:
     """Makes each call to the next one."""
     left = iter(replicas)
-    return lambda: next(left)()
+    cancelled.clear()
+    return lambda: Response(next(left)())
 
 
 def test_a_replica_that_hangs_is_waited_for_for_a_while_only() -> None:
     assert asyncio.run(first_answer(in_turn(hangs, hangs, answers), WITHIN_S)) == "here"
+    assert len(cancelled) == 2, "what was called in vain is let go of"
 
 
 def test_a_replica_that_died_is_left_for_another() -> None:
     assert asyncio.run(first_answer(in_turn(dies, answers), WITHIN_S)) == "here"
+
+
+def test_a_replica_with_another_model_is_left_for_one_that_has_the_right_one() -> None:
+    async def other() -> None:
+        """As a replica of another version."""
+
+    assert asyncio.run(first_answer(in_turn(other, answers), WITHIN_S)) == "here"
 
 
 def test_none_answers() -> None:

@@ -18,6 +18,7 @@ from dynrefer.service.engine.reservations import ExecutorClosed, RegionResult, W
 from dynrefer.service.errors import DeadlineExceeded, QueueFullError
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.scale.ray import board as boards
+from dynrefer.service.scale.ray.application import Edge
 from dynrefer.service.scale.ray.autoscaling import wanted_replicas
 from dynrefer.service.scale.ray.board import Board, Sent
 from dynrefer.service.scale.ray.edges import FORGET_S, Edges
@@ -74,6 +75,9 @@ class Replicas:
     failure: ModelError | None = None
     alive: bool = True
     card: ModelCard = CARD
+    version: str = ""
+    there: str = ""  # the version that replicas are of
+    models: dict[str, str] = field(default_factory=dict)  # by replica: the identity of its model
     phases: dict[str, Phase] = field(default_factory=dict)
     seen: list[tuple[str, Call, Any]] = field(default_factory=list)
     faulty: set[str] = field(default_factory=set)
@@ -94,7 +98,9 @@ class Replicas:
 
     @property
     def model(self) -> Method:
-        async def model() -> ReplicaModel:
+        async def model(version: str) -> ReplicaModel | None:
+            if version != self.there:
+                return None
             return ReplicaModel(self.card, None, None, None, "the model")  # type: ignore[arg-type]
 
         return Method(model)
@@ -112,7 +118,8 @@ class Replicas:
             counts = ExecutorCounts(waiting=self.waiting, cap=self.cap, regions_per_s=10.0, caches={"views": (1, 2)})
             self.edges.heard(EdgeState("another", self.of_another_edge))
             of_others = self.edges.heard(edge)
-            return ReplicaState(self.phases.get(to, Phase.READY), counts, of_other_edges=of_others)
+            model = self.models.get(to, "the model")
+            return ReplicaState(self.phases.get(to, Phase.READY), counts, of_other_edges=of_others, model=model)
 
         return Method(state)
 
@@ -397,6 +404,90 @@ def test_a_model_that_cannot_be_loaded_and_a_cluster_that_is_lost_are_told() -> 
     until(lambda: executor.lost)
     with pytest.raises(ExecutorClosed):
         executor.reserve(1, context_of())
+
+
+def test_an_edge_takes_its_model_from_replicas_of_its_own_version_however_long_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dynrefer.service.scale.ray.executor.START_WITHIN_S", (0.05,))
+    monkeypatch.setattr("dynrefer.service.scale.ray.executor.ASK_EVERY_S", 0.05)
+    replicas = Replicas("versions", {"a": doubled}, version="new", there="old")
+    executor = ReplicaExecutor(Settings(engine="ray"), replicas, Metrics())
+    executor.start(lambda: None)
+    time.sleep(0.5)
+    assert executor.phase is Phase.LOADING
+    replicas.there = "new"
+    until(lambda: executor.phase is Phase.READY)
+
+    replicas = Replicas("never", {"a": doubled}, version="new", there="old")
+    executor = ReplicaExecutor(Settings(engine="ray"), replicas, Metrics())
+    executor.start(lambda: None)
+    until(lambda: "never" in boards._boards)
+    executor.close()
+    until(lambda: executor.phase is Phase.LOST)
+    assert replicas.ended and not executor.lost
+
+
+def test_regions_go_to_replicas_with_the_model_that_they_were_prepared_for() -> None:
+    replicas = Replicas("mixed", {"a": doubled, "b": dies}, models={"b": "another"})
+    executor = started(replicas, max_regions=4, max_queue_regions=4)
+    until(lambda: len(replicas.asked) == 2 and boards.board_of("mixed").replicas["b"].state is not None)
+    assert [submitted(executor, [each]) for each in range(10)] == [[2 * each] for each in range(10)]
+    with pytest.raises(QueueFullError):
+        executor.reserve(5, context_of())
+    assert executor.counts.replicas == {"answering": 2, "silent": 0}
+
+
+def test_an_edge_whose_replicas_all_have_another_model_is_lost_once_they_have_finished(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("dynrefer.service.scale.ray.executor.SILENT_S", 0.1)
+    finished = asyncio.Event()
+
+    async def last_one(call: Call, items: list[Any]) -> Reply:
+        await finished.wait()
+        return doubled(call, items)
+
+    lost: list[bool] = []
+    replicas = Replicas("superseded", {"a": last_one, "b": dies}, models={"b": "another"})
+    executor = ReplicaExecutor(Settings(engine="ray"), replicas, Metrics())
+    executor.start(lambda: lost.append(True))
+    until(lambda: executor.phase is Phase.READY)
+    with executor.reserve(1, context_of()) as reservation:
+        future = reservation.submit([1])
+        until(lambda: len(replicas.seen) == 1)
+        boards.board_of("superseded").update(["b"])
+        until(lambda: executor.phase is Phase.STUCK)
+        asked = replicas.asked["b"]
+        until(lambda: replicas.asked["b"] >= asked + 2)
+        with pytest.raises(ExecutorClosed):
+            executor.reserve(1, context_of())
+        assert not lost
+        executor._loop.call_soon_threadsafe(finished.set)
+        assert future.result(WAIT_S)[0].output == 2
+    until(lambda: lost == [True])
+    assert executor.lost
+
+
+def test_an_edge_of_serve_is_sent_nothing_before_its_model_is_there_and_is_replaced_once_that_is_lost() -> None:
+    class Handle:
+        app_name = "edge"
+
+    async def check() -> None:
+        edge = Edge({"engine": "ray", "worker_processes": 0}, Handle(), "version")
+        app = edge.__serve_build_asgi_app__()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(edge.check_health(), 0.2)
+        executor = app.state.engine.serving.executor
+        executor.predictor = object()
+        await asyncio.wait_for(edge.check_health(), WAIT_S)
+        executor.predictor = None  # an administrator's model instead of it is being loaded
+        await asyncio.wait_for(edge.check_health(), WAIT_S)
+        executor.lost = True
+        with pytest.raises(ModelError):
+            await edge.check_health()
+
+    asyncio.run(check())
 
 
 def test_without_a_ready_replica_nothing_is_admitted() -> None:
