@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -164,7 +164,7 @@ class ReplicaExecutor:
             request.unused -= len(items)
         size = self._part_size()
         for first in range(0, len(items), size):
-            self._loop.call_soon_threadsafe(self._begin, part, first, list(items[first : first + size]))
+            self._soon(self._begin, part, first, list(items[first : first + size]))
         return part.future
 
     def renew(self, request: QueuedRequest[Any, Any], items: int) -> None:
@@ -186,9 +186,14 @@ class ReplicaExecutor:
         """See `WorkQueue`."""
         request.cancelled = True
         self.give_back(request)
-        request.fail(StoppedError("the request was cancelled."))
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._let_go, request)
+        self._fail(request, StoppedError("the request was cancelled."))
+        self._soon(self._let_go, request)
+
+    def _soon(self, do: Callable[..., None], *arguments: Any) -> None:
+        """Do it on the loop; not at all once that has ended, where everything that waited was failed."""
+        with self._lock:
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(do, *arguments)
 
     def _let_go(self, request: QueuedRequest[Any, Any]) -> None:
         for task in self._tasks.pop(request, ()):
@@ -214,14 +219,22 @@ class ReplicaExecutor:
             reply = await self._calls.answered(call, items, request.deadline)
             assert reply.results is not None
             for place, result in enumerate(reply.results):
-                part.record(first + place, result)
+                self._record(part, first + place, result)
         except asyncio.CancelledError:
-            request.fail(StoppedError("the request was cancelled."))
+            self._fail(request, StoppedError("the request was cancelled."))
             raise
         except ModelError as error:  # of these items alone
             for place in range(len(items)):
-                part.record(first + place, RegionResult(None, error, 0.0, 0))
+                self._record(part, first + place, RegionResult(None, error, 0.0, 0))
         except Exception as error:
+            self._fail(request, error)
+
+    def _record(self, part: Part[Any, Any], place: int, result: RegionResult[Any]) -> None:
+        with self._lock:  # the server's loop may cancel the request at the same moment
+            part.record(place, result)
+
+    def _fail(self, request: QueuedRequest[Any, Any], error: Exception) -> None:
+        with self._lock:
             request.fail(error)
 
     def _release(self, request: QueuedRequest[Any, Any], items: int) -> None:
@@ -252,8 +265,17 @@ class ReplicaExecutor:
             self._fail_all()
             if self.lost:
                 self._on_loss()
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.close()
+            self._loop.run_until_complete(self._run_out())
+            with self._lock:
+                self._loop.close()
+
+    async def _run_out(self) -> None:
+        """End what is under way on the loop: threads wait for it."""
+        left = asyncio.all_tasks() - {cast("asyncio.Task[None]", asyncio.current_task())}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
 
     async def _serve(self) -> None:
         """Until it is closed and all is run, or until the replicas are lost."""
@@ -366,11 +388,18 @@ class ReplicaExecutor:
     def _ask_any(self, method: str, *arguments: Any) -> Any:
         """What any replica with the model answers. Called in a thread. Raises ExecutorClosed."""
         make = partial(getattr(self._handle, method).remote, self._board.model, *arguments)
-        return asyncio.run_coroutine_threadsafe(first_answer(make), self._loop).result()
+        with self._lock:
+            if self.lost or self._ended:
+                raise ExecutorClosed
+            answer = asyncio.run_coroutine_threadsafe(first_answer(make), self._loop)
+        try:
+            return answer.result()
+        except CancelledError:  # with everything else of the loop
+            raise ExecutorClosed from None
 
     def _fail_all(self) -> None:
         for request in list(self._tasks):
-            request.fail(ExecutorClosed())
+            self._fail(request, ExecutorClosed())
             self._let_go(request)
 
 

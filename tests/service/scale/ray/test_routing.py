@@ -1,10 +1,11 @@
 """Where calls go, and which are made again: an edge's board, calls and executor, with replicas of this process."""
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +15,7 @@ from ray.exceptions import ActorDiedError
 from dynrefer.model import ModelCard
 from dynrefer.model.errors import DeviceError, ModelError, ModelNotFoundError, StoppedError
 from dynrefer.service.engine.executor import ExecutorCounts, Phase, watch_executor
-from dynrefer.service.engine.reservations import ExecutorClosed, RegionResult, WorkKind
+from dynrefer.service.engine.reservations import ExecutorClosed, Part, QueuedRequest, RegionResult, WorkKind
 from dynrefer.service.errors import DeadlineExceeded, QueueFullError
 from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.scale.ray import board as boards
@@ -82,6 +83,7 @@ class Replicas:
     seen: list[tuple[str, Call, Any]] = field(default_factory=list)
     faulty: set[str] = field(default_factory=set)
     asked: Counter[str] = field(default_factory=Counter)
+    looking: threading.Event = field(default_factory=threading.Event)
     ended: bool = False
 
     def begin(self) -> "Replicas":
@@ -104,6 +106,14 @@ class Replicas:
             return ReplicaModel(self.card, None, None, None, "the model")  # type: ignore[arg-type]
 
         return Method(model)
+
+    @property
+    def look_again(self) -> Method:
+        async def look_again(*_: Any) -> None:
+            self.looking.set()
+            await asyncio.sleep(10 * WAIT_S)
+
+        return Method(look_again)
 
     @property
     def state(self) -> Method:
@@ -404,6 +414,50 @@ def test_a_model_that_cannot_be_loaded_and_a_cluster_that_is_lost_are_told() -> 
     until(lambda: executor.lost)
     with pytest.raises(ExecutorClosed):
         executor.reserve(1, context_of())
+
+
+def test_a_thread_that_waits_for_a_replica_goes_on_when_the_cluster_is_lost() -> None:
+    replicas = Replicas("look", {"a": doubled})
+    executor = started(replicas)
+    raised: list[BaseException] = []
+
+    def look() -> None:
+        try:
+            executor.predictor.look_again(None, None)  # type: ignore[union-attr, arg-type]
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    assert replicas.looking.wait(WAIT_S)
+    replicas.alive = False
+    thread.join(WAIT_S)
+    assert [type(each) for each in raised] == [ExecutorClosed]
+    with pytest.raises(ExecutorClosed):
+        executor.predictor.look_again(None, None)  # type: ignore[union-attr, arg-type]
+    until(executor._loop.is_closed)
+    executor.cancel(QueuedRequest(0))
+
+
+def test_a_request_may_be_cancelled_at_the_moment_of_its_answer() -> None:
+    """The future's checks and its setting are one step: two threads do both."""
+    executor = started(Replicas("moment", {"a": never_ends}))
+    request: QueuedRequest[int, int] = QueuedRequest(1)
+    part: Part[int, int] = Part(request, WorkKind.DESCRIBE, 1, 0.0)
+    request.parts.append(part)
+
+    class Slow(Future):  # type: ignore[type-arg]
+        def done(self) -> bool:
+            found = super().done()
+            time.sleep(0.1)
+            return found
+
+    future = part.future = Slow()
+    with ThreadPoolExecutor(1) as pool:
+        cancelling = pool.submit(executor.cancel, request)
+        executor._record(part, 0, RegionResult(1, None, 0.0, 0))
+        cancelling.result(WAIT_S)  # raises what either did
+    assert future.done()
 
 
 def test_an_edge_takes_its_model_from_replicas_of_its_own_version_however_long_it_takes(
