@@ -14,12 +14,13 @@ REFUSALS = {
 class Admission:
     """waiting: items that are admitted and not released.
 
-    key_items: how many one key may have waiting; 0 sets no bound. seconds_for: how long so many items take.
+    key_items: how many one key may have waiting, which may change; 0 sets no bound. seconds_for: how long so many items
+    take.
     """
 
     def __init__(self, key_items: int, seconds_for: Callable[[int], float]) -> None:
         self.waiting = 0
-        self._key_items = key_items
+        self.key_items = key_items
         self._seconds_for = seconds_for
         self._of_key: Counter[str | None] = Counter()
 
@@ -34,9 +35,9 @@ class Admission:
         Raises QueueFullError.
         """
         self._refuse_excess(self.waiting + items - most, 1, "queue_full")
-        if self._key_items:
+        if self.key_items:
             # A key over its limit is served by its part of the throughput only.
-            self._refuse_excess(self._of_key[key] + items - self._key_items, max(1, keys), "key_share")
+            self._refuse_excess(self._of_key[key] + items - self.key_items, max(1, keys), "key_share")
         self.add(key, items)
 
     def add(self, key: str | None, items: int) -> None:

@@ -4,6 +4,7 @@
 """
 
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 
 from dynrefer.service.engine.executor import Phase
 from dynrefer.service.scale.ray.messages import ReplicaState
+from dynrefer.service.scale.ray.totals import Totals
 
 # Each replica is asked so often how it is; with many, so much less often that asking takes no more than a part of the
 # edge's time: a question costs it 2.5 ms (benchmarks/results/scaling_costs.json).
@@ -44,7 +46,8 @@ class Sent:
 
 @dataclass
 class Board:
-    """What an edge knows of the replicas of one application. Its threads assign whole values; nothing locks.
+    """What an edge knows of the replicas of one application. Its threads assign whole values; only `totals` needs two
+    that fit each other.
 
     model: identity of the model that the edge prepares regions for, once it knows. While Serve replaces replicas by
     others with another model, both are there, and this edge has no use for the others.
@@ -53,11 +56,18 @@ class Board:
     replicas: dict[str, Seen] = field(default_factory=dict)
     calls: dict[str, Sent] = field(default_factory=dict)
     model: str | None = None
+    _gone: Totals = field(default_factory=Totals)  # of replicas that are not listed any more
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def update(self, names: Iterable[str]) -> None:
         """There are these replicas now. A new one counts as having answered."""
         now = time.monotonic()
-        self.replicas = {name: self.replicas.get(name) or Seen(now) for name in names}
+        replicas = {name: self.replicas.get(name) or Seen(now) for name in names}
+        with self._lock:
+            for name, seen in self.replicas.items():
+                if name not in replicas and seen.state is not None:
+                    self._gone += Totals.of(seen.state.counts)
+            self.replicas = replicas
 
     def answered(self, name: str, state: ReplicaState) -> None:
         """A replica has said how it is."""
@@ -99,6 +109,13 @@ class Board:
         """How many replicas answer and how many are silent."""
         answering = sum(not self.is_silent(name) for name in list(self.replicas))
         return {"answering": answering, "silent": len(self.replicas) - answering}
+
+    @property
+    def totals(self) -> Totals:
+        """What all replicas have counted, as they said last, those that are silent or gone included."""
+        with self._lock:
+            states = [seen.state for seen in self.replicas.values() if seen.state is not None]
+            return sum((Totals.of(each.counts) for each in states), self._gone)
 
     @property
     def superseded(self) -> bool:

@@ -11,8 +11,9 @@ import logging
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, cast
 
@@ -32,7 +33,7 @@ from dynrefer.service.engine.reservations import (
     Reservation,
     WorkKind,
 )
-from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
+from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.scale.ray.board import ASK_EVERY_S, SILENT_S, TO, Seen, board_of, forget
 from dynrefer.service.scale.ray.calls import Calls, first_answer, is_gone
 from dynrefer.service.scale.ray.messages import Call, EdgeState, ReplicaModel
@@ -111,19 +112,23 @@ class ReplicaExecutor:
     @property
     def counts(self) -> ExecutorCounts:
         """See `Executor`. Of all replicas together, those of other edges included; waiting: of this edge."""
-        states = [each.counts for each in self._board.states]
+        states, totals = [each.counts for each in self._board.states], self._board.totals
         running = sum(each.running for each in states)
         card = None if self.predictor is None else self.predictor.card
         return ExecutorCounts(
             waiting=max(0, self._admission.waiting - running),
             running=running,
             cap=sum(each.cap for each in states),
-            caches=_summed_caches([each.caches for each in states]),
-            graphs=_summed([each.graphs for each in states]),
+            caches=totals.caches,
+            graphs=totals.graphs,
             model=None if card is None else (card.name, card.revision),
             regions_per_s=sum(each.regions_per_s for each in states),
             replicas=self._board.by_state,
-            shared_cache=_summed_stores([each.shared_cache for each in states]),
+            shared_cache=replace(  # in use while one of them is
+                totals.shared_cache,
+                reading=any(each.shared_cache.reading for each in states),
+                writing=any(each.shared_cache.writing for each in states),
+            ),
         )
 
     def start(self, on_loss: Callable[[], None]) -> None:
@@ -144,10 +149,17 @@ class ReplicaExecutor:
             if self._closed or self.phase is not Phase.READY:
                 raise ExecutorClosed
             most = self._settings.max_queue_regions * max(1, len(self._board.answering))
+            self._admission.key_items = self._key_share(most)
             self._admission.admit(regions, context.caller, most - self._board.of_other_edges, self._admission.keys)
             request: QueuedRequest[Any, Any] = QueuedRequest(regions, context.caller, context.deadline, context.id)
             self._tasks[request] = set()
             return Reservation(self, request)
+
+    def _key_share(self, most: int) -> int:
+        """Of all replicas' queues together, as `Settings.key_regions` is of one."""
+        if self._settings.max_key_regions or not self._settings.key_regions:
+            return self._settings.key_regions
+        return max(self._settings.max_regions, most // 2)
 
     def enqueue(
         self, request: QueuedRequest[Any, Any], items: Sequence[Any], kind: Kind
@@ -401,22 +413,3 @@ class ReplicaExecutor:
         for request in list(self._tasks):
             self._fail(request, ExecutorClosed())
             self._let_go(request)
-
-
-def _summed(counts: Sequence[Mapping[str, int]]) -> dict[str, int]:
-    return {
-        name: sum(each.get(name, 0) for each in counts) for name in dict.fromkeys(n for each in counts for n in each)
-    }
-
-
-def _summed_stores(counts: Sequence[SharedCacheCounts]) -> SharedCacheCounts:
-    """In use while one of them is."""
-    names = ("read_errors", "write_errors", "invalid", "written", "dropped")
-    sums = {name: sum(getattr(each, name) for each in counts) for name in names}
-    return SharedCacheCounts(**sums, reading=any(e.reading for e in counts), writing=any(e.writing for e in counts))
-
-
-def _summed_caches(caches: Sequence[Mapping[str, tuple[int, int]]]) -> dict[str, tuple[int, int]]:
-    names = dict.fromkeys(name for each in caches for name in each)
-    found = {name: [each.get(name, (0, 0)) for each in caches] for name in names}
-    return {name: (sum(hits for hits, _ in each), sum(misses for _, misses in each)) for name, each in found.items()}

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from dynrefer.model.errors import DeviceError, ModelError, ModelNotFoundError, S
 from dynrefer.service.engine.executor import ExecutorCounts, Phase, watch_executor
 from dynrefer.service.engine.reservations import ExecutorClosed, Part, QueuedRequest, RegionResult, WorkKind
 from dynrefer.service.errors import DeadlineExceeded, QueueFullError
-from dynrefer.service.observability.metrics import Metrics
+from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
 from dynrefer.service.scale.ray import board as boards
 from dynrefer.service.scale.ray.application import Edge
 from dynrefer.service.scale.ray.autoscaling import wanted_replicas
@@ -25,6 +26,7 @@ from dynrefer.service.scale.ray.board import Board, Sent
 from dynrefer.service.scale.ray.edges import FORGET_S, Edges
 from dynrefer.service.scale.ray.executor import ReplicaExecutor
 from dynrefer.service.scale.ray.messages import Call, EdgeState, ReplicaModel, ReplicaState, Reply
+from dynrefer.service.scale.ray.totals import Totals
 from dynrefer.service.settings import Settings
 from tests.fakes import CARD, context_of
 
@@ -370,6 +372,39 @@ def test_one_key_has_its_share_of_the_queue() -> None:
     assert refused.value.reason == "key_share"
     with executor.reserve(8, context_of(caller="other")):
         pass
+
+
+def test_the_share_of_one_key_grows_with_the_replicas_unless_it_is_set(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"max_regions": 8, "max_queue_regions": 8, "api_keys_file": tmp_path / "keys"}
+    for name, share in [("half", 16), ("set", 8)]:
+        replicas = Replicas(name, {each: never_ends for each in "abcd"})
+        executor = started(replicas, **settings, max_key_regions=0 if name == "half" else 8)
+        with executor.reserve(share, context_of(caller="busy")), pytest.raises(QueueFullError) as refused:
+            executor.reserve(1, context_of(caller="busy"))
+        assert refused.value.reason == "key_share"
+
+
+def test_counters_of_replicas_never_fall() -> None:
+    replicas = Replicas("counters", {"a": doubled, "b": doubled})
+    executor = started(replicas)
+    until(lambda: executor.counts.caches == {"views": (2, 4)})
+    board = boards.board_of("counters")
+    board.replicas["a"].answered_at -= boards.SILENT_S + 1
+    replicas.does["a"] = hangs
+    assert executor.counts.caches == {"views": (2, 4)}
+    replicas.does["c"] = doubled
+    board.update(["b", "c"])
+    assert executor.counts.caches == {"views": (2, 4)}
+    until(lambda: executor.counts.caches == {"views": (3, 6)})
+    assert executor.counts.cap == 8, "what is now is of those that answer"
+
+
+def test_totals_are_of_everything_that_is_counted() -> None:
+    one = Totals({"views": (1, 2)}, {"captured": 3}, SharedCacheCounts(written=4, reading=True))
+    two = Totals({"views": (10, 20), "words": (5, 5)}, {"eager": 1}, SharedCacheCounts(written=40, dropped=1))
+    both = one + two
+    assert both.caches == {"views": (11, 22), "words": (5, 5)} and both.graphs == {"captured": 3, "eager": 1}
+    assert both.shared_cache == SharedCacheCounts(written=44, dropped=1)
 
 
 def test_leaving_a_reservation_lets_go_of_what_was_submitted() -> None:
