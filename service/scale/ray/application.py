@@ -26,6 +26,7 @@ from dynrefer.service.engine.executor import Phase
 from dynrefer.service.scale.ray import cluster
 from dynrefer.service.scale.ray.autoscaling import ByRegions
 from dynrefer.service.scale.ray.clock import keep_controller_steady
+from dynrefer.service.scale.ray.ending import GONE, REST_S, drain_s, end_application, end_leftovers, end_own
 from dynrefer.service.scale.ray.replica import ModelReplica
 from dynrefer.service.scale.ray.routing import LeastRegions
 from dynrefer.service.settings import Settings
@@ -41,6 +42,8 @@ ATTEMPTS = 3  # to start a replica: a model that cannot be loaded will not be at
 QUEUE_LOOK_BACK_S = 10.0
 MODEL_ERROR = re.compile(r"^dynrefer\.model\.errors\.\w+: (.+)$", re.MULTILINE)
 
+logger = logging.getLogger(__name__)
+
 _numbers = itertools.count(1)
 
 
@@ -55,10 +58,10 @@ class LocalReplicas:
 
     def begin(self) -> Any:
         """See `Replicas`."""
-        serve.start(proxy_location="Disabled")
-        _log_as_others_do()
-        keep_controller_steady()
         try:
+            serve.start(proxy_location="Disabled")
+            _log_as_others_do()
+            keep_controller_steady()
             return serve.run(_replicas(self._settings, self._location, self.version), name=self.name, route_prefix=None)
         except (RuntimeError, RayError) as error:
             sentence = _reason(self.name) or f"the replicas cannot be started: {_first_line(str(error))}"
@@ -67,8 +70,13 @@ class LocalReplicas:
 
     def end(self) -> None:
         """See `Replicas`."""
-        if self.alive:
-            serve.delete(self.name)
+        if not self.alive:
+            return
+        try:
+            if not end_application(self.name, drain_s(self._settings) + REST_S):
+                logger.warning("the replicas of %s end later than they should", self.name)
+        except GONE as error:
+            logger.warning("the replicas of %s cannot be ended: %r", self.name, error)
 
     def hand_over(self, items: list[Any]) -> Any:
         """See `Replicas`: by the object store."""
@@ -145,20 +153,14 @@ class Edge:
 @contextmanager
 def without_leftovers(settings: Settings) -> Iterator[None]:
     """Inside of a cluster: end the replicas that go by the settings' name, before the block those of a process that was
-    killed, and after it one's own, in a cluster that outlives them."""
+    killed, and after it one's own, in a cluster that outlives them. Raises SettingsError."""
     if settings.ray_address:
-        _end_all(settings.ray_name)
+        end_leftovers(settings)
     try:
         yield
     finally:
-        if settings.ray_address and ray.is_initialized():
-            _end_all(settings.ray_name)
-
-
-def _end_all(name: str) -> None:
-    for application in serve.status().applications:
-        if re.fullmatch(rf"{re.escape(name)}-[0-9]+", application):
-            serve.delete(application)
+        if settings.ray_address:
+            end_own(settings)
 
 
 def build(given: Mapping[str, Any]) -> Any:
@@ -176,7 +178,7 @@ def build(given: Mapping[str, Any]) -> Any:
         num_replicas=edges,
         max_ongoing_requests=MOST_CALLS,
         ray_actor_options={"num_cpus": 1},
-        graceful_shutdown_timeout_s=settings.shutdown_grace_s + 5.0,
+        graceful_shutdown_timeout_s=drain_s(settings),
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=HEALTH_EVERY_S,
         health_check_timeout_s=HEALTH_WITHIN_S,
@@ -209,7 +211,7 @@ def _replicas(settings: Settings, location: str, version: str) -> Any:
         ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": _gpus(settings)},
         max_ongoing_requests=MOST_CALLS,
         max_queued_requests=-1,
-        graceful_shutdown_timeout_s=settings.shutdown_grace_s + 5.0,
+        graceful_shutdown_timeout_s=drain_s(settings),
         graceful_shutdown_wait_loop_s=0.5,
         health_check_period_s=HEALTH_EVERY_S,
         health_check_timeout_s=HEALTH_WITHIN_S,
@@ -247,7 +249,7 @@ def _log_as_others_do() -> None:
 
 def _reason(application: str) -> str | None:
     """What its replicas raised, if it was one of the model's own errors: Serve has the traceback of it as text."""
-    with contextlib.suppress(KeyError, RayError):
+    with contextlib.suppress(KeyError, *GONE):
         deployments = serve.status().applications[application].deployments
         for found in (MODEL_ERROR.findall(each.message) for each in deployments.values()):
             if found:

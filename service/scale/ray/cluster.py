@@ -60,6 +60,7 @@ def cluster(settings: ClusterSettings) -> Iterator[None]:
     if ray.is_initialized():
         raise SettingsError("this process is connected to a Ray cluster already; leave that one first.")
     with ExitStack() as stack:
+        _let_connect()
         _log_as_ours()
         stack.enter_context(cluster_environment.printing_replaced(by=logger.warning))
         stack.enter_context(_sigterm_leaves_the_block())
@@ -70,7 +71,7 @@ def cluster(settings: ClusterSettings) -> Iterator[None]:
             _join(settings, settings.address)
         # What is called too late, of a cluster that has ended, must not start another one.
         cluster_environment.inner("_private.auto_init_hook").enable_auto_connect = False
-        stack.callback(ray.shutdown)
+        stack.callback(_leave)
         yield
 
 
@@ -233,6 +234,35 @@ def _end_what_started() -> None:
     import ray
 
     ray.shutdown()
+
+
+def _leave() -> None:
+    """Disconnect, and let nobody connect this process anew: Serve calls `ray.init` wherever it finds no connection,
+    whatever `enable_auto_connect` says, and what it is called for too late would start another cluster."""
+    import ray
+
+    module: Any = ray
+    module.init = _Refusal(ray.init)
+    ray.shutdown()
+
+
+def _let_connect() -> None:
+    """After a `_leave`."""
+    import ray
+
+    module: Any = ray
+    if isinstance(module.init, _Refusal):
+        module.init = module.init.instead_of
+
+
+class _Refusal:
+    """In the place of `ray.init`, once the process has left its cluster."""
+
+    def __init__(self, instead_of: Any) -> None:
+        self.instead_of = instead_of
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        raise RuntimeError("this process has left its Ray cluster")
 
 
 def _log_as_ours() -> None:
