@@ -83,7 +83,9 @@ def test_kubernetes_knows_every_field_of_pods_and_policies(kubernetes: str) -> N
 
 
 def test_application_is_the_one_of_serve_yaml() -> None:
-    assert yaml.safe_load(SERVICE["spec"]["serveConfigV2"]) == SERVE
+    in_kubernetes = yaml.safe_load(SERVICE["spec"]["serveConfigV2"])
+    assert SERVE["http_options"]["host"] == "127.0.0.1", "no policy keeps strangers out"
+    assert in_kubernetes == {**SERVE, "http_options": {**SERVE["http_options"], "host": "0.0.0.0"}}
 
 
 def test_ray_accepts_the_application() -> None:

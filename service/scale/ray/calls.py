@@ -113,6 +113,8 @@ class Calls:
             if call.id in self._given_up:
                 raise ReplicaDied("silent") from None
             raise
+        except RayServeException as error:
+            return Reply(None, f"Serve has no replica for it: {error}")
         except Exception as error:
             raise_unless_gone(error)
             raise ReplicaDied("died") from None

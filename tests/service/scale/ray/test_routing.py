@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError
+from ray.serve._private.common import DeploymentID
+from ray.serve.exceptions import DeploymentUnavailableError
 
 from dynrefer.model import ModelCard
 from dynrefer.model.errors import DeviceError, ModelError, ModelNotFoundError, StoppedError
@@ -309,6 +311,17 @@ def test_what_a_replica_does_not_take_is_offered_again() -> None:
         return next(refusals, None) or doubled(call, items)
 
     assert submitted(started(Replicas("refuses", {"a": refuses_twice})), [4]) == [8]
+
+
+def test_where_serve_has_no_replica_a_call_is_made_again_until_the_deadline() -> None:
+    failures = [DeploymentUnavailableError(DeploymentID("model", "unavailable")) for _ in range(4)]
+
+    def refuses(call: Call, items: list[Any]) -> Reply:
+        if failures:
+            raise failures.pop()
+        return doubled(call, items)
+
+    assert submitted(started(Replicas("unavailable", {"a": refuses})), [4]) == [8]
 
 
 def test_past_the_deadline_a_request_fails_and_its_room_is_free_again() -> None:
