@@ -21,6 +21,7 @@
         ├── BoxError           a box that is empty, inverted, not finite or outside the image
         ├── PromptError        a polygon, scribble or mask that gives no region
         ├── PointsError        points that give no region
+        ├── ConversationError  a conversation that cannot be had
         ├── ViewsError         explicit views that the model cannot take
         └── InvalidQueriesError    several queries of one image, each with its own error
 
@@ -142,6 +143,18 @@ class FinderError(QueryError):
         self.field = field
 
     def __reduce__(self) -> "tuple[type[FinderError], tuple[str, str], dict[str, object]]":
+        return type(self), (str(self), self.field), {"index": self.index}
+
+
+class ConversationError(QueryError):
+    """Something that this model cannot be asked. field: where in the request, such as "messages/0/content"; empty: the
+    request as a whole."""
+
+    def __init__(self, sentence: str, field: str = "") -> None:
+        super().__init__(sentence)
+        self.field = field
+
+    def __reduce__(self) -> "tuple[type[ConversationError], tuple[str, str], dict[str, object]]":
         return type(self), (str(self), self.field), {"index": self.index}
 
 

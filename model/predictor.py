@@ -20,14 +20,18 @@ import numpy as np
 
 from dynrefer.model.arguments import box_corners, listed_boxes, prompts_among, region_queries, with_prompts
 from dynrefer.model.asked_results import asked_identity, asked_result
+from dynrefer.model.asking import Pointing, asked_conversation
 from dynrefer.model.batch import BatchResult, RawOutputs, RegionOutput, run_batch
 from dynrefer.model.batch_limits import MOST_REGIONS, measured_limits
 from dynrefer.model.cache import TEXT_BYTES, CacheStats, FeatureCache
 from dynrefer.model.continuous import GROUP_VIEWS, GROUPS, ContinuousDescription
+from dynrefer.model.conversation import Conversation, Message, Reply
+from dynrefer.model.conversing import NO_CONVERSER, Converser, ConverseTurn, Spoken
 from dynrefer.model.described import Descriptions
 from dynrefer.model.device_errors import translate_device_errors
 from dynrefer.model.device_memory import CudaMemory
 from dynrefer.model.errors import (
+    ConversationError,
     DeviceError,
     DeviceMemoryError,
     FinderError,
@@ -55,6 +59,7 @@ from dynrefer.model.images import ImageSource, Pixels, upright_pixels
 from dynrefer.model.loading import LoadedModel, load_model, model_directory
 from dynrefer.model.network_building import TURNS
 from dynrefer.model.network_fingerprint import fingerprint
+from dynrefer.model.networks.converse.loading import load_converser
 from dynrefer.model.networks.finder.loading import load_finder
 from dynrefer.model.networks.kernels.graphs import NoGraphs
 from dynrefer.model.networks.kernels.streams import current_device
@@ -79,6 +84,7 @@ from dynrefer.model.types import (
     ViewPlan,
     ViewPolicy,
 )
+from dynrefer.model.verification import queries_to_verify, with_verdicts
 from dynrefer.model.views import plan_views
 
 PROMPTS = ("box", "polygon", "mask", "scribble")  # what a region may be given as, for any model
@@ -130,12 +136,14 @@ class DynRefer:
         text_cache_bytes: int = TEXT_BYTES,
         segmenter: Segmenter | None = None,
         finder: Finder | None = None,
+        converser: Converser | None = None,
         shared_cache: SharedStore | None = None,
     ) -> None:
         """cache_bytes: device memory for view features and representations of earlier batches; 0: none.
 
         batching: as in `load`. text_cache_bytes: memory for texts of requests, half of it the device's; 0: none.
         segmenter: finds the masks of objects that points lie on. finder: finds regions that nobody has drawn.
+        converser: answers questions.
         shared_cache: where representations are shared with other processes. Then a CPU describes a region here.
         """
         self._loaded = loaded
@@ -146,7 +154,11 @@ class DynRefer:
         self.segmentation = None if segmenter is None else segmenter.spec
         self._finder = finder
         self.finding = None if finder is None else finder.spec
-        self.card = _card(loaded, points=segmenter is not None, detection=finder is not None)
+        self._converser = converser
+        self.conversing = None if converser is None else converser.spec
+        self.card = _card(
+            loaded, points=segmenter is not None, detection=finder is not None, conversation=converser is not None
+        )
         evidence = loaded.evidence is not None
         self.preparation = PreparationSpec(self.card.num_views, self.card.view_size, self.card.task_priors, evidence)
 
@@ -164,6 +176,7 @@ class DynRefer:
         text_cache_bytes: int = TEXT_BYTES,
         segmenter: str | Path = "embedded",
         finder: str | Path = "embedded",
+        converser: str | Path = "embedded",
         shared_cache: SharedStore | None = None,
     ) -> Self:
         """Load "embedded" or a model directory.
@@ -177,6 +190,8 @@ class DynRefer:
         local directory with a SAM 2 of transformers.
         finder: what finds regions that nobody has drawn: embedded (the model's own, where it has one), none, or a local
         directory with a released finder of transformers.
+        converser: what answers questions: embedded (the model's own, where it has one), none, or a local directory with
+        a Qwen3-VL of transformers.
         shared_cache: a store outside of this process in which region representations are looked up, and put. What is
         found is to the last bit what would be computed, where the model is batch invariant; see `shared_cache.py`.
         Raises as `loading.load_model` does, ValueError for another word for batching, `DeviceMemoryError`, and
@@ -190,6 +205,7 @@ class DynRefer:
             )
             found = load_segmenter(str(segmenter), model_directory(model), loaded.device)
             finds = load_finder(str(finder), model_directory(model), loaded)
+            answers = load_converser(str(converser), model_directory(model), loaded)
             return cls(
                 loaded,
                 cache_bytes=cache_bytes,
@@ -197,6 +213,7 @@ class DynRefer:
                 text_cache_bytes=text_cache_bytes,
                 segmenter=found,
                 finder=finds,
+                converser=answers,
                 shared_cache=shared_cache,
             )
 
@@ -332,6 +349,47 @@ class DynRefer:
         regions = (replace(each, description=of) for each, of in zip(findings.regions, described, strict=True))
         return replace(findings, regions=tuple(regions))
 
+    def ask(
+        self,
+        image: ImageSource,
+        question: str | Sequence[Message | Mapping[str, str]],
+        regions: Mapping[str, Pointing] | None = None,
+        *,
+        ground: bool = True,
+        answers: Sequence[str] = (),
+        max_tokens: int = 64,
+        verify: bool = True,
+    ) -> Reply:
+        """Answer a question about an image and its regions.
+
+        image: as in `describe`. question: a text, or the messages of a conversation so far, the last one the user's;
+        in it `<region:NAME>` stands for a region. regions: by name, a box, a prompt as in `describe`, or points.
+        ground: whether objects that the answer names are to have boxes. answers: the only ones allowed. max_tokens:
+        of the answer. verify: whether the region model looks at the answer's boxes.
+        Raises `ConversationError` without a converser and for what is wrong with the messages, and as `describe` does.
+        """
+        if self.conversing is None:
+            raise ConversationError(NO_CONVERSER)
+        pixels = upright_pixels(image)
+        size = (pixels.shape[1], pixels.shape[0])
+        given = asked_conversation(question, regions or {}, size, ground=ground, answers=answers, max_tokens=max_tokens)
+        asked = self._pointed_at(pixels, given)
+        if errors := self.conversing.invalid([asked], size):
+            raise errors[0]
+        (turn,) = self.conversing.prepare_each(pixels, [asked])
+        (spoken,) = self.converse([turn])
+        while not spoken.done:
+            turn = turn.after(spoken)
+            (spoken,) = self.converse([turn])
+        looks = queries_to_verify(spoken.reply) if verify else []
+        return with_verdicts(spoken.reply, self._described(pixels, looks))
+
+    def _pointed_at(self, pixels: Pixels, asked: Conversation) -> Conversation:
+        """The conversation, each of its regions with the box and mask of what it was pointed at with."""
+        queries = self.with_masks(pixels, [each.query for each in asked.regions])
+        regions = (replace(each, query=query) for each, query in zip(asked.regions, queries, strict=True))
+        return replace(asked, regions=tuple(regions))
+
     def _described(self, pixels: Pixels, queries: Sequence[RegionQuery]) -> list[RegionDescription]:
         regions = self.prepare(pixels, queries) if queries else []
         outputs = self.run(regions) if regions else []
@@ -347,6 +405,17 @@ class DynRefer:
         finder = self._finder
         with TURNS.computing():
             return translate_device_errors(lambda: finder.find(images, should_stop or (lambda: False)))
+
+    def converse(
+        self, turns: Sequence[ConverseTurn], should_stop: Callable[[], bool] | None = None
+    ) -> Sequence[Spoken]:
+        """See `Predictor`. Raises `ConversationError` without a converser."""
+        _check_process()
+        if self._converser is None:
+            raise ConversationError(NO_CONVERSER)
+        converser = self._converser
+        with current_device(self._loaded.device), TURNS.computing():
+            return translate_device_errors(lambda: converser.converse(turns, should_stop or (lambda: False)))
 
     def look_again(self, query: FindQuery, found: Candidates) -> list[RegionQuery]:
         """See `Predictor`."""
@@ -534,7 +603,7 @@ def _names(task: TaskDefinition[Any, Any], loaded: LoadedModel) -> tuple[str, ..
     return tuple(dict.fromkeys((*task.names(loaded.vocabulary), *more)))
 
 
-def _card(loaded: LoadedModel, *, points: bool, detection: bool) -> ModelCard:
+def _card(loaded: LoadedModel, *, points: bool, detection: bool, conversation: bool) -> ModelCard:
     config = loaded.network.config
     return ModelCard(
         name=config.name,
@@ -552,6 +621,7 @@ def _card(loaded: LoadedModel, *, points: bool, detection: bool) -> ModelCard:
         batch_invariant=loaded.batch_invariant,
         prompts=(*PROMPTS, "points") if points else PROMPTS,
         detection=detection,
+        conversation=conversation,
         translations=loaded.translations,
         max_caption_tokens=int(config.generation["max_new_tokens"]),
     )

@@ -11,6 +11,7 @@ tests of the service is another. What is handed from verb to verb is the predict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
+from dynrefer.model.conversing import ConverserSpec, ConverseTurn, Spoken
 from dynrefer.model.errors import QueryError
 from dynrefer.model.finding import Candidates, FinderInput, FinderSpec, Findings, FindQuery
 from dynrefer.model.geometry import ImageSize
@@ -157,6 +158,16 @@ class Predictor(Protocol[RegionT, OutputT]):
     ) -> Findings:
         """The answer. looked: the descriptions of `look_again`'s queries, in order. size: (W, H) of the upright image.
         Any thread."""
+
+    @property
+    def conversing(self) -> ConverserSpec | None:
+        """How images are prepared for `converse`; None where there is no converser."""
+
+    def converse(self, turns: Sequence[ConverseTurn], should_stop: Callable[[], bool]) -> Sequence[Spoken]:
+        """The next piece of each answer, in order; an answer is the same in any batch and by pieces of any length.
+
+        Device thread only; it may be called between two pieces of work of a continuous batch. Raises as `run` does.
+        """
 
     def run(self, regions: Sequence[RegionT], should_stop: Callable[[], bool]) -> Sequence[OutputT]:
         """One output per region, in order. Device thread only; requests and tasks may be mixed.

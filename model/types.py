@@ -221,6 +221,7 @@ class ModelCard(JsonRecord):
     vocabulary: task -> every label that it can return. task_priors: task -> t of its views.
     batch_invariant: whether a probe at load found that a region's numbers do not depend on what else is in its batch.
     prompts: what a region may be given as; "points" where there is a segmenter. detection: whether there is a finder.
+    conversation: whether there is a converser.
     translations: of the vocabulary's words. max_caption_tokens: of a generated caption, its end included; None: not
     known.
     """
@@ -240,5 +241,6 @@ class ModelCard(JsonRecord):
     batch_invariant: bool = False
     prompts: tuple[str, ...] = ("box",)
     detection: bool = False
+    conversation: bool = False
     translations: Translations = NO_TRANSLATIONS
     max_caption_tokens: int | None = None

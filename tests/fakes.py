@@ -16,6 +16,8 @@ from dynrefer.model import (
     BatchLimits,
     Candidates,
     Caption,
+    ConverserSpec,
+    ConverseTurn,
     Corners,
     FinderInput,
     Findings,
@@ -27,13 +29,15 @@ from dynrefer.model import (
     RegionDescription,
     RegionQuery,
     RequestVocabulary,
+    Spoken,
     Task,
     View,
     ViewPlan,
     ViewPolicy,
 )
 from dynrefer.model.cache import CacheStats
-from dynrefer.model.errors import QueryError, StoppedError
+from dynrefer.model.conversing import NO_CONVERSER
+from dynrefer.model.errors import ConversationError, QueryError, StoppedError
 from dynrefer.model.findings import findings, queries_to_look
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.segmentation import PointedRegion, SegmentationSpec, WindowMask
@@ -105,6 +109,7 @@ class FakePredictor:
     finding: FakeFinderSpec | None = None
     find_hook: Callable[[FindQuery], None] = lambda query: None
     searched: list[int] = field(default_factory=list)
+    conversing: ConverserSpec | None = None
 
     def __post_init__(self) -> None:
         """What the card says of a finder is true."""
@@ -166,6 +171,10 @@ class FakePredictor:
                 raise StoppedError("nobody waits")
             self.find_hook(image.query)
         return [candidates(image) for image in images]
+
+    def converse(self, turns: Sequence[ConverseTurn], should_stop: Callable[[], bool]) -> list[Spoken]:
+        """It has no converser."""
+        raise ConversationError(NO_CONVERSER)
 
     def look_again(self, query: FindQuery, found: Candidates) -> list[RegionQuery]:
         """As the real one."""

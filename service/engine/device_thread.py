@@ -18,7 +18,17 @@ from typing import Any, Generic, cast
 
 import numpy as np
 
-from dynrefer.model import BatchLimits, FindQuery, PointPrompt, Predictor, RegionQuery, gc_paused
+from dynrefer.model import (
+    BatchLimits,
+    Conversation,
+    FindQuery,
+    Message,
+    PointPrompt,
+    Predictor,
+    RegionQuery,
+    Role,
+    gc_paused,
+)
 from dynrefer.model.errors import DeviceLostError, DeviceMemoryError, ModelError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.batcher import Batcher, Limits
@@ -170,6 +180,9 @@ class DeviceThread(Generic[Region, Output]):
                 predictor.segment(list(predictor.segmentation.prepare_each(image, pointed)), _never)
             if predictor.finding is not None:
                 predictor.find(list(predictor.finding.prepare_each(image, [FindQuery()])), _never)
+            if predictor.conversing is not None:
+                asked = Conversation((Message(Role.USER, "What is this?"),))
+                predictor.converse(list(predictor.conversing.prepare_each(image, [asked])), _never)
         except (ModelError, ImportError, MemoryError, OSError, RuntimeError):
             raise  # `_begin` reports these
         except Exception as error:  # settings that fit the weights and no computation
@@ -220,6 +233,8 @@ class DeviceThread(Generic[Region, Output]):
                 return cast("Sequence[Output]", predictor.segment(cast("Sequence[Any]", regions), should_stop))
             if kind is WorkKind.FIND:
                 return cast("Sequence[Output]", predictor.find(cast("Sequence[Any]", regions), should_stop))
+            if kind is WorkKind.CONVERSE:
+                return cast("Sequence[Output]", predictor.converse(cast("Sequence[Any]", regions), should_stop))
             if kind is not WorkKind.DESCRIBE:
                 raise ValueError(f"this executor does not know the work {kind!r}")
             self._metrics.observe_batch(len(regions), sum(region.num_views for region in regions))

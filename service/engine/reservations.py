@@ -24,6 +24,7 @@ class WorkKind(Enum):
     DESCRIBE = "describe regions"
     SEGMENT = "find the masks of objects that points lie on"
     FIND = "find regions"
+    CONVERSE = "answer questions"
 
 
 class ExecutorClosed(Exception):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dynrefer.model import FinderSpec, ModelCard, PointedRegion, Preparation
+from dynrefer.model import ConverserSpec, FinderSpec, ModelCard, PointedRegion, Preparation
 from dynrefer.service.engine.executor import ExecutorCounts, Phase
 from dynrefer.service.engine.reservations import RegionResult, WorkKind
 
@@ -46,6 +46,7 @@ class ReplicaModel:
     preparation: Preparation[Any]
     segmentation: Preparation[PointedRegion] | None
     finding: FinderSpec | None
+    conversing: ConverserSpec | None
     identity: str
 
 

@@ -8,6 +8,8 @@ from dynrefer.model import (
     BatchLimits,
     Candidates,
     ContinuousBatch,
+    ConverserSpec,
+    ConverseTurn,
     FinderInput,
     FinderSpec,
     Findings,
@@ -18,6 +20,7 @@ from dynrefer.model import (
     RegionDescription,
     RegionQuery,
     RequestVocabulary,
+    Spoken,
     WindowMask,
 )
 from dynrefer.service.engine.executor import ExecutorCounts
@@ -78,6 +81,11 @@ class ReplicaPredictor:
         """See `Predictor`."""
         return self._model.finding
 
+    @property
+    def conversing(self) -> ConverserSpec | None:
+        """See `Predictor`."""
+        return self._model.conversing
+
     def understand(self, vocabulary: RequestVocabulary) -> None:
         """See `Predictor`: the replica that runs the regions does it, for its own sake."""
 
@@ -112,5 +120,9 @@ class ReplicaPredictor:
         raise NotImplementedError(ON_A_REPLICA)
 
     def find(self, images: Sequence[FinderInput], should_stop: Callable[[], bool]) -> Sequence[Candidates]:
+        """See `Predictor`."""
+        raise NotImplementedError(ON_A_REPLICA)
+
+    def converse(self, turns: Sequence[ConverseTurn], should_stop: Callable[[], bool]) -> Sequence[Spoken]:
         """See `Predictor`."""
         raise NotImplementedError(ON_A_REPLICA)

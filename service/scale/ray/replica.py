@@ -95,7 +95,12 @@ class ModelReplica:
             return None
         predictor = self._predictor
         return ReplicaModel(
-            predictor.card, predictor.preparation, predictor.segmentation, predictor.finding, self._identity
+            predictor.card,
+            predictor.preparation,
+            predictor.segmentation,
+            predictor.finding,
+            predictor.conversing,
+            self._identity,
         )
 
     async def state(self, since: int = 0, edge: EdgeState | None = None, to: str = "") -> ReplicaState:

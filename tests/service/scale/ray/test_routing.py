@@ -107,7 +107,7 @@ class Replicas:
         async def model(version: str) -> ReplicaModel | None:
             if version != self.there:
                 return None
-            return ReplicaModel(self.card, None, None, None, "the model")  # type: ignore[arg-type]
+            return ReplicaModel(self.card, None, None, None, None, "the model")  # type: ignore[arg-type]
 
         return Method(model)
 

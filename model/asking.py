@@ -1,0 +1,67 @@
+"""What is given to `DynRefer.ask` -> a `Conversation`, or an error that names the argument. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from dynrefer.model.arguments import region_queries, with_prompts
+from dynrefer.model.conversation import Conversation, Message, NamedRegion, Role, conversation_flaws
+from dynrefer.model.errors import ConversationError
+from dynrefer.model.geometry import ImageSize
+from dynrefer.model.points import PointPrompt
+from dynrefer.model.prompts import Prompt
+from dynrefer.model.types import RegionQuery
+
+Pointing = Sequence[float] | Prompt | PointPrompt | Iterable[PointPrompt]
+
+
+def asked_conversation(
+    question: str | Sequence[Message | Mapping[str, str]],
+    regions: Mapping[str, Pointing],
+    size: ImageSize,
+    *,
+    ground: bool,
+    answers: Sequence[str],
+    max_tokens: int,
+) -> Conversation:
+    """The arguments are those of `DynRefer.ask`. size: (W, H) of the upright image.
+
+    Raises `ConversationError`, which names the place, and as `region_queries` does.
+    """
+    if isinstance(answers, str):
+        raise ConversationError(f"'answers' must be a list of texts, and not the text {answers:.70!r}.", "answers")
+    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
+        raise ConversationError(
+            f"'max_tokens' must be a whole number from 1 on, and not {max_tokens!r:.70}.", "max_tokens"
+        )
+    messages = (Message(Role.USER, question),) if isinstance(question, str) else tuple(map(_message, question))
+    for flaw in conversation_flaws(messages, tuple(regions), tuple(answers)):
+        raise ConversationError(flaw.detail, "/".join(map(str, flaw.path)))
+    named = tuple(NamedRegion(name, _pointed(given, size)) for name, given in regions.items())
+    return Conversation(messages, named, ground, tuple(answers), max_tokens)
+
+
+def _message(given: Message | Mapping[str, str]) -> Message:
+    if isinstance(given, Message):
+        return given
+    try:
+        return Message(Role(given["role"]), given["content"])
+    except (KeyError, TypeError, ValueError):
+        raise ConversationError(
+            f"A message is a `Message`, or {{'role': 'user', 'content': 'text'}}, and not {given!r:.70}.", "messages"
+        ) from None
+
+
+def _pointed(given: Any, size: ImageSize) -> RegionQuery:
+    """A region's box and mask; the mask of points is not known yet."""
+    if isinstance(given, PointPrompt):
+        given = (given,)
+    if isinstance(given, list | tuple) and given and not isinstance(given[0], int | float):
+        return region_queries([], None, (), None, 10, None, points=[given])[0]
+    queries = region_queries([given], None, (), None, 10, None, highlight=isinstance(given, Prompt))
+    placed = with_prompts(queries, {0: given} if isinstance(given, Prompt) else {}, size)
+    if placed[0].flaw is not None:
+        raise placed[0].flaw
+    return replace(placed[0], highlight=False)

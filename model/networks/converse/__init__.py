@@ -1,0 +1,1 @@
+"""Conversers: what answers questions about an image and its regions."""
