@@ -20,8 +20,9 @@ from dynrefer.service.api.routes import describe, detect, operations, reload
 from dynrefer.service.api.routes import vocabularies as vocabulary_routes
 from dynrefer.service.api.surfaces import Surfaces, answer_problem
 from dynrefer.service.engine.device_thread import DeviceThread
-from dynrefer.service.engine.engine import Engine, ImageWorkers
+from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.executor import Executor, Phase
+from dynrefer.service.engine.passes import ImageWorkers
 from dynrefer.service.engine.reloading import Reloading
 from dynrefer.service.engine.serving import ModelSource
 from dynrefer.service.errors import ServiceError
@@ -277,6 +278,7 @@ def loader(
             batching=settings.batching,
             segmenter=settings.segmenter,
             finder=settings.finder,
+            converser=settings.converser,
             shared_cache=shared,
         )
 
