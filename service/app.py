@@ -16,7 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from dynrefer.model import ImageError, ModelError, NamedVocabularies, Predictor, QueryError, forbid_bombs
 from dynrefer.service.api import openapi
-from dynrefer.service.api.routes import describe, detect, operations, reload
+from dynrefer.service.api.routes import converse, describe, detect, operations, reload
 from dynrefer.service.api.routes import vocabularies as vocabulary_routes
 from dynrefer.service.api.surfaces import Surfaces, answer_problem
 from dynrefer.service.engine.device_thread import DeviceThread
@@ -164,6 +164,7 @@ def create_app(
     app.state.buffer = buffer
     app.include_router(describe.router)
     app.include_router(detect.router)
+    app.include_router(converse.router)
     app.include_router(operations.router)
     app.include_router(vocabulary_routes.router)
     if keys.admin_names:
