@@ -48,7 +48,7 @@ class FakeConverserSpec:
                 for each in query.regions
             )
             asked = replace(query, regions=tuple(regions))
-            yield ConverseTurn(pixels, size, asked, hashlib.sha256(pixels).digest(), piece=PIECE)
+            yield ConverseTurn(pixels, size, asked, hashlib.sha256(pixels.tobytes()).digest(), piece=PIECE)
 
 
 def spoken(turn: ConverseTurn) -> Spoken:
