@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from PIL import Image
-
 from dynrefer.model.conversation import Conversation
+from dynrefer.model.conversed_regions import misplaced_regions
 from dynrefer.model.conversing import ConverseTurn
 from dynrefer.model.errors import ConversationError, QueryError
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.images import Pixels
 from dynrefer.model.pyramid import ImagePyramid
+from dynrefer.model.whole_images import whole_turns
 
 LONGEST_ASPECT = 200  # of the sides, beyond which the released processor refuses an image, too
-_GAP = 3.0  # large images are scaled from copies that have so many times their pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +30,14 @@ class Qwen3VLSpec:
     def invalid(self, queries: Sequence[Conversation], size: ImageSize) -> list[QueryError]:
         """See `ConverserSpec`."""
         if max(size) <= LONGEST_ASPECT * min(size):
-            return []
+            return misplaced_regions(queries, size)
         sentence = f"The image is more than {LONGEST_ASPECT} times as long as wide: this converser sees no such image."
         return [ConversationError(sentence, "image") for _ in queries]
 
     def prepare_each(self, image: Pixels, queries: Sequence[Conversation]) -> Iterator[ConverseTurn]:
         """See `ConverserSpec`."""
         pyramid = ImagePyramid(image)
-        scaled = pyramid.resized((0, 0, *pyramid.size), self.scaled(pyramid.size), Image.Resampling.BICUBIC, _GAP)
-        pixels = np.asarray(scaled)
-        digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).digest()
-        for query in queries:
-            yield ConverseTurn(pixels, pyramid.size, query, digest)
+        return whole_turns(pyramid, self.scaled(pyramid.size), queries)
 
     def scaled(self, size: ImageSize) -> ImageSize:
         """(width, height) of an image of this (width, height) as the network sees it: its sides are multiples of
