@@ -848,5 +848,6 @@ def _sentence(error: ValidationError, flags: Mapping[str, Any]) -> str:
         return message
     field = str(first["loc"][0])
     name = "--" + field.replace("_", "-") if field in flags else PREFIX + field.upper()
-    shown = "" if field in HIDDEN else f" {first['input']!r}"
+    hidden = field in HIDDEN or (field == "converser_url" and "@" in str(first["input"]))
+    shown = "" if hidden else f" {first['input']!r}"
     return f"{name}{shown} is invalid: {message[:1].lower()}{message[1:]}"

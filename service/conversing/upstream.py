@@ -47,11 +47,19 @@ ENCODED = "The service that answers questions sent a compressed answer."
 
 class Upstream:
     """An `Answering` (`engine/conversing.py`). One for all requests, on one event loop. url: without its last part.
-    longest: most pixels of a longer side of an image that it is sent."""
+    longest: most pixels of a longer side of an image that it is sent. backend: connects, in tests."""
 
-    def __init__(self, url: str, model: str, key: str | None = None, longest: int = 1024) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str,
+        key: str | None = None,
+        longest: int = 1024,
+        backend: httpcore2.AsyncNetworkBackend | None = None,
+    ) -> None:
         self.spec = WholeImageSpec(longest)
         self._url, self._model, self._key = url + PATH, model, key
+        self._backend = backend
         self._tls = ssl.create_default_context() if url.startswith("https:") else None
         self._room = asyncio.Semaphore(MAX_CALLS)
         self._breaker = CircuitBreaker()
@@ -99,7 +107,9 @@ class Upstream:
         ]
         times = {"connect": CONNECT_S, "read": SILENCE_S, "write": SILENCE_S, "pool": SILENCE_S}
         async with (
-            httpcore2.AsyncConnectionPool(ssl_context=self._tls, max_keepalive_connections=0, retries=1) as pool,
+            httpcore2.AsyncConnectionPool(
+                ssl_context=self._tls, max_keepalive_connections=0, retries=1, network_backend=self._backend
+            ) as pool,
             pool.stream("POST", self._url, headers=headers, content=body, extensions={"timeout": times}) as response,
         ):
             yield response
