@@ -77,14 +77,15 @@ class Pieces:
     async def pieces(
         self, turn: ConverseTurn, conversation: Conversation, context: RequestContext
     ) -> AsyncGenerator[Spoken, None]:
-        """See `Answering`. Each piece is one item, for which room is asked once it is wanted."""
+        """See `Answering`. Each piece is one item, and afterwards there is room for one again: a queue that is being
+        closed waits for whoever has room in it."""
         while True:
             spoken = _only(await asyncio.wrap_future(self.reservation.submit([turn], WorkKind.CONVERSE)))
+            self.reservation.renew(1)
             yield spoken
             if spoken.done:
                 return
             turn = turn.after(spoken)
-            self.reservation.renew(1)
 
 
 @dataclass(frozen=True, slots=True)
