@@ -21,6 +21,7 @@ import httpcore2
 from dynrefer.model import Spoken, WholeImageSpec
 from dynrefer.service.conversing.chat import ChatAnswer, chat_request, reply_of
 from dynrefer.service.errors import DeadlineExceeded, UnavailableError, UpstreamError
+from dynrefer.service.inputs.url_fetch import FAILURES
 from dynrefer.service.scale.circuit_breaker import CircuitBreaker
 from dynrefer.service.settings import Settings, SettingsError
 
@@ -131,7 +132,7 @@ class _Call:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         # Who leaves, or comes to a deadline, says nothing about the service; but a probe has to have an end.
-        if isinstance(error, (*_NETWORK, _FailedError)) or self._probes:
+        if isinstance(error, (*FAILURES, _FailedError)) or self._probes:
             self._probes = False
             if self._breaker.failed():
                 logger.warning("the converser at converser_url is left alone for a while: it does not answer")
@@ -159,16 +160,6 @@ class _FailedError(UpstreamError):
     """It is there, and does not work."""
 
 
-_NETWORK = (
-    OSError,  # also of the resolver and of TLS
-    UnicodeError,
-    httpcore2.NetworkError,
-    httpcore2.TimeoutException,
-    httpcore2.ProtocolError,
-    httpcore2.UnsupportedProtocol,
-)
-
-
 @contextmanager
 def _told_as_ours() -> Iterator[None]:
     """Errors of the network become ours."""
@@ -176,7 +167,7 @@ def _told_as_ours() -> Iterator[None]:
         yield
     except (httpcore2.ConnectError, httpcore2.ConnectTimeout):
         raise UnavailableError(NOT_THERE) from None
-    except _NETWORK:
+    except FAILURES:
         raise UpstreamError(BROKEN) from None
 
 

@@ -126,19 +126,34 @@ def test_who_leaves_ends_the_call(server: ChatServer) -> None:
     server.wait(lambda: server.left == 1)
 
 
-def test_calls_that_fail_open_the_breaker_and_one_that_succeeds_closes_it(
-    server: ChatServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Clock:
+    """now: seconds, of a breaker."""
+
     now = 0.0
-    of = Upstream(server.url, "m")
-    monkeypatch.setattr(of._breaker, "_clock", lambda: now)
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def failed(server: ChatServer, monkeypatch: pytest.MonkeyPatch) -> tuple[Upstream, Clock]:
+    """A service whose first call has failed, and what its breaker takes for the time."""
+    of, clock = Upstream(server.url, "m"), Clock()
+    monkeypatch.setattr(of._breaker, "_clock", clock)
     server.status = 500
     with pytest.raises(UpstreamError):
         asked(of)
+    return of, clock
+
+
+def test_calls_that_fail_open_the_breaker_and_one_that_succeeds_closes_it(
+    server: ChatServer, failed: tuple[Upstream, Clock]
+) -> None:
+    of, clock = failed
     with pytest.raises(UnavailableError) as caught:  # nobody is asked
         asked(of)
     assert caught.value.retry_after_s >= 1 and len(server.requests) == 1
-    now, server.status = 1e9, 200
+    clock.now, server.status = 1e9, 200
     assert asked(of)[-1].done and asked(of)[-1].done
     # A refusal shows that it is there.
     server.status = 404
@@ -149,18 +164,13 @@ def test_calls_that_fail_open_the_breaker_and_one_that_succeeds_closes_it(
 
 
 def test_a_probe_that_nobody_waits_for_lets_another_one_through_later(
-    server: ChatServer, monkeypatch: pytest.MonkeyPatch
+    server: ChatServer, failed: tuple[Upstream, Clock]
 ) -> None:
-    now = 0.0
-    of = Upstream(server.url, "m")
-    monkeypatch.setattr(of._breaker, "_clock", lambda: now)
-    server.status = 500
-    with pytest.raises(UpstreamError):
-        asked(of)
-    now, server.silent, server.status = 1e6, True, 200
+    of, clock = failed
+    clock.now, server.silent, server.status = 1e6, True, 200
     with pytest.raises(DeadlineExceeded):
         asked(of, timeout_s=0.2)
-    now, server.silent = 1e9, False
+    clock.now, server.silent = 1e9, False
     assert asked(of)[-1].done
 
 
