@@ -136,6 +136,9 @@ if TYPE_CHECKING:
         no_names,
         read_vocabulary,
     )
+    from dynrefer.model.whole_images import WholeImageSpec, turn_as_jpeg
+    from dynrefer.model.written_answers import read_answer
+    from dynrefer.model.written_questions import written_conversation
 
 __all__ = [
     "ALL_TASKS",
@@ -255,7 +258,11 @@ __all__ = [
     "VocabularyError",
     "VocabularyLimits",
     "WeightsError",
+    "WholeImageSpec",
     "WindowMask",
+    "read_answer",
+    "turn_as_jpeg",
+    "written_conversation",
     "Word",
     "compressed_runs",
     "corners_from",
@@ -419,6 +426,10 @@ _LAZY = {
     "simplified_outline": "outlines",
     "placed": "prompts",
     "written_words": "named_vocabularies",
+    "WholeImageSpec": "whole_images",
+    "read_answer": "written_answers",
+    "turn_as_jpeg": "whole_images",
+    "written_conversation": "written_questions",
 }
 
 

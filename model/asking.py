@@ -31,7 +31,7 @@ def asked_conversation(
     Raises `ConversationError`, which names the place, and as `region_queries` does.
     """
     if isinstance(answers, str):
-        raise ConversationError(f"'answers' must be a list of texts, and not the text {answers!r:.70}.", "answers")
+        raise ConversationError(f"'answers' must be a list of texts, and not the text {answers:.70!r}.", "answers")
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
         raise ConversationError(
             f"'max_tokens' must be a whole number from 1 on, and not {max_tokens!r:.70}.", "max_tokens"

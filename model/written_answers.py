@@ -191,7 +191,9 @@ def _labelled(text: str) -> list[tuple[str, list[float]]]:
         except (ValueError, RecursionError):
             continue
         label = next((value[key] for key in ("label", "name", "text_content") if isinstance(value.get(key), str)), "")
-        box = next((value[key] for key in ("bbox_2d", "bbox", "box") if isinstance(value.get(key), list)), [])
+        box: list[Any] = next(
+            (value[key] for key in ("bbox_2d", "bbox", "box") if isinstance(value.get(key), list)), []
+        )
         if label.strip():
             numbers = [float(number) for number in box if isinstance(number, int | float) and abs(number) < 1e6]
             found.append((label, numbers if len(numbers) == len(box) == 4 else []))

@@ -19,6 +19,7 @@ from dynrefer.service.api import openapi
 from dynrefer.service.api.routes import converse, describe, detect, operations, reload
 from dynrefer.service.api.routes import vocabularies as vocabulary_routes
 from dynrefer.service.api.surfaces import Surfaces, answer_problem
+from dynrefer.service.conversing.upstream import open_upstream
 from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.executor import Executor, Phase
@@ -102,7 +103,9 @@ def create_app(
         executor = DeviceThread(settings, loader(settings, predictor, shared=shared), metrics)
     # Of whatever model serves by then.
     workers = image_workers(settings, lambda: engine.wait_for_idle_cores(), metrics)
-    engine = Engine(executor, workers, metrics, ModelSource(settings.model, settings.model))
+    engine = Engine(
+        executor, workers, metrics, ModelSource(settings.model, settings.model), upstream=open_upstream(settings)
+    )
     reloading = Reloading(engine, make_executor, metrics)
 
     @asynccontextmanager
@@ -279,7 +282,7 @@ def loader(
             batching=settings.batching,
             segmenter=settings.segmenter,
             finder=settings.finder,
-            converser=settings.converser,
+            converser=settings.converser if settings.converser_url is None else "none",
             shared_cache=shared,
         )
 

@@ -12,6 +12,7 @@
     ├── QueueFullError          no room for the whole request                               429
     ├── UnavailableError        not ready, draining, or the device is lost                  503
     ├── DeadlineExceeded        the request's deadline passed                               504
+    ├── UpstreamError           another service that is asked answered nothing of use       502
     └── RegionFailedError       the model failed on this region                             500
 
 `QueryError` and `ImageError` of `dynrefer.model.errors` are in the same table. Every message is one sentence of ours:
@@ -107,6 +108,10 @@ class UnavailableError(RetryLaterError):
 
 class DeadlineExceeded(ServiceError):
     """The request's deadline passed."""
+
+
+class UpstreamError(ServiceError):
+    """Another service, which the settings name, did not answer as it is to."""
 
 
 class RegionFailedError(ServiceError):

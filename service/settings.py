@@ -32,7 +32,7 @@ OTHER_VARIABLES = ("KEY", "ART_CACHE")
 INTEGRATIONS = ("hugging-face", "kserve", "label-studio", "mcp", "openai", "sagemaker", "vertex", "x-anylabeling")
 
 # Without flags, and never shown.
-SECRETS = ("api_keys", "admin_keys", "label_studio_token")
+SECRETS = ("api_keys", "admin_keys", "label_studio_token", "converser_url_key")
 # With a flag, and never shown: it may hold a password, though not in the flag.
 HIDDEN = (*SECRETS, "shared_cache")
 
@@ -108,6 +108,33 @@ class Settings(BaseSettings):
         description="What answers questions: embedded, the converser of the model where it has one; none, which "
         "refuses /v1/converse; or a local directory with a Qwen3-VL of transformers, which knows far more and wants a "
         "GPU.",
+    )
+    converser_url: str | None = Field(
+        default=None,
+        description="Another service that answers questions in the place of the converser: the base of an "
+        "OpenAI-compatible interface, such as http://vllm:8000/v1, whose /chat/completions sees images and streams. "
+        "Images of clients are sent there. None: nothing leaves this service.",
+    )
+    converser_url_model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The model that converser_url is asked for, by its name there. It is told that coordinates go from "
+        "0 to 1000, so take one that was trained on such, as Qwen3-VL was.",
+    )
+    converser_url_key: SecretStr | None = Field(
+        default=None,
+        description="Key that converser_url wants, as a bearer token. Prefer converser_url_key_file, which other "
+        "programs of this user do not see in the environment.",
+    )
+    converser_url_key_file: Path | None = Field(
+        default=None, description="File that holds the key of converser_url and nothing else."
+    )
+    converser_url_pixels: int = Field(
+        default=1024,
+        ge=64,
+        le=4096,
+        description="Most pixels of the longer side of an image that is sent to converser_url, as JPEG. More shows "
+        "small things and costs its model more tokens.",
     )
     cpu_kernels: Literal["auto", "onednn", "torch"] = Field(
         default="auto",
@@ -578,6 +605,13 @@ class Settings(BaseSettings):
             raise ValueError(flaw)
         return url
 
+    @field_validator("converser_url")
+    @classmethod
+    def _is_web_address(cls, url: str | None) -> str | None:
+        if url is not None and (flaw := flaw_of_web_url(url)):
+            raise ValueError(flaw)
+        return None if url is None else url.rstrip("/")
+
     @field_validator("integrations", "keyless_integrations")
     @classmethod
     def _only_known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -591,6 +625,20 @@ class Settings(BaseSettings):
         for name in self.keyless_integrations:
             if name not in self.integrations:
                 raise ValueError(f"keyless_integrations names {name}, which integrations does not switch on")
+        return self
+
+    @model_validator(mode="after")
+    def _one_converser(self) -> Self:
+        if self.converser_url is None:
+            for name in ("converser_url_model", "converser_url_key", "converser_url_key_file"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} is for another service, which converser_url names")
+        elif self.converser_url_model is None:
+            raise ValueError("converser_url needs converser_url_model, the name of a model there")
+        elif self.converser not in ("embedded", "none"):
+            raise ValueError("converser and converser_url both say what answers questions; leave one of them out")
+        elif self.converser_url_key is not None and self.converser_url_key_file is not None:
+            raise ValueError("converser_url_key and converser_url_key_file both give a key; leave one of them out")
         return self
 
     @model_validator(mode="after")
@@ -678,6 +726,23 @@ def flaw_of_redis_url(text: str) -> str:
     if unknown := [name for name in options if name not in REDIS_OPTIONS]:
         return f"{unknown[0]!r} is none of its options, which are {', '.join(REDIS_OPTIONS)}."
     return "" if re.fullmatch(r"[0-9]{1,5}", options.get("db", "0")) else "db is the number of a database."
+
+
+def flaw_of_web_url(text: str) -> str:
+    """What is wrong with the base of a service's addresses, without any of it; empty if nothing is."""
+    form = "write http://HOST:PORT/PATH or https://HOST/PATH"
+    try:
+        url = urlsplit(text)
+        port = url.port
+    except ValueError:
+        return f"it is no URL; {form}."
+    if url.scheme not in ("http", "https") or not url.hostname or port == 0 or not text.isascii():
+        return f"it is no address of the web; {form}."
+    if not text.isprintable() or " " in text:
+        return f"it has characters that are not allowed in URLs; {form}."
+    if "@" in url.netloc:
+        return "it holds a user name or a password; give a key in converser_url_key_file."
+    return f"behind the path there is nothing else; {form}." if url.query or url.fragment else ""
 
 
 def flag_names() -> tuple[str, ...]:
@@ -783,5 +848,6 @@ def _sentence(error: ValidationError, flags: Mapping[str, Any]) -> str:
         return message
     field = str(first["loc"][0])
     name = "--" + field.replace("_", "-") if field in flags else PREFIX + field.upper()
-    shown = "" if field in HIDDEN else f" {first['input']!r}"
+    hidden = field in HIDDEN or (field == "converser_url" and "@" in str(first["input"]))
+    shown = "" if hidden else f" {first['input']!r}"
     return f"{name}{shown} is invalid: {message[:1].lower()}{message[1:]}"

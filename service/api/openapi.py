@@ -50,6 +50,7 @@ PROBLEMS: Mapping[int, dict[str, Any]] = {
     422: _problem("A field is not valid; `errors` points at it"),
     429: _problem("The queue has no room for the whole request", "Retry-After"),
     500: _problem("The model failed, and `errors` points at the regions; or something else did on the server's side"),
+    502: _problem("Another service, which answers questions in the place of the model, failed"),
     503: _problem("Not ready, shutting down, or the device is lost", "Retry-After"),
     504: _problem("The deadline passed"),
 }

@@ -40,6 +40,7 @@ from dynrefer.service.errors import (
     UnauthorizedError,
     UnavailableError,
     UnsupportedMediaError,
+    UpstreamError,
 )
 
 PROBLEM_JSON = "application/problem+json"
@@ -73,6 +74,7 @@ TABLE: dict[type[Exception], ProblemType] = {
     QueueFullError: ProblemType(429, "queue-full", "The service is at its limit"),
     UnavailableError: ProblemType(503, "unavailable", "The service is not available"),
     DeadlineExceeded: ProblemType(504, "deadline-passed", "The deadline passed"),
+    UpstreamError: ProblemType(502, "upstream-failed", "Another service failed"),
     RegionFailedError: ProblemType(500, "region-failed", "A region could not be described"),
     ModelError: ProblemType(500, "internal", "The service failed"),
     Exception: ProblemType(500, "internal", "The service failed"),

@@ -318,7 +318,7 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         capabilities=CapabilitiesOut(
             prompts=list(card.prompts),
             detection=card.detection,
-            conversation=card.conversation,
+            conversation=card.conversation or settings.converser_url is not None,
             masks="points" in card.prompts,
         ),
     )

@@ -41,7 +41,8 @@ def test_regions_are_written_as_coordinates_of_the_image() -> None:
     [
         f"It is <ref>the dog</ref><box>{DOG_TEXT}</box> there.",
         "It is <ref> the  dog </ref> <box>(100,200),(300,400)</box> there.",
-        "It is <|object_ref_start|>the dog<|object_ref_end|><|box_start|>(100,200),(300,400)<|box_end|> there.<|im_end|>",
+        "It is <|object_ref_start|>the dog<|object_ref_end|><|box_start|>(100,200),(300,400)<|box_end|>"
+        " there.<|im_end|>",
         f"It is the dog {DOG_TEXT} there.",
         f"It is the dog <box>{DOG_TEXT}</box> there.",
         f"<think>Well [1, 2, 3, 4].</think>It is <ref>the dog</ref><box>{DOG_TEXT}</box> there.",

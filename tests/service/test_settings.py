@@ -26,7 +26,8 @@ def test_defaults_variables_and_flags(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_field_has_a_description() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description and field.description.endswith("."), name
-    assert set(Settings.model_fields) - set(flag_names()) == {"api_keys", "admin_keys", "label_studio_token"}
+    secrets = {"api_keys", "admin_keys", "label_studio_token", "converser_url_key"}
+    assert set(Settings.model_fields) - set(flag_names()) == secrets
 
 
 def test_the_table_of_settings_is_that_of_the_code() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynrefer.model.errors import ConfigError, ModelNotFoundError
+from dynrefer.model.model_files import read_json_object
 
 if TYPE_CHECKING:
     from dynrefer.model.conversing import Converser
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 FOLDER = "converser"  # of a model directory
 WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
 
 
 def load_converser(name: str, model: Path, loaded: LoadedModel) -> Converser | None:
@@ -40,4 +43,21 @@ def _released(directory: Path, loaded: LoadedModel) -> Converser:
             f"there is no converser directory {str(directory)!r}; give embedded, none, or a local directory with a "
             "Qwen3-VL of transformers."
         )
-    raise ConfigError(f"{str(directory)!r} holds no converser that this version knows.")
+    kind = read_json_object(directory / CONFIG, "configuration of the converser").get("model_type")
+    load = KINDS.get(kind) if isinstance(kind, str) else None
+    if load is None:
+        raise ConfigError(
+            f"{str(directory)!r} holds {kind!r:.60}, which is no converser; a converser's model_type is one of "
+            f"{', '.join(KINDS)}."
+        )
+    return load(directory, loaded)
+
+
+def _qwen3_vl(directory: Path, loaded: LoadedModel) -> Converser:
+    from dynrefer.model.networks.converse.qwen3_vl import Qwen3VLConverser  # transformers' classes take a while
+
+    return Qwen3VLConverser.load(directory, loaded.device, loaded.dtype)
+
+
+# model_type of a directory's config.json -> what loads it.
+KINDS: Mapping[str, Callable[[Path, LoadedModel], Converser]] = {"qwen3_vl": _qwen3_vl}

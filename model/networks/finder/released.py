@@ -71,34 +71,42 @@ def read_directory(directory: Path) -> ReleasedFiles:
 def load_network(files: ReleasedFiles, kind: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """The network of a class of transformers, in evaluation mode on its device. Raises `WeightsError`,
     `DeviceMemoryError`."""
-
-    def load() -> Any:
-        return kind.from_pretrained(
-            files.directory, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
-        )
-
-    with quiet(), TURNS.building(dtype):
-        network, report = by_library(load, WeightsError, f"the finder in {str(files.directory)!r} cannot be read")
-    for what in ("missing_keys", "mismatched_keys"):
-        if report.get(what):
-            first = sorted(map(str, report[what]))[0]
-            raise WeightsError(f"the weights of the finder in {str(files.directory)!r} do not fit: {what} {first}.")
-    return translate_device_errors(lambda: network.eval().requires_grad_(False).to(device))
+    return network_in(files.directory, "finder", kind, device, dtype)
 
 
 def load_tokenizer(files: ReleasedFiles) -> Any:
     """The tokenizer of the directory, which knows where its tokens are in the text. Raises `ConfigError`."""
+    return tokenizer_in(files.directory, "finder")
+
+
+def network_in(directory: Path, what: str, kind: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """As `load_network`. what: what the directory holds, for sentences."""
+
+    def load() -> Any:
+        return kind.from_pretrained(
+            directory, dtype=dtype, use_safetensors=True, local_files_only=True, output_loading_info=True
+        )
+
+    with quiet(), TURNS.building(dtype):
+        network, report = by_library(load, WeightsError, f"the {what} in {str(directory)!r} cannot be read")
+    for problem in ("missing_keys", "mismatched_keys"):
+        if report.get(problem):
+            first = sorted(map(str, report[problem]))[0]
+            raise WeightsError(f"the weights of the {what} in {str(directory)!r} do not fit: {problem} {first}.")
+    return translate_device_errors(lambda: network.eval().requires_grad_(False).to(device))
+
+
+def tokenizer_in(directory: Path, what: str) -> Any:
+    """As `load_tokenizer`. what: what the directory holds, for sentences."""
     from transformers import AutoTokenizer
 
-    sentence = f"the tokenizer of the finder in {str(files.directory)!r} cannot be read"
+    sentence = f"the tokenizer of the {what} in {str(directory)!r} cannot be read"
     with quiet():
         tokenizer = by_library(
-            lambda: AutoTokenizer.from_pretrained(files.directory, local_files_only=True), ConfigError, sentence
+            lambda: AutoTokenizer.from_pretrained(directory, local_files_only=True), ConfigError, sentence
         )
     if not tokenizer.is_fast:
-        raise ConfigError(
-            f"{str(files.directory)!r} needs a tokenizer.json: without one nobody knows where a token is."
-        )
+        raise ConfigError(f"{str(directory)!r} needs a tokenizer.json: without one nobody knows where a token is.")
     return tokenizer
 
 

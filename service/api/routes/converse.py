@@ -22,7 +22,7 @@ router = APIRouter(tags=["converse"])
     summary="Ask about an image and its regions",
     response_model=ConverseResponse,
     response_model_exclude_none=True,
-    responses={**STREAMED, **pick(PROBLEMS, 401, 413, 415, 422, 429, 500, 503, 504)},
+    responses={**STREAMED, **pick(PROBLEMS, 401, 413, 415, 422, 429, 500, 502, 503, 504)},
     openapi_extra=CONVERSE_EXTRA,
 )
 async def converse(

@@ -22,6 +22,7 @@ from tests.fake_converser import FakeConverserSpec
 from tests.fake_finder import FakeFinderSpec
 from tests.faults import Fault, FaultyPredictor, box_of
 from tests.service.conftest import await_ready, image_bytes, in_base64
+from tests.service.conversing.chat_server import ChatServer, standing
 
 Json = dict[str, Any]
 
@@ -83,6 +84,7 @@ def provoked() -> Provoked:
             _by_the_device(client, predictor, path, partial_note(note, path))
     for path in ASKED:
         partial_note(note, path)(_with_a_full_queue(path))
+    _by_another_service(note)
     _of_switching_models(note)
     return {operation: dict(sorted(each.items())) for operation, each in sorted(found.items())}
 
@@ -156,6 +158,14 @@ def _by_the_device(client: TestClient, predictor: FaultyPredictor, path: str, no
     setattr(engine, verb, fail_to_prepare)
     note(post(client, path))
     setattr(engine, verb, kept)
+
+
+def _by_another_service(note: Note) -> None:
+    """Which answers questions, and does not."""
+    with standing(ChatServer()) as server:
+        server.status = 500
+        with service(converser_url=server.url, converser_url_model="some-model") as (client, _):
+            note("POST /v1/converse", post(client, "/v1/converse"))
 
 
 def _of_switching_models(note: Note) -> None:

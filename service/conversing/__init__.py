@@ -1,0 +1,1 @@
+"""Another service that answers questions in the place of the converser, over an OpenAI-compatible interface."""

@@ -1,0 +1,1 @@
+"""Another service that answers questions."""
