@@ -19,7 +19,16 @@ from dynrefer.workbench.scenes.scene import Scene
 from dynrefer.workbench.scenes.world import World
 
 LEAST_OVERLAP = 0.5
-_CLAIMS_OF_OTHERS = (" than ", " left of ", " right of ", " above ", " below ", " behind ", " in front of ", " next to ")
+_CLAIMS_OF_OTHERS = (
+    " than ",
+    " left of ",
+    " right of ",
+    " above ",
+    " below ",
+    " behind ",
+    " in front of ",
+    " next to ",
+)
 _DENIALS = {"not", "no", "neither", "without"}
 
 
@@ -52,7 +61,9 @@ class Judge:
             Says.DESCRIPTION: self._description,
             Says.SETTING: lambda question, text: said.settings(self._words.without_names(text)) == set(question.truth),
             Says.CHOICE: lambda question, text: said.plain(text) == said.plain(question.truth[0]),
-            Says.ABSENCE: lambda question, text: said.says_absent(text) and set(self._words.names(text)) <= {*question.truth},
+            Says.ABSENCE: lambda question, text: (
+                said.says_absent(text) and set(self._words.names(text)) <= {*question.truth}
+            ),
             Says.CANNOT_TELL: lambda question, text: said.does_not_know(text),
         }
 
@@ -74,9 +85,7 @@ class Judge:
     def boxes(self, question: Question, reply: Reply) -> Boxes:
         """How the reply's boxes fit the objects that the right answer names. The words of a span must name the object,
         and each box counts for one object."""
-        left = [
-            (span.box, set(self.named(question.answer[slice(*span.span)]))) for span in question.spans
-        ]
+        left = [(span.box, set(self.named(question.answer[slice(*span.span)]))) for span in question.spans]
         wanted, right = len(left), 0
         given = [(each.box, set(self.named(reply.content[slice(*each.span)]))) for each in reply.grounding]
         for box, names in given:
@@ -122,6 +131,9 @@ class Judge:
         pointed = {scene.objects[index].category for index in question.region_objects}
         names, colours = set(self._words.names(text)), set(self._words.colours(text))
         return names <= pointed | set(self._words.names(known)) and colours <= set(self._words.colours(known))
+
+    def _absence(self, question: Question, text: str) -> bool:
+        return said.says_absent(text) and set(self._words.names(text)) <= set(question.truth)
 
     def _description(self, question: Question, text: str) -> bool:
         """The name and the colour; a size only if it is the right one."""
