@@ -140,16 +140,12 @@ def settings(text: str) -> set[str]:
 
 
 def yes_or_no(text: str) -> str | None:
-    """What a yes-or-no question is answered with: its first word, or else what it says; None where it says neither."""
+    """What a yes-or-no question is answered with, by these words or by what else it says; None where it says neither,
+    or both."""
     words = plain(text).split()
-    if words[:1] in (["yes"], ["no"]):
-        return words[0]
-    said = {"yes", "no"} & set(words)
-    if len(said) == 1:
-        return said.pop()
-    if said or not words:
-        return None
-    if says_absent(text) or "not" in words:
+    if "yes" in words:
+        return None if "no" in words else "yes"
+    if words[:1] == ["no"] or says_absent(text) or "not" in words:
         return "no"
     return "yes" if says_one_of(text, ("there is", "there are", "it is", "they are", "both are")) else None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from PIL import Image
 
 from dynrefer.workbench.scenes.backgrounds import draw_background
 from dynrefer.workbench.scenes.questions.records import Kind
@@ -19,11 +20,12 @@ KINDS = (Kind.NAME, Kind.COLOUR, Kind.SEVERAL, Kind.COUNT, Kind.EXISTENCE, Kind.
 
 def spread(scene: Scene, factor: int, random: np.random.Generator) -> Scene:
     """The scene's objects, at the same places beside each other, in an image of `factor` times its width and height
-    with a background of the same kind. Raises ValueError for a scene in front of a photograph."""
+    with a background of the same kind, enlarged. Raises ValueError for a scene in front of a photograph."""
     if scene.scene is None:
         raise ValueError("a scene in front of a photograph cannot be spread: there is no more of the photograph.")
     height, width = scene.image.shape[:2]
-    image = draw_background(scene.scene, factor * width, factor * height, random)
+    drawn = Image.fromarray(draw_background(scene.scene, width, height, random))
+    image = np.array(drawn.resize((factor * width, factor * height), Image.Resampling.BILINEAR))
     x, y = (int(random.integers((factor - 1) * side + 1)) for side in (width, height))
     owner = np.full(image.shape[:2], -1, dtype=scene.owner.dtype)
     owner[y : y + height, x : x + width] = scene.owner
