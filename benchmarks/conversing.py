@@ -54,16 +54,24 @@ def loaded(name: str, weights: str) -> tuple[DynRefer, Converser]:
 
 def large_images(measured: Measured, converser: Converser, scenes: int) -> list[Row]:
     """Answers about large images, with tiles and without; none where the converser cannot do without."""
-    switch: Any = converser
+    switch: Any = getattr(converser, "perceiver", converser)
     if not isinstance(getattr(switch, "tiled", None), bool):
         print("large images are not measured: this converser has no switch `tiled`", file=sys.stderr)
         return []
     rows, before = [], switch.tiled
     for name, tiled in VIEWS.items():
         switch.tiled = tiled
+        _forget(converser)
         rows += measured.rows_of_large_images(scenes, FACTOR, name)
     switch.tiled = before
+    _forget(converser)
     return rows
+
+
+def _forget(converser: Any) -> None:
+    """What is kept of images was seen with the switch as it was before."""
+    if hasattr(converser, "forget"):
+        converser.forget()
 
 
 def shown(rows: list[Row], large: list[Row]) -> str:
