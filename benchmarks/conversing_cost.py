@@ -26,6 +26,7 @@ from dynrefer.model import DynRefer
 from dynrefer.model.asking import asked_conversation
 from dynrefer.model.conversation import Message, Reply, Role
 from dynrefer.model.images import upright_pixels
+from dynrefer.model.verification import queries_to_verify, with_verdicts
 from dynrefer.workbench.profiling.machine import provenance
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import draw_scene
@@ -63,12 +64,12 @@ def timed(
         turn = turn.after(spoken)
         (spoken,) = model.converse([turn])
     marks.append(time.process_time())
-    queries = model.queries_to_verify(spoken.reply)
+    queries = queries_to_verify(spoken.reply)
     if queries:
         regions = model.prepare(image, queries)
         outputs = model.run(regions)
         described = [model.finish(region, output) for region, output in zip(regions, outputs, strict=True)]
-        model.with_verdicts(spoken.reply, described)
+        with_verdicts(spoken.reply, described)
     marks.append(time.process_time())
     stages = ("prepare", "first piece", "later pieces", "verify")
     spent = {stage: (marks[place + 1] - marks[place]) * 1e3 for place, stage in enumerate(stages)}
