@@ -58,7 +58,8 @@ def large_images(measured: Measured, converser: Converser, scenes: int) -> list[
     if not isinstance(getattr(switch, "tiled", None), bool):
         print("large images are not measured: this converser has no switch `tiled`", file=sys.stderr)
         return []
-    rows, before = [], switch.tiled
+    rows: list[Row] = []
+    before = switch.tiled
     for name, tiled in VIEWS.items():
         switch.tiled = tiled
         _forget(converser)

@@ -74,7 +74,8 @@ class AnswerWords:
 
     def _read(self, text: str) -> list[tuple[str | None, str]]:
         """(category, "") for each name, (None, word) for each other word."""
-        words, found, place = plain(text).split(), [], 0
+        words, place = plain(text).split(), 0
+        found: list[tuple[str | None, str]] = []
         while place < len(words):
             for length in range(min(self._longest, len(words) - place), 0, -1):
                 name = self._names.get(tuple(words[place : place + length]))

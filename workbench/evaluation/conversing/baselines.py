@@ -1,8 +1,8 @@
 """What answers without looking, or without reading: two ways of answering that a converser has to be better than.
 
 Question-only: the most frequent answer that training gives to the same question, else to the same form of question,
-else to questions of the same kind. Caption as answer: the caption of the region that is asked about, or of the whole
-image, whatever is asked of it.
+else to questions of the same kind; of questions that are answered yes or no, only yes or no. Caption as answer: the
+caption of the region that is asked about, or of the whole image, whatever is asked of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from dynrefer.model.types import Corners, Task
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.questions.generator import questions_about
-from dynrefer.workbench.scenes.questions.records import Question
+from dynrefer.workbench.scenes.questions.records import Question, Says
 from dynrefer.workbench.scenes.scene import Scene, draw_scene
 from dynrefer.workbench.scenes.world import World
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from dynrefer.model import DynRefer
 
 TRAINING_SCENES = 600
+LEAST_SEEN = 5  # answers that training gives to a question, or to a form, before the most frequent one says something
 FIRST_TRAINING_SEED = 7_100_000_000
 
 
@@ -34,7 +35,7 @@ class QuestionOnly:
         self._answers: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         for question in questions:
             for key in _keys(question):
-                self._answers[key][question.answer] += 1
+                self._answers[key][_short(question)] += 1
 
     @classmethod
     def of_training(cls, world: World, sprites: SpritePack, scenes: int = TRAINING_SCENES) -> QuestionOnly:
@@ -52,10 +53,18 @@ class QuestionOnly:
         """Without a look at the image. Of allowed answers, the most frequent one, else the first."""
         allowed = question.conversation.answers
         for key in _keys(question):
-            for answer, _ in self._answers[key].most_common() if key in self._answers else ():
+            seen = self._answers.get(key, Counter())
+            if key[1] and seen.total() < LEAST_SEEN:
+                continue
+            for answer, _ in seen.most_common():
                 if not allowed or answer in allowed:
                     return answer
         return allowed[0] if allowed else ""
+
+
+def _short(question: Question) -> str:
+    """The answer, but for yes and no without what follows."""
+    return f"{question.truth[0].capitalize()}." if question.says is Says.YES_NO else question.answer
 
 
 def _keys(question: Question) -> Sequence[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from dynrefer.workbench.evaluation.conversing.measuring import CONDITIONS, Row
 from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate, bootstrap_error, bootstrap_weights
 from dynrefer.workbench.scenes.questions.records import Kind
 
-SMALL_SIDE = 24.0  # pixels of an object's longer side, beside an image's 160 to 320
+SMALL_SIDE = 48.0  # pixels of an object's longer side, in a large image of 480 to 960
 MORE_THAN_FOUR = "count above four"
 _COUNTS = {"Five.", "Six.", "Seven.", "Eight."}
 Value = Callable[[Row], float | None]
@@ -45,7 +46,7 @@ def by_kind(rows: Sequence[Row]) -> dict[str, dict[str, Estimate]]:
         "all": lambda row: True,
         f"all but {MORE_THAN_FOUR}": lambda row: not _many(row),
         MORE_THAN_FOUR: _many,
-        **{kind.value: (lambda row, kind=kind: row.kind is kind) for kind in Kind},
+        **{kind.value: partial(_is_of, kind) for kind in Kind},
     }
     for name, fits in chosen.items():
         cells = {condition: accuracy([row for row in _of(rows, condition) if fits(row)]) for condition in CONDITIONS}
@@ -124,6 +125,10 @@ def _pair(cell: Estimate) -> list[float | None]:
 
 def _of(rows: Sequence[Row], condition: str) -> list[Row]:
     return [row for row in rows if row.condition == condition]
+
+
+def _is_of(kind: Kind, row: Row) -> bool:
+    return row.kind is kind
 
 
 def _many(row: Row) -> bool:

@@ -88,7 +88,7 @@ def _is(relation: str, one: SceneObject, other: SceneObject, scene: Scene) -> bo
 def _aligned(relation: str, one: SceneObject, other: SceneObject, scene: Scene) -> bool:
     """Whether their middles are as good as equal along the relation's axis."""
     axis = 0 if relation in ("left of", "right of") else 1
-    return abs(_centre(one.box)[axis] - _centre(other.box)[axis]) <= 0.03 * scene.image.shape[1 - axis]
+    return bool(abs(_centre(one.box)[axis] - _centre(other.box)[axis]) <= 0.03 * scene.image.shape[1 - axis])
 
 
 def test_spans_are_names_with_the_boxes_of_their_objects(asked: dict[str, list[Asked]], world: World) -> None:
@@ -114,18 +114,17 @@ def test_words_of_answers_are_few(asked: dict[str, list[Asked]], world: World) -
 def test_regions_show_their_objects(asked: dict[str, list[Asked]]) -> None:
     forms = set()
     for each in _all(asked):
-        for pointed, index in zip(each.question.pointed.values(), each.question.region_objects, strict=True):
+        for region, index in zip(each.question.conversation.regions, each.question.region_objects, strict=True):
+            pointed = each.question.pointed[region.id]
             forms.add(pointing_form(pointed))
-            visible = each.scene.visible(index)
             x1, y1, x2, y2 = each.scene.objects[index].box
+            a1, b1, a2, b2 = region.query.box
             if isinstance(pointed, PointPrompt):
-                assert visible[int(pointed.y), int(pointed.x)]
+                assert each.scene.visible(index)[int(pointed.y), int(pointed.x)]
             elif isinstance(pointed, Scribble):
-                xs, ys = pointed.lines[0][::2], pointed.lines[0][1::2]
-                assert x1 <= min(xs) and max(xs) <= x2 and y1 <= min(ys) and max(ys) <= y2
+                assert x1 <= a1 and a2 <= x2 and y1 <= b1 and b2 <= y2
             else:
-                a1, b1, a2, b2 = pointed
-                shared = max(0, min(a2, x2) - max(a1, x1)) * max(0, min(b2, y2) - max(b1, y1))
+                shared = max(0.0, min(a2, x2) - max(a1, x1)) * max(0.0, min(b2, y2) - max(b1, y1))
                 assert shared / ((a2 - a1) * (b2 - b1) + (x2 - x1) * (y2 - y1) - shared) > 0.6
     assert forms == {"box", "point", "scribble"}
 
