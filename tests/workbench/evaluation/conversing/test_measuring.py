@@ -24,8 +24,7 @@ from dynrefer.workbench.scenes.questions.generator import questions_about
 from dynrefer.workbench.scenes.questions.records import YES_NO_KINDS, Kind, Question
 from dynrefer.workbench.scenes.scene import Scene, draw_scene
 from dynrefer.workbench.scenes.world import World
-
-from .oracle import Oracle
+from tests.workbench.evaluation.conversing.oracle import Oracle
 
 SCENES = 2
 

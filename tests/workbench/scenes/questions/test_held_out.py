@@ -11,8 +11,7 @@ from dynrefer.workbench.scenes.questions.names import spoken_name
 from dynrefer.workbench.scenes.questions.records import YES_NO_KINDS, Forms, Kind
 from dynrefer.workbench.scenes.questions.wordings import FOLLOW_UPS, SKELETONS
 from dynrefer.workbench.scenes.world import World
-
-from .conftest import Asked
+from tests.workbench.scenes.questions.conftest import Asked
 
 LINES = tuple(line for lines in (*SKELETONS.values(), *FOLLOW_UPS.values()) for line in lines)
 

@@ -19,8 +19,7 @@ from dynrefer.workbench.scenes.questions.pointing import pointing_form
 from dynrefer.workbench.scenes.questions.records import Kind, Says
 from dynrefer.workbench.scenes.scene import Scene, SceneObject
 from dynrefer.workbench.scenes.world import World
-
-from .conftest import Asked
+from tests.workbench.scenes.questions.conftest import Asked
 
 Box = tuple[float, float, float, float]
 _OBJECT = r"(?:the object (?:in|at) )?<region:\w+>|the [\w -]+?"
