@@ -53,8 +53,11 @@ def loaded(name: str, weights: str) -> tuple[DynRefer, Converser]:
 
 
 def large_images(measured: Measured, converser: Converser, scenes: int) -> list[Row]:
-    """Answers about large images, with tiles and without; none where the converser cannot do without."""
-    switch: Any = getattr(converser, "perceiver", converser)
+    """Answers about large images, with tiles and without; none where the converser has no switch `tiled`.
+
+    A converser that has it forgets what it saw when the switch changes.
+    """
+    switch: Any = converser
     if not isinstance(getattr(switch, "tiled", None), bool):
         print("large images are not measured: this converser has no switch `tiled`", file=sys.stderr)
         return []
@@ -62,17 +65,9 @@ def large_images(measured: Measured, converser: Converser, scenes: int) -> list[
     before = switch.tiled
     for name, tiled in VIEWS.items():
         switch.tiled = tiled
-        _forget(converser)
         rows += measured.rows_of_large_images(scenes, FACTOR, name)
     switch.tiled = before
-    _forget(converser)
     return rows
-
-
-def _forget(converser: Any) -> None:
-    """What is kept of images was seen with the switch as it was before."""
-    if hasattr(converser, "forget"):
-        converser.forget()
 
 
 def shown(rows: list[Row], large: list[Row]) -> str:
