@@ -97,7 +97,7 @@ def _with_answers(asker: Asker, question: Question) -> Question:
         fits = [each for each in world.colours if facts.has_colour(index, each) is False]
         wrong = [fits[int(i)] for i in asker.random.permutation(len(fits))]
     else:
-        every = POSITIONS if question.says is Says.POSITION else DIRECTIONS
+        every: tuple[str, ...] = POSITIONS if question.says is Says.POSITION else DIRECTIONS
         if true not in every:  # in front of, behind
             every = ("in front of", "behind")
         wrong = [every[int(i)] for i in asker.random.permutation(len(every)) if every[int(i)] != true]
