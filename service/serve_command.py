@@ -60,8 +60,9 @@ def _cluster(settings: Settings) -> Iterator[None]:
         object_store_bytes=settings.object_store_bytes or None,
     )
     with cluster(wanted):
-        from dynrefer.service.scale.ray.application import without_leftovers
+        from dynrefer.service.scale.ray.application import require_gpus, without_leftovers
 
+        require_gpus(settings)
         with without_leftovers(settings):
             yield
 

@@ -24,6 +24,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from dynrefer.service.scale.ray.gpus import flaw_of_gpus
+
 PREFIX = "DYNREFER_"
 # Of other commands, which may stand in the same environment: `describe --server`, `make art`.
 OTHER_VARIABLES = ("KEY", "ART_CACHE")
@@ -595,6 +597,8 @@ class Settings(BaseSettings):
             for name in ("replicas", "min_replicas", "max_replicas", "replica_gpus", "ray_address"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"{name} is for replicas, which only engine ray has")
+        if flaw := flaw_of_gpus(self.replica_gpus, self.device):
+            raise ValueError(flaw)
         fewest, most = self.min_replicas or 1, self.max_replicas
         if self.min_replicas is not None and most is None:
             raise ValueError("min_replicas needs max_replicas, between which their number follows the load")
