@@ -722,6 +722,12 @@ def _formerly_named() -> dict[str, str]:
     }
 
 
+def secret_variables(given: Mapping[str, str]) -> list[str]:
+    """The variables among these that are secrets of the service or of its commands, for processes that need none."""
+    secrets = {PREFIX + name.upper() for name in (*HIDDEN, "KEY")}
+    return [name for name in given if name.upper() in secrets]
+
+
 def link_variables() -> list[str]:
     """The DYNREFER_* variables that Kubernetes or Docker has set for a Service or container of that name."""
     given = {name: value for name, value in os.environ.items() if value and name.upper().startswith(PREFIX)}
