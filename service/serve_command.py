@@ -30,9 +30,12 @@ def _serve(**flags: str | None) -> None:
     from dynrefer.model import gc_paused
 
     with gc_paused():
+        from dynrefer.service.scale.redis_check import check_store
         from dynrefer.service.server.server import exit_process, serve
 
     try:
+        if unreachable := check_store(settings):
+            print(f"dynrefer: {unreachable}", file=sys.stderr)
         with _cluster(settings), _listener(settings) as listener:
             code, sentence = serve(settings, listener)
     except SettingsError as error:
