@@ -1,6 +1,5 @@
 """What a request that failed held is free at once, not when the garbage collector comes by."""
 
-import gc
 import time
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -57,15 +56,6 @@ def takes_long(boxes: Sequence[Corners]) -> None:
 
 def _statuses_of_images(answer: Response) -> list[int]:
     return [each["error"]["status"] for each in answer.json().get("images", [])]
-
-
-@pytest.fixture
-def uncollected() -> Iterator[None]:
-    """The garbage collector does not run."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.parametrize("images", [1, 3])

@@ -91,7 +91,7 @@ async def _failed(work: Coroutine[Any, Any, Any]) -> None:
     ids=["failed", "cancelled"],
 )
 def test_it_ends_what_it_began_and_holds_nothing(
-    outcome: object, run: Callable[[Coroutine[Any, Any, Any]], Any], raised: type[BaseException]
+    outcome: object, run: Callable[[Coroutine[Any, Any, Any]], Any], raised: type[BaseException], uncollected: None
 ) -> None:
     async def work(held: Held, after_s: float, ended: list[object]) -> object:
         return await ends(after_s, outcome, ended)
@@ -111,9 +111,4 @@ def test_it_ends_what_it_began_and_holds_nothing(
             outcome.__traceback__ = None  # this test holds the error
         assert [each() for each in left] == [None, None]
 
-    gc.collect()
-    gc.disable()
-    try:
-        asyncio.run(scene())
-    finally:
-        gc.enable()
+    asyncio.run(scene())

@@ -1,6 +1,5 @@
 """What is kept of an error, and what is not."""
 
-import gc
 import logging
 import weakref
 
@@ -22,20 +21,17 @@ def _fail(held: Held) -> None:
         raise ValueError("what came of it") from error
 
 
-def test_a_kept_error_holds_none_of_the_functions_that_it_passed_through(caplog: pytest.LogCaptureFixture) -> None:
-    gc.collect()
-    gc.disable()
+def test_a_kept_error_holds_none_of_the_functions_that_it_passed_through(
+    caplog: pytest.LogCaptureFixture, uncollected: None
+) -> None:
+    held = Held()
+    left = weakref.ref(held)
     try:
-        held = Held()
-        left = weakref.ref(held)
-        try:
-            _fail(held)
-        except ValueError as raised:
-            error = kept(raised)
-        del held
-        assert left() is None
-    finally:
-        gc.enable()
+        _fail(held)
+    except ValueError as raised:
+        error = kept(raised)
+    del held
+    assert left() is None
     logging.getLogger("test").error("it failed", exc_info=error)
     for part in ("in _fail", "what began it", "what came of it", "ValueError"):
         assert part in caplog.text, "its trace is still told"

@@ -1,12 +1,11 @@
 """Where calls go, and which are made again: an edge's board, calls and executor, with replicas of this process."""
 
 import asyncio
-import gc
 import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -430,15 +429,6 @@ def test_leaving_a_reservation_lets_go_of_what_was_submitted() -> None:
     with pytest.raises(StoppedError):
         future.result(WAIT_S)
     until(lambda: executor.counts.waiting == 0)
-
-
-@pytest.fixture
-def uncollected() -> Iterator[None]:
-    """The garbage collector does not run."""
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 class Prepared:
