@@ -30,9 +30,12 @@ def _serve(**flags: str | None) -> None:
     from dynrefer.model import gc_paused
 
     with gc_paused():
+        from dynrefer.service.scale.redis_check import check_store
         from dynrefer.service.server.server import exit_process, serve
 
     try:
+        if unreachable := check_store(settings):
+            print(f"dynrefer: {unreachable}", file=sys.stderr)
         with _cluster(settings), _listener(settings) as listener:
             code, sentence = serve(settings, listener)
     except SettingsError as error:
@@ -60,8 +63,9 @@ def _cluster(settings: Settings) -> Iterator[None]:
         object_store_bytes=settings.object_store_bytes or None,
     )
     with cluster(wanted):
-        from dynrefer.service.scale.ray.application import without_leftovers
+        from dynrefer.service.scale.ray.application import require_gpus, without_leftovers
 
+        require_gpus(settings)
         with without_leftovers(settings):
             yield
 

@@ -24,6 +24,8 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from dynrefer.service.scale.ray.gpus import flaw_of_gpus
+
 PREFIX = "DYNREFER_"
 # Of other commands, which may stand in the same environment: `describe --server`, `make art`.
 OTHER_VARIABLES = ("KEY", "ART_CACHE")
@@ -661,6 +663,8 @@ class Settings(BaseSettings):
             for name in ("replicas", "min_replicas", "max_replicas", "replica_gpus", "ray_address"):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     raise ValueError(f"{name} is for replicas, which only engine ray has")
+        if flaw := flaw_of_gpus(self.replica_gpus, self.device):
+            raise ValueError(flaw)
         fewest, most = self.min_replicas or 1, self.max_replicas
         if self.min_replicas is not None and most is None:
             raise ValueError("min_replicas needs max_replicas, between which their number follows the load")
@@ -799,6 +803,12 @@ def _formerly_named() -> dict[str, str]:
         for former, name in FORMER_NAMES.items()
         if PREFIX + former.upper() in variables and PREFIX + name.upper() not in variables
     }
+
+
+def secret_variables(given: Mapping[str, str]) -> list[str]:
+    """The variables among these that are secrets of the service or of its commands, for processes that need none."""
+    secrets = {PREFIX + name.upper() for name in (*HIDDEN, "KEY")}
+    return [name for name in given if name.upper() in secrets]
 
 
 def link_variables() -> list[str]:

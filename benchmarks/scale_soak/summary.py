@@ -86,28 +86,37 @@ def resources(samples: Sequence[Sample]) -> dict[str, Any]:
         return {}
     times = [each.at for each in samples]
     pss = [each.pss / 1e6 for each in samples]
+    heap = [each.heap / 1e6 for each in samples]
     descriptors = [float(each.descriptors) for each in samples]
     last = samples[-1]
     return {
         "pss_mb": {"first": round(pss[0]), "last": round(pss[-1]), "most": round(max(pss))},
         "pss_mb_per_hour": round(slope_per_hour(times, pss), 1),
+        "heap_mb": {"first": round(heap[0]), "last": round(heap[-1]), "most": round(max(heap))},
+        "heap_mb_per_hour": round(slope_per_hour(times, heap), 1),
         "descriptors": {"first": int(descriptors[0]), "last": int(descriptors[-1]), "most": int(max(descriptors))},
         "descriptors_per_hour": round(slope_per_hour(times, descriptors), 1),
         "processes": {"first": samples[0].processes, "last": last.processes},
         "by_role_last": {
-            name: {"processes": each.processes, "pss_mb": round(each.pss / 1e6), "uss_mb": round(each.uss / 1e6)}
+            name: {
+                "processes": each.processes,
+                "pss_mb": round(each.pss / 1e6),
+                "uss_mb": round(each.uss / 1e6),
+                "heap_mb": round(each.heap / 1e6),
+                "shared_mb": round(each.shared / 1e6),
+            }
             for name, each in last.by_role.items()
         },
-        "pss_mb_per_hour_by_role": {
-            name: round(slope_per_hour(times, [_pss(each, name) for each in samples]), 1) for name in last.by_role
+        "heap_mb_per_hour_by_role": {
+            name: round(slope_per_hour(times, [_heap(each, name) for each in samples]), 1) for name in last.by_role
         },
         "shared_memory_mb": {"first": round(samples[0].shared / 1e6), "last": round(last.shared / 1e6)},
         "disk_mb": {"first": round(samples[0].disk / 1e6), "last": round(last.disk / 1e6)},
     }
 
 
-def _pss(sample: Sample, name: str) -> float:
-    return sample.by_role[name].pss / 1e6 if name in sample.by_role else 0.0
+def _heap(sample: Sample, name: str) -> float:
+    return sample.by_role[name].heap / 1e6 if name in sample.by_role else 0.0
 
 
 def log_lines(log: str, records: Sequence[Record], faults: Sequence[Injected]) -> dict[str, int]:
@@ -143,8 +152,8 @@ def broken(report: dict[str, Any], long: bool) -> list[str]:
     if names := report["end"]["shared_memory_left"]:
         found.append(f"left in /dev/shm: {', '.join(names)}")
     resource = report["resources"]
-    if long and resource["pss_mb_per_hour"] > MEMORY_MB_PER_HOUR:
-        found.append(f"memory grows by {resource['pss_mb_per_hour']} MB an hour")
+    if long and resource["heap_mb_per_hour"] > MEMORY_MB_PER_HOUR:
+        found.append(f"memory grows by {resource['heap_mb_per_hour']} MB an hour")
     if long and resource["descriptors_per_hour"] > DESCRIPTORS_PER_HOUR:
         found.append(f"descriptors grow by {resource['descriptors_per_hour']} an hour")
     return found

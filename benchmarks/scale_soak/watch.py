@@ -35,6 +35,12 @@ class Sample:
         return sum(each.pss for each in self.by_role.values())
 
     @property
+    def heap(self) -> int:
+        """Bytes of all processes' own memory, without files and shared memory, which has a bound: the object store's
+        size."""
+        return sum(each.heap for each in self.by_role.values())
+
+    @property
     def descriptors(self) -> int:
         """Of all processes."""
         return sum(each.descriptors for each in self.by_role.values())

@@ -28,6 +28,7 @@ from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.conversing import ConverseResult
 from dynrefer.service.engine.detecting import DetectInput, DetectResult
 from dynrefer.service.engine.engine import Engine
+from dynrefer.service.engine.kept_errors import anew
 from dynrefer.service.engine.results import DescribeResult, summed_ms
 from dynrefer.service.engine.serving import Serving
 from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError, ServiceError
@@ -294,7 +295,7 @@ def _refuse_if_no_region_is_to_blame(result: DescribeResult) -> None:
     """Errors are reported in the place of a region only where they are its own. Raises QueryError."""
     for found in result.regions:
         if isinstance(found, QueryError) and not is_of_region(found):
-            raise found
+            raise anew(found)
 
 
 def _ms_since(began: float) -> float:

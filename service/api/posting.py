@@ -156,6 +156,9 @@ async def _unless_disconnected(request: Request, work: Coroutine[Any, Any, Resul
     finally:
         task.cancel()
         watch.cancel()
+        # A task keeps its error, the error's trace keeps this function, and this function would keep the task: and so
+        # the image of a request that failed, until the garbage collector comes by.
+        del task, watch, each
 
 
 def _seen(task: "asyncio.Future[Any]") -> None:

@@ -188,10 +188,9 @@ class Batcher(Generic[Item, Output]):
     def cancel(self, request: QueuedRequest[Item, Output]) -> None:
         """Take out what the device has not begun; what runs is stopped once no other request waits for it either."""
         with self.changed:
-            request.cancelled = True
             self.give_back(request)
             self._remove(request)
-            request.fail(StoppedError("the request was cancelled."))
+            request.leave()
 
     def close(self) -> None:
         """Admit nothing more; `serve` returns when what is admitted has run."""

@@ -8,7 +8,7 @@ that serves, which a request holds from `Engine.model` until its answer (`servin
 import asyncio
 import contextvars
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from dataclasses import replace
@@ -29,6 +29,7 @@ from dynrefer.model import (
 )
 from dynrefer.model.errors import ConversationError, FinderError, ImageError, ModelError, QueryError
 from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.all_or_first_error import all_or_first_error
 from dynrefer.service.engine.conversing import Answering, ConverseInput, ConverseResult, Conversing
 from dynrefer.service.engine.detecting import (
     DetectInput,
@@ -39,6 +40,7 @@ from dynrefer.service.engine.detecting import (
     regions_of,
 )
 from dynrefer.service.engine.executor import Executor, Phase, watch_executor
+from dynrefer.service.engine.kept_errors import kept
 from dynrefer.service.engine.passes import ImageWorkers, Passes
 from dynrefer.service.engine.reservations import ExecutorClosed, WorkKind
 from dynrefer.service.engine.results import DescribeResult
@@ -222,7 +224,7 @@ class Engine:
             except Exception as error:
                 if not _is_of_its_image(error):
                     raise
-                return error
+                return kept(error)
 
         total = sum(each.num_regions for each in requests)
         with (
@@ -230,7 +232,7 @@ class Engine:
             self._refusals(held),
             held.executor.reserve(total, context) as reservation,
         ):
-            results = await _all_or_first_error([one(each) for each in requests])
+            results = await all_or_first_error([one(each) for each in requests])
         for each in results:
             if isinstance(each, DescribeResult):
                 self._metrics.observe_stages(each.timings_ms)
@@ -340,13 +342,3 @@ def _is_of_its_image(error: Exception) -> bool:
     if isinstance(error, UnavailableError):  # with fields: the device's memory is too small for these regions
         return bool(error.fields)
     return isinstance(error, QueryError | ImageError | RegionFailedError)
-
-
-async def _all_or_first_error(works: Sequence[Coroutine[Any, Any, Result]]) -> list[Result]:
-    """The results of all, in order; the first error ends the others, and is raised."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in works]
-    except BaseExceptionGroup as errors:
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]

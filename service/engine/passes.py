@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from dynrefer.service.workers.image_task import DescribeInput, PreparedImage
 
 
-InCpuPool = Callable[[Callable[[], "DescribeResult"]], Awaitable["DescribeResult"]]
-
-
 class ImageWorkers(Protocol):
     """Who decodes images and prepares their regions: `WorkerPool`, or `WorkerThreads`."""
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, Protocol, Self, TypeVar
 
+from dynrefer.model.errors import StoppedError
+from dynrefer.service.engine.kept_errors import kept
+
 Item = TypeVar("Item")
 Output = TypeVar("Output")
 
@@ -64,9 +67,19 @@ class QueuedRequest(Generic[Item, Output]):
 
     def fail(self, error: Exception) -> None:
         """Resolve with an error every part that is not resolved yet."""
+        kept(error)
         for part in self.parts:
             if not part.future.done():
                 part.future.set_exception(error)
+
+    def leave(self) -> None:
+        """Fail what is not resolved yet, for nobody waits for it any more, and let go of all parts.
+
+        An error that a part was resolved with has passed through those who hold the request.
+        """
+        self.cancelled = True
+        self.fail(StoppedError("the request was cancelled."))
+        self.parts.clear()
 
 
 class Part(Generic[Item, Output]):
@@ -90,6 +103,8 @@ class Part(Generic[Item, Output]):
 
     def record(self, index: int, result: RegionResult[Output]) -> None:
         """Note one item's result; the last one resolves the future."""
+        if result.error is not None:
+            kept(result.error)
         self._results[index] = result
         self._missing -= 1
         if self._missing == 0 and not self.future.done():

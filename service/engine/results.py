@@ -9,6 +9,7 @@ from typing import cast
 from dynrefer.model import DEVICE_STAGES, ImageInfo, Predictor, RegionDescription
 from dynrefer.model.errors import DeviceMemoryError, OutputError, QueryError, StoppedError
 from dynrefer.service.engine.executor import Region
+from dynrefer.service.engine.kept_errors import anew, kept
 from dynrefer.service.engine.reservations import Output, RegionResult
 from dynrefer.service.errors import DeadlineExceeded, FieldError, RegionFailedError, UnavailableError
 from dynrefer.service.workers.image_task import DescribeInput, PreparedImage
@@ -91,7 +92,7 @@ def finish_regions(
                 continue
             except Exception as caught:
                 # The border of the model: whatever it raises belongs to this region.
-                error = caught
+                error = kept(caught)
         failures[place] = error
         found.append(_as_one({place: error}) if report_errors else error)
     _raise_if_late(found)
@@ -115,7 +116,7 @@ def failed_regions(failures: Mapping[int, Exception], report_errors: bool) -> di
 def _raise_if_late(found: Iterable[object]) -> None:
     late = next((each for each in found if isinstance(each, DeadlineExceeded)), None)
     if late is not None:
-        raise late
+        raise anew(late)
 
 
 def _checked(region: RegionDescription) -> RegionDescription:
@@ -137,7 +138,7 @@ def _as_one(failures: Mapping[int, Exception]) -> Exception:
     for index, error in failures.items():
         if isinstance(error, QueryError):
             error.index = index
-            return error
+            return anew(error)
         if isinstance(error, StoppedError):  # somebody does wait: then it was stopped at its deadline
             return DeadlineExceeded("The deadline passed while the regions were being described.")
     out_of_memory = [index for index, error in failures.items() if isinstance(error, DeviceMemoryError)]

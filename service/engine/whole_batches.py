@@ -19,6 +19,7 @@ def serve_whole_batches(batcher: "Batcher[Item, Output]", run: "Run[Item, Output
         batcher.run_whole(run, batch)
         with batcher.changed:
             batcher.set_running(())
+        del batch  # its regions and results would stay until the next one, which may be hours away
 
 
 def _next_batch(batcher: "Batcher[Item, Output]") -> list[WorkItem[Item, Output]]:

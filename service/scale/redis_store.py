@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dynrefer.service.observability.metrics import SharedCacheCounts
@@ -249,6 +250,15 @@ def open_store(settings: Settings) -> RedisStore | None:
     """
     if settings.shared_cache is None:
         return None
+    client = partial(client_of, settings.shared_cache.get_secret_value())
+    limits = StoreLimits(
+        settings.shared_cache_timeout_ms / 1e3, settings.shared_cache_ttl_s, settings.shared_cache_queue_bytes
+    )
+    return RedisStore(client, Seal(_secret(settings)), limits)
+
+
+def client_of(url: str) -> "Redis":
+    """It connects when it is first used. Raises SettingsError without the package for it."""
     try:
         from redis import Redis
         from redis.backoff import NoBackoff
@@ -256,21 +266,13 @@ def open_store(settings: Settings) -> RedisStore | None:
     except ImportError:
         needed = "shared_cache needs a package that is not installed: pip install 'dynrefer[redis]'."
         raise SettingsError(needed) from None
-    url = settings.shared_cache.get_secret_value()
-
-    def client() -> "Redis":
-        return Redis.from_url(
-            url,
-            socket_connect_timeout=SOCKET_S,
-            socket_timeout=SOCKET_S,
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
-
-    limits = StoreLimits(
-        settings.shared_cache_timeout_ms / 1e3, settings.shared_cache_ttl_s, settings.shared_cache_queue_bytes
+    return Redis.from_url(
+        url,
+        socket_connect_timeout=SOCKET_S,
+        socket_timeout=SOCKET_S,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
     )
-    return RedisStore(client, Seal(_secret(settings)), limits)
 
 
 def _secret(settings: Settings) -> bytes:

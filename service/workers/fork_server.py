@@ -12,6 +12,7 @@ import contextlib
 import gc
 import importlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -37,6 +38,11 @@ PRELOADED = (
     "PIL._avif",
     "PIL._webp",
     "pi_heif",
+)
+# What an interpreter and its libraries are told by the environment; nothing else of it reaches processes that decode
+# strangers' images: keys, passwords and tokens of the service, or of anything that runs beside it.
+PASSED_ON = re.compile(
+    r"PATH|HOME|TMPDIR|TZ|LANG|LANGUAGE|VIRTUAL_ENV|PYTHON\w*|FAKETIME\w*|(LC|LD|DYLD|OMP|OPENBLAS|MKL|MALLOC|COVERAGE)_\w+"
 )
 OWN_MODULES = ("dynrefer.service.workers.fork_server",)
 PR_SET_PDEATHSIG = 1  # Linux's prctl
@@ -153,7 +159,8 @@ class ForkServer:
         ours, theirs = socket.socketpair()
         command = [sys.executable, "-c", START, str(theirs.fileno()), *sys.path]
         # OpenBLAS would start threads, and each thread's own heap would count against the limit of memory.
-        environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+        passed_on = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
+        environment = {**passed_on, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
         null = subprocess.DEVNULL
         try:
             # A session of its own: an interrupt from the terminal is for the serving process alone.

@@ -97,7 +97,10 @@ def image_steps(
     if errors and not request.report_errors:
         from dynrefer.model.errors import InvalidQueriesError
 
-        raise InvalidQueriesError.one_or_all(errors)
+        try:
+            raise InvalidQueriesError.one_or_all(errors)
+        finally:
+            del errors  # their traces keep this function, and so the decoded image
     failed = {error.index: error for error in errors if error.index is not None}
     yield Decoded(replace(decoded.info, alpha=None), began_ns, decode_ms, failed)
     places = [place for place in range(first, len(queries)) if place not in failed]

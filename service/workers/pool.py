@@ -289,7 +289,10 @@ class WorkerPool:
                 if crashes == TRIES:
                     failure = ImageTooCostlyError("The image cannot be decoded: it ends the process that tries.")
         if failure is not None:
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure  # its trace keeps this function, and so the image
         if image.info is not None:
             self._metrics.image_pixels.observe(image.info.width * image.info.height)
         return image

@@ -1,6 +1,8 @@
 """The soak's verdicts: what an answer is worth, which fault a request was under way in, which promises are broken."""
 
 import importlib
+import mmap
+import os
 import sys
 import time
 from pathlib import Path
@@ -12,12 +14,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.scale_out.exchanges import Answer
+from benchmarks.scale_out.processes import Share, heap_and_shared
 from benchmarks.scale_soak.catalogue import catalogue, essence, is_close
 from benchmarks.scale_soak.faults import Injected
-from benchmarks.scale_soak.summary import broken, by_fault, log_lines
+from benchmarks.scale_soak.summary import broken, by_fault, log_lines, resources
 from benchmarks.scale_soak.traffic import Record
 from benchmarks.scale_soak.verdicts import ALLOWED, FORBIDDEN, Expected, verdict
-from benchmarks.scale_soak.watch import slope_per_hour
+from benchmarks.scale_soak.watch import Sample, slope_per_hour
 
 BODY = b'{"id": "req_1", "regions": [{"score": 0.5}], "timings_ms": {"total": 3}}'
 EXPECTED = Expected(200, essence(BODY))
@@ -43,6 +46,30 @@ EXPECTED = Expected(200, essence(BODY))
 def test_verdicts(answer: Answer, wanted: str) -> None:
     assert verdict(answer, EXPECTED, 60.0) == wanted
     assert wanted in (*ALLOWED, *FORBIDDEN)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux alone says what memory is shared")
+def test_own_memory_and_shared_memory_are_told_apart() -> None:
+    heap, shared = heap_and_shared(os.getpid())
+    own = bytearray(os.urandom(1 << 20) * 32)
+    heap_with_own, shared_with_own = heap_and_shared(os.getpid())
+    assert heap_with_own - heap > len(own) / 2 > shared_with_own - shared
+    with mmap.mmap(-1, 32 << 20, mmap.MAP_SHARED) as pages:
+        pages.write(own)
+        heap_then, shared_then = heap_and_shared(os.getpid())
+        assert shared_then - shared_with_own > len(own) / 2 > heap_then - heap_with_own
+
+
+def test_growth_is_judged_by_the_heap_and_not_by_pages_of_the_object_store() -> None:
+    def sample(minute: int, heap_mb: int, shared_mb: int) -> Sample:
+        total = (heap_mb + shared_mb) * 10**6
+        share = Share(1, total, total, 10, heap_mb * 10**6, shared_mb * 10**6)
+        return Sample(60.0 * minute, {"edge": share}, 0, 0)
+
+    steady = resources([sample(minute, 80, 10 * minute) for minute in range(10)])
+    assert steady["heap_mb_per_hour"] == 0 and steady["pss_mb_per_hour"] == pytest.approx(600)
+    assert resources([sample(minute, 80 + minute, 0) for minute in range(10)])["heap_mb_per_hour"] == pytest.approx(60)
+    assert steady["by_role_last"]["edge"]["shared_mb"] == 90
 
 
 def test_the_catalogue_is_the_same_in_every_process_and_names_are_unique() -> None:
@@ -88,7 +115,7 @@ def report(**other: Any) -> dict[str, Any]:
         "log": {"twice": 0, "missing": 0},
         "faults": [{"fault": "kill", "minute": 1, "recovered_s": 9.0}],
         "end": {"exit_code": 0, "processes_left": [], "shared_memory_left": []},
-        "resources": {"pss_mb_per_hour": 3.0, "descriptors_per_hour": 0.0},
+        "resources": {"heap_mb_per_hour": 3.0, "descriptors_per_hour": 0.0},
     }
     return {**whole, **other}
 
@@ -101,7 +128,7 @@ def report(**other: Any) -> dict[str, Any]:
         ({"faults": [{"fault": "kill", "minute": 1, "recovered_s": None}]}, ["not recovered from kill of minute 1"]),
         ({"end": {"exit_code": 1, "processes_left": [], "shared_memory_left": []}}, ["exit code 1"]),
         (
-            {"resources": {"pss_mb_per_hour": 900.0, "descriptors_per_hour": 0.0}},
+            {"resources": {"heap_mb_per_hour": 900.0, "descriptors_per_hour": 0.0}},
             ["memory grows by 900.0 MB an hour"],
         ),
     ],

@@ -1,6 +1,7 @@
 """Shared by the service's tests: encoded images, an application around the fake predictor, and a client for it."""
 
 import base64
+import gc
 import io
 import json
 import time
@@ -109,6 +110,15 @@ def make_api() -> Iterator[ApiFactory]:
 def api(make_api: ApiFactory) -> ApiClient:
     """The client of an application with default settings."""
     return make_api()
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    """The garbage collector does not run."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 def field_errors(response: Response) -> dict[str, str]:

@@ -16,6 +16,7 @@ from dynrefer.service.api.images_schemas import DescribeImagesResponse
 from dynrefer.service.api.posting import json_response
 from dynrefer.service.api.problems import ToldProblem, image_problem, no_hint
 from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.all_or_first_error import all_or_first_error
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError
 from dynrefer.service.inputs.bodies import Lease
@@ -86,13 +87,8 @@ async def _found(request: Request, searches: Searches, lease: Lease, context: Re
         except _OF_AN_IMAGE as error:
             return {"error": image_problem(error, f"/instances/{place}", no_hint).model_dump(mode="json")}
 
-    try:
-        with engine.model() as model:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(one(place, search)) for place, search in enumerate(searches)]
-    except BaseExceptionGroup as errors:  # of the whole request, such as a full queue; the others are cancelled
-        raise errors.exceptions[0] from None
-    return [task.result() for task in tasks]
+    with engine.model() as model:  # an error of the whole request, such as a full queue, cancels the others
+        return await all_or_first_error([one(place, search) for place, search in enumerate(searches)])
 
 
 def _at_once(searches: Searches, settings: Settings) -> int:

@@ -27,9 +27,10 @@ from dynrefer.service.scale.ray import cluster
 from dynrefer.service.scale.ray.autoscaling import ByRegions
 from dynrefer.service.scale.ray.clock import keep_controller_steady
 from dynrefer.service.scale.ray.ending import GONE, REST_S, drain_s, end_application, end_leftovers, end_own
+from dynrefer.service.scale.ray.gpus import gpus_of_cluster, gpus_of_each, lack_of_gpus
 from dynrefer.service.scale.ray.replica import ModelReplica
 from dynrefer.service.scale.ray.routing import LeastRegions
-from dynrefer.service.settings import Settings
+from dynrefer.service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from dynrefer.service.engine.engine import Engine
@@ -150,6 +151,17 @@ class Edge:
             raise ModelError("the replicas are lost, or have another model now.")
 
 
+def require_gpus(settings: Settings) -> None:
+    """That the replicas find their GPUs: Serve would wait for them without a word, and without an end.
+
+    Raises SettingsError where the cluster is this process's own; one that was joined may have more of them later.
+    """
+    if lack := lack_of_gpus(settings, gpus_of_cluster()):
+        if not settings.ray_address:
+            raise SettingsError(f"{lack}.")
+        logger.warning("%s; until then replicas wait for them", lack)
+
+
 @contextmanager
 def without_leftovers(settings: Settings) -> Iterator[None]:
     """Inside of a cluster: end the replicas that go by the settings' name, before the block those of a process that was
@@ -208,7 +220,7 @@ def _replicas(settings: Settings, location: str, version: str) -> Any:
     deployment = _deployment(
         ModelReplica,
         name=MODEL,
-        ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": _gpus(settings)},
+        ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": gpus_of_each(settings, gpus_of_cluster())},
         max_ongoing_requests=MOST_CALLS,
         max_queued_requests=-1,
         graceful_shutdown_timeout_s=drain_s(settings),
@@ -227,16 +239,6 @@ def _deployment(of: Any, **options: Any) -> Any:
     """Serve's decorator returns what its type does not say."""
     found: Any = serve.deployment(of)
     return found.options(**options)
-
-
-def _gpus(settings: Settings) -> float:
-    """Of each replica: where the settings do not say, one where the cluster has any."""
-    if settings.replica_gpus is not None:
-        return settings.replica_gpus
-    if settings.device.startswith("cpu"):
-        return 0.0
-    resources: dict[str, float] = ray.cluster_resources()
-    return 1.0 if resources.get("GPU") else 0.0
 
 
 def _log_as_others_do() -> None:

@@ -35,6 +35,7 @@ from dynrefer.service.scale.ray.batch_control import TRIES, Control
 from dynrefer.service.scale.ray.batch_shards import ONE_BY_ONE, Pool, Problem, Reply, Wanted, replies, stream
 from dynrefer.service.scale.ray.batch_worker import Assignment, BatchWorker
 from dynrefer.service.scale.ray.cluster import ClusterSettings, alive, cluster
+from dynrefer.service.scale.ray.gpus import gpus_of_cluster, gpus_of_each, lack_of_gpus
 from dynrefer.service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -215,25 +216,14 @@ def _error_of(problem: Problem) -> Exception:
 
 
 def _gpus_of_a_worker(settings: Settings) -> float:
-    """As asked; else one where the cluster has any and the device is not a CPU. Raises BatchError."""
-    import ray
-
-    resources: dict[str, float] = ray.cluster_resources()
-    all_gpus, asked, device = resources.get("GPU", 0.0), settings.replica_gpus, settings.device
-    if asked is None:
-        if device.startswith("cuda") and not all_gpus:
-            raise BatchError(f"--device {device} needs a GPU and the cluster has none; use --device cpu.")
-        return 0.0 if device == "cpu" or not all_gpus else 1.0
-    if asked and device == "cpu":
-        raise BatchError("--replica-gpus gives workers GPUs and --device cpu does not use them; give one of the two.")
-    if asked > 1 and not asked.is_integer():
-        raise BatchError(f"--replica-gpus {asked:g}: Ray gives a part of one GPU, or whole ones.")
-    if asked > all_gpus:
-        have = f"--replica-gpus {asked:g}: the cluster has {all_gpus:g} GPUs"
+    """As asked; else one where the cluster has any and the device is not a CPU. Raises BatchError where the cluster is
+    this run's own and does not have them."""
+    of_cluster = gpus_of_cluster()
+    if lack := lack_of_gpus(settings, of_cluster):
         if not settings.ray_address:
-            raise BatchError(f"{have}; give fewer, or join a cluster that has them with --ray-address.")
-        say(f"{have}; waiting for more.")
-    return asked
+            raise BatchError(f"{lack}.")
+        say(f"{lack}; until then workers wait for them.")
+    return gpus_of_each(settings, of_cluster)
 
 
 def _for_any_folder(settings: Settings) -> Settings:

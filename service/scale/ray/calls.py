@@ -84,8 +84,9 @@ class Calls:
                 self._again("refused")
             except ReplicaDied as error:
                 deaths += 1
-                logger.warning("a replica was lost (%s) while it was at work on %d region(s)", error, call.regions)
-                self._again(str(error))
+                reason = str(error)  # a line that waits to be written would keep the error, and with it the items
+                logger.warning("a replica was lost (%s) while it was at work on %d region(s)", reason, call.regions)
+                self._again(reason)
                 if deaths >= MOST_DEATHS:
                     raise DeviceError(f"{deaths} replicas ended while they were at work on these regions.") from None
             except TimeoutError:
@@ -124,6 +125,8 @@ class Calls:
             self._board.calls.pop(call.id, None)
             self._waiting.pop(call.id, None)
             self._given_up.discard(call.id)
+            # They keep the error, whose trace keeps this function and what was handed over.
+            del waiting, response
 
 
 async def first_answer(make: Callable[[], Response], within_s: Sequence[float] = WITHIN_S) -> Any:
@@ -153,10 +156,13 @@ async def first_answer(make: Callable[[], Response], within_s: Sequence[float] =
 
 def raise_unless_gone(error: Exception) -> None:
     """Raise what the replica itself raised; return where it, its machine or what was sent to it is gone."""
-    if isinstance(error, RayTaskError):
-        raise error.cause if isinstance(error.cause, Exception) else error
-    if not is_gone(error):
-        raise error
+    try:
+        if isinstance(error, RayTaskError):
+            raise error.cause if isinstance(error.cause, Exception) else error
+        if not is_gone(error):
+            raise error
+    finally:
+        del error  # its trace keeps this function
 
 
 def is_gone(error: Exception) -> bool:

@@ -13,6 +13,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
+from dynrefer.service.settings import secret_variables
+
 MAX_MESSAGE_CHARS = 1000
 MAX_LOG_BYTES = 16 * 1024 * 1024
 AUTH_MODE, AUTH_TOKEN, AUTH_TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
@@ -67,11 +69,17 @@ def joined_environment(given: Mapping[str, str], host: str) -> dict[str, str]:
 
 @contextmanager
 def environment(values: Mapping[str, str]) -> Iterator[None]:
-    """These variables inside the block, for Ray and its processes; behind it they are as before.
+    """These variables inside the block, for Ray and its processes, and none of the service's secrets; behind it all is
+    as before.
 
-    So the token is not inherited by what this process starts later: image workers, which read strangers' bytes.
+    So the token is not inherited by what this process starts later, and keys by no process of Ray: replicas are given
+    what they need with their settings.
     """
-    before = {name: os.environ.get(name) for name in (*values, "PYTHONBREAKPOINT")}  # `ray.init` sets the last one
+    hidden = secret_variables(os.environ)
+    # `ray.init` sets the last one.
+    before = {name: os.environ.get(name) for name in (*values, *hidden, "PYTHONBREAKPOINT")}
+    for name in hidden:
+        del os.environ[name]
     os.environ.update(values)
     try:
         yield

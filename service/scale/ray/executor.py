@@ -196,9 +196,9 @@ class ReplicaExecutor:
 
     def cancel(self, request: QueuedRequest[Any, Any]) -> None:
         """See `WorkQueue`."""
-        request.cancelled = True
         self.give_back(request)
-        self._fail(request, StoppedError("the request was cancelled."))
+        with self._lock:
+            request.leave()
         self._soon(self._let_go, request)
 
     def _soon(self, do: Callable[..., None], *arguments: Any) -> None:

@@ -5,6 +5,7 @@ try to tell the control process of the death, which is dead too, for a minute; a
 So a shell waits for the end of a pipe from this process.
 """
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -34,6 +35,7 @@ def last_will(folder: Path, raylet: int) -> Iterator[None]:
             stderr=subprocess.DEVNULL,
             start_new_session=True,  # the end of a terminal does not end it
             cwd="/",
+            env={"PATH": os.environ.get("PATH", os.defpath)},  # and none of the service's secrets
         )
     except OSError:  # a system without a shell: a minute's wait, and the next start removes the folder
         yield

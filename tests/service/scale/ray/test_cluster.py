@@ -171,6 +171,15 @@ def test_what_ray_says_goes_to_our_log_and_nothing_to_standard_output(local: Dri
     assert not [line for line in written.splitlines() if not line.startswith("ours ")], written
 
 
+def test_no_process_of_the_cluster_has_a_secret_of_the_service(home: Path) -> None:
+    secrets = {"DYNREFER_API_KEYS": "secret-1", "DYNREFER_SHARED_CACHE": "redis://a:secret-2@b/0"}
+    with Driven({"TMPDIR": str(home), **secrets}, object_store_bytes=STORE_BYTES) as driven:
+        assert driven("task(lambda: [each for each in __import__('os').environ.values() if 'secret-' in each])") == []
+        others = [pid for pid in driven.tree() if pid != driven.process.pid]
+        assert others and not [pid for pid in others if b"secret-" in Path(f"/proc/{pid}/environ").read_bytes()]
+        assert driven("os.environ['DYNREFER_API_KEYS']") == "secret-1"
+
+
 def test_sigterm_ends_the_cluster_and_removes_its_folder(home: Path) -> None:
     with Driven({"TMPDIR": str(home)}, object_store_bytes=STORE_BYTES) as driven:
         pids = list(driven.tree())
