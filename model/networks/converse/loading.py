@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynrefer.model.errors import ConfigError, ModelNotFoundError
+from dynrefer.model.model_files import read_json_object
 
 if TYPE_CHECKING:
     from dynrefer.model.conversing import Converser
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
 
 FOLDER = "converser"  # of a model directory
 WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
 
 
 def load_converser(name: str, model: Path, loaded: LoadedModel) -> Converser | None:
@@ -38,6 +41,22 @@ def _released(directory: Path, loaded: LoadedModel) -> Converser:
     if not directory.is_dir():
         raise ModelNotFoundError(
             f"there is no converser directory {str(directory)!r}; give embedded, none, or a local directory with a "
-            "Qwen3-VL of transformers."
+            f"converser: its model_type is one of {', '.join(_KINDS)}."
         )
-    raise ConfigError(f"{str(directory)!r} holds no converser that this version knows.")
+    kind = read_json_object(directory / CONFIG, "configuration of the converser").get("model_type")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ConfigError(
+            f"{str(directory)!r} holds {kind!r:.60}, which is no converser; a converser's model_type is one of "
+            f"{', '.join(_KINDS)}."
+        )
+    return _KINDS[kind](directory, loaded)
+
+
+def _ferret(directory: Path, loaded: LoadedModel) -> Converser:
+    from dynrefer.model.networks.converse.ferret.directory import load_ferret  # transformers' classes take a while
+
+    return load_ferret(directory, loaded.device, loaded.dtype)
+
+
+# What a directory's config.json calls its model -> who loads it.
+_KINDS: dict[str, Callable[[Path, LoadedModel], Converser]] = {"ferret-v2": _ferret}
