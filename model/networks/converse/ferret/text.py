@@ -96,14 +96,13 @@ def written_box(box: Corners, size: ImageSize) -> str:
 def read_answer(text: str, size: ImageSize, regions: Collection[str], *, ground: bool, done: bool) -> ReadAnswer:
     """text: what was written so far. regions: the names of the request's. A box that is none (not four numbers below
     1000, or inverted) is left out, and the words before it stay."""
-    text = text.lstrip()
     if unfinished := _UNFINISHED.search(text):
         text = text[: unfinished.start()]
     content, grounding, segment = "", list[GroundedSpan](), 0
     span: tuple[int, int] | None = None
     end = 0
     for bracket in _BRACKET.finditer(text):
-        content += text[end : bracket.start()]
+        content = (content + text[end : bracket.start()]).lstrip()
         end = bracket.end()
         if content[segment:].strip():  # else another box of the words before
             span, segment = _named(content, segment), len(content)
@@ -112,7 +111,7 @@ def read_answer(text: str, size: ImageSize, regions: Collection[str], *, ground:
             named = _LAST_REGION.search(content[: span[1]])
             region = named[1] if named and named[1] in regions else None
             grounding.append(GroundedSpan(span, box, region=region))
-    content = (content + text[end:]).rstrip()
+    content = (content + text[end:]).strip()
     if done and not content:
         content = CANNOT_TELL
     return ReadAnswer(content, tuple(grounding), len(content))
