@@ -43,6 +43,12 @@ class ReservedLayer(DynamicLayer):
         for reserved, new in zip(self._reserved, (key_states, value_states), strict=True):
             reserved[:, :, length:whole] = new
         self.keep(whole)
+        return self.held
+
+    @property
+    def held(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of the tokens that are there; there must have been some."""
+        assert self.keys is not None and self.values is not None
         return self.keys, self.values
 
     def keep(self, length: int) -> None:
@@ -64,32 +70,30 @@ class ReservedLayer(DynamicLayer):
         """Layers of R conversations (1, H, L, d) as one of (R, H, L, d), the shorter ones behind padding."""
         longest = max(row.get_seq_length() for row in rows)
         made = cls(room)
-        made._reserve(rows[0].keys, rows[0].values, max(room, longest), 0, len(rows))
+        made._reserve(*rows[0].held, max(room, longest), 0, len(rows))
         made.keep(longest)
         for place, row in enumerate(rows):
-            start = longest - row.get_seq_length()
-            made.keys[place, :, start:] = row.keys[0]
-            made.values[place, :, start:] = row.values[0]
+            for joined, own in zip(made.held, row.held, strict=True):
+                joined[place, :, longest - row.get_seq_length() :] = own[0]
         return made
 
     def _reserve(self, keys: Tensor, values: Tensor, room: int, length: int, rows: int = 1) -> None:
         """Take memory for `room` tokens like these, and the `length` tokens that are there along."""
-        old = (self.keys, self.values) if length else None
+        old = self.held if length else None
         # Zeros: what padding holds is multiplied by a weight of 0, and must be finite for that.
         shapes = ((rows, each.shape[1], room, each.shape[3]) for each in (keys, values))
         first, second = (keys.new_zeros(shape) for shape in shapes)
         self._reserved = first, second
         self.dtype, self.device, self.is_initialized = keys.dtype, keys.device, True
         self.keep(length)
-        if old is not None:
-            self.keys.copy_(old[0])
-            self.values.copy_(old[1])
+        for new, before in zip(self.held, old or (), strict=False):
+            new.copy_(before)
 
 
 class KeyValues(Cache):
     """All layers of one conversation, or of a batch of them. room: tokens that are reserved."""
 
-    layers: list[ReservedLayer]
+    layers: list[ReservedLayer]  # type: ignore[assignment]  # no other kind of layer is put in
 
     def __init__(self, layers: int, room: int) -> None:
         rounded = -(-room // _ROUND) * _ROUND
@@ -115,7 +119,7 @@ class KeyValues(Cache):
         made = KeyValues(len(self.layers), room)
         if length:
             for new, layer in zip(made.layers, self.layers, strict=True):
-                new.write(0, layer.keys[:, :, :length], layer.values[:, :, :length])
+                new.write(0, *(each[:, :, :length] for each in layer.held))
         return made
 
 
@@ -129,7 +133,7 @@ class JoinedKeyValues:
         self._rows = conversations
         self._lengths = [each.length for each in conversations]
         self._longest = max(self._lengths)
-        device = conversations[0].layers[0].keys.device
+        device = conversations[0].layers[0].held[0].device
         self.values = KeyValues(0, 0)
         by_layer = zip(*(each.layers for each in conversations), strict=True)
         self.values.layers = [ReservedLayer.joined(rows, self._longest + steps) for rows in by_layer]
@@ -153,4 +157,4 @@ class JoinedKeyValues:
         for row, (conversation, count) in enumerate(zip(self._rows, counts, strict=True)):
             new = slice(self._longest, self._longest + count)
             for own, layer in zip(conversation.layers, self.values.layers, strict=True):
-                own.write(self._lengths[row], layer.keys[row : row + 1, :, new], layer.values[row : row + 1, :, new])
+                own.write(self._lengths[row], *(each[row : row + 1, :, new] for each in layer.held))

@@ -113,7 +113,8 @@ class FerretModel(PreTrainedModel):
 def _normalised(
     views: Tensor, mean: tuple[float, float, float], deviation: tuple[float, float, float], dtype: torch.dtype
 ) -> Tensor:
-    return normalise(views, *(torch.tensor(each, device=views.device) for each in (mean, deviation)), dtype)
+    middle, spread = (torch.tensor(each, device=views.device) for each in (mean, deviation))
+    return normalise(views, middle, spread, dtype)
 
 
 def _in_rows(cells: Tensor) -> Tensor:

@@ -83,7 +83,7 @@ def embedded(
     words = model.get_input_embeddings()
     like = words.weight
     shown = [max(0, key) if isinstance(key, int) else 0 for key in keys[start:]]
-    found = words(torch.tensor(shown, device=like.device))
+    found: Tensor = words(torch.tensor(shown, device=like.device))
     image = [place - start for place in range(start, len(keys)) if keys[place] == _IMAGE]
     if image:
         before = sum(key == _IMAGE for key in keys[:start])

@@ -18,7 +18,7 @@ def joined_tiles(maps: Tensor, grid: Grid, cells: tuple[int, int]) -> Tensor:
     image; the rest of the canvas is left out."""
     side = maps.shape[2:]
     rows = maps.unflatten(0, (grid.rows, grid.columns))  # (rows, columns, D, h, w)
-    whole = rows.permute(2, 0, 3, 1, 4).reshape(maps.shape[1], grid.rows * side[0], grid.columns * side[1])
+    whole: Tensor = rows.permute(2, 0, 3, 1, 4).reshape(maps.shape[1], grid.rows * side[0], grid.columns * side[1])
     return whole[:, : cells[0], : cells[1]]
 
 

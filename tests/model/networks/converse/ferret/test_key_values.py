@@ -19,10 +19,10 @@ def fed(values: KeyValues, tokens: int, seed: int) -> torch.Tensor:
 def test_tokens_are_written_behind_those_that_are_there_without_moving_them() -> None:
     values = KeyValues(LAYERS, 10)
     first = fed(values, 5, 0)
-    address = values.layers[0].keys.data_ptr()
+    address = values.layers[0].held[0].data_ptr()
     second = fed(values, 3, 1)
-    assert values.layers[0].keys.data_ptr() == address
-    assert torch.equal(values.layers[0].keys, torch.cat((first, second), dim=2))
+    assert values.layers[0].held[0].data_ptr() == address
+    assert torch.equal(values.layers[0].held[0], torch.cat((first, second), dim=2))
     assert values.length == 8
     assert values.nbytes == LAYERS * 2 * HEADS * 64 * WIDTH * 4  # the room is rounded up
 
@@ -30,7 +30,7 @@ def test_tokens_are_written_behind_those_that_are_there_without_moving_them() ->
 def test_more_than_the_room_is_still_kept() -> None:
     values = KeyValues(LAYERS, 10)
     parts = [fed(values, 60, 0), fed(values, 60, 1)]
-    assert torch.equal(values.layers[0].keys, torch.cat(parts, dim=2))
+    assert torch.equal(values.layers[0].held[0], torch.cat(parts, dim=2))
 
 
 def test_a_beginning_is_a_copy_that_goes_its_own_way() -> None:
@@ -39,8 +39,8 @@ def test_a_beginning_is_a_copy_that_goes_its_own_way() -> None:
     copied = values.beginning(3, 20)
     values.keep(1)
     other = fed(values, 4, 1)
-    assert torch.equal(copied.layers[0].keys, first[:, :, :3])
-    assert torch.equal(values.layers[0].keys, torch.cat((first[:, :, :1], other), dim=2))
+    assert torch.equal(copied.layers[0].held[0], first[:, :, :3])
+    assert torch.equal(values.layers[0].held[0], torch.cat((first[:, :, :1], other), dim=2))
     assert values.beginning(0, 20).length == 0
 
 
@@ -60,5 +60,5 @@ def test_conversations_side_by_side_are_padded_on_the_left_and_get_their_own_tok
         joined.values.update(new[:, :, 1:], new[:, :, 1:], layer)
     joined.split([2, 0, 1])
     assert [row.length for row in rows] == [4, 5, 5]
-    assert torch.equal(rows[0].layers[1].keys, torch.cat((given[0] + 1, new[:1]), dim=2))
-    assert torch.equal(rows[2].layers[0].values, torch.cat((-given[2], new[2:, :, :1]), dim=2))
+    assert torch.equal(rows[0].layers[1].held[0], torch.cat((given[0] + 1, new[:1]), dim=2))
+    assert torch.equal(rows[2].layers[0].held[1], torch.cat((-given[2], new[2:, :, :1]), dim=2))
