@@ -24,7 +24,7 @@ class ReservedLayer(DynamicLayer):
     """A layer's keys and values (R, H, L, d), the first `length` tokens of a reserved room."""
 
     def __init__(self, room: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
         self._room = room
         self._reserved: tuple[Tensor, Tensor] | None = None
 
