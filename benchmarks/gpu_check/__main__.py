@@ -50,7 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", default=FULL_SIZE, help="size of the measured model [%(default)s]")
     parser.add_argument("--out", type=Path, help="[benchmarks/results/gpu-<card>.json; of a CPU, a scratch file]")
     usual = tuple(part for part in BUDGETS if part not in UNASKED)
-    parser.add_argument("--only", nargs="+", choices=tuple(BUDGETS), default=usual, help="parts [all but scale_out]")
+    parser.add_argument(
+        "--only", nargs="+", choices=tuple(BUDGETS), default=usual, help=f"parts [all but {' and '.join(UNASKED)}]"
+    )
     parser.add_argument("--seconds", type=float, default=ALL_S, help="of all parts together [%(default)g]")
     given = parser.parse_args(arguments)
     pick_device(given.device)
