@@ -1,0 +1,321 @@
+"""The network: objects of an image, then the words of a conversation, in one causal transformer.
+
+Objects see each other; words see all objects and the words before them. What two places have to do with each other
+is told to every layer, as numbers of each pair: for two boxes how they lie and how large they are, for a word and an
+object how well the word names it. Attention is biased by these numbers, and they are summed by its weights beside the
+values, so that "left of" need not be computed from coordinates. Of each layer's heads some do not share out a whole
+among the objects but weigh each by itself (a sigmoid in the softmax's place): their sums count.
+
+The next token is a word, or a pointer: to an object, whose name is then written, or to a noun of the conversation.
+
+Shapes: B = conversations, S = objects of an image (the last is the image itself), T = tokens, H = heads, D = width,
+K = categories, A = attributes, C = channels of representations, E = numbers of a pair, M = nouns that are matched.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from dynrefer.model.networks.converse.embedded.lexicon import GRAM_ROWS
+from dynrefer.model.networks.converse.embedded.pairs import PAIR, pair_numbers, place_numbers
+
+_PLACE = 52  # numbers that say where a box lies
+_DISTANCES = 24  # tokens apart, in steps that widen
+_ROLES = 4  # region, user, assistant, allowed answer
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Sizes. counting: of the heads, those that weigh each object by itself."""
+
+    words: int
+    categories: int
+    attributes: int
+    tags: int
+    channels: int
+    width: int = 192
+    layers: int = 5
+    heads: int = 6
+    counting: int = 2
+    pair: int = 24
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Slots:
+    """Objects as the network takes them. features: (B, S, C). categories: (B, S, K). attributes: (B, S, A).
+
+    boxes: (B, S, 4) xyxy, in units of the image's longest side. frames: (B, 2), its width and height in these units.
+    objectness: (B, S). mask: (B, S) bool, whether there is one. whole: (B, S) bool, which is the image itself.
+    tags: (B, T') of the whole image. match: (B, S, M), which of the M nouns that are matched it is.
+    """
+
+    features: Tensor
+    categories: Tensor
+    attributes: Tensor
+    boxes: Tensor
+    frames: Tensor
+    objectness: Tensor
+    mask: Tensor
+    whole: Tensor
+    tags: Tensor
+    match: Tensor
+
+    def expanded(self, rows: Tensor) -> Slots:
+        """Those of these conversations' images; rows: (B',) int64."""
+        return Slots(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tokens:
+    """Tokens of conversations. words: (B, T) int64. grams: (B, T, G) int64. meanings: (B, T, K) of nouns. match:
+    (B, T, M) likewise, among the nouns that are matched. properties: (B, T, A) of words. roles: (B, T) int64.
+
+    regions: asked regions stand among the tokens; `Slots` of (B, T), with `mask` where a token is one or refers to
+    one, and `targets`: (B, T) bool, where it is one. mask: (B, T) bool, False for padding, which stands at the end.
+    """
+
+    words: Tensor
+    grams: Tensor
+    meanings: Tensor
+    match: Tensor
+    properties: Tensor
+    roles: Tensor
+    regions: Slots
+    targets: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keys:
+    """What later tokens attend to. keys, values: per layer (B, H, S or T, D / H). the rest: what pairs need.
+
+    hidden: (B, N, D) of the last layer, at which pointers point. match, attributes: (B, N, M), (B, N, A) as an object.
+    boxes: (B, N, 4). placed: (B, N), how sure the box is, 0 for none. mask: (B, N) bool.
+    """
+
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+    hidden: Tensor
+    match: Tensor
+    attributes: Tensor
+    boxes: Tensor
+    placed: Tensor
+    mask: Tensor
+
+    def followed_by(self, other: Keys) -> Keys:
+        """Both, in order."""
+        joined = {
+            field.name: torch.cat((getattr(self, field.name), getattr(other, field.name)), dim=1)
+            for field in fields(self)
+            if field.name not in ("keys", "values")
+        }
+        keys = tuple(torch.cat(pair, dim=2) for pair in zip(self.keys, other.keys, strict=True))
+        values = tuple(torch.cat(pair, dim=2) for pair in zip(self.values, other.values, strict=True))
+        return Keys(keys, values, **joined)
+
+    def expanded(self, rows: Tensor) -> Keys:
+        """Those of these rows, (B',) int64."""
+        found = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in ("keys", "values")}
+        return Keys(tuple(each[rows] for each in self.keys), tuple(each[rows] for each in self.values), **found)
+
+
+class Block(nn.Module):
+    """One layer: attention with numbers of pairs, then a perceptron."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        width, self.heads, self.counting = config.width, config.heads, config.counting
+        self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.projected = nn.Linear(width, 3 * width)
+        self.bias = nn.Linear(config.pair, config.heads, bias=False)
+        self.distance = nn.Parameter(torch.zeros(config.heads, _DISTANCES))
+        self.least = nn.Parameter(torch.full((config.counting,), -2.0))
+        self.out = nn.Linear(width, width)
+        self.out_pairs = nn.Linear(config.heads * config.pair, width, bias=False)
+        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (B, H, N, D / H) each."""
+        batch, length, width = x.shape
+        made = self.projected(self.before(x)).view(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = made.permute(2, 0, 3, 1, 4)
+        return query, key, value
+
+    def attend(self, x: Tensor, query: Tensor, keys: Tensor, values: Tensor, pairs: Tensor, bias: Tensor) -> Tensor:
+        """x: (B, T, D). keys, values: (B, H, N, D / H). pairs: (B, T, N, E). bias: (B or 1, H, T, N), with the mask."""
+        scores = query @ keys.transpose(2, 3) / math.sqrt(query.shape[-1]) + bias
+        scores = scores + self.bias(pairs).permute(0, 3, 1, 2)
+        shared = self.heads - self.counting
+        alone = torch.sigmoid(scores[:, shared:] + self.least[None, :, None, None])
+        weights = torch.cat((scores[:, :shared].softmax(-1), alone), dim=1)
+        batch, length, _ = x.shape
+        read = (weights @ values).transpose(1, 2).reshape(batch, length, -1)
+        told = torch.einsum("bhtn,btne->bthe", weights, pairs).reshape(batch, length, -1)
+        x = x + self.out(read) + self.out_pairs(told)
+        return x + self.narrow(functional.gelu(self.widen(self.between(x))))
+
+
+class ConverseNetwork(nn.Module):
+    """See the head of this file."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.word = nn.Embedding(config.words, width)
+        self.gram = nn.Embedding(GRAM_ROWS, width, padding_idx=0)
+        self.category = nn.Linear(config.categories, width, bias=False)  # the table of names, of words and objects
+        self.attribute = nn.Linear(config.attributes, width, bias=False)
+        self.tag = nn.Linear(config.tags, width)
+        self.role = nn.Embedding(_ROLES, width)
+        self.seen_as = nn.Embedding(3, width)  # an object, the image, an asked region
+        self.normalise = nn.LayerNorm(config.channels)
+        self.feature = nn.Linear(config.channels, width)
+        self.place = nn.Sequential(nn.Linear(_PLACE + 1, width), nn.GELU(), nn.Linear(width, width))
+        self.pair = nn.Sequential(nn.Linear(PAIR, 2 * config.pair), nn.GELU(), nn.Linear(2 * config.pair, config.pair))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        self.last = nn.LayerNorm(width)
+        self.to_word = nn.Linear(width, width)
+        self.word_bias = nn.Parameter(torch.zeros(config.words))
+        self.to_pointer, self.pointed = nn.Linear(width, width), nn.Linear(width, width)
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Embedding):
+                nn.init.normal_(module.weight, std=0.02 if isinstance(module, nn.Linear) else 0.05)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.category.weight, std=0.3)
+        nn.init.normal_(self.attribute.weight, std=0.3)
+        for block in self.blocks:
+            nn.init.normal_(block.bias.weight, std=0.3)
+
+    def see(self, slots: Slots) -> Keys:
+        """The objects of images, which see each other."""
+        x = self._embed_slots(slots) + self.seen_as(slots.whole.long())
+        placed = (slots.mask & ~slots.whole).float() * slots.objectness.clamp(min=0.3)
+        kept = placed > 0
+        placed = torch.where(kept, torch.ones_like(placed), placed)
+        empty = x.new_zeros(*x.shape[:2], slots.match.shape[-1])
+        own = Keys((), (), x, slots.match * placed[..., None], slots.attributes * placed[..., None], slots.boxes, placed, slots.mask)
+        pairs = self._pairs(empty, torch.zeros_like(slots.attributes), slots.boxes, placed, own)
+        bias = _masked(slots.mask)[:, None, None, :]
+        return self._run(x, own, None, pairs, bias)
+
+    def read(self, tokens: Tokens, before: Keys, seen: int) -> Keys:
+        """Tokens that follow `before`: the objects of an image (the first `seen`), and perhaps earlier tokens."""
+        regions, is_slot = tokens.regions, tokens.targets
+        x = self.word(tokens.words) + self.gram(tokens.grams).sum(2) / math.sqrt(3)
+        x = x + self.category(tokens.meanings) + self.attribute(tokens.properties) + self.role(tokens.roles)
+        referred = regions.mask[..., None]
+        x = x + torch.where(referred, self._embed_slots(regions) + self.seen_as.weight[2], torch.zeros_like(x))
+        boxes, placed = self._places_of(tokens, before, seen)
+        own = Keys(
+            (),
+            (),
+            x,
+            regions.match * is_slot[..., None],
+            regions.attributes * is_slot[..., None],
+            boxes,
+            placed,
+            tokens.mask,
+        )
+        joined = _Sides.of(before, own)
+        pairs = self._pairs(tokens.match, tokens.properties, boxes, placed, joined)
+        earlier, length = before.mask.shape[1], tokens.words.shape[1]
+        position = torch.arange(earlier - seen, earlier - seen + length)
+        key_position = torch.arange(earlier - seen + length)
+        apart = position[:, None] - key_position[None, :]
+        bias = _masked(joined.mask)[:, None, None, :].expand(-1, 1, length, -1).clone()
+        bias[..., seen:] += _masked(apart >= 0)
+        return self._run(x, own, before, pairs, bias, _steps(apart))
+
+    def logits(self, hidden: Tensor, keys: Keys, targets: Tensor) -> Tensor:
+        """Of the next token: (B, T, words + N). hidden: (B, T, D). keys: N places; targets: (B, N) bool, at which may
+        be pointed."""
+        last = self.last(hidden)
+        words = self.to_word(last) @ self.word.weight.T + self.word_bias
+        points = self.to_pointer(last) @ self.pointed(self.last(keys.hidden)).transpose(1, 2)
+        points = points / math.sqrt(last.shape[-1]) + _masked(targets)[:, None, :]
+        return torch.cat((words, points), dim=-1)
+
+    def _embed_slots(self, slots: Slots) -> Tensor:
+        where = place_numbers(slots.boxes, slots.frames[:, None].expand(*slots.boxes.shape[:2], 2))
+        x = self.feature(self.normalise(slots.features)) + self.category(slots.categories)
+        x = x + self.attribute(slots.attributes) + self.place(torch.cat((where, slots.objectness[..., None]), dim=-1))
+        return x + torch.where(slots.whole[..., None], self.tag(slots.tags)[:, None], torch.zeros_like(x))
+
+    def _places_of(self, tokens: Tokens, before: Keys, seen: int) -> tuple[Tensor, Tensor]:
+        """Boxes (B, T, 4) of tokens, and how sure they are: of what refers to a region, and of a word that names an
+        object, or says what it is like, the object that fits it best."""
+        match = torch.cat((before.match, tokens.regions.match * tokens.targets[..., None]), dim=1)
+        like = torch.cat((before.attributes, tokens.regions.attributes * tokens.targets[..., None]), dim=1)
+        boxes = torch.cat((before.boxes, tokens.regions.boxes), dim=1)
+        fits = (tokens.match @ match.transpose(1, 2) + tokens.properties @ like.transpose(1, 2)).clamp(max=1.0)
+        best, place = fits.max(dim=2)
+        chosen = boxes.gather(1, place[..., None].expand(-1, -1, 4))
+        direct = tokens.regions.mask
+        sure = torch.where(direct, torch.ones_like(best), best)
+        return torch.where(direct[..., None], tokens.regions.boxes, chosen), sure
+
+    def _pairs(self, match: Tensor, properties: Tensor, boxes: Tensor, placed: Tensor, keys: Keys | _Sides) -> Tensor:
+        """(B, T, N, E)."""
+        named = (match @ keys.match.transpose(1, 2)).clamp(max=1.0)
+        like = (properties @ keys.attributes.transpose(1, 2)).clamp(max=1.0)
+        both = placed[:, :, None] * keys.placed[:, None, :]
+        names = (match.amax(dim=2) > 0).float()[:, :, None].expand_as(named)
+        says = (properties.amax(dim=2) > 0).float()[:, :, None].expand_as(named)
+        numbers = pair_numbers(boxes, keys.boxes) * both[..., None]
+        found: Tensor = self.pair(torch.cat((numbers, torch.stack((both, named, like, names, says), dim=-1)), dim=-1))
+        return found
+
+    def _run(
+        self, x: Tensor, own: Keys, before: Keys | None, pairs: Tensor, bias: Tensor, steps: Tensor | None = None
+    ) -> Keys:
+        """All layers. steps: (T, T') of the tokens' distances, the last T' keys."""
+        keys, values = [], []
+        for layer, block in enumerate(self.blocks):
+            query, key, value = block.project(x)
+            keys.append(key)
+            values.append(value)
+            every, read = key, value
+            if before is not None:
+                every = torch.cat((before.keys[layer], key), dim=2)
+                read = torch.cat((before.values[layer], value), dim=2)
+            full = bias
+            if steps is not None:
+                near = functional.pad(block.distance[:, steps], (every.shape[2] - steps.shape[1], 0))
+                full = bias + near[None]
+            x = block.attend(x, query, every, read, pairs, full)
+        return replace(own, keys=tuple(keys), values=tuple(values), hidden=x)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sides:
+    """What pairs need of the keys."""
+
+    match: Tensor
+    attributes: Tensor
+    boxes: Tensor
+    placed: Tensor
+    mask: Tensor
+
+    @classmethod
+    def of(cls, before: Keys, own: Keys) -> _Sides:
+        names = ("match", "attributes", "boxes", "placed", "mask")
+        return cls(*(torch.cat((getattr(before, name), getattr(own, name)), dim=1) for name in names))
+
+
+def _masked(allowed: Tensor) -> Tensor:
+    """0 where allowed, else so little that a weight is 0."""
+    return torch.zeros(allowed.shape).masked_fill(~allowed, -1e4)
+
+
+def _steps(apart: Tensor) -> Tensor:
+    """Distances -> rows of the table: each up to 8 its own, then ever wider ones."""
+    far = apart.clamp(min=1).float()
+    wide = 8 + (torch.log2(far / 8).clamp(min=0) * 4).long()
+    return torch.where(apart < 8, apart.clamp(min=0), wide).clamp(max=_DISTANCES - 1)
