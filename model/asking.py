@@ -11,7 +11,7 @@ from dynrefer.model.conversation import Conversation, Message, NamedRegion, Role
 from dynrefer.model.errors import ConversationError
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.points import PointPrompt
-from dynrefer.model.prompts import Prompt
+from dynrefer.model.prompts import Prompt, Scribble
 from dynrefer.model.types import RegionQuery
 
 Pointing = Sequence[float] | Prompt | PointPrompt | Iterable[PointPrompt]
@@ -60,7 +60,9 @@ def _pointed(given: Any, size: ImageSize) -> RegionQuery:
         given = (given,)
     if isinstance(given, list | tuple) and given and not isinstance(given[0], int | float):
         return region_queries([], None, (), None, 10, None, points=[given])[0]
-    queries = region_queries([given], None, (), None, 10, None, highlight=isinstance(given, Prompt))
+    # A scribble has no mask: it says nothing of where the object ends.
+    masked = isinstance(given, Prompt) and not isinstance(given, Scribble)
+    queries = region_queries([given], None, (), None, 10, None, highlight=masked)
     placed = with_prompts(queries, {0: given} if isinstance(given, Prompt) else {}, size)
     if placed[0].flaw is not None:
         raise placed[0].flaw
