@@ -106,7 +106,8 @@ class Lexicon:
 
     def _noun(self, following: Sequence[str]) -> tuple[Noun | None, int]:
         """The longest noun that these words begin with, and how many of them it has."""
-        for length in range(len(following), 0, -1):
+        longest = len(following) if following and following[0].lower() in self._beginnings else 1
+        for length in range(min(longest, len(following)), 0, -1):
             text = " ".join(following[:length]).lower()
             if text in self.properties:
                 return None, 0
@@ -115,6 +116,11 @@ class Lexicon:
                 if known is not None and not (plural and form != text and text in self.tokens):
                     return Noun(text, known[0], known[1] or plural), length
         return None, 0
+
+    @cached_property
+    def _beginnings(self) -> frozenset[str]:
+        """First words of the nouns that have several."""
+        return frozenset(text.split()[0] for text in self.nouns if " " in text)
 
     def property_rows(self, attributes: int) -> Floats:
         """(size, A) float32: which attributes each token names."""

@@ -38,11 +38,12 @@ class NetworkConfig:
     attributes: int
     tags: int
     channels: int
-    width: int = 192
+    width: int = 160
     layers: int = 5
-    heads: int = 6
-    counting: int = 2
+    heads: int = 8
+    counting: int = 3
     pair: int = 24
+    inner: int = 480
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,7 +138,7 @@ class Block(nn.Module):
         self.least = nn.Parameter(torch.full((config.counting,), -2.0))
         self.out = nn.Linear(width, width)
         self.out_pairs = nn.Linear(config.heads * config.pair, width, bias=False)
-        self.widen, self.narrow = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.widen, self.narrow = nn.Linear(width, config.inner), nn.Linear(config.inner, width)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values, (B, H, N, D / H) each."""
