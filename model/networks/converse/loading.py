@@ -23,14 +23,26 @@ def load_converser(name: str, model: Path, loaded: LoadedModel) -> Converser | N
     if name == "none":
         return None
     if name == "embedded":
-        return _embedded(model / FOLDER, loaded)
+        return _embedded(model, loaded)
     return _released(Path(name), loaded)
 
 
-def _embedded(folder: Path, loaded: LoadedModel) -> Converser | None:
+def _embedded(model: Path, loaded: LoadedModel) -> Converser | None:
+    """It proposes objects with the model's own finder, whichever one the model is used with."""
+    folder = model / FOLDER
     if not (folder / WEIGHTS).exists():
         return None
-    raise ConfigError(f"{str(folder)!r} holds a converser, and this version knows none.")
+    from dynrefer.model.networks.converse.embedded.embedded import EmbeddedConverser
+    from dynrefer.model.networks.converse.embedded.files import load_files
+    from dynrefer.model.networks.converse.embedded.perception import Perceiver, sizes_of
+    from dynrefer.model.networks.finder.loading import load_finder
+
+    finder = load_finder("embedded", model, loaded)
+    if finder is None:
+        raise ConfigError(f"{str(folder)!r} needs a model with a finder of its own.")
+    files = load_files(folder, sizes_of(loaded))
+    placement = loaded.asked_words.placement if loaded.evidence is not None else None
+    return EmbeddedConverser(files, Perceiver(loaded, finder), placement, loaded.vocabulary.categories)
 
 
 def _released(directory: Path, loaded: LoadedModel) -> Converser:

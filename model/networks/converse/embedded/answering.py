@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -24,7 +24,7 @@ _FITS = 0.3  # least probability with which a said noun is the name of a photogr
 _AGREES = 0.5  # from here on, or where nothing else is likelier, perception agrees with a name
 
 
-@dataclass
+@dataclass(frozen=True)
 class Answering:
     """One answer while it is written. hearing: the conversation's nouns. categories: the describer's."""
 
@@ -35,11 +35,6 @@ class Answering:
     regions: SeenObjects
     hearing: Hearing
     categories: Sequence[str]
-    _pointed: dict[int, float] = field(default_factory=dict)
-
-    def point(self, length: int, logits: Tensor) -> None:
-        """Remember how sure the answer's token number `length` was. logits: (words + N,)."""
-        self._pointed[length - 1] = float((logits / self.calibration.pointing).softmax(-1).max())
 
     def referent(self, place: int) -> tuple[SeenObjects, int, str | None]:
         """What stands at a place among the network's keys: where it is seen, its row, and the region's id."""
@@ -66,16 +61,12 @@ class Answering:
     def _photographed(self, place: int) -> tuple[str, float, bool]:
         seen, row, _ = self.referent(place)
         identity = seen.identities[row]
-        fits = self.hearing.match_of(identity)
+        fits = self.hearing.fits(identity)
         said = [(fit, noun.text) for fit, noun in fits if noun.asked and fit >= _FITS and noun.breadth <= 1.0]
         if said:
             fit, text = max(said)
             return text, fit, fit >= min(_AGREES, identity.probability)
         return identity.name, identity.probability, True
-
-    def pointed(self, index: int) -> float | None:
-        """How sure the pointer number `index` of the written tokens was; None where an earlier piece wrote it."""
-        return self._pointed.get(index)
 
 
 def written_reply(
@@ -84,18 +75,18 @@ def written_reply(
     """sure: the logarithm of each token's probability. ended: nothing follows; complete: because nothing is missing."""
     words = answering.lexicon.size
     parts: list[str | WrittenName] = []
-    named: list[tuple[int, int, float, bool]] = []
+    named: list[tuple[int, float, bool]] = []
     for index, token in enumerate(written):
         if token < words:
             parts.append(answering.lexicon.text_of(token))
         else:
             name, _, agrees = answering.name(token - words)
             parts.append(WrittenName(token - words, name))
-            named.append((token - words, index, math.exp(sure[index]), agrees))
+            named.append((token - words, math.exp(sure[index]), agrees))
     text = write(parts, done=ended)
     grounding = []
     if answering.turn.conversation.ground:
-        for (start, end), (place, _, probability, agrees) in zip(text.spans, named, strict=True):
+        for (start, end), (place, probability, agrees) in zip(text.spans, named, strict=True):
             seen, row, region = answering.referent(place)
             x1, y1, x2, y2 = (round(float(value), 2) for value in seen.boxes[row])
             grounding.append(GroundedSpan((start, end), (x1, y1, x2, y2), round(probability, 4), agrees, region))

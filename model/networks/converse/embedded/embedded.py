@@ -27,7 +27,7 @@ from dynrefer.model.networks.converse.embedded.inputs import Hearing, Referents,
 from dynrefer.model.networks.converse.embedded.lexicon import ASSISTANT, CHOICE, END, SPECIAL
 from dynrefer.model.networks.converse.embedded.network import Keys
 from dynrefer.model.networks.converse.embedded.preparation import EmbeddedConverserSpec
-from dynrefer.model.networks.converse.embedded.seen import SeenImage, SeenObjects
+from dynrefer.model.networks.converse.embedded.seen import Floats, SeenImage, SeenObjects
 
 if TYPE_CHECKING:
     from dynrefer.model.evidence.word_placement import WordPlacement
@@ -119,9 +119,8 @@ class EmbeddedConverser:
                 ended = True
                 break
             written.append(token)
-            answering.point(len(written), state.logits)
             state = reader.after(state, token)
-        return written_reply(answering, tuple(written), sure, ended=ended, complete=int(ended) and token == END)
+        return written_reply(answering, tuple(written), sure, ended=ended, complete=ended and token == END)
 
     def _tokens(self, turn: ConverseTurn) -> list[Token]:
         """Of the conversation, without the oldest turns of a long one."""
@@ -157,11 +156,11 @@ class EmbeddedConverser:
 
     def _referents(self, image: SeenImage, regions: SeenObjects, hearing: Hearing) -> Referents:
         objects = SeenObjects.joined([image.objects, regions])
-        return Referents(objects, hearing.match(objects, self._placement), image.size, len(image.tags))
+        return Referents(objects, hearing.match(objects), image.size, len(image.tags))
 
     def _seen_keys(self, turn: ConverseTurn, image: SeenImage, hearing: Hearing) -> Keys:
         """Of the image. What matches which noun is of this conversation, and touches no key or value."""
-        match = hearing.match(image.objects, self._placement)
+        match = hearing.match(image.objects)
         slots = image_slots(image, match)
         key = b"keys" + turn.digest
         found = self._cache.get(key)
@@ -188,8 +187,7 @@ class _Reader:
         self._objects = seen.mask.shape[1] - 1
         self._nouns = hearing.rows(len(tokens), referents.objects.categories.shape[1])
         regions = [(each.id, each.query.box) for each in turn.conversation.regions]
-        nouns = [(each.text, each.asked) for each in hearing.nouns.values()]
-        self._name = repr((turn.digest, regions, nouns, tokens)).encode() if False else turn.digest + repr(regions).encode()
+        self._name = turn.digest + repr(regions).encode()
         self._match_width = referents.match.shape[1]
 
     def prompt(self, should_stop: Callable[[], bool]) -> _Read:
@@ -236,7 +234,7 @@ class _Reader:
         state: _Read,
         part: Sequence[Token],
         places: Sequence[int],
-        nouns: tuple[np.ndarray[tuple[int, int], np.dtype[np.float32]], np.ndarray[tuple[int, int], np.dtype[np.float32]]],
+        nouns: tuple[Floats, Floats],
     ) -> _Read:
         tokens = self._referents.tokens(self._lexicon, part, places, nouns)
         own = self._network.read(tokens, state.keys, self._seen.mask.shape[1])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,12 @@ class Calibration:
     """Fitted on scenes that are neither trained nor evaluated on.
 
     slope, offset: the probability that a free answer is right is the logistic function of slope x l + offset, where l
-    is the mean logarithm of its tokens' probabilities. temperature: of the choice among allowed answers. pointing:
-    likewise of objects' probabilities.
+    is the mean logarithm of its tokens' probabilities. temperature: of the choice among allowed answers.
     """
 
     slope: float = 4.0
     offset: float = 3.0
     temperature: float = 1.0
-    pointing: float = 1.0
 
     @classmethod
     def from_mapping(cls, given: Any, path: Path) -> Calibration:
@@ -46,8 +45,8 @@ class Calibration:
         if not all(isinstance(value, int | float) and math.isfinite(value) for value in given.values()):
             raise ConfigError(f"{str(path)!r}: every number of 'calibration' is finite.")
         found = cls(**{name: float(value) for name, value in given.items()})
-        if min(found.temperature, found.pointing) <= 0:
-            raise ConfigError(f"{str(path)!r}: the temperatures of 'calibration' are above 0.")
+        if found.temperature <= 0:
+            raise ConfigError(f"{str(path)!r}: 'temperature' of 'calibration' is above 0.")
         return found
 
 
@@ -60,7 +59,7 @@ class ConverserFiles:
     calibration: Calibration
 
 
-def load_files(directory: Path, expected: NetworkConfig) -> ConverserFiles:
+def load_files(directory: Path, expected: Mapping[str, int]) -> ConverserFiles:
     """Read a converser's folder. expected: how many categories, attributes, tags and channels the describer has.
 
     Raises `ModelNotFoundError`, `ConfigError`, `WeightsError`.
@@ -78,11 +77,10 @@ def load_files(directory: Path, expected: NetworkConfig) -> ConverserFiles:
         if not isinstance(value, int) or not 0 < value <= _MOST.get(name, 1_000_000):
             raise ConfigError(f"{str(path)!r}: {name!r} of 'network' is a whole number above 0, and not {value!r:.40}.")
     config = NetworkConfig(**sizes)
-    for name in ("categories", "attributes", "tags", "channels"):
-        if getattr(config, name) != getattr(expected, name):
+    for name, count in expected.items():
+        if getattr(config, name) != count:
             raise ConfigError(
-                f"{str(path)!r}: the converser was made for {getattr(config, name)} {name}, and the model has "
-                f"{getattr(expected, name)}."
+                f"{str(path)!r}: the converser was made for {getattr(config, name)} {name}, and the model has {count}."
             )
     if config.width % config.heads or config.counting >= config.heads:
         raise ConfigError(f"{str(path)!r}: 'heads' divides 'width', and 'counting' is below 'heads'.")

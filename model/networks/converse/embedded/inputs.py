@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynrefer.model.evidence.identity import Identity
 from dynrefer.model.evidence.word_placement import PlacedWord, WordPlacement
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.networks.converse.embedded.dialogue import IN_USER, Token
@@ -33,6 +34,11 @@ class HeardNoun:
     placed: PlacedWord | None
     asked: bool
 
+    @property
+    def breadth(self) -> float:
+        """How many of the things that photographs are known to show it names: 1 is one class."""
+        return 0.0 if self.placed is None else self.placed.breadth(photograph=True)
+
 
 class Hearing:
     """The nouns of one conversation, and how well each fits what is seen. placement: None without evidence.
@@ -43,6 +49,7 @@ class Hearing:
     def __init__(
         self, lexicon: Lexicon, tokens: Sequence[Token], placement: WordPlacement | None, *, photographed: bool
     ) -> None:
+        self._placement = placement
         self._photographed = photographed and placement is not None
         self.nouns: dict[int, HeardNoun] = {}  # by the token's place
         for place, token in enumerate(tokens):
@@ -66,15 +73,23 @@ class Hearing:
             return None
         return HeardNoun(token.text, meaning, placed, token.role == IN_USER)
 
-    def match(self, objects: SeenObjects, placement: WordPlacement | None) -> Floats:
+    def match(self, objects: SeenObjects) -> Floats:
         """(N, M): that each object is what each noun names. In drawings the M are the categories themselves."""
-        if not self._photographed or placement is None:
+        if not self._photographed or self._placement is None:
             return objects.categories
         placed = [each.placed for each in self.nouns.values() if each.placed is not None]
         if not placed:
             return np.zeros((len(objects), 1), np.float32)
-        rows = [np.nan_to_num(placement.probabilities(placed, each)) for each in objects.identities]
+        rows = [np.nan_to_num(self._placement.probabilities(placed, each)) for each in objects.identities]
         return np.stack(rows).astype(np.float32) if rows else np.zeros((0, len(placed)), np.float32)
+
+    def fits(self, identity: Identity) -> list[tuple[float, HeardNoun]]:
+        """How likely a photographed object is what each noun names."""
+        nouns = [each for each in self.nouns.values() if each.placed is not None]
+        if self._placement is None or not nouns:
+            return []
+        found = self._placement.probabilities([each.placed for each in nouns if each.placed is not None], identity)
+        return [(float(fit), noun) for fit, noun in zip(np.nan_to_num(found), nouns, strict=True)]
 
     def rows(self, length: int, categories: int) -> tuple[Floats, Floats]:
         """Of `length` tokens the meanings (length, K), and which of the M nouns each is (length, M)."""

@@ -6,7 +6,7 @@ thread, from the turn's pixels, which are bounded. Shapes: as in `seen.py`; V = 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,15 @@ LEAST_OBJECTNESS = 0.1  # of an object that is looked at; how sure the finder wa
 _APART = 0.6  # boxes that overlap by more are one object
 _VIEWS = (0.0, 0.1, 0.2)  # t of the views
 _SURELY_DRAWN = 0.15  # below this probability of a photograph, nobody looks for what photographs show
+
+
+
+def sizes_of(loaded: LoadedModel) -> Mapping[str, int]:
+    """What a converser has to fit: the describer's categories, attributes, tags and channels."""
+    vocabulary = loaded.vocabulary
+    lists = {"categories": vocabulary.categories, "attributes": vocabulary.attributes, "tags": vocabulary.tags}
+    sizes = {name: len(words) for name, words in lists.items()}
+    return sizes | {"channels": int(loaded.network.config.qformer_config.hidden_size)}
 
 
 @dataclass(frozen=True)
