@@ -69,7 +69,7 @@ class EmbeddedConverser:
     ) -> None:
         self.spec = EmbeddedConverserSpec()
         self.perceiver = perceiver
-        self._network, self._lexicon, self._calibration = files.network, files.lexicon, files.calibration
+        self._network, self._lexicon, self.calibration = files.network, files.lexicon, files.calibration
         self._placement, self._categories = placement, tuple(categories)
         self._cache: ByteCache[SeenImage | SeenObjects | Keys | _Read] = ByteCache(cache_bytes)
 
@@ -100,7 +100,7 @@ class EmbeddedConverser:
         referents = self._referents(image, regions, hearing)
         before = self._seen_keys(turn, image, hearing)
         reader = _Reader(self, turn, tokens, hearing, referents, before)
-        answering = Answering(self._lexicon, self._calibration, turn, image, regions, hearing, self._categories)
+        answering = Answering(self._lexicon, self.calibration, turn, image, regions, hearing, self._categories)
         if conversation.answers:
             marks = [before.mask.shape[1] + place for place, each in enumerate(tokens) if each.word == CHOICE]
             logits = reader.prompt(should_stop).logits[self._lexicon.size :]
