@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from dynrefer.workbench.scenes.questions.asker import Asker, Part
 from dynrefer.workbench.scenes.questions.names import GROUPS, NUMBERS, alike, indefinite, spoken_name
@@ -47,10 +48,10 @@ def existence(asker: Asker, answers: tuple[str, ...] = ()) -> tuple[Question, ..
             pair = []
             for thing, parts, truth in ((there, yes, "yes"), (missing, ["No, there is none."], "no")):
                 given = answers and tuple(asker.one_of((answers, answers[::-1])))
-                said: list[Part] = [truth] if answers else list(parts)
                 says = Says.CHOICE if answers else Says.YES_NO
                 slots = {"thing": indefinite(thing)}
-                pair.append(asker.again().ask(form, slots, said, says, (truth,), answers=given))
+                question = asker.again().ask(form, slots, parts, says, (truth,), answers=given)
+                pair.append(replace(question, answer=truth, spans=(), objects=()) if answers else question)
             return tuple(pair)
     return ()
 

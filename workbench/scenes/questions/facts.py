@@ -97,9 +97,8 @@ class SceneFacts:
     def relation(self, one: int, other: int) -> str | None:
         """Where the first is, seen from the second: the one word that fits best."""
         first = self.scene.objects[one]
-        if first.relation in ("in front of", "behind"):
-            if first.neighbour == other:
-                return first.relation
+        if first.relation in ("in front of", "behind") and first.neighbour == other:
+            return first.relation
         if self._overlap(one, other):
             return None
         fits = [relation for relation in DIRECTIONS if self._clearly(one, other, relation)]

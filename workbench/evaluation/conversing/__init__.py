@@ -1,0 +1,1 @@
+"""How well questions about drawn scenes are answered."""
