@@ -78,6 +78,16 @@ class EmbeddedConverser:
         """See `Converser`."""
         return self._cache.stats.bytes
 
+    @property
+    def tiled(self) -> bool:
+        """Whether a large image is also searched in tiles, so that small objects are found."""
+        return self.perceiver.tiled
+
+    @tiled.setter
+    def tiled(self, value: bool) -> None:
+        self.perceiver.tiled = value
+        self._cache.clear()
+
     def forget(self) -> None:
         """Empty the cache."""
         self._cache.clear()
