@@ -23,9 +23,9 @@ from dynrefer.workbench.training.converse.samples import Batch, Samples
 from dynrefer.workbench.training.converse.stages import Stage
 
 CHECKPOINT = "checkpoint.pt"
-_SCENES, _QUESTIONS = 6, 16  # of a batch: scenes, and questions about each
+_SCENES, _QUESTIONS = 6, 8  # of a batch: scenes, and questions about each
 _SAVED_EVERY = 120.0  # seconds
-_MEAN_OF = 0.998  # what a step leaves of the running mean
+_MEAN_OF = 0.997  # what a step leaves of the running mean
 _LENGTHS = (20, 28, 10_000)  # tokens: questions of a batch are about equally long
 _FINAL = 0.02  # of the highest rate, at the end of a stage
 _WARM = 0.03  # of a stage's time
@@ -104,7 +104,7 @@ def logits_of(network: ConverseNetwork, batch: Batch) -> Tensor:
     # Only the places behind which something is written, so that the rest of the question is not scored.
     places = torch.argsort(wanted.int(), dim=1, descending=True, stable=True)[:, :most]
     hidden = own.hidden.gather(1, places[..., None].expand(-1, -1, own.hidden.shape[-1]))
-    logits = network.logits(hidden, before.followed_by(own), batch.pointable)
+    logits = network.logits(hidden, before.followed_by(own), batch.pointable, batch.properties, seen + places + 1)
     return logits[wanted.gather(1, places)]
 
 

@@ -107,7 +107,7 @@ class Batch:
     """slots: of G scenes. rows: (B,) the scene of each question. tokens: (B, T). pointable: (B, N) bool.
 
     targets: (B, T) the words or, from the number of words on, places among the N; `NO_TARGET` where nothing is to be
-    written. kinds: of the questions.
+    written. properties: (words, A). kinds: of the questions.
     """
 
     slots: Slots
@@ -115,6 +115,7 @@ class Batch:
     tokens: Tokens
     pointable: Tensor
     targets: Tensor
+    properties: Tensor
     kinds: tuple[str, ...]
 
 
@@ -165,7 +166,7 @@ class Samples:
             pointable.append(points)
             targets.append(target)
         kinds = tuple(each.kind for each in samples)
-        return Batch(slots, rows, self._joined(tokens), torch.stack(pointable), torch.stack(targets), kinds)
+        return Batch(slots, rows, self._joined(tokens), torch.stack(pointable), torch.stack(targets), self._properties, kinds)
 
     def _order(self, scene: PerceivedScene, rng: np.random.Generator | None) -> NDArray[np.int64]:
         count = min(len(scene.image.objects), _MOST_OBJECTS)

@@ -25,9 +25,9 @@ class Stage:
 
 
 STAGES = (
-    Stage("alignment", 0.05, 1.5e-3, _ALIGNED),
-    Stage("dense", 0.07, 1.5e-3, _ALIGNED | _DENSE),
-    Stage("instructions", 0.88, 1.5e-3, None),
+    Stage("alignment", 0.05, 1e-3, _ALIGNED),
+    Stage("dense", 0.07, 1e-3, _ALIGNED | _DENSE),
+    Stage("instructions", 0.88, 1e-3, None),
 )
 NAMES = tuple(stage.name for stage in STAGES)
 

@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dynrefer.model.networks.converse.embedded.lexicon import GRAM_ROWS
-from dynrefer.model.networks.converse.embedded.pairs import PAIR, pair_numbers, place_numbers
+from dynrefer.model.networks.converse.embedded.pairs import GEOMETRY, PAIR, pair_numbers, place_numbers
 
 _PLACE = 52  # numbers that say where a box lies
 _DISTANCES = 24  # tokens apart, in steps that widen
+_LOUD = 8.0  # logits of a property that is surely seen
 _ROLES = 4  # region, user, assistant, allowed answer
 
 
@@ -95,29 +96,37 @@ class Tokens:
 class Keys:
     """What later tokens attend to. keys, values: per layer (B, H, S or T, D / H). the rest: what pairs need.
 
-    hidden: (B, N, D) of the last layer, at which pointers point. match, attributes: (B, N, M), (B, N, A) as an object.
-    boxes: (B, N, 4). placed: (B, N), how sure the box is, 0 for none. mask: (B, N) bool.
+    hidden: (B, N, D) of the last layer, at which pointers point. looks: (B, N, D), seen_attributes:
+    (B, N, A), seen_categories: (B, N, K) of what is seen there. objectness: (B, N), 0 of tokens. match, attributes: (B, N, M), (B, N, A) as an object.
+    boxes: (B, N, 4). placed: (B, N), how sure the box is, 0 for none. mask: (B, N) bool. spoken: (B, N), 1 of tokens, 0 of an image's
+    objects. frames: (B, 2), as of `Slots`.
     """
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
     hidden: Tensor
+    looks: Tensor
+    seen_attributes: Tensor
+    seen_categories: Tensor
+    objectness: Tensor
     match: Tensor
     attributes: Tensor
     boxes: Tensor
     placed: Tensor
     mask: Tensor
+    spoken: Tensor
+    frames: Tensor
 
     def followed_by(self, other: Keys) -> Keys:
         """Both, in order."""
         joined = {
             field.name: torch.cat((getattr(self, field.name), getattr(other, field.name)), dim=1)
             for field in fields(self)
-            if field.name not in ("keys", "values")
+            if field.name not in ("keys", "values", "frames")
         }
         keys = tuple(torch.cat(pair, dim=2) for pair in zip(self.keys, other.keys, strict=True))
         values = tuple(torch.cat(pair, dim=2) for pair in zip(self.values, other.values, strict=True))
-        return Keys(keys, values, **joined)
+        return Keys(keys, values, **joined, frames=self.frames)
 
     def expanded(self, rows: Tensor) -> Keys:
         """Those of these rows, (B',) int64."""
@@ -177,6 +186,9 @@ class ConverseNetwork(nn.Module):
         self.seen_as = nn.Embedding(3, width)  # an object, the image, an asked region
         self.normalise = nn.LayerNorm(config.channels)
         self.feature = nn.Linear(config.channels, width)
+        self.amount = nn.Linear(12, width)
+        self.sure = nn.Parameter(torch.tensor([12.0, 0.35]))
+        self.feature_share = nn.Parameter(torch.tensor(0.2))
         self.place = nn.Sequential(nn.Linear(_PLACE + 1, width), nn.GELU(), nn.Linear(width, width))
         self.pair = nn.Sequential(nn.Linear(PAIR, 2 * config.pair), nn.GELU(), nn.Linear(2 * config.pair, config.pair))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
@@ -184,13 +196,20 @@ class ConverseNetwork(nn.Module):
         self.to_word = nn.Linear(width, width)
         self.word_bias = nn.Parameter(torch.zeros(config.words))
         self.to_pointer, self.pointed = nn.Linear(width, width), nn.Linear(width, width)
+        self.told = nn.Linear(width, 1)
+        self.to_read, self.readable = nn.Linear(width, 2 * width), nn.Linear(width, 2 * width)
+        told = 2 * _PLACE + GEOMETRY + 3 * config.attributes + 1 + 10
+        self.glance = nn.Sequential(nn.Linear(told, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         for module in self.modules():
-            if isinstance(module, nn.Linear | nn.Embedding):
-                nn.init.normal_(module.weight, std=0.02 if isinstance(module, nn.Linear) else 0.05)
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=0.1)
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
-        nn.init.normal_(self.category.weight, std=0.3)
-        nn.init.normal_(self.attribute.weight, std=0.3)
+        nn.init.normal_(self.category.weight, std=0.5)
+        nn.init.normal_(self.attribute.weight, std=0.5)
+        nn.init.zeros_(self.told.weight)
         for block in self.blocks:
             nn.init.normal_(block.bias.weight, std=0.3)
 
@@ -201,7 +220,8 @@ class ConverseNetwork(nn.Module):
         kept = placed > 0
         placed = torch.where(kept, torch.ones_like(placed), placed)
         empty = x.new_zeros(*x.shape[:2], slots.match.shape[-1])
-        own = Keys((), (), x, slots.match * placed[..., None], slots.attributes * placed[..., None], slots.boxes, placed, slots.mask)
+        surely = slots.objectness * placed
+        own = Keys((), (), x, x, slots.attributes, slots.categories, surely, slots.match * placed[..., None], slots.attributes * placed[..., None], slots.boxes, placed, slots.mask, torch.zeros_like(placed), slots.frames)
         pairs = self._pairs(empty, torch.zeros_like(slots.attributes), slots.boxes, placed, own)
         bias = _masked(slots.mask)[:, None, None, :]
         return self._run(x, own, None, pairs, bias)
@@ -212,17 +232,25 @@ class ConverseNetwork(nn.Module):
         x = self.word(tokens.words) + self.gram(tokens.grams).sum(2) / math.sqrt(3)
         x = x + self.category(tokens.meanings) + self.attribute(tokens.properties) + self.role(tokens.roles)
         referred = regions.mask[..., None]
-        x = x + torch.where(referred, self._embed_slots(regions) + self.seen_as.weight[2], torch.zeros_like(x))
-        boxes, placed = self._places_of(tokens, before, seen)
+        shown = torch.where(referred, self._embed_slots(regions) + self.seen_as.weight[2], torch.zeros_like(x))
+        x = x + shown
+        boxes, placed, content, seen_like = self._places_of(tokens, before, shown, seen)
+        x = x + content
         own = Keys(
             (),
             (),
             x,
+            shown,
+            seen_like,
+            regions.categories + tokens.meanings * (~regions.mask)[..., None],
+            torch.zeros_like(placed),
             regions.match * is_slot[..., None],
             regions.attributes * is_slot[..., None],
             boxes,
             placed,
             tokens.mask,
+            torch.ones_like(placed),
+            regions.frames,
         )
         joined = _Sides.of(before, own)
         pairs = self._pairs(tokens.match, tokens.properties, boxes, placed, joined)
@@ -234,33 +262,77 @@ class ConverseNetwork(nn.Module):
         bias[..., seen:] += _masked(apart >= 0)
         return self._run(x, own, before, pairs, bias, _steps(apart))
 
-    def logits(self, hidden: Tensor, keys: Keys, targets: Tensor) -> Tensor:
+    def logits(self, hidden: Tensor, keys: Keys, targets: Tensor, properties: Tensor, until: Tensor) -> Tensor:
         """Of the next token: (B, T, words + N). hidden: (B, T, D). keys: N places; targets: (B, N) bool, at which may
-        be pointed."""
-        last = self.last(hidden)
+        be pointed. properties: (words, A), of each word, which what is seen of one place speaks for.
+        until: (B, T), how many of the keys are there by then."""
+        last, places = self.last(hidden), self.last(keys.hidden)
+        glance, seen = self._glance(last, places, keys, until)
+        last = last + glance
         words = self.to_word(last) @ self.word.weight.T + self.word_bias
-        points = self.to_pointer(last) @ self.pointed(self.last(keys.hidden)).transpose(1, 2)
+        words = words + _LOUD * torch.sigmoid(self.told(last)) * (seen @ properties.T)
+        points = self.to_pointer(last) @ self.pointed(places).transpose(1, 2)
         points = points / math.sqrt(last.shape[-1]) + _masked(targets)[:, None, :]
         return torch.cat((words, points), dim=-1)
 
+    def _glance(self, last: Tensor, places: Tensor, keys: Keys, until: Tensor) -> tuple[Tensor, Tensor]:
+        """A look back at two places, by themselves and beside each other, (B, T, D); and the first's attributes."""
+        batch, length, width = last.shape
+        wanted = self.to_read(last).view(batch, length, 2, width).transpose(1, 2)
+        offered = self.readable(places).view(batch, -1, 2, width).transpose(1, 2)
+        reading = wanted @ offered.transpose(2, 3) / math.sqrt(width)
+        there = (keys.placed > 0)[:, None] & (torch.arange(keys.placed.shape[1]) < until[..., None])
+        reading = (reading + _masked(there)[:, None]).softmax(-1)
+        boxes, attributes = reading @ keys.boxes[:, None], reading @ keys.seen_attributes[:, None]
+        names = reading @ keys.seen_categories[:, None]
+        frames = keys.boxes[:, :1, 2:] * 0 + keys.frames[:, None]
+        one, other = boxes.unbind(1)
+        beside = pair_numbers(one.reshape(-1, 1, 4), other.reshape(-1, 1, 4)).reshape(batch, length, -1)
+        where = [place_numbers(each, frames.expand(-1, length, -1)) for each in (one, other)]
+        same = (names[:, 0] * names[:, 1]).sum(-1, keepdim=True)
+        like = attributes[:, 0], attributes[:, 1], attributes[:, 0] * attributes[:, 1]
+        sure = torch.sigmoid(self.sure[0] * (keys.objectness - self.sure[1])) * (keys.objectness > 0)
+        every = _bumps(sure.sum(1))[:, None].expand(-1, length, -1)
+        told = torch.cat((*where, beside, *like, same, every), dim=-1)
+        return self.glance(told), attributes[:, 0]
+
     def _embed_slots(self, slots: Slots) -> Tensor:
         where = place_numbers(slots.boxes, slots.frames[:, None].expand(*slots.boxes.shape[:2], 2))
-        x = self.feature(self.normalise(slots.features)) + self.category(slots.categories)
+        x = self.feature_share * self.feature(self.normalise(slots.features)) + self.category(slots.categories)
         x = x + self.attribute(slots.attributes) + self.place(torch.cat((where, slots.objectness[..., None]), dim=-1))
         return x + torch.where(slots.whole[..., None], self.tag(slots.tags)[:, None], torch.zeros_like(x))
 
-    def _places_of(self, tokens: Tokens, before: Keys, seen: int) -> tuple[Tensor, Tensor]:
-        """Boxes (B, T, 4) of tokens, and how sure they are: of what refers to a region, and of a word that names an
-        object, or says what it is like, the object that fits it best."""
+    def _places_of(
+        self, tokens: Tokens, before: Keys, shown: Tensor, seen: int
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Boxes (B, T, 4) of tokens, how sure they are, what is seen there, (B, T, D), and its attributes (B, T, A): of what refers to a region;
+        and of a word that names an object, or says what it is like, the object that fits it best.
+
+        shown: (B, T, D), how regions look.
+        """
         match = torch.cat((before.match, tokens.regions.match * tokens.targets[..., None]), dim=1)
         like = torch.cat((before.attributes, tokens.regions.attributes * tokens.targets[..., None]), dim=1)
         boxes = torch.cat((before.boxes, tokens.regions.boxes), dim=1)
-        fits = (tokens.match @ match.transpose(1, 2) + tokens.properties @ like.transpose(1, 2)).clamp(max=1.0)
+        looks = torch.cat((before.looks, shown), dim=1)
+        fits = _fits(tokens, match, like)
         best, place = fits.max(dim=2)
         chosen = boxes.gather(1, place[..., None].expand(-1, -1, 4))
+        content = looks.gather(1, place[..., None].expand(-1, -1, looks.shape[-1])) * best[..., None]
+        attributes = torch.cat((before.seen_attributes, tokens.regions.attributes), dim=1)
+        resolved = attributes.gather(1, place[..., None].expand(-1, -1, attributes.shape[-1])) * best[..., None]
         direct = tokens.regions.mask
+        seen_like = torch.where(direct[..., None], tokens.regions.attributes, resolved)
         sure = torch.where(direct, torch.ones_like(best), best)
-        return torch.where(direct[..., None], tokens.regions.boxes, chosen), sure
+        amounts = self.amount(self._amounts(fits[:, :, :seen], before.objectness[:, :seen]))
+        content = content + torch.where((best > 0)[..., None] | _speaks(tokens)[..., None], amounts, 0.0)
+        return torch.where(direct[..., None], tokens.regions.boxes, chosen), sure, content, seen_like
+
+    def _amounts(self, fits: Tensor, objectness: Tensor) -> Tensor:
+        """How many objects a word fits, and how well: (B, T, 12). fits: (B, T, S). objectness: (B, S)."""
+        sure = torch.sigmoid(self.sure[0] * (objectness - self.sure[1])) * (objectness > 0)
+        each = fits * sure[:, None]
+        best = functional.pad(each, (0, 1)).topk(2, dim=-1).values
+        return torch.cat((_bumps(each.sum(-1)), best), dim=-1)
 
     def _pairs(self, match: Tensor, properties: Tensor, boxes: Tensor, placed: Tensor, keys: Keys | _Sides) -> Tensor:
         """(B, T, N, E)."""
@@ -269,8 +341,11 @@ class ConverseNetwork(nn.Module):
         both = placed[:, :, None] * keys.placed[:, None, :]
         names = (match.amax(dim=2) > 0).float()[:, :, None].expand_as(named)
         says = (properties.amax(dim=2) > 0).float()[:, :, None].expand_as(named)
+        there = keys.placed[:, None, :].expand_as(named)
+        spoken = keys.spoken[:, None, :].expand_as(named)
+        own = placed[:, :, None].expand_as(named)
         numbers = pair_numbers(boxes, keys.boxes) * both[..., None]
-        found: Tensor = self.pair(torch.cat((numbers, torch.stack((both, named, like, names, says), dim=-1)), dim=-1))
+        found: Tensor = self.pair(torch.cat((numbers, torch.stack((both, named, like, names, says, there, spoken, own), dim=-1)), dim=-1))
         return found
 
     def _run(
@@ -294,6 +369,27 @@ class ConverseNetwork(nn.Module):
         return replace(own, keys=tuple(keys), values=tuple(values), hidden=x)
 
 
+def _fits(tokens: Tokens, match: Tensor, like: Tensor) -> Tensor:
+    """(B, T, N): how well each word fits each place: a noun by what it names and, behind a property, by that too."""
+    named = (tokens.match @ match.transpose(1, 2)).clamp(max=1.0)
+    alike = (tokens.properties @ like.transpose(1, 2)).clamp(max=1.0)
+    says = tokens.properties.amax(dim=2, keepdim=True) > 0
+    before = functional.pad(alike, (0, 0, 1, 0))[:, :-1]
+    said_before = functional.pad(says, (0, 0, 1, 0))[:, :-1]
+    return torch.where(says, alike, named * torch.where(said_before, before, torch.ones_like(before)))
+
+
+def _speaks(tokens: Tokens) -> Tensor:
+    """(B, T) bool: words that fit objects, or would."""
+    return (tokens.match.amax(dim=2) > 0) | (tokens.properties.amax(dim=2) > 0)
+
+
+def _bumps(amount: Tensor) -> Tensor:
+    """(..., 10): the amount, and how near it is to each of 0 to 8."""
+    near = torch.exp(-2.0 * (amount[..., None] - torch.arange(9.0)) ** 2)
+    return torch.cat((amount[..., None] / 4, near), dim=-1)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Sides:
     """What pairs need of the keys."""
@@ -303,10 +399,11 @@ class _Sides:
     boxes: Tensor
     placed: Tensor
     mask: Tensor
+    spoken: Tensor
 
     @classmethod
     def of(cls, before: Keys, own: Keys) -> _Sides:
-        names = ("match", "attributes", "boxes", "placed", "mask")
+        names = ("match", "attributes", "boxes", "placed", "mask", "spoken")
         return cls(*(torch.cat((getattr(before, name), getattr(own, name)), dim=1) for name in names))
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 GEOMETRY = 16  # numbers of two boxes
-PAIR = GEOMETRY + 5  # with those of words and objects
+PAIR = GEOMETRY + 8  # with those of words and objects
 _LEAST = 1e-3
 
 
