@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,9 +48,7 @@ class _Read:
 
     @property
     def nbytes(self) -> int:
-        keys = self.keys
-        own = (keys.hidden, keys.match, keys.attributes, keys.boxes, keys.placed, self.logits, *keys.keys, *keys.values)
-        return sum(each.nbytes for each in own)
+        return _bytes_of(self.keys) + self.logits.nbytes
 
 
 class EmbeddedConverser:
@@ -71,6 +69,7 @@ class EmbeddedConverser:
         self.perceiver = perceiver
         self._network, self._lexicon, self.calibration = files.network, files.lexicon, files.calibration
         self._placement, self._categories = placement, tuple(categories)
+        self.properties = torch.from_numpy(files.lexicon.property_rows(files.network.config.attributes))
         self._cache: ByteCache[SeenImage | SeenObjects | Keys | _Read] = ByteCache(cache_bytes)
 
     @property
@@ -123,7 +122,7 @@ class EmbeddedConverser:
         ended = False
         for _ in range(turn.piece):
             raise_if_stopped(should_stop)
-            token = int(state.logits.argmax())
+            token = int(_unsaid(state.logits, written, self._lexicon.size).argmax())
             sure.append(float(state.logits.log_softmax(-1)[token]))
             if token == END or len(written) >= limit:
                 ended = True
@@ -176,7 +175,7 @@ class EmbeddedConverser:
         found = self._cache.get(key)
         if not isinstance(found, Keys):
             found = self._network.see(slots)
-            self._cache.put(key, found, sum(each.nbytes for each in (*found.keys, *found.values, found.hidden)))
+            self._cache.put(key, found, _bytes_of(found))
         return replace(found, match=slots.match * found.placed[..., None])
 
 
@@ -193,7 +192,7 @@ class _Reader:
         seen: Keys,
     ) -> None:
         self._network, self._lexicon, self._cache = converser._network, converser._lexicon, converser._cache
-        self._tokens, self._referents, self._seen = tokens, referents, seen
+        self._tokens, self._referents, self._seen, self._properties = tokens, referents, seen, converser.properties
         self._objects = seen.mask.shape[1] - 1
         self._nouns = hearing.rows(len(tokens), referents.objects.categories.shape[1])
         regions = [(each.id, each.query.box) for each in turn.conversation.regions]
@@ -246,10 +245,12 @@ class _Reader:
         places: Sequence[int],
         nouns: tuple[Floats, Floats],
     ) -> _Read:
-        tokens = self._referents.tokens(self._lexicon, part, places, nouns)
+        tokens = self._referents.tokens(self._lexicon, part, places, nouns, self._properties)
         own = self._network.read(tokens, state.keys, self._seen.mask.shape[1])
         keys = state.keys.followed_by(own)
-        logits = self._network.logits(own.hidden[:, -1:], keys, self._pointable(keys.mask.shape[1]))[0, 0]
+        length = keys.mask.shape[1]
+        pointable, until = self._pointable(length), torch.tensor([[length]])
+        logits = self._network.logits(own.hidden[:, -1:], keys, pointable, self._properties, until)[0, 0]
         logits[[each for each in _NEVER if each != END]] = -torch.inf
         return _Read(keys, logits)
 
@@ -274,6 +275,21 @@ class _Reader:
             if each.slot:
                 rows[0, place] = torch.from_numpy(self._referents.match[self._objects + each.region])
         return replace(keys, match=torch.cat((self._seen.match, rows), dim=1))
+
+
+def _unsaid(logits: Tensor, written: Sequence[int], words: int) -> Tensor:
+    """The logits without objects that the answer has named already: none is named twice."""
+    named = [token for token in written if token >= words]
+    if not named:
+        return logits
+    found = logits.clone()
+    found[named] = -torch.inf
+    return found
+
+
+def _bytes_of(keys: Keys) -> int:
+    single = [getattr(keys, field.name) for field in fields(keys) if field.name not in ("keys", "values")]
+    return sum(each.nbytes for each in (*single, *keys.keys, *keys.values))
 
 
 def _none_of(objects: SeenObjects) -> SeenObjects:

@@ -136,9 +136,17 @@ class Referents:
     tags: int
 
     def tokens(
-        self, lexicon: Lexicon, tokens: Sequence[Token], places: Sequence[int], nouns: tuple[Floats, Floats]
+        self,
+        lexicon: Lexicon,
+        tokens: Sequence[Token],
+        places: Sequence[int],
+        nouns: tuple[Floats, Floats],
+        properties: Tensor,
     ) -> Tokens:
-        """places: for each token the row of what it is, refers to or names; -1: nothing. nouns: rows of these tokens."""
+        """places: for each token the row of what it is, refers to or names; -1: nothing. nouns: rows of these tokens.
+
+        properties: (words, A), of every word.
+        """
         meanings, matched = nouns
         length, longest = len(tokens), max(self.size)
         row = np.array([max(place, 0) for place in places], np.int64)
@@ -164,7 +172,6 @@ class Referents:
             torch.zeros(1, self.tags),
             own(self.match),
         )
-        properties = lexicon.property_rows(objects.attributes.shape[1])
         words = [NOUN if matched[i].any() and each.word == UNKNOWN else each.word for i, each in enumerate(tokens)]
         grams = [_grams(lexicon, each, word) for each, word in zip(tokens, words, strict=True)]
         return Tokens(
@@ -172,7 +179,7 @@ class Referents:
             torch.tensor([grams]),
             torch.from_numpy(meanings)[None],
             torch.from_numpy(matched)[None],
-            torch.from_numpy(properties[words])[None],
+            properties[words][None],
             torch.tensor([[each.role for each in tokens]]),
             regions,
             torch.tensor([[each.slot for each in tokens]]),
