@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynrefer.model.errors import ConfigError, ModelNotFoundError
+from dynrefer.model.model_files import read_json_object
 
 if TYPE_CHECKING:
     from dynrefer.model.conversing import Converser
@@ -16,7 +17,8 @@ WEIGHTS = "model.safetensors"
 
 
 def load_converser(name: str, model: Path, loaded: LoadedModel) -> Converser | None:
-    """name: "embedded" (that of the model directory, where it has one), "none", or a directory with a released one.
+    """name: "embedded" (that of the model directory, where it has one), "none", or a directory with a released one,
+    or with one of this kind that was trained anew.
 
     Raises `ModelNotFoundError`, `ConfigError`, `WeightsError`.
     """
@@ -24,14 +26,26 @@ def load_converser(name: str, model: Path, loaded: LoadedModel) -> Converser | N
         return None
     if name == "embedded":
         return _embedded(model, loaded)
+    if _is_own(Path(name)):
+        return _own(Path(name), model, loaded)
     return _released(Path(name), loaded)
 
 
 def _embedded(model: Path, loaded: LoadedModel) -> Converser | None:
-    """It proposes objects with the model's own finder, whichever one the model is used with."""
     folder = model / FOLDER
-    if not (folder / WEIGHTS).exists():
-        return None
+    return _own(folder, model, loaded) if (folder / WEIGHTS).exists() else None
+
+
+def _is_own(directory: Path) -> bool:
+    """Whether a directory holds a converser of the kind that is embedded, as `workbench.training.converse` makes it."""
+    from dynrefer.model.networks.converse.embedded.files import MODEL_TYPE
+
+    path = directory / "config.json"
+    return path.is_file() and read_json_object(path, "configuration").get("model_type") == MODEL_TYPE
+
+
+def _own(folder: Path, model: Path, loaded: LoadedModel) -> Converser:
+    """It proposes objects with the model's own finder, whichever one the model is used with."""
     from dynrefer.model.networks.converse.embedded.embedded import EmbeddedConverser
     from dynrefer.model.networks.converse.embedded.files import load_files
     from dynrefer.model.networks.converse.embedded.perception import Perceiver, sizes_of

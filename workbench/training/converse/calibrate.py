@@ -36,7 +36,7 @@ _STEPS, _RATE = 4000, 0.1  # of the logistic regression
 
 def calibrate(directory: Path, scenes: int) -> Calibration:
     """Of the converser in `directory`, the model's other parts being those that ship."""
-    model = DynRefer.load("embedded", device="cpu", converser="embedded")
+    model = DynRefer.load("embedded", device="cpu", converser=directory)
     converser = model._converser
     assert isinstance(converser, EmbeddedConverser)
     converser.calibration = _UNCALIBRATED
