@@ -17,7 +17,7 @@ import torch
 from dynrefer.model.errors import ModelError
 from dynrefer.model.loading import model_directory
 from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
-from dynrefer.model.networks.converse.embedded.network import NetworkConfig
+from dynrefer.model.networks.converse.embedded.reading import NetworkConfig
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.data.atomic import replace_text
 from dynrefer.workbench.errors import SettingError
@@ -71,7 +71,9 @@ def run(options: argparse.Namespace) -> None:
 def lexicon_of(path: Path, vocabulary: Vocabulary, questions: list[AskedQuestion]) -> Lexicon:
     """The run's lexicon: that of its file, else one of the training questions, which is written there."""
     if not path.exists():
-        texts = [text for each in questions for text in (*(said for _, said in each.messages), *each.answers, each.answer)]
+        texts = [
+            text for each in questions for text in (*(said for _, said in each.messages), *each.answers, each.answer)
+        ]
         replace_text(path, json.dumps(build_lexicon(World.load(), vocabulary, texts).to_json()) + "\n")
     return Lexicon.load(path, len(vocabulary.categories), len(vocabulary.attributes))
 

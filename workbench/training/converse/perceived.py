@@ -116,9 +116,7 @@ def _perceiver():  # type: ignore[no-untyped-def]  # the class imports torch, wh
     return Perceiver(loaded, finder)
 
 
-def jittered(
-    boxes: Sequence[Sequence[float]], size: tuple[int, int], rng: np.random.Generator
-) -> NDArray[np.float32]:
+def jittered(boxes: Sequence[Sequence[float]], size: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float32]:
     """Boxes (M, 4), each side moved by a few hundredths of the box's, inside the image."""
     given = np.asarray(boxes, np.float32).reshape(-1, 4)
     sides = np.tile(given[:, 2:] - given[:, :2], (1, 2))

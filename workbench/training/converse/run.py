@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dynrefer.model.networks.converse.embedded.network import ConverseNetwork, NetworkConfig
+from dynrefer.model.networks.converse.embedded.network import ConverseNetwork
+from dynrefer.model.networks.converse.embedded.reading import NetworkConfig
 from dynrefer.workbench.data.atomic import write_atomically
 from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.training.converse.samples import Batch, Samples

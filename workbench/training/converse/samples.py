@@ -10,7 +10,7 @@ Shapes: G = scenes of a batch, B = questions, S = objects of a scene with the im
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,16 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynrefer.model.networks.converse.embedded.dialogue import Token, named, read_dialogue
-from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, NOUN, NOUNS, PAD, UNKNOWN, Lexicon
-from dynrefer.model.networks.converse.embedded.network import Slots, Tokens
-from dynrefer.model.suppression import overlaps
+from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, NOUNS, PAD, UNKNOWN, Lexicon
+from dynrefer.model.networks.converse.embedded.reading import Slots, Tokens
 from dynrefer.workbench.training.converse.asked import AskedQuestion
 from dynrefer.workbench.training.converse.perceived import PerceivedScene
+from dynrefer.workbench.training.converse.scene_arrays import (
+    nearest_objects,
+    object_order,
+    referents,
+    seen_objects,
+    stacked,
+)
 
 NO_TARGET = -1  # of a token that is not to be written
-_MOST_OBJECTS = 20
-_LEAST_OVERLAP = 0.5  # of a seen object's box with the true one
-_BLIND = 0.2  # how often a scene comes without representations
 _UNHEARD = 0.08  # how often a word of a question is read by its letters alone
 
 
@@ -124,9 +127,7 @@ class Samples:
 
     def __init__(self, scenes: Sequence[PerceivedScene], questions: Sequence[AskedQuestion], lexicon: Lexicon) -> None:
         place_of = {scene.seed: place for place, scene in enumerate(scenes)}
-        made = [
-            make_sample(each, place_of[each.seed], lexicon) for each in questions if each.seed in place_of
-        ]
+        made = [make_sample(each, place_of[each.seed], lexicon) for each in questions if each.seed in place_of]
         self.scenes, self.lexicon = scenes, lexicon
         self.samples = [each for each in made if each is not None]
         self._tags = len(scenes[0].image.tags)
@@ -149,13 +150,13 @@ class Samples:
         """Of these samples, grouped by scene. rng: of what is disturbed; None: nothing is."""
         samples = [self.samples[place] for place in places]
         scenes = list(dict.fromkeys(each.scene for each in samples))
-        orders = [self._order(self.scenes[each], rng) for each in scenes]
+        orders = [object_order(self.scenes[each], rng) for each in scenes]
         row_of = {scene: row for row, scene in enumerate(scenes)}
         rows = torch.tensor([row_of[each.scene] for each in samples])
         length = max(map(len, samples))
         size = 1 + max(len(order) for order in orders)
-        seen = [_seen(self.scenes[scene], order, size, rng) for scene, order in zip(scenes, orders, strict=True)]
-        slots = _stack([each for each, _ in seen])
+        seen = [seen_objects(self.scenes[scene], order, size, rng) for scene, order in zip(scenes, orders, strict=True)]
+        slots = stacked([each for each, _ in seen])
         tokens, pointable, targets = [], [], []
         for sample in samples:
             row = row_of[sample.scene]
@@ -166,11 +167,9 @@ class Samples:
             pointable.append(points)
             targets.append(target)
         kinds = tuple(each.kind for each in samples)
-        return Batch(slots, rows, self._joined(tokens), torch.stack(pointable), torch.stack(targets), self._properties, kinds)
-
-    def _order(self, scene: PerceivedScene, rng: np.random.Generator | None) -> NDArray[np.int64]:
-        count = min(len(scene.image.objects), _MOST_OBJECTS)
-        return np.arange(count) if rng is None else rng.permutation(count)
+        return Batch(
+            slots, rows, self._joined(tokens), torch.stack(pointable), torch.stack(targets), self._properties, kinds
+        )
 
     def _tokens(
         self,
@@ -185,14 +184,16 @@ class Samples:
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         count, words = len(sample), self.lexicon.size
         objects = scene.image.objects
-        nearest = _nearest(scene)[1]
+        nearest = nearest_objects(scene)
         asked = {int(index): place for place, index in enumerate(sample.objects) if sample.asked[place]}
         inverse = {int(place): slot for slot, place in enumerate(order)}
         # What each token is, refers to or names: row 0 is nothing, then the image's objects, then the true ones.
         source = np.zeros(length, np.int64)
         targets = np.full(length, NO_TARGET, np.int64)
         known = {}
-        for index in {int(each) for each in sample.objects if each >= 0} | {-2 - int(t) for t in sample.targets if t < -1}:
+        for index in {int(each) for each in sample.objects if each >= 0} | {
+            -2 - int(t) for t in sample.targets if t < -1
+        }:
             if index in asked:
                 known[index] = (size + asked[index], 1 + len(objects) + index)
             elif nearest[index] >= 0 and int(nearest[index]) in inverse:
@@ -240,7 +241,7 @@ class Samples:
             "mask": mask,
         }
         arrays = {name: torch.from_numpy(value) for name, value in found.items()}
-        table = self._tables.setdefault(scene.seed, {}) or _table(scene)
+        table = self._tables.setdefault(scene.seed, {}) or referents(scene)
         self._tables[scene.seed] = table
         features = table["features"][source] * (0.0 if blind else 1.0)
         sure = (source > 0).astype(np.float32)
@@ -282,88 +283,3 @@ class Samples:
             all_of["slot"],
             all_of["mask"],
         )
-
-
-def _nearest(scene: PerceivedScene) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """For each true object the seen one with the most overlap, and -1 where that is too little."""
-    key = scene.seed
-    if key not in _NEAREST:
-        seen = scene.image.objects.boxes[:_MOST_OBJECTS]
-        if len(seen):
-            shared = overlaps(scene.regions.boxes, seen)
-            best = shared.max(axis=1)
-            _NEAREST[key] = best, np.where(best >= _LEAST_OVERLAP, shared.argmax(axis=1), -1)
-        else:
-            none = np.zeros(len(scene.regions), np.float32)
-            _NEAREST[key] = none, np.full(len(none), -1, np.int64)
-    return _NEAREST[key]
-
-
-_NEAREST: dict[int, tuple[NDArray[np.float32], NDArray[np.int64]]] = {}
-
-
-def _table(scene: PerceivedScene) -> dict[str, NDArray[np.float32]]:
-    """A row of nothing, the image's objects, the true ones. Boxes in units of the image's longest side."""
-    objects, regions = scene.image.objects, scene.regions
-    found = {}
-    for name in ("features", "categories", "attributes", "boxes", "objectness"):
-        seen, true = getattr(objects, name), getattr(regions, name)
-        found[name] = np.concatenate([np.zeros_like(true[:1]), seen, true]).astype(np.float32)
-    found["boxes"] /= max(scene.image.size)
-    return found
-
-
-def _seen(
-    scene: PerceivedScene, order: NDArray[np.int64], size: int, rng: np.random.Generator | None
-) -> tuple[Slots, bool]:
-    """The objects of a scene in this order, padded to `size` with the image itself last; and whether blind."""
-    image = scene.image
-    longest = max(image.size)
-    frame = np.array(image.size, np.float32) / longest
-    count = len(order)
-    blind = rng is not None and bool(rng.random() < _BLIND)
-
-    def filled(values: NDArray[np.float32], last: NDArray[np.float32]) -> Tensor:
-        rows = np.zeros((1, size, values.shape[1]), np.float32)
-        rows[0, :count], rows[0, -1] = values[order], last
-        return torch.from_numpy(rows)
-
-    objects = image.objects
-    boxes = objects.boxes / longest
-    sure = objects.objectness.copy()
-    features, whole = objects.features, image.features
-    if rng is not None:
-        sides = np.tile(boxes[:, 2:] - boxes[:, :2], (1, 2))
-        boxes = boxes + sides * rng.normal(0, 0.015, boxes.shape).astype(np.float32)
-        sure = np.clip(sure + rng.normal(0, 0.02, sure.shape), 0.05, 1).astype(np.float32)
-        features = features + rng.normal(0, 0.1 * features.std() + 1e-6, features.shape).astype(np.float32)
-    if blind:
-        features, whole = features * 0, whole * 0
-    nothing = np.zeros(objects.categories.shape[1], np.float32)
-    mask = np.zeros((1, size), bool)
-    mask[0, :count] = mask[0, -1] = True
-    ends = np.zeros((1, size), bool)
-    ends[0, -1] = True
-    surely = np.zeros((1, size), np.float32)
-    surely[0, :count], surely[0, -1] = sure[order], 1.0
-    categories = filled(objects.categories, nothing)
-    slots = Slots(
-        filled(features, whole),
-        categories,
-        filled(objects.attributes, np.zeros(objects.attributes.shape[1], np.float32)),
-        filled(boxes.astype(np.float32), np.array([0, 0, *frame], np.float32)),
-        torch.from_numpy(frame[None]),
-        torch.from_numpy(surely),
-        torch.from_numpy(mask),
-        torch.from_numpy(ends),
-        torch.from_numpy(image.tags[None].astype(np.float32)),
-        categories,
-    )
-    return slots, blind
-
-
-def _stack(parts: Sequence[Slots]) -> Slots:
-    return Slots(**{field.name: torch.cat([getattr(part, field.name) for part in parts]) for field in fields(Slots)})
-
-
-assert NOUN < NOUNS

@@ -1,7 +1,7 @@
 """A conversation -> the tokens that the network reads, and tokens that it writes -> an answer with spans. No torch.
 
-The order is: asked regions, then each message behind a mark of who says it, then the allowed answers, each before a mark
-to point at, then the mark of the assistant, behind which the answer is written.
+The order is: asked regions, then each message behind a mark of who says it, then the allowed answers, each before a
+mark to point at, then the mark of the assistant, behind which the answer is written.
 """
 
 from __future__ import annotations

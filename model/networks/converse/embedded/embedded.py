@@ -25,8 +25,8 @@ from dynrefer.model.networks.converse.embedded.dialogue import Token, named, rea
 from dynrefer.model.networks.converse.embedded.files import ConverserFiles
 from dynrefer.model.networks.converse.embedded.inputs import Hearing, Referents, image_slots
 from dynrefer.model.networks.converse.embedded.lexicon import ASSISTANT, CHOICE, END, SPECIAL
-from dynrefer.model.networks.converse.embedded.network import Keys
 from dynrefer.model.networks.converse.embedded.preparation import EmbeddedConverserSpec
+from dynrefer.model.networks.converse.embedded.reading import Keys
 from dynrefer.model.networks.converse.embedded.seen import Floats, SeenImage, SeenObjects
 
 if TYPE_CHECKING:

@@ -8,15 +8,16 @@ converser/model.safetensors   its weights, float16 or float32
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from dynrefer.model.errors import ConfigError
 from dynrefer.model.model_files import read_json_object
 from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
-from dynrefer.model.networks.converse.embedded.network import ConverseNetwork, NetworkConfig
+from dynrefer.model.networks.converse.embedded.network import ConverseNetwork
+from dynrefer.model.networks.converse.embedded.reading import NetworkConfig
 from dynrefer.model.networks.convolutional_weights import load_weights
 
 CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.json", "model.safetensors"

@@ -17,7 +17,7 @@ from dynrefer.model.evidence.word_placement import PlacedWord, WordPlacement
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.networks.converse.embedded.dialogue import IN_USER, Token
 from dynrefer.model.networks.converse.embedded.lexicon import NOUN, UNKNOWN, Lexicon
-from dynrefer.model.networks.converse.embedded.network import Slots, Tokens
+from dynrefer.model.networks.converse.embedded.reading import Slots, Tokens
 from dynrefer.model.networks.converse.embedded.seen import Floats, SeenImage, SeenObjects
 
 _MOST_BROAD = 40.0  # categories below a word that is taken for a noun of the image's objects: "thing" is none

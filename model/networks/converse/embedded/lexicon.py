@@ -28,7 +28,18 @@ Floats = NDArray[np.float32]
 
 # Tokens that are no words. END: of an answer. CHOICE: stands behind each allowed answer. NOUN, NOUNS: a noun, in the
 # singular and the plural. REFERENCE: `<region:a>`.
-SPECIAL = ("<pad>", "<unknown>", "<user>", "<assistant>", "<choice>", "<end>", "<noun>", "<nouns>", "<reference>", "<region>")
+SPECIAL = (
+    "<pad>",
+    "<unknown>",
+    "<user>",
+    "<assistant>",
+    "<choice>",
+    "<end>",
+    "<noun>",
+    "<nouns>",
+    "<reference>",
+    "<region>",
+)
 PAD, UNKNOWN, USER, ASSISTANT, CHOICE, END, NOUN, NOUNS, REFERENCE, REGION_SLOT = range(len(SPECIAL))
 GRAMS = 10  # groups of letters of a word that are read, at most
 GRAM_ROWS = 1024  # their table; row 0 is none
@@ -175,4 +186,7 @@ class Lexicon:
 
 def _forms(text: str) -> list[tuple[str, bool]]:
     """The text, and its singulars by the rules of spelling, each with whether it was taken for a plural."""
-    return [(text, False), *((text[: -len(end)] + own, True) for end, own in _PLURALS if text.endswith(end) and len(text) > 3)]
+    return [
+        (text, False),
+        *((text[: -len(end)] + own, True) for end, own in _PLURALS if text.endswith(end) and len(text) > 3),
+    ]

@@ -6,7 +6,8 @@ object how well the word names it. Attention is biased by these numbers, and the
 values, so that "left of" need not be computed from coordinates. Of each layer's heads some do not share out a whole
 among the objects but weigh each by itself (a sigmoid in the softmax's place): their sums count.
 
-The next token is a word, or a pointer: to an object, whose name is then written, or to a noun of the conversation.
+The next token is a word, or a pointer: to an object, whose name is then written, or to
+one of the allowed answers.
 
 Shapes: B = conversations, S = objects of an image (the last is the image itself), T = tokens, H = heads, D = width,
 K = categories, A = attributes, C = channels of representations, E = numbers of a pair, M = nouns that are matched.
@@ -15,7 +16,7 @@ K = categories, A = attributes, C = channels of representations, E = numbers of 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -23,115 +24,12 @@ from torch.nn import functional
 
 from dynrefer.model.networks.converse.embedded.lexicon import GRAM_ROWS
 from dynrefer.model.networks.converse.embedded.pairs import GEOMETRY, PAIR, pair_numbers, place_numbers
+from dynrefer.model.networks.converse.embedded.reading import Keys, NetworkConfig, Sides, Slots, Tokens
 
 _PLACE = 52  # numbers that say where a box lies
 _DISTANCES = 24  # tokens apart, in steps that widen
 _LOUD = 8.0  # logits of a property that is surely seen
 _ROLES = 4  # region, user, assistant, allowed answer
-
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """Sizes. counting: of the heads, those that weigh each object by itself."""
-
-    words: int
-    categories: int
-    attributes: int
-    tags: int
-    channels: int
-    width: int = 160
-    layers: int = 5
-    heads: int = 8
-    counting: int = 3
-    pair: int = 24
-    inner: int = 480
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Slots:
-    """Objects as the network takes them. features: (B, S, C). categories: (B, S, K). attributes: (B, S, A).
-
-    boxes: (B, S, 4) xyxy, in units of the image's longest side. frames: (B, 2), its width and height in these units.
-    objectness: (B, S). mask: (B, S) bool, whether there is one. whole: (B, S) bool, which is the image itself.
-    tags: (B, T') of the whole image. match: (B, S, M), which of the M nouns that are matched it is.
-    """
-
-    features: Tensor
-    categories: Tensor
-    attributes: Tensor
-    boxes: Tensor
-    frames: Tensor
-    objectness: Tensor
-    mask: Tensor
-    whole: Tensor
-    tags: Tensor
-    match: Tensor
-
-    def expanded(self, rows: Tensor) -> Slots:
-        """Those of these conversations' images; rows: (B',) int64."""
-        return Slots(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Tokens:
-    """Tokens of conversations. words: (B, T) int64. grams: (B, T, G) int64. meanings: (B, T, K) of nouns. match:
-    (B, T, M) likewise, among the nouns that are matched. properties: (B, T, A) of words. roles: (B, T) int64.
-
-    regions: asked regions stand among the tokens; `Slots` of (B, T), with `mask` where a token is one or refers to
-    one, and `targets`: (B, T) bool, where it is one. mask: (B, T) bool, False for padding, which stands at the end.
-    """
-
-    words: Tensor
-    grams: Tensor
-    meanings: Tensor
-    match: Tensor
-    properties: Tensor
-    roles: Tensor
-    regions: Slots
-    targets: Tensor
-    mask: Tensor
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Keys:
-    """What later tokens attend to. keys, values: per layer (B, H, S or T, D / H). the rest: what pairs need.
-
-    hidden: (B, N, D) of the last layer, at which pointers point. looks: (B, N, D), seen_attributes:
-    (B, N, A), seen_categories: (B, N, K) of what is seen there. objectness: (B, N), 0 of tokens. match, attributes: (B, N, M), (B, N, A) as an object.
-    boxes: (B, N, 4). placed: (B, N), how sure the box is, 0 for none. mask: (B, N) bool. spoken: (B, N), 1 of tokens, 0 of an image's
-    objects. frames: (B, 2), as of `Slots`.
-    """
-
-    keys: tuple[Tensor, ...]
-    values: tuple[Tensor, ...]
-    hidden: Tensor
-    looks: Tensor
-    seen_attributes: Tensor
-    seen_categories: Tensor
-    objectness: Tensor
-    match: Tensor
-    attributes: Tensor
-    boxes: Tensor
-    placed: Tensor
-    mask: Tensor
-    spoken: Tensor
-    frames: Tensor
-
-    def followed_by(self, other: Keys) -> Keys:
-        """Both, in order."""
-        joined = {
-            field.name: torch.cat((getattr(self, field.name), getattr(other, field.name)), dim=1)
-            for field in fields(self)
-            if field.name not in ("keys", "values", "frames")
-        }
-        keys = tuple(torch.cat(pair, dim=2) for pair in zip(self.keys, other.keys, strict=True))
-        values = tuple(torch.cat(pair, dim=2) for pair in zip(self.values, other.values, strict=True))
-        return Keys(keys, values, **joined, frames=self.frames)
-
-    def expanded(self, rows: Tensor) -> Keys:
-        """Those of these rows, (B',) int64."""
-        found = {f.name: getattr(self, f.name)[rows] for f in fields(self) if f.name not in ("keys", "values")}
-        return Keys(tuple(each[rows] for each in self.keys), tuple(each[rows] for each in self.values), **found)
 
 
 class Block(nn.Module):
@@ -216,12 +114,24 @@ class ConverseNetwork(nn.Module):
     def see(self, slots: Slots) -> Keys:
         """The objects of images, which see each other."""
         x = self._embed_slots(slots) + self.seen_as(slots.whole.long())
-        placed = (slots.mask & ~slots.whole).float() * slots.objectness.clamp(min=0.3)
-        kept = placed > 0
-        placed = torch.where(kept, torch.ones_like(placed), placed)
+        placed = (slots.mask & ~slots.whole).float()
         empty = x.new_zeros(*x.shape[:2], slots.match.shape[-1])
-        surely = slots.objectness * placed
-        own = Keys((), (), x, x, slots.attributes, slots.categories, surely, slots.match * placed[..., None], slots.attributes * placed[..., None], slots.boxes, placed, slots.mask, torch.zeros_like(placed), slots.frames)
+        own = Keys(
+            keys=(),
+            values=(),
+            hidden=x,
+            looks=x,
+            seen_attributes=slots.attributes,
+            seen_categories=slots.categories,
+            objectness=slots.objectness * placed,
+            match=slots.match * placed[..., None],
+            attributes=slots.attributes * placed[..., None],
+            boxes=slots.boxes,
+            placed=placed,
+            mask=slots.mask,
+            spoken=torch.zeros_like(placed),
+            frames=slots.frames,
+        )
         pairs = self._pairs(empty, torch.zeros_like(slots.attributes), slots.boxes, placed, own)
         bias = _masked(slots.mask)[:, None, None, :]
         return self._run(x, own, None, pairs, bias)
@@ -237,22 +147,22 @@ class ConverseNetwork(nn.Module):
         boxes, placed, content, seen_like = self._places_of(tokens, before, shown, seen)
         x = x + content
         own = Keys(
-            (),
-            (),
-            x,
-            shown,
-            seen_like,
-            regions.categories + tokens.meanings * (~regions.mask)[..., None],
-            torch.zeros_like(placed),
-            regions.match * is_slot[..., None],
-            regions.attributes * is_slot[..., None],
-            boxes,
-            placed,
-            tokens.mask,
-            torch.ones_like(placed),
-            regions.frames,
+            keys=(),
+            values=(),
+            hidden=x,
+            looks=shown,
+            seen_attributes=seen_like,
+            seen_categories=regions.categories + tokens.meanings * (~regions.mask)[..., None],
+            objectness=torch.zeros_like(placed),
+            match=regions.match * is_slot[..., None],
+            attributes=regions.attributes * is_slot[..., None],
+            boxes=boxes,
+            placed=placed,
+            mask=tokens.mask,
+            spoken=torch.ones_like(placed),
+            frames=regions.frames,
         )
-        joined = _Sides.of(before, own)
+        joined = Sides.of(before, own)
         pairs = self._pairs(tokens.match, tokens.properties, boxes, placed, joined)
         earlier, length = before.mask.shape[1], tokens.words.shape[1]
         position = torch.arange(earlier - seen, earlier - seen + length)
@@ -305,8 +215,8 @@ class ConverseNetwork(nn.Module):
     def _places_of(
         self, tokens: Tokens, before: Keys, shown: Tensor, seen: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Boxes (B, T, 4) of tokens, how sure they are, what is seen there, (B, T, D), and its attributes (B, T, A): of what refers to a region;
-        and of a word that names an object, or says what it is like, the object that fits it best.
+        """Boxes (B, T, 4) of tokens, how sure they are, what is seen there, (B, T, D), and its attributes (B, T, A): of
+        what refers to a region; of a word that names an object, or says what it is like, the object that fits it best.
 
         shown: (B, T, D), how regions look.
         """
@@ -334,7 +244,7 @@ class ConverseNetwork(nn.Module):
         best = functional.pad(each, (0, 1)).topk(2, dim=-1).values
         return torch.cat((_bumps(each.sum(-1)), best), dim=-1)
 
-    def _pairs(self, match: Tensor, properties: Tensor, boxes: Tensor, placed: Tensor, keys: Keys | _Sides) -> Tensor:
+    def _pairs(self, match: Tensor, properties: Tensor, boxes: Tensor, placed: Tensor, keys: Keys | Sides) -> Tensor:
         """(B, T, N, E)."""
         named = (match @ keys.match.transpose(1, 2)).clamp(max=1.0)
         like = (properties @ keys.attributes.transpose(1, 2)).clamp(max=1.0)
@@ -345,7 +255,9 @@ class ConverseNetwork(nn.Module):
         spoken = keys.spoken[:, None, :].expand_as(named)
         own = placed[:, :, None].expand_as(named)
         numbers = pair_numbers(boxes, keys.boxes) * both[..., None]
-        found: Tensor = self.pair(torch.cat((numbers, torch.stack((both, named, like, names, says, there, spoken, own), dim=-1)), dim=-1))
+        found: Tensor = self.pair(
+            torch.cat((numbers, torch.stack((both, named, like, names, says, there, spoken, own), dim=-1)), dim=-1)
+        )
         return found
 
     def _run(
@@ -388,23 +300,6 @@ def _bumps(amount: Tensor) -> Tensor:
     """(..., 10): the amount, and how near it is to each of 0 to 8."""
     near = torch.exp(-2.0 * (amount[..., None] - torch.arange(9.0)) ** 2)
     return torch.cat((amount[..., None] / 4, near), dim=-1)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Sides:
-    """What pairs need of the keys."""
-
-    match: Tensor
-    attributes: Tensor
-    boxes: Tensor
-    placed: Tensor
-    mask: Tensor
-    spoken: Tensor
-
-    @classmethod
-    def of(cls, before: Keys, own: Keys) -> _Sides:
-        names = ("match", "attributes", "boxes", "placed", "mask", "spoken")
-        return cls(*(torch.cat((getattr(before, name), getattr(own, name)), dim=1) for name in names))
 
 
 def _masked(allowed: Tensor) -> Tensor:

@@ -42,7 +42,6 @@ _VIEWS = (0.0, 0.1, 0.2)  # t of the views
 _SURELY_DRAWN = 0.15  # below this probability of a photograph, nobody looks for what photographs show
 
 
-
 def sizes_of(loaded: LoadedModel) -> Mapping[str, int]:
     """What a converser has to fit: the describer's categories, attributes, tags and channels."""
     vocabulary = loaded.vocabulary

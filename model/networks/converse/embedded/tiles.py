@@ -75,7 +75,12 @@ def _whole_ones(boxes: Floats, tile: tuple[int, int, int, int], width: int, heig
     """Which boxes of a tile, in its pixels, touch no border of it that is not the image's too."""
     left, top, right, bottom = tile
     kept = np.ones(len(boxes), dtype=bool)
-    for side, position, edge, ends in ((0, left, 0, left), (1, top, 0, top), (2, right, width, left), (3, bottom, height, top)):
+    for side, position, edge, ends in (
+        (0, left, 0, left),
+        (1, top, 0, top),
+        (2, right, width, left),
+        (3, bottom, height, top),
+    ):
         if position != edge:
             border = 0 if side < 2 else position - ends
             kept &= np.abs(boxes[:, side] - border) > _BORDER

@@ -175,4 +175,6 @@ def test_calibration_finds_what_made_the_answers() -> None:
     logits = random.normal(0, 2, (4000, 3))
     chances = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     places = [int(random.choice(3, p=row)) for row in chances]
-    assert temperature([(row * 2, place) for row, place in zip(logits, places, strict=True)]) == pytest.approx(2, abs=0.3)
+    assert temperature([(row * 2, place) for row, place in zip(logits, places, strict=True)]) == pytest.approx(
+        2, abs=0.3
+    )

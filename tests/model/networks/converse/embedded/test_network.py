@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from dynrefer.model.networks.converse.embedded.network import ConverseNetwork, NetworkConfig, Slots, Tokens
+from dynrefer.model.networks.converse.embedded.network import ConverseNetwork
+from dynrefer.model.networks.converse.embedded.reading import NetworkConfig, Slots, Tokens
 
 CONFIG = NetworkConfig(30, 5, 3, 4, 6, width=16, layers=2, heads=4, counting=1, pair=6, inner=24)
 Record = TypeVar("Record", Slots, Tokens)
@@ -115,10 +116,12 @@ def test_nothing_sees_what_comes_after(network: ConverseNetwork) -> None:
 def test_the_order_of_objects_is_nothing_to_it(network: ConverseNetwork) -> None:
     slots, tokens = _slots(5, whole=True), _tokens(9)
     order = torch.tensor([2, 0, 3, 1, 4])
-    turned = Slots(**{
-        f.name: getattr(slots, f.name) if f.name in ("frames", "tags") else getattr(slots, f.name)[:, order]
-        for f in fields(slots)
-    })
+    turned = Slots(
+        **{
+            f.name: getattr(slots, f.name) if f.name in ("frames", "tags") else getattr(slots, f.name)[:, order]
+            for f in fields(slots)
+        }
+    )
     first, second = _logits(network, tokens, slots, [9]), _logits(network, tokens, turned, [9])
     assert torch.allclose(first[..., :30], second[..., :30], atol=1e-5)
     assert torch.allclose(first[..., 30:][..., order[:4]], second[..., 30:], atol=1e-5)
