@@ -46,6 +46,7 @@ def _is_own(directory: Path) -> bool:
 
 def _own(folder: Path, model: Path, loaded: LoadedModel) -> Converser:
     """It proposes objects with the model's own finder, whichever one the model is used with."""
+    from dynrefer.model.evidence.word_placement import WordPlacement
     from dynrefer.model.networks.converse.embedded.embedded import EmbeddedConverser
     from dynrefer.model.networks.converse.embedded.files import load_files
     from dynrefer.model.networks.converse.embedded.perception import Perceiver, sizes_of
@@ -55,7 +56,8 @@ def _own(folder: Path, model: Path, loaded: LoadedModel) -> Converser:
     if finder is None:
         raise ConfigError(f"{str(folder)!r} needs a model with a finder of its own.")
     files = load_files(folder, sizes_of(loaded))
-    placement = loaded.asked_words.placement if loaded.evidence is not None else None
+    known = loaded.asked_words.placement
+    placement = known if isinstance(known, WordPlacement) else None
     return EmbeddedConverser(files, Perceiver(loaded, finder), placement, loaded.vocabulary.categories)
 
 

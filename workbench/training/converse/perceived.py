@@ -101,7 +101,7 @@ def _perceive_chunk(folder: Path, first_seed: int) -> None:
         regions = perceiver.regions(scene.image, size, boxes.tolist(), image.photograph)
         scenes.append(PerceivedScene(seed, image, regions))
     with write_atomically(_file(folder, first_seed)) as path, path.open("wb") as file:
-        np.savez(file, **_arrays(scenes))
+        np.savez(file, allow_pickle=False, **_arrays(scenes))
 
 
 @lru_cache(maxsize=1)

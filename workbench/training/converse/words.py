@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
 from dynrefer.model.vocabulary import Vocabulary
@@ -21,7 +22,7 @@ def build_lexicon(world: World, vocabulary: Vocabulary, texts: Iterable[str]) ->
     """texts: questions and answers of training. vocabulary: the describer's."""
     places = {name: place for place, name in enumerate(vocabulary.categories)}
     nouns: dict[str, tuple[int, bool]] = {}
-    meanings = []
+    meanings: list[NDArray[np.float32]] = []
     for category in world.categories:
         row = np.zeros(len(places), np.float32)
         row[places[category.name]] = 1.0

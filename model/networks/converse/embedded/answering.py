@@ -92,9 +92,9 @@ def written_reply(
             grounding.append(GroundedSpan((start, end), (x1, y1, x2, y2), round(probability, 4), agrees, region))
     mean = sum(sure) / max(len(sure), 1)
     calibration = answering.calibration
-    probability = round(1 / (1 + math.exp(-calibration.slope * mean - calibration.offset)), 4) if ended else None
+    likely = round(1 / (1 + math.exp(-calibration.slope * mean - calibration.offset)), 4)
     finish = Finish.STOP if complete or not ended else Finish.LENGTH
-    reply = Reply(text.text, tuple(grounding), probability, (), finish, len(written))
+    reply = Reply(text.text, tuple(grounding), likely if ended else None, (), finish, len(written))
     return Spoken(reply, written, ended, text.stable)
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,8 @@ class Block(nn.Module):
         read = (weights @ values).transpose(1, 2).reshape(batch, length, -1)
         told = torch.einsum("bhtn,btne->bthe", weights, pairs).reshape(batch, length, -1)
         x = x + self.out(read) + self.out_pairs(told)
-        return x + self.narrow(functional.gelu(self.widen(self.between(x))))
+        changed: Tensor = x + self.narrow(functional.gelu(self.widen(self.between(x))))
+        return changed
 
 
 class ConverseNetwork(nn.Module):
@@ -89,7 +91,8 @@ class ConverseNetwork(nn.Module):
         self.feature_share = nn.Parameter(torch.tensor(0.2))
         self.place = nn.Sequential(nn.Linear(_PLACE + 1, width), nn.GELU(), nn.Linear(width, width))
         self.pair = nn.Sequential(nn.Linear(PAIR, 2 * config.pair), nn.GELU(), nn.Linear(2 * config.pair, config.pair))
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
+        blocks = [Block(config) for _ in range(config.layers)]
+        self.blocks = nn.ModuleList(blocks)
         self.last = nn.LayerNorm(width)
         self.to_word = nn.Linear(width, width)
         self.word_bias = nn.Parameter(torch.zeros(config.words))
@@ -108,7 +111,7 @@ class ConverseNetwork(nn.Module):
         nn.init.normal_(self.category.weight, std=0.5)
         nn.init.normal_(self.attribute.weight, std=0.5)
         nn.init.zeros_(self.told.weight)
-        for block in self.blocks:
+        for block in blocks:
             nn.init.normal_(block.bias.weight, std=0.3)
 
     def see(self, slots: Slots) -> Keys:
@@ -210,7 +213,8 @@ class ConverseNetwork(nn.Module):
         where = place_numbers(slots.boxes, slots.frames[:, None].expand(*slots.boxes.shape[:2], 2))
         x = self.feature_share * self.feature(self.normalise(slots.features)) + self.category(slots.categories)
         x = x + self.attribute(slots.attributes) + self.place(torch.cat((where, slots.objectness[..., None]), dim=-1))
-        return x + torch.where(slots.whole[..., None], self.tag(slots.tags)[:, None], torch.zeros_like(x))
+        found: Tensor = x + torch.where(slots.whole[..., None], self.tag(slots.tags)[:, None], torch.zeros_like(x))
+        return found
 
     def _places_of(
         self, tokens: Tokens, before: Keys, shown: Tensor, seen: int
@@ -265,7 +269,8 @@ class ConverseNetwork(nn.Module):
     ) -> Keys:
         """All layers. steps: (T, T') of the tokens' distances, the last T' keys."""
         keys, values = [], []
-        for layer, block in enumerate(self.blocks):
+        for layer, module in enumerate(self.blocks):
+            block = cast(Block, module)
             query, key, value = block.project(x)
             keys.append(key)
             values.append(value)

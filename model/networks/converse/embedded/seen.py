@@ -40,7 +40,7 @@ class SeenObjects:
     @property
     def nbytes(self) -> int:
         """Of the arrays."""
-        own = sum(getattr(self, field.name).nbytes for field in fields(self) if field.name != "identities")
+        own = sum(int(getattr(self, field.name).nbytes) for field in fields(self) if field.name != "identities")
         return own + sum(each.categories.nbytes + each.names.nbytes + each.classes.nbytes for each in self.identities)
 
     @classmethod
