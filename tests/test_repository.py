@@ -7,7 +7,7 @@ import pytest
 
 from tests.repository import ROOT
 
-MOST_BYTES = 80_000_000
+MOST_BYTES = 86_000_000  # the weights of the embedded converser are 4 MB of it
 
 
 def tracked_bytes() -> dict[str, int]:

@@ -1,0 +1,1 @@
+"""The embedded converser: objects are perceived without training, a small causal network talks about them."""

@@ -1,0 +1,298 @@
+"""The embedded converser: perceives an image once, reads a conversation about it, writes the answer token by token.
+
+What is dear to compute again is kept in one bounded cache: what is seen of an image and of asked regions, and the
+network's keys and values of the image and of a conversation up to each question. A conversation is always read in the
+same parts, whether a part was kept or not, so that the cache changes no number. One turn at a time: so nothing depends
+on the batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynrefer.model.cache import ByteCache
+from dynrefer.model.conversing import ConverseTurn, Spoken
+from dynrefer.model.errors import raise_if_stopped
+from dynrefer.model.networks.converse.embedded.answering import Answering, chosen_reply, written_reply
+from dynrefer.model.networks.converse.embedded.dialogue import Token, named, read_dialogue
+from dynrefer.model.networks.converse.embedded.files import ConverserFiles
+from dynrefer.model.networks.converse.embedded.inputs import Hearing, Referents, image_slots
+from dynrefer.model.networks.converse.embedded.lexicon import ASSISTANT, CHOICE, END, SPECIAL
+from dynrefer.model.networks.converse.embedded.preparation import EmbeddedConverserSpec
+from dynrefer.model.networks.converse.embedded.reading import Keys
+from dynrefer.model.networks.converse.embedded.seen import Floats, SeenImage, SeenObjects
+
+if TYPE_CHECKING:
+    from dynrefer.model.evidence.word_placement import WordPlacement
+    from dynrefer.model.networks.converse.embedded.perception import Perceiver
+
+CACHE_BYTES = 1 << 26
+MOST_TOKENS = 96  # of an answer
+MOST_READ = 1024  # tokens of a conversation; of a longer one the oldest turns are not read
+_NEVER = tuple(range(len(SPECIAL)))  # tokens that no answer holds, but for END
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Read:
+    """keys: of the image and all tokens so far. logits: (words + N,) of the next token."""
+
+    keys: Keys
+    logits: Tensor
+
+    @property
+    def nbytes(self) -> int:
+        return _bytes_of(self.keys) + self.logits.nbytes
+
+
+class EmbeddedConverser:
+    """A `Converser`. files: the network and its words. placement: of nouns that the lexicon lacks; None without
+    evidence of photographs. categories: the describer's."""
+
+    max_tokens = MOST_TOKENS
+
+    def __init__(
+        self,
+        files: ConverserFiles,
+        perceiver: Perceiver,
+        placement: WordPlacement | None,
+        categories: Sequence[str],
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        self.spec = EmbeddedConverserSpec()
+        self.perceiver = perceiver
+        self._network, self._lexicon, self.calibration = files.network, files.lexicon, files.calibration
+        self._placement, self._categories = placement, tuple(categories)
+        self.properties = torch.from_numpy(files.lexicon.property_rows(files.network.config.attributes))
+        self._cache: ByteCache[SeenImage | SeenObjects | Keys | _Read] = ByteCache(cache_bytes)
+
+    @property
+    def num_bytes(self) -> int:
+        """See `Converser`."""
+        return self._cache.stats.bytes
+
+    @property
+    def tiled(self) -> bool:
+        """Whether a large image is also searched in tiles, so that small objects are found."""
+        return self.perceiver.tiled
+
+    @tiled.setter
+    def tiled(self, value: bool) -> None:
+        self.perceiver.tiled = value
+        self._cache.clear()
+
+    def forget(self) -> None:
+        """Empty the cache."""
+        self._cache.clear()
+
+    @torch.inference_mode()
+    def converse(self, turns: Sequence[ConverseTurn], should_stop: Callable[[], bool]) -> list[Spoken]:
+        """See `Converser`."""
+        return [self._answer(turn, should_stop) for turn in turns]
+
+    def _answer(self, turn: ConverseTurn, should_stop: Callable[[], bool]) -> Spoken:
+        raise_if_stopped(should_stop)
+        conversation = turn.conversation
+        tokens = self._tokens(turn)
+        image = self._image(turn)
+        raise_if_stopped(should_stop)
+        regions = self._regions(turn, image)
+        raise_if_stopped(should_stop)
+        photographed = any(each.photograph for each in (*image.objects.identities, *regions.identities))
+        hearing = Hearing(self._lexicon, tokens, self._placement, photographed=photographed)
+        referents = self._referents(image, regions, hearing)
+        before = self._seen_keys(turn, image, hearing)
+        reader = _Reader(self, turn, tokens, hearing, referents, before)
+        answering = Answering(self._lexicon, self.calibration, turn, image, regions, hearing, self._categories)
+        if conversation.answers:
+            marks = [before.mask.shape[1] + place for place, each in enumerate(tokens) if each.word == CHOICE]
+            logits = reader.prompt(should_stop).logits[self._lexicon.size :]
+            return chosen_reply(answering, logits[marks])
+        limit = min(conversation.max_tokens, MOST_TOKENS)
+        written, state, sure = list(turn.written), reader.prompt(should_stop), []
+        for token in written:
+            sure.append(float(state.logits.log_softmax(-1)[token]))
+            state = reader.after(state, token)
+        ended = False
+        for _ in range(turn.piece):
+            raise_if_stopped(should_stop)
+            token = int(_unsaid(state.logits, written, self._lexicon.size).argmax())
+            sure.append(float(state.logits.log_softmax(-1)[token]))
+            if token == END or len(written) >= limit:
+                ended = True
+                break
+            written.append(token)
+            state = reader.after(state, token)
+        return written_reply(answering, tuple(written), sure, ended=ended, complete=ended and token == END)
+
+    def _tokens(self, turn: ConverseTurn) -> list[Token]:
+        """Of the conversation, without the oldest turns of a long one."""
+        asked = turn.conversation
+        ids = [each.id for each in asked.regions]
+        messages = [(str(each.role), each.content) for each in asked.messages]
+        while True:
+            found = read_dialogue(self._lexicon, messages, ids, asked.answers)
+            if len(found) <= MOST_READ or len(messages) == 1:
+                return found[:MOST_READ]
+            messages = messages[2:]
+
+    def _image(self, turn: ConverseTurn) -> SeenImage:
+        key = b"image" + turn.digest
+        found = self._cache.get(key)
+        if not isinstance(found, SeenImage):
+            found = self.perceiver.image(turn.pixels, turn.size)
+            self._cache.put(key, found, found.nbytes)
+        return found
+
+    def _regions(self, turn: ConverseTurn, image: SeenImage) -> SeenObjects:
+        """What each asked region shows, each by itself, so that it does not depend on the others."""
+        parts = [_none_of(image.objects)]
+        for region in turn.conversation.regions:
+            box = region.query.box
+            key = hashlib.sha256(b"region" + turn.digest + repr(box).encode()).digest()
+            found = self._cache.get(key)
+            if not isinstance(found, SeenObjects):
+                found = self.perceiver.regions(turn.pixels, turn.size, [box], image.photograph)
+                self._cache.put(key, found, found.nbytes)
+            parts.append(found)
+        return SeenObjects.joined(parts)
+
+    def _referents(self, image: SeenImage, regions: SeenObjects, hearing: Hearing) -> Referents:
+        objects = SeenObjects.joined([image.objects, regions])
+        return Referents(objects, hearing.match(objects), image.size, len(image.tags))
+
+    def _seen_keys(self, turn: ConverseTurn, image: SeenImage, hearing: Hearing) -> Keys:
+        """Of the image. What matches which noun is of this conversation, and touches no key or value."""
+        match = hearing.match(image.objects)
+        slots = image_slots(image, match)
+        key = b"keys" + turn.digest
+        found = self._cache.get(key)
+        if not isinstance(found, Keys):
+            found = self._network.see(slots)
+            self._cache.put(key, found, _bytes_of(found))
+        return replace(found, match=slots.match * found.placed[..., None])
+
+
+class _Reader:
+    """Reads the conversation of one turn in parts that end where an answer begins."""
+
+    def __init__(
+        self,
+        converser: EmbeddedConverser,
+        turn: ConverseTurn,
+        tokens: list[Token],
+        hearing: Hearing,
+        referents: Referents,
+        seen: Keys,
+    ) -> None:
+        self._network, self._lexicon, self._cache = converser._network, converser._lexicon, converser._cache
+        self._tokens, self._referents, self._seen, self._properties = tokens, referents, seen, converser.properties
+        self._objects = seen.mask.shape[1] - 1
+        self._nouns = hearing.rows(len(tokens), referents.objects.categories.shape[1])
+        regions = [(each.id, each.query.box) for each in turn.conversation.regions]
+        self._name = turn.digest + repr(regions).encode()
+        self._match_width = referents.match.shape[1]
+
+    def prompt(self, should_stop: Callable[[], bool]) -> _Read:
+        """All of the conversation read."""
+        ends = [place + 1 for place, each in enumerate(self._tokens) if each.word == ASSISTANT and not each.noun]
+        state = _Read(self._seen, torch.empty(0))
+        start = 0
+        for end in dict.fromkeys((*ends, len(self._tokens))):
+            key = self._key(end)
+            known = self._cache.get(key)
+            if isinstance(known, _Read):
+                state = replace(known, keys=self._matched(known.keys, end))
+            else:
+                raise_if_stopped(should_stop)
+                state = self._read(state, start, end)
+                self._cache.put(key, state, state.nbytes)
+            start = end
+        return state
+
+    def after(self, state: _Read, token: int) -> _Read:
+        """With one token of the answer more."""
+        words = self._lexicon.size
+        if token < words:
+            given, place = Token(token, 2, self._lexicon.text_of(token) if token >= len(SPECIAL) else ""), -1
+        else:
+            given, place = named(), self.row_of(token - words)
+        categories = self._referents.objects.categories.shape[1]
+        empty = np.zeros((1, categories), np.float32), np.zeros((1, self._nouns[1].shape[1]), np.float32)
+        return self._extended(state, [given], [place], empty)
+
+    def row_of(self, place: int) -> int:
+        """The referent at a place among the keys: an object of the image, or an asked region."""
+        if place < self._objects:
+            return place
+        return self._objects + self._tokens[place - self._objects - 1].region
+
+    def _read(self, state: _Read, start: int, end: int) -> _Read:
+        part = self._tokens[start:end]
+        places = [-1 if each.region < 0 else self._objects + each.region for each in part]
+        return self._extended(state, part, places, (self._nouns[0][start:end], self._nouns[1][start:end]))
+
+    def _extended(
+        self,
+        state: _Read,
+        part: Sequence[Token],
+        places: Sequence[int],
+        nouns: tuple[Floats, Floats],
+    ) -> _Read:
+        tokens = self._referents.tokens(self._lexicon, part, places, nouns, self._properties)
+        own = self._network.read(tokens, state.keys, self._seen.mask.shape[1])
+        keys = state.keys.followed_by(own)
+        length = keys.mask.shape[1]
+        pointable, until = self._pointable(length), torch.tensor([[length]])
+        logits = self._network.logits(own.hidden[:, -1:], keys, pointable, self._properties, until)[0, 0]
+        logits[[each for each in _NEVER if each != END]] = -torch.inf
+        return _Read(keys, logits)
+
+    def _pointable(self, length: int) -> Tensor:
+        seen = self._objects + 1
+        choice = any(each.word == CHOICE for each in self._tokens)
+        found = torch.zeros(1, length, dtype=torch.bool)
+        found[0, : self._objects] = not choice
+        for place, each in enumerate(self._tokens[: length - seen]):
+            found[0, seen + place] = each.word == CHOICE if choice else each.slot
+        return found
+
+    def _key(self, end: int) -> bytes:
+        """Of what has been read up to there."""
+        part = [(each.word, each.role, each.text, each.region) for each in self._tokens[:end]]
+        return hashlib.sha256(b"read" + self._name + repr(part).encode()).digest()
+
+    def _matched(self, keys: Keys, end: int) -> Keys:
+        """Kept keys, with what matches the nouns of this conversation, which may be more than those of then."""
+        rows = torch.zeros(1, end, self._match_width)
+        for place, each in enumerate(self._tokens[:end]):
+            if each.slot:
+                rows[0, place] = torch.from_numpy(self._referents.match[self._objects + each.region])
+        return replace(keys, match=torch.cat((self._seen.match, rows), dim=1))
+
+
+def _unsaid(logits: Tensor, written: Sequence[int], words: int) -> Tensor:
+    """The logits without objects that the answer has named already: none is named twice."""
+    named = [token for token in written if token >= words]
+    if not named:
+        return logits
+    found = logits.clone()
+    found[named] = -torch.inf
+    return found
+
+
+def _bytes_of(keys: Keys) -> int:
+    single = [getattr(keys, field.name) for field in fields(keys) if field.name not in ("keys", "values")]
+    return sum(each.nbytes for each in (*single, *keys.keys, *keys.values))
+
+
+def _none_of(objects: SeenObjects) -> SeenObjects:
+    return SeenObjects(
+        objects.boxes[:0], objects.objectness[:0], objects.features[:0], objects.categories[:0], objects.attributes[:0]
+    )

@@ -1,0 +1,187 @@
+"""The converser that ships: its answers, its pieces and its cache."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from dynrefer.model.asking import asked_conversation
+from dynrefer.model.conversing import ConverseTurn, Spoken
+from dynrefer.model.errors import ConfigError, ModelError, StoppedError, WeightsError
+from dynrefer.model.loading import model_directory
+from dynrefer.model.networks.converse.embedded.embedded import EmbeddedConverser
+from dynrefer.model.networks.converse.embedded.files import CONFIG, VOCABULARY, WEIGHTS, load_files
+from dynrefer.model.networks.converse.embedded.perception import sizes_of
+from dynrefer.model.networks.converse.loading import FOLDER
+from dynrefer.model.predictor import DynRefer
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.scene import Scene, draw_scene
+from dynrefer.workbench.scenes.world import World
+
+SEED = 7_000_000_003  # of a scene that nothing was trained on, measured on or calibrated by
+
+
+@pytest.fixture(scope="module")
+def model() -> DynRefer:
+    return DynRefer.load("embedded", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return draw_scene(World.load(), SpritePack.load(), SEED, "train")
+
+
+@pytest.fixture
+def converser(model: DynRefer) -> Iterator[EmbeddedConverser]:
+    found = model._converser
+    assert isinstance(found, EmbeddedConverser)
+    found.forget()
+    yield found
+    found.forget()
+
+
+def _turn(converser: EmbeddedConverser, scene: Scene, question: str, answers: tuple[str, ...] = ()) -> ConverseTurn:
+    size = (scene.image.shape[1], scene.image.shape[0])
+    pointed = {"a": scene.objects[0].box, "b": scene.objects[1].box}
+    asked = asked_conversation(question, pointed, size, ground=True, answers=answers, max_tokens=64)
+    (turn,) = converser.spec.prepare_each(scene.image, [asked])
+    return turn
+
+
+def _whole(converser: EmbeddedConverser, turn: ConverseTurn) -> Spoken:
+    (spoken,) = converser.converse([turn], lambda: False)
+    while not spoken.done:
+        turn = turn.after(spoken)
+        (spoken,) = converser.converse([turn], lambda: False)
+    return spoken
+
+
+def test_simple_questions_are_answered(model: DynRefer, scene: Scene) -> None:
+    first = scene.objects[0]
+    said = model.ask(scene.image, "What is <region:a>?", {"a": first.box})
+    assert first.category in said.content
+    (span,) = said.grounding
+    assert (span.region, span.verified) == ("a", True) and said.content[slice(*span.span)] == first.category
+    assert model.ask(scene.image, "How old is <region:a>?", {"a": first.box}).content == "I cannot tell."
+    coloured = next(each for each in scene.objects if "color" in each.attributes)
+    colour = model.ask(scene.image, "What colour is <region:a>?", {"a": coloured.box}).content
+    assert coloured.attributes["color"] in colour
+
+
+def test_allowed_answers_have_probabilities(model: DynRefer, scene: Scene) -> None:
+    found = model.ask(scene.image, "What is <region:a>?", {"a": scene.objects[0].box}, answers=("zebra", "a thing"))
+    assert {each.answer for each in found.answers} == {"zebra", "a thing"}
+    assert sum(each.probability for each in found.answers) == pytest.approx(1, abs=1e-5)
+    assert found.content == found.answers[0].answer
+
+
+@pytest.mark.parametrize("piece", [1, 2, 5])
+def test_pieces_of_any_length_give_the_same_answer(converser: EmbeddedConverser, scene: Scene, piece: int) -> None:
+    turn = _turn(converser, scene, "List all objects.")
+    whole = _whole(converser, replace(turn, piece=64))
+    converser.forget()
+    assert _whole(converser, replace(turn, piece=piece)) == whole
+
+
+def test_what_is_stable_of_a_piece_stays(converser: EmbeddedConverser, scene: Scene) -> None:
+    turn = replace(_turn(converser, scene, "List all objects."), piece=1)
+    whole = _whole(converser, turn).reply.content
+    (spoken,) = converser.converse([turn], lambda: False)
+    while not spoken.done:
+        assert whole.startswith(spoken.reply.content[: spoken.stable])
+        turn = turn.after(spoken)
+        (spoken,) = converser.converse([turn], lambda: False)
+
+
+def test_a_lost_cache_changes_nothing(converser: EmbeddedConverser, scene: Scene) -> None:
+    turn = replace(_turn(converser, scene, "Where is <region:a> relative to <region:b>?"), piece=2)
+    kept = _whole(converser, turn)
+    assert converser.num_bytes > 0
+    again = _whole(converser, turn)
+    converser.forget()
+    (spoken,) = converser.converse([turn], lambda: False)
+    while not spoken.done:
+        converser.forget()
+        turn = turn.after(spoken)
+        (spoken,) = converser.converse([turn], lambda: False)
+    assert kept == again == spoken
+
+
+def test_a_turn_does_not_depend_on_its_batch(converser: EmbeddedConverser, scene: Scene) -> None:
+    turns = [_turn(converser, scene, text) for text in ("What colour is <region:b>?", "How many objects are there?")]
+    together = converser.converse(turns, lambda: False)
+    converser.forget()
+    assert [converser.converse([turn], lambda: False)[0] for turn in turns] == together
+
+
+def test_an_image_without_objects_is_answered_too(converser: EmbeddedConverser, model: DynRefer) -> None:
+    found = model.ask(np.full((40, 60, 3), 128, np.uint8), "What is in the image?")
+    assert found.content and found.grounding == ()
+
+
+def test_a_large_image_is_searched_in_tiles_and_its_boxes_are_its_own(model: DynRefer, scene: Scene) -> None:
+    large = np.kron(scene.image, np.ones((6, 6, 1), np.uint8))
+    found = model.ask(large, "List all objects.")
+    assert found.grounding
+    for span in found.grounding:
+        assert 0 <= span.box[0] < span.box[2] <= large.shape[1] and 0 <= span.box[1] < span.box[3] <= large.shape[0]
+    assert max(span.box[2] for span in found.grounding) > scene.image.shape[1]
+
+
+def test_it_stops_when_asked_to(converser: EmbeddedConverser, scene: Scene) -> None:
+    with pytest.raises(StoppedError):
+        converser.converse([_turn(converser, scene, "List all objects.")], lambda: True)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(model_directory("embedded") / FOLDER, tmp_path / FOLDER))
+
+
+def _spoil_shape(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    tensors["word_bias"] = tensors["word_bias"][:-1]
+    save_file(tensors, folder / WEIGHTS)
+
+
+def _spoil_words(folder: Path) -> None:
+    words = json.loads((folder / VOCABULARY).read_text())
+    words["words"] = words["words"][:-1]
+    words["properties"] = {}
+    (folder / VOCABULARY).write_text(json.dumps(words))
+
+
+def _spoil_sizes(folder: Path) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    config["network"]["categories"] += 1
+    (folder / CONFIG).write_text(json.dumps(config))
+
+
+def _spoil_calibration(folder: Path) -> None:
+    config = json.loads((folder / CONFIG).read_text())
+    config["calibration"] = {"temperature": 0}
+    (folder / CONFIG).write_text(json.dumps(config))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "said"),
+    [
+        (_spoil_shape, WeightsError, "word_bias"),
+        (_spoil_words, ConfigError, "words"),
+        (_spoil_sizes, ConfigError, "categories"),
+        (_spoil_calibration, ConfigError, "temperature"),
+        (lambda folder: (folder / VOCABULARY).unlink(), ModelError, "vocabulary"),
+        (lambda folder: (folder / WEIGHTS).unlink(), ModelError, "weights"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused(model: DynRefer, folder: Path, spoil, kind, said: str) -> None:  # type: ignore[no-untyped-def]  # functions of the table
+    spoil(folder)
+    with pytest.raises(kind, match=said):
+        load_files(folder, sizes_of(model._loaded))

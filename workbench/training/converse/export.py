@@ -1,0 +1,53 @@
+"""A run of the converser's training -> the files that ship, weights as float16.
+
+    python -m dynrefer.workbench.training.converse.export --run runs/converse --out model/embedded/converser
+
+Calibration that is there already is kept; `calibrate` fits it to the new weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from dynrefer.model.networks.converse.embedded.files import (
+    CONFIG,
+    MODEL_TYPE,
+    VOCABULARY,
+    WEIGHTS,
+)
+from dynrefer.workbench.data.atomic import replace_text, write_atomically
+from dynrefer.workbench.training.converse.run import CHECKPOINT
+
+
+def export(run: Path, out: Path) -> Path:
+    """Write a run's weights, the running mean; returns the file."""
+    state = torch.load(run / CHECKPOINT, weights_only=True)
+    tensors = {name: value.to(torch.float16).contiguous() for name, value in state["mean"].items()}
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / CONFIG
+    settings = json.loads(path.read_text()) if path.is_file() else {"calibration": {}}
+    settings |= {"model_type": MODEL_TYPE, "network": state["config"]}
+    replace_text(out / VOCABULARY, (run / VOCABULARY).read_text(encoding="utf-8"))
+    replace_text(path, json.dumps(settings, indent=2) + "\n")
+    with write_atomically(out / WEIGHTS) as temporary:
+        save_file(tensors, temporary)
+    return out / WEIGHTS
+
+
+def main() -> None:
+    """The command; the head of this file says what it does."""
+    parser = argparse.ArgumentParser(description="Export the converser's weights.")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    options = parser.parse_args()
+    file = export(options.run, options.out)
+    print(f"{file}: {file.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
