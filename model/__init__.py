@@ -39,6 +39,7 @@ from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
     from dynrefer.model.arguments import listed_boxes, prompts_among, region_queries
+    from dynrefer.model.asking import Pointing, asked_messages, points_of
     from dynrefer.model.conversation import (
         CANNOT_TELL,
         REGION,
@@ -187,7 +188,10 @@ __all__ = [
     "NamedRegion",
     "Reply",
     "Role",
+    "Pointing",
+    "asked_messages",
     "conversation_flaws",
+    "points_of",
     "NO_CONVERSER",
     "ConverserSpec",
     "ConverseTurn",
@@ -324,6 +328,9 @@ _LAZY = {
     "CaptionWriting": "types",
     "ContinuousBatch": "protocol",
     "Corners": "types",
+    "Pointing": "asking",
+    "asked_messages": "asking",
+    "points_of": "asking",
     "CANNOT_TELL": "conversation",
     "REGION": "conversation",
     "AnswerProbability": "conversation",
