@@ -16,12 +16,13 @@ from starlette.middleware.cors import CORSMiddleware
 
 from dynrefer.model import ImageError, ModelError, NamedVocabularies, Predictor, QueryError, forbid_bombs
 from dynrefer.service.api import openapi
-from dynrefer.service.api.routes import describe, detect, operations, reload
+from dynrefer.service.api.routes import converse, describe, detect, operations, reload
 from dynrefer.service.api.routes import vocabularies as vocabulary_routes
 from dynrefer.service.api.surfaces import Surfaces, answer_problem
 from dynrefer.service.engine.device_thread import DeviceThread
-from dynrefer.service.engine.engine import Engine, ImageWorkers
+from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.executor import Executor, Phase
+from dynrefer.service.engine.passes import ImageWorkers
 from dynrefer.service.engine.reloading import Reloading
 from dynrefer.service.engine.serving import ModelSource
 from dynrefer.service.errors import ServiceError
@@ -163,6 +164,7 @@ def create_app(
     app.state.buffer = buffer
     app.include_router(describe.router)
     app.include_router(detect.router)
+    app.include_router(converse.router)
     app.include_router(operations.router)
     app.include_router(vocabulary_routes.router)
     if keys.admin_names:
@@ -277,6 +279,7 @@ def loader(
             batching=settings.batching,
             segmenter=settings.segmenter,
             finder=settings.finder,
+            converser=settings.converser,
             shared_cache=shared,
         )
 

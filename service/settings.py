@@ -102,6 +102,13 @@ class Settings(BaseSettings):
         "none, which refuses /v1/detect; or a local directory with a Grounding DINO, an MM-Grounding-DINO (LLMDet is "
         "one) or an OWLv2 of transformers, which are far better on photographs and want a GPU.",
     )
+    converser: str = Field(
+        default="embedded",
+        min_length=1,
+        description="What answers questions: embedded, the converser of the model where it has one; none, which "
+        "refuses /v1/converse; or a local directory with a Qwen3-VL of transformers, which knows far more and wants a "
+        "GPU.",
+    )
     cpu_kernels: Literal["auto", "onednn", "torch"] = Field(
         default="auto",
         description="Library of the linear layers on a CPU: auto takes oneDNN where it was measured to be faster "
@@ -225,6 +232,17 @@ class Settings(BaseSettings):
         default=16, description="Most synonyms of such a name, and most words that are not meant by it."
     )
     max_phrase_chars: Positive = Field(default=512, description="Longest sentence to be grounded, in characters.")
+    max_messages: Positive = Field(
+        default=32, description="Most messages of a conversation, the client's and the assistant's."
+    )
+    max_message_chars: Positive = Field(
+        default=2_000,
+        description="Longest message of a conversation, and longest of the answers allowed, in characters.",
+    )
+    max_answers: Positive = Field(default=32, description="Most answers that a question may allow.")
+    max_reply_tokens: Positive = Field(
+        default=256, description="Largest max_tokens of an answer; each takes the device a step."
+    )
     max_top_k: Positive = Field(default=1_000, description="Largest top_k; bounds the size of a response.")
     max_controls: Positive = Field(default=16, description="Most control words in a request.")
     max_control_chars: Positive = Field(default=64, description="Longest control word, in characters.")

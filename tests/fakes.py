@@ -36,8 +36,7 @@ from dynrefer.model import (
     ViewPolicy,
 )
 from dynrefer.model.cache import CacheStats
-from dynrefer.model.conversing import NO_CONVERSER
-from dynrefer.model.errors import ConversationError, QueryError, StoppedError
+from dynrefer.model.errors import QueryError, StoppedError
 from dynrefer.model.findings import findings, queries_to_look
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.segmentation import PointedRegion, SegmentationSpec, WindowMask
@@ -48,6 +47,7 @@ from dynrefer.service.observability.metrics import Metrics
 from dynrefer.service.settings import Settings
 from dynrefer.service.workers.threads import WorkerThreads
 from tests.fake_batch import FakeBatch
+from tests.fake_converser import spoken
 from tests.fake_finder import FakeFinderSpec, candidates
 from tests.fake_preparation import NUM_VIEWS, FakePreparation, FakeRegion, prepared
 
@@ -89,6 +89,8 @@ class FakePredictor:
     region in the device thread.
     finding: how images are prepared to be searched; None: it has no finder. find_hook: called with what each image is
     asked in the device thread.
+    conversing: how images are prepared for questions; None: it has no converser. converse_hook: called with each turn
+    in the device thread.
     limits: how large its batches may be. batch: where regions join at any time, answered as `run` does.
     """
 
@@ -110,10 +112,12 @@ class FakePredictor:
     find_hook: Callable[[FindQuery], None] = lambda query: None
     searched: list[int] = field(default_factory=list)
     conversing: ConverserSpec | None = None
+    converse_hook: Callable[[ConverseTurn], None] = lambda turn: None
+    conversed: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """What the card says of a finder is true."""
-        self.card = replace(self.card, detection=self.finding is not None)
+        """What the card says of a finder and a converser is true."""
+        self.card = replace(self.card, detection=self.finding is not None, conversation=self.conversing is not None)
 
     def understand(self, vocabulary: RequestVocabulary) -> None:
         """Nothing: its words follow from the box."""
@@ -173,8 +177,13 @@ class FakePredictor:
         return [candidates(image) for image in images]
 
     def converse(self, turns: Sequence[ConverseTurn], should_stop: Callable[[], bool]) -> list[Spoken]:
-        """It has no converser."""
-        raise ConversationError(NO_CONVERSER)
+        """See `fake_converser.spoken`. `conversed`: how many tokens were written of each turn before."""
+        for turn in turns:
+            if should_stop():
+                raise StoppedError("nobody waits")
+            self.converse_hook(turn)
+            self.conversed.append(len(turn.written))
+        return [spoken(turn) for turn in turns]
 
     def look_again(self, query: FindQuery, found: Candidates) -> list[RegionQuery]:
         """As the real one."""

@@ -4,29 +4,35 @@ The records are made, and written in whatever form is wanted, in one hop to the 
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from fastapi import Request
+from fastapi import Request, Response
 from pydantic import BaseModel
 
-from dynrefer.model import AlphaMask, QueryError, Translator, decode_image, decode_with_alpha
+from dynrefer.model import AlphaMask, QueryError, Spoken, Translator, decode_image, decode_with_alpha
+from dynrefer.service.api.conversations import converse_answer, converse_input, with_hints
+from dynrefer.service.api.converse_schemas import ConverseResponse, DeltaOut
 from dynrefer.service.api.detect_schemas import DetectResponse
 from dynrefer.service.api.detections import detect_answer
+from dynrefer.service.api.event_stream import EventStream
 from dynrefer.service.api.images_schemas import DescribeImagesResponse
 from dynrefer.service.api.posting import fetched, translator_of
 from dynrefer.service.api.problems import is_of_region, model_field_errors
 from dynrefer.service.api.responses import answer, box_hint, images_answer, queries, region_query
 from dynrefer.service.api.schemas import DescribeFields, DescribeResponse
 from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.conversing import ConverseResult
 from dynrefer.service.engine.detecting import DetectInput, DetectResult
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.engine.results import DescribeResult, summed_ms
 from dynrefer.service.engine.serving import Serving
 from dynrefer.service.errors import BodyTooLargeError, InvalidRequestError, ServiceError
 from dynrefer.service.inputs.bodies import Lease
+from dynrefer.service.inputs.conversation import ParsedConversation
 from dynrefer.service.inputs.description import ParsedImages
 from dynrefer.service.inputs.detection import ParsedDetection
 from dynrefer.service.inputs.parsing import ParsedRequest
@@ -153,6 +159,72 @@ async def find_regions(
     request.state.timings_ms = result.timings_ms
     record_passes(request.app.state.tracer, result, context.trace)
     return body, translator
+
+
+async def answer_question(
+    request: Request,
+    parsed: ParsedConversation,
+    lease: Lease,
+    context: RequestContext,
+    write: Callable[[ConverseResponse], Written],
+) -> Written:
+    """Answer a question about an image. As `describe_regions` else, but nothing is translated."""
+    written: Written | None = None
+    async with aclosing(_spoken(request, parsed, lease, context, write)) as steps:
+        async for step in steps:
+            if not isinstance(step, Spoken):
+                written = step
+    assert written is not None, "an answer without a result"
+    return written
+
+
+async def stream_answer(
+    request: Request, parsed: ParsedConversation, lease: Lease, context: RequestContext, stream: EventStream
+) -> Response:
+    """The same, as events. Returns what says how it ended."""
+    sent = 0
+    async with aclosing(_spoken(request, parsed, lease, context, as_json)) as steps:
+        async for step in steps:
+            if not isinstance(step, Spoken):
+                await stream.event("done", step.decode())
+                continue
+            stable = len(step.reply.content) if step.done else step.stable
+            if stable > sent:
+                await stream.event("delta", DeltaOut(content=step.reply.content[sent:stable]).model_dump_json())
+                sent = stable
+    return Response()
+
+
+async def _spoken(
+    request: Request,
+    parsed: ParsedConversation,
+    lease: Lease,
+    context: RequestContext,
+    write: Callable[[ConverseResponse], Written],
+) -> AsyncGenerator[Spoken | Written, None]:
+    """The answer as far as it is written, again and again, and last what was written of it."""
+    engine: Engine = request.app.state.engine
+    image = await fetched(request, parsed.image, parsed.url, lease)
+    wanted = converse_input(parsed, image, request.app.state.settings.max_image_pixels)
+    with engine.model() as held:
+        try:
+            async with aclosing(engine.converse(wanted, context, held)) as steps:
+                async for step in steps:
+                    if not isinstance(step, ConverseResult):
+                        yield step
+                        continue
+                    result = step
+        except QueryError as error:
+            raise with_hints(error, parsed) from None
+        name = held.card.name
+
+    def written() -> Written:
+        return write(converse_answer(context.id, name, parsed.fields.orientation, result, _ms_since(context.began)))
+
+    body = await engine.run_in_cpu_pool(written)
+    request.state.timings_ms = result.timings_ms
+    record_passes(request.app.state.tracer, result, context.trace)
+    yield body
 
 
 async def answer_parsed(

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dynrefer.service.api.prompt_schemas import PROMPTS
-from dynrefer.service.inputs.query_parameters import DETECT_READERS, READERS, parameters_schema
+from dynrefer.service.inputs.query_parameters import CONVERSE_READERS, DETECT_READERS, READERS, parameters_schema
 
 Json = dict[str, Any]
 
@@ -20,6 +20,7 @@ FILE = {"type": "string", "format": "binary", "contentMediaType": "application/o
 ALTERNATIVES: Mapping[str, Mapping[str, str]] = {
     "ImageIn": {"base64": "ImageBytes", "url": "ImageAddress"},
     "RegionIn": {prompt: f"{prompt.capitalize()}Region" for prompt in PROMPTS},
+    "AskedRegionIn": {prompt: f"Asked{prompt.capitalize()}Region" for prompt in PROMPTS},
 }
 
 
@@ -51,6 +52,8 @@ FORM_SCHEMAS: Mapping[str, Json] = {
     "DescribeQuery": parameters_schema(READERS),
     "DetectForm": _form(FILE, "DetectFields"),
     "DetectQuery": parameters_schema(DETECT_READERS),
+    "ConverseForm": _form(FILE, "ConverseFields"),
+    "ConverseQuery": parameters_schema(CONVERSE_READERS),
 }
 
 

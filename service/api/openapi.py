@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from dynrefer.service.api.converse_schemas import EVENTS, ConverseFields, ConverseRequest, DeltaOut
 from dynrefer.service.api.detect_schemas import DetectFields, DetectRequest
 from dynrefer.service.api.document_schemas import FILE, REFERENCE, reference, understood
 from dynrefer.service.api.examples import add_examples, operations
@@ -113,6 +114,21 @@ RELOAD_EXTRA: dict[str, Any] = {
     "requestBody": {"required": True, "content": {"application/json": {"schema": reference("ReloadRequest")}}},
 }
 DETECT_EXTRA = _forms(("DetectRequest",), "DetectForm", "DetectQuery")
+CONVERSE_EXTRA = _forms(("ConverseRequest",), "ConverseForm", "ConverseQuery")
+# What a streamed answer is; OpenAPI 3.1 has no schema of events.
+STREAMED: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {
+            EVENTS: {
+                "schema": {
+                    "type": "string",
+                    "description": "events `delta` with the data `DeltaOut`; then `done` with `ConverseResponse`, or "
+                    "`error` with `Problem`",
+                }
+            }
+        }
+    }
+}
 
 
 def pick(problems: Mapping[int, dict[str, Any]], *statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -162,6 +178,9 @@ def document(app: FastAPI, with_keys: bool) -> dict[str, Any]:
             (DescribeImagesFields, "validation"),
             (DetectRequest, "validation"),
             (DetectFields, "validation"),
+            (ConverseRequest, "validation"),
+            (ConverseFields, "validation"),
+            (DeltaOut, "serialization"),
             (ReloadRequest, "validation"),
             (Problem, "serialization"),
         ],

@@ -26,6 +26,7 @@ from dynrefer.model import (
     stored_mask,
     stored_size,
 )
+from dynrefer.service.api.converse_schemas import ConverseFields
 from dynrefer.service.api.explanations import explain_query, explanation_answer
 from dynrefer.service.api.images_schemas import DescribedImageOut, DescribeImagesResponse, FailedImageOut
 from dynrefer.service.api.problems import image_problem, model_field_errors, no_hint, region_problem
@@ -40,6 +41,8 @@ from dynrefer.service.api.schemas import (
     ModelEntry,
     ModelOut,
     NamesOut,
+    PromptedRegionIn,
+    RegionIn,
     RegionOut,
     ViewOut,
     ViewsOut,
@@ -50,14 +53,14 @@ from dynrefer.service.errors import InvalidRequestError, RegionFailedError
 from dynrefer.service.inputs.description import ParsedImages
 from dynrefer.service.inputs.parsing import ParsedRequest, region_id
 from dynrefer.service.inputs.region_queries import BoxNotation, Coordinates, GivenPrompts, Orientation, region_queries
-from dynrefer.service.observability.metrics import STAGES
+from dynrefer.service.observability.metrics import STAGES, TURN_STAGES
 from dynrefer.service.settings import Settings
 
 
 def queries(fields: DescribeFields) -> Callable[[ImageInfo], Sequence[RegionQuery]]:
     """What is asked of each region, once the image is known: a function that pickles."""
     boxes = tuple(region.box for region in fields.regions)
-    return partial(region_queries, boxes, notation(fields), region_query(fields), given=_given_prompts(fields))
+    return partial(region_queries, boxes, notation(fields), region_query(fields), given=given_prompts(fields.regions))
 
 
 def region_query(fields: DescribeFields) -> RegionQuery:
@@ -77,26 +80,27 @@ def region_query(fields: DescribeFields) -> RegionQuery:
     )
 
 
-def _given_prompts(fields: DescribeFields) -> GivenPrompts:
+def given_prompts(regions: Sequence[PromptedRegionIn]) -> GivenPrompts:
+    """What regions have instead of a box."""
     points, prompts, highlighted = {}, {}, set()
-    for place, region in enumerate(fields.regions):
+    for place, region in enumerate(regions):
         if region.points:
             points[place] = tuple((point.x, point.y, point.positive) for point in region.points)
         for prompt in (region.polygon, region.mask, region.scribble):
             if prompt is not None:
                 prompts[place] = prompt
-        if region.highlight:
+        if isinstance(region, RegionIn) and region.highlight:
             highlighted.add(place)
     return GivenPrompts(points, prompts, frozenset(highlighted))
 
 
-def notation(fields: DescribeFields) -> BoxNotation:
+def notation(fields: DescribeFields | ConverseFields) -> BoxNotation:
     """How the request writes its boxes."""
     coordinates = Coordinates.UNIT if fields.normalized else Coordinates(fields.coordinates)
     return BoxNotation(BoxFormat(fields.box_format), coordinates, Orientation(fields.orientation))
 
 
-def box_hint(fields: DescribeFields, index: int) -> str:
+def box_hint(fields: DescribeFields | ConverseFields, index: int) -> str:
     """What else the numbers of a box that was refused may have meant."""
     return notation(fields).hint(fields.regions[index].box)
 
@@ -259,7 +263,7 @@ def _value(value: Any) -> Any:
 
 def in_order(timings_ms: Mapping[str, float]) -> dict[str, float]:
     """Stages in the order in which they happen, to a microsecond."""
-    order = {stage: place for place, stage in enumerate(STAGES)}
+    order = {stage: place for place, stage in enumerate((*STAGES, *TURN_STAGES))}
     stages = sorted(timings_ms, key=lambda stage: order.get(stage, len(order)))
     return {stage: round(timings_ms[stage], 3) for stage in stages}
 
@@ -292,6 +296,10 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         "max_find_names",
         "max_find_words",
         "max_phrase_chars",
+        "max_messages",
+        "max_message_chars",
+        "max_answers",
+        "max_reply_tokens",
     )
     return ModelOut(
         name=card.name,
@@ -308,6 +316,9 @@ def model_answer(card: ModelCard, settings: Settings) -> ModelOut:
         intended_use=card.intended_use,
         batch_invariant=card.batch_invariant,
         capabilities=CapabilitiesOut(
-            prompts=list(card.prompts), detection=card.detection, masks="points" in card.prompts
+            prompts=list(card.prompts),
+            detection=card.detection,
+            conversation=card.conversation,
+            masks="points" in card.prompts,
         ),
     )

@@ -157,27 +157,31 @@ def _with_one_prompt(schema: dict[str, Any]) -> None:
     schema.pop("required", None)
 
 
-class RegionIn(Contract):
-    """One region to describe."""
+class PromptedRegionIn(Contract):
+    """What a region is pointed at with, for whatever is asked of it."""
 
     model_config = ConfigDict(json_schema_extra=_with_one_prompt)
 
     box: Box = Field(description="in `box_format`, `coordinates` and `orientation`; at least one pixel large")
     points: Points | None = Field(
         None,
-        description="instead of a box: points on the object, and if need be beside it; its mask and box are found, and "
-        "come back",
+        description="instead of a box: points on the object, and if need be beside it; its mask and box are found",
     )
     polygon: GivenPolygon = None
     mask: GivenMask = None
     scribble: GivenScribble = None
+
+    _exactly_one = model_validator(mode="before")(_one_prompt)
+
+
+class RegionIn(PromptedRegionIn):
+    """One region to describe."""
+
     highlight: bool = Field(
         False,
         description="whether all but the polygon, the mask or what is found at the points is blanked in every view",
     )
     id: str | None = Field(None, min_length=1, description="returned with the region; default: its index")
-
-    _exactly_one = model_validator(mode="before")(_one_prompt)
 
 
 _thresholds: dict[str, Any] = dict.fromkeys(SCORED_TASKS, (Threshold | None, None))
@@ -441,6 +445,7 @@ class CapabilitiesOut(BaseModel):
 
     prompts: list[str] = Field(description="what a region may be given as")
     detection: bool = Field(description="whether it finds regions itself")
+    conversation: bool = Field(description="whether it answers questions")
     masks: bool = Field(description="whether it answers with masks: of regions that points are given for")
 
 

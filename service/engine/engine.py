@@ -8,46 +8,44 @@ that serves, which a request holds from `Engine.model` until its answer (`servin
 import asyncio
 import contextvars
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from dynrefer.model import (
+    NO_CONVERSER,
     NO_FINDER,
     ModelCard,
-    PointedRegion,
-    Predictor,
     Preparation,
     RegionDescription,
     RegionQuery,
     RequestVocabulary,
-    WindowMask,
+    Spoken,
     lack_masks,
     with_masks,
 )
-from dynrefer.model.errors import FinderError, ImageError, ModelError, QueryError
+from dynrefer.model.errors import ConversationError, FinderError, ImageError, ModelError, QueryError
 from dynrefer.service.context import RequestContext
-from dynrefer.service.engine import pointed_regions
+from dynrefer.service.engine.conversing import Answering, ConverseInput, ConverseResult, Conversing
 from dynrefer.service.engine.detecting import (
     DetectInput,
     DetectResult,
     StageTimes,
-    all_results,
     info_of,
     only_result,
     regions_of,
 )
-from dynrefer.service.engine.executor import Executor, Phase, Region, watch_executor
-from dynrefer.service.engine.pointed_regions import FoundMasks, first_pass, ready_for_device, with_failures
-from dynrefer.service.engine.reservations import ExecutorClosed, Output, Reservation, WorkKind
-from dynrefer.service.engine.results import DescribeResult, finish_request
+from dynrefer.service.engine.executor import Executor, Phase, watch_executor
+from dynrefer.service.engine.passes import ImageWorkers, Passes
+from dynrefer.service.engine.reservations import ExecutorClosed, WorkKind
+from dynrefer.service.engine.results import DescribeResult
 from dynrefer.service.engine.serving import Models, ModelSource, Serving
 from dynrefer.service.errors import QueueFullError, RegionFailedError, UnavailableError
 from dynrefer.service.observability.metrics import Metrics
-from dynrefer.service.workers.image_task import DescribeInput, PreparedImage
+from dynrefer.service.workers.image_task import DescribeInput
 
 Result = TypeVar("Result")
 
@@ -56,23 +54,9 @@ IMAGES_UNDER_WAY = 4
 EMBEDDED = ModelSource("embedded", "embedded")
 
 
-class ImageWorkers(Protocol):
-    """Who decodes images and prepares their regions: `WorkerPool`, or `WorkerThreads`."""
-
-    def start(self) -> None:
-        """Called once, on the event loop."""
-
-    async def stop(self) -> None:
-        """Begin nothing more."""
-
-    async def prepare(
-        self, preparation: Preparation[Region], request: DescribeInput, context: RequestContext
-    ) -> PreparedImage[Region]:
-        """See `WorkerPool.prepare`."""
-
-
 class Engine:
-    """executor: runs the regions, with the model of `source`. image_workers: prepare them."""
+    """executor: runs the regions, with the model of `source`. image_workers: prepare them. upstream: answers questions
+    in the place of the model's converser."""
 
     def __init__(
         self,
@@ -80,9 +64,12 @@ class Engine:
         image_workers: ImageWorkers,
         metrics: Metrics,
         source: ModelSource = EMBEDDED,
+        upstream: Answering | None = None,
     ) -> None:
         self._metrics = metrics
         self._image_workers = image_workers
+        self._passes = Passes(image_workers, self.run_in_cpu_pool)
+        self._upstream = upstream
         self._cpu_pool = ThreadPoolExecutor(1, thread_name_prefix="cpu")
         # Thousands of new words take seconds, for which no other request's parsing and writing waits.
         self._words_pool = ThreadPoolExecutor(1, thread_name_prefix="words")
@@ -211,7 +198,7 @@ class Engine:
         """
         with self.held(model) as held, self._refusals(held):
             with held.executor.reserve(request.num_regions, context) as reservation:
-                finish = await self._describe(reservation, held.predictor, request, context)
+                finish = await self._passes.describe(reservation, held.predictor, request, context)
             result = await self.run_in_cpu_pool(finish)
         self._metrics.observe_stages(result.timings_ms)
         return result
@@ -229,7 +216,7 @@ class Engine:
         async def one(request: DescribeInput) -> DescribeResult | Exception:
             try:
                 async with under_way:
-                    finish = await self._describe(reservation, held.predictor, request, context)
+                    finish = await self._passes.describe(reservation, held.predictor, request, context)
                 return await self.run_in_cpu_pool(finish)
             except Exception as error:
                 if not _is_of_its_image(error):
@@ -247,48 +234,6 @@ class Engine:
             if isinstance(each, DescribeResult):
                 self._metrics.observe_stages(each.timings_ms)
         return results
-
-    async def _describe(
-        self,
-        reservation: Reservation[Region, Output],
-        predictor: Predictor[Region, Output],
-        request: DescribeInput,
-        context: RequestContext,
-    ) -> Callable[[], DescribeResult]:
-        """Run the regions of one image within its part of a reservation; what is left is CPU work."""
-        found = FoundMasks(request, {})
-        began = time.perf_counter()
-        if request.pointed and predictor.segmentation is not None:
-            found = await self._find_masks(reservation, predictor.segmentation, request, context)
-        points_ms = (time.perf_counter() - began) * 1e3
-        finish = await self._run_regions(reservation, predictor, found.request, context)
-        return lambda: with_failures(finish(), found, points_ms) if request.pointed else finish()
-
-    async def _run_regions(
-        self,
-        reservation: Reservation[Region, Output],
-        predictor: Predictor[Region, Output],
-        request: DescribeInput,
-        context: RequestContext,
-    ) -> Callable[[], DescribeResult]:
-        """Prepare the regions of one image and run them; what is left is CPU work, which needs no room in the queue."""
-        image = await self._image_workers.prepare(predictor.preparation, request, context)
-        submitted_ns = time.time_ns()
-        results = await asyncio.wrap_future(reservation.submit(image.ready, WorkKind.DESCRIBE))
-        return partial(finish_request, predictor, request, image, results, submitted_ns)
-
-    async def _find_masks(
-        self,
-        reservation: Reservation[Any, Any],
-        segmentation: Preparation[PointedRegion],
-        request: DescribeInput,
-        context: RequestContext,
-    ) -> FoundMasks:
-        image = await self._image_workers.prepare(segmentation, first_pass(request), context)
-        regions = ready_for_device(request, image)
-        results = await asyncio.wrap_future(reservation.submit(regions, WorkKind.SEGMENT))
-        reservation.renew(len(regions))
-        return pointed_regions.with_masks(request, image, results)
 
     async def detect(self, request: DetectInput, context: RequestContext, model: Serving | None = None) -> DetectResult:
         """Find regions of one image, and describe them if that is asked for; cancelling it takes all of its work out of
@@ -316,14 +261,15 @@ class Engine:
             looks = await self.run_in_cpu_pool(partial(predictor.look_again, query, found))
             reservation.keep(max(len(looks), query.max_regions if request.goes_on else 0))
             times.ended("find")
-            looked = await self._pass(predictor, reservation, request.about(request.with_looks(looks)), context)
+            to_look = request.about(request.with_looks(looks))
+            looked = await self._passes.describe_found(predictor, reservation, to_look, context)
             answered = partial(predictor.findings, query, found, regions_of(looked), (info.width, info.height))
             findings = await self.run_in_cpu_pool(answered)
             if looks:
                 times.ended("look")
             if lack_masks(findings, query) and predictor.segmentation is not None:
                 boxes = request.about([RegionQuery(box=each.box) for each in findings.regions])
-                masks = await self._masks(predictor, reservation, boxes, context)
+                masks = await self._passes.masks_in_boxes(predictor, reservation, boxes, context)
                 work = partial(with_masks, findings, masks, (info.width, info.height))
                 findings = await self.run_in_cpu_pool(work)
                 times.ended("masks")
@@ -333,37 +279,34 @@ class Engine:
                 descriptions = tuple(each.description for each in findings.regions if each.description is not None)
             elif request.to_describe is not None:
                 wanted = [replace(request.to_describe, box=each.box) for each in findings.regions]
-                last = await self._pass(predictor, reservation, request.about(wanted), context)
+                last = await self._passes.describe_found(predictor, reservation, request.about(wanted), context)
                 times.described(last)
                 descriptions = regions_of(last)
         timings_ms = {"decode": image.decode_ms, **times.timings_ms}
         return DetectResult(info, findings, descriptions, began_ns, timings_ms)
 
-    async def _masks(
-        self,
-        predictor: Predictor[Any, Any],
-        reservation: Reservation[Any, Any],
-        request: DescribeInput,
-        context: RequestContext,
-    ) -> list[WindowMask]:
-        """The masks of what is in boxes, by the segmenter."""
-        reservation.ensure(request.num_regions)
-        preparation = cast("Preparation[PointedRegion]", predictor.segmentation)
-        image = await self._image_workers.prepare(preparation, request, context)
-        return all_results(await asyncio.wrap_future(reservation.submit(image.ready, WorkKind.SEGMENT)))
+    async def converse(
+        self, request: ConverseInput, context: RequestContext, model: Serving | None = None
+    ) -> AsyncGenerator[Spoken | ConverseResult, None]:
+        """Answer a question about one image: the answer as far as it is written, again and again, and last the result.
 
-    async def _pass(
-        self,
-        predictor: Predictor[Any, Any],
-        reservation: Reservation[Any, Any],
-        request: DescribeInput,
-        context: RequestContext,
-    ) -> DescribeResult | None:
-        """Describe regions of an image that was searched; None without any, for which it need not be decoded again."""
-        if not request.num_regions:
-            return None
-        reservation.ensure(request.num_regions)
-        return await self.run_in_cpu_pool(await self._run_regions(reservation, predictor, request, context))
+        Closing it, or cancelling what waits for it, ends the work. Raises as `describe` does, and ConversationError
+        where nothing answers questions.
+        """
+        began_ns, tokens = time.time_ns(), 0
+        with self.held(model) as held, self._refusals(held):
+            if self._upstream is None and held.predictor.conversing is None:
+                raise ConversationError(NO_CONVERSER)
+            with held.executor.reserve(request.room, context) as reservation:
+                conversing = Conversing(self._passes, held.predictor, reservation, self.run_in_cpu_pool, self._upstream)
+                async with aclosing(conversing.answer(request, context, began_ns)) as steps:
+                    async for step in steps:
+                        if isinstance(step, ConverseResult):
+                            self._metrics.observe_stages(step.timings_ms)
+                        else:
+                            self._metrics.observe_reply(tokens, step.reply.tokens, context.began)
+                            tokens = step.reply.tokens
+                        yield step
 
     @contextmanager
     def _counted(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
+from dynrefer.service.api.converse_schemas import AskedRegionIn, ConverseRequest, MessageIn
 from dynrefer.service.api.detect_schemas import DescribeFound, DetectRequest
 from dynrefer.service.api.schemas import DescribeRequest, ImageIn, RegionIn, Thresholds
 from dynrefer.service.errors import InvalidRequestError
@@ -39,7 +40,7 @@ def bounded(document: Any, settings: Settings) -> Any:
             detail = f"{len(found[name])} items were given; at most {MAX_ITEMS} are accepted."
             raise InvalidRequestError.at(f"/{name}", detail)
     if isinstance(found.get("regions"), list):
-        found["regions"] = _bounded_regions(found["regions"], settings.max_regions)
+        found["regions"] = _bounded_regions(found["regions"], settings.max_regions, RegionIn.model_fields)
     return found
 
 
@@ -59,6 +60,28 @@ def bounded_detection(document: Any, settings: Settings) -> Any:
     return found
 
 
+def bounded_conversation(document: Any, settings: Settings) -> Any:
+    """The same of a request that asks. Raises InvalidRequestError for too many regions, messages or answers."""
+    if not isinstance(document, dict):
+        return document
+    found = _bounded_members(document, ConverseRequest.model_fields)
+    if isinstance(found.get("image"), dict):
+        found["image"] = _bounded_members(found["image"], ImageIn.model_fields)
+    if isinstance(found.get("regions"), list):
+        found["regions"] = _bounded_regions(found["regions"], settings.max_regions, AskedRegionIn.model_fields)
+    for name, most, advice in (
+        ("messages", settings.max_messages, ": leave early ones out"),
+        ("answers", settings.max_answers, ""),
+    ):
+        if isinstance(found.get(name), list) and len(found[name]) > most:
+            detail = f"{len(found[name])} {name} were given; at most {most} are accepted{advice}."
+            raise InvalidRequestError.at(f"/{name}", detail)
+    if isinstance(found.get("messages"), list):
+        known = MessageIn.model_fields
+        found["messages"] = [_bounded_members(m, known) if isinstance(m, dict) else m for m in found["messages"]]
+    return found
+
+
 def _bounded_name(name: Any, settings: Settings) -> Any:
     if not isinstance(name, dict):
         return name
@@ -69,11 +92,10 @@ def _bounded_name(name: Any, settings: Settings) -> Any:
     return found
 
 
-def _bounded_regions(regions: list[Any], max_regions: int) -> list[Any]:
+def _bounded_regions(regions: list[Any], max_regions: int, known: Iterable[str]) -> list[Any]:
     if len(regions) > max_regions:
         detail = f"{len(regions)} regions were given; at most {max_regions} are accepted."
         raise InvalidRequestError.at("/regions", detail)
-    known = RegionIn.model_fields
     return [_bounded_members(region, known) if isinstance(region, dict) else region for region in regions]
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from dynrefer.model import MaskFile, ResolveVocabulary, ViewPolicy
+from dynrefer.service.api.converse_schemas import AskedRegionIn, ConverseFields
 from dynrefer.service.api.explanation_schemas import MOST_THUMBNAIL_REGIONS, ExplainIn
 from dynrefer.service.api.schemas import NO_BOX, DescribeFields, DescribeRequest, ImageIn, RegionIn, Thresholds
 from dynrefer.service.errors import FieldError, InvalidRequestError
@@ -99,7 +100,7 @@ def checked_fields(
     errors += flaws + _check_limits(fields, settings)
     reported = fields.on_region_error == "report" and all(each.pointer.startswith("/regions/") for each in errors)
     if errors and not reported:
-        reject(_chosen(errors))
+        reject(chosen(errors))
     if not errors:
         return fields, by_schema
     failed = _by_region(errors)
@@ -162,7 +163,8 @@ def field_errors(details: Sequence[ErrorDetails], schemas: Mapping[str, type[Bas
     return [_field_error(details[index], schemas) for index in _chosen_places(places)]
 
 
-def _chosen(errors: Sequence[FieldError]) -> list[FieldError]:
+def chosen(errors: Sequence[FieldError]) -> list[FieldError]:
+    """Those that are reported."""
     return [errors[index] for index in _chosen_places([error.pointer for error in errors])]
 
 
@@ -205,10 +207,7 @@ def _unknown_field(location: Sequence[int | str], schemas: Mapping[str, type[Bas
 
 def _check_limits(fields: DescribeFields, settings: Settings) -> list[FieldError]:
     """The limits that the settings choose, fields that contradict each other, and duplicate ids."""
-    errors = []
-    if fields.normalized and "coordinates" in fields.model_fields_set and fields.coordinates != "unit":
-        detail = "'normalized': true means the coordinates 'unit'; leave it out beside others."
-        errors.append(FieldError("/normalized", detail))
+    errors = notation_flaws(fields)
     if fields.top_k > settings.max_top_k:
         errors.append(FieldError("/top_k", f"top_k is at most {settings.max_top_k}."))
     controls = fields.controls or []
@@ -220,6 +219,14 @@ def _check_limits(fields: DescribeFields, settings: Settings) -> list[FieldError
             errors.append(FieldError(f"/controls/{index}", detail))
     errors += _check_views(fields)
     return errors + _check_search(fields, settings) + _check_ids(fields.regions, settings.max_id_chars)
+
+
+def notation_flaws(fields: DescribeFields | ConverseFields) -> list[FieldError]:
+    """Members that say different things of how boxes are written."""
+    if fields.normalized and "coordinates" in fields.model_fields_set and fields.coordinates != "unit":
+        detail = "'normalized': true means the coordinates 'unit'; leave it out beside others."
+        return [FieldError("/normalized", detail)]
+    return []
 
 
 def _check_views(fields: DescribeFields) -> list[FieldError]:
@@ -261,8 +268,8 @@ def _check_ids(regions: Sequence[RegionIn], max_chars: int) -> list[FieldError]:
     return errors
 
 
-def region_id(region: RegionIn, index: int) -> str:
-    """The region's id in the response: the given one, else its index."""
+def region_id(region: RegionIn | AskedRegionIn, index: int) -> str:
+    """The region's id, in messages and in the response: the given one, else its index."""
     return str(index) if region.id is None else region.id
 
 

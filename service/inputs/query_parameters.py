@@ -65,6 +65,24 @@ def read_detect_parameters(query: str, settings: Settings) -> dict[str, Any]:
     return document
 
 
+def read_converse_parameters(query: str, settings: Settings) -> dict[str, Any]:
+    """The document of a request that asks: its one message by `question`, `answers` by parameters `answer`; without a
+    region it is about the image as a whole. Raises InvalidRequestError."""
+    given = _values(query, settings)
+    _refuse_unknown(given, CONVERSE_READERS)
+    if "question" not in given:
+        raise InvalidRequestError.at("/question", "This field is required.")
+    document = {
+        name: CONVERSE_READERS[name](name, values) for name, values in given.items() if name not in REGION_PARAMETERS
+    }
+    document["messages"] = [{"role": "user", "content": document.pop("question")}]
+    if "answer" in document:
+        document["answers"] = document.pop("answer")
+    if any(name in given for name in (*REGION_PARAMETERS, *BOX_NOTATION)):
+        document |= _regions(given)
+    return document
+
+
 def _refuse_unknown(given: Collection[str], known: Collection[str]) -> None:
     if unknown := [name for name in given if name not in known]:
         errors = [FieldError(f"/{printable(name)}", _unknown(name, known)) for name in unknown[:MAX_REPORTED]]
@@ -74,7 +92,8 @@ def _refuse_unknown(given: Collection[str], known: Collection[str]) -> None:
 
 def _values(query: str, settings: Settings) -> dict[str, list[str]]:
     """Parameter -> its values, in order."""
-    most = 2 * settings.max_regions + settings.max_controls + len(READERS) + MAX_REPORTED
+    lists = 2 * settings.max_regions + max(settings.max_controls, settings.max_answers)
+    most = lists + len(READERS) + MAX_REPORTED
     given = "&".join(part for part in query.split("&") if part)
     try:
         pairs = parse_qsl(given, True, strict_parsing=bool(given), errors="strict", max_num_fields=most)
@@ -212,6 +231,17 @@ DETECT_READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
     "describe": _words,
     "orientation": _text,
     "language": _text,
+}
+
+# Of a request that asks.
+CONVERSE_READERS: Mapping[str, Callable[[str, Sequence[str]], Any]] = {
+    "question": _text,
+    **{name: READERS[name] for name in (*REGION_PARAMETERS, *BOX_NOTATION, "orientation") if name != "highlight"},
+    "answer": _texts,
+    "ground": _truth,
+    "max_tokens": _whole_number,
+    "stream": _truth,
+    "verify": _truth,
 }
 
 # May be given several times.

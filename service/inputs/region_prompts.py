@@ -5,12 +5,12 @@ for its Base64.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from dynrefer.model import AlphaMask, MaskFile, Polygon, RegionMask, Scribble, compressed_runs
-from dynrefer.service.api.schemas import RegionIn
+from dynrefer.service.api.schemas import PromptedRegionIn, RegionIn
 from dynrefer.service.errors import FieldError
 from dynrefer.service.inputs.base64_text import Base64Error, decode_base64
 from dynrefer.service.inputs.json_text import printable
@@ -21,6 +21,7 @@ MOST_PIXELS = 1 << 40  # of a run, and of a mask's side: more than any image has
 HIGHLIGHTED = ("polygon", "mask", "points")  # what says where the object ends
 
 BytesOf = Callable[[str], bytes]
+Region = TypeVar("Region", bound=PromptedRegionIn)
 _READ_NUMBERS = "a list of [x, y] pairs, or of numbers x, y, x, y, ..."
 
 
@@ -33,15 +34,16 @@ class _FlawError(Exception):
 
 
 def read_region_prompts(
-    regions: Sequence[RegionIn], settings: Settings, bytes_of: BytesOf
-) -> tuple[list[RegionIn], list[FieldError]]:
+    regions: Sequence[Region], settings: Settings, bytes_of: BytesOf
+) -> tuple[list[Region], list[FieldError]]:
     """The regions with `Polygon`, `Scribble`, `RegionMask`, `MaskFile` or `AlphaMask` in place of what was given.
 
     bytes_of: a text of the document, which may stand for a long one -> its bytes.
     """
     read, errors = list(regions), []
     for place, region in enumerate(regions):
-        if region.highlight and not any(getattr(region, name) is not None for name in HIGHLIGHTED):
+        highlight = isinstance(region, RegionIn) and region.highlight
+        if highlight and not any(getattr(region, name) is not None for name in HIGHLIGHTED):
             detail = "Only a region with a polygon, a mask or points can be highlighted."
             errors.append(FieldError(f"/regions/{place}/highlight", detail))
             continue

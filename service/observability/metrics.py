@@ -1,5 +1,6 @@
 """What the service counts, under the names that dashboards use. Units in the names, closed label sets."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -11,6 +12,7 @@ from prometheus_client.registry import Collector
 from dynrefer.model import DEVICE_STAGES
 
 STAGES = ("decode", "find", "look", "masks", "points", "views", "queue", *DEVICE_STAGES)  # of a request, in order
+TURN_STAGES = ("converse", "verify")  # of a question, behind decode and points
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 COUNTS = (1, 2, 4, 8, 16, 32, 64, 128)
 SWITCHES = ("switched", "rolled_back", "failed", "given_up")  # what became of loading another model
@@ -76,6 +78,13 @@ class Metrics:
         )
         self.found_regions = Histogram(
             "dynrefer_found_regions", "Regions found in an image.", buckets=COUNTS, registry=self.registry
+        )
+        self.reply_tokens = Counter("dynrefer_reply_tokens", "Tokens of answers to questions.", registry=self.registry)
+        self.first_token_seconds = Histogram(
+            "dynrefer_first_token_seconds",
+            "From a question's first byte to the first part of its answer.",
+            buckets=SECONDS,
+            registry=self.registry,
         )
         self.image_pixels = Histogram(
             "dynrefer_image_pixels", "Size of a decoded image.", buckets=PIXELS, registry=self.registry
@@ -189,9 +198,15 @@ class Metrics:
         self.batch_regions.observe(regions)
         self.batch_views.observe(views)
 
+    def observe_reply(self, before: int, tokens: int, began: float) -> None:
+        """Count what was added to an answer. before, tokens: of it. began: its request, in perf_counter seconds."""
+        if tokens and not before:
+            self.first_token_seconds.observe(time.perf_counter() - began)
+        self.reply_tokens.inc(max(0, tokens - before))
+
     def observe_stages(self, timings_ms: Mapping[str, float]) -> None:
-        """Count one described request's stages."""
-        for stage in STAGES:
+        """Count one request's stages."""
+        for stage in (*STAGES, *TURN_STAGES):
             if stage in timings_ms:
                 self.stage_seconds.labels(stage).observe(timings_ms[stage] / 1e3)
 

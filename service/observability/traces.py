@@ -15,6 +15,7 @@ from dynrefer.model import DEVICE_STAGES, RegionDescription
 from dynrefer.service.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from dynrefer.service.engine.conversing import ConverseResult
     from dynrefer.service.engine.detecting import DetectResult
     from dynrefer.service.engine.results import DescribeResult
 
@@ -79,11 +80,12 @@ def record_stages(tracer: trace.Tracer, described: "DescribeResult", parent: Con
                 at = span(stage, at, region.timings_ms[stage])
 
 
-def record_passes(tracer: trace.Tracer, detected: "DetectResult", parent: Context | None) -> None:
-    """Spans for the passes of a request that finds, one after the other, and for the stages of what was described."""
-    at = detected.began_ns
-    for stage, spent_ms in detected.timings_ms.items():
-        if stage != "decode":  # a part of `find`
+def record_passes(tracer: trace.Tracer, made: "DetectResult | ConverseResult", parent: Context | None) -> None:
+    """Spans for the passes of a request that finds or asks, one after the other, and for the stages of what was
+    described."""
+    at = made.began_ns
+    for stage, spent_ms in made.timings_ms.items():
+        if stage != "decode":  # a part of another pass
             at = _span(tracer, parent, stage, at, spent_ms)
 
 

@@ -28,7 +28,7 @@ UNMATCHED = "unmatched"
 
 class RequestLogMiddleware:
     """ASGI middleware. Sets `scope["state"]`: request_id, surface, began (perf_counter seconds), timings_ms, key
-    and admin.
+    and admin. Reads `ended_as`: the status that a response which had begun as another would have had by its end.
 
     closing: whether responses are to end their connections.
     """
@@ -89,7 +89,7 @@ class RequestLogMiddleware:
             if not status:
                 await refusal(error, state)(scope, receive, send_recorded)
         finally:
-            self._record(scope, status, time.perf_counter() - began)
+            self._record(scope, state.get("ended_as", status), time.perf_counter() - began)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
         """The request's line in the log and its counts in the metrics. status: 0 where no response was begun."""

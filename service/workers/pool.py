@@ -55,6 +55,8 @@ RECORD_MODULES = (
     "dynrefer.service.workers.worker",
     "dynrefer.service.workers.image_task",
     "dynrefer.service.errors",
+    "dynrefer.model.conversation",
+    "dynrefer.model.conversing",
     "dynrefer.model.crops",
     "dynrefer.model.errors",
     "dynrefer.model.evidence.cutting",
