@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynrefer.model.errors import ModelError, QueryError
-from dynrefer.model.types import ALL_TASKS, Corners, PointPrompt
+from dynrefer.model.types import ALL_TASKS, Corners
 from dynrefer.service import set_thread_environment
 from dynrefer.service.command_files import fail, read_image, read_tasks, reason, refuse_unwritable, save_image
+from dynrefer.service.region_options import read_box, read_point
 from dynrefer.service.remote_commands import (
     Key,
     Server,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 # The workbench's commands, and the extra of the installation that brings what each of them needs.
 WORKBENCH_EXTRAS = {"train": "train", "evaluate": "evaluate", "bench": "train", "annotate-data": "train"}
 SERVE_EXTRA = "serve"  # brings what all other commands need, but those that ask a service
-ASK_A_SERVICE = ("describe", "detect")
+ASK_A_SERVICE = ("describe", "detect", "ask")
 
 app = typer.Typer(
     name="dynrefer",
@@ -114,6 +115,9 @@ def _add_commands() -> None:
     from dynrefer.service.detect_command import detect_command
 
     app.command("detect")(detect_command)
+    from dynrefer.service.ask_command import ask_command
+
+    app.command("ask")(ask_command)
     from dynrefer.service.batch_command import batch_command
 
     app.command("batch")(batch_command)
@@ -239,11 +243,11 @@ def describe(
     refuse_mixed_options(
         server, {"--model": model, "--device": device, "--segmenter": segmenter}, {"--timeout": timeout}
     )
-    tasks, points = read_tasks(task), _read_points(point or [])
+    tasks, points = read_tasks(task), [read_point(each) for each in point or []]
     words = _read_vocabulary(vocabulary) if server is None else words_for_service(vocabulary)
     if language is not None and not is_language(language):
         fail(f"--language {language} is no language's tag; write one such as de or zh-Hans.")
-    regions: list[Corners | Prompt] = [*_read_boxes(box or []), *_read_polygons(polygon or [])]
+    regions: list[Corners | Prompt] = [*map(read_box, box or []), *_read_polygons(polygon or [])]
     pixels = read_image(image) if server is None or mask or draw else None
     if pixels is not None:
         regions += _read_masks(mask or [], (pixels.shape[1], pixels.shape[0]))
@@ -296,7 +300,7 @@ def views(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw the nested views that the model looks at, side by side, with t, hash distance and gain."""
-    tasks, corners, pixels = read_tasks([task] if task else None), _read_boxes(box), read_image(image)
+    tasks, corners, pixels = read_tasks([task] if task else None), [read_box(each) for each in box], read_image(image)
     refuse_unwritable(draw, image, model, overwrite)
     from PIL import Image
 
@@ -319,31 +323,6 @@ def views(
         sheet.paste(each, (0, top))
         top += each.height
     save_image(sheet, draw)
-
-
-def _read_boxes(texts: list[str]) -> list[Corners]:
-    boxes: list[Corners] = []
-    for text in texts:
-        try:
-            x1, y1, x2, y2 = (float(part) for part in text.split(","))
-        except ValueError:
-            fail(f"--box {text} is not four numbers x1,y1,x2,y2.")
-        boxes.append((x1, y1, x2, y2))
-    return boxes
-
-
-def _read_points(texts: list[str]) -> list[PointPrompt]:
-    points: list[PointPrompt] = []
-    for text in texts:
-        parts = text.split(",")
-        try:
-            x, y = (float(part) for part in parts[:2])
-        except ValueError:
-            fail(f"--point {text} is not two numbers x,y.")
-        if len(parts) > 3 or parts[2:] not in ([], ["0"], ["1"]):
-            fail(f"--point {text} is not x,y, or x,y,0 for a point beside the object.")
-        points.append(PointPrompt(x, y, parts[2:] != ["0"]))
-    return points
 
 
 def _read_polygons(texts: list[str]) -> "list[Polygon]":

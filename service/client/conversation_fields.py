@@ -15,14 +15,14 @@ GivenRegions = Mapping[str, Pointing | Mapping[str, Any]]
 
 EVENTS = "text/event-stream"
 _MOST_TOKENS = 64  # of `DynRefer.ask`, where no others are given
-_AS_GIVEN = ("ground", "max_tokens", "verify", "box_format", "coordinates", "orientation")
+_AS_GIVEN = ("ground", "max_tokens", "verify", "box_format", "coordinates", "normalized", "orientation")
 
 
 class AskOptions(TypedDict, total=False):
     """What /v1/converse takes beside image, messages and regions; what is left out is the service's own choice.
 
-    ground, answers, max_tokens, verify: as for `DynRefer.ask`. box_format, coordinates, orientation, timeout,
-    request_id: as in `DescribeOptions`.
+    ground, answers, max_tokens, verify: as for `DynRefer.ask`. box_format, coordinates, normalized, orientation,
+    timeout, request_id: as in `DescribeOptions`.
     """
 
     ground: bool
@@ -31,6 +31,7 @@ class AskOptions(TypedDict, total=False):
     verify: bool
     box_format: Literal["xyxy", "xywh", "cxcywh"]
     coordinates: Literal["pixels", "unit", "percent", "per_mille"]
+    normalized: bool
     orientation: Literal["upright", "stored"]
     timeout: float
     request_id: str

@@ -36,7 +36,7 @@ def served_reply(document: Document) -> ServedReply:
         content=message["content"],
         grounding=tuple(map(_grounded, message.get("grounding", ()))),
         probability=message.get("probability"),
-        answers=tuple(AnswerProbability(each["answer"], each["probability"]) for each in message.get("answers", ())),
+        answers=tuple(AnswerProbability(each["answer"], each["probability"]) for each in message.get("answers") or ()),
         finish=Finish(document["finish_reason"]),
         tokens=document["usage"]["completion_tokens"],
         info=AnswerInfo(

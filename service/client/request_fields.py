@@ -115,7 +115,7 @@ _BOX_NOTATION = ("box_format", "coordinates", "normalized")
 class Outgoing:
     """A request, ready to be sent as often as need be. image: an image file's bytes, which travel beside the JSON in a
     multipart form; None where the JSON is all there is. document: None for a GET. timeout_s: None: the client's.
-    accept: of an answer that is no JSON. shapes: what regions are pointed at with, by place, for whoever draws the answer.
+    accept: of an answer that is no JSON. shapes: what regions are pointed at with, by place, for whoever draws it.
     """
 
     path: str
