@@ -12,7 +12,7 @@ from dynrefer.model.conversation import Conversation, Message, NamedRegion, Role
 from dynrefer.model.errors import ConversationError
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.points import PointPrompt
-from dynrefer.model.prompts import Prompt
+from dynrefer.model.prompts import Prompt, Scribble
 from dynrefer.model.types import RegionQuery
 
 Pointing = Sequence[float] | Prompt | PointPrompt | Iterable[PointPrompt]
@@ -48,7 +48,7 @@ def asked_messages(
     Raises `ConversationError`, which names the place, for what is wrong with any of the arguments.
     """
     if isinstance(answers, str):
-        raise ConversationError(f"'answers' must be a list of texts, and not the text {answers:.70!r}.", "answers")
+        raise ConversationError(f"'answers' must be a list of texts, and not the text {answers!r:.70}.", "answers")
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
         raise ConversationError(
             f"'max_tokens' must be a whole number from 1 on, and not {max_tokens!r:.70}.", "max_tokens"
@@ -82,7 +82,9 @@ def _pointed(given: Any, size: ImageSize) -> RegionQuery:
     """A region's box and mask; the mask of points is not known yet."""
     if (points := points_of(given)) is not None:
         return region_queries([], None, (), None, 10, None, points=[points])[0]
-    queries = region_queries([given], None, (), None, 10, None, highlight=isinstance(given, Prompt))
+    # Whatever says where the object ends has its mask; a scribble does not.
+    outlined = isinstance(given, Prompt) and not isinstance(given, Scribble)
+    queries = region_queries([given], None, (), None, 10, None, highlight=outlined)
     placed = with_prompts(queries, {0: given} if isinstance(given, Prompt) else {}, size)
     if placed[0].flaw is not None:
         raise placed[0].flaw

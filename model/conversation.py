@@ -162,5 +162,5 @@ def _flaws_of_answers(answers: Sequence[str]) -> Iterator[Flaw]:
         if not answer.strip():
             yield Flaw(("answers", place), "The answer is empty: give some words.")
         elif answer.strip().lower() in seen:
-            yield Flaw(("answers", place), f"The answer {answer.strip():.70!r} is there twice: give each once.")
+            yield Flaw(("answers", place), f"The answer {answer.strip()[:70]!r} is there twice: give each once.")
         seen.add(answer.strip().lower())

@@ -41,6 +41,7 @@ from dynrefer.model.findings import findings, queries_to_look
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.segmentation import PointedRegion, SegmentationSpec, WindowMask
 from dynrefer.service.context import RequestContext
+from dynrefer.service.engine.conversing import Answering
 from dynrefer.service.engine.device_thread import DeviceThread
 from dynrefer.service.engine.engine import Engine
 from dynrefer.service.observability.metrics import Metrics
@@ -266,11 +267,14 @@ def _attributes(region: FakeRegion) -> tuple[AttributeLabel, ...]:
     )
 
 
-def local_engine(load: Callable[[], FakePredictor], threads: int = 2, **settings: Any) -> Engine:
-    """An engine around a device thread of this process; images are prepared in so many threads."""
+def local_engine(
+    load: Callable[[], FakePredictor], threads: int = 2, upstream: Answering | None = None, **settings: Any
+) -> Engine:
+    """An engine around a device thread of this process; images are prepared in so many threads. upstream: as its."""
     metrics = Metrics()
     executor = DeviceThread(Settings(**settings), load, metrics)
-    return Engine(executor, WorkerThreads(threads, executor.wait_for_idle_cores, metrics), metrics)
+    workers = WorkerThreads(threads, executor.wait_for_idle_cores, metrics)
+    return Engine(executor, workers, metrics, upstream=upstream)
 
 
 def context_of(caller: str | None = None, timeout_s: float = 60.0) -> RequestContext:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
-from dynrefer.model import AlphaMask, GroundedSpan, QueryError, RegionQuery, decode_image, decode_with_alpha
+from dynrefer.model import AlphaMask, GroundedSpan, QueryError, RegionQuery, Scribble, decode_image, decode_with_alpha
 from dynrefer.service.api.converse_schemas import AnswerOut, ConverseResponse, GroundedSpanOut, ReplyOut, UsageOut
 from dynrefer.service.api.problems import model_field_errors
 from dynrefer.service.api.responses import Frame, box_hint, given_prompts, in_order, notation, shown
@@ -21,10 +22,16 @@ def converse_input(parsed: ParsedConversation, image: bytes, max_pixels: int) ->
     decode = decode_with_alpha if any(isinstance(each.mask, AlphaMask) for each in regions) else decode_image
     query = RegionQuery(box=(0.0, 0.0, 0.0, 0.0))
     boxes = tuple(region.box for region in regions)
+    given = given_prompts(regions)
+    # Whatever says where the object ends has its mask; a scribble does not.
+    outlined = frozenset(place for place, prompt in given.prompts.items() if not isinstance(prompt, Scribble))
+    given = replace(given, highlighted=outlined)
     return ConverseInput(
         image=image,
         decode=partial(decode, max_pixels=max_pixels),
-        queries=partial(region_queries, boxes, notation(parsed.fields), query, given=given_prompts(regions)),
+        queries=partial(
+            region_queries, boxes, notation(parsed.fields), query, given=replace(given, highlighted=outlined)
+        ),
         ids=parsed.ids,
         conversation=parsed.conversation,
         verify=parsed.fields.verify,

@@ -17,11 +17,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from dynrefer.model import given_queries, queries_to_verify, with_verdicts
-from dynrefer.model.errors import DeviceMemoryError, OutputError, StoppedError
+from dynrefer.model.errors import DeviceMemoryError, OutputError, QueryError, StoppedError
 from dynrefer.service.engine.detecting import StageTimes, info_of, regions_of
 from dynrefer.service.engine.reservations import WorkKind
 from dynrefer.service.engine.turn_preparation import TurnPreparation, conversations
-from dynrefer.service.errors import DeadlineExceeded, UnavailableError
+from dynrefer.service.errors import DeadlineExceeded, RegionFailedError, ServiceError, UnavailableError
 from dynrefer.service.workers.image_task import DescribeInput
 
 if TYPE_CHECKING:
@@ -77,14 +77,15 @@ class Pieces:
     async def pieces(
         self, turn: ConverseTurn, conversation: Conversation, context: RequestContext
     ) -> AsyncGenerator[Spoken, None]:
-        """See `Answering`. Each piece is one item, for which room is asked once it is wanted."""
+        """See `Answering`. Each piece is one item, and afterwards there is room for one again: a queue that is being
+        closed waits for whoever has room in it."""
         while True:
             spoken = _only(await asyncio.wrap_future(self.reservation.submit([turn], WorkKind.CONVERSE)))
+            self.reservation.renew(1)
             yield spoken
             if spoken.done:
                 return
             turn = turn.after(spoken)
-            self.reservation.renew(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ class Conversing:
             async for spoken in pieces:
                 yield spoken
         if spoken is None or not spoken.done:
-            raise OutputError("an answer ended before it was complete.")
+            raise _failed(OutputError("an answer ended before it was complete."))
         reply = _checked(spoken.reply)
         times.ended("converse")
         looks = queries_to_verify(reply) if request.verify else []
@@ -206,15 +207,21 @@ def _only(results: list[RegionResult[Any]]) -> Spoken:
     if isinstance(error, DeviceMemoryError):
         raise UnavailableError("The device has not enough memory for this question.")
     if error is not None:
-        raise error
+        raise error if isinstance(error, QueryError | ServiceError) else _failed(error)
     spoken: Spoken = result.output
     return spoken
 
 
 def _checked(reply: Reply) -> Reply:
-    """Raises OutputError where a number is NaN or infinite: JSON has no such numbers, and no client expects them."""
+    """Raises RegionFailedError where a number is NaN or infinite: JSON has none such, and no client expects them."""
     spans = [value for each in reply.grounding for value in (*each.box, each.probability)]
     numbers = [*spans, reply.probability, *(each.probability for each in reply.answers)]
     if not all(math.isfinite(number) for number in numbers if number is not None):
-        raise OutputError("a number of an answer is NaN or infinite.")
+        raise _failed(OutputError("a number of an answer is NaN or infinite."))
     return reply
+
+
+def _failed(error: Exception) -> RegionFailedError:
+    """What is answered where the model, and nothing in the request, is to blame."""
+    logger.error("a question failed", exc_info=error)
+    return RegionFailedError("The model failed on this question.")

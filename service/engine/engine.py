@@ -142,10 +142,11 @@ class Engine:
     async def stop(self, grace_s: float) -> None:
         """Drain, then end the threads. What has not run within the grace time is given up."""
         self.begin_drain()
-        self.models.close()
         until = time.monotonic() + grace_s
         while self._in_flight and time.monotonic() < until:
             await asyncio.sleep(0.01)
+        # Not before: between two pieces of an answer a request has nothing in the queue, and goes on all the same.
+        self.models.close()
         await self._image_workers.stop()
         for pool in (self._cpu_pool, self._words_pool):
             pool.shutdown(wait=False, cancel_futures=True)

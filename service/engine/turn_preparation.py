@@ -49,6 +49,8 @@ class TurnPreparation:
 def conversations(
     queries: Callable[[ImageInfo], Sequence[RegionQuery]], ids: Sequence[str], asked: Conversation, info: ImageInfo
 ) -> list[Conversation]:
-    """The one conversation about an image. queries: what is known of it -> its regions, in the order of their `ids`."""
-    regions = (NamedRegion(name, query) for name, query in zip(ids, queries(info), strict=True))
+    """The one conversation about an image. queries: what is known of it -> its regions, in the order of their `ids`;
+    those with `highlight` have their masks by it, which is all that it means here."""
+    given = (replace(query, highlight=False) for query in queries(info))
+    regions = (NamedRegion(name, query) for name, query in zip(ids, given, strict=True))
     return [replace(asked, regions=tuple(regions))]

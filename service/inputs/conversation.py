@@ -25,7 +25,6 @@ from dynrefer.service.api.schemas import ImageIn
 from dynrefer.service.errors import FieldError
 from dynrefer.service.inputs.bounds import bounded_conversation
 from dynrefer.service.inputs.forms import PostedForm, read_form
-from dynrefer.service.inputs.json_text import encodable
 from dynrefer.service.inputs.parsing import chosen, field_errors, notation_flaws, region_id, reject
 from dynrefer.service.inputs.query_parameters import read_converse_parameters
 from dynrefer.service.inputs.region_prompts import BytesOf, read_region_prompts
@@ -123,4 +122,4 @@ def _flaws(fields: ConverseFields, settings: Settings) -> list[FieldError]:
     if long:
         return errors
     flaws = conversation_flaws(_messages(fields), _ids(fields.regions), fields.answers or ())
-    return errors + [FieldError("".join(f"/{part}" for part in flaw.path), encodable(flaw.detail)) for flaw in flaws]
+    return errors + [FieldError("".join(f"/{part}" for part in flaw.path), flaw.detail) for flaw in flaws]

@@ -241,12 +241,7 @@ def _what(error: json.JSONDecodeError) -> str:
 
 def printable(text: str) -> str:
     """A client's text, shortened and encodable, for use in an error message."""
-    return encodable(text[:64])
-
-
-def encodable(text: str) -> str:
-    """A text without halves of surrogate pairs, which JSON may hold and UTF-8 may not."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text[:64].encode("utf-8", "replace").decode("utf-8")
 
 
 def _too_deep() -> InvalidRequestError:

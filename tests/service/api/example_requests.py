@@ -131,6 +131,40 @@ DETECT: Mapping[str, ExampleRequest] = {
     "file": ExampleRequest("The image alone, its fields in the query", {"name": "pig", "describe": "caption"}, IMAGE),
 }
 
+_ASKED = {
+    "regions": [{"id": "a", "box": SNOWMAN}, {"id": "b", "box": PIG}],
+    "messages": [{"role": "user", "content": "Is <region:a> larger than <region:b>?"}],
+}
+CONVERSE: Mapping[str, ExampleRequest] = {
+    "question": ExampleRequest("A question about two regions", _ASKED),
+    "points": ExampleRequest(
+        "A question about the object that a point lies on",
+        {
+            "regions": [{"points": [{"x": 78, "y": 112}]}],
+            "messages": [{"role": "user", "content": "What is <region:0>?"}],
+        },
+    ),
+    "choice": ExampleRequest(
+        "The better of two answers, each with a probability",
+        {"messages": [{"role": "user", "content": "Is there a pig?"}], "answers": ["yes", "no"]},
+    ),
+    "turns": ExampleRequest(
+        "The second turn of a conversation",
+        {
+            "messages": [
+                {"role": "user", "content": "What is at the top?"},
+                {"role": "assistant", "content": "a snowman"},
+                {"role": "user", "content": "Which colour is it?"},
+            ],
+            "max_tokens": 16,
+        },
+    ),
+    "form": ExampleRequest("The same question, the image as a file", _ASKED, FORM),
+    "file": ExampleRequest(
+        "The image alone, its fields in the query", {"question": "What is <region:0>?", "box": "50,88,105,140"}, IMAGE
+    ),
+}
+
 RELOAD: Mapping[str, ExampleRequest] = {
     "another": ExampleRequest("Another model, by its name", {"model": "embedded"}, about_image=False),
     "previous": ExampleRequest("The model that served before", {"previous": True}, about_image=False),
@@ -138,7 +172,11 @@ RELOAD: Mapping[str, ExampleRequest] = {
         "Where there is no memory for two models", {"model": "embedded", "unload_first": True}, about_image=False
     ),
 }
-ABOUT_IMAGES: Mapping[str, Mapping[str, ExampleRequest]] = {"POST /v1/describe": DESCRIBE, "POST /v1/detect": DETECT}
+ABOUT_IMAGES: Mapping[str, Mapping[str, ExampleRequest]] = {
+    "POST /v1/describe": DESCRIBE,
+    "POST /v1/detect": DETECT,
+    "POST /v1/converse": CONVERSE,
+}
 POSTS: Mapping[str, Mapping[str, ExampleRequest]] = {**ABOUT_IMAGES, "POST /v1/models/reload": RELOAD}
 # Operation -> what its answer shows: of every service, and with those that are there for administrators alone.
 OPEN_GETS: Mapping[str, str] = {
@@ -157,6 +195,7 @@ GETS: Mapping[str, str] = {
 PARAMETERS: Mapping[str, Json] = {
     "POST /v1/describe": {"fields": DESCRIBE["file"].fields},
     "POST /v1/detect": {"fields": DETECT["file"].fields},
+    "POST /v1/converse": {"fields": CONVERSE["file"].fields},
     "GET /v1/vocabularies/{name}": {"name": "coco"},
 }
 ADMIN = "boss"  # the key of the administrator by whom the examples are asked

@@ -18,6 +18,7 @@ from dynrefer.model.containers import MOST_SCANS
 from dynrefer.model.errors import ModelNotFoundError
 from dynrefer.service.app import create_app
 from dynrefer.service.settings import Settings
+from tests.fake_converser import FakeConverserSpec
 from tests.fake_finder import FakeFinderSpec
 from tests.faults import Fault, FaultyPredictor, box_of
 from tests.service.conftest import await_ready, image_bytes, in_base64
@@ -33,7 +34,16 @@ GETS = {
 }
 RELOAD = "/v1/models/reload"
 # What a request about an image asks, beside the image.
-ASKED: dict[str, Json] = {"/v1/describe": {"regions": [{"box": [8, 8, 40, 40]}]}, "/v1/detect": {"names": ["dog"]}}
+ASKED: dict[str, Json] = {
+    "/v1/describe": {"regions": [{"box": [8, 8, 40, 40]}]},
+    "/v1/detect": {"names": ["dog"]},
+    "/v1/converse": {"messages": [{"role": "user", "content": "What is this?"}]},
+}
+WRONG: dict[str, Json] = {
+    "/v1/describe": {"regions": [{"box": [8, 8, 40, 40]}, {"box": [900, 900, 950, 950]}]},
+    "/v1/detect": {"nams": ["dog"]},
+    "/v1/converse": {"messages": [{"role": "user", "content": "What is <region:cup>?"}]},
+}
 # The operation -> slug of the problem -> the problem document, its status in it.
 Provoked = dict[str, dict[str, Json]]
 
@@ -43,7 +53,7 @@ def service(
     ready: bool = True, load_another: Callable[[str], FaultyPredictor] | None = None, **settings: Any
 ) -> Iterator[tuple[TestClient, FaultyPredictor]]:
     """A client of an application. ready: else the model is never loaded. load_another: as in `create_app`."""
-    predictor = FaultyPredictor(finding=FakeFinderSpec())
+    predictor = FaultyPredictor(finding=FakeFinderSpec(), conversing=FakeConverserSpec())
     chosen = Settings(**{"worker_processes": 0, **settings})
     client = TestClient(create_app(chosen, predictor, load_another=load_another), headers=HEADERS)
     if not ready:
@@ -119,8 +129,7 @@ def _by_the_request(client: TestClient, path: str, note: Callable[[Response], No
     note(post(client, path, black_png(10_000, 6_000)))
     note(client.post(path, content=b"a dog", headers={"content-type": "text/plain"}))
     note(post(client, path, many_scans(MOST_SCANS + 1, 8)))
-    wrong = {"regions": [{"box": [8, 8, 40, 40]}, {"box": [900, 900, 950, 950]}]}
-    note(post(client, path, **(wrong if path == "/v1/describe" else {"nams": ["dog"]})))
+    note(post(client, path, **WRONG[path]))
 
 
 def _by_the_device(client: TestClient, predictor: FaultyPredictor, path: str, note: Callable[[Response], None]) -> None:
@@ -135,12 +144,12 @@ def _by_the_device(client: TestClient, predictor: FaultyPredictor, path: str, no
     def fail_to_prepare(*_: object) -> None:
         raise RuntimeError("an internal of the service's")
 
-    predictor.run_hook = predictor.find_hook = wait
+    predictor.run_hook = predictor.find_hook = predictor.converse_hook = wait
     note(post(client, path, headers={"x-request-timeout": "0.05"}))
-    predictor.run_hook, predictor.find_hook = (lambda _: None), fail
+    predictor.run_hook, predictor.find_hook, predictor.converse_hook = (lambda _: None), fail, fail
     poison = {"regions": [{"box": [8, 8, 40, 40]}, {"box": box_of(Fault.POISON)}]}
     note(post(client, path, **(poison if path == "/v1/describe" else {})))
-    predictor.find_hook = lambda _: None
+    predictor.find_hook = predictor.converse_hook = lambda _: None
     engine = client.app.state.engine  # type: ignore[attr-defined]  # an ASGI application to the client
     verb = path.rpartition("/")[2]
     kept = getattr(engine, verb)
@@ -192,7 +201,9 @@ def _with_a_full_queue(path: str) -> Response:
         full = {"regions": [{"box": [8, 8, 40, 40]}] * 64}
         first = pool.submit(post, client, "/v1/describe", **full)
         assert began.wait(30)
-        refused = post(client, path, **(full if path == "/v1/describe" else {}))
+        points = {"regions": [{"points": [{"x": 8, "y": 8}]}] * 64}
+        more = {"/v1/describe": full, "/v1/converse": points}
+        refused = post(client, path, **more.get(path, {}))
         gate.set()
         assert first.result(30).status_code == 200
     return refused
