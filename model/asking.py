@@ -82,9 +82,9 @@ def _pointed(given: Any, size: ImageSize) -> RegionQuery:
     """A region's box and mask; the mask of points is not known yet."""
     if (points := points_of(given)) is not None:
         return region_queries([], None, (), None, 10, None, points=[points])[0]
-    # Whatever says where the object ends has its mask; a scribble does not.
-    outlined = isinstance(given, Prompt) and not isinstance(given, Scribble)
-    queries = region_queries([given], None, (), None, 10, None, highlight=outlined)
+    # A scribble has no mask: it says nothing of where the object ends.
+    masked = isinstance(given, Prompt) and not isinstance(given, Scribble)
+    queries = region_queries([given], None, (), None, 10, None, highlight=masked)
     placed = with_prompts(queries, {0: given} if isinstance(given, Prompt) else {}, size)
     if placed[0].flaw is not None:
         raise placed[0].flaw

@@ -36,13 +36,17 @@ def pigment(colour: str, rng: np.random.Generator) -> NDArray[np.float32]:
 
 def measure_colour(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str | None:
     """The colour name of at least half of the masked pixels, or None. rgb: (h, w, 3) uint8; mask: (h, w) bool."""
+    shares = colour_shares(rgb, mask)
+    best = max(shares, key=lambda colour: shares[colour])
+    return best if shares[best] >= DOMINANT_FRACTION else None
+
+
+def colour_shares(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> dict[str, float]:
+    """Colour name -> the part of the masked pixels that have it, in [0, 1]; all 0 where nothing is masked."""
     pixels = (rgb[mask] >> 3).astype(np.int32)
-    if not len(pixels):
-        return None
     names = _name_table()[(pixels[:, 0] << 10) | (pixels[:, 1] << 5) | pixels[:, 2]]
     counts = np.bincount(names, minlength=_NONE + 1)[:_NONE]
-    best = int(counts.argmax())
-    return COLOURS[best] if counts[best] >= DOMINANT_FRACTION * len(pixels) else None
+    return {colour: float(count) / max(1, len(pixels)) for colour, count in zip(COLOURS, counts, strict=True)}
 
 
 def measure_tone(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str | None:

@@ -4,21 +4,20 @@ Scope: a `transformers` configuration, so that `save_pretrained` / `from_pretrai
 everywhere else. Sources: the paper (arXiv 2405.16071) and the released configuration files for `flan-t5-xl`.
 """
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Any
 
-from transformers import CONFIG_MAPPING, AutoConfig, Blip2QFormerConfig, CLIPTextConfig, PreTrainedConfig
+from transformers import AutoConfig, Blip2QFormerConfig, CLIPTextConfig, PreTrainedConfig
 from transformers.configuration_utils import SubConfigSpec
 
 from dynrefer.model.errors import ConfigError
+from dynrefer.model.networks.dynrefer.config_parts import check_part, one_line, refuse_unknown
 from dynrefer.model.networks.dynrefer.config_values import (
     check_calibration,
     check_dtype,
     check_generation,
     check_own_values,
-    check_part_values,
 )
 from dynrefer.model.tasks import TASKS
 from dynrefer.model.vocabulary import PromptTemplates
@@ -26,14 +25,6 @@ from dynrefer.model.vocabulary import PromptTemplates
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 
-# Beyond the declared fields these are what transformers itself writes into a config.json or passes along.
-_LIBRARY_KEYS = frozenset(
-    {
-        *("name_or_path", "torch_dtype", "attn_implementation", "model_type", "transformers_version"),
-        *("tie_word_embeddings", "decoder_start_token_id"),  # read by T5, though not among its declared fields
-        "output_attentions",  # in `to_dict`, though not declared
-    }
-)
 _GENERATION_KEYS = ("num_beams", "max_new_tokens", "min_length", "length_penalty", "repetition_penalty")
 _ONE_KIND = ("qformer_config", "text_config")  # parts that are always of the same class
 _PART_KEYS = ("vision_config", "qformer_config", "text_config", "language_config")
@@ -112,14 +103,15 @@ class DynReferConfig(PreTrainedConfig):
     intended_use: str = "tests and timing"
 
     def __post_init__(self, **kwargs: Any) -> None:
-        _refuse_unknown(kwargs, set(type(self).__dataclass_fields__), "the model configuration")
+        refuse_unknown(kwargs, set(type(self).__dataclass_fields__), "the model configuration")
         check_own_values(vars(self))
         for value in (self.dtype, kwargs.get("torch_dtype")):
             check_dtype(value)
         for part in _PART_KEYS:
-            _check_part(part, getattr(self, part), type(self).sub_configs_defaults[part].model_type)
+            default = type(self).sub_configs_defaults[part].model_type
+            check_part(part, getattr(self, part), default, only=part in _ONE_KIND)
         self.generation = _GENERATION | dict(self.generation)
-        _refuse_unknown(self.generation, set(_GENERATION_KEYS), "generation")
+        refuse_unknown(self.generation, set(_GENERATION_KEYS), "generation")
         check_generation(self.generation)
         self.thresholds = _DEFAULT_THRESHOLDS | dict(self.thresholds)
         self.calibration = dict(self.calibration)
@@ -129,7 +121,7 @@ class DynReferConfig(PreTrainedConfig):
         for task in TASKS:
             self.task_priors.setdefault(task.name, task.default_prior(self.num_views))
         for name in ("thresholds", "calibration", "task_priors"):
-            _refuse_unknown(getattr(self, name), {task.name for task in TASKS}, name)
+            refuse_unknown(getattr(self, name), {task.name for task in TASKS}, name)
         for name, values in self.calibration.items():
             check_calibration(name, values)
         if self.evidence is not None and self.noun_placeholder is None:
@@ -139,8 +131,8 @@ class DynReferConfig(PreTrainedConfig):
         self._check_priors()
         try:
             super().__post_init__(**kwargs)  # type: ignore[no-untyped-call]
-        except Exception as error:  # as in `_check_part`
-            raise ConfigError(f"the configuration has values that do not fit: {_one_line(error)}.") from error
+        except Exception as error:  # as in `check_part`
+            raise ConfigError(f"the configuration has values that do not fit: {one_line(error)}.") from error
         self._check_widths()
 
     def _check_priors(self) -> None:
@@ -166,38 +158,6 @@ def vision_width(config: DynReferConfig) -> int:
     if not isinstance(width, int):
         raise ConfigError("vision_config gives no width: it needs hidden_size, or hidden_sizes with one per stage.")
     return width
-
-
-def _check_part(name: str, part: object, default_type: str) -> None:
-    if part is None or isinstance(part, PreTrainedConfig):
-        return
-    if not isinstance(part, Mapping):
-        raise ConfigError(f"{name} is {part!r:.40}; it must be an object with the settings of that part.")
-    kind = part.get("model_type", default_type)
-    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        raise ConfigError(f"{name}.model_type {kind!r:.40} is not a model type that transformers knows.")
-    if name in _ONE_KIND and kind != default_type:
-        raise ConfigError(f"{name}.model_type {kind!r} is not supported; use {default_type!r}.")
-    known = CONFIG_MAPPING[kind]
-    _refuse_unknown(part, set(known().to_dict()) | set(known.attribute_map), name)
-    check_part_values(name, part, known)
-    try:
-        known(**{key: value for key, value in part.items() if key != "model_type"})
-    except Exception as error:  # each class of transformers raises what it meets
-        raise ConfigError(f"{name} has values that do not fit: {_one_line(error)}.") from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200].rstrip(".") or type(error).__name__
-
-
-def _refuse_unknown(given: Mapping[str, Any], valid: set[str], where: str) -> None:
-    for key in given:
-        if key in valid or key in _LIBRARY_KEYS or key.startswith("_"):
-            continue
-        near = difflib.get_close_matches(key, sorted(valid), n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ConfigError(f"unknown key {key!r} in {where}{hint}")
 
 
 _DEFAULT_THRESHOLDS = {task.name: task.default_threshold for task in TASKS if task.default_threshold is not None}
