@@ -193,11 +193,12 @@ function Question() {
           </button>
         ))}
         {answering.value ? (
-          <button type="button" class="primary send" onClick={stopAnswer}>
+          // The keys keep these two apart: one that became the other under a click would ask again.
+          <button key="stop" type="button" class="primary send" onClick={stopAnswer}>
             Stop
           </button>
         ) : (
-          <button type="submit" class="primary send" disabled={!ready.value || !draft.value.trim()}>
+          <button key="ask" type="submit" class="primary send" disabled={!ready.value || !draft.value.trim()}>
             Ask
           </button>
         )}
