@@ -127,7 +127,7 @@ if TYPE_CHECKING:
         ViewPlan,
         ViewPolicy,
     )
-    from dynrefer.model.verification import queries_to_verify, with_verdicts
+    from dynrefer.model.verification import queries_to_verify, with_verdicts, within_image
     from dynrefer.model.vocabulary_entries import (
         VOCABULARY_MEMBERS,
         ResolveVocabulary,
@@ -161,6 +161,7 @@ __all__ = [
     "region_queries",
     "with_masks",
     "with_verdicts",
+    "within_image",
     "DEVICE_STAGES",
     "TASKS",
     "VOCABULARY_MEMBERS",
@@ -317,6 +318,7 @@ _LAZY = {
     "with_masks": "findings",
     "queries_to_verify": "verification",
     "with_verdicts": "verification",
+    "within_image": "verification",
     "ALL_TASKS": "types",
     "AttributeLabel": "types",
     "AttributeWord": "request_vocabulary",

@@ -84,7 +84,7 @@ from dynrefer.model.types import (
     ViewPlan,
     ViewPolicy,
 )
-from dynrefer.model.verification import queries_to_verify, with_verdicts
+from dynrefer.model.verification import queries_to_verify, with_verdicts, within_image
 from dynrefer.model.views import plan_views
 
 PROMPTS = ("box", "polygon", "mask", "scribble")  # what a region may be given as, for any model
@@ -381,8 +381,9 @@ class DynRefer:
         while not spoken.done:
             turn = turn.after(spoken)
             (spoken,) = self.converse([turn])
-        looks = queries_to_verify(spoken.reply) if verify else []
-        return with_verdicts(spoken.reply, self._described(pixels, looks))
+        reply = within_image(spoken.reply, size)
+        looks = queries_to_verify(reply) if verify else []
+        return with_verdicts(reply, self._described(pixels, looks)) if looks else reply
 
     def _pointed_at(self, pixels: Pixels, asked: Conversation) -> Conversation:
         """The conversation, each of its regions with the box and mask of what it was pointed at with."""

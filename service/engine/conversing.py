@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from dynrefer.model import given_queries, queries_to_verify, with_verdicts
+from dynrefer.model import given_queries, queries_to_verify, with_verdicts, within_image
 from dynrefer.model.errors import DeviceMemoryError, OutputError, QueryError, StoppedError
 from dynrefer.service.engine.detecting import StageTimes, info_of, regions_of
 from dynrefer.service.engine.reservations import WorkKind
@@ -174,14 +174,15 @@ class Conversing:
                 yield spoken
         if spoken is None or not spoken.done:
             raise _failed(OutputError("an answer ended before it was complete."))
-        reply = _checked(spoken.reply)
+        info = info_of(image)
+        reply = _checked(within_image(spoken.reply, (info.width, info.height)))
         times.ended("converse")
         looks = queries_to_verify(reply) if request.verify else []
         self.reservation.keep(len(looks))
         if looks:
             reply = await self._verified(reply, request.about(looks), context)
             times.ended("verify")
-        yield ConverseResult(info_of(image), reply, began_ns, {"decode": image.decode_ms, **times.timings_ms})
+        yield ConverseResult(info, reply, began_ns, {"decode": image.decode_ms, **times.timings_ms})
 
     @property
     def _own(self) -> Pieces:

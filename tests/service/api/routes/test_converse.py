@@ -76,7 +76,7 @@ def metric(api: ApiClient, name: str) -> float:
 
 
 def test_a_question_is_answered_and_what_it_names_has_a_box(api: ApiClient) -> None:
-    response = post(api, "is <region:a> a dog ?", regions=[{"id": "a", "box": BOX}])
+    response = post(api, "is <region:a> a dog ?", regions=[{"id": "a", "box": BOX}], verify=False)
     assert message(response) == {
         "role": "assistant",
         "content": "1: is a a dog ?",
@@ -423,6 +423,16 @@ def test_limits_are_the_settings(make_api: ApiFactory) -> None:
     names = ("max_messages", "max_message_chars", "max_answers", "max_reply_tokens")
     assert [card["limits"][name] for name in names] == [1, 5, 2, 3]
     assert card["capabilities"]["conversation"] is True
+
+
+def test_turns_are_prepared_in_worker_processes(make_api: ApiFactory) -> None:
+    spec = SegmentationSpec(side=16, windows=1)
+    api = make_api(talkative(in_processes=True, segmentation=spec), worker_processes=1)
+    regions = [{"id": "a", "box": BOX}, {"id": "b", "points": [{"x": 20, "y": 20}]}]
+    found = message(post(api, "<region:a> <region:b>", regions=regions))["grounding"]
+    assert [(each["region"], each["box"]) for each in found][0] == ("a", BOX) and found[1]["region"] == "b"
+    assert set(field_errors(post(api, regions=[{"box": [900, 900, 950, 950]}]))) == {"/regions/0/box"}
+    assert set(field_errors(post(api, UNASKABLE))) == {"/messages/0/content"}
 
 
 def test_it_is_counted(api: ApiClient) -> None:
