@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from dynrefer.model.conversation import (
         CANNOT_TELL,
         REGION,
+        REGION_ID,
         AnswerProbability,
         Conversation,
         Finish,
@@ -180,6 +181,7 @@ __all__ = [
     "ConversionError",
     "CANNOT_TELL",
     "REGION",
+    "REGION_ID",
     "AnswerProbability",
     "Conversation",
     "Finish",
@@ -335,6 +337,7 @@ _LAZY = {
     "points_of": "asking",
     "CANNOT_TELL": "conversation",
     "REGION": "conversation",
+    "REGION_ID": "conversation",
     "AnswerProbability": "conversation",
     "Conversation": "conversation",
     "Finish": "conversation",

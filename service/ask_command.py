@@ -11,6 +11,7 @@ import typer
 
 from dynrefer.model.errors import QueryError
 from dynrefer.service.command_files import fail, read_image, refuse_unwritable, save_image
+from dynrefer.service.command_options import ImageFile, Overwrite, Segmenter, SomeDevice, SomeModel
 from dynrefer.service.region_options import read_named_regions
 from dynrefer.service.remote_commands import Key, Server, Timeout, connected, read_bytes, refuse_mixed_options
 
@@ -22,7 +23,7 @@ Asking = Callable[[Sequence["Message"], Callable[[str], None]], "Reply"]
 
 
 def ask_command(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF; any size.")],
+    image: ImageFile,
     question: Annotated[
         str | None,
         typer.Argument(
@@ -59,27 +60,20 @@ def ask_command(
     server: Server = None,
     key: Key = None,
     timeout: Timeout = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Name or directory of the model. [default: embedded]")
-    ] = None,
+    model: SomeModel = None,
     converser: Annotated[
         str | None,
         typer.Option(help="What answers: embedded, or a directory with a Qwen3-VL. [default: embedded]"),
     ] = None,
-    segmenter: Annotated[
-        str | None,
-        typer.Option(
-            help="What finds the object of the points: embedded, or a directory with a SAM 2. [default: embedded]"
-        ),
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. [default: auto]")] = None,
+    segmenter: Segmenter = None,
+    device: SomeDevice = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, as in the service's responses; with --chat one line an answer.")
     ] = False,
     draw: Annotated[
         Path | None, typer.Option(help="Write the image with the boxes of the (last) answer to this file.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the drawing if there is one.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Ask a question about an image and its regions; the answer says where the objects are that it names."""
     from dynrefer.model import asked_messages

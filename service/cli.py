@@ -16,6 +16,7 @@ from dynrefer.model.errors import ModelError, QueryError
 from dynrefer.model.types import ALL_TASKS, Corners
 from dynrefer.service import set_thread_environment
 from dynrefer.service.command_files import fail, read_image, read_tasks, reason, refuse_unwritable, save_image
+from dynrefer.service.command_options import ImageFile, Overwrite, Segmenter, SomeDevice, SomeModel
 from dynrefer.service.region_options import read_box, read_point
 from dynrefer.service.remote_commands import (
     Key,
@@ -85,23 +86,12 @@ Points = Annotated[
         "those of the boxes.",
     ),
 ]
-Segmenter = Annotated[
-    str | None,
-    typer.Option(
-        help="What finds the object of the points: embedded, or a directory with a SAM 2. [default: embedded]"
-    ),
-]
 Tasks = Annotated[
     list[str] | None,
     typer.Option("--task", help=f"{', '.join(ALL_TASKS[:-1])} or {ALL_TASKS[-1]}; repeatable. Default: all."),
 ]
 ModelName = Annotated[str, typer.Option("--model", help="Name or directory of the model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-# Where the default is said by the command, which refuses what is given beside --server.
-SomeModel = Annotated[str | None, typer.Option("--model", help="Name or directory of the model. [default: embedded]")]
-SomeDevice = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. [default: auto]")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the drawing if there is one.")]
-ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF; any size.")]
 
 
 def _add_commands() -> None:

@@ -4,7 +4,7 @@ import itertools
 import string
 from collections.abc import Iterator, Sequence
 
-from dynrefer.model.conversation import REGION_ID
+from dynrefer.model import REGION_ID
 from dynrefer.model.types import Corners, PointPrompt
 from dynrefer.service.command_files import fail
 
@@ -49,9 +49,9 @@ def read_named_regions(boxes: Sequence[str], points: Sequence[str]) -> dict[str,
             before = regions.get(name, ())
             if before and not isinstance(before[0], PointPrompt):
                 fail(f"--point {text}: region {name} has a box; give the points another name.")
-            regions[name] = (*before, read_point(numbers))  # type: ignore[arg-type]  # they are points
+            regions[name] = (*before, read_point(numbers))
     for name, region in regions.items():
-        if isinstance(region[0], PointPrompt) and not any(each.positive for each in region):  # type: ignore[union-attr]
+        if isinstance(region[0], PointPrompt) and not any(each.positive for each in region):
             fail(f"--point: region {name} has only points beside its object; give one on it, {name}=x,y.")
     return regions
 

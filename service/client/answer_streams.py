@@ -13,7 +13,7 @@ from dynrefer.service.client.errors import BrokenAnswer
 
 
 class AnswerStream(Iterator[str]):
-    """The pieces of an answer, in order; together they are its content. `reply` is the whole of it, after the last one::
+    """The pieces of an answer, in order; together they are its content. `reply` is all of it, after the last one::
 
         stream = client.ask_stream("dog.jpg", "What is this?")
         for piece in stream:

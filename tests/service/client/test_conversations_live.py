@@ -91,7 +91,10 @@ def test_a_service_without_a_converser_and_a_deadline() -> None:
         server.await_ready()
         with Client(server.address) as client:
             assert client.model().conversation is True
-            with client.ask_stream(IMAGE, "one two three four five six seven", timeout=1.0) as pieces:
-                with pytest.raises(ServerTooSlow):  # said by the service, as a rule, else by the client itself
-                    list(pieces)
+            # Said by the service, as a rule, else by the client itself.
+            with (
+                pytest.raises(ServerTooSlow),
+                client.ask_stream(IMAGE, "1 2 3 4 5 6 7", timeout=1.0) as pieces,
+            ):
+                list(pieces)
             assert client.ask(IMAGE, "one").content == "1: one"
