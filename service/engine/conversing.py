@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from dynrefer.model import given_queries, queries_to_verify, with_verdicts, within_image
 from dynrefer.model.errors import DeviceMemoryError, OutputError, QueryError, StoppedError
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from dynrefer.service.context import RequestContext
     from dynrefer.service.engine.passes import Passes
     from dynrefer.service.engine.reservations import RegionResult, Reservation
+    from dynrefer.service.workers.image_task import PreparedImage
 
 logger = logging.getLogger(__name__)
 
@@ -165,8 +166,9 @@ class Conversing:
             times.ended("points")
         # Where others answer, nothing waits for the device meanwhile.
         self.reservation.keep(1 if self.upstream is None else 0)
-        preparation = TurnPreparation(self.predictor.preparation, answering.spec)
-        image = await self.passes.workers.prepare(preparation, request.turn(regions), context)
+        # As of a search: what is asked is prepared as regions are.
+        preparation: Any = TurnPreparation(self.predictor.preparation, answering.spec)
+        image: PreparedImage[Any] = await self.passes.workers.prepare(preparation, request.turn(regions), context)
         (turn,) = image.ready
         spoken = None
         async with aclosing(answering.pieces(turn, turn.conversation, context)) as pieces:
@@ -209,8 +211,7 @@ def _only(results: list[RegionResult[Any]]) -> Spoken:
         raise UnavailableError("The device has not enough memory for this question.")
     if error is not None:
         raise error if isinstance(error, QueryError | ServiceError) else _failed(error)
-    spoken: Spoken = result.output
-    return spoken
+    return cast("Spoken", result.output)
 
 
 def _checked(reply: Reply) -> Reply:

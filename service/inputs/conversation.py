@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
 
@@ -82,7 +82,7 @@ def _checked(schema: type[Fields], document: Any, settings: Settings, bytes_of: 
     except ValidationError as error:
         reject(field_errors(error.errors(include_url=False, include_input=False), SCHEMAS))
     regions, errors = read_region_prompts(fields.regions, settings, bytes_of)
-    fields = fields.model_copy(update={"regions": regions})
+    fields = cast("Fields", fields.model_copy(update={"regions": regions}))
     if errors := [*errors, *notation_flaws(fields), *_flaws(fields, settings)]:
         reject(chosen(errors))
     return fields

@@ -22,7 +22,7 @@ def run_schemathesis(examples: int, seed: int) -> subprocess.CompletedProcess[st
     """Start a service, run schemathesis against it, stop it."""
     # The key of an administrator: its routes are in the document too.
     keys = {"DYNREFER_API_KEYS": "open", "DYNREFER_ADMIN_KEYS": "sesame"}
-    with running("tests.serve_fake", DYNREFER_LOG_LEVEL="error", **keys) as server:
+    with running("tests.serve_fake", DYNREFER_LOG_LEVEL="error", FAKE_PIECE_SECONDS="0", **keys) as server:
         server.await_ready()
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(HERE / "schemathesis.toml")),

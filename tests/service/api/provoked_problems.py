@@ -201,8 +201,8 @@ def _with_a_full_queue(path: str) -> Response:
         full = {"regions": [{"box": [8, 8, 40, 40]}] * 64}
         first = pool.submit(post, client, "/v1/describe", **full)
         assert began.wait(30)
-        points = {"regions": [{"points": [{"x": 8, "y": 8}]}] * 64}
-        more = {"/v1/describe": full, "/v1/converse": points}
+        points: Json = {"regions": [{"points": [{"x": 8, "y": 8}]}] * 64}
+        more: dict[str, Json] = {"/v1/describe": full, "/v1/converse": points}
         refused = post(client, path, **more.get(path, {}))
         gate.set()
         assert first.result(30).status_code == 200

@@ -229,8 +229,12 @@ def test_a_cancelled_wait_ends_the_work() -> None:
 def test_past_the_deadline_nothing_more_is_written() -> None:
     predictor, gate = talkative(), threading.Event()
 
+    def hang(turn: ConverseTurn) -> None:
+        if turn.written:
+            gate.wait(0.4)
+
     async def scene(engine: Engine) -> None:
-        predictor.converse_hook = lambda turn: bool(turn.written and gate.wait(0.4)) and None
+        predictor.converse_hook = hang
         with pytest.raises(DeadlineExceeded):
             await answered(engine, question("word " * 50), context_of(timeout_s=0.3))
 

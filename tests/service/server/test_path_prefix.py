@@ -15,7 +15,11 @@ from dynrefer.service.playground import HERE
 from tests.service.conftest import ApiClient, ApiFactory
 from tests.service.server.test_process import REQUEST, Server, running
 
-POSTED = {"/v1/describe": REQUEST, "/v1/detect": {"image": REQUEST["image"], "names": ["dog"]}}
+POSTED = {
+    "/v1/describe": REQUEST,
+    "/v1/detect": {"image": REQUEST["image"], "names": ["dog"]},
+    "/v1/converse": {"image": REQUEST["image"], "messages": [{"role": "user", "content": "What is it?"}]},
+}
 HREF = re.compile(r'(?:href|src)="([^"]+)"')
 IN_SCRIPT = re.compile(r'(?:(?:fetch|new URL)\(|(?="v1/))"([^"]+)"')
 IN_STYLE = re.compile(r"url\(['\"]?((?!data:)[^)'\"]+)")
@@ -87,7 +91,7 @@ async def visit(base: str) -> None:
         for address in addresses(page, text):
             assert address.startswith(base), address
             status, _ = await asyncio.to_thread(fetch, address)
-            assert status == (405 if address.endswith(("v1/describe", "v1/detect")) else 200), address
+            assert status == (405 if address.endswith(("v1/describe", "v1/detect", "v1/converse")) else 200), address
             seen.add(address.removeprefix(base))
     assert {"v1/models", "v1/describe", "v1/detect", "openapi.json", "docs", "static/playground.js"} <= seen
     document = json.loads((await asyncio.to_thread(fetch, base + "openapi.json"))[1])
@@ -95,8 +99,8 @@ async def visit(base: str) -> None:
     for path in document["paths"]:
         address = root + path.replace("{name}", "coco")
         described = await asyncio.to_thread(fetch, address, POSTED.get(path))
-        # The fake model has no finder, and says so.
-        assert described[0] == (422 if path == "/v1/detect" else 200), path
+        # The fake model has neither finder nor converser, and says so.
+        assert described[0] == (422 if path in ("/v1/detect", "/v1/converse") else 200), path
 
 
 @pytest.mark.server

@@ -22,7 +22,7 @@ TOKENS = "dynrefer_reply_tokens_total"
 
 
 @contextmanager
-def talking(piece_s: float = 0.05, **environment: str) -> Iterator[Server]:
+def talking(piece_s: float = 0.05, **environment: Any) -> Iterator[Server]:
     with running("tests.serve_fake", FAKE_PIECE_SECONDS=str(piece_s), **environment) as server:
         server.await_ready()
         yield server

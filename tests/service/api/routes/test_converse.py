@@ -123,7 +123,7 @@ def test_an_answer_ends_at_its_longest(api: ApiClient) -> None:
 
 
 def test_the_three_forms_mean_the_same(api: ApiClient) -> None:
-    fields = {"messages": [user("a <region:0> ?")], "regions": [{"box": BOX}], "answers": ["yes", "no"]}
+    fields: dict[str, Any] = {"messages": [user("a <region:0> ?")], "regions": [{"box": BOX}], "answers": ["yes", "no"]}
     form = api.client.post(
         "/v1/converse", files={"image": ("image", image_bytes())}, data={"request": json.dumps(fields)}
     )
@@ -189,7 +189,11 @@ def test_coordinates_are_read_as_the_request_writes_them(api: ApiClient) -> None
 
 def test_boxes_are_in_the_frame_that_the_request_asks_for(api: ApiClient) -> None:
     image = {"base64": in_base64(turned_image_bytes())}
-    fields = {"image": image, "regions": [{"id": "a", "box": [0, 0, 10, 20]}], "question": "dog <region:a>"}
+    fields: dict[str, Any] = {
+        "image": image,
+        "regions": [{"id": "a", "box": [0, 0, 10, 20]}],
+        "question": "dog <region:a>",
+    }
     upright = post(api, **fields).json()
     stored = post(api, **fields, orientation="stored").json()
     assert (upright["image"]["width"], upright["image"]["height"]) == (HEIGHT, WIDTH)
@@ -203,7 +207,7 @@ def test_boxes_are_in_the_frame_that_the_request_asks_for(api: ApiClient) -> Non
 @pytest.mark.parametrize("ask", ["field", "header"])
 def test_a_streamed_answer_is_the_whole_one_in_parts(api: ApiClient, ask: str) -> None:
     whole = post(api, "is it a dog or a cat ?").json()
-    more = {"stream": True} if ask == "field" else {"headers": {"accept": "text/event-stream"}}
+    more: dict[str, Any] = {"stream": True} if ask == "field" else {"headers": {"accept": "text/event-stream"}}
     found = events(post(api, "is it a dog or a cat ?", **more))
     *deltas, (last, done) = found
     assert len(deltas) > 2 and {name for name, _ in deltas} == {"delta"} and last == "done"
@@ -248,7 +252,12 @@ def test_what_fails_after_it_is_the_last_event(api: ApiClient) -> None:
 def test_a_deadline_that_passes_is_an_answer_or_the_last_event(api: ApiClient) -> None:
     gate = threading.Event()
     late = {"x-request-timeout": "0.5"}
-    api.predictor.converse_hook = lambda turn: bool(turn.written and gate.wait(30)) and None  # its second piece hangs
+
+    def hang(turn: ConverseTurn) -> None:
+        if turn.written:
+            gate.wait(30)
+
+    api.predictor.converse_hook = hang
     try:
         (first, _), (last, problem) = events(post(api, stream=True, headers=late))
         assert (first, last) == ("delta", "error") and problem["status"] == 504

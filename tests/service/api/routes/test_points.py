@@ -137,4 +137,4 @@ def test_an_image_alone_with_points_in_the_url(api: ApiClient) -> None:
 
 def test_the_models_page_says_what_a_region_may_be_given_as(api: ApiClient) -> None:
     (card,) = api.client.get("/v1/models").json()["models"]
-    assert card["capabilities"] == {"prompts": ["box"], "detection": False, "masks": False}
+    assert card["capabilities"] == {"prompts": ["box"], "detection": False, "conversation": False, "masks": False}
