@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -68,7 +69,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def command_line() -> typer.Typer:
     """Those commands of `dynrefer` that pages have examples of, in this process, where torch is imported once."""
     commands = typer.Typer()
-    for name, command in {"describe": describe, "views": views, "detect": detect_command, "ask": ask_command}.items():
+    known: dict[str, Any] = {"describe": describe, "views": views, "detect": detect_command, "ask": ask_command}
+    for name, command in known.items():
         commands.command(name)(command)
     return commands
 

@@ -116,7 +116,7 @@ def test_a_drawing_says_the_words_of_the_answer(picture: str, tmp_path: Path) ->
         assert said.splitlines()[1] == "dog  [50, 60, 250, 200]  not verified"
         assert "exists" in refused("ask", picture, "What?", "--draw", str(drawn), "--server", server.url)
     with Image.open(drawn) as image:
-        assert len(image.convert("RGB").getcolors(100_000) or ()) > 5  # type: ignore[arg-type]
+        assert len(image.convert("RGB").getcolors(100_000) or ()) > 5
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,12 @@ class Answering:
 
 def test_a_model_in_this_process(picture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, loaded = Answering(), list[Any]()
-    monkeypatch.setattr(DynRefer, "load", lambda *args, **options: loaded.append((args, options)) or model)
+
+    def load(*arguments: Any, **options: Any) -> Answering:
+        loaded.append((arguments, options))
+        return model
+
+    monkeypatch.setattr(DynRefer, "load", load)
     app = typer.Typer()
     app.command()(ask_command)
     arguments = [picture, "What is <region:a>?", "--box", "1,2,3,4", "--converser", "somewhere"]
