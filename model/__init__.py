@@ -39,9 +39,11 @@ from dynrefer.model.torch_environment import set_cache_environment
 
 if TYPE_CHECKING:
     from dynrefer.model.arguments import listed_boxes, prompts_among, region_queries
+    from dynrefer.model.asking import Pointing, asked_messages, points_of
     from dynrefer.model.conversation import (
         CANNOT_TELL,
         REGION,
+        REGION_ID,
         AnswerProbability,
         Conversation,
         Finish,
@@ -182,6 +184,7 @@ __all__ = [
     "ConversionError",
     "CANNOT_TELL",
     "REGION",
+    "REGION_ID",
     "AnswerProbability",
     "Conversation",
     "Finish",
@@ -191,7 +194,10 @@ __all__ = [
     "NamedRegion",
     "Reply",
     "Role",
+    "Pointing",
+    "asked_messages",
     "conversation_flaws",
+    "points_of",
     "NO_CONVERSER",
     "ConverserSpec",
     "ConverseTurn",
@@ -333,8 +339,12 @@ _LAZY = {
     "CaptionWriting": "types",
     "ContinuousBatch": "protocol",
     "Corners": "types",
+    "Pointing": "asking",
+    "asked_messages": "asking",
+    "points_of": "asking",
     "CANNOT_TELL": "conversation",
     "REGION": "conversation",
+    "REGION_ID": "conversation",
     "AnswerProbability": "conversation",
     "Conversation": "conversation",
     "Finish": "conversation",

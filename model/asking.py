@@ -1,9 +1,10 @@
-"""What is given to `DynRefer.ask` -> a `Conversation`, or an error that names the argument. No torch."""
+"""What `DynRefer.ask`, or a client, is given -> a `Conversation`, or an error that names the argument. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Real
 from typing import Any
 
 from dynrefer.model.arguments import region_queries, with_prompts
@@ -30,6 +31,22 @@ def asked_conversation(
 
     Raises `ConversationError`, which names the place, and as `region_queries` does.
     """
+    messages = asked_messages(question, tuple(regions), answers=answers, max_tokens=max_tokens)
+    named = tuple(NamedRegion(name, _pointed(given, size)) for name, given in regions.items())
+    return Conversation(messages, named, ground, tuple(answers), max_tokens)
+
+
+def asked_messages(
+    question: str | Sequence[Message | Mapping[str, str]],
+    regions: Sequence[str],
+    *,
+    answers: Sequence[str],
+    max_tokens: int,
+) -> tuple[Message, ...]:
+    """The messages of a question, or of a conversation. regions: their names.
+
+    Raises `ConversationError`, which names the place, for what is wrong with any of the arguments.
+    """
     if isinstance(answers, str):
         raise ConversationError(f"'answers' must be a list of texts, and not the text {answers:.70!r}.", "answers")
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
@@ -39,8 +56,15 @@ def asked_conversation(
     messages = (Message(Role.USER, question),) if isinstance(question, str) else tuple(map(_message, question))
     for flaw in conversation_flaws(messages, tuple(regions), tuple(answers)):
         raise ConversationError(flaw.detail, "/".join(map(str, flaw.path)))
-    named = tuple(NamedRegion(name, _pointed(given, size)) for name, given in regions.items())
-    return Conversation(messages, named, ground, tuple(answers), max_tokens)
+    return messages
+
+
+def points_of(given: Any) -> Any:
+    """The points that a region is given as, as a list or tuple; None where it is a box or a prompt."""
+    if isinstance(given, PointPrompt):
+        return (given,)
+    several = isinstance(given, list | tuple) and given and not isinstance(given[0], Real)
+    return given if several else None
 
 
 def _message(given: Message | Mapping[str, str]) -> Message:
@@ -56,10 +80,8 @@ def _message(given: Message | Mapping[str, str]) -> Message:
 
 def _pointed(given: Any, size: ImageSize) -> RegionQuery:
     """A region's box and mask; the mask of points is not known yet."""
-    if isinstance(given, PointPrompt):
-        given = (given,)
-    if isinstance(given, list | tuple) and given and not isinstance(given[0], int | float):
-        return region_queries([], None, (), None, 10, None, points=[given])[0]
+    if (points := points_of(given)) is not None:
+        return region_queries([], None, (), None, 10, None, points=[points])[0]
     # A scribble has no mask: it says nothing of where the object ends.
     masked = isinstance(given, Prompt) and not isinstance(given, Scribble)
     queries = region_queries([given], None, (), None, 10, None, highlight=masked)

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dynrefer.model.errors import ModelError, QueryError
-from dynrefer.model.types import ALL_TASKS, Corners, PointPrompt
+from dynrefer.model.types import ALL_TASKS, Corners
 from dynrefer.service import set_thread_environment
 from dynrefer.service.command_files import fail, read_image, read_tasks, reason, refuse_unwritable, save_image
+from dynrefer.service.command_options import ImageFile, Overwrite, Segmenter, SomeDevice, SomeModel
+from dynrefer.service.region_options import read_box, read_point
 from dynrefer.service.remote_commands import (
     Key,
     Server,
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 # The workbench's commands, and the extra of the installation that brings what each of them needs.
 WORKBENCH_EXTRAS = {"train": "train", "evaluate": "evaluate", "bench": "train", "annotate-data": "train"}
 SERVE_EXTRA = "serve"  # brings what all other commands need, but those that ask a service
-ASK_A_SERVICE = ("describe", "detect")
+ASK_A_SERVICE = ("describe", "detect", "ask")
 
 app = typer.Typer(
     name="dynrefer",
@@ -84,23 +86,12 @@ Points = Annotated[
         "those of the boxes.",
     ),
 ]
-Segmenter = Annotated[
-    str | None,
-    typer.Option(
-        help="What finds the object of the points: embedded, or a directory with a SAM 2. [default: embedded]"
-    ),
-]
 Tasks = Annotated[
     list[str] | None,
     typer.Option("--task", help=f"{', '.join(ALL_TASKS[:-1])} or {ALL_TASKS[-1]}; repeatable. Default: all."),
 ]
 ModelName = Annotated[str, typer.Option("--model", help="Name or directory of the model.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
-# Where the default is said by the command, which refuses what is given beside --server.
-SomeModel = Annotated[str | None, typer.Option("--model", help="Name or directory of the model. [default: embedded]")]
-SomeDevice = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. [default: auto]")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the drawing if there is one.")]
-ImageFile = Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF; any size.")]
 
 
 def _add_commands() -> None:
@@ -114,6 +105,9 @@ def _add_commands() -> None:
     from dynrefer.service.detect_command import detect_command
 
     app.command("detect")(detect_command)
+    from dynrefer.service.ask_command import ask_command
+
+    app.command("ask")(ask_command)
     from dynrefer.service.batch_command import batch_command
 
     app.command("batch")(batch_command)
@@ -239,11 +233,11 @@ def describe(
     refuse_mixed_options(
         server, {"--model": model, "--device": device, "--segmenter": segmenter}, {"--timeout": timeout}
     )
-    tasks, points = read_tasks(task), _read_points(point or [])
+    tasks, points = read_tasks(task), [read_point(each) for each in point or []]
     words = _read_vocabulary(vocabulary) if server is None else words_for_service(vocabulary)
     if language is not None and not is_language(language):
         fail(f"--language {language} is no language's tag; write one such as de or zh-Hans.")
-    regions: list[Corners | Prompt] = [*_read_boxes(box or []), *_read_polygons(polygon or [])]
+    regions: list[Corners | Prompt] = [*map(read_box, box or []), *_read_polygons(polygon or [])]
     pixels = read_image(image) if server is None or mask or draw else None
     if pixels is not None:
         regions += _read_masks(mask or [], (pixels.shape[1], pixels.shape[0]))
@@ -296,7 +290,7 @@ def views(
     overwrite: Overwrite = False,
 ) -> None:
     """Draw the nested views that the model looks at, side by side, with t, hash distance and gain."""
-    tasks, corners, pixels = read_tasks([task] if task else None), _read_boxes(box), read_image(image)
+    tasks, corners, pixels = read_tasks([task] if task else None), [read_box(each) for each in box], read_image(image)
     refuse_unwritable(draw, image, model, overwrite)
     from PIL import Image
 
@@ -319,31 +313,6 @@ def views(
         sheet.paste(each, (0, top))
         top += each.height
     save_image(sheet, draw)
-
-
-def _read_boxes(texts: list[str]) -> list[Corners]:
-    boxes: list[Corners] = []
-    for text in texts:
-        try:
-            x1, y1, x2, y2 = (float(part) for part in text.split(","))
-        except ValueError:
-            fail(f"--box {text} is not four numbers x1,y1,x2,y2.")
-        boxes.append((x1, y1, x2, y2))
-    return boxes
-
-
-def _read_points(texts: list[str]) -> list[PointPrompt]:
-    points: list[PointPrompt] = []
-    for text in texts:
-        parts = text.split(",")
-        try:
-            x, y = (float(part) for part in parts[:2])
-        except ValueError:
-            fail(f"--point {text} is not two numbers x,y.")
-        if len(parts) > 3 or parts[2:] not in ([], ["0"], ["1"]):
-            fail(f"--point {text} is not x,y, or x,y,0 for a point beside the object.")
-        points.append(PointPrompt(x, y, parts[2:] != ["0"]))
-    return points
 
 
 def _read_polygons(texts: list[str]) -> "list[Polygon]":

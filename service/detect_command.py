@@ -9,6 +9,7 @@ import typer
 
 from dynrefer.model.types import ALL_TASKS
 from dynrefer.service.command_files import fail, read_image, read_tasks, refuse_unwritable, save_image
+from dynrefer.service.command_options import ImageFile, Overwrite, SomeDevice, SomeModel
 from dynrefer.service.remote_commands import (
     Key,
     Server,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def detect_command(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="JPEG, PNG, WebP, AVIF, TIFF, BMP or GIF; any size.")],
+    image: ImageFile,
     name: Annotated[
         list[str] | None,
         typer.Option(
@@ -48,9 +49,7 @@ def detect_command(
     server: Server = None,
     key: Key = None,
     timeout: Timeout = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Name or directory of the model. [default: embedded]")
-    ] = None,
+    model: SomeModel = None,
     finder: Annotated[
         str | None,
         typer.Option(help="What finds: embedded, or a directory with a finder of transformers. [default: embedded]"),
@@ -62,10 +61,10 @@ def detect_command(
             "[default: embedded]"
         ),
     ] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N. [default: auto]")] = None,
+    device: SomeDevice = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, as in the service's responses.")] = False,
     draw: Annotated[Path | None, typer.Option(help="Write the image with what was found to this file.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the drawing if there is one.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Find regions of an image: of the names given, of the phrases of a sentence, or, with neither, every object."""
     if name and phrase is not None:

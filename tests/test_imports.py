@@ -20,6 +20,7 @@ PARTS = ("model", "service", "workbench")
 OPEN_TO_SERVICE = {"dynrefer.model", "dynrefer.model.errors", "dynrefer.model.explanation", "dynrefer.model.types"}
 # The command line may use more, inside its commands.
 OPEN_INSIDE_COMMANDS = {
+    "dynrefer.service.ask_command",
     "dynrefer.service.batch_command",
     "dynrefer.service.cli",
     "dynrefer.service.command_files",

@@ -1,9 +1,10 @@
-"""What is written about a region: of what was described or found, the part that a drawing and a notebook show."""
+"""What is written about a region: of what was described, found or said, the part that drawings and notebooks show."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dynrefer.model.conversation import Reply
 from dynrefer.model.finding import FoundRegion
 from dynrefer.model.prompts import Prompt
 from dynrefer.model.tasks import TASKS
@@ -43,6 +44,17 @@ def annotation_of_found(found: FoundRegion) -> Annotation:
     title = found.phrase or found.label
     lines = tuple((name, text) for name, text in said.items() if text and text != title)
     return Annotation(found.box, title, found.probability, lines, found.mask)
+
+
+def annotations_of_reply(reply: Reply) -> list[Annotation]:
+    """Of the objects that an answer names, in its order; lines: that a box is not verified, where it is so."""
+    doubts = (("box", "not verified"),)
+    return [
+        Annotation(
+            each.box, reply.content[slice(*each.span)], each.probability, doubts if each.verified is False else ()
+        )
+        for each in reply.grounding
+    ]
 
 
 def listed(labels: Sequence[Any], most: int = LABELS) -> str:

@@ -6,11 +6,15 @@
 
 One call is the same for `Client` and `AsyncClient` up to how bytes travel: `request_fields.py` and `image_bytes.py`
 make a request of the arguments, `exchanges.py` says what is sent next and when, without sending anything, and
-`records.py` reads the answer. No torch, no FastAPI; NumPy and Pillow where an image is given that only they can read.
+`records.py` and `conversations.py` read the answer. No torch, no FastAPI; NumPy and Pillow where an image is given that
+only they can read.
 """
 
+from dynrefer.service.client.answer_streams import AnswerStream, AsyncAnswerStream
 from dynrefer.service.client.async_client import AsyncClient
 from dynrefer.service.client.client import Client
+from dynrefer.service.client.conversation_fields import AskOptions
+from dynrefer.service.client.conversations import ServedReply
 from dynrefer.service.client.errors import (
     BrokenAnswer,
     CertificateRejected,
@@ -44,6 +48,9 @@ from dynrefer.service.client.retries import NO_RETRIES, Retries
 __all__ = [
     "NO_RETRIES",
     "AnswerInfo",
+    "AnswerStream",
+    "AskOptions",
+    "AsyncAnswerStream",
     "AsyncClient",
     "BrokenAnswer",
     "CertificateRejected",
@@ -66,6 +73,7 @@ __all__ = [
     "Reported",
     "Retries",
     "ServedModel",
+    "ServedReply",
     "ServerFailed",
     "ServerTooSlow",
     "TooBusy",

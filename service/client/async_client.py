@@ -2,7 +2,9 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 import httpx2
 
 from dynrefer.model import Findings, NamedVocabulary
+from dynrefer.service.client.answer_streams import AsyncAnswerStream, is_event_stream, no_stream
 from dynrefer.service.client.client import (
     DEFAULT_CONCURRENCY,
     DEFAULT_RETRIES,
@@ -23,8 +26,10 @@ from dynrefer.service.client.connections import (
     request_arguments,
     socket_path,
 )
+from dynrefer.service.client.conversation_fields import AskOptions, GivenRegions, Question, ask_request
+from dynrefer.service.client.conversations import ServedReply, served_reply
 from dynrefer.service.client.errors import NotReady
-from dynrefer.service.client.exchanges import Failure, Pause, Reply, Send, exchange, read
+from dynrefer.service.client.exchanges import Failure, Pause, Reply, Send, exchange, raise_failure, read
 from dynrefer.service.client.many import GivenImage, Outcome, describe_in_tasks
 from dynrefer.service.client.previews import answer_about_nothing, describe_reader, detect_reader
 from dynrefer.service.client.records import (
@@ -168,6 +173,32 @@ class AsyncClient:
         outgoing = await asyncio.to_thread(detect_request, image, names, phrase, describe, options)
         return await self.call(outgoing, detect_reader(image, options))
 
+    async def ask(
+        self,
+        image: "ImageSource",
+        question: Question,
+        regions: GivenRegions | None = None,
+        **options: Unpack[AskOptions],
+    ) -> ServedReply:
+        """As `Client.ask`."""
+        outgoing = await asyncio.to_thread(ask_request, image, question, regions, options)
+        return await self.call(outgoing, served_reply)
+
+    def ask_stream(
+        self,
+        image: "ImageSource",
+        question: Question,
+        regions: GivenRegions | None = None,
+        **options: Unpack[AskOptions],
+    ) -> AsyncAnswerStream:
+        """As `Client.ask_stream`; not awaited, but read by `async for`. What is wrong with the arguments is raised
+        there too."""
+
+        def request() -> Outgoing:
+            return ask_request(image, question, regions, options, stream=True)
+
+        return AsyncAnswerStream(self._streamed(request))
+
     async def models(self) -> tuple[ServedModel, ...]:
         """As `Client.models`."""
         return await self.call(Outgoing("/v1/models"), served_models)
@@ -230,7 +261,36 @@ class AsyncClient:
             return answer_about_nothing(on_error)
         return await self.call(outgoing, describe_reader(image, outgoing, on_error, options, thrifty=thrifty))
 
-    async def _reply(self, outgoing: Outgoing, retries: Retries) -> Reply:
+    async def _streamed(self, request: Callable[[], Outgoing]) -> AsyncGenerator[bytes]:
+        """The bytes of an answer as they come. request: what makes the request."""
+        outgoing = await asyncio.to_thread(request)
+        timeout_s = self._timeout_s if outgoing.timeout_s is None else checked_timeout(outgoing.timeout_s)
+        deadline, streams = time.monotonic() + timeout_s, list[httpx2.Response]()
+        async with AsyncExitStack() as stack:
+
+            async def opened(send: Send) -> Reply | Failure:
+                return await self._sent(send, stack, streams)
+
+            await self._reply(outgoing, self._retries, opened)
+            if not streams:
+                raise no_stream()
+            parts = streams[0].aiter_bytes()
+            while True:
+                try:
+                    # Not around the `yield`: whoever reads may take their time.
+                    async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                        part = await anext(parts)
+                except StopAsyncIteration:
+                    return
+                except httpx2.RequestError as error:
+                    raise_failure(Failure(error, began=True), timeout_s)
+                except TimeoutError:
+                    raise_failure(self._too_slow(outgoing, began=True), timeout_s)
+                yield part
+
+    async def _reply(
+        self, outgoing: Outgoing, retries: Retries, sent: Callable[[Send], Awaitable[Reply | Failure]] | None = None
+    ) -> Reply:
         timeout_s = self._timeout_s if outgoing.timeout_s is None else checked_timeout(outgoing.timeout_s)
         steps = exchange(outgoing, timeout_s, retries)
         step = next(steps)
@@ -239,25 +299,36 @@ class AsyncClient:
             if isinstance(step, Pause):
                 await asyncio.sleep(step.seconds)
             else:
-                outcome = await self._sent(step)
+                outcome = await (sent or self._whole)(step)
             try:
                 step = steps.send(outcome)
             except StopIteration as ended:
                 reply: Reply = ended.value
                 return reply
 
-    async def _sent(self, send: Send) -> Reply | Failure:
+    async def _whole(self, send: Send) -> Reply | Failure:
+        async with AsyncExitStack() as stack:
+            return await self._sent(send, stack)
+
+    async def _sent(
+        self, send: Send, stack: AsyncExitStack, streams: list[httpx2.Response] | None = None
+    ) -> Reply | Failure:
+        """stack: closes the answer. streams: where one that is a stream of events is put, unread; None: it is read."""
         began = False
         try:
-            async with (
-                asyncio.timeout(send.timeout_s),  # the library's own limit is of the time between two parts
-                self._http.stream(**request_arguments(send)) as response,
-            ):
+            async with asyncio.timeout(send.timeout_s):  # the library's own limit is of the time between two parts
+                response = await stack.enter_async_context(self._http.stream(**request_arguments(send)))
                 began = True
+                if streams is not None and is_event_stream(response):
+                    streams.append(response)
+                    return Reply(response.status_code, response.headers, b"")
                 return Reply(response.status_code, response.headers, await response.aread())
         except httpx2.RequestError as error:
             return Failure(error, began)
         except TimeoutError:
-            url = self._http.base_url.join(send.outgoing.path)
-            request = httpx2.Request(send.outgoing.method, url)
-            return Failure(httpx2.ReadTimeout("the answer came too slowly", request=request), began)
+            return self._too_slow(send.outgoing, began)
+
+    def _too_slow(self, outgoing: Outgoing, began: bool) -> Failure:
+        url = self._http.base_url.join(outgoing.path)
+        request = httpx2.Request(outgoing.method, url)
+        return Failure(httpx2.ReadTimeout("the answer came too slowly", request=request), began)

@@ -2,7 +2,8 @@
 
 import ssl
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
@@ -10,14 +11,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, overload
 import httpx2
 
 from dynrefer.model import Findings, NamedVocabulary
+from dynrefer.service.client.answer_streams import AnswerStream, is_event_stream, no_stream
 from dynrefer.service.client.connections import (
     checked_timeout,
     connection_settings,
     request_arguments,
     socket_path,
 )
+from dynrefer.service.client.conversation_fields import AskOptions, GivenRegions, Question, ask_request
+from dynrefer.service.client.conversations import ServedReply, served_reply
 from dynrefer.service.client.errors import NotReady
-from dynrefer.service.client.exchanges import Failure, Pause, Reply, Send, exchange, read
+from dynrefer.service.client.exchanges import Failure, Pause, Reply, Send, exchange, raise_failure, read
 from dynrefer.service.client.many import GivenImage, Outcome, describe_in_threads
 from dynrefer.service.client.previews import answer_about_nothing, describe_reader, detect_reader
 from dynrefer.service.client.records import (
@@ -189,6 +193,31 @@ class Client:
         """
         return self.call(detect_request(image, names, phrase, describe, options), detect_reader(image, options))
 
+    def ask(
+        self,
+        image: "ImageSource",
+        question: Question,
+        regions: GivenRegions | None = None,
+        **options: Unpack[AskOptions],
+    ) -> ServedReply:
+        """Answer a question about an image and its regions, as `DynRefer.ask` does.
+
+        question: a text, or the messages of a conversation so far, the last one the user's; in it `<region:NAME>`
+        stands for a region. regions: by name, a box, a prompt as for `describe`, points, or a region as in the
+        service's JSON. options: see `AskOptions`.
+        """
+        return self.call(ask_request(image, question, regions, options), served_reply)
+
+    def ask_stream(
+        self,
+        image: "ImageSource",
+        question: Question,
+        regions: GivenRegions | None = None,
+        **options: Unpack[AskOptions],
+    ) -> AnswerStream:
+        """As `ask`, but the answer is read in pieces while it is written."""
+        return AnswerStream(self._streamed(ask_request(image, question, regions, options, stream=True)))
+
     def models(self) -> tuple[ServedModel, ...]:
         """The models that the service has loaded, today one, with the limits of requests."""
         return self.call(Outgoing("/v1/models"), served_models)
@@ -258,7 +287,26 @@ class Client:
             return answer_about_nothing(on_error)
         return self.call(outgoing, describe_reader(image, outgoing, on_error, options, thrifty=thrifty))
 
-    def _reply(self, outgoing: Outgoing, retries: Retries) -> Reply:
+    def _streamed(self, outgoing: Outgoing) -> Generator[bytes]:
+        """The bytes of an answer as they come."""
+        timeout_s = self._timeout_s if outgoing.timeout_s is None else checked_timeout(outgoing.timeout_s)
+        deadline, streams = time.monotonic() + timeout_s, list[httpx2.Response]()
+        with ExitStack() as stack:
+
+            def opened(send: Send) -> Reply | Failure:
+                return self._sent(send, stack, streams)
+
+            self._reply(outgoing, self._retries, opened)
+            if not streams:
+                raise no_stream()
+            try:
+                yield from _parts(streams[0], deadline)
+            except httpx2.RequestError as error:
+                raise_failure(Failure(error, began=True), timeout_s)
+
+    def _reply(
+        self, outgoing: Outgoing, retries: Retries, sent: Callable[[Send], Reply | Failure] | None = None
+    ) -> Reply:
         timeout_s = self._timeout_s if outgoing.timeout_s is None else checked_timeout(outgoing.timeout_s)
         steps = exchange(outgoing, timeout_s, retries)
         step = next(steps)
@@ -267,22 +315,34 @@ class Client:
             if isinstance(step, Pause):
                 time.sleep(step.seconds)
             else:
-                outcome = self._sent(step)
+                outcome = (sent or self._whole)(step)
             try:
                 step = steps.send(outcome)
             except StopIteration as ended:
                 reply: Reply = ended.value
                 return reply
 
-    def _sent(self, send: Send) -> Reply | Failure:
+    def _whole(self, send: Send) -> Reply | Failure:
+        with ExitStack() as stack:
+            return self._sent(send, stack)
+
+    def _sent(self, send: Send, stack: ExitStack, streams: list[httpx2.Response] | None = None) -> Reply | Failure:
+        """stack: closes the answer. streams: where one that is a stream of events is put, unread; None: it is read."""
         deadline, began = time.monotonic() + send.timeout_s, False
         try:
-            with self._http.stream(**request_arguments(send)) as response:
-                began, parts = True, []
-                for part in response.iter_bytes():
-                    parts.append(part)
-                    if time.monotonic() > deadline:  # the library's own limit is of the time between two parts
-                        raise httpx2.ReadTimeout("the answer came too slowly", request=response.request)
-                return Reply(response.status_code, response.headers, b"".join(parts))
+            response = stack.enter_context(self._http.stream(**request_arguments(send)))
+            began = True
+            if streams is not None and is_event_stream(response):
+                streams.append(response)
+                return Reply(response.status_code, response.headers, b"")
+            return Reply(response.status_code, response.headers, b"".join(_parts(response, deadline)))
         except httpx2.RequestError as error:
             return Failure(error, began)
+
+
+def _parts(response: httpx2.Response, deadline: float) -> Generator[bytes]:
+    """The body. The library's own limit is of the time between two parts; this one is of the whole."""
+    for part in response.iter_bytes():
+        yield part
+        if time.monotonic() > deadline:
+            raise httpx2.ReadTimeout("the answer came too slowly", request=response.request)

@@ -113,8 +113,8 @@ def read(reply: Reply, make: Callable[[Any], Result]) -> Result:
 
 def _headers(outgoing: Outgoing, left_s: float) -> dict[str, str]:
     told_s = min(max(left_s * _TOLD, _LEAST_S), _MOST_TOLD_S)
-    headers = {"X-Request-Timeout": f"{told_s:.6f}"}
-    return headers if outgoing.request_id is None else {**headers, "X-Request-Id": outgoing.request_id}
+    told = {"X-Request-Timeout": f"{told_s:.6f}", "X-Request-Id": outgoing.request_id, "Accept": outgoing.accept}
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _may_pass(outcome: Reply | Failure) -> bool:

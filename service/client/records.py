@@ -319,5 +319,6 @@ def _model(given: Document) -> ServedModel:
         batch_invariant=given["batch_invariant"],
         prompts=tuple(capabilities["prompts"]),
         detection=capabilities["detection"],
+        conversation=capabilities.get("conversation", False),
         limits=dict(given["limits"]),
     )

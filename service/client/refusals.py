@@ -55,6 +55,12 @@ def problem_of_region(document: Mapping[str, Any], request_id: str) -> ProblemEr
     return _problem(document, int(document["status"]), request_id=request_id)
 
 
+def problem_of_event(document: Mapping[str, Any]) -> ProblemError:
+    """The exception of an answer that failed after it had begun."""
+    request_id = str(document.get("instance", "")).removeprefix("urn:request:")
+    return _problem(document, int(document["status"]), request_id=request_id or None)
+
+
 def _problem(document: Mapping[str, Any], status: int, **known: Any) -> ProblemError:
     given = document.get("errors")
     listed = [each for each in given if isinstance(each, dict)] if isinstance(given, list) else []

@@ -115,7 +115,7 @@ _BOX_NOTATION = ("box_format", "coordinates", "normalized")
 class Outgoing:
     """A request, ready to be sent as often as need be. image: an image file's bytes, which travel beside the JSON in a
     multipart form; None where the JSON is all there is. document: None for a GET. timeout_s: None: the client's.
-    shapes: what regions are pointed at with, by their places, for whoever draws the answer.
+    accept: of an answer that is no JSON. shapes: what regions are pointed at with, by place, for whoever draws it.
     """
 
     path: str
@@ -124,6 +124,7 @@ class Outgoing:
     timeout_s: float | None = None
     request_id: str | None = None
     shapes: Mapping[int, Prompt] = field(default_factory=dict)
+    accept: str | None = None
 
     @property
     def method(self) -> str:
@@ -169,12 +170,12 @@ def describe_request(
     Raises `QueryError`, with the region's `index`, for arguments of a wrong type, TypeError for an unknown option,
     ValueError for an unknown task or view policy, and OSError for a file that cannot be opened.
     """
-    _refuse_unknown("describe", options, DescribeOptions.__annotations__)
+    refuse_unknown("describe", options, DescribeOptions.__annotations__)
     listed = None if boxes is None else listed_boxes(boxes)
-    document = {**_members(task, options), **_regions(listed, options)}
+    document = {**_members(task, options), **region_members(listed, options)}
     if on_region_error != "fail":
         document["on_region_error"] = on_region_error
-    return replace(_posted("/v1/describe", document, image, options), shapes=prompts_among(listed or ()))
+    return replace(posted("/v1/describe", document, image, options), shapes=prompts_among(listed or ()))
 
 
 def detect_request(
@@ -185,7 +186,7 @@ def detect_request(
     options: DetectOptions,
 ) -> Outgoing:
     """A request to /v1/detect. Raises as `describe_request`, and ValueError as `DynRefer.detect`."""
-    _refuse_unknown("detect", options, DetectOptions.__annotations__)
+    refuse_unknown("detect", options, DetectOptions.__annotations__)
     given: Mapping[str, Any] = options
     query = find_query(
         names,  # type: ignore[arg-type]  # one name alone is taken too
@@ -204,11 +205,11 @@ def detect_request(
     document |= {name: given[name] for name in ("orientation", "language") if name in given}
     if isinstance(describe, Mapping):
         rest = {name: value for name, value in describe.items() if name != "task"}
-        _refuse_unknown("describe", rest, DescribeOptions.__annotations__)
+        refuse_unknown("describe", rest, DescribeOptions.__annotations__)
         document["describe"] = _members(describe.get("task"), rest)
     elif describe is not None:
         document["describe"] = _members(describe, {})
-    return _posted("/v1/detect", document, image, options)
+    return posted("/v1/detect", document, image, options)
 
 
 def vocabulary_request(name: str) -> Outgoing:
@@ -216,14 +217,16 @@ def vocabulary_request(name: str) -> Outgoing:
     return Outgoing(f"/v1/vocabularies/{quote(name, safe='')}")
 
 
-def _posted(path: str, document: dict[str, Any], image: Any, options: Mapping[str, Any]) -> Outgoing:
+def posted(path: str, document: dict[str, Any], image: Any, options: Mapping[str, Any]) -> Outgoing:
+    """A request about an image."""
     timeout_s, request_id = options.get("timeout"), options.get("request_id")
     if is_address(image):
         return Outgoing(path, {"image": {"url": image}, **document}, None, timeout_s, request_id)
     return Outgoing(path, document, image_bytes(image), timeout_s, request_id)
 
 
-def _refuse_unknown(method: str, options: Mapping[str, Any], known: Iterable[str]) -> None:
+def refuse_unknown(method: str, options: Mapping[str, Any], known: Iterable[str]) -> None:
+    """Raises TypeError for a keyword argument that the method does not have."""
     for name in options:
         if name not in known:
             near = difflib.get_close_matches(name, list(known), n=1)
@@ -290,8 +293,8 @@ def _vocabulary(given: Any) -> Any:
     return {name: written_words(words) for name, words in lists.items() if words is not None}
 
 
-def _regions(boxes: Any, options: Mapping[str, Any]) -> dict[str, Any]:
-    """boxes: as a list, where they can be listed; None where none were given."""
+def region_members(boxes: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The request's `regions`. boxes: as a list, where they can be listed; None where none were given."""
     points = options.get("points", ())
     listed: Any = [] if boxes is None else boxes
     written = {place: each for place, each in enumerate(listed or ()) if isinstance(each, Mapping)}

@@ -17,7 +17,7 @@ ADDRESS = "http://127.0.0.1:8000"  # where `make serve` listens
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 # With its further lines, which are indented, or up to the end of the text that it is given.
 COMMAND = re.compile(
-    r"^(curl|\.venv/bin/dynrefer (?:describe|detect|views)) (?:[^\n]*<<END\n.*?^END\n|.*?\n(?=\S|\Z))",
+    r"^(curl|\.venv/bin/dynrefer (?:describe|detect|views|ask)) (?:[^\n]*<<END\n.*?^END\n|.*?\n(?=\S|\Z))",
     re.DOTALL | re.MULTILINE,
 )
 LEFT_OUT = "..."

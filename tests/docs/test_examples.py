@@ -9,11 +9,13 @@ import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
 from typer.testing import CliRunner
 
+from dynrefer.service.ask_command import ask_command
 from dynrefer.service.cli import describe, views
 from dynrefer.service.detect_command import detect_command
 from dynrefer.service.settings import INTEGRATIONS
@@ -29,6 +31,8 @@ EXAMPLES = [example for page in PAGES for example in examples_of(page)]
 EXAMPLES += [example for page in OF_INTEGRATIONS for example in examples_of(page) if example.kind != "python"]
 # Snippets that continue something of the reader's, or write what they cannot write here.
 NEEDS_MORE = ("mask.png", "model.describe(\n    image,")
+# Questions, which are put to a converser without weights that repeats them.
+QUESTIONS = ("/v1/converse", "client.ask(", "dynrefer ask ")
 PROBLEM = "urn:problem-type"
 
 
@@ -41,6 +45,13 @@ def of_kind(kind: str, *, asks: bool | None = None) -> list[Example]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with running("dynrefer.service.cli", "serve", "--integrations", ",".join(INTEGRATIONS)) as started:
+        started.await_ready()
+        yield started
+
+
+@pytest.fixture(scope="module")
+def conversing() -> Iterator[Server]:
+    with running("tests.serve_fake", FAKE_PIECE_SECONDS="0") as started:
         started.await_ready()
         yield started
 
@@ -58,7 +69,8 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def command_line() -> typer.Typer:
     """Those commands of `dynrefer` that pages have examples of, in this process, where torch is imported once."""
     commands = typer.Typer()
-    for name, command in {"describe": describe, "views": views, "detect": detect_command}.items():
+    known: dict[str, Any] = {"describe": describe, "views": views, "detect": detect_command, "ask": ask_command}
+    for name, command in known.items():
         commands.command(name)(command)
     return commands
 
@@ -84,7 +96,8 @@ def with_a_service(example: Example, request: pytest.FixtureRequest) -> str:
     """The example's text; where it asks a service, one is started."""
     if ADDRESS not in example.text:
         return example.text
-    server: Server = request.getfixturevalue("server")
+    asks = any(part in example.text for part in QUESTIONS)
+    server: Server = request.getfixturevalue("conversing" if asks else "server")
     return example.text.replace(ADDRESS, server.address)
 
 
@@ -92,8 +105,8 @@ def with_a_service(example: Example, request: pytest.FixtureRequest) -> str:
 @needs("curl", "curl")
 @pytest.mark.usefixtures("checkout")
 @pytest.mark.parametrize("example", of_kind("curl"), ids=str)
-def test_requests_are_answered_as_shown(example: Example, server: Server) -> None:
-    command = example.text.replace(ADDRESS, server.address)
+def test_requests_are_answered_as_shown(example: Example, request: pytest.FixtureRequest) -> None:
+    command = with_a_service(example, request)
     said = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=300).stdout
     assert (PROBLEM in said) == (PROBLEM in example.answer), said[:500]
     check(example, said)
@@ -102,8 +115,8 @@ def test_requests_are_answered_as_shown(example: Example, server: Server) -> Non
 @pytest.mark.server
 @pytest.mark.usefixtures("checkout")
 @pytest.mark.parametrize("example", of_kind("python", asks=True), ids=str)
-def test_the_client_prints_what_is_shown(example: Example, server: Server) -> None:
-    check(example, printed(example, example.text.replace(ADDRESS, server.address)))
+def test_the_client_prints_what_is_shown(example: Example, request: pytest.FixtureRequest) -> None:
+    check(example, printed(example, with_a_service(example, request)))
 
 
 @pytest.mark.slow

@@ -119,7 +119,8 @@ def test_without_the_workbench_help_lists_what_there_is() -> None:
         [sys.executable, "-c", without("dynrefer.workbench"), "--help"], capture_output=True, text=True, check=True
     )
     listed = [line.split()[0] for line in done.stdout.split("Commands:")[1].splitlines() if line.strip()]
-    shipped = ["serve", "key", "describe", "views", "convert", "detect", "batch", "reload", "corrections", "vocabulary"]
+    shipped = ["serve", "key", "describe", "views", "convert", "detect", "ask", "batch", "reload", "corrections"]
+    shipped.append("vocabulary")
     assert listed == shipped
 
 

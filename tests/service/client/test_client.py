@@ -5,7 +5,7 @@ import gc
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from dynrefer import (
     ClientError,
     ConnectionFailed,
     ProblemError,
-    Retries,
     ServerTooSlow,
 )
 from dynrefer.model import Polygon
 from dynrefer.service.client import Conflict, Forbidden, NotFound, NotReady, TooBusy, Unauthorized
+from tests.service.client.asking import QUICK, Ask, ask_async_client, ask_client
 from tests.service.client.scripted import (
     DESCRIBED,
     REGION,
@@ -45,22 +45,6 @@ AUTHORITY = trustme.CA()
 BOX = [(1, 2, 3, 4)]
 NOTHING_FOUND = {**DESCRIBED, "regions": [], "absent": []}
 RELOADED = {"serving": {"model": "copy", "name": "a-copy", "revision": "1"}, "previous": "embedded", "ending": False}
-QUICK = Retries(first_pause_s=0.001)
-
-Ask = Callable[..., Any]
-
-
-def ask_client(url: str, *arguments: Any, method: str = "describe", settings: Any = None, **options: Any) -> Any:
-    with Client(url, **{"retries": QUICK, **(settings or {})}) as client:
-        return getattr(client, method)(*arguments, **options)
-
-
-def ask_async_client(url: str, *arguments: Any, method: str = "describe", settings: Any = None, **options: Any) -> Any:
-    async def run() -> Any:
-        async with AsyncClient(url, **{"retries": QUICK, **(settings or {})}) as client:
-            return await getattr(client, method)(*arguments, **options)
-
-    return asyncio.run(run())
 
 
 @pytest.fixture(params=[ask_client, ask_async_client], ids=["Client", "AsyncClient"])

@@ -235,7 +235,7 @@ async function ask(kind: "describing" | "finding", path: string, fields: Fields,
   }
 }
 
-function requestOf(image: Picture, fields: Fields): RequestInit {
+export function requestOf(image: Picture, fields: Fields): RequestInit {
   if (image.remote) {
     const body = JSON.stringify({ image: { url: image.remote }, ...fields });
     return { method: "POST", headers: { "Content-Type": "application/json" }, body };

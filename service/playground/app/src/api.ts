@@ -38,12 +38,17 @@ export class Refused extends Error {
 
 export const isAbort = (error: unknown): boolean => error instanceof DOMException && error.name === "AbortError";
 
-/** A JSON answer. A service that is loading or full (503, 429) is asked again when it says so. Raises Refused. */
+/** A JSON answer. Raises as `accepted`. */
 export async function call<Document>(path: string, init: RequestInit = {}, signal?: AbortSignal): Promise<Document> {
+  return (await (await accepted(path, init, signal)).json()) as Document;
+}
+
+/** A good answer. A service that is loading or full (503, 429) is asked again when it says so. Raises Refused. */
+export async function accepted(path: string, init: RequestInit = {}, signal?: AbortSignal): Promise<Response> {
   try {
     for (;;) {
       const response = await send(path, init, signal);
-      if (response.ok) return (await response.json()) as Document;
+      if (response.ok) return response;
       const problem = await problemOf(response);
       if (response.status === 401) keyWanted.value = true;
       if (response.status !== 503 && response.status !== 429) throw new Refused(problem);

@@ -1,4 +1,4 @@
-// The part of the public contract (docs/requests.md, docs/finding.md, docs/explain.md) that the page reads and writes.
+// The part of the public contract (docs/requests.md, docs/finding.md, docs/explain.md, docs/converse.md) that the page reads and writes.
 // Coordinates are pixels of the upright image; boxes are xyxy.
 
 export type Box = readonly [number, number, number, number];
@@ -96,6 +96,32 @@ export interface Answer {
   timings_ms: Record<string, number>;
 }
 
+export interface Message {
+  role: "user" | "assistant";
+  content: string;
+}
+
+export interface GroundedSpan {
+  span: [number, number]; // characters [start, end) of the content: code points, not the UTF-16 units of JavaScript
+  box: Box;
+  probability?: number;
+  verified?: boolean;
+  region?: string;
+}
+
+export interface Reply extends Message {
+  grounding: GroundedSpan[];
+  probability?: number;
+  answers?: { answer: string; probability: number }[];
+}
+
+/** The answer of /v1/converse; of one that is streamed, the data of its last event. */
+export interface ConverseAnswer {
+  message: Reply;
+  finish_reason: "stop" | "length";
+  timings_ms: Record<string, number>;
+}
+
 export interface Flaw {
   pointer: string;
   detail: string;
@@ -119,7 +145,7 @@ export interface ModelCard {
   limits: Record<string, number>;
   trained_on: string;
   intended_use: string;
-  capabilities: { prompts: string[]; detection: boolean; masks: boolean };
+  capabilities: { prompts: string[]; detection: boolean; masks: boolean; conversation: boolean };
 }
 
 export interface VocabularyEntry {

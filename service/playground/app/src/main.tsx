@@ -4,6 +4,7 @@ import { effect } from "@preact/signals";
 import { render } from "preact";
 import { loadModel, openSample } from "./actions";
 import { Code } from "./panels/Code";
+import { Conversation } from "./panels/Conversation";
 import { Find } from "./panels/Find";
 import { Header } from "./panels/Header";
 import { Results } from "./panels/Results";
@@ -18,6 +19,7 @@ import { card, picture, SAMPLES, tool } from "./state";
 import "./styles/base.css";
 import "./styles/stage.css";
 import "./styles/panels.css";
+import "./styles/conversation.css";
 
 function Playground() {
   return (
@@ -36,6 +38,7 @@ function Playground() {
           <Views />
         </div>
         <div class="right">
+          <Conversation />
           <Results />
           <SettingsPanel />
           <Code />

@@ -49,10 +49,12 @@ interface Piece {
   index: number | null; // of the explained word, or null for text between
 }
 
-export function pieces(text: string, words: readonly ExplainedWord[]): Piece[] {
+/** Spans are by their start; of two that overlap, the first is taken. */
+export function pieces(text: string, words: readonly { span: readonly [number, number] }[]): Piece[] {
   const cut: Piece[] = [];
   let at = 0;
   words.forEach(({ span: [start, end] }, index) => {
+    if (start < at) return;
     if (start > at) cut.push({ text: text.slice(at, start), index: null });
     cut.push({ text: text.slice(start, end), index });
     at = end;

@@ -1,7 +1,8 @@
 // What is drawn over the image: masks, shapes, nested views, labels, the crosshair of the keyboard.
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { channels, colourOf } from "../colours";
-import type { Box, ExplainedView, RegionAnswer, View } from "../contract";
+import type { Box, ExplainedView, GroundedSpan, RegionAnswer, View } from "../contract";
+import { doubtOf, hoveredSpan, shownSpans, shownTurn, shownWords } from "../conversation";
 import { boundsOf, type Prompt, type Region, type Size } from "../geometry";
 import { type Place, placeLabels } from "../labels";
 import { paintMask } from "../run_lengths";
@@ -26,6 +27,7 @@ export function Overlay({ shown }: { shown: Size }) {
         {drawn.value.map((region, index) => (
           <Shape key={region.key} region={region} index={index} scale={scale} />
         ))}
+        <Spans scale={scale} shown={shown} />
         <Unfinished scale={scale} />
       </svg>
       <Labels scale={scale} shown={shown} />
@@ -187,6 +189,53 @@ function TLabel({ view, index, right, scale, shown }: TLabelProperties) {
       <rect width={width} height={height} rx={3} class="t-back" />
       <text x={width / 2} y={12.5} text-anchor="middle" class="t-text">
         t {view.t}
+      </text>
+    </g>
+  );
+}
+
+// --- boxes of an answer -------------------------------------------------------------------------------------------
+
+/** The boxes of the words of an answer; that of the words pointed at stands out, with them. */
+function Spans({ scale, shown }: { scale: number; shown: Size }) {
+  const spans = shownSpans.value;
+  const pointed = hoveredSpan.value?.turn === shownTurn.value ? spans[hoveredSpan.value.index] : undefined;
+  return (
+    <g class="spans">
+      {pointed && <path d={`M0 0H${shown.width}V${shown.height}H0Z${boxPath(pointed.box, scale)}`} class="spotlight" />}
+      {spans.map((span, index) => {
+        const kinds = `${span === pointed ? " pointed" : ""}${doubtOf(span) ? " doubted" : ""}`;
+        return (
+          <g key={`${span.span}`} class={`span${kinds}`} data-span={index}>
+            <path d={boxPath(span.box, scale)} class="halo" />
+            <path d={boxPath(span.box, scale)} class="line" />
+          </g>
+        );
+      })}
+      {pointed && (
+        <SpanName span={pointed} text={shownWords.value[spans.indexOf(pointed)] ?? ""} scale={scale} shown={shown} />
+      )}
+    </g>
+  );
+}
+
+interface SpanNameProperties {
+  span: GroundedSpan;
+  text: string;
+  scale: number;
+  shown: Size;
+}
+
+function SpanName({ span, text, scale, shown }: SpanNameProperties) {
+  const words = `${text.length > SHORT ? `${text.slice(0, SHORT - 1)}…` : text}${doubtOf(span) ? ", not verified" : ""}`;
+  const width = Math.min(textWidth(words) + LABEL_PADDING, shown.width);
+  const x = Math.max(0, Math.min(span.box[0] * scale, shown.width - width));
+  const y = Math.max(0, span.box[1] * scale - LABEL_HEIGHT);
+  return (
+    <g transform={`translate(${x} ${y})`}>
+      <rect width={width} height={LABEL_HEIGHT} rx={3} class="name-back" />
+      <text x={LABEL_PADDING / 2} y={15.5} class="name-text">
+        {words}
       </text>
     </g>
   );

@@ -1,6 +1,7 @@
 // The image with everything on it: Annotorious for boxes and polygons, a layer of ours for points and scribbles.
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import type { Point } from "../contract";
+import { doubtOf, hoveredSpan, pointAt, shownSpans } from "../conversation";
 import { clamp, type Size } from "../geometry";
 import { busy, picture, pointSign, tool } from "../state";
 import { annotate } from "./annotator";
@@ -17,6 +18,7 @@ export function Stage() {
 
   useImage(holder, setShown);
   if (!image) return <div class="stage empty" />;
+  const doubted = hoveredSpan.value ? shownSpans.value[hoveredSpan.value.index] : undefined;
   const style = { "--ratio": `${image.width / image.height}`, "--largest": `${image.width * 3}px` };
   return (
     <div
@@ -38,6 +40,15 @@ export function Stage() {
         crosshair.value = null;
         if (tool.value !== "scribble") drawing.value = [];
       }}
+      onPointerMove={(event) => {
+        if (!shownSpans.value.length || event.buttons || event.pointerType !== "mouse") return;
+        const frame = event.currentTarget.getBoundingClientRect();
+        pointAt([(event.clientX - frame.left) / scale, (event.clientY - frame.top) / scale]);
+      }}
+      onPointerLeave={() => {
+        hoveredSpan.value = null;
+      }}
+      title={doubted ? doubtOf(doubted) : undefined}
       aria-busy={busy.value !== null}
     >
       <div class="picture" ref={holder} />
