@@ -31,8 +31,6 @@ EXAMPLES = [example for page in PAGES for example in examples_of(page)]
 EXAMPLES += [example for page in OF_INTEGRATIONS for example in examples_of(page) if example.kind != "python"]
 # Snippets that continue something of the reader's, or write what they cannot write here.
 NEEDS_MORE = ("mask.png", "model.describe(\n    image,")
-# Questions, which are put to a converser without weights that repeats them.
-QUESTIONS = ("/v1/converse", "client.ask(", "dynrefer ask ")
 PROBLEM = "urn:problem-type"
 
 
@@ -45,13 +43,6 @@ def of_kind(kind: str, *, asks: bool | None = None) -> list[Example]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     with running("dynrefer.service.cli", "serve", "--integrations", ",".join(INTEGRATIONS)) as started:
-        started.await_ready()
-        yield started
-
-
-@pytest.fixture(scope="module")
-def conversing() -> Iterator[Server]:
-    with running("tests.serve_fake", FAKE_PIECE_SECONDS="0") as started:
         started.await_ready()
         yield started
 
@@ -96,8 +87,7 @@ def with_a_service(example: Example, request: pytest.FixtureRequest) -> str:
     """The example's text; where it asks a service, one is started."""
     if ADDRESS not in example.text:
         return example.text
-    asks = any(part in example.text for part in QUESTIONS)
-    server: Server = request.getfixturevalue("conversing" if asks else "server")
+    server: Server = request.getfixturevalue("server")
     return example.text.replace(ADDRESS, server.address)
 
 

@@ -11,11 +11,11 @@ from jsonschema import Draft202012Validator
 
 from dynrefer.service.api.examples import SAMPLE_PATH, operations
 from dynrefer.service.api.problems import PROBLEM_JSON, TABLE
-from tests.service.api.example_requests import ABOUT_IMAGES, ADMIN, POSTS, sample_bytes
+from tests.service.api.example_requests import ABOUT_IMAGES, ADMIN, POSTS
 from tests.service.api.provoked_problems import provoked
-from tests.service.api.update_examples import MOST_LINES, OF_THE_FAKE, content_of, fake_converser
+from tests.service.api.update_examples import MOST_LINES, content_of
 from tests.service.api.update_openapi import current
-from tests.service.conftest import ApiFactory, in_base64
+from tests.service.conftest import ApiFactory
 from tests.service.server.test_process import Server, running
 
 Json = dict[str, Any]
@@ -141,7 +141,7 @@ def server() -> Iterator[Server]:
 
 
 @pytest.mark.server
-@pytest.mark.parametrize("operation", [each for each in OPERATIONS if each not in OF_THE_FAKE])
+@pytest.mark.parametrize("operation", list(OPERATIONS))
 def test_the_embedded_model_answers_as_the_examples_say(server: Server, operation: str) -> None:
     """Sent as they stand in the document that the service serves."""
     import httpx2
@@ -162,15 +162,6 @@ def test_the_embedded_model_answers_as_the_examples_say(server: Server, operatio
                 assert len(found.splitlines()) == MOST_LINES and found.startswith("# HELP dynrefer_")
             else:
                 assert differences(example["value"], found, name) == []
-
-
-@pytest.mark.parametrize("operation", sorted(OF_THE_FAKE))
-def test_the_fake_answers_as_the_examples_say(make_api: ApiFactory, operation: str) -> None:
-    client, image = make_api(fake_converser()).client, in_base64(sample_bytes())
-    examples = OPERATIONS[operation]["responses"]["200"]["content"]["application/json"]["examples"]
-    for name, request in POSTS[operation].items():
-        response = client.post(operation.partition(" ")[2], **request.posted(image))
-        assert differences(examples[name]["value"], content_of(response), name) == []
 
 
 def _sent(described: Json, name: str, server: Server) -> Json:

@@ -14,14 +14,11 @@ from pydantic import SecretStr
 
 from dynrefer import DynRefer
 from dynrefer.model import Predictor
-from dynrefer.model.segmentation import SegmentationSpec
 from dynrefer.service.api.converse_schemas import EVENTS
 from dynrefer.service.api.examples import EXAMPLES
 from dynrefer.service.api.problems import PROBLEM_JSON
 from dynrefer.service.app import create_app
 from dynrefer.service.settings import Settings
-from tests.fake_converser import FakeConverserSpec
-from tests.fakes import FakePredictor
 from tests.service.api.example_requests import ADMIN, GETS, JSON, PARAMETERS, POSTS, sample_bytes, shortened
 from tests.service.api.provoked_problems import HEADERS, provoked
 from tests.service.api.update_openapi import write_snapshot
@@ -33,10 +30,6 @@ TEXT = "text/plain"
 MOST_LINES = 12  # of a text in an example
 
 
-# What the embedded model cannot be asked yet is asked of the tests' fake: what it says is not true, but its form.
-OF_THE_FAKE = frozenset({"POST /v1/converse"})
-
-
 @contextmanager
 def serving(predictor: Predictor[Any, Any]) -> Iterator[TestClient]:
     """A client of the service around a model, in this process."""
@@ -46,13 +39,8 @@ def serving(predictor: Predictor[Any, Any]) -> Iterator[TestClient]:
         yield client
 
 
-def fake_converser() -> FakePredictor:
-    """Answers what the embedded model cannot be asked."""
-    return FakePredictor(conversing=FakeConverserSpec(), segmentation=SegmentationSpec(side=64, windows=2))
-
-
-def answered(client: TestClient, fake: TestClient) -> dict[str, Json]:
-    """Operation -> its requests and answers, with status 200. fake: asked what is in `OF_THE_FAKE`."""
+def answered(client: TestClient) -> dict[str, Json]:
+    """Operation -> its requests and answers, with status 200."""
     image = in_base64(sample_bytes())
     found: dict[str, Json] = {operation: {} for operation in POSTS}
     for operation, summary in GETS.items():  # before one of the others lets another model serve
@@ -66,11 +54,10 @@ def answered(client: TestClient, fake: TestClient) -> dict[str, Json]:
         entry["parameters"] = PARAMETERS.get(operation, {})
         for name, request in named.items():
             entry["requests"].setdefault(request.media, {})[name] = request.example()
-            asked = fake if operation in OF_THE_FAKE else client
-            response = asked.post(operation.partition(" ")[2], **request.posted(image))
+            response = client.post(operation.partition(" ")[2], **request.posted(image))
             entry["answers"]["200"][JSON][name] = {"summary": request.summary, "value": content_of(response)}
             if operation == "POST /v1/converse" and EVENTS not in entry["answers"]["200"]:
-                streamed = asked.post(operation.partition(" ")[2], **request.posted(image), headers={"accept": EVENTS})
+                streamed = client.post(operation.partition(" ")[2], **request.posted(image), headers={"accept": EVENTS})
                 example = {"summary": f"{request.summary}, streamed", "value": streamed.text}
                 entry["answers"]["200"][EVENTS] = {name: example}
     return found
@@ -97,8 +84,8 @@ def with_problems(examples: dict[str, Json], problems: Mapping[str, Mapping[str,
 
 def main() -> None:
     """The command."""
-    with serving(DynRefer.load("embedded")) as client, serving(fake_converser()) as fake:
-        answers = answered(client, fake)
+    with serving(DynRefer.load("embedded")) as client:
+        answers = answered(client)
     logging.disable()  # the failures are provoked
     examples = with_problems(answers, provoked())
     EXAMPLES.write_text(json.dumps(examples, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
