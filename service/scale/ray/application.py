@@ -220,7 +220,7 @@ def _replicas(settings: Settings, location: str, version: str) -> Any:
     deployment = _deployment(
         ModelReplica,
         name=MODEL,
-        ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": gpus_of_each(settings, gpus_of_cluster())},
+        ray_actor_options={"num_cpus": settings.replica_cpus, "num_gpus": gpus_of_each(settings)},
         max_ongoing_requests=MOST_CALLS,
         max_queued_requests=-1,
         graceful_shutdown_timeout_s=drain_s(settings),

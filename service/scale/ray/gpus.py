@@ -31,11 +31,16 @@ def flaw_of_gpus(each: float | None, device: str) -> str:
     return ""
 
 
-def gpus_of_each(settings: "Settings", of_cluster: float) -> float:
-    """How many each replica takes: as the settings say, else one where the cluster has any and the device is no CPU."""
+def gpus_of_each(settings: "Settings", of_cluster: float | None = None) -> float:
+    """How many each replica takes: as the settings say, else one where the cluster has any and the device is no CPU.
+
+    of_cluster: None: those of the cluster that this process is connected to; asked only where it matters.
+    """
     if settings.replica_gpus is not None:
         return settings.replica_gpus
-    return 0.0 if settings.device.startswith("cpu") or of_cluster < 1 else 1.0
+    if settings.device.startswith("cpu"):
+        return 0.0
+    return 1.0 if (gpus_of_cluster() if of_cluster is None else of_cluster) >= 1 else 0.0
 
 
 def fitting(cards: int, each: float) -> int:
