@@ -58,7 +58,12 @@ REGION = {"box": [4, 4, 30, 40]}
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the model's code with the fifth task; the rest are links."""
     folder = tmp_path_factory.mktemp("checkout")
-    shutil.copytree(ROOT / "model", folder / "model", ignore=shutil.ignore_patterns("embedded", "__pycache__"))
+    weights = ROOT / "model" / "embedded"
+
+    def left_out(directory: str, names: list[str]) -> set[str]:
+        return {name for name in names if name == "__pycache__" or Path(directory, name) == weights}
+
+    shutil.copytree(ROOT / "model", folder / "model", ignore=left_out)
     shutil.copytree(ROOT / "dynrefer", folder / "dynrefer", symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("model/embedded", "service", "workbench"):
         (folder / name).symlink_to(ROOT / name)
