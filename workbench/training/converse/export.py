@@ -7,7 +7,6 @@ Calibration that is there already is kept; `calibrate` fits it to the new weight
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from dynrefer.model.networks.converse.embedded.files import (
 )
 from dynrefer.workbench.data.atomic import replace_text, write_atomically
 from dynrefer.workbench.training.converse.run import CHECKPOINT
+from dynrefer.workbench.training.export_command import export_command
 
 
 def export(run: Path, out: Path) -> Path:
@@ -41,12 +41,7 @@ def export(run: Path, out: Path) -> Path:
 
 def main() -> None:
     """The command; the head of this file says what it does."""
-    parser = argparse.ArgumentParser(description="Export the converser's weights.")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    options = parser.parse_args()
-    file = export(options.run, options.out)
-    print(f"{file}: {file.stat().st_size:,} bytes")
+    export_command("converser", export)
 
 
 if __name__ == "__main__":

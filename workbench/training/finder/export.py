@@ -7,7 +7,6 @@ What a configuration that is there already says beside the network and its names
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from dynrefer.model.networks.finder.network import FinderNetwork
 from dynrefer.model.networks.finder.weights import CONFIG, WEIGHTS, network_settings
 from dynrefer.workbench.data.atomic import replace_text
 from dynrefer.workbench.scenes.world import World
+from dynrefer.workbench.training.export_command import export_command
 from dynrefer.workbench.training.finder.train import trained_names
 
 
@@ -39,12 +39,7 @@ def export(run: Path, out: Path) -> Path:
 
 def main() -> None:
     """The command; the head of this file says what it does."""
-    parser = argparse.ArgumentParser(description="Export the finder's weights.")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    options = parser.parse_args()
-    file = export(options.run, options.out)
-    print(f"{file}: {file.stat().st_size:,} bytes")
+    export_command("finder", export)
 
 
 if __name__ == "__main__":

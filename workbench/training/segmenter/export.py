@@ -5,7 +5,6 @@ python -m dynrefer.workbench.training.segmenter.export --run runs/segmenter --ou
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from safetensors.torch import save_file
 from dynrefer.model.networks.convolutional_weights import shipped_tensors
 from dynrefer.model.networks.segmenter.network import MaskHead
 from dynrefer.model.networks.segmenter.small import WEIGHTS
+from dynrefer.workbench.training.export_command import export_command
 
 
 def export(run: Path, out: Path) -> Path:
@@ -27,12 +27,7 @@ def export(run: Path, out: Path) -> Path:
 
 def main() -> None:
     """The command; the head of this file says what it does."""
-    parser = argparse.ArgumentParser(description="Export the segmenter's weights.")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the training run")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    options = parser.parse_args()
-    file = export(options.run, options.out)
-    print(f"{file}: {file.stat().st_size:,} bytes")
+    export_command("segmenter", export)
 
 
 if __name__ == "__main__":
