@@ -99,9 +99,20 @@ class Server:
 
     def await_ready(self) -> None:
         until = time.monotonic() + PATIENCE_S
-        while self.get("/readyz")[0] != 200:
-            assert time.monotonic() < until and self.process.poll() is None, "".join(self.lines)
+        while not self._is_ready():
+            assert time.monotonic() < until, self._what_it_said()
             time.sleep(0.02)
+
+    def _is_ready(self) -> bool:
+        try:
+            return self.get("/readyz")[0] == 200
+        except OSError as error:  # it listens from before its address was printed: refused by a process that has ended
+            self.process.wait(PATIENCE_S)
+            self._reader.join(PATIENCE_S)
+            raise AssertionError(self._what_it_said()) from error
+
+    def _what_it_said(self) -> str:
+        return f"exit code {self.process.poll()}\n{''.join(self.lines)}"
 
     def last_line(self) -> str:
         """The last line on standard error; call it once the process has ended."""
