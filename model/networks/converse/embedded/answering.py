@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from dynrefer.model.conversation import AnswerProbability, Finish, GroundedSpan, Reply
+from dynrefer.model.conversation import CANNOT_TELL, AnswerProbability, Finish, GroundedSpan, Reply
 from dynrefer.model.conversing import ConverseTurn, Spoken
 from dynrefer.model.networks.converse.embedded.dialogue import WrittenName, write
 from dynrefer.model.networks.converse.embedded.files import Calibration
@@ -84,6 +84,9 @@ def written_reply(
             parts.append(WrittenName(token - words, name))
             named.append((token - words, math.exp(sure[index]), agrees))
     text = write(parts, done=ended)
+    content, stable = text.text, text.stable
+    if ended and not content:
+        content, stable = CANNOT_TELL, len(CANNOT_TELL)
     grounding = []
     if answering.turn.conversation.ground:
         for (start, end), (place, probability, agrees) in zip(text.spans, named, strict=True):
@@ -94,8 +97,8 @@ def written_reply(
     calibration = answering.calibration
     likely = round(1 / (1 + math.exp(-calibration.slope * mean - calibration.offset)), 4)
     finish = Finish.STOP if complete or not ended else Finish.LENGTH
-    reply = Reply(text.text, tuple(grounding), likely if ended else None, (), finish, len(written))
-    return Spoken(reply, written, ended, text.stable)
+    reply = Reply(content, tuple(grounding), likely if ended else None, (), finish, len(written))
+    return Spoken(reply, written, ended, stable)
 
 
 def chosen_reply(answering: Answering, logits: Tensor) -> Spoken:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dynrefer.model.cache import ByteCache
 from dynrefer.model.conversing import ConverseTurn, Spoken
-from dynrefer.model.errors import raise_if_stopped
+from dynrefer.model.errors import ConversationError, raise_if_stopped
 from dynrefer.model.networks.converse.embedded.answering import Answering, chosen_reply, written_reply
 from dynrefer.model.networks.converse.embedded.dialogue import Token, named, read_dialogue
 from dynrefer.model.networks.converse.embedded.files import ConverserFiles
@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 
 CACHE_BYTES = 1 << 26
 MOST_TOKENS = 96  # of an answer
-MOST_READ = 1024  # tokens of a conversation; of a longer one the oldest turns are not read
+# Tokens of a conversation; of a longer one the oldest turns are not read. What pairs of them need takes memory by the
+# square of it: 150 MB at this length.
+MOST_READ = 512
 _NEVER = tuple(range(len(SPECIAL)))  # tokens that no answer holds, but for END
 
 
@@ -132,15 +134,26 @@ class EmbeddedConverser:
         return written_reply(answering, tuple(written), sure, ended=ended, complete=ended and token == END)
 
     def _tokens(self, turn: ConverseTurn) -> list[Token]:
-        """Of the conversation, without the oldest turns of a long one."""
+        """Of the conversation, without the oldest turns of a long one. Raises `ConversationError` where the question
+        alone is too long."""
         asked = turn.conversation
         ids = [each.id for each in asked.regions]
         messages = [(str(each.role), each.content) for each in asked.messages]
-        while True:
-            found = read_dialogue(self._lexicon, messages, ids, asked.answers)
-            if len(found) <= MOST_READ or len(messages) == 1:
-                return found[:MOST_READ]
-            messages = messages[2:]
+        found = read_dialogue(self._lexicon, messages[-1:], ids, asked.answers)
+        if len(found) > MOST_READ:
+            raise ConversationError(
+                f"The question, its regions and the answers allowed have {len(found)} words and marks, and this "
+                f"converser reads at most {MOST_READ}: shorten them.",
+                "messages",
+            )
+        # From the newest turn back, so that what is not read costs nothing.
+        first, left = len(messages) - 1, MOST_READ - len(found)
+        while first > 0:
+            left -= len(read_dialogue(self._lexicon, messages[first - 2 : first], ids, ())) - len(ids) - 1
+            if left < 0:
+                break
+            first -= 2
+        return read_dialogue(self._lexicon, messages[first:], ids, asked.answers)
 
     def _image(self, turn: ConverseTurn) -> SeenImage:
         key = b"image" + turn.digest
@@ -255,11 +268,13 @@ class _Reader:
         return _Read(keys, logits)
 
     def _pointable(self, length: int) -> Tensor:
+        """Of so many places. What is read later decides nothing: a part is kept for other conversations that begin so."""
         seen = self._objects + 1
-        choice = any(each.word == CHOICE for each in self._tokens)
+        read = self._tokens[: length - seen]
+        choice = any(each.word == CHOICE for each in read)
         found = torch.zeros(1, length, dtype=torch.bool)
         found[0, : self._objects] = not choice
-        for place, each in enumerate(self._tokens[: length - seen]):
+        for place, each in enumerate(read):
             found[0, seen + place] = each.word == CHOICE if choice else each.slot
         return found
 

@@ -10,14 +10,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
+from torch import Tensor
 
 from dynrefer.model.asking import asked_conversation
+from dynrefer.model.conversation import CANNOT_TELL, Message, Role
 from dynrefer.model.conversing import ConverseTurn, Spoken
-from dynrefer.model.errors import ConfigError, ModelError, StoppedError, WeightsError
+from dynrefer.model.errors import ConfigError, ConversationError, ModelError, StoppedError, WeightsError
 from dynrefer.model.loading import model_directory
-from dynrefer.model.networks.converse.embedded.embedded import EmbeddedConverser
+from dynrefer.model.networks.converse.embedded.embedded import MOST_READ, EmbeddedConverser, _Read
 from dynrefer.model.networks.converse.embedded.files import CONFIG, VOCABULARY, WEIGHTS, load_files
+from dynrefer.model.networks.converse.embedded.lexicon import END
 from dynrefer.model.networks.converse.embedded.perception import sizes_of
 from dynrefer.model.networks.converse.loading import FOLDER
 from dynrefer.model.predictor import DynRefer
@@ -47,7 +51,13 @@ def converser(model: DynRefer) -> Iterator[EmbeddedConverser]:
     found.forget()
 
 
-def _turn(converser: EmbeddedConverser, scene: Scene, question: str, answers: tuple[str, ...] = ()) -> ConverseTurn:
+def _turns(*texts: str) -> list[Message]:
+    return [Message(Role.ASSISTANT if place % 2 else Role.USER, text) for place, text in enumerate(texts)]
+
+
+def _turn(
+    converser: EmbeddedConverser, scene: Scene, question: str | list[Message], answers: tuple[str, ...] = ()
+) -> ConverseTurn:
     size = (scene.image.shape[1], scene.image.shape[0])
     pointed = {"a": scene.objects[0].box, "b": scene.objects[1].box}
     asked = asked_conversation(question, pointed, size, ground=True, answers=answers, max_tokens=64)
@@ -112,6 +122,54 @@ def test_a_lost_cache_changes_nothing(converser: EmbeddedConverser, scene: Scene
         turn = turn.after(spoken)
         (spoken,) = converser.converse([turn], lambda: False)
     assert kept == again == spoken
+
+
+def test_what_is_kept_of_a_beginning_does_not_depend_on_what_follows(
+    converser: EmbeddedConverser, scene: Scene
+) -> None:
+    def kept(messages: tuple[str, ...], answers: tuple[str, ...] = ()) -> dict[bytes, Tensor]:
+        converser.forget()
+        converser.converse([_turn(converser, scene, _turns(*messages), answers)], lambda: False)
+        held = converser._cache._held.items()
+        return {key: value.logits for key, (value, _) in held if isinstance(value, _Read)}
+
+    alone = kept(("What is <region:a>?",))
+    followed = kept(("What is <region:a>?", "A pig.", "Is it an animal?"), ("yes", "no"))
+    ((key, logits),) = alone.items()
+    assert len(followed) == 2 and torch.equal(followed[key], logits)
+    assert float(logits[converser._lexicon.size :].max()) > -1e3  # at objects may be pointed
+
+
+def test_of_a_long_conversation_the_last_turns_are_read(converser: EmbeddedConverser, scene: Scene) -> None:
+    question, long = ("What is <region:a>?", "A pig.", "Is it large?"), "? " * (MOST_READ // 2)
+    turn = _turn(converser, scene, _turns("Why?", "I cannot tell.", long, "No.", *question))
+    short = _turn(converser, scene, _turns(*question))
+    assert len(converser._tokens(turn)) > len(converser._tokens(short))
+    longer = _turn(converser, scene, _turns(long, "No.", long, "No.", *question))
+    assert converser._tokens(longer) == converser._tokens(_turn(converser, scene, _turns(long, "No.", *question)))
+    assert _whole(converser, longer).reply.content
+
+
+@pytest.mark.parametrize("answers", [(), ("yes", "no")])
+def test_a_question_that_is_too_long_is_refused(
+    converser: EmbeddedConverser, scene: Scene, answers: tuple[str, ...]
+) -> None:
+    with pytest.raises(ConversationError, match=f"reads at most {MOST_READ}: shorten") as refused:
+        converser.converse([_turn(converser, scene, "? " * MOST_READ, answers)], lambda: False)
+    assert refused.value.field == "messages"
+    with pytest.raises(ConversationError, match="the answers allowed"):
+        converser.converse([_turn(converser, scene, "Which?", ("? " * MOST_READ, "no"))], lambda: False)
+
+
+def test_an_answer_without_a_word_says_that_it_cannot_tell(
+    converser: EmbeddedConverser, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bias = converser._network.word_bias.detach().clone()
+    bias[END] = 1e3
+    monkeypatch.setattr(converser._network.word_bias, "data", bias)
+    spoken = _whole(converser, _turn(converser, scene, "What is <region:a>?"))
+    assert (spoken.reply.content, spoken.reply.tokens) == (CANNOT_TELL, 0)
+    assert spoken.done and spoken.stable == len(CANNOT_TELL)
 
 
 def test_a_turn_does_not_depend_on_its_batch(converser: EmbeddedConverser, scene: Scene) -> None:
