@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from dynrefer.model.conversation import GroundedSpan
+from dynrefer.model.conversation import CANNOT_TELL, GroundedSpan
 from dynrefer.model.grounding.sentence import noun_phrases
 from dynrefer.model.written_questions import STEPS, in_steps
 
@@ -31,7 +31,9 @@ MOST_BOXES = 64  # of an answer
 _SLACK = 20  # beyond 0 and 1000, for numbers that are rounded; further out they are no such coordinates
 _SAME = 5  # of 1000: a box that is nowhere further from a region's is that region
 _LEAST_SIDE = 1.0  # pixels
-_MOST_WORDS = 400  # characters before a box, among which its noun phrase is looked for
+# Characters before a box, among which its noun phrase is looked for: so few that a list of the shortest nouns has no
+# more phrases in them than are found.
+_MOST_WORDS = 150
 
 _NUMBER = r"-?\d{1,5}(?:\.\d{1,6})?"
 _FOUR = rf"\[\s*{_NUMBER}(?:\s*,\s*{_NUMBER}){{3}}\s*\]"
@@ -84,6 +86,9 @@ def read_answer(
             reading.add_unfinished(mark)
         place = mark.end()
     reading.add_text(text[place:])
+    if complete and not reading.content.strip():
+        # Thoughts or marks alone. An answer without words could not be sent back with the next question.
+        return ReadAnswer(CANNOT_TELL, ())
     return reading.answer()
 
 
@@ -144,13 +149,15 @@ class _Reading:
 
     def _add_boxes(self, numbers: Sequence[float]) -> None:
         self.content = self.content.rstrip()
+        if len(self.spans) >= MOST_BOXES:
+            return  # looking for their words costs most of the time
         if self.named is None:
             self.named = self._phrase_before()
         if self.named is None:
             return
         for start in range(0, len(numbers) - 3, 4):
             box = _in_pixels(numbers[start : start + 4], self.size)
-            if box is not None and len(self.spans) < MOST_BOXES:
+            if box is not None and len(self.spans) < MOST_BOXES:  # one mark may have several
                 span = GroundedSpan(self.named, box, region=self._region(box))
                 if span not in self.spans:
                     self.spans.append(span)

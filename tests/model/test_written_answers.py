@@ -2,7 +2,9 @@
 
 import pytest
 
+from dynrefer.model import written_answers
 from dynrefer.model.conversation import CANNOT_TELL, Conversation, Message, NamedRegion, Role
+from dynrefer.model.grounding.sentence import NounPhrase
 from dynrefer.model.types import Corners, RegionQuery
 from dynrefer.model.written_answers import MOST_BOXES, read_answer
 from dynrefer.model.written_questions import written_box, written_conversation
@@ -95,6 +97,34 @@ def test_brackets_and_signs_that_are_no_marks_stay() -> None:
 def test_an_answer_has_bounded_boxes() -> None:
     text = " ".join(f"<ref>dog {i}</ref><box>[0, 0, {100 + i}, 900]</box>" for i in range(2 * MOST_BOXES))
     assert len(read_answer(text, SIZE).grounding) == MOST_BOXES
+
+
+def test_each_noun_of_a_long_list_has_its_box() -> None:
+    text = ", ".join(f"cup [0, 0, {100 + i}, 900]" for i in range(MOST_BOXES))
+    assert [words for words, _ in named(text)[1]] == ["cup"] * MOST_BOXES
+
+
+def test_an_answer_of_many_boxes_is_read_in_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+    phrases = written_answers.noun_phrases
+
+    def counted(words: str) -> tuple[NounPhrase, ...]:
+        looked.append(words)
+        return phrases(words)
+
+    monkeypatch.setattr(written_answers, "noun_phrases", counted)
+    text = " ".join(f"the dog [0, 0, {100 + i}, 900]." for i in range(5 * MOST_BOXES))
+    found = read_answer(text, SIZE)
+    assert len(found.grounding) == len(looked) == MOST_BOXES
+    assert found.content == " ".join(["the dog."] * 5 * MOST_BOXES)
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "<think>It is</think>", "<think>It is", "<|im_end|>", "[100, 200, 300, 400]"]
+)
+def test_an_answer_without_words_says_that_it_cannot_tell(text: str) -> None:
+    assert named(text) == (CANNOT_TELL, [])
+    assert read_answer(text, SIZE, complete=False).content == ""
 
 
 @pytest.mark.parametrize(
