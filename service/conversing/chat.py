@@ -7,6 +7,7 @@ read: one choice, its text, why it ended.
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -110,14 +111,15 @@ class ChatAnswer:
         if document.get("error"):
             raise UpstreamError(FAILED)
         usage = document.get("usage")
-        if isinstance(usage, dict) and isinstance(usage.get("completion_tokens"), int):
-            self.tokens = max(0, usage["completion_tokens"])
+        said = usage.get("completion_tokens") if isinstance(usage, dict) else None
+        if isinstance(said, int) and 0 <= said <= MAX_BYTES:
+            self.tokens = said
         choices = document.get("choices")
         if not isinstance(choices, list) or not all(isinstance(each, dict) for each in choices):
             raise UpstreamError(ODD)
         for choice in choices[:1]:
-            said = choice.get(member)
-            text = said.get("content") if isinstance(said, dict) else None
+            part = choice.get(member)
+            text = part.get("content") if isinstance(part, dict) else None
             if text is not None and not isinstance(text, str):
                 raise UpstreamError(ODD)
             if text:
@@ -140,14 +142,21 @@ def reply_of(answer: ChatAnswer, turn: ConverseTurn, conversation: Conversation)
     Raises `UpstreamError` for one that is complete and none of the allowed ones.
     """
     tokens = answer.pieces if answer.tokens is None else answer.tokens
-    finish = answer.finish or Finish.STOP
+    finish, said = answer.finish or Finish.STOP, _characters(answer.content, complete=answer.done)
     if conversation.answers:
         if not answer.done:
             return Reply("")
-        chosen = read_answer(answer.content, turn.size).content
+        chosen = read_answer(said, turn.size).content
         return Reply(_allowed(chosen, conversation.answers), finish=finish, tokens=tokens)
-    found = read_answer(answer.content, turn.size, conversation.regions, complete=answer.done)
+    found = read_answer(said, turn.size, conversation.regions, complete=answer.done)
     return Reply(found.content, found.grounding if conversation.ground else (), finish=finish, tokens=tokens)
+
+
+def _characters(text: str, *, complete: bool) -> str:
+    """JSON may have halves of characters, in one piece or in two: joined where both are there, else replaced. The first
+    half at the end of an answer that goes on is left out."""
+    halves = text.encode("utf-16-le", "surrogatepass")
+    return codecs.getincrementaldecoder("utf-16-le")("replace").decode(halves, final=complete)
 
 
 def _allowed(content: str, answers: tuple[str, ...]) -> str:

@@ -70,6 +70,21 @@ def test_a_stream_is_read_in_pieces_of_any_size(piece: int) -> None:
     assert (reply.content, reply.tokens, reply.finish) == ("Das ist ein Bär \u00e9", 7, Finish.LENGTH)
 
 
+def test_halves_of_characters_are_joined_or_replaced() -> None:
+    asked = turn()
+    answer, seen = ChatAnswer(), []
+    for each in (event("Hi \ud83d"), event("\ude00 there \ud800"), event(None, "stop"), b"data: [DONE]\n\n"):
+        answer.feed(each)
+        seen.append(reply_of(answer, asked, asked.conversation).content)
+    assert seen == ["Hi", "Hi \U0001f600 there", "Hi \U0001f600 there", "Hi \U0001f600 there \N{REPLACEMENT CHARACTER}"]
+
+
+@pytest.mark.parametrize("tokens", [-1, 10**400, 1.5, "7", None])
+def test_an_odd_number_of_tokens_is_none(tokens: Any) -> None:
+    answer = read(event("A dog.", "stop", usage={"completion_tokens": tokens}))
+    assert reply_of(answer, turn(), turn().conversation).tokens == 1
+
+
 def test_an_answer_as_one_document_is_read_too() -> None:
     answer = ChatAnswer()
     document = {"choices": [{"message": {"content": "A dog."}, "finish_reason": "stop"}]}
