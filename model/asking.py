@@ -31,6 +31,8 @@ def asked_conversation(
 
     Raises `ConversationError`, which names the place, and as `region_queries` does.
     """
+    if not isinstance(regions, Mapping):
+        raise ConversationError(f"'regions' must be a dict from names to regions, and not {regions!r:.70}.", "regions")
     messages = asked_messages(question, tuple(regions), answers=answers, max_tokens=max_tokens)
     named = tuple(NamedRegion(name, _pointed(given, size)) for name, given in regions.items())
     return Conversation(messages, named, ground, tuple(answers), max_tokens)
@@ -47,12 +49,17 @@ def asked_messages(
 
     Raises `ConversationError`, which names the place, for what is wrong with any of the arguments.
     """
-    if isinstance(answers, str):
-        raise ConversationError(f"'answers' must be a list of texts, and not the text {answers:.70!r}.", "answers")
+    if not isinstance(answers, list | tuple) or not all(isinstance(each, str) for each in answers):
+        raise ConversationError(f"'answers' must be a list of texts, and not {answers!r:.70}.", "answers")
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
         raise ConversationError(
             f"'max_tokens' must be a whole number from 1 on, and not {max_tokens!r:.70}.", "max_tokens"
         )
+    if not isinstance(question, str | list | tuple):
+        raise ConversationError(f"A question is a text or a list of messages, and not {question!r:.70}.", "messages")
+    for name in regions:
+        if not isinstance(name, str):
+            raise ConversationError(f"The name of a region must be a text, and not {name!r:.70}.", "regions")
     messages = (Message(Role.USER, question),) if isinstance(question, str) else tuple(map(_message, question))
     for flaw in conversation_flaws(messages, tuple(regions), tuple(answers)):
         raise ConversationError(flaw.detail, "/".join(map(str, flaw.path)))
@@ -68,14 +75,15 @@ def points_of(given: Any) -> Any:
 
 
 def _message(given: Message | Mapping[str, str]) -> Message:
-    if isinstance(given, Message):
-        return given
     try:
-        return Message(Role(given["role"]), given["content"])
+        message = given if isinstance(given, Message) else Message(Role(given["role"]), given["content"])
     except (KeyError, TypeError, ValueError):
+        message = None
+    if message is None or not isinstance(message.content, str):
         raise ConversationError(
             f"A message is a `Message`, or {{'role': 'user', 'content': 'text'}}, and not {given!r:.70}.", "messages"
-        ) from None
+        )
+    return message
 
 
 def _pointed(given: Any, size: ImageSize) -> RegionQuery:
