@@ -49,13 +49,14 @@ def asked_messages(
 
     Raises `ConversationError`, which names the place, for what is wrong with any of the arguments.
     """
-    if not isinstance(answers, list | tuple) or not all(isinstance(each, str) for each in answers):
+    listed = isinstance(answers, Sequence) and not isinstance(answers, str)
+    if not listed or not all(isinstance(each, str) for each in answers):
         raise ConversationError(f"'answers' must be a list of texts, and not {answers!r:.70}.", "answers")
     if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 1:
         raise ConversationError(
             f"'max_tokens' must be a whole number from 1 on, and not {max_tokens!r:.70}.", "max_tokens"
         )
-    if not isinstance(question, str | list | tuple):
+    if not isinstance(question, Sequence):
         raise ConversationError(f"A question is a text or a list of messages, and not {question!r:.70}.", "messages")
     for name in regions:
         if not isinstance(name, str):
