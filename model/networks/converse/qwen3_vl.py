@@ -37,6 +37,9 @@ WHAT = "converser"
 CACHE_BYTES = 1 << 30  # of keys and values; an 8B in bfloat16 has 147 kB a token, about 190 MB a conversation
 MOST_PIXELS = 1 << 20  # of the scaled image: 1,024 tokens of the language model
 MAX_TOKENS = 512  # of an answer
+# Of a conversation and its answer, the image among them. The released models take 262,144, whose keys and values are
+# 38 GB; a request of the longest messages in letters that are several tokens each comes near to that.
+MOST_READ = 16_384
 _START, _END = "<|im_start|>", "<|im_end|>"
 _UNFINISHED = "\ufffd"  # what a tokenizer writes for a character of which tokens are missing
 
@@ -64,7 +67,7 @@ class Qwen3VLConverser:
         size = processor.size
         self._factor = int(processor.patch_size) * int(processor.merge_size)
         self.spec = Qwen3VLSpec(self._factor, int(size["shortest_edge"]), min(int(size["longest_edge"]), MOST_PIXELS))
-        self._longest = int(config.text_config.max_position_embeddings)
+        self._longest = min(MOST_READ, int(config.text_config.max_position_embeddings))
         self.max_tokens = MAX_TOKENS
 
     @classmethod
@@ -163,9 +166,9 @@ class Qwen3VLConverser:
     def _go_on(
         self, turn: ConverseTurn, prompt: _Prompt, tokens: Sequence[int], text: ReadText | None
     ) -> tuple[Tensor, ReadText]:
-        """Read what is left of the tokens. Returns the logits after each, (N, Y), and all that is read."""
+        """Read what is left of the tokens. Returns the logits after the last one, (1, Y), and all that is read."""
         if text is not None:
-            return self._forward(text, tokens[len(text.tokens) :]), text
+            return self._forward(text, tokens[len(text.tokens) :], keep=1), text
         device = self._network.device
         ids = torch.tensor([tokens], device=device)
         pixels = self._processor(images=[turn.pixels], do_resize=False, return_tensors="pt")
@@ -183,8 +186,9 @@ class Qwen3VLConverser:
         )
         return _checked(output.logits[0]), ReadText(list(tokens), values, int(shift))
 
-    def _forward(self, text: ReadText, tokens: Sequence[int]) -> Tensor:
-        """Read tokens behind the image. Returns the logits after each, (N, Y) float32."""
+    def _forward(self, text: ReadText, tokens: Sequence[int], keep: int = 0) -> Tensor:
+        """Read tokens behind the image. Returns the logits after each, (N, Y) float32, or after the last `keep`: of a
+        thousand tokens they are 600 MB."""
         device, start = self._network.device, len(text.tokens)
         places = torch.arange(start, start + len(tokens), device=device) + text.shift
         output = self._network(
@@ -192,6 +196,7 @@ class Qwen3VLConverser:
             position_ids=places.expand(3, 1, -1),
             past_key_values=text.values,
             use_cache=True,
+            logits_to_keep=keep,
         )
         text.tokens.extend(tokens)
         return _checked(output.logits[0])

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,7 @@ from dynrefer.model.errors import (
     WeightsError,
 )
 from dynrefer.model.networks.converse.loading import load_converser
-from dynrefer.model.networks.converse.qwen3_vl import Qwen3VLConverser
+from dynrefer.model.networks.converse.qwen3_vl import MOST_READ, Qwen3VLConverser
 from dynrefer.model.networks.converse.qwen3_vl_preparation import Qwen3VLSpec
 from dynrefer.model.types import RegionQuery
 from tests.model.networks.converse.tiny_qwen3_vl import save_qwen3_vl
@@ -151,6 +152,27 @@ def test_a_second_turn_reads_the_image_once(converser: Qwen3VLConverser, monkeyp
     assert first.done and len(seen) == 1
     whole(converser, turn_of(converser, asked("Who?"), OTHER))
     assert len(seen) == 2
+
+
+def test_of_a_text_that_is_read_the_last_logits_alone_are_computed(
+    converser: Qwen3VLConverser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    head = converser._network.lm_head
+    monkeypatch.setattr(head, "forward", lambda x, _of=head.forward: (rows.append(x.shape[1]), _of(x))[1])
+    whole(converser, turn_of(converser, asked("Who?")))
+    whole(converser, turn_of(converser, asked("Where is it? " * 20)))  # of the same image, which is read already
+    assert len(rows) >= 2 * TOKENS and set(rows) == {1}
+
+
+def test_a_conversation_is_bounded_however_long_a_text_the_network_takes(directory: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(directory, tmp_path / "long")
+    config = json.loads((folder / "config.json").read_text())
+    config["text_config"]["max_position_embeddings"] = 1 << 18
+    (folder / "config.json").write_text(json.dumps(config))
+    converser = load(folder)
+    with pytest.raises(ConversationError, match=f"more than {MOST_READ} tokens: leave early messages out"):
+        converser.converse([turn_of(converser, asked("Who? " * MOST_READ))], lambda: False)
 
 
 def test_what_is_remembered_is_bounded(converser: Qwen3VLConverser) -> None:
