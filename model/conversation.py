@@ -40,11 +40,6 @@ class Message(JsonRecord):
     role: Role
     content: str
 
-    @property
-    def regions(self) -> tuple[str, ...]:
-        """The names of the regions that it refers to, in order, each as often as it stands there."""
-        return tuple(REGION.findall(self.content))
-
 
 @dataclass(frozen=True, slots=True)
 class NamedRegion(JsonRecord):
@@ -91,7 +86,7 @@ class GroundedSpan(JsonRecord):
 
 @dataclass(frozen=True, slots=True)
 class AnswerProbability(JsonRecord):
-    """One of the allowed answers. probability: calibrated; those of a request sum to 1."""
+    """One of the allowed answers. probability: those of a request sum to 1; the embedded converser's are calibrated."""
 
     answer: str
     probability: float
@@ -135,14 +130,18 @@ def conversation_flaws(
             yield Flaw(("messages", place, "role"), detail)
         if not message.content.strip():
             yield Flaw(("messages", place, "content"), "The text is empty: give some words.")
-        for name in dict.fromkeys(message.regions):
-            if name not in regions:
-                detail = f"'<region:{name:.70}>' refers to a region that 'regions' does not have: add one with this id."
-                yield Flaw(("messages", place, "content"), detail)
+        yield from _flaws_of_references(message.content, regions, ("messages", place, "content"))
     if messages and messages[-1].role is not Role.USER:
         yield Flaw(("messages", len(messages) - 1, "role"), "The last message must be the user's question.")
     yield from _flaws_of_ids(regions)
-    yield from _flaws_of_answers(answers)
+    yield from _flaws_of_answers(answers, regions)
+
+
+def _flaws_of_references(text: str, regions: Sequence[str], path: tuple[str | int, ...]) -> Iterator[Flaw]:
+    for name in dict.fromkeys(REGION.findall(text)):
+        if name not in regions:
+            detail = f"'<region:{name:.70}>' refers to a region that 'regions' does not have: add one with this id."
+            yield Flaw(path, detail)
 
 
 def _flaws_of_ids(regions: Sequence[str]) -> Iterator[Flaw]:
@@ -154,7 +153,7 @@ def _flaws_of_ids(regions: Sequence[str]) -> Iterator[Flaw]:
             yield Flaw(("regions", place, "id"), f"Two regions have the id {name!r}: give each its own.")
 
 
-def _flaws_of_answers(answers: Sequence[str]) -> Iterator[Flaw]:
+def _flaws_of_answers(answers: Sequence[str], regions: Sequence[str]) -> Iterator[Flaw]:
     if len(answers) == 1:
         yield Flaw(("answers",), "One answer leaves nothing to choose: give two or more, or leave 'answers' out.")
     seen: set[str] = set()
@@ -164,3 +163,4 @@ def _flaws_of_answers(answers: Sequence[str]) -> Iterator[Flaw]:
         elif answer.strip().lower() in seen:
             yield Flaw(("answers", place), f"The answer {answer.strip()[:70]!r} is there twice: give each once.")
         seen.add(answer.strip().lower())
+        yield from _flaws_of_references(answer, regions, ("answers", place))

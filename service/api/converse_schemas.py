@@ -75,7 +75,9 @@ class AnswerOut(BaseModel):
     """One of the answers allowed."""
 
     answer: str
-    probability: float = Field(description="calibrated; those of all answers add up to 1")
+    probability: float = Field(
+        description="those of all answers add up to 1; calibrated where the embedded converser answers"
+    )
 
 
 class ReplyOut(BaseModel):
@@ -85,7 +87,9 @@ class ReplyOut(BaseModel):
     content: str
     grounding: list[GroundedSpanOut] = Field(description="by span; empty where nothing is named, or nothing has a box")
     probability: float | None = Field(None, description="that the answer is right; absent if not known")
-    answers: list[AnswerOut] | None = Field(None, description="with `answers`: each of them, by descending probability")
+    answers: list[AnswerOut] | None = Field(
+        None, description="with `answers`: each of them, by descending probability; absent where the engine has none"
+    )
 
 
 class UsageOut(BaseModel):

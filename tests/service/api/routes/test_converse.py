@@ -354,6 +354,7 @@ REFUSALS: dict[str, tuple[dict[str, Any], dict[str, str]]] = {
     "no answer": ({"answers": []}, {"/answers": "empty"}),
     "an empty answer": ({"answers": ["yes", " "]}, {"/answers/1": "empty"}),
     "an answer twice": ({"answers": ["yes", "Yes "]}, {"/answers/1": "twice"}),
+    "an answer of a region that is not given": ({"answers": ["yes", "<region:b>"]}, {"/answers/1": "'<region:b>'"}),
     "a long answer": ({"answers": ["yes", "n" * 2001]}, {"/answers/1": "2000 characters"}),
     "a number as an answer": ({"answers": [1, 2]}, {"/answers/0": "text"}),
     "too many answers": ({"answers": [str(i) for i in range(33)]}, {"/answers": "at most 32"}),
