@@ -143,9 +143,8 @@ def _converse(ask: Asking, question: str | None, *, chat: bool, as_json: bool, t
 
     messages, refused = list[Message](), False
     for text in _questions(question, chat):
-        asked = [*messages, Message(Role.USER, text)]
         try:
-            reply = ask(asked, _ignore if as_json else _say)
+            asked, reply = _answered(ask, [*messages, Message(Role.USER, text)], _ignore if as_json else _say)
         except QueryError as error:
             if not chat:
                 raise
@@ -159,6 +158,20 @@ def _converse(ask: Asking, question: str | None, *, chat: bool, as_json: bool, t
             print("\n".join(["", *_lines(reply)]), flush=True)
         take(reply)
     return refused
+
+
+def _answered(
+    ask: Asking, messages: Sequence["Message"], say: Callable[[str], None]
+) -> tuple[Sequence["Message"], "Reply"]:
+    """The answer, and the messages that it was given to: half of the turns before are left out for as long as all are
+    too many for whoever answers."""
+    while True:
+        try:
+            return messages, ask(messages, say)
+        except QueryError as error:
+            if error.field != "messages" or len(messages) == 1:  # "messages/2/content" is one that is at fault
+                raise
+        messages = messages[(len(messages) // 4 + 1) * 2 :]
 
 
 def _questions(first: str | None, chat: bool) -> Iterator[str]:

@@ -99,6 +99,19 @@ def test_a_conversation(picture: str, tmp_path: Path) -> None:
         assert image.width > image.height > 100
 
 
+def test_of_a_conversation_that_is_too_long_the_last_turns_are_sent(picture: str) -> None:
+    long = problem(422, "7 messages were given; at most 5 are accepted.", {"pointer": "/messages", "detail": "Too many."})
+    done = events(DONE)
+    with scripted(done, done, done, long, done, long, long) as server:
+        said = ask(picture, "--chat", "--server", server.url, says="One?\nTwo?\nThree?\nFour?\nFive?", code=2)
+    assert said.count(ANSWERED["message"]["content"]) == 4
+    sent = [[each["content"] for each in one.document["messages"][::2]] for one in server.received]
+    assert sent[3:] == [["One?", "Two?", "Three?", "Four?"], ["Three?", "Four?"]] + [
+        ["Three?", "Four?", "Five?"],
+        ["Five?"],
+    ]
+
+
 def test_a_conversation_as_lines_of_json(picture: str) -> None:
     with scripted(events(DONE)) as server:
         lines = ask(picture, "--chat", "--json", "--server", server.url, says="One?\nTwo?").splitlines()
