@@ -129,6 +129,17 @@ def test_a_box_that_is_not_verified_is_dashed_and_says_so(playground: Playground
     assert accessibility_faults(page) == []
 
 
+def test_of_a_long_conversation_the_last_turns_are_sent(playground: Playground) -> None:
+    page = playground.page
+    asked = scripted(page, event("done", DOUBTED))
+    for number in range(17):
+        ask(page, f"question {number}")
+    assert len(asked[15]["messages"]) == 31  # of 32 that the service takes
+    messages = asked[16]["messages"]
+    assert (len(messages), messages[0]["content"]) == (31, "question 1")
+    assert len(answers(page)) == 17
+
+
 def test_several_turns_then_anew(playground: Playground) -> None:
     page = playground.page
     ask(page, "a <region:1>")

@@ -7,7 +7,7 @@ import { eventsOf } from "./events";
 import { type Prompt, promptFields } from "./geometry";
 import { regions } from "./history";
 import { listOf } from "./settings";
-import { indexOf, notice, picture, ready } from "./state";
+import { card, indexOf, notice, picture, ready } from "./state";
 
 const REFERENCE = /<region:([^<>]*)>/g;
 
@@ -135,8 +135,14 @@ export async function ask(): Promise<void> {
 
 export const stopAnswer = (): void => running?.abort();
 
+/** The last of the turns before a question, as many as the service takes. */
+function recent(before: readonly Turn[]): readonly Turn[] {
+  const most = card.value?.limits.max_messages ?? Number.POSITIVE_INFINITY;
+  return before.slice(Math.max(0, before.length - Math.floor((most - 1) / 2)));
+}
+
 function fieldsOf(before: readonly Turn[], question: string): Record<string, unknown> {
-  const messages = before.flatMap((turn): Message[] => [
+  const messages = recent(before).flatMap((turn): Message[] => [
     { role: "user", content: turn.question },
     { role: "assistant", content: turn.text },
   ]);
