@@ -1,9 +1,9 @@
 """The embedded converser: perceives an image once, reads a conversation about it, writes the answer token by token.
 
 What is dear to compute again is kept in one bounded cache: what is seen of an image and of asked regions, and the
-network's keys and values of the image and of a conversation up to each question. A conversation is always read in the
-same parts, whether a part was kept or not, so that the cache changes no number. One turn at a time: so nothing depends
-on the batch.
+network's keys and values of the image, of a conversation up to each question and of an answer up to its latest piece.
+A conversation is always read in the same parts, whether a part was kept or not, so that the cache changes no number.
+One turn at a time: so nothing depends on the batch.
 """
 
 from __future__ import annotations
@@ -53,6 +53,15 @@ class _Read:
         return _bytes_of(self.keys) + self.logits.nbytes
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Begun:
+    """An answer that goes on. written: its tokens. sure: the logarithm of each one's probability. read: with them."""
+
+    written: tuple[int, ...]
+    sure: tuple[float, ...]
+    read: _Read
+
+
 class EmbeddedConverser:
     """A `Converser`. files: the network and its words. placement: of nouns that the lexicon lacks; None without
     evidence of photographs. categories: the describer's."""
@@ -72,7 +81,7 @@ class EmbeddedConverser:
         self._network, self._lexicon, self.calibration = files.network, files.lexicon, files.calibration
         self._placement, self._categories = placement, tuple(categories)
         self.properties = torch.from_numpy(files.lexicon.property_rows(files.network.config.attributes))
-        self._cache: ByteCache[SeenImage | SeenObjects | Keys | _Read] = ByteCache(cache_bytes)
+        self._cache: ByteCache[SeenImage | SeenObjects | Keys | _Read | _Begun] = ByteCache(cache_bytes)
 
     @property
     def num_bytes(self) -> int:
@@ -104,8 +113,7 @@ class EmbeddedConverser:
         tokens = self._tokens(turn)
         image = self._image(turn)
         raise_if_stopped(should_stop)
-        regions = self._regions(turn, image)
-        raise_if_stopped(should_stop)
+        regions = self._regions(turn, image, should_stop)
         photographed = any(each.photograph for each in (*image.objects.identities, *regions.identities))
         hearing = Hearing(self._lexicon, tokens, self._placement, photographed=photographed)
         referents = self._referents(image, regions, hearing)
@@ -117,11 +125,8 @@ class EmbeddedConverser:
             logits = reader.prompt(should_stop).logits[self._lexicon.size :]
             return chosen_reply(answering, logits[marks])
         limit = min(conversation.max_tokens, MOST_TOKENS)
-        written, state, sure = list(turn.written), reader.prompt(should_stop), []
-        for token in written:
-            sure.append(float(state.logits.log_softmax(-1)[token]))
-            state = reader.after(state, token)
-        ended = False
+        begun = reader.begun(turn.written, should_stop)
+        written, sure, state, ended = list(begun.written), list(begun.sure), begun.read, False
         for _ in range(turn.piece):
             raise_if_stopped(should_stop)
             token = int(_unsaid(state.logits, written, self._lexicon.size).argmax())
@@ -131,6 +136,8 @@ class EmbeddedConverser:
                 break
             written.append(token)
             state = reader.after(state, token)
+        if not ended:
+            reader.keep(_Begun(tuple(written), tuple(sure), state))
         return written_reply(answering, tuple(written), sure, ended=ended, complete=ended and token == END)
 
     def _tokens(self, turn: ConverseTurn) -> list[Token]:
@@ -163,7 +170,7 @@ class EmbeddedConverser:
             self._cache.put(key, found, found.nbytes)
         return found
 
-    def _regions(self, turn: ConverseTurn, image: SeenImage) -> SeenObjects:
+    def _regions(self, turn: ConverseTurn, image: SeenImage, should_stop: Callable[[], bool]) -> SeenObjects:
         """What each asked region shows, each by itself, so that it does not depend on the others."""
         parts = [_none_of(image.objects)]
         for region in turn.conversation.regions:
@@ -171,6 +178,7 @@ class EmbeddedConverser:
             key = hashlib.sha256(b"region" + turn.digest + repr(box).encode()).digest()
             found = self._cache.get(key)
             if not isinstance(found, SeenObjects):
+                raise_if_stopped(should_stop)
                 found = self.perceiver.regions(turn.pixels, turn.size, [box], image.photograph)
                 self._cache.put(key, found, found.nbytes)
             parts.append(found)
@@ -228,6 +236,26 @@ class _Reader:
                 self._cache.put(key, state, state.nbytes)
             start = end
         return state
+
+    def begun(self, written: tuple[int, ...], should_stop: Callable[[], bool]) -> _Begun:
+        """The answer so far: what was kept of the piece before, or read again."""
+        known = self._cache.get(self._key_of_answer)
+        if isinstance(known, _Begun) and known.written == written:
+            return known
+        state, sure = self.prompt(should_stop), list[float]()
+        for token in written:
+            raise_if_stopped(should_stop)
+            sure.append(float(state.logits.log_softmax(-1)[token]))
+            state = self.after(state, token)
+        return _Begun(written, tuple(sure), state)
+
+    def keep(self, begun: _Begun) -> None:
+        """For the next piece, in the place of the one before."""
+        self._cache.put(self._key_of_answer, begun, begun.read.nbytes)
+
+    @property
+    def _key_of_answer(self) -> bytes:
+        return b"answer" + self._key(len(self._tokens))
 
     def after(self, state: _Read, token: int) -> _Read:
         """With one token of the answer more."""

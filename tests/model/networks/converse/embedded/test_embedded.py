@@ -19,10 +19,11 @@ from dynrefer.model.conversation import CANNOT_TELL, Message, Role
 from dynrefer.model.conversing import ConverseTurn, Spoken
 from dynrefer.model.errors import ConfigError, ConversationError, ModelError, StoppedError, WeightsError
 from dynrefer.model.loading import model_directory
-from dynrefer.model.networks.converse.embedded.embedded import MOST_READ, EmbeddedConverser, _Read
+from dynrefer.model.networks.converse.embedded.embedded import MOST_READ, EmbeddedConverser, _Read, _Reader
 from dynrefer.model.networks.converse.embedded.files import CONFIG, VOCABULARY, WEIGHTS, load_files
 from dynrefer.model.networks.converse.embedded.lexicon import END
 from dynrefer.model.networks.converse.embedded.perception import sizes_of
+from dynrefer.model.networks.converse.embedded.seen import SeenObjects
 from dynrefer.model.networks.converse.loading import FOLDER
 from dynrefer.model.predictor import DynRefer
 from dynrefer.workbench.scenes.artwork import SpritePack
@@ -122,6 +123,28 @@ def test_a_lost_cache_changes_nothing(converser: EmbeddedConverser, scene: Scene
         turn = turn.after(spoken)
         (spoken,) = converser.converse([turn], lambda: False)
     assert kept == again == spoken
+
+
+def test_a_piece_goes_on_where_the_last_one_ended(
+    converser: EmbeddedConverser, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    after = _Reader.after
+    monkeypatch.setattr(_Reader, "after", lambda self, state, token: (read.append(token), after(self, state, token))[1])
+    turn = replace(_turn(converser, scene, "List all objects."), piece=2)
+    spoken = _whole(converser, turn)
+    assert len(spoken.written) > 4 and read == list(spoken.written)
+    other = replace(turn, written=spoken.written[:1])  # not where it was left
+    assert converser.converse([other], lambda: False)[0].written == spoken.written[:3]
+
+
+def test_it_stops_between_regions(converser: EmbeddedConverser, scene: Scene) -> None:
+    turn = _turn(converser, scene, "What is <region:a>?")
+    polls = iter([False, False, False, True])
+    with pytest.raises(StoppedError):
+        converser.converse([turn], lambda: next(polls))
+    regions = [value for value, _ in converser._cache._held.values() if isinstance(value, SeenObjects)]
+    assert len(regions) == 1  # of two
 
 
 def test_what_is_kept_of_a_beginning_does_not_depend_on_what_follows(
