@@ -296,7 +296,7 @@ class _Reader:
         return _Read(keys, logits)
 
     def _pointable(self, length: int) -> Tensor:
-        """Of so many places. What is read later decides nothing: what is kept is for all conversations that begin so."""
+        """Of so many places. What is read later decides nothing: what is kept is for all that begin so."""
         seen = self._objects + 1
         read = self._tokens[: length - seen]
         choice = any(each.word == CHOICE for each in read)
