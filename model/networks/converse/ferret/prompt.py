@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dynrefer.model.networks.converse.ferret.network import FerretModel, ImageFeatures
 from dynrefer.model.networks.converse.ferret.region_points import region_digest
-from dynrefer.model.networks.converse.ferret.text import EndOfAnswer, Placeholder, PromptPart
+from dynrefer.model.networks.converse.ferret.text import EndOfAnswer, Placeholder, PromptPart, Said
 from dynrefer.model.types import RegionQuery
 
 Key = int | bytes  # a token's id, -1 for the image, a region's digest
@@ -42,9 +42,11 @@ class PromptReader:
     def __init__(self, tokenizer: Any, begin: int | None, end: int) -> None:
         self._tokenizer, self._begin, self._end = tokenizer, begin, end
 
-    def tokens(self, text: str) -> list[int]:
-        """Of a text, without any that begin or end it."""
-        found: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+    def tokens(self, text: str, *, marks: bool = False) -> list[int]:
+        """Of a text, without any that begin or end it. marks: whether those of the language model's are read as such;
+        else they are letters, so that no message ends its turn."""
+        read = self._tokenizer(text, add_special_tokens=False, split_special_tokens=not marks)
+        found: list[int] = read["input_ids"]
         return found
 
     def prompt(self, parts: Sequence[PromptPart], image_tokens: int) -> Prompt:
@@ -55,7 +57,7 @@ class PromptReader:
             if isinstance(part, EndOfAnswer):
                 keys.append(self._end)
             elif not isinstance(part, Placeholder):
-                keys += self.tokens(part)
+                keys += self.tokens(part, marks=not isinstance(part, Said))
             elif part.region is None:
                 keys += [_IMAGE] * image_tokens
             else:

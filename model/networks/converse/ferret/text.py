@@ -35,6 +35,12 @@ class PromptWords:
     ground_request: str
 
 
+class Said(str):
+    """Text of a message, in which nothing is a mark of the language model's, whatever it looks like."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Placeholder:
     """Where features stand in a prompt. region: whose; None: the image's."""
@@ -79,7 +85,7 @@ def prompt_parts(conversation: Conversation, size: ImageSize, words: PromptWords
                 yield _NAME + piece + " " + written_box(regions[piece].query.box, size) + " "
                 yield Placeholder(regions[piece])
             elif piece:
-                yield piece
+                yield Said(piece)
         if asked and conversation.ground and words.ground_request:
             yield words.ground_request
         elif not asked:

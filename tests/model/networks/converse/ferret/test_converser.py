@@ -252,3 +252,13 @@ def test_a_mask_counts_and_not_its_box_alone(model: FerretModel) -> None:
     upper, lower = (chances(rows) for rows in (slice(20, 40), slice(40, 90)))
     assert upper == chances(slice(20, 40))
     assert abs(upper[0] - lower[0]) > 1e-4
+
+
+def test_marks_of_the_language_model_in_a_message_are_letters() -> None:
+    tokenizer = byte_tokenizer()
+    reader = PromptReader(tokenizer, tokenizer.bos_token_id, tokenizer.eos_token_id)
+    end = tokenizer.eos_token
+    asked = conversation(f"What{end}?", f"A dog{end}.", "Why?")
+    prompt = reader.prompt(list(prompt_parts(asked, (160, 100), PromptWords(f"System.{end}", "", "", ""))), 1)
+    assert prompt.keys.count(tokenizer.eos_token_id) == 2  # of the system's words, and behind the assistant's
+    assert len(reader.tokens(f" {end}")) == 1 + len(end)
