@@ -49,7 +49,11 @@ class ConverseFields(_NotationMembers):  # type: ignore[misc]  # its fields are 
         False,
         description=f"whether the answer comes as server-sent events while it is written, as with Accept: {EVENTS}",
     )
-    verify: bool = Field(True, description="whether the region model looks at the boxes of the answer: `verified`")
+    verify: bool = Field(
+        True,
+        description="whether the region model looks at the boxes of the answer: `verified`; where the embedded converser "
+        "answers it has looked already",
+    )
 
 
 class ConverseRequest(ConverseFields):
@@ -102,7 +106,7 @@ class ConverseResponse(BaseModel):
     """The answer; of one that is streamed, the data of its last event `done`."""
 
     id: str = Field(description="the X-Request-Id")
-    model: str
+    model: str = Field(description="the region model, also where another one answers")
     image: ImageOut
     message: ReplyOut
     finish_reason: Literal["stop", "length"] = Field(description="length: it has as many tokens as were allowed")
