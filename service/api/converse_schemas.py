@@ -51,8 +51,8 @@ class ConverseFields(_NotationMembers):  # type: ignore[misc]  # its fields are 
     )
     verify: bool = Field(
         True,
-        description="whether the region model looks at the boxes of the answer: `verified`; where the embedded converser "
-        "answers it has looked already",
+        description="whether the region model looks at the boxes of the answer: `verified`; where the embedded "
+        "converser answers it has looked already",
     )
 
 

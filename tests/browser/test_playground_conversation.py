@@ -108,6 +108,23 @@ def test_pointing_at_a_box_lights_its_words(playground: Playground) -> None:
     expect(page.locator(".word.pointed")).to_have_count(0)
 
 
+def test_words_with_several_boxes_light_all_of_them(playground: Playground) -> None:
+    page = playground.page
+    boxes = [[20, 20, 200, 200], [300, 100, 600, 400]]
+    message = {
+        "role": "assistant",
+        "content": "Two dogs.",
+        "grounding": [{"span": [0, 8], "box": box} for box in boxes],
+    }
+    scripted(page, event("done", {**DOUBTED, "message": message}))
+    ask(page, "What is there?")
+    expect(page.locator(".spans .span")).to_have_count(2)
+    page.locator(".turn .word").hover()
+    expect(page.locator(".spans .span.pointed")).to_have_count(2)
+    page.mouse.move(*playground.at((0.7, 0.6)))  # the second one
+    expect(page.locator(".word.pointed")).to_have_text("Two dogs")
+
+
 def test_a_box_that_is_not_verified_is_dashed_and_says_so(playground: Playground) -> None:
     page = playground.page
     scripted(page, event("delta", {"content": "🐕 A dog"}), event("done", DOUBTED))

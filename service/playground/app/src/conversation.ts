@@ -192,5 +192,9 @@ export function pointAt([x, y]: Point): void {
   hoveredSpan.value = index === undefined ? null : { turn: shownTurn.value, index };
 }
 
+/** Whether two boxes belong to the same words, such as "two dogs". */
+export const sameWords = ({ span: [start, end] }: GroundedSpan, { span }: GroundedSpan): boolean =>
+  span[0] === start && span[1] === end;
+
 export const doubtOf = ({ verified }: GroundedSpan): string | undefined =>
   verified === false ? "Not verified: the region model sees something else in this box." : undefined;

@@ -12,6 +12,7 @@ import {
   indexNamed,
   nameOf,
   refusal,
+  sameWords,
   spansIn,
   startAnew,
   stopAnswer,
@@ -72,7 +73,8 @@ function TurnItem({ turn, index }: { turn: Turn; index: number }) {
         {pieces(text, spansIn(text, grounding)).map((piece) => {
           const span = piece.index === null ? undefined : grounding[piece.index];
           if (piece.index === null || !span) return piece.text;
-          return <Words key={piece.index} text={piece.text} span={span} turn={index} index={piece.index} />;
+          const lit = pointed !== undefined && sameWords(span, pointed);
+          return <Words key={piece.index} text={piece.text} span={span} turn={index} index={piece.index} lit={lit} />;
         })}
         {!answer && <span class="writing" aria-hidden="true" />}
         {answer?.finish_reason === "length" && <span class="quiet"> … (as long as was allowed)</span>}
@@ -96,10 +98,10 @@ interface WordsProperties {
   span: GroundedSpan;
   turn: number;
   index: number;
+  lit: boolean;
 }
 
-function Words({ text, span, turn, index }: WordsProperties) {
-  const pointed = hoveredSpan.value?.turn === turn && hoveredSpan.value.index === index;
+function Words({ text, span, turn, index, lit }: WordsProperties) {
   const point = () => {
     hoveredSpan.value = { turn, index };
   };
@@ -110,7 +112,7 @@ function Words({ text, span, turn, index }: WordsProperties) {
   return (
     <button
       type="button"
-      class={`word${pointed ? " pointed" : ""}${doubt ? " unsupported" : ""}`}
+      class={`word${lit ? " pointed" : ""}${doubt ? " unsupported" : ""}`}
       title={doubt}
       aria-label={doubt ? `${text}: not verified` : undefined}
       onPointerEnter={point}

@@ -2,7 +2,7 @@
 import { useLayoutEffect, useRef } from "preact/hooks";
 import { channels, colourOf } from "../colours";
 import type { Box, ExplainedView, GroundedSpan, RegionAnswer, View } from "../contract";
-import { doubtOf, hoveredSpan, shownSpans, shownTurn, shownWords } from "../conversation";
+import { doubtOf, hoveredSpan, sameWords, shownSpans, shownTurn, shownWords } from "../conversation";
 import { boundsOf, type Prompt, type Region, type Size } from "../geometry";
 import { type Place, placeLabels } from "../labels";
 import { paintMask } from "../run_lengths";
@@ -204,9 +204,9 @@ function Spans({ scale, shown }: { scale: number; shown: Size }) {
     <g class="spans">
       {pointed && <path d={`M0 0H${shown.width}V${shown.height}H0Z${boxPath(pointed.box, scale)}`} class="spotlight" />}
       {spans.map((span, index) => {
-        const kinds = `${span === pointed ? " pointed" : ""}${doubtOf(span) ? " doubted" : ""}`;
+        const kinds = `${pointed && sameWords(span, pointed) ? " pointed" : ""}${doubtOf(span) ? " doubted" : ""}`;
         return (
-          <g key={`${span.span}`} class={`span${kinds}`} data-span={index}>
+          <g key={index} class={`span${kinds}`} data-span={index}>
             <path d={boxPath(span.box, scale)} class="halo" />
             <path d={boxPath(span.box, scale)} class="line" />
           </g>
