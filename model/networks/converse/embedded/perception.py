@@ -129,10 +129,9 @@ class Perceiver:
         scores = self._scores(representation)
         sure = np.flatnonzero(objectness >= _WORTH_TWO_LOOKS)
         if drawn and len(sure):
-            turned = boxes[sure] * np.float32([-1, 1, -1, 1]) + np.float32([width, 0, width, 0])
-            mirrored, _ = self._represent(
-                np.ascontiguousarray(pixels[:, ::-1]), turned[:, (2, 1, 0, 3)], evidence=False
-            )
+            x1, y1, x2, y2 = boxes[sure].T
+            turned = np.stack([width - x2, y1, width - x1, y2], axis=1)
+            mirrored, _ = self._represent(np.ascontiguousarray(pixels[:, ::-1]), turned, evidence=False)
             scores.average(sure, self._scores(mirrored))
         identities = () if drawn else self._identities(representation, inputs)
         for row, identity in enumerate(identities):
