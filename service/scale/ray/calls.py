@@ -104,7 +104,7 @@ class Calls:
 
     async def _once(self, call: Call, handed_over: Any, avoid: set[str]) -> Reply:
         """avoid: where not to if there is another replica; the one that it went to is added. Raises ReplicaDied."""
-        sent = self._board.calls[call.id] = Sent(call.regions, avoid=frozenset(avoid))
+        sent = self._board.calls[call.id] = Sent(call.load, avoid=frozenset(avoid), image=call.image)
         response = self._run(call, handed_over)
         waiting = self._waiting[call.id] = asyncio.ensure_future(_awaited(response))
         try:

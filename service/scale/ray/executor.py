@@ -45,7 +45,6 @@ logger = logging.getLogger(__name__)
 START_WITHIN_S = (60.0,)  # for the first answer of a replica, again and again: nobody waits yet
 CLUSTER_LOST = "the cluster is lost"
 SUPERSEDED = "all replicas have another model than the one that they began with"
-USUAL_BATCH_REGIONS = 16  # where the replicas have not said yet how many they take
 
 
 class Replicas(Protocol):
@@ -174,7 +173,7 @@ class ReplicaExecutor:
             part: Part[Any, Any] = Part(request, kind, len(items), time.monotonic())
             request.parts.append(part)
             request.unused -= len(items)
-        size = self._part_size()
+        size = 1 if kind is WorkKind.CONVERSE else self._board.batch_regions  # large requests are shared
         for first in range(0, len(items), size):
             self._soon(self._begin, part, first, list(items[first : first + size]))
         return part.future
@@ -227,6 +226,8 @@ class ReplicaExecutor:
         assert self._calls is not None and isinstance(predictor, ReplicaPredictor), "work before there was a replica"
         assert isinstance(part.kind, WorkKind)
         call = Call("", len(items), part.kind, predictor.identity, request.id, request.key, None)
+        if part.kind is WorkKind.CONVERSE:
+            call = replace(call, image=items[0].digest)
         try:
             reply = await self._calls.answered(call, items, request.deadline)
             assert reply.results is not None
@@ -252,11 +253,6 @@ class ReplicaExecutor:
     def _release(self, request: QueuedRequest[Any, Any], items: int) -> None:
         with self._lock:
             self._admission.release(request.key, items)
-
-    def _part_size(self) -> int:
-        """The most items of one call: what the smallest replica takes at a time, so that large requests are shared."""
-        caps = [each.counts.cap for each in self._board.states]
-        return max(1, min(caps, default=USUAL_BATCH_REGIONS))
 
     def _seconds_for(self, regions: int) -> float:
         rate = self.counts.regions_per_s
