@@ -19,7 +19,7 @@ from typing import Any, Protocol, cast
 
 from ray.exceptions import RayError, RayTaskError
 
-from dynrefer.model import Predictor
+from dynrefer.model import ConverseTurn, Predictor
 from dynrefer.model.errors import ModelError, StoppedError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.admission import Admission
@@ -84,6 +84,7 @@ class ReplicaExecutor:
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._tasks: dict[QueuedRequest[Any, Any], set[asyncio.Task[None]]] = {}
+        self._turns: dict[QueuedRequest[Any, Any], tuple[ConverseTurn, Any]] = {}  # with what was handed over
         self._questions: dict[str, asyncio.Task[None]] = {}  # by replica: it owes an answer
         self._thread = threading.Thread(target=self._live, name="replicas", daemon=True)
         self._closed = self._ended = False
@@ -207,6 +208,7 @@ class ReplicaExecutor:
                 self._loop.call_soon_threadsafe(do, *arguments)
 
     def _let_go(self, request: QueuedRequest[Any, Any]) -> None:
+        self._turns.pop(request, None)
         for task in self._tasks.pop(request, ()):
             task.cancel()
 
@@ -226,10 +228,14 @@ class ReplicaExecutor:
         assert self._calls is not None and isinstance(predictor, ReplicaPredictor), "work before there was a replica"
         assert isinstance(part.kind, WorkKind)
         call = Call("", len(items), part.kind, predictor.identity, request.id, request.key, None)
-        if part.kind is WorkKind.CONVERSE:
-            call = replace(call, image=items[0].digest)
         try:
-            reply = await self._calls.answered(call, items, request.deadline)
+            if part.kind is WorkKind.CONVERSE:
+                (turn,) = items
+                call = replace(call, image=turn.digest, written=turn.written)
+                handed_over = self._handed_over(request, turn)
+            else:
+                handed_over = self._replicas.hand_over(items)
+            reply = await self._calls.answered(call, handed_over, request.deadline)
             assert reply.results is not None
             for place, result in enumerate(reply.results):
                 self._record(part, first + place, result)
@@ -241,6 +247,14 @@ class ReplicaExecutor:
                 self._record(part, first + place, RegionResult(None, error, 0.0, 0))
         except Exception as error:
             self._fail(request, error)
+
+    def _handed_over(self, request: QueuedRequest[Any, Any], turn: ConverseTurn) -> Any:
+        """A turn, once for all of its pieces, until the request is let go of."""
+        first, reference = self._turns.get(request, (None, None))
+        if first is None or not turn.continues(first):
+            reference = self._replicas.hand_over([turn])
+            self._turns[request] = turn, reference
+        return reference
 
     def _record(self, part: Part[Any, Any], place: int, result: RegionResult[Any]) -> None:
         with self._lock:  # the server's loop may cancel the request at the same moment
@@ -288,9 +302,7 @@ class ReplicaExecutor:
     async def _serve(self) -> None:
         """Until it is closed and all is run, or until the replicas are lost."""
         self._handle = await asyncio.to_thread(self._replicas.begin)
-        self._calls = Calls(
-            self._handle.run.remote, self._replicas.hand_over, self._board, self._metrics.count_call_again
-        )
+        self._calls = Calls(self._handle.run.remote, self._board, self._metrics.count_call_again)
         loss = await self._learn_model() or await self._look_after()
         if loss is not None:
             if not self._closed:

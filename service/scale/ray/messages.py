@@ -19,7 +19,8 @@ class Call:
     """Work for one replica. id: of this attempt. regions: how many items go with it. model: the identity of the model
     that they were prepared for. request_id, caller: as in `RequestContext`. left_s: seconds until the deadline, which
     no clock of another machine has to agree with; None: there is none. image: digest of the one that a question is
-    about; None of other work."""
+    about; None of other work. written: the tokens that its answer has so far; all else of a turn is the same for all of
+    its pieces."""
 
     id: str
     regions: int
@@ -29,6 +30,7 @@ class Call:
     caller: str | None
     left_s: float | None
     image: bytes | None = None
+    written: tuple[int, ...] = ()
 
     @property
     def load(self) -> int:
