@@ -15,7 +15,7 @@ from dynrefer.model.errors import BoxError, PointsError, PromptError, QueryError
 from dynrefer.model.explanation import Explain
 from dynrefer.model.masks import mask_from_bitmap
 from dynrefer.model.named_vocabularies import NamedVocabularies
-from dynrefer.model.prompts import Prompt, placed
+from dynrefer.model.prompts import Prompt, Scribble, placed
 from dynrefer.model.request_vocabulary import RequestVocabulary
 from dynrefer.model.types import CaptionWriting, Corners, PointPrompt, RegionQuery, Task, ViewPolicy
 from dynrefer.model.vocabulary_entries import VocabularyError, read_vocabulary
@@ -83,7 +83,8 @@ def with_prompts(
         except PromptError as error:
             found[place] = replace(found[place], flaw=error)
         else:
-            found[place] = replace(found[place], box=box, mask=None if bitmap is None else mask_from_bitmap(bitmap))
+            mask = None if bitmap is None else mask_from_bitmap(bitmap)
+            found[place] = replace(found[place], box=box, mask=mask, rough=isinstance(prompt, Scribble))
     return found
 
 

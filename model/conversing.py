@@ -62,6 +62,10 @@ class ConverseTurn:
         """The turn that goes on where `spoken` ended."""
         return replace(self, written=spoken.written)
 
+    def continues(self, turn: ConverseTurn) -> bool:
+        """Whether it is `turn`, or a later one of the same answer."""
+        return self.pixels is turn.pixels and self.conversation is turn.conversation and self.piece == turn.piece
+
 
 @dataclass(frozen=True, slots=True)
 class Spoken:

@@ -113,6 +113,7 @@ class RegionQuery(JsonRecord):
     points: at the object; a segmenter finds the mask, and with it the box, before the region is described.
     flaw: why what the region was pointed at with gives no region; raised where queries are checked.
     explain: what to say of why; None: nothing.
+    rough: whether the box, of a scribble, says about where the object is and not where it ends.
     """
 
     box: Corners
@@ -129,6 +130,7 @@ class RegionQuery(JsonRecord):
     flaw: QueryError | None = None
     view_policy: ViewPolicy | None = None
     explain: Explain | None = None
+    rough: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,8 @@ def _placed(
     if stored:
         box = upright_box(box, info)
         bitmap = None if bitmap is None else upright_view(bitmap, info.orientation)
-    return replace(query, box=box, mask=None if bitmap is None else mask_from_bitmap(bitmap))
+    mask = None if bitmap is None else mask_from_bitmap(bitmap)
+    return replace(query, box=box, mask=mask, rough=isinstance(prompt, Scribble))
 
 
 def _in_pixels(prompt: Prompt, notation: BoxNotation, size: tuple[int, int]) -> tuple[Prompt, tuple[float, ...]]:

@@ -6,7 +6,7 @@
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +19,8 @@ from dynrefer.service.scale.ray.totals import Totals
 ASK_EVERY_S, ASK_EACH_S = 1.0, 0.02
 # A replica that has not answered for so long, and was asked so often, gets nothing new; its calls are made elsewhere.
 SILENT_S, SILENT_QUESTIONS = 5.0, 5
+USUAL_BATCH_REGIONS = 16  # where the replicas have not said yet how many they take
+MOST_IMAGES = 1_000  # whose replica is remembered
 TO = "to"  # keyword of a call that one replica is meant by
 
 
@@ -37,17 +39,19 @@ class Seen:
 @dataclass(slots=True)
 class Sent:
     """A call that is under way. replica: None until it was routed. avoid: replicas that did not take it before, or were
-    lost with it."""
+    lost with it. image: what a question is about, of which its replica keeps what is dear to compute; None of other
+    work."""
 
     regions: int
     replica: str | None = None
     avoid: Collection[str] = ()
+    image: bytes | None = None
 
 
 @dataclass
 class Board:
-    """What an edge knows of the replicas of one application. Its threads assign whole values; only `totals` needs two
-    that fit each other.
+    """What an edge knows of the replicas of one application. Its threads assign whole values; the lock is for the few
+    that have to fit each other.
 
     model: identity of the model that the edge prepares regions for, once it knows. While Serve replaces replicas by
     others with another model, both are there, and this edge has no use for the others.
@@ -56,6 +60,7 @@ class Board:
     replicas: dict[str, Seen] = field(default_factory=dict)
     calls: dict[str, Sent] = field(default_factory=dict)
     model: str | None = None
+    _asked: OrderedDict[bytes, str] = field(default_factory=OrderedDict)  # image -> where its last call went
     _gone: Totals = field(default_factory=Totals)  # of replicas that are not listed any more
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -128,20 +133,39 @@ class Board:
         """Whether a replica has a call of this edge, which it may finish even if it is to end."""
         return any(sent.replica is not None for sent in list(self.calls.values()))
 
+    @property
+    def batch_regions(self) -> int:
+        """What the smallest replica takes at a time."""
+        return max(1, min((each.counts.cap for each in self.states), default=USUAL_BATCH_REGIONS))
+
     def route(self, call: str, names: Iterable[str]) -> str | None:
         """The replica of these that a call goes to, which is noted; None where none answers. call: its id, or of a call
         that any replica takes any."""
-        sent = self.calls.get(call)
-        order = self.order([name for name in names if name in self.replicas], () if sent is None else sent.avoid)
-        if order and sent is not None:
-            sent.replica = order[0]
-        return order[0] if order else None
+        sent = self.calls.get(call) or Sent(0)
+        prefer = None if sent.image is None else self._asked.get(sent.image)
+        order = self.order([name for name in names if name in self.replicas], sent.avoid, prefer)
+        if not order:
+            return None
+        sent.replica = order[0]
+        if sent.image is not None:
+            self._note(sent.image, order[0])
+        return order[0]
 
-    def order(self, names: Sequence[str], avoid: Collection[str] = ()) -> list[str]:
+    def _note(self, image: bytes, replica: str) -> None:
+        """Where an image's calls go from now on. Forgotten are those about which nothing was asked for longest."""
+        with self._lock:
+            self._asked[image] = replica
+            self._asked.move_to_end(image)
+            while len(self._asked) > MOST_IMAGES:
+                self._asked.popitem(last=False)
+
+    def order(self, names: Sequence[str], avoid: Collection[str] = (), prefer: str | None = None) -> list[str]:
         """Those that answer, the one first to which this edge has sent the fewest regions that it has not got back.
 
         Before that count: those to avoid come last, and those that are not ready behind those that are. They refuse at
-        once, have therefore always the fewest regions, and would attract every call.
+        once, have therefore always the fewest regions, and would attract every call. prefer: comes before others like
+        it unless it has more than a batch beyond them; waiting for one batch takes about as long as computing again
+        what it has kept.
 
         How many regions replicas say they have is left out: it is old by the time it is read, all edges would run to
         the same replica, and the tail is longer than with a choice at random (`python -m benchmarks.scaling`).
@@ -152,7 +176,9 @@ class Board:
                 here[sent.replica] += sent.regions
         answering = [name for name in names if not self.is_silent(name) and self._fits(self.replicas.get(name))]
         random.shuffle(answering)  # or edges that have sent nothing would all begin with the same
-        return sorted(answering, key=lambda name: (name in avoid, self._readiness(name), here[name]))
+        if prefer is not None:
+            here[prefer] -= self.batch_regions
+        return sorted(answering, key=lambda name: (name in avoid, self._readiness(name), here[name], name != prefer))
 
     def _fits(self, seen: Seen | None) -> bool:
         """Whether it has the edge's model, or may have it."""

@@ -48,30 +48,23 @@ class ReplicaDied(Exception):
 class Calls:
     """Calls of one application's replicas. For one event loop.
 
-    run: makes the call of `ModelReplica.run`. hand_over: puts what goes with a call where every replica can read it.
-    again: called with a reason when a call is made again.
+    run: makes the call of `ModelReplica.run`. again: called with a reason when a call is made again.
     """
 
     def __init__(
-        self,
-        run: Callable[[Call, Any], Response],
-        hand_over: Callable[[list[Any]], Any],
-        board: Board,
-        again: Callable[[str], None] = lambda _: None,
+        self, run: Callable[[Call, Any], Response], board: Board, again: Callable[[str], None] = lambda _: None
     ) -> None:
         self._run = run
-        self._hand_over = hand_over
         self._board = board
         self._again = again
         self._waiting: dict[str, asyncio.Future[Any]] = {}  # by call: the answer that is awaited
         self._given_up: set[str] = set()
 
-    async def answered(self, call: Call, items: list[Any], deadline: float) -> Reply:
-        """The first reply with results. items: handed over once, whatever happens to the call.
+    async def answered(self, call: Call, handed_over: Any, deadline: float) -> Reply:
+        """The first reply with results. handed_over: what goes with it, where every replica can read it.
 
         deadline: on the monotonic clock. Raises DeadlineExceeded, and DeviceError where replicas die of it.
         """
-        handed_over = self._hand_over(items)
         deaths, pause_s, avoid = 0, AGAIN_S[0], set[str]()
         while (left_s := deadline - time.monotonic()) > 0:
             attempt = replace(call, id=uuid.uuid4().hex, left_s=left_s if left_s != float("inf") else None)
@@ -104,7 +97,7 @@ class Calls:
 
     async def _once(self, call: Call, handed_over: Any, avoid: set[str]) -> Reply:
         """avoid: where not to if there is another replica; the one that it went to is added. Raises ReplicaDied."""
-        sent = self._board.calls[call.id] = Sent(call.regions, avoid=frozenset(avoid))
+        sent = self._board.calls[call.id] = Sent(call.load, avoid=frozenset(avoid), image=call.image)
         response = self._run(call, handed_over)
         waiting = self._waiting[call.id] = asyncio.ensure_future(_awaited(response))
         try:

@@ -19,7 +19,7 @@ from typing import Any, Protocol, cast
 
 from ray.exceptions import RayError, RayTaskError
 
-from dynrefer.model import Predictor
+from dynrefer.model import ConverseTurn, Predictor
 from dynrefer.model.errors import ModelError, StoppedError
 from dynrefer.service.context import RequestContext
 from dynrefer.service.engine.admission import Admission
@@ -45,7 +45,6 @@ logger = logging.getLogger(__name__)
 START_WITHIN_S = (60.0,)  # for the first answer of a replica, again and again: nobody waits yet
 CLUSTER_LOST = "the cluster is lost"
 SUPERSEDED = "all replicas have another model than the one that they began with"
-USUAL_BATCH_REGIONS = 16  # where the replicas have not said yet how many they take
 
 
 class Replicas(Protocol):
@@ -85,6 +84,7 @@ class ReplicaExecutor:
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._tasks: dict[QueuedRequest[Any, Any], set[asyncio.Task[None]]] = {}
+        self._turns: dict[QueuedRequest[Any, Any], tuple[ConverseTurn, Any]] = {}  # with what was handed over
         self._questions: dict[str, asyncio.Task[None]] = {}  # by replica: it owes an answer
         self._thread = threading.Thread(target=self._live, name="replicas", daemon=True)
         self._closed = self._ended = False
@@ -174,7 +174,7 @@ class ReplicaExecutor:
             part: Part[Any, Any] = Part(request, kind, len(items), time.monotonic())
             request.parts.append(part)
             request.unused -= len(items)
-        size = self._part_size()
+        size = 1 if kind is WorkKind.CONVERSE else self._board.batch_regions  # large requests are shared
         for first in range(0, len(items), size):
             self._soon(self._begin, part, first, list(items[first : first + size]))
         return part.future
@@ -208,6 +208,7 @@ class ReplicaExecutor:
                 self._loop.call_soon_threadsafe(do, *arguments)
 
     def _let_go(self, request: QueuedRequest[Any, Any]) -> None:
+        self._turns.pop(request, None)
         for task in self._tasks.pop(request, ()):
             task.cancel()
 
@@ -228,7 +229,13 @@ class ReplicaExecutor:
         assert isinstance(part.kind, WorkKind)
         call = Call("", len(items), part.kind, predictor.identity, request.id, request.key, None)
         try:
-            reply = await self._calls.answered(call, items, request.deadline)
+            if part.kind is WorkKind.CONVERSE:
+                (turn,) = items
+                call = replace(call, image=turn.digest, written=turn.written)
+                handed_over = self._handed_over(request, turn)
+            else:
+                handed_over = self._replicas.hand_over(items)
+            reply = await self._calls.answered(call, handed_over, request.deadline)
             assert reply.results is not None
             for place, result in enumerate(reply.results):
                 self._record(part, first + place, result)
@@ -241,6 +248,14 @@ class ReplicaExecutor:
         except Exception as error:
             self._fail(request, error)
 
+    def _handed_over(self, request: QueuedRequest[Any, Any], turn: ConverseTurn) -> Any:
+        """A turn, once for all of its pieces, until the request is let go of."""
+        first, reference = self._turns.get(request, (None, None))
+        if first is None or not turn.continues(first):
+            reference = self._replicas.hand_over([turn])
+            self._turns[request] = turn, reference
+        return reference
+
     def _record(self, part: Part[Any, Any], place: int, result: RegionResult[Any]) -> None:
         with self._lock:  # the server's loop may cancel the request at the same moment
             part.record(place, result)
@@ -252,11 +267,6 @@ class ReplicaExecutor:
     def _release(self, request: QueuedRequest[Any, Any], items: int) -> None:
         with self._lock:
             self._admission.release(request.key, items)
-
-    def _part_size(self) -> int:
-        """The most items of one call: what the smallest replica takes at a time, so that large requests are shared."""
-        caps = [each.counts.cap for each in self._board.states]
-        return max(1, min(caps, default=USUAL_BATCH_REGIONS))
 
     def _seconds_for(self, regions: int) -> float:
         rate = self.counts.regions_per_s
@@ -292,9 +302,7 @@ class ReplicaExecutor:
     async def _serve(self) -> None:
         """Until it is closed and all is run, or until the replicas are lost."""
         self._handle = await asyncio.to_thread(self._replicas.begin)
-        self._calls = Calls(
-            self._handle.run.remote, self._replicas.hand_over, self._board, self._metrics.count_call_again
-        )
+        self._calls = Calls(self._handle.run.remote, self._board, self._metrics.count_call_again)
         loss = await self._learn_model() or await self._look_after()
         if loss is not None:
             if not self._closed:

@@ -11,12 +11,16 @@ from dynrefer.model import ConverserSpec, FinderSpec, ModelCard, PointedRegion, 
 from dynrefer.service.engine.executor import ExecutorCounts, Phase
 from dynrefer.service.engine.reservations import RegionResult, WorkKind
 
+TURN_REGIONS = 16  # of which a batch takes as many views as of a turn (model/conversing.py)
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
     """Work for one replica. id: of this attempt. regions: how many items go with it. model: the identity of the model
     that they were prepared for. request_id, caller: as in `RequestContext`. left_s: seconds until the deadline, which
-    no clock of another machine has to agree with; None: there is none."""
+    no clock of another machine has to agree with; None: there is none. image: digest of the one that a question is
+    about; None of other work. written: the tokens that its answer has so far; all else of a turn is the same for all of
+    its pieces."""
 
     id: str
     regions: int
@@ -25,6 +29,13 @@ class Call:
     request_id: str
     caller: str | None
     left_s: float | None
+    image: bytes | None = None
+    written: tuple[int, ...] = ()
+
+    @property
+    def load(self) -> int:
+        """How much of a replica's batch it takes, in regions."""
+        return self.regions * (TURN_REGIONS if self.kind is WorkKind.CONVERSE else 1)
 
 
 @dataclass(frozen=True, slots=True)

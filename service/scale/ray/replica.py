@@ -119,10 +119,12 @@ class ModelReplica:
     async def run(self, call: Call, items: Sequence[Any]) -> Reply:
         """Run prepared items, and finish what came of regions. Cancelling it takes them out of the queue.
 
-        items: as in `Reservation.submit`; their arrays may be read-only.
+        items: as in `Reservation.submit`; their arrays may be read-only. A turn goes on at `Call.written`.
         """
         if call.model != self._identity:
             return Reply(None, "another model")
+        if call.kind is WorkKind.CONVERSE:
+            items = [replace(each, written=call.written) for each in items]
         context = RequestContext(
             id=call.request_id,
             caller=call.caller,

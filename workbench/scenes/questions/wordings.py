@@ -1,10 +1,12 @@
 """How questions are asked: the skeletons of every kind, see `forms.py`. What begins with ^ is held out from training.
+Those of `more_wordings.py`, of which none is held out, are added.
 
 Slots: {x}, {y}: an object, as "the red dog" or "<region:a>". {region}: a region. The others are words.
 """
 
 from __future__ import annotations
 
+from dynrefer.workbench.scenes.questions.more_wordings import MORE_FOLLOW_UPS, MORE_SKELETONS
 from dynrefer.workbench.scenes.questions.records import Kind
 
 _COLOUR = (
@@ -236,7 +238,7 @@ _UNANSWERABLE = (
     "^Does the owner of {x} like it?",
 )
 
-SKELETONS: dict[Kind, tuple[str, ...]] = {
+_SKELETONS: dict[Kind, tuple[str, ...]] = {
     Kind.NAME: _NAME,
     Kind.COLOUR: _COLOUR,
     Kind.SIZE: _SIZE,
@@ -261,7 +263,7 @@ SKELETONS: dict[Kind, tuple[str, ...]] = {
     Kind.UNANSWERABLE: _UNANSWERABLE,
 }
 # A question that goes on from an answer about an object: what it asks for -> how. {more}, {y}, {relation}: as above.
-FOLLOW_UPS: dict[Kind, tuple[str, ...]] = {
+_FOLLOW_UPS: dict[Kind, tuple[str, ...]] = {
     Kind.COLOUR: (
         "[And|^Then] its colo[u|]r?",
         "[And what|What] colo[u|]r is it?",
@@ -308,4 +310,8 @@ FOLLOW_UPS: dict[Kind, tuple[str, ...]] = {
         "What [can you see|do you see|^is found] {relation} it?",
         "^Start there: what is {relation} it?",
     ),
+}
+SKELETONS: dict[Kind, tuple[str, ...]] = {kind: (*lines, *MORE_SKELETONS[kind]) for kind, lines in _SKELETONS.items()}
+FOLLOW_UPS: dict[Kind, tuple[str, ...]] = {
+    kind: (*lines, *MORE_FOLLOW_UPS[kind]) for kind, lines in _FOLLOW_UPS.items()
 }

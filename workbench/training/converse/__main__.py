@@ -3,7 +3,7 @@
     python -m dynrefer.workbench.training.converse --out runs/converse [--scenes 4000] [--minutes 150] [--resume]
 
 First, what is perceived of the scenes and the questions about them are made by two processes and kept in the folder;
-then the stages take `--minutes` of one process. Killed at any time, a run with --resume loses two minutes at most.
+then the stages take `--minutes` of one processor. Killed at any time, a run with --resume loses two minutes at most.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--scenes", type=int, default=4000, help="to train on [default: %(default)s]")
     parser.add_argument("--validation", type=int, default=100, help="scenes to validate on [default: %(default)s]")
-    parser.add_argument("--minutes", type=float, default=150, help="of all stages [default: %(default)s]")
+    parser.add_argument(
+        "--minutes", type=float, default=150, help="of one processor [default: %(default)s]"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of the training [default: %(default)s]")
     parser.add_argument("--processes", type=int, default=2, help="that perceive [default: %(default)s]")
     parser.add_argument("--without", nargs="+", choices=NAMES, default=[], help="stages that are left out")

@@ -134,7 +134,8 @@ def right_answers(network: ConverseNetwork, samples: Samples) -> dict[str, tuple
 
 
 def train(training: ConverseTraining, samples: Samples, plan: Sequence[Stage], seconds: float, out: Path) -> None:
-    """Run all stages to their ends, or go on with them. seconds: of all stages together."""
+    """Run all stages to their ends, or go on with them. seconds: of processor time, of all stages together: so a busy
+    machine trains for longer, and no less."""
     saved = time.monotonic()
     while training.stage < len(plan):
         stage = plan[training.stage]
@@ -142,10 +143,10 @@ def train(training: ConverseTraining, samples: Samples, plan: Sequence[Stage], s
         pools = [_pool(samples, stage, place) for place in range(len(_LENGTHS))]
         losses: list[float] = []
         while training.spent < limit:
-            began = time.monotonic()
+            began = time.process_time()
             batch = _batch(samples, pools, training)
             losses.append(training.advance(batch, stage.rate * _schedule(training.spent / limit)))
-            training.spent += time.monotonic() - began
+            training.spent += time.process_time() - began
             if training.step % 50 == 0:
                 line = {"stage": stage.name, "step": training.step, "loss": round(float(np.mean(losses)), 4)}
                 print(json.dumps(line | {"s": round(training.spent)}), flush=True)

@@ -9,8 +9,8 @@ Shapes: G = scenes of a batch, B = questions, S = objects of a scene with the im
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -20,9 +20,11 @@ from torch import Tensor
 from dynrefer.model.networks.converse.embedded.dialogue import Token, named, read_dialogue
 from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, NOUNS, PAD, UNKNOWN, Lexicon
 from dynrefer.model.networks.converse.embedded.reading import Slots, Tokens
+from dynrefer.workbench.scenes.questions.records import Kind
 from dynrefer.workbench.training.converse.asked import AskedQuestion
 from dynrefer.workbench.training.converse.perceived import PerceivedScene
 from dynrefer.workbench.training.converse.scene_arrays import (
+    Disturbance,
     nearest_objects,
     object_order,
     referents,
@@ -31,7 +33,8 @@ from dynrefer.workbench.training.converse.scene_arrays import (
 )
 
 NO_TARGET = -1  # of a token that is not to be written
-_UNHEARD = 0.08  # how often a word of a question is read by its letters alone
+_LISTS = (Kind.LISTING, Kind.LISTING_SOME)
+_UNHEARD = 0.12  # how often a word of a question is read by its letters alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,16 @@ class Sample:
         return len(self.words)
 
 
-def make_sample(question: AskedQuestion, scene: int, lexicon: Lexicon) -> Sample | None:
-    """None for a question whose right answer is not among the allowed ones. scene: its place among the scenes."""
+def make_sample(question: AskedQuestion, scene: int, lexicon: Lexicon, seen: Collection[int]) -> Sample | None:
+    """None for a question whose right answer is not among the allowed ones, or lists nothing that is seen.
+
+    scene: its place among the scenes. seen: the objects that perception found. An answer that lists objects lists these
+    alone: to name another one, there would be nothing to point at.
+    """
+    if question.kind in _LISTS:
+        if not any(index in seen for _, _, index in question.spans):
+            return None
+        question = _listing(question, seen)
     ids = [name for name, _ in question.regions]
     tokens = read_dialogue(lexicon, question.messages, ids, question.answers)
     objects = [question.regions[each.region][1] if each.region >= 0 else -1 for each in tokens]
@@ -89,6 +100,19 @@ def make_sample(question: AskedQuestion, scene: int, lexicon: Lexicon) -> Sample
         np.array(targets, np.int16),
         choice,
     )
+
+
+def _listing(question: AskedQuestion, seen: Collection[int]) -> AskedQuestion:
+    """The question with its answer again, of the objects that are seen."""
+    answer, spans = "", []
+    left = [(start, stop, index) for start, stop, index in question.spans if index in seen]
+    for place, (start, stop, index) in enumerate(left):
+        article = question.answer[:start].split()[-1].lower()
+        answer += "" if not place else " and " if place == len(left) - 1 else ", "
+        answer += f"{article} "
+        spans.append((len(answer), len(answer) + stop - start, index))
+        answer += question.answer[start:stop]
+    return replace(question, answer=f"{answer[:1].upper()}{answer[1:]}.", spans=tuple(spans))
 
 
 def _written(question: AskedQuestion, lexicon: Lexicon) -> list[tuple[Token, int]]:
@@ -127,7 +151,9 @@ class Samples:
 
     def __init__(self, scenes: Sequence[PerceivedScene], questions: Sequence[AskedQuestion], lexicon: Lexicon) -> None:
         place_of = {scene.seed: place for place, scene in enumerate(scenes)}
-        made = [make_sample(each, place_of[each.seed], lexicon) for each in questions if each.seed in place_of]
+        seen = [frozenset(np.flatnonzero(nearest_objects(each) >= 0).tolist()) for each in scenes]
+        known = [(each, place_of[each.seed]) for each in questions if each.seed in place_of]
+        made = [make_sample(each, place, lexicon, seen[place]) for each, place in known]
         self.scenes, self.lexicon = scenes, lexicon
         self.samples = [each for each in made if each is not None]
         self._tags = len(scenes[0].image.tags)
@@ -155,14 +181,18 @@ class Samples:
         rows = torch.tensor([row_of[each.scene] for each in samples])
         length = max(map(len, samples))
         size = 1 + max(len(order) for order in orders)
-        seen = [seen_objects(self.scenes[scene], order, size, rng) for scene, order in zip(scenes, orders, strict=True)]
-        slots = stacked([each for each, _ in seen])
+        disturbed = [Disturbance.drawn(self.scenes[scene], rng) for scene in scenes]
+        seen = [
+            seen_objects(self.scenes[scene], order, size, disturbance, rng)
+            for scene, order, disturbance in zip(scenes, orders, disturbed, strict=True)
+        ]
+        slots = stacked(seen)
         tokens, pointable, targets = [], [], []
         for sample in samples:
             row = row_of[sample.scene]
             scene = self.scenes[sample.scene]
-            found, own, blind = orders[row], seen[row][0], seen[row][1]
-            token, points, target = self._tokens(sample, scene, found, own, length, size, blind, rng)
+            found, own = orders[row], seen[row]
+            token, points, target = self._tokens(sample, scene, found, own, length, size, disturbed[row], rng)
             tokens.append(token)
             pointable.append(points)
             targets.append(target)
@@ -179,7 +209,7 @@ class Samples:
         own: Slots,
         length: int,
         size: int,
-        blind: bool,
+        disturbance: Disturbance,
         rng: np.random.Generator | None,
     ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
         count, words = len(sample), self.lexicon.size
@@ -222,7 +252,7 @@ class Samples:
             heard = rng.random(length)
             ordinary = (given > NOUNS) & (np.append(sample.roles, np.zeros(length - count)) == 1)
             read[ordinary & (heard < _UNHEARD)] = UNKNOWN
-            letters[ordinary & (heard < _UNHEARD / 4)] = PAD
+            letters[ordinary & (heard < _UNHEARD / 3)] = PAD
         nouns = np.zeros(length, np.int64)
         nouns[:count] = 1 + sample.nouns
         roles = np.zeros(length, np.int64)
@@ -243,11 +273,14 @@ class Samples:
         arrays = {name: torch.from_numpy(value) for name, value in found.items()}
         table = self._tables.setdefault(scene.seed, {}) or referents(scene)
         self._tables[scene.seed] = table
-        features = table["features"][source] * (0.0 if blind else 1.0)
+        features = table["features"][source] * (0.0 if disturbance.blind else 1.0)
+        matched = table["categories"][source]
+        named = ~np.append(False, disturbance.nameless)[source, None]
         sure = (source > 0).astype(np.float32)
         arrays |= {
             "features": torch.from_numpy(features.astype(np.float32)),
-            "categories": torch.from_numpy(table["categories"][source]),
+            "categories": torch.from_numpy(matched * named),
+            "match": torch.from_numpy(matched),
             "attributes": torch.from_numpy(table["attributes"][source]),
             "boxes": torch.from_numpy(table["boxes"][source]),
             "objectness": torch.from_numpy(table["objectness"][source]),
@@ -270,7 +303,7 @@ class Samples:
             all_of["referred"],
             torch.zeros(batch, length, dtype=torch.bool),
             torch.zeros(batch, self._tags),
-            all_of["categories"],
+            all_of["match"],
         )
         return Tokens(
             all_of["words"],

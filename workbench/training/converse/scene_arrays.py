@@ -6,7 +6,7 @@ Shapes: as in `seen.py`; S = objects of a scene with the image itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -20,6 +20,26 @@ from dynrefer.workbench.training.converse.perceived import PerceivedScene
 _MOST_OBJECTS = 20
 _LEAST_OVERLAP = 0.5  # of a seen object's box with the true one
 _BLIND = 0.2  # how often a scene comes without representations
+_NAMELESS = 0.5  # of these: how often what it shows has no name in the describer's list, as in photographs
+_NAMELESS_OBJECTS = 0.8  # of the objects of such a scene
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Disturbance:
+    """What a scene is deprived of. blind: of representations. nameless: (N,) bool, of the image's objects and its true
+    ones: of the categories that it shows. Nouns of the question still match it, as evidence of photographs does."""
+
+    blind: bool
+    nameless: NDArray[np.bool_]
+
+    @classmethod
+    def drawn(cls, scene: PerceivedScene, rng: np.random.Generator | None) -> Disturbance:
+        """A random one. rng: None: none."""
+        count = len(scene.image.objects) + len(scene.regions)
+        blind = rng is not None and bool(rng.random() < _BLIND)
+        if rng is None or not blind or rng.random() >= _NAMELESS:
+            return cls(blind, np.zeros(count, bool))
+        return cls(blind, rng.random(count) < _NAMELESS_OBJECTS)
 
 
 def nearest_objects(scene: PerceivedScene) -> NDArray[np.int64]:
@@ -49,14 +69,17 @@ def referents(scene: PerceivedScene) -> dict[str, NDArray[np.float32]]:
 
 
 def seen_objects(
-    scene: PerceivedScene, order: NDArray[np.int64], size: int, rng: np.random.Generator | None
-) -> tuple[Slots, bool]:
-    """The objects of a scene in this order, padded to `size` with the image itself last; and whether blind."""
+    scene: PerceivedScene,
+    order: NDArray[np.int64],
+    size: int,
+    disturbance: Disturbance,
+    rng: np.random.Generator | None,
+) -> Slots:
+    """The objects of a scene in this order, padded to `size` with the image itself last."""
     image = scene.image
     longest = max(image.size)
     frame = np.array(image.size, np.float32) / longest
     count = len(order)
-    blind = rng is not None and bool(rng.random() < _BLIND)
 
     def filled(values: NDArray[np.float32], last: NDArray[np.float32]) -> Tensor:
         rows = np.zeros((1, size, values.shape[1]), np.float32)
@@ -72,7 +95,7 @@ def seen_objects(
         boxes = boxes + sides * rng.normal(0, 0.015, boxes.shape).astype(np.float32)
         sure = np.clip(sure + rng.normal(0, 0.02, sure.shape), 0.05, 1).astype(np.float32)
         features = features + rng.normal(0, 0.1 * features.std() + 1e-6, features.shape).astype(np.float32)
-    if blind:
+    if disturbance.blind:
         features, whole = features * 0, whole * 0
     nothing = np.zeros(objects.categories.shape[1], np.float32)
     mask = np.zeros((1, size), bool)
@@ -81,20 +104,20 @@ def seen_objects(
     ends[0, -1] = True
     surely = np.zeros((1, size), np.float32)
     surely[0, :count], surely[0, -1] = sure[order], 1.0
-    categories = filled(objects.categories, nothing)
-    slots = Slots(
+    named = ~disturbance.nameless[: len(objects), None]
+    tags = image.tags if disturbance.nameless.sum() == 0 else np.zeros_like(image.tags)
+    return Slots(
         filled(features, whole),
-        categories,
+        filled(objects.categories * named, nothing),
         filled(objects.attributes, np.zeros(objects.attributes.shape[1], np.float32)),
         filled(boxes.astype(np.float32), np.array([0, 0, *frame], np.float32)),
         torch.from_numpy(frame[None]),
         torch.from_numpy(surely),
         torch.from_numpy(mask),
         torch.from_numpy(ends),
-        torch.from_numpy(image.tags[None].astype(np.float32)),
-        categories,
+        torch.from_numpy(tags[None].astype(np.float32)),
+        filled(objects.categories, nothing),
     )
-    return slots, blind
 
 
 def stacked(parts: Sequence[Slots]) -> Slots:

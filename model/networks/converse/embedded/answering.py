@@ -20,6 +20,7 @@ from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
 from dynrefer.model.networks.converse.embedded.seen import SeenImage, SeenObjects
 
 _SAID = 0.25  # probability that a noun which the user has said has ahead of others
+_TAKEN = 0.05  # least probability with which an object is what the user calls it, if nothing else fits that better
 _FITS = 0.3  # least probability with which a said noun is the name of a photographed object
 _AGREES = 0.5  # from here on, or where nothing else is likelier, perception agrees with a name
 
@@ -52,11 +53,20 @@ class Answering:
         scores = seen.categories[row].copy()
         for noun in self.hearing.nouns.values():
             if noun.asked and noun.meaning.sum() == 1.0:
-                scores[int(noun.meaning.argmax())] += _SAID
+                category = int(noun.meaning.argmax())
+                taken = noun.definite and self._fits_best(seen, row, category)
+                scores[category] += 1.0 if taken else _SAID
         best = int(scores.argmax())
         name, probability = self.categories[best], float(seen.categories[row, best])
         agrees = probability >= min(_AGREES, float(seen.categories[row].max()))
         return self.lexicon.spoken.get(name, name), probability, agrees
+
+    def _fits_best(self, seen: SeenObjects, row: int, category: int) -> bool:
+        """Whether nothing else is much likelier to be of this category: who says "the dog" means one that is
+        there."""
+        every = self.image.objects.categories[:, category]
+        probability = float(seen.categories[row, category])
+        return probability >= max(_TAKEN, 0.5 * float(every.max(initial=0.0)))
 
     def _photographed(self, place: int) -> tuple[str, float, bool]:
         seen, row, _ = self.referent(place)

@@ -25,6 +25,7 @@ from dynrefer.model.networks.converse.embedded.dialogue import Token, named, rea
 from dynrefer.model.networks.converse.embedded.files import ConverserFiles
 from dynrefer.model.networks.converse.embedded.inputs import Hearing, Referents, image_slots
 from dynrefer.model.networks.converse.embedded.lexicon import ASSISTANT, CHOICE, END, SPECIAL
+from dynrefer.model.networks.converse.embedded.meant import meant_box
 from dynrefer.model.networks.converse.embedded.preparation import EmbeddedConverserSpec
 from dynrefer.model.networks.converse.embedded.reading import Keys
 from dynrefer.model.networks.converse.embedded.seen import Floats, SeenImage, SeenObjects
@@ -171,10 +172,11 @@ class EmbeddedConverser:
         return found
 
     def _regions(self, turn: ConverseTurn, image: SeenImage, should_stop: Callable[[], bool]) -> SeenObjects:
-        """What each asked region shows, each by itself, so that it does not depend on the others."""
+        """What each asked region shows, each by itself, so that it does not depend on the others. Its box is that
+        of the object that it means."""
         parts = [_none_of(image.objects)]
         for region in turn.conversation.regions:
-            box = region.query.box
+            box = meant_box(region.query, image.objects)
             key = hashlib.sha256(b"region" + turn.digest + repr(box).encode()).digest()
             found = self._cache.get(key)
             if not isinstance(found, SeenObjects):
@@ -216,8 +218,8 @@ class _Reader:
         self._tokens, self._referents, self._seen, self._properties = tokens, referents, seen, converser.properties
         self._objects = seen.mask.shape[1] - 1
         self._nouns = hearing.rows(len(tokens), referents.objects.categories.shape[1])
-        regions = [(each.id, each.query.box) for each in turn.conversation.regions]
-        self._name = turn.digest + repr(regions).encode()
+        ids, boxes = [each.id for each in turn.conversation.regions], referents.objects.boxes[self._objects :]
+        self._name = turn.digest + repr((ids, boxes.tolist())).encode()
         self._match_width = referents.match.shape[1]
 
     def prompt(self, should_stop: Callable[[], bool]) -> _Read:

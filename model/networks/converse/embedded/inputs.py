@@ -27,12 +27,14 @@ _KNOWN_BY = ("own", "synonym", "broader", "narrower")
 @dataclass(frozen=True, slots=True)
 class HeardNoun:
     """A noun of the conversation. meaning: (K,) of the categories. placed: where it stands among what is known of
-    photographs; None where the lexicon is enough. asked: whether the user said it."""
+    photographs; None where the lexicon is enough. asked: whether the user said it. definite: of one that is taken to be
+    there ("the dog", "the red dog")."""
 
     text: str
     meaning: Floats
     placed: PlacedWord | None
     asked: bool
+    definite: bool = False
 
     @property
     def breadth(self) -> float:
@@ -56,7 +58,8 @@ class Hearing:
             if token.noun is not None:
                 meaning = lexicon.meanings[token.noun.row]
                 placed = placement.place([token.text])[0] if self._photographed and placement is not None else None
-                self.nouns[place] = HeardNoun(token.text, meaning, placed, token.role == IN_USER)
+                definite = not token.noun.plural and "the" in _leading(lexicon, tokens, place)
+                self.nouns[place] = HeardNoun(token.text, meaning, placed, token.role == IN_USER, definite)
             elif token.word == UNKNOWN and placement is not None and token.text.isalpha():
                 heard = self._unlisted(token, placement, lexicon.meanings.shape[1])
                 if heard is not None:
@@ -102,6 +105,16 @@ class Hearing:
         for column, place in enumerate(self.nouns):
             matched[place, column] = 1.0
         return meanings, matched
+
+
+def _leading(lexicon: Lexicon, tokens: Sequence[Token], place: int) -> list[str]:
+    """The words before a noun: its properties, and the one before these."""
+    found = []
+    for token in reversed(tokens[:place]):
+        found.append(token.text)
+        if token.text not in lexicon.properties:
+            break
+    return found
 
 
 def image_slots(seen: SeenImage, match: Floats) -> Slots:

@@ -39,6 +39,7 @@ MOST_OBJECTS = 20
 LEAST_OBJECTNESS = 0.1  # of an object that is looked at; how sure the finder was is told to the network
 _APART = 0.6  # boxes that overlap by more are one object
 _VIEWS = (0.0, 0.1, 0.2)  # t of the views
+_WORTH_TWO_LOOKS = 0.3  # objectness from which a drawn object is also seen in a mirror: two points more of right names
 _SURELY_DRAWN = 0.15  # below this probability of a photograph, nobody looks for what photographs show
 
 
@@ -48,6 +49,23 @@ def sizes_of(loaded: LoadedModel) -> Mapping[str, int]:
     lists = {"categories": vocabulary.categories, "attributes": vocabulary.attributes, "tags": vocabulary.tags}
     sizes = {name: len(words) for name, words in lists.items()}
     return sizes | {"channels": int(loaded.network.config.qformer_config.hidden_size)}
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """features: (N, C). categories: (N, K), attributes: (N, A), tags: (N, T) probabilities."""
+
+    features: Floats
+    categories: Floats
+    attributes: Floats
+    tags: Floats
+
+    def average(self, rows: NDArray[np.int64], other: _Scores) -> None:
+        """Take the mean with another look at these rows: of categories the geometric one."""
+        both = np.sqrt(self.categories[rows] * other.categories)
+        self.categories[rows] = both / np.maximum(both.sum(axis=1, keepdims=True), 1e-12)
+        for own, more in ((self.features, other.features), (self.attributes, other.attributes)):
+            own[rows] = (own[rows] + more) / 2
 
 
 @dataclass(frozen=True)
@@ -107,34 +125,55 @@ class Perceiver:
         """boxes: (N, 4) in pixels of `pixels`; those of what is returned are in pixels of the upright image."""
         height, width = pixels.shape[:2]
         drawn = photograph < _SURELY_DRAWN
-        spec = replace(self._spec, evidence=self._spec.evidence and not drawn)
-        queries = [
-            RegionQuery(box=corners, tasks=(Task.CATEGORIES,), views=self._views)
-            for corners in _inside(boxes, width, height)
-        ]
-        inputs = [each.inputs[0] for each in spec.prepare_each(pixels, queries)]
-        representation, _ = represent(self._loaded, inputs, self._nothing, lambda part: None)
-        inference = self._loaded.inference
-        categories = inference.score_categories(representation).float().cpu().numpy()
-        attributes = inference.score_attributes(representation).float().cpu().numpy()
-        tags = inference.score_tags(representation).float().cpu().numpy()
-        probabilities = np.stack([CategoriesTask().probabilities(self._loaded, row) for row in categories])
+        representation, inputs = self._represent(pixels, boxes, evidence=not drawn)
+        scores = self._scores(representation)
+        sure = np.flatnonzero(objectness >= _WORTH_TWO_LOOKS)
+        if drawn and len(sure):
+            x1, y1, x2, y2 = boxes[sure].T
+            turned = np.stack([width - x2, y1, width - x1, y2], axis=1)
+            mirrored, _ = self._represent(np.ascontiguousarray(pixels[:, ::-1]), turned, evidence=False)
+            scores.average(sure, self._scores(mirrored))
         identities = () if drawn else self._identities(representation, inputs)
-        described = sigmoid(AttributesTask().calibrated(self._loaded, attributes))
         for row, identity in enumerate(identities):
             if identity.photograph:
-                described[row] = photograph_attributes(identity, self._loaded.vocabulary.attributes, described[row])
-                probabilities[row] = self._as_categories(identity.name, identity.probability)
+                own = scores.attributes[row]
+                scores.attributes[row] = photograph_attributes(identity, self._loaded.vocabulary.attributes, own)
+                scores.categories[row] = self._as_categories(identity.name, identity.probability)
         to_upright = np.array([size[0] / width, size[1] / height] * 2, np.float32)
         seen = SeenObjects(
             (boxes * to_upright).astype(np.float32),
             objectness.astype(np.float32),
-            representation.mean(dim=1).float().cpu().numpy(),
-            probabilities.astype(np.float32),
-            described.astype(np.float32),
+            scores.features,
+            scores.categories.astype(np.float32),
+            scores.attributes.astype(np.float32),
             identities,
         )
-        return _Looked(seen, sigmoid(TagsTask().calibrated(self._loaded, tags)))
+        return _Looked(seen, scores.tags)
+
+    def _represent(
+        self, pixels: NDArray[np.uint8], boxes: Floats, *, evidence: bool
+    ) -> tuple[torch.Tensor, list[RegionInput]]:
+        """Representations (N, Q, C) of boxes in the pixels, and what they were made of."""
+        spec = replace(self._spec, evidence=self._spec.evidence and evidence)
+        queries = [
+            RegionQuery(box=corners, tasks=(Task.CATEGORIES,), views=self._views)
+            for corners in _inside(boxes, pixels.shape[1], pixels.shape[0])
+        ]
+        inputs = [each.inputs[0] for each in spec.prepare_each(pixels, queries)]
+        representation, _ = represent(self._loaded, inputs, self._nothing, lambda part: None)
+        return representation, inputs
+
+    def _scores(self, representation: torch.Tensor) -> _Scores:
+        inference = self._loaded.inference
+        categories = inference.score_categories(representation).float().cpu().numpy()
+        attributes = inference.score_attributes(representation).float().cpu().numpy()
+        tags = inference.score_tags(representation).float().cpu().numpy()
+        return _Scores(
+            representation.mean(dim=1).float().cpu().numpy(),
+            np.stack([CategoriesTask().probabilities(self._loaded, row) for row in categories]),
+            sigmoid(AttributesTask().calibrated(self._loaded, attributes)),
+            sigmoid(TagsTask().calibrated(self._loaded, tags)),
+        )
 
     def _identities(self, representation: torch.Tensor, inputs: Sequence[RegionInput]) -> tuple[Identity, ...]:
         found = identify(self._loaded, representation, inputs, self._nothing)

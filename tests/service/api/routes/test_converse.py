@@ -177,7 +177,7 @@ def test_a_region_may_be_pointed_at_with_anything(
     if box is not None:
         assert [x1, y1] == pytest.approx(box[:2], abs=2) and [x2, y2] == pytest.approx(box[2:], abs=2)
     query = turns[0].conversation.regions[0].query
-    assert (query.mask is None) == ("scribble" in prompt) and not query.highlight
+    assert (query.mask is None) == ("scribble" in prompt) == query.rough and not query.highlight
     assert ("points" in response.json()["timings_ms"]) == ("points" in prompt)
 
 

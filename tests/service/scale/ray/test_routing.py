@@ -5,7 +5,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ from dynrefer.service.scale.ray.autoscaling import wanted_replicas
 from dynrefer.service.scale.ray.board import Board, Sent
 from dynrefer.service.scale.ray.edges import FORGET_S, Edges
 from dynrefer.service.scale.ray.executor import ReplicaExecutor
-from dynrefer.service.scale.ray.messages import Call, EdgeState, ReplicaModel, ReplicaState, Reply
+from dynrefer.service.scale.ray.messages import TURN_REGIONS, Call, EdgeState, ReplicaModel, ReplicaState, Reply
 from dynrefer.service.scale.ray.totals import Totals
 from dynrefer.service.settings import Settings
 from tests.fakes import CARD, context_of
@@ -213,6 +213,61 @@ def test_replicas_that_are_not_ready_are_last_and_so_are_those_that_refused_a_ca
     board.calls["2"] = Sent(1, avoid={"ready", "new"})
     assert board.route("2", ["starved", "new", "ready", "gone"]) == "starved" == board.calls["2"].replica
     assert board.route("2", ["gone"]) is None
+
+
+def test_what_is_asked_about_an_image_goes_where_that_was_seen_before() -> None:
+    board = Board()
+    board.update(["a", "b", "c"])
+    board.calls["1"] = Sent(TURN_REGIONS, image=b"cat")
+    first = board.route("1", ["a", "b", "c"])
+    assert first is not None
+    del board.calls["1"]
+    board.calls["2"] = Sent(1, first)  # so each of the others has less to do
+    for number in range(20):
+        board.calls["next"] = Sent(TURN_REGIONS, image=b"cat")
+        assert board.route("next", ["a", "b", "c"]) == first
+        del board.calls["next"]
+        board.calls["other"] = Sent(TURN_REGIONS, image=b"dog %d" % number)
+        assert board.route("other", ["a", "b", "c"]) != first
+        del board.calls["other"]
+
+
+def test_a_replica_is_preferred_while_it_has_no_more_than_one_batch_beyond_the_least() -> None:
+    board = Board()
+    board.update(["a", "b"])
+    for name in ("a", "b"):
+        board.answered(name, ReplicaState(Phase.READY, ExecutorCounts(cap=8)))
+    board.calls |= {"1": Sent(10, "a"), "2": Sent(2, "b")}
+    assert board.order(["a", "b"]) == ["b", "a"]
+    assert board.order(["a", "b"], prefer="a") == ["a", "b"]
+    board.calls["1"].regions = 11
+    assert board.order(["a", "b"], prefer="a") == ["b", "a"]
+    board.calls["1"].regions = 0
+    assert board.order(["a", "b"], {"a"}, prefer="a") == ["b", "a"]
+    assert board.order(["b"], prefer="a") == ["b"], "it is gone, or is to end"
+    board.answered("a", ReplicaState(Phase.STARVED, ExecutorCounts(cap=8)))
+    assert board.order(["a", "b"], prefer="a") == ["b", "a"]
+    board.replicas["a"].answered_at -= boards.SILENT_S + 1
+    assert board.order(["a", "b"], prefer="a") == ["b"]
+
+
+def test_an_image_that_went_elsewhere_is_looked_for_there_and_few_are_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    board = Board()
+    board.update(["a", "b"])
+
+    def routed(image: bytes, avoid: Collection[str] = ()) -> str | None:
+        board.calls["call"] = Sent(1, avoid=avoid, image=image)
+        return board.route("call", ["a", "b"])
+
+    assert routed(b"cat", {"a"}) == "b"
+    assert routed(b"cat", {"b"}) == "a", "b did not take it"
+    assert {routed(b"cat") for _ in range(20)} == {"a"}
+    monkeypatch.setattr(boards, "MOST_IMAGES", 2)
+    for image in (b"dog", b"cat", b"bird"):
+        routed(image, {"b"})
+    assert set(board._asked) == {b"cat", b"bird"}
 
 
 def test_a_replica_that_refuses_everything_attracts_nothing() -> None:

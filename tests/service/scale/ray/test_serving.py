@@ -124,6 +124,16 @@ def test_answers_are_those_of_the_plain_service_bit_for_bit(replicated: Server, 
     assert regions_of(replicated.post("/v1/describe", pointed)[1]) == regions_of(plain.post("/v1/describe", pointed)[1])
 
 
+def test_questions_are_answered_as_by_the_plain_service(replicated: Server, plain: Server) -> None:
+    fields: dict[str, Any] = {"image": DESCRIBE["image"], "messages": []}
+    for question in ("List all objects.", "What is in this picture?"):
+        fields["messages"].append({"role": "user", "content": question})
+        by_replicas, by_one = (server.post("/v1/converse", fields) for server in (replicated, plain))
+        assert by_replicas[0] == by_one[0] == 200, by_replicas
+        assert by_replicas[1]["message"] == by_one[1]["message"]
+        fields["messages"].append({"role": "assistant", "content": by_one[1]["message"]["content"]})
+
+
 def test_the_contract_is_the_plain_services(replicated: Server, plain: Server) -> None:
     ours, theirs = (json.loads(server.get("/openapi.json")[1]) for server in (replicated, plain))
     only = {path for path in ours["paths"] if path not in theirs["paths"]}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from itertools import product
 
 import pytest
 
 from dynrefer.workbench.scenes.questions.forms import FRAMES, form, number_of_forms, skeleton
+from dynrefer.workbench.scenes.questions.more_wordings import MORE_FOLLOW_UPS, MORE_SKELETONS
 from dynrefer.workbench.scenes.questions.names import spoken_name
 from dynrefer.workbench.scenes.questions.records import YES_NO_KINDS, Forms, Kind
 from dynrefer.workbench.scenes.questions.wordings import FOLLOW_UPS, SKELETONS
@@ -87,3 +89,21 @@ def test_a_form_needs_skeletons_of_its_sort() -> None:
     assert form(("Is it?",), Forms.SKELETONS, np.random.default_rng(0)) is None
     assert form(("^Is it?",), Forms.TRAINING, np.random.default_rng(0)) is None
     assert form(("Is it?",), Forms.WORDINGS, np.random.default_rng(0)) is None
+
+
+def _words(sentence: str) -> set[str]:
+    return set(re.findall(r"\{?[\w'’]+\}?", sentence.lower()))
+
+
+@pytest.mark.parametrize("more, every", [(MORE_SKELETONS, SKELETONS), (MORE_FOLLOW_UPS, FOLLOW_UPS)])
+def test_forms_added_for_training_are_not_near_to_a_held_out_skeleton(
+    more: dict[Kind, tuple[str, ...]], every: dict[Kind, tuple[str, ...]]
+) -> None:
+    """Of the words of two sentences, fewer than half are common to both."""
+    for kind, lines in more.items():
+        unseen = [line for line in every[kind] if skeleton(line).held_out]
+        held_out = [_words(each) for line in unseen for each in _sentences(line, held_out=False)]
+        for line in lines:
+            assert "^" not in line
+            for own in map(_words, _sentences(line, held_out=False)):
+                assert all(len(own & each) < 0.5 * len(own | each) for each in held_out), line

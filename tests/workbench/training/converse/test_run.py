@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from dynrefer.model.loading import model_directory
 from dynrefer.model.networks.converse.embedded.files import CONFIG, VOCABULARY, WEIGHTS
-from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, Lexicon
+from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.errors import SettingError
-from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.converse import __main__ as command
 from dynrefer.workbench.training.converse import asked as asked_module
 from dynrefer.workbench.training.converse import perceived as perceived_module
@@ -25,36 +23,9 @@ from dynrefer.workbench.training.converse.perceived import FIRST_SEED, read_perc
 from dynrefer.workbench.training.converse.run import CHECKPOINT, ConverseTraining, loss_of, train
 from dynrefer.workbench.training.converse.samples import Samples
 from dynrefer.workbench.training.converse.stages import STAGES, without
-from dynrefer.workbench.training.converse.words import build_lexicon
+from tests.workbench.training.converse.conftest import SCENES
 
 pytestmark = pytest.mark.training
-SCENES = 3
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With what is perceived of three scenes, and asked about them."""
-    found = tmp_path_factory.mktemp("run")
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (perceived_module, asked_module):
-            patch.setattr(module, "CHUNK", SCENES)
-        for first in (FIRST_SEED, perceived_module.FIRST_VALIDATION_SEED):
-            perceived_module.perceive(found / command.PERCEIVED, first, SCENES, 1)
-            asked_module.ask(found / command.ASKED, first, SCENES, 1)
-    return found
-
-
-@pytest.fixture(scope="module")
-def vocabulary() -> Vocabulary:
-    return Vocabulary.load(model_directory("embedded"))
-
-
-@pytest.fixture(scope="module")
-def samples(folder: Path, vocabulary: Vocabulary) -> Samples:
-    questions = asked_module.read_asked(folder / command.ASKED, FIRST_SEED, SCENES)
-    texts = [text for each in questions for text in (*(said for _, said in each.messages), each.answer)]
-    lexicon = build_lexicon(World.load(), vocabulary, texts)
-    return Samples(read_perceived(folder / command.PERCEIVED, FIRST_SEED, SCENES), questions, lexicon)
 
 
 def _training(samples: Samples, vocabulary: Vocabulary) -> ConverseTraining:
@@ -69,30 +40,6 @@ def test_what_is_perceived_is_kept_and_read(folder: Path) -> None:
         assert len(each.regions) == len(truth.objects)
         assert each.image.size == (truth.image.shape[1], truth.image.shape[0])
         assert len(each.image.objects) > 0 and each.image.objects.categories.sum(1) == pytest.approx(1, abs=0.02)
-
-
-def test_samples_write_what_the_question_answers(samples: Samples, vocabulary: Vocabulary) -> None:
-    lexicon, kinds = samples.lexicon, set()
-    for place, sample in enumerate(samples.samples):
-        batch = samples.batch([place], None)
-        targets = batch.targets[0][batch.targets[0] >= 0].tolist()
-        seen = batch.slots.boxes.shape[1]
-        kinds.add(sample.kind)
-        if sample.choice >= 0:
-            (target,) = targets
-            assert sample.words[target - lexicon.size - seen] == CHOICE
-            continue
-        assert targets[-1] == END
-        for target in targets:
-            if target >= lexicon.size:  # an object: of the image, or an asked region among the tokens
-                key = target - lexicon.size
-                assert batch.pointable[0, key]
-    assert len(kinds) > 15
-
-
-def test_the_same_batch_disturbed_twice_is_the_same(samples: Samples) -> None:
-    first, second = (samples.batch([0, 1, 2], np.random.default_rng(4)) for _ in range(2))
-    assert torch.equal(first.slots.boxes, second.slots.boxes) and torch.equal(first.tokens.words, second.tokens.words)
 
 
 def test_it_learns(samples: Samples, vocabulary: Vocabulary) -> None:
