@@ -94,9 +94,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the run")
     parser.add_argument("--scenes", type=int, default=4000, help="to train on [default: %(default)s]")
     parser.add_argument("--validation", type=int, default=100, help="scenes to validate on [default: %(default)s]")
-    parser.add_argument(
-        "--minutes", type=float, default=150, help="of one processor [default: %(default)s]"
-    )
+    parser.add_argument("--minutes", type=float, default=150, help="of one processor [default: %(default)s]")
     parser.add_argument("--threads", type=int, default=1, help="of the training [default: %(default)s]")
     parser.add_argument("--processes", type=int, default=2, help="that perceive [default: %(default)s]")
     parser.add_argument("--without", nargs="+", choices=NAMES, default=[], help="stages that are left out")
