@@ -57,7 +57,8 @@ def run(options: argparse.Namespace) -> None:
         for (first, count), asked in zip(parts, training_set, strict=True)
     )
     print(f"{len(samples.samples):,} questions about {len(samples.scenes):,} scenes", flush=True)
-    training = ConverseTraining(network_config(lexicon, vocabulary, samples), options.seed)
+    config = network_config(lexicon, vocabulary, samples)
+    training = ConverseTraining(config, options.seed, bfloat16=options.bfloat16)
     if checkpoint.exists():
         training.restore(checkpoint)
     train(training, samples, without(options.without), 60 * options.minutes, out)
@@ -98,6 +99,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of the training [default: %(default)s]")
     parser.add_argument("--processes", type=int, default=2, help="that perceive [default: %(default)s]")
     parser.add_argument("--without", nargs="+", choices=NAMES, default=[], help="stages that are left out")
+    parser.add_argument(
+        "--bfloat16",
+        action="store_true",
+        help="matrix products in bfloat16: 1.6 times as fast where the processor has instructions for it (avx512_bf16)",
+    )
     parser.add_argument("--resume", action="store_true", help="go on with the run of the folder")
     parser.add_argument("--seed", type=int, default=0)
     try:

@@ -33,10 +33,12 @@ _WARM = 0.03  # of a stage's time
 
 
 class ConverseTraining:
-    """seed: of the first weights and of all batches."""
+    """seed: of the first weights and of all batches. bfloat16: whether matrix products are computed in it; weights and
+    their steps are float32 all the same."""
 
-    def __init__(self, config: NetworkConfig, seed: int) -> None:
+    def __init__(self, config: NetworkConfig, seed: int, *, bfloat16: bool = False) -> None:
         torch.manual_seed(seed)
+        self._precision = torch.autocast("cpu", torch.bfloat16, enabled=bfloat16)
         self.network, self.seed = ConverseNetwork(config), seed
         self.mean = {name: value.clone() for name, value in self.network.state_dict().items()}
         self.stage, self.step, self.spent = 0, 0, 0.0
@@ -47,7 +49,8 @@ class ConverseTraining:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.network.train()
-        loss = loss_of(self.network, batch)
+        with self._precision:
+            loss = loss_of(self.network, batch)
         self.optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)

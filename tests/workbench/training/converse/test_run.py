@@ -20,7 +20,7 @@ from dynrefer.workbench.training.converse import perceived as perceived_module
 from dynrefer.workbench.training.converse.calibrate import logistic, temperature
 from dynrefer.workbench.training.converse.export import export
 from dynrefer.workbench.training.converse.perceived import FIRST_SEED, read_perceived
-from dynrefer.workbench.training.converse.run import CHECKPOINT, ConverseTraining, loss_of, train
+from dynrefer.workbench.training.converse.run import CHECKPOINT, ConverseTraining, train
 from dynrefer.workbench.training.converse.samples import Samples
 from dynrefer.workbench.training.converse.stages import STAGES, without
 from tests.workbench.training.converse.conftest import SCENES
@@ -28,8 +28,8 @@ from tests.workbench.training.converse.conftest import SCENES
 pytestmark = pytest.mark.training
 
 
-def _training(samples: Samples, vocabulary: Vocabulary) -> ConverseTraining:
-    return ConverseTraining(command.network_config(samples.lexicon, vocabulary, samples), 0)
+def _training(samples: Samples, vocabulary: Vocabulary, *, bfloat16: bool = False) -> ConverseTraining:
+    return ConverseTraining(command.network_config(samples.lexicon, vocabulary, samples), 0, bfloat16=bfloat16)
 
 
 def test_what_is_perceived_is_kept_and_read(folder: Path) -> None:
@@ -42,13 +42,13 @@ def test_what_is_perceived_is_kept_and_read(folder: Path) -> None:
         assert len(each.image.objects) > 0 and each.image.objects.categories.sum(1) == pytest.approx(1, abs=0.02)
 
 
-def test_it_learns(samples: Samples, vocabulary: Vocabulary) -> None:
-    training = _training(samples, vocabulary)
+@pytest.mark.parametrize("bfloat16", [False, True])
+def test_it_learns(samples: Samples, vocabulary: Vocabulary, bfloat16: bool) -> None:
+    training = _training(samples, vocabulary, bfloat16=bfloat16)
     batch = samples.batch(list(range(16)), None)
-    before = float(loss_of(training.network, batch))
-    for _ in range(12):
-        training.advance(batch, 1e-3)
-    assert float(loss_of(training.network, batch)) < 0.7 * before
+    losses = [training.advance(batch, 1e-3) for _ in range(12)]
+    assert losses[-1] < 0.7 * losses[0]
+    assert all(each.dtype == torch.float32 for each in training.network.parameters())
 
 
 def test_it_goes_on_where_it_was_stopped(samples: Samples, vocabulary: Vocabulary, tmp_path: Path) -> None:
