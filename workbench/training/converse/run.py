@@ -164,10 +164,18 @@ def train(training: ConverseTraining, samples: Samples, plan: Sequence[Stage], s
 
 
 def _pool(samples: Samples, stage: Stage, place: int) -> dict[int, list[int]]:
-    """Scene -> questions of this range of lengths, for scenes with some."""
+    """Scene -> questions of this range of lengths, for scenes with some; those that are asked often, as often."""
     least = 0 if place == 0 else _LENGTHS[place - 1]
     groups = samples.groups(stage.kinds, _LENGTHS[place])
-    found = {scene: [each for each in own if len(samples.samples[each]) > least] for scene, own in groups.items()}
+    found = {
+        scene: [
+            each
+            for each in own
+            if len(samples.samples[each]) > least
+            for _ in range(stage.often.get(samples.samples[each].kind, 1))
+        ]
+        for scene, own in groups.items()
+    }
     return {scene: own for scene, own in found.items() if own}
 
 

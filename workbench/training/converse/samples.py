@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynrefer.model.networks.converse.embedded.dialogue import Token, named, read_dialogue
-from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, NOUNS, PAD, UNKNOWN, Lexicon
+from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, NOUNS, PAD, SPECIAL, UNKNOWN, Lexicon
 from dynrefer.model.networks.converse.embedded.reading import Slots, Tokens
 from dynrefer.workbench.scenes.questions.records import Kind
 from dynrefer.workbench.training.converse.asked import AskedQuestion
@@ -33,6 +33,7 @@ from dynrefer.workbench.training.converse.scene_arrays import (
 )
 
 NO_TARGET = -1  # of a token that is not to be written
+_STRANGE = 0.06  # how often in its place stands a word of other letters, so that what is not known is not minded
 _LISTS = (Kind.LISTING, Kind.LISTING_SOME)
 _UNHEARD = 0.12  # how often a word of a question is read by its letters alone
 
@@ -249,10 +250,12 @@ class Samples:
         read = given.copy()
         letters = given.copy()
         if rng is not None:
-            heard = rng.random(length)
+            heard, strange = rng.random(length), rng.random(length) < _STRANGE
             ordinary = (given > NOUNS) & (np.append(sample.roles, np.zeros(length - count)) == 1)
             read[ordinary & (heard < _UNHEARD)] = UNKNOWN
             letters[ordinary & (heard < _UNHEARD / 3)] = PAD
+            read[ordinary & strange] = UNKNOWN
+            letters[ordinary & strange] = rng.integers(len(SPECIAL), words, int((ordinary & strange).sum()))
         nouns = np.zeros(length, np.int64)
         nouns[:count] = 1 + sample.nouns
         roles = np.zeros(length, np.int64)
