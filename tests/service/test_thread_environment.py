@@ -29,7 +29,8 @@ for name in names:
     except ModuleNotFoundError as error:  # a package of an extra that is not installed
         assert not str(error.name).startswith("dynrefer"), error
 ours = [file for file in setters if os.path.realpath(file) in files]
-print(json.dumps({"ours": ours, "unchanged": before == dict(os.environ)}))
+after = {name: value for name, value in os.environ.items() if name in before or not name.startswith("RAY_")}
+print(json.dumps({"ours": ours, "unchanged": before == after}))  # Ray sets some of its own when it is imported
 """
 
 # In the place of the server: what stands when `dynrefer serve` is about to serve. NumPy is loaded, torch not yet.
