@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from benchmarks.playground import CHROMIUM
 from tests.browser.conftest import FLAGS, PHONE
@@ -36,6 +36,16 @@ def find(playground: Playground) -> None:
     playground.described()
 
 
+def converse(playground: Playground) -> None:
+    """Two questions; the words of the second answer light their boxes."""
+    for question in ("What is <region:1>, and what is left of it?", "List all objects."):
+        playground.page.get_by_role("textbox", name="Question").fill(question)
+        playground.page.get_by_role("button", name="Ask").click()
+        expect(playground.page.locator(".turn .answer.waiting")).to_have_count(0)
+        expect(playground.page.get_by_role("button", name="Ask")).to_be_visible()
+    playground.page.locator(".turn .answer").last.scroll_into_view_if_needed()
+
+
 def picture(
     browser: Browser, server: Server, name: str, path: str, do: Callable[[Playground], None], **kind: Any
 ) -> Path:
@@ -54,7 +64,7 @@ def picture(
 
 
 def main() -> None:
-    """Take all four."""
+    """Take all five."""
     with running("dynrefer.service.cli", "serve") as server, sync_playwright() as playwright:
         server.await_ready()
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
@@ -64,6 +74,7 @@ def main() -> None:
             picture(browser, server, "playground-why.jpg", "/#sample=sand", why, **dark),
             picture(browser, server, "playground-found.jpg", "/#sample=sand", find, **DESK),
             picture(browser, server, "playground-phone.jpg", "/", look, **PHONE),
+            picture(browser, server, "playground-ask.jpg", "/#sample=sand", converse, **DESK),
         ):
             print(file.name, file.stat().st_size)
         browser.close()

@@ -143,7 +143,7 @@ def train(training: ConverseTraining, samples: Samples, plan: Sequence[Stage], s
     while training.stage < len(plan):
         stage = plan[training.stage]
         limit = seconds * stage.share
-        pools = [_pool(samples, stage, place) for place in range(len(_LENGTHS))]
+        pools = [pool(samples, stage, place) for place in range(len(_LENGTHS))]
         losses: list[float] = []
         while training.spent < limit:
             began = time.process_time()
@@ -163,7 +163,7 @@ def train(training: ConverseTraining, samples: Samples, plan: Sequence[Stage], s
         training.begin(training.stage + 1)
 
 
-def _pool(samples: Samples, stage: Stage, place: int) -> dict[int, list[int]]:
+def pool(samples: Samples, stage: Stage, place: int) -> dict[int, list[int]]:
     """Scene -> questions of this range of lengths, for scenes with some; those that are asked often, as often."""
     least = 0 if place == 0 else _LENGTHS[place - 1]
     groups = samples.groups(stage.kinds, _LENGTHS[place])
@@ -181,14 +181,14 @@ def _pool(samples: Samples, stage: Stage, place: int) -> dict[int, list[int]]:
 
 def _batch(samples: Samples, pools: Sequence[dict[int, list[int]]], training: ConverseTraining) -> Batch:
     rng = np.random.default_rng((21, training.seed, training.stage, training.step))
-    sizes = np.array([sum(map(len, pool.values())) for pool in pools], float)
-    pool = pools[int(rng.choice(len(pools), p=sizes / sizes.sum()))]
-    scenes = np.array(sorted(pool))
-    chances = np.array([len(pool[int(scene)]) for scene in scenes], float)
+    sizes = np.array([sum(map(len, each.values())) for each in pools], float)
+    chosen_pool = pools[int(rng.choice(len(pools), p=sizes / sizes.sum()))]
+    scenes = np.array(sorted(chosen_pool))
+    chances = np.array([len(chosen_pool[int(scene)]) for scene in scenes], float)
     chosen = rng.choice(scenes, min(_SCENES, len(scenes)), replace=False, p=chances / chances.sum())
     places: list[int] = []
     for scene in chosen.tolist():
-        own = pool[scene]
+        own = chosen_pool[scene]
         places += [own[int(each)] for each in rng.permutation(len(own))[:_QUESTIONS]]
     return samples.batch(places, rng)
 

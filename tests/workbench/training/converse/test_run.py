@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +16,14 @@ from dynrefer.model.networks.converse.embedded.files import CONFIG, VOCABULARY, 
 from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.errors import SettingError
+from dynrefer.workbench.scenes.questions.records import Kind
 from dynrefer.workbench.training.converse import __main__ as command
 from dynrefer.workbench.training.converse import asked as asked_module
 from dynrefer.workbench.training.converse import perceived as perceived_module
 from dynrefer.workbench.training.converse.calibrate import logistic, temperature
 from dynrefer.workbench.training.converse.export import export
 from dynrefer.workbench.training.converse.perceived import FIRST_SEED, read_perceived
-from dynrefer.workbench.training.converse.run import CHECKPOINT, ConverseTraining, train
+from dynrefer.workbench.training.converse.run import CHECKPOINT, ConverseTraining, pool, train
 from dynrefer.workbench.training.converse.samples import Samples
 from dynrefer.workbench.training.converse.stages import STAGES, without
 from tests.workbench.training.converse.conftest import SCENES
@@ -125,3 +128,16 @@ def test_calibration_finds_what_made_the_answers() -> None:
     assert temperature([(row * 2, place) for row, place in zip(logits, places, strict=True)]) == pytest.approx(
         2, abs=0.3
     )
+
+
+def test_hard_kinds_are_asked_more_often(samples: Samples) -> None:
+    (*_, last) = STAGES
+    often = replace(last, often={Kind.COUNT: 3})
+    plain, more = (
+        Counter(place for own in pool(samples, stage, 0).values() for place in own)
+        for stage in (replace(last, often={}), often)
+    )
+    assert plain.keys() == more.keys() and set(plain.values()) == {1}
+    for place, times in more.items():
+        assert times == (3 if samples.samples[place].kind == Kind.COUNT else 1)
+    assert 3 in more.values()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END
+from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, UNKNOWN
 from dynrefer.workbench.scenes.questions.records import Kind
 from dynrefer.workbench.training.converse.asked import AskedQuestion
 from dynrefer.workbench.training.converse.samples import Samples, make_sample
@@ -93,3 +93,17 @@ def test_some_scenes_are_disturbed_and_none_without_a_generator(samples: Samples
     assert 0 < sum(each.nameless.any() for each in drawn) < sum(each.blind for each in drawn) < 100
     none = Disturbance.drawn(scene, None)
     assert not none.blind and not none.nameless.any()
+
+
+def test_some_words_are_read_by_their_letters_by_none_or_as_others(samples: Samples) -> None:
+    """So that what is asked is understood with a word in it that nobody has taught."""
+    places = [place for place, each in enumerate(samples.samples) if each.scene == 0][:40]
+    plain, disturbed = samples.batch(places, None).tokens, samples.batch(places, np.random.default_rng(3)).tokens
+    unheard = (disturbed.words == UNKNOWN) & (plain.words != UNKNOWN)
+    assert 0.05 < unheard.sum() / plain.mask.sum() < 0.3
+    same = (disturbed.grams == plain.grams).all(-1)[unheard]
+    none = (disturbed.grams == 0).all(-1)[unheard]
+    assert same.any() and none.any() and (~same & ~none).any()
+    assert torch.equal(disturbed.words[~unheard], plain.words[~unheard])
+    asked = plain.roles == 1
+    assert not (unheard & ~asked).any(), "answers are written as they are"
