@@ -8,6 +8,7 @@ named that are not there. Then the same objects in images of three times the wid
 in one low-resolution view, where the converser has such a switch.
 
     python -m benchmarks.conversing --scenes 40 [--seed 1] [--kinds colour,count] [--converser DIR] [--json FILE]
+        [--answers FILE]
 """
 
 from __future__ import annotations
@@ -85,14 +86,14 @@ def shown(rows: list[Row], large: list[Row]) -> str:
 
 
 def report(rows: list[Row], large: list[Row]) -> dict[str, Any]:
-    """All tables and all answers, JSON-ready."""
+    """All tables, JSON-ready."""
     return {
         "by_kind": summary.values(summary.by_kind(rows)),
         "baselines": summary.values(summary.baselines(rows)),
         "by_pointing": summary.values(summary.by_pointing(rows)),
         "grounding": summary.values({"all": summary.grounding(rows)})["all"],
         "large_images": summary.values(summary.by_object_size(large)) if large else None,
-        "answers": [asdict(row) for row in (*rows, *large)],
+        "answers": len(rows) + len(large),
     }
 
 
@@ -105,7 +106,8 @@ def main() -> None:
     parser.add_argument("--converser", default="embedded", help="embedded, or a directory [default: %(default)s]")
     parser.add_argument("--weights", default="embedded", help="the model that describes [default: %(default)s]")
     parser.add_argument("--large-scenes", type=int, default=None, help="large images [default: as --scenes]")
-    parser.add_argument("--json", type=Path, help="write all tables and all answers to this file")
+    parser.add_argument("--json", type=Path, help="write all tables to this file")
+    parser.add_argument("--answers", type=Path, help="write every question with its answer to this file, one a line")
     options = parser.parse_args()
     kinds = {Kind(each.strip()) for each in options.kinds.split(",") if each.strip()} or None
     torch.set_num_threads(1)
@@ -116,6 +118,9 @@ def main() -> None:
     rows = list(measured.rows(options.scenes, lambda line: print(line, file=sys.stderr)))
     large = large_images(measured, converser, options.scenes if options.large_scenes is None else options.large_scenes)
     print(shown(rows, large))
+    if options.answers is not None:
+        lines = (json.dumps(asdict(row)) + "\n" for row in (*rows, *large))
+        options.answers.write_text("".join(lines), encoding="utf-8")
     if options.json is not None:
         about = {**provenance(), "converser": options.converser, "seed": options.seed, "scenes": options.scenes}
         options.json.write_text(json.dumps({**about, **report(rows, large)}, indent=1) + "\n", encoding="utf-8")

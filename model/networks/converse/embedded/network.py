@@ -30,6 +30,8 @@ from dynrefer.model.networks.converse.embedded.reading import Keys, NetworkConfi
 _PLACE = 52  # numbers that say where a box lies
 _DISTANCES = 24  # tokens apart, in steps that widen
 _LOUD = 8.0  # logits of a property that is surely seen
+_ASKED = 64  # numbers of what is asked, when two places are looked back at
+_NEAR = 32  # numbers of how an object lies to the first of them
 _ROLES = 4  # region, user, assistant, allowed answer
 
 
@@ -42,6 +44,7 @@ class Block(nn.Module):
         self.before, self.between = nn.LayerNorm(width), nn.LayerNorm(width)
         self.projected = nn.Linear(width, 3 * width)
         self.bias = nn.Linear(config.pair, config.heads, bias=False)
+        self.asks = nn.Linear(width, config.heads * config.pair)
         self.distance = nn.Parameter(torch.zeros(config.heads, _DISTANCES))
         self.least = nn.Parameter(torch.full((config.counting,), -2.0))
         self.out = nn.Linear(width, width)
@@ -56,9 +59,13 @@ class Block(nn.Module):
         return query, key, value
 
     def attend(self, x: Tensor, query: Tensor, keys: Tensor, values: Tensor, pairs: Tensor, bias: Tensor) -> Tensor:
-        """x: (B, T, D). keys, values: (B, H, N, D / H). pairs: (B, T, N, E). bias: (B or 1, H, T, N), with the mask."""
+        """x: (B, T, D). keys, values: (B, H, N, D / H). pairs: (B, T, N, E). bias: (B or 1, H, T, N), with the mask.
+
+        Which numbers of a pair matter depends on the head and on what asks: on "left of" or "above".
+        """
         scores = query @ keys.transpose(2, 3) / math.sqrt(query.shape[-1]) + bias
-        scores = scores + self.bias(pairs).permute(0, 3, 1, 2)
+        asked = self.asks(self.before(x)).unflatten(-1, (self.heads, pairs.shape[-1])) + self.bias.weight
+        scores = scores + torch.einsum("bthe,btne->bhtn", asked, pairs)
         shared = self.heads - self.counting
         alone = torch.sigmoid(scores[:, shared:] + self.least[None, :, None, None])
         weights = torch.cat((scores[:, :shared].softmax(-1), alone), dim=1)
@@ -100,7 +107,13 @@ class ConverseNetwork(nn.Module):
         self.told = nn.Linear(width, 1)
         self.to_read, self.readable = nn.Linear(width, 2 * width), nn.Linear(width, 2 * width)
         told = 2 * _PLACE + GEOMETRY + 3 * config.attributes + 1 + 10
-        self.glance = nn.Sequential(nn.Linear(told, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
+        self.asked = nn.Linear(width, _ASKED)
+        self.glance = nn.Sequential(
+            nn.Linear(told + _ASKED, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * width), nn.GELU()
+        )
+        self.glanced = nn.Linear(2 * width, width)
+        self.near = nn.Sequential(nn.Linear(GEOMETRY, _NEAR), nn.GELU(), nn.Linear(_NEAR, _NEAR))
+        self.to_near = nn.Linear(width, _NEAR)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -113,6 +126,7 @@ class ConverseNetwork(nn.Module):
         nn.init.zeros_(self.told.weight)
         for block in blocks:
             nn.init.normal_(block.bias.weight, std=0.3)
+            nn.init.normal_(block.asks.weight, std=0.02)
 
     def see(self, slots: Slots) -> Keys:
         """The objects of images, which see each other."""
@@ -180,16 +194,18 @@ class ConverseNetwork(nn.Module):
         be pointed. properties: (words, A), of each word, which what is seen of one place speaks for.
         until: (B, T), how many of the keys are there by then."""
         last, places = self.last(hidden), self.last(keys.hidden)
-        glance, seen = self._glance(last, places, keys, until)
+        glance, seen, near = self._glance(last, places, keys, until)
         last = last + glance
         words = self.to_word(last) @ self.word.weight.T + self.word_bias
         words = words + _LOUD * torch.sigmoid(self.told(last)) * (seen @ properties.T)
         points = self.to_pointer(last) @ self.pointed(places).transpose(1, 2)
-        points = points / math.sqrt(last.shape[-1]) + _masked(targets)[:, None, :]
+        points = points / math.sqrt(last.shape[-1]) + torch.einsum("bte,btne->btn", self.to_near(last), near)
+        points = points + _masked(targets)[:, None, :]
         return torch.cat((words, points), dim=-1)
 
-    def _glance(self, last: Tensor, places: Tensor, keys: Keys, until: Tensor) -> tuple[Tensor, Tensor]:
-        """A look back at two places, by themselves and beside each other, (B, T, D); and the first's attributes."""
+    def _glance(self, last: Tensor, places: Tensor, keys: Keys, until: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """A look back at two places, by themselves and beside each other, in the light of what is asked, (B, T, D); the
+        first's attributes; and how all others lie to it, (B, T, N, numbers)."""
         batch, length, width = last.shape
         wanted = self.to_read(last).view(batch, length, 2, width).transpose(1, 2)
         offered = self.readable(places).view(batch, -1, 2, width).transpose(1, 2)
@@ -206,8 +222,8 @@ class ConverseNetwork(nn.Module):
         like = attributes[:, 0], attributes[:, 1], attributes[:, 0] * attributes[:, 1]
         sure = torch.sigmoid(self.sure[0] * (keys.objectness - self.sure[1])) * (keys.objectness > 0)
         every = _bumps(sure.sum(1))[:, None].expand(-1, length, -1)
-        told = torch.cat((*where, beside, *like, same, every), dim=-1)
-        return self.glance(told), attributes[:, 0]
+        told = torch.cat((*where, beside, *like, same, every, self.asked(last)), dim=-1)
+        return self.glanced(self.glance(told)), attributes[:, 0], self.near(pair_numbers(one, keys.boxes))
 
     def _embed_slots(self, slots: Slots) -> Tensor:
         where = place_numbers(slots.boxes, slots.frames[:, None].expand(*slots.boxes.shape[:2], 2))
