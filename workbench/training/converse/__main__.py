@@ -23,6 +23,7 @@ from dynrefer.workbench.data.atomic import replace_text
 from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.converse.asked import AskedQuestion, ask, read_asked
+from dynrefer.workbench.training.converse.earlier_turns import with_earlier_turns
 from dynrefer.workbench.training.converse.perceived import (
     FIRST_SEED,
     FIRST_VALIDATION_SEED,
@@ -49,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
     for first, count in parts:
         perceive(out / PERCEIVED, first, count, options.processes)
         ask(out / ASKED, first, count, options.processes)
-    training_set = [read_asked(out / ASKED, first, count) for first, count in parts]
+    training_set = [with_earlier_turns(read_asked(out / ASKED, first, count), first) for first, count in parts]
     vocabulary = Vocabulary.load(model_directory("embedded"))
     lexicon = lexicon_of(out / LEXICON, vocabulary, training_set[1])
     validation, samples = (
