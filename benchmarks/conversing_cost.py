@@ -1,8 +1,8 @@
 """`python -m benchmarks.conversing_cost`: what an answer costs, in processor time of all threads, by stage.
 
 A conversation about an image: a first question, which finds nothing kept; a second one about the same image with an
-answer of exactly twelve tokens (a list of all objects, cut there); the same second question once everything kept was
-lost. Drawn scenes and photographs; medians over images. `prepare` is done by any process, `converse` by the device's
+answer of twelve tokens (a list of all objects, cut there); the same second question once everything kept was lost. Drawn
+scenes of at least six objects, and photographs; medians over images. `prepare` is done by any process, `converse` by the device's
 thread, `verify` is the region model's look at the answer's boxes. Bytes: of the converser's cache.
 
     python -m benchmarks.conversing_cost [--images 5] [--converser DIR] [--json FILE]
@@ -11,6 +11,7 @@ thread, `verify` is the region model's look at the answer's boxes. Bytes: of the
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -36,13 +37,14 @@ PHOTOGRAPHS = Path(__file__).parent / "photographs"
 FILES = ("cat-mug.jpg", "hotel-desk.jpg", "living-room.jpg", "tourist.jpg", "two-dogs.jpg")
 FIRST_SEED = 6_900_000_000
 TOKENS = 12  # of the second answer
-FIRST, SECOND = "What is <region:a>?", "List all objects."
+FIRST, SECOND = "How many objects are there?", "List all objects."
 
 
 def images(count: int) -> dict[str, list[NDArray[np.uint8]]]:
     """Drawn scenes and photographs, (H, W, 3) uint8."""
     world, sprites = World.load(), SpritePack.load()
-    drawn = [draw_scene(world, sprites, FIRST_SEED + place, "test").image for place in range(count)]
+    scenes = (draw_scene(world, sprites, seed, "test") for seed in itertools.count(FIRST_SEED))
+    drawn = [each.image for each in itertools.islice((each for each in scenes if len(each.objects) >= 6), count)]
     return {"drawn": drawn, "photographs": [upright_pixels(PHOTOGRAPHS / name) for name in FILES[:count]]}
 
 
@@ -51,11 +53,10 @@ def timed(
 ) -> tuple[Reply, dict[str, float]]:
     """The reply, and the milliseconds of processor time of each stage."""
     height, width = image.shape[:2]
-    middle = (width / 4, height / 4, 3 * width / 4, 3 * height / 4)
     spec = model.conversing
     assert spec is not None  # `loaded` gives no model without a converser
     marks = [time.process_time()]
-    asked = asked_conversation(messages, {"a": middle}, (width, height), ground=True, answers=(), max_tokens=tokens)
+    asked = asked_conversation(messages, {}, (width, height), ground=True, answers=(), max_tokens=tokens)
     (turn,) = spec.prepare_each(image, [asked])
     marks.append(time.process_time())
     (spoken,) = model.converse([turn])
