@@ -1,9 +1,9 @@
 """`python -m benchmarks.conversing_cost`: what an answer costs, in processor time of all threads, by stage.
 
 A conversation about an image: a first question, which finds nothing kept; a second one about the same image with an
-answer of twelve tokens (a list of all objects, cut there); the same second question once everything kept was lost. Drawn
-scenes of at least six objects, and photographs; medians over images. `prepare` is done by any process, `converse` by the device's
-thread, `verify` is the region model's look at the answer's boxes. Bytes: of the converser's cache.
+answer of twelve tokens (a list of all objects, cut there); the same second question once everything kept was lost.
+Drawn scenes of at least six objects, and photographs; medians over images. `prepare` is done by any process, `converse`
+by the device's thread, `verify` is the region model's look at the answer's boxes. Bytes: of the converser's cache.
 
     python -m benchmarks.conversing_cost [--images 5] [--converser DIR] [--json FILE]
 """

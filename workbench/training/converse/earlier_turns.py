@@ -11,7 +11,7 @@ import numpy as np
 
 from dynrefer.workbench.training.converse.asked import AskedQuestion
 
-SHARE = 0.25  # of the questions of one turn
+SHARE = 0.4  # of the questions of one turn
 _REFERENCE = re.compile(r"<region:([^<>]*)>")
 
 
