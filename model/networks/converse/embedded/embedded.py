@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dynrefer.model.cache import ByteCache
+from dynrefer.model.conversation import REGION
 from dynrefer.model.conversing import ConverseTurn, Spoken
 from dynrefer.model.errors import ConversationError, raise_if_stopped
 from dynrefer.model.networks.converse.embedded.answering import Answering, chosen_reply, written_reply
@@ -106,7 +107,7 @@ class EmbeddedConverser:
     @torch.inference_mode()
     def converse(self, turns: Sequence[ConverseTurn], should_stop: Callable[[], bool]) -> list[Spoken]:
         """See `Converser`."""
-        return [self._answer(turn, should_stop) for turn in turns]
+        return [self._answer(_with_regions_that_are_meant(turn), should_stop) for turn in turns]
 
     def _answer(self, turn: ConverseTurn, should_stop: Callable[[], bool]) -> Spoken:
         raise_if_stopped(should_stop)
@@ -323,13 +324,22 @@ class _Reader:
 
 
 def _unsaid(logits: Tensor, written: Sequence[int], words: int) -> Tensor:
-    """The logits without objects that the answer has named already: none is named twice."""
-    named = [token for token in written if token >= words]
-    if not named:
+    """The logits without objects that the answer has named already, for none is named twice, and without its last word,
+    which nobody says twice in a row either."""
+    if not written:
         return logits
     found = logits.clone()
-    found[named] = -torch.inf
+    found[[written[-1], *(token for token in written if token >= words)]] = -torch.inf
     return found
+
+
+def _with_regions_that_are_meant(turn: ConverseTurn) -> ConverseTurn:
+    """Without regions that no text refers to: nothing is asked of them."""
+    asked = turn.conversation
+    texts = (*(each.content for each in asked.messages), *asked.answers)
+    named = {name for text in texts for name in REGION.findall(text)}
+    regions = tuple(each for each in asked.regions if each.id in named)
+    return replace(turn, conversation=replace(asked, regions=regions))
 
 
 def _bytes_of(keys: Keys) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from benchmarks.conversing import large_images, report, shown
 from dynrefer.model import DynRefer
@@ -27,6 +28,15 @@ from dynrefer.workbench.scenes.world import World
 from tests.workbench.evaluation.conversing.oracle import Oracle
 
 SCENES = 2
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """As the benchmark measures: beside threads of other tests, several of torch's own would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

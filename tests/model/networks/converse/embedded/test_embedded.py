@@ -93,6 +93,19 @@ def test_allowed_answers_have_probabilities(model: DynRefer, scene: Scene) -> No
     assert found.content == found.answers[0].answer
 
 
+def test_a_region_that_nothing_refers_to_changes_nothing(model: DynRefer, scene: Scene) -> None:
+    one, other = scene.objects[0].box, scene.objects[1].box
+    for question in ("What is <region:a>?", "List all objects."):
+        alone = model.ask(scene.image, question, {"a": one})
+        assert model.ask(scene.image, question, {"x": other, "a": one, "y": other}) == alone
+
+
+@pytest.mark.parametrize("question", ["What is <region:a>? " * 12, "what " * 40, "glorp"])
+def test_no_word_is_said_twice_in_a_row(model: DynRefer, scene: Scene, question: str) -> None:
+    words = model.ask(scene.image, question, {"a": (0, 0, 1, 1)}).content.lower().split()
+    assert words and all(first != second for first, second in zip(words, words[1:], strict=False))
+
+
 @pytest.mark.parametrize("piece", [1, 2, 5])
 def test_pieces_of_any_length_give_the_same_answer(converser: EmbeddedConverser, scene: Scene, piece: int) -> None:
     turn = _turn(converser, scene, "List all objects.")
