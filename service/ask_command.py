@@ -63,7 +63,7 @@ def ask_command(
     model: SomeModel = None,
     converser: Annotated[
         str | None,
-        typer.Option(help="What answers: embedded, or a directory with a Qwen3-VL. [default: embedded]"),
+        typer.Option(help="What answers: embedded, or the directory of a converser. [default: embedded]"),
     ] = None,
     segmenter: Segmenter = None,
     device: SomeDevice = None,
