@@ -325,11 +325,13 @@ class _Reader:
 
 def _unsaid(logits: Tensor, written: Sequence[int], words: int) -> Tensor:
     """The logits without objects that the answer has named already, for none is named twice, and without its last word,
-    which nobody says twice in a row either."""
+    which nobody says twice in a row either. Where an object is to be named, it is one of the others, if there is one."""
     if not written:
         return logits
     found = logits.clone()
     found[[written[-1], *(token for token in written if token >= words)]] = -torch.inf
+    if int(logits.argmax()) >= words and bool((found[words:] > -1e3).any()):
+        found[:words] = -torch.inf
     return found
 
 
