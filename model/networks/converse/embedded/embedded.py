@@ -325,7 +325,7 @@ class _Reader:
 
 def _unsaid(logits: Tensor, written: Sequence[int], words: int) -> Tensor:
     """The logits without objects that the answer has named already, for none is named twice, and without its last word,
-    which nobody says twice in a row either. Where an object is to be named, it is one of the others, if there is one."""
+    which nobody says twice in a row. Where an object is to be named, it is one of the others, if there is one."""
     if not written:
         return logits
     found = logits.clone()
