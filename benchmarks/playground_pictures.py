@@ -16,6 +16,7 @@ from tests.service.server.test_process import Server, running
 
 IMAGES = ROOT / "docs" / "images"
 DESK = {"viewport": {"width": 1280, "height": 900}}
+LOW = {"viewport": {"width": 1100, "height": 560}}
 QUALITY = 82
 
 
@@ -38,7 +39,7 @@ def find(playground: Playground) -> None:
 
 def converse(playground: Playground) -> None:
     """Two questions; the words of the second answer light their boxes."""
-    for question in ("What is <region:1>, and what is left of it?", "List all objects."):
+    for question in ("What colour is <region:1>?", "List all objects."):
         playground.page.get_by_role("textbox", name="Question").fill(question)
         playground.page.get_by_role("button", name="Ask").click()
         expect(playground.page.locator(".turn .answer.waiting")).to_have_count(0)
@@ -74,7 +75,7 @@ def main() -> None:
             picture(browser, server, "playground-why.jpg", "/#sample=sand", why, **dark),
             picture(browser, server, "playground-found.jpg", "/#sample=sand", find, **DESK),
             picture(browser, server, "playground-phone.jpg", "/", look, **PHONE),
-            picture(browser, server, "playground-ask.jpg", "/#sample=sand", converse, **DESK),
+            picture(browser, server, "playground-ask.jpg", "/#sample=sand", converse, **LOW),
         ):
             print(file.name, file.stat().st_size)
         browser.close()

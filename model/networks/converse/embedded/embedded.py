@@ -30,6 +30,7 @@ from dynrefer.model.networks.converse.embedded.meant import meant_box
 from dynrefer.model.networks.converse.embedded.preparation import EmbeddedConverserSpec
 from dynrefer.model.networks.converse.embedded.reading import Keys
 from dynrefer.model.networks.converse.embedded.seen import Floats, SeenImage, SeenObjects
+from dynrefer.model.suppression import overlaps
 
 if TYPE_CHECKING:
     from dynrefer.model.evidence.word_placement import WordPlacement
@@ -40,6 +41,7 @@ MOST_TOKENS = 96  # of an answer
 # Tokens of a conversation; of a longer one the oldest turns are not read. What pairs of them need takes memory by the
 # square of it: 150 MB at this length.
 MOST_READ = 512
+_SAME = 0.6  # overlap of two boxes from which they are of one object
 _NEVER = tuple(range(len(SPECIAL)))  # tokens that no answer holds, but for END
 
 
@@ -131,7 +133,7 @@ class EmbeddedConverser:
         written, sure, state, ended = list(begun.written), list(begun.sure), begun.read, False
         for _ in range(turn.piece):
             raise_if_stopped(should_stop)
-            token = int(_unsaid(state.logits, written, self._lexicon.size).argmax())
+            token = int(_unsaid(state.logits, written, reader.same_objects(written), self._lexicon.size).argmax())
             sure.append(float(state.logits.log_softmax(-1)[token]))
             if token == END or len(written) >= limit:
                 ended = True
@@ -271,6 +273,18 @@ class _Reader:
         empty = np.zeros((1, categories), np.float32), np.zeros((1, self._nouns[1].shape[1]), np.float32)
         return self._extended(state, [given], [place], empty)
 
+    def same_objects(self, written: Sequence[int]) -> list[int]:
+        """The tokens of all objects that an answer has named, and of all others in nearly their boxes."""
+        words = self._lexicon.size
+        named = [self.row_of(token - words) for token in written if token >= words]
+        if not named:
+            return []
+        boxes = self._referents.objects.boxes
+        same = set(np.flatnonzero(overlaps(boxes[named], boxes).max(axis=0) >= _SAME).tolist()) | set(named)
+        places = [*range(self._objects)]
+        places += [self._objects + 1 + place for place, each in enumerate(self._tokens) if each.slot]
+        return [words + place for place in places if self.row_of(place) in same]
+
     def row_of(self, place: int) -> int:
         """The referent at a place among the keys: an object of the image, or an asked region."""
         if place < self._objects:
@@ -323,13 +337,15 @@ class _Reader:
         return replace(keys, match=torch.cat((self._seen.match, rows), dim=1))
 
 
-def _unsaid(logits: Tensor, written: Sequence[int], words: int) -> Tensor:
+def _unsaid(logits: Tensor, written: Sequence[int], named: Sequence[int], words: int) -> Tensor:
     """The logits without objects that the answer has named already, for none is named twice, and without its last word,
-    which nobody says twice in a row. Where an object is to be named, it is one of the others, if there is one."""
+    which nobody says twice in a row. Where an object is to be named, it is one of the others, if there is one.
+
+    named: the tokens of all that is one of the named objects."""
     if not written:
         return logits
     found = logits.clone()
-    found[[written[-1], *(token for token in written if token >= words)]] = -torch.inf
+    found[[written[-1], *named]] = -torch.inf
     if int(logits.argmax()) >= words and bool((found[words:] > -1e3).any()):
         found[:words] = -torch.inf
     return found

@@ -26,6 +26,7 @@ from dynrefer.model.networks.converse.embedded.perception import sizes_of
 from dynrefer.model.networks.converse.embedded.seen import SeenObjects
 from dynrefer.model.networks.converse.loading import FOLDER
 from dynrefer.model.predictor import DynRefer
+from dynrefer.model.suppression import overlaps
 from dynrefer.workbench.scenes.artwork import SpritePack
 from dynrefer.workbench.scenes.scene import Scene, draw_scene
 from dynrefer.workbench.scenes.world import World
@@ -98,6 +99,18 @@ def test_a_region_that_nothing_refers_to_changes_nothing(model: DynRefer, scene:
     for question in ("What is <region:a>?", "List all objects."):
         alone = model.ask(scene.image, question, {"a": one})
         assert model.ask(scene.image, question, {"x": other, "a": one, "y": other}) == alone
+
+
+def test_an_object_that_is_also_a_region_is_named_once(model: DynRefer, scene: Scene) -> None:
+    turns = [
+        {"role": "user", "content": "What colour is <region:a>?"},
+        {"role": "assistant", "content": "It is red."},
+        {"role": "user", "content": "List all objects."},
+    ]
+    reply = model.ask(scene.image, turns, {"a": scene.objects[0].box})
+    boxes = np.array([each.box for each in reply.grounding], np.float32)
+    assert len(boxes) > 2
+    assert (overlaps(boxes, boxes) >= 0.6).sum() == len(boxes), "each box is itself alone"
 
 
 @pytest.mark.parametrize("question", ["What is <region:a>? " * 12, "what " * 40, "glorp"])
