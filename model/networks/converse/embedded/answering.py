@@ -16,7 +16,7 @@ from dynrefer.model.conversing import ConverseTurn, Spoken
 from dynrefer.model.networks.converse.embedded.dialogue import WrittenName, write
 from dynrefer.model.networks.converse.embedded.files import Calibration
 from dynrefer.model.networks.converse.embedded.inputs import Hearing
-from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
+from dynrefer.model.networks.converse.embedded.lexicon import NOUNS, Lexicon
 from dynrefer.model.networks.converse.embedded.seen import SeenImage, SeenObjects
 
 _SAID = 0.25  # probability that a noun which the user has said has ahead of others
@@ -88,7 +88,7 @@ def written_reply(
     named: list[tuple[int, float, bool]] = []
     for index, token in enumerate(written):
         if token < words:
-            parts.append(answering.lexicon.text_of(token))
+            parts.append(answering.hearing.plural if token == NOUNS else answering.lexicon.text_of(token))
         else:
             name, _, agrees = answering.name(token - words)
             parts.append(WrittenName(token - words, name))

@@ -22,10 +22,10 @@ from dynrefer.model.conversation import REGION
 from dynrefer.model.conversing import ConverseTurn, Spoken
 from dynrefer.model.errors import ConversationError, raise_if_stopped
 from dynrefer.model.networks.converse.embedded.answering import Answering, chosen_reply, written_reply
-from dynrefer.model.networks.converse.embedded.dialogue import Token, named, read_dialogue
+from dynrefer.model.networks.converse.embedded.dialogue import IN_ASSISTANT, IN_USER, Token, named, read_dialogue
 from dynrefer.model.networks.converse.embedded.files import ConverserFiles
 from dynrefer.model.networks.converse.embedded.inputs import Hearing, Referents, image_slots
-from dynrefer.model.networks.converse.embedded.lexicon import ASSISTANT, CHOICE, END, SPECIAL
+from dynrefer.model.networks.converse.embedded.lexicon import ASSISTANT, CHOICE, END, NOUNS, SPECIAL
 from dynrefer.model.networks.converse.embedded.meant import meant_box
 from dynrefer.model.networks.converse.embedded.preparation import EmbeddedConverserSpec
 from dynrefer.model.networks.converse.embedded.reading import Keys
@@ -42,7 +42,7 @@ MOST_TOKENS = 96  # of an answer
 # square of it: 150 MB at this length.
 MOST_READ = 512
 _SAME = 0.6  # overlap of two boxes from which they are of one object
-_NEVER = tuple(range(len(SPECIAL)))  # tokens that no answer holds, but for END
+_NEVER = tuple(each for each in range(len(SPECIAL)) if each not in (END, NOUNS))  # tokens that no answer holds
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -265,6 +265,10 @@ class _Reader:
     def after(self, state: _Read, token: int) -> _Read:
         """With one token of the answer more."""
         words = self._lexicon.size
+        plural = self._plural(state.keys.mask.shape[1]) if token == NOUNS else None
+        if plural is not None:
+            nouns = self._nouns[0][plural : plural + 1], self._nouns[1][plural : plural + 1]
+            return self._extended(state, [replace(self._tokens[plural], role=IN_ASSISTANT)], [-1], nouns)
         if token < words:
             given, place = Token(token, 2, self._lexicon.text_of(token) if token >= len(SPECIAL) else ""), -1
         else:
@@ -309,8 +313,15 @@ class _Reader:
         length = keys.mask.shape[1]
         pointable, until = self._pointable(length), torch.tensor([[length]])
         logits = self._network.logits(own.hidden[:, -1:], keys, pointable, self._properties, until)[0, 0]
-        logits[[each for each in _NEVER if each != END]] = -torch.inf
+        logits[[*_NEVER]] = -torch.inf
+        if self._plural(length) is None:
+            logits[NOUNS] = -torch.inf
         return _Read(keys, logits)
+
+    def _plural(self, length: int) -> int | None:
+        """The place among the tokens, up to so many keys, of the last noun in the plural that the user said."""
+        part = self._tokens[: length - self._objects - 1]
+        return next((place for place in reversed(range(len(part))) if _is_asked_plural(part[place])), None)
 
     def _pointable(self, length: int) -> Tensor:
         """Of so many places. What is read later decides nothing: what is kept is for all that begin so."""
@@ -335,6 +346,10 @@ class _Reader:
             if each.slot:
                 rows[0, place] = torch.from_numpy(self._referents.match[self._objects + each.region])
         return replace(keys, match=torch.cat((self._seen.match, rows), dim=1))
+
+
+def _is_asked_plural(token: Token) -> bool:
+    return token.noun is not None and token.noun.plural and token.role == IN_USER
 
 
 def _unsaid(logits: Tensor, written: Sequence[int], named: Sequence[int], words: int) -> Tensor:

@@ -101,6 +101,13 @@ def test_a_region_that_nothing_refers_to_changes_nothing(model: DynRefer, scene:
         assert model.ask(scene.image, question, {"x": other, "a": one, "y": other}) == alone
 
 
+def test_an_answer_takes_up_the_plural_of_the_question(model: DynRefer) -> None:
+    animals = draw_scene(World.load(), SpritePack.load(), SEED + 2, "train")
+    cat, tiger, *_ = animals.objects
+    reply = model.ask(animals.image, "Are both <region:a> and <region:b> animals?", {"a": cat.box, "b": tiger.box})
+    assert reply.content == "Yes, both are animals."
+
+
 def test_an_object_that_is_also_a_region_is_named_once(model: DynRefer, scene: Scene) -> None:
     turns = [
         {"role": "user", "content": "What colour is <region:a>?"},
