@@ -53,6 +53,15 @@ def read_dialogue(
     return [*tokens, Token(ASSISTANT, IN_ASSISTANT)]
 
 
+def last_plural(tokens: Sequence[Token]) -> int | None:
+    """The place of the last noun in the plural that the user said, which an answer may take up."""
+    for place in reversed(range(len(tokens))):
+        noun = tokens[place].noun
+        if noun is not None and noun.plural and tokens[place].role == IN_USER:
+            return place
+    return None
+
+
 def _words(lexicon: Lexicon, text: str, regions: Sequence[str], role: int) -> Iterator[Token]:
     for piece in lexicon.read(text):
         if piece.region is not None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from dynrefer.model.evidence.identity import Identity
 from dynrefer.model.evidence.word_placement import PlacedWord, WordPlacement
 from dynrefer.model.geometry import ImageSize
-from dynrefer.model.networks.converse.embedded.dialogue import IN_USER, Token
+from dynrefer.model.networks.converse.embedded.dialogue import IN_USER, Token, last_plural
 from dynrefer.model.networks.converse.embedded.lexicon import NOUN, UNKNOWN, Lexicon
 from dynrefer.model.networks.converse.embedded.reading import Slots, Tokens
 from dynrefer.model.networks.converse.embedded.seen import Floats, SeenImage, SeenObjects
@@ -54,15 +54,14 @@ class Hearing:
         self._placement = placement
         self._photographed = photographed and placement is not None
         self.nouns: dict[int, HeardNoun] = {}  # by the token's place
-        self.plural = ""  # the last noun in the plural that the user said, which an answer may take up
+        plural = last_plural(tokens)
+        self.plural = "" if plural is None else tokens[plural].text
         for place, token in enumerate(tokens):
             if token.noun is not None:
                 meaning = lexicon.meanings[token.noun.row]
                 placed = placement.place([token.text])[0] if self._photographed and placement is not None else None
                 definite = not token.noun.plural and "the" in _leading(lexicon, tokens, place)
                 self.nouns[place] = HeardNoun(token.text, meaning, placed, token.role == IN_USER, definite)
-                if token.noun.plural and token.role == IN_USER:
-                    self.plural = token.text
             elif token.word == UNKNOWN and placement is not None and token.text.isalpha():
                 heard = self._unlisted(token, placement, lexicon.meanings.shape[1])
                 if heard is not None:

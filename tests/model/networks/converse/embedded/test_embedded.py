@@ -19,10 +19,11 @@ from dynrefer.model.conversation import CANNOT_TELL, Message, Role
 from dynrefer.model.conversing import ConverseTurn, Spoken
 from dynrefer.model.errors import ConfigError, ConversationError, ModelError, StoppedError, WeightsError
 from dynrefer.model.loading import model_directory
-from dynrefer.model.networks.converse.embedded.embedded import MOST_READ, EmbeddedConverser, _Read, _Reader
+from dynrefer.model.networks.converse.embedded.embedded import MOST_READ, EmbeddedConverser
 from dynrefer.model.networks.converse.embedded.files import CONFIG, VOCABULARY, WEIGHTS, load_files
 from dynrefer.model.networks.converse.embedded.lexicon import END
 from dynrefer.model.networks.converse.embedded.perception import sizes_of
+from dynrefer.model.networks.converse.embedded.reader import ConversationReader, ReadSoFar
 from dynrefer.model.networks.converse.embedded.seen import SeenObjects
 from dynrefer.model.networks.converse.loading import FOLDER
 from dynrefer.model.predictor import DynRefer
@@ -162,8 +163,10 @@ def test_a_piece_goes_on_where_the_last_one_ended(
     converser: EmbeddedConverser, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
-    after = _Reader.after
-    monkeypatch.setattr(_Reader, "after", lambda self, state, token: (read.append(token), after(self, state, token))[1])
+    after = ConversationReader.after
+    monkeypatch.setattr(
+        ConversationReader, "after", lambda self, state, token: (read.append(token), after(self, state, token))[1]
+    )
     turn = replace(_turn(converser, scene, "List all objects."), piece=2)
     spoken = _whole(converser, turn)
     assert len(spoken.written) > 4 and read == list(spoken.written)
@@ -187,7 +190,7 @@ def test_what_is_kept_of_a_beginning_does_not_depend_on_what_follows(
         converser.forget()
         converser.converse([_turn(converser, scene, _turns(*messages), answers)], lambda: False)
         held = converser._cache._held.items()
-        return {key: value.logits for key, (value, _) in held if isinstance(value, _Read)}
+        return {key: value.logits for key, (value, _) in held if isinstance(value, ReadSoFar)}
 
     alone = kept(("What is <region:a>?",))
     followed = kept(("What is <region:a>?", "A pig.", "Is it an animal?"), ("yes", "no"))
@@ -220,9 +223,9 @@ def test_a_question_that_is_too_long_is_refused(
 def test_an_answer_without_a_word_says_that_it_cannot_tell(
     converser: EmbeddedConverser, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bias = converser._network.word_bias.detach().clone()
+    bias = converser._files.network.word_bias.detach().clone()
     bias[END] = 1e3
-    monkeypatch.setattr(converser._network.word_bias, "data", bias)
+    monkeypatch.setattr(converser._files.network.word_bias, "data", bias)
     spoken = _whole(converser, _turn(converser, scene, "What is <region:a>?"))
     assert (spoken.reply.content, spoken.reply.tokens) == (CANNOT_TELL, 0)
     assert spoken.done and spoken.stable == len(CANNOT_TELL)
