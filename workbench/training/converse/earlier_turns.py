@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
 
+from dynrefer.model.conversation import REGION
 from dynrefer.workbench.training.converse.asked import AskedQuestion
 
 SHARE = 0.4  # of the questions of one turn
-_REFERENCE = re.compile(r"<region:([^<>]*)>")
 
 
 def with_earlier_turns(questions: Sequence[AskedQuestion], seed: int) -> list[AskedQuestion]:
@@ -36,7 +35,7 @@ def _behind(first: AskedQuestion, question: AskedQuestion) -> AskedQuestion:
     """The question behind another one and its answer. Regions of the first get names that the second has not."""
     taken = {name for name, _ in question.regions}
     names = {name: next(new for new in _names(name) if new not in taken) for name, _ in first.regions}
-    said = [(role, _REFERENCE.sub(lambda found: f"<region:{names[found[1]]}>", text)) for role, text in first.messages]
+    said = [(role, REGION.sub(lambda found: f"<region:{names[found[1]]}>", text)) for role, text in first.messages]
     return replace(
         question,
         messages=(*said, ("assistant", first.answer), *question.messages),

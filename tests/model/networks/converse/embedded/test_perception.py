@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dynrefer.model.networks.converse.embedded.embedded import EmbeddedConverser
 from dynrefer.model.networks.converse.embedded.perception import Perceiver
 from dynrefer.model.networks.converse.embedded.seen import SeenObjects
 from dynrefer.model.predictor import DynRefer
@@ -20,7 +21,8 @@ PHOTOGRAPH = 1.0
 def perceiver() -> Perceiver:
     model = DynRefer.load("embedded", device="cpu")
     found = model._converser
-    return found.perceiver  # type: ignore[union-attr]
+    assert isinstance(found, EmbeddedConverser)
+    return found.perceiver
 
 
 def test_a_drawing_and_its_mirror_image_show_the_same(perceiver: Perceiver) -> None:
