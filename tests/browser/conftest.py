@@ -122,8 +122,18 @@ def open_page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Open
         watch.check()
 
 
+# Settled when every transition that ends by itself has ended; what runs for ever, such as a spinner, is not waited for.
+REST = """() => Promise.allSettled(document.getAnimations()
+    .filter(each => each.effect.getComputedTiming().endTime !== Infinity)
+    .map(each => each.finished))"""
+
+
 def accessibility_faults(page: Page) -> list[str]:
-    """What axe-core finds serious or critical on the page as it stands, with the elements concerned."""
+    """What axe-core finds serious or critical on the page at rest, with the elements concerned.
+
+    Half-way through a transition a colour has a contrast that nobody is shown for long.
+    """
+    page.evaluate(REST)
     found = Axe().run(page).response["violations"]
     return [
         f"{each['id']}: {each['help']}: {[node['target'] for node in each['nodes'][:3]]}"

@@ -42,6 +42,7 @@ def execute(block: Locator) -> tuple[int, Any]:
     answer = waiting.value
     shown = block.locator(".live-responses-table tbody .response-col_status").first
     expect(shown).to_contain_text(str(answer.status))
+    expect(block.locator("button.execute")).to_be_enabled()
     text = answer.text()
     return answer.status, json.loads(text) if "json" in answer.headers["content-type"] else text
 
