@@ -22,7 +22,7 @@ from dynrefer.workbench.scenes.questions.records import Forms, Question
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.converse.perceived import CHUNK, draw
 
-ROUNDS = 2  # so many questions of every kind about each scene
+ROUNDS = 4  # so many questions of every kind about each scene
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynrefer.model.networks.converse.embedded.dialogue import Token, named, read_dialogue
-from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, NOUNS, PAD, SPECIAL, UNKNOWN, Lexicon
+from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, GRAMS, NOUNS, PAD, SPECIAL, UNKNOWN, Lexicon
 from dynrefer.model.networks.converse.embedded.reading import Slots, Tokens
+from dynrefer.model.networks.converse.embedded.word_vectors import WordVectors
 from dynrefer.workbench.scenes.questions.records import Kind
 from dynrefer.workbench.training.converse.asked import AskedQuestion
 from dynrefer.workbench.training.converse.perceived import PerceivedScene
@@ -31,9 +32,11 @@ from dynrefer.workbench.training.converse.scene_arrays import (
     seen_objects,
     stacked,
 )
+from dynrefer.workbench.training.converse.words_alike import WordsAlike
 
 NO_TARGET = -1  # of a token that is not to be written
-_STRANGE = 0.06  # how often in its place stands a word of other letters, so that what is not known is not minded
+_STRANGE = 0.03  # how often in its place stands any other English word, so that what is not known is not minded
+_LIKE = 0.15  # how often in its place stands a word that is used like it
 _LISTS = (Kind.LISTING, Kind.LISTING_SOME)
 _UNHEARD = 0.12  # how often a word of a question is read by its letters alone
 
@@ -150,18 +153,28 @@ class Batch:
 class Samples:
     """Samples with their scenes. attributes, tags: how many the describer has."""
 
-    def __init__(self, scenes: Sequence[PerceivedScene], questions: Sequence[AskedQuestion], lexicon: Lexicon) -> None:
+    def __init__(
+        self,
+        scenes: Sequence[PerceivedScene],
+        questions: Sequence[AskedQuestion],
+        lexicon: Lexicon,
+        vectors: WordVectors,
+    ) -> None:
         place_of = {scene.seed: place for place, scene in enumerate(scenes)}
         seen = [frozenset(np.flatnonzero(nearest_objects(each) >= 0).tolist()) for each in scenes]
         known = [(each, place_of[each.seed]) for each in questions if each.seed in place_of]
         made = [make_sample(each, place, lexicon, seen[place]) for each, place in known]
-        self.scenes, self.lexicon = scenes, lexicon
+        self.scenes, self.lexicon, self.vectors = scenes, lexicon, vectors
         self.samples = [each for each in made if each is not None]
         self._tags = len(scenes[0].image.tags)
         self._tables: dict[int, dict[str, NDArray[np.float32]]] = {}
         attributes = scenes[0].image.objects.attributes.shape[1]
         self._properties = torch.from_numpy(lexicon.property_rows(attributes))
-        self._grams = torch.from_numpy(lexicon.gram_rows())
+        self._like = WordsAlike(lexicon, vectors)
+        spelt = [*lexicon.words, *self._like.words]
+        strange = np.array([lexicon.grams(word) for word in self._like.words], np.int64).reshape(-1, GRAMS)
+        self._grams = torch.from_numpy(np.concatenate([lexicon.gram_rows(), strange]))
+        self._vectors = torch.from_numpy(vectors.of(["" for _ in SPECIAL] + spelt))
         self._meanings = torch.from_numpy(np.concatenate([np.zeros_like(lexicon.meanings[:1]), lexicon.meanings]))
         self._by_scene: dict[tuple[int, bool], list[int]] = {}
 
@@ -250,12 +263,17 @@ class Samples:
         read = given.copy()
         letters = given.copy()
         if rng is not None:
-            heard, strange = rng.random(length), rng.random(length) < _STRANGE
+            heard, other = rng.random(length), rng.random(length)
             ordinary = (given > NOUNS) & (np.append(sample.roles, np.zeros(length - count)) == 1)
             read[ordinary & (heard < _UNHEARD)] = UNKNOWN
             letters[ordinary & (heard < _UNHEARD / 3)] = PAD
-            read[ordinary & strange] = UNKNOWN
-            letters[ordinary & strange] = rng.integers(len(SPECIAL), words, int((ordinary & strange).sum()))
+            strange = ordinary & (other < _STRANGE)
+            read[strange] = UNKNOWN
+            letters[strange] = words + rng.integers(len(self._like.words), size=int(strange.sum()))
+            for place in np.flatnonzero(ordinary & (other > 1 - _LIKE)).tolist():
+                alike = self._like.rows[given[place] - len(SPECIAL)]
+                if len(alike):
+                    read[place], letters[place] = UNKNOWN, words + int(rng.choice(alike))
         nouns = np.zeros(length, np.int64)
         nouns[:count] = 1 + sample.nouns
         roles = np.zeros(length, np.int64)
@@ -311,6 +329,7 @@ class Samples:
         return Tokens(
             all_of["words"],
             self._grams[all_of["letters"]],
+            self._vectors[all_of["letters"]],
             meanings,
             meanings,
             self._properties[all_of["properties"]],

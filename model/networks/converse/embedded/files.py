@@ -3,6 +3,7 @@
 converser/config.json         sizes of the network, and what was measured for it
 converser/vocabulary.json     its words and nouns
 converser/model.safetensors   its weights, float16 or float32
+converser/word_vectors.safetensors: see `word_vectors.py`
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from dynrefer.model.model_files import read_json_object
 from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
 from dynrefer.model.networks.converse.embedded.network import ConverseNetwork
 from dynrefer.model.networks.converse.embedded.reading import NetworkConfig
+from dynrefer.model.networks.converse.embedded.word_vectors import FILE as VECTORS
+from dynrefer.model.networks.converse.embedded.word_vectors import WordVectors
 from dynrefer.model.networks.convolutional_weights import load_weights
 
 CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.json", "model.safetensors"
@@ -57,6 +60,7 @@ class ConverserFiles:
 
     network: ConverseNetwork
     lexicon: Lexicon
+    vectors: WordVectors
     calibration: Calibration
 
 
@@ -91,7 +95,13 @@ def load_files(directory: Path, expected: Mapping[str, int]) -> ConverserFiles:
             f"{str(directory / VOCABULARY)!r} has {lexicon.size} words, but the converser was made for {config.words}."
         )
     network = load_weights(ConverseNetwork(config), directory / WEIGHTS, "converser")
-    return ConverserFiles(network, lexicon, Calibration.from_mapping(given.get("calibration", {}), path))
+    vectors = WordVectors.load(directory / VECTORS)
+    if vectors.size != config.vectors:
+        raise ConfigError(
+            f"{str(directory / VECTORS)!r} has vectors of {vectors.size} numbers, but the converser was made for "
+            f"{config.vectors}."
+        )
+    return ConverserFiles(network, lexicon, vectors, Calibration.from_mapping(given.get("calibration", {}), path))
 
 
 def network_settings(config: NetworkConfig) -> dict[str, int]:

@@ -16,9 +16,10 @@ from dynrefer.model.evidence.identity import Identity
 from dynrefer.model.evidence.word_placement import PlacedWord, WordPlacement
 from dynrefer.model.geometry import ImageSize
 from dynrefer.model.networks.converse.embedded.dialogue import IN_USER, Token, last_plural
-from dynrefer.model.networks.converse.embedded.lexicon import NOUN, UNKNOWN, Lexicon
+from dynrefer.model.networks.converse.embedded.lexicon import GRAMS, NOUN, UNKNOWN, Lexicon
 from dynrefer.model.networks.converse.embedded.reading import Slots, Tokens
 from dynrefer.model.networks.converse.embedded.seen import Floats, SeenImage, SeenObjects
+from dynrefer.model.networks.converse.embedded.word_vectors import WordVectors
 
 _MOST_BROAD = 40.0  # categories below a word that is taken for a noun of the image's objects: "thing" is none
 _KNOWN_BY = ("own", "synonym", "broader", "narrower")
@@ -153,6 +154,7 @@ class Referents:
     def tokens(
         self,
         lexicon: Lexicon,
+        vectors: WordVectors,
         tokens: Sequence[Token],
         places: Sequence[int],
         nouns: tuple[Floats, Floats],
@@ -188,10 +190,12 @@ class Referents:
             own(self.match),
         )
         words = [NOUN if matched[i].any() and each.word == UNKNOWN else each.word for i, each in enumerate(tokens)]
-        grams = [_grams(lexicon, each, word) for each, word in zip(tokens, words, strict=True)]
+        spelt = [_spelt(lexicon, each, word) for each, word in zip(tokens, words, strict=True)]
+        grams = [lexicon.grams(text) if text else [0] * GRAMS for text in spelt]
         return Tokens(
             torch.tensor([words]),
             torch.tensor([grams]),
+            torch.from_numpy(vectors.of(spelt))[None],
             torch.from_numpy(meanings)[None],
             torch.from_numpy(matched)[None],
             properties[words][None],
@@ -202,10 +206,9 @@ class Referents:
         )
 
 
-def _grams(lexicon: Lexicon, token: Token, word: int) -> list[int]:
-    """Only words are read by their letters."""
-    own = word == UNKNOWN or word >= lexicon.size - len(lexicon.words)
-    return lexicon.grams(token.text) if own and token.text else [0] * len(lexicon.grams(""))
+def _spelt(lexicon: Lexicon, token: Token, word: int) -> str:
+    """What is read by its letters, and as what it is used like: a word, and no noun or mark; else empty."""
+    return token.text if word == UNKNOWN or word >= lexicon.size - len(lexicon.words) else ""
 
 
 def _drawn(objects: SeenObjects) -> Floats:

@@ -86,6 +86,7 @@ class ConverseNetwork(nn.Module):
         width = config.width
         self.word = nn.Embedding(config.words, width)
         self.gram = nn.Embedding(GRAM_ROWS, width, padding_idx=0)
+        self.vector = nn.Linear(config.vectors, width, bias=False)
         self.category = nn.Linear(config.categories, width, bias=False)  # the table of names, of words and objects
         self.attribute = nn.Linear(config.attributes, width, bias=False)
         self.tag = nn.Linear(config.tags, width)
@@ -122,6 +123,7 @@ class ConverseNetwork(nn.Module):
             if isinstance(module, nn.Linear) and module.bias is not None:
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.category.weight, std=0.5)
+        nn.init.normal_(self.vector.weight, std=0.15)
         nn.init.normal_(self.attribute.weight, std=0.5)
         nn.init.zeros_(self.told.weight)
         for block in blocks:
@@ -156,7 +158,7 @@ class ConverseNetwork(nn.Module):
     def read(self, tokens: Tokens, before: Keys, seen: int) -> Keys:
         """Tokens that follow `before`: the objects of an image (the first `seen`), and perhaps earlier tokens."""
         regions, is_slot = tokens.regions, tokens.targets
-        x = self.word(tokens.words) + self.gram(tokens.grams).sum(2) / math.sqrt(3)
+        x = self.word(tokens.words) + self.gram(tokens.grams).sum(2) / math.sqrt(3) + self.vector(tokens.vectors)
         x = x + self.category(tokens.meanings) + self.attribute(tokens.properties) + self.role(tokens.roles)
         referred = regions.mask[..., None]
         shown = torch.where(referred, self._embed_slots(regions) + self.seen_as.weight[2], torch.zeros_like(x))

@@ -67,7 +67,7 @@ class ConversationReader:
         referents: Referents,
         seen: Keys,
     ) -> None:
-        self._network, self._lexicon, self._cache = files.network, files.lexicon, cache
+        self._network, self._lexicon, self._vectors, self._cache = files.network, files.lexicon, files.vectors, cache
         self._tokens, self._referents, self._seen, self._properties = tokens, referents, seen, properties
         self._objects = seen.mask.shape[1] - 1
         self._nouns = hearing.rows(len(tokens), referents.objects.categories.shape[1])
@@ -157,7 +157,7 @@ class ConversationReader:
         places: Sequence[int],
         nouns: tuple[Floats, Floats],
     ) -> ReadSoFar:
-        tokens = self._referents.tokens(self._lexicon, part, places, nouns, self._properties)
+        tokens = self._referents.tokens(self._lexicon, self._vectors, part, places, nouns, self._properties)
         own = self._network.read(tokens, state.keys, self._seen.mask.shape[1])
         keys = state.keys.followed_by(own)
         length = keys.mask.shape[1]

@@ -1,7 +1,8 @@
 """What goes into the converser's network, and what it keeps of what it has read.
 
 Shapes: B = conversations, S = objects of an image, T = tokens, N = S + T, H = heads, D = width, K = categories,
-A = attributes, C = channels of representations, G = groups of letters of a word, M = nouns that are matched.
+A = attributes, C = channels of representations, G = groups of letters of a word, V = numbers of a word's vector,
+M = nouns that are matched.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class NetworkConfig:
     attributes: int
     tags: int
     channels: int
+    vectors: int
     width: int = 160
     layers: int = 5
     heads: int = 8
@@ -56,8 +58,9 @@ class Slots:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tokens:
-    """Tokens of conversations. words: (B, T) int64. grams: (B, T, G) int64. meanings: (B, T, K) of nouns. match:
-    (B, T, M) likewise, among the nouns that are matched. properties: (B, T, A) of words. roles: (B, T) int64.
+    """Tokens of conversations. words: (B, T) int64. grams: (B, T, G) int64. vectors: (B, T, V). meanings: (B, T, K) of
+    nouns. match: (B, T, M) likewise, among the nouns that are matched. properties: (B, T, A) of words. roles: (B, T)
+    int64.
 
     regions: asked regions stand among the tokens; `Slots` of (B, T), with `mask` where a token is one or refers to
     one, and `targets`: (B, T) bool, where it is one. mask: (B, T) bool, False for padding, which stands at the end.
@@ -65,6 +68,7 @@ class Tokens:
 
     words: Tensor
     grams: Tensor
+    vectors: Tensor
     meanings: Tensor
     match: Tensor
     properties: Tensor

@@ -15,6 +15,7 @@ from dynrefer.workbench.scenes.questions.wordings import FOLLOW_UPS, SKELETONS
 from dynrefer.workbench.scenes.world import World
 from tests.workbench.scenes.questions.conftest import Asked
 
+_WORD = re.compile(r"\{?[\w'’]+\}?")
 LINES = tuple(line for lines in (*SKELETONS.values(), *FOLLOW_UPS.values()) for line in lines)
 
 
@@ -92,7 +93,31 @@ def test_a_form_needs_skeletons_of_its_sort() -> None:
 
 
 def _words(sentence: str) -> set[str]:
-    return set(re.findall(r"\{?[\w'’]+\}?", sentence.lower()))
+    return set(_WORD.findall(sentence.lower()))
+
+
+def _phrase(sentence: str) -> str:
+    return f" {' '.join(_WORD.findall(sentence.lower()))} "
+
+
+def _held_out_wordings(every: tuple[str, ...], more: tuple[str, ...]) -> set[str]:
+    """What alternatives that are held out say and no sentence of the kind's own lines of training does."""
+    own = [line for line in every if line not in more and not skeleton(line).held_out]
+    heard = [_phrase(each) for line in own for each in _sentences(line, held_out=False)]
+    unheard = {_phrase(text) for line in own for part in skeleton(line).parts for text, held_out in part if held_out}
+    return {each for each in unheard if each.strip() and not any(each in sentence for sentence in heard)}
+
+
+@pytest.mark.parametrize("more, every", [(MORE_SKELETONS, SKELETONS), (MORE_FOLLOW_UPS, FOLLOW_UPS)])
+def test_forms_added_for_training_say_no_held_out_wording(
+    more: dict[Kind, tuple[str, ...]], every: dict[Kind, tuple[str, ...]]
+) -> None:
+    for kind, lines in more.items():
+        unheard = _held_out_wordings(every[kind], lines)
+        assert unheard, kind
+        for line in lines:
+            said = [_phrase(each) for each in _sentences(line, held_out=False)]
+            assert not [each for each in unheard if any(each in sentence for sentence in said)], line
 
 
 @pytest.mark.parametrize("more, every", [(MORE_SKELETONS, SKELETONS), (MORE_FOLLOW_UPS, FOLLOW_UPS)])

@@ -20,11 +20,12 @@ from dynrefer.model.conversing import ConverseTurn, Spoken
 from dynrefer.model.errors import ConfigError, ConversationError, ModelError, StoppedError, WeightsError
 from dynrefer.model.loading import model_directory
 from dynrefer.model.networks.converse.embedded.embedded import MOST_READ, EmbeddedConverser
-from dynrefer.model.networks.converse.embedded.files import CONFIG, VOCABULARY, WEIGHTS, load_files
+from dynrefer.model.networks.converse.embedded.files import CONFIG, VECTORS, VOCABULARY, WEIGHTS, load_files
 from dynrefer.model.networks.converse.embedded.lexicon import END
 from dynrefer.model.networks.converse.embedded.perception import sizes_of
 from dynrefer.model.networks.converse.embedded.reader import ConversationReader, ReadSoFar
 from dynrefer.model.networks.converse.embedded.seen import SeenObjects
+from dynrefer.model.networks.converse.embedded.word_vectors import WordVectors
 from dynrefer.model.networks.converse.loading import FOLDER
 from dynrefer.model.predictor import DynRefer
 from dynrefer.model.suppression import overlaps
@@ -287,6 +288,10 @@ def _spoil_calibration(folder: Path) -> None:
     (folder / CONFIG).write_text(json.dumps(config))
 
 
+def _spoil_vectors(folder: Path) -> None:
+    (folder / VECTORS).write_bytes(WordVectors.made(["a", "b"], np.eye(2, 3, dtype=np.float32)).to_bytes())
+
+
 @pytest.mark.parametrize(
     ("spoil", "kind", "said"),
     [
@@ -296,6 +301,8 @@ def _spoil_calibration(folder: Path) -> None:
         (_spoil_calibration, ConfigError, "temperature"),
         (lambda folder: (folder / VOCABULARY).unlink(), ModelError, "vocabulary"),
         (lambda folder: (folder / WEIGHTS).unlink(), ModelError, "weights"),
+        (_spoil_vectors, ConfigError, "vectors of 3 numbers"),
+        (lambda folder: (folder / VECTORS).unlink(), ModelError, "vectors"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(model: DynRefer, folder: Path, spoil, kind, said: str) -> None:  # type: ignore[no-untyped-def]  # functions of the table

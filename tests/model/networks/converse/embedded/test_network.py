@@ -12,7 +12,7 @@ from torch import Tensor
 from dynrefer.model.networks.converse.embedded.network import ConverseNetwork
 from dynrefer.model.networks.converse.embedded.reading import NetworkConfig, Slots, Tokens
 
-CONFIG = NetworkConfig(30, 5, 3, 4, 6, width=16, layers=2, heads=4, counting=1, pair=6, inner=24)
+CONFIG = NetworkConfig(30, 5, 3, 4, 6, 7, width=16, layers=2, heads=4, counting=1, pair=6, inner=24)
 Record = TypeVar("Record", Slots, Tokens)
 
 
@@ -58,7 +58,7 @@ def _tokens(count: int) -> Tokens:
     )
     words, grams = torch.randint(0, 30, (1, count)), torch.randint(0, 9, (1, count, 10))
     roles, mask = torch.ones(1, count, dtype=torch.int64), torch.ones(1, count, dtype=torch.bool)
-    return Tokens(words, grams, meanings, meanings, properties, roles, regions, shown, mask)
+    return Tokens(words, grams, torch.randn(1, count, 7), meanings, meanings, properties, roles, regions, shown, mask)
 
 
 def _part(tokens: Record, start: int, end: int) -> Record:

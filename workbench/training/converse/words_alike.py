@@ -1,0 +1,84 @@
+"""Which words may stand for a word of a training question: those that plain text uses like it.
+
+A question with such a word asks for the same, roughly: "state the shade of it". So the network learns to read words
+that it has never been told. What decides about the answer, and the commonest words, of which a sentence is built, stay.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
+from dynrefer.model.networks.converse.embedded.word_vectors import WordVectors
+
+_COMMONEST = 200  # words of the language of which none is replaced: "what", "not", "of"
+_ALIKE, _MOST = 0.55, 8  # least cosine of a word's likes, and how many at most
+_DECIDES = frozenset(
+    (
+        "above",
+        "below",
+        "under",
+        "over",
+        "beneath",
+        "atop",
+        "left",
+        "right",
+        "top",
+        "bottom",
+        "centre",
+        "center",
+        "middle",
+    )
+    + (
+        "beside",
+        "between",
+        "near",
+        "behind",
+        "larger",
+        "bigger",
+        "smaller",
+        "largest",
+        "biggest",
+        "smallest",
+        "leftmost",
+    )
+    + (
+        "rightmost",
+        "topmost",
+        "lowest",
+        "highest",
+        "same",
+        "different",
+        "identical",
+        "equal",
+        "both",
+        "neither",
+        "none",
+    )
+    + ("nothing", "yes", "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+)
+
+
+class WordsAlike:
+    """words: that none of the lexicon's are and that stand for one of them. rows: of each of the lexicon's words, the
+    places among `words` of those that may stand for it."""
+
+    def __init__(self, lexicon: Lexicon, vectors: WordVectors) -> None:
+        known = set(lexicon.words) | {part for noun in lexicon.nouns for part in noun.split()}
+        others = [row for row, word in enumerate(vectors.words) if word not in known and word not in _DECIDES]
+        table = vectors.stored[others].astype(np.float32)
+        table /= np.linalg.norm(table, axis=1, keepdims=True).clip(1e-9)
+        commonest = set(vectors.words[:_COMMONEST])
+        found: list[NDArray[np.int64]] = []
+        for word in lexicon.words:
+            row = vectors.rows.get(word)
+            if row is None or word in commonest or word in _DECIDES or word in lexicon.properties:
+                found.append(np.zeros(0, np.int64))
+                continue
+            own = vectors.stored[row].astype(np.float32)
+            alike = table @ (own / np.linalg.norm(own).clip(1e-9))
+            nearest = np.argsort(-alike, kind="stable")[:_MOST]
+            found.append(nearest[alike[nearest] >= _ALIKE])
+        self.words = tuple(vectors.words[row] for row in others)
+        self.rows = tuple(found)
