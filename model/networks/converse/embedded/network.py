@@ -1,8 +1,8 @@
 """The network: objects of an image, then the words of a conversation, in one causal transformer.
 
 Objects see each other; words see all objects and the words before them. What two places have to do with each other
-is told to every layer, as numbers of each pair: for two boxes how they lie and how large they are, for a word and an
-object how well the word names it. Attention is biased by these numbers, and they are summed by its weights beside the
+is told to every layer, as numbers of each pair: for two boxes how they lie, how large they are and how alike what is
+there looks, for a word and an object how well the word names it. Attention is biased by these numbers, and they are summed by its weights beside the
 values, so that "left of" need not be computed from coordinates. Of each layer's heads some do not share out a whole
 among the objects but weigh each by itself (a sigmoid in the softmax's place): their sums count.
 
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dynrefer.model.networks.converse.embedded.lexicon import GRAM_ROWS
-from dynrefer.model.networks.converse.embedded.pairs import GEOMETRY, PAIR, pair_numbers, place_numbers
+from dynrefer.model.networks.converse.embedded.pairs import GEOMETRY, PAIR, SENSES, pair_numbers, place_numbers
 from dynrefer.model.networks.converse.embedded.reading import Keys, NetworkConfig, Sides, Slots, Tokens
 
 _PLACE = 52  # numbers that say where a box lies
@@ -98,6 +98,7 @@ class ConverseNetwork(nn.Module):
         self.sure = nn.Parameter(torch.tensor([12.0, 0.35]))
         self.feature_share = nn.Parameter(torch.tensor(0.2))
         self.place = nn.Sequential(nn.Linear(_PLACE + 1, width), nn.GELU(), nn.Linear(width, width))
+        self.sense = nn.Parameter(torch.rand(SENSES, config.attributes))  # how much each attribute counts in each
         self.pair = nn.Sequential(nn.Linear(PAIR, 2 * config.pair), nn.GELU(), nn.Linear(2 * config.pair, config.pair))
         blocks = [Block(config) for _ in range(config.layers)]
         self.blocks = nn.ModuleList(blocks)
@@ -107,7 +108,7 @@ class ConverseNetwork(nn.Module):
         self.to_pointer, self.pointed = nn.Linear(width, width), nn.Linear(width, width)
         self.told = nn.Linear(width, 1)
         self.to_read, self.readable = nn.Linear(width, 2 * width), nn.Linear(width, 2 * width)
-        told = 2 * _PLACE + GEOMETRY + 3 * config.attributes + 1 + 10
+        told = 2 * _PLACE + GEOMETRY + 3 * config.attributes + SENSES + 1 + 10
         self.asked = nn.Linear(width, _ASKED)
         self.glance = nn.Sequential(
             nn.Linear(told + _ASKED, 2 * width), nn.GELU(), nn.Linear(2 * width, 2 * width), nn.GELU()
@@ -151,7 +152,7 @@ class ConverseNetwork(nn.Module):
             spoken=torch.zeros_like(placed),
             frames=slots.frames,
         )
-        pairs = self._pairs(empty, torch.zeros_like(slots.attributes), slots.boxes, placed, own)
+        pairs = self._pairs(empty, torch.zeros_like(slots.attributes), slots.boxes, placed, slots.attributes, own)
         bias = _masked(slots.mask)[:, None, None, :]
         return self._run(x, own, None, pairs, bias)
 
@@ -182,7 +183,7 @@ class ConverseNetwork(nn.Module):
             frames=regions.frames,
         )
         joined = Sides.of(before, own)
-        pairs = self._pairs(tokens.match, tokens.properties, boxes, placed, joined)
+        pairs = self._pairs(tokens.match, tokens.properties, boxes, placed, seen_like, joined)
         earlier, length = before.mask.shape[1], tokens.words.shape[1]
         position = torch.arange(earlier - seen, earlier - seen + length)
         key_position = torch.arange(earlier - seen + length)
@@ -221,7 +222,8 @@ class ConverseNetwork(nn.Module):
         beside = pair_numbers(one.reshape(-1, 1, 4), other.reshape(-1, 1, 4)).reshape(batch, length, -1)
         where = [place_numbers(each, frames.expand(-1, length, -1)) for each in (one, other)]
         same = (names[:, 0] * names[:, 1]).sum(-1, keepdim=True)
-        like = attributes[:, 0], attributes[:, 1], attributes[:, 0] * attributes[:, 1]
+        alike = (self._senses(attributes[:, 0]) * self._senses(attributes[:, 1])).sum(-1)
+        like = attributes[:, 0], attributes[:, 1], attributes[:, 0] * attributes[:, 1], alike
         sure = torch.sigmoid(self.sure[0] * (keys.objectness - self.sure[1])) * (keys.objectness > 0)
         every = _bumps(sure.sum(1))[:, None].expand(-1, length, -1)
         told = torch.cat((*where, beside, *like, same, every, self.asked(last)), dim=-1)
@@ -266,8 +268,15 @@ class ConverseNetwork(nn.Module):
         best = functional.pad(each, (0, 1)).topk(2, dim=-1).values
         return torch.cat((_bumps(each.sum(-1)), best), dim=-1)
 
-    def _pairs(self, match: Tensor, properties: Tensor, boxes: Tensor, placed: Tensor, keys: Keys | Sides) -> Tensor:
-        """(B, T, N, E)."""
+    def _senses(self, attributes: Tensor) -> Tensor:
+        """(..., A) -> (..., senses, A): of length 1 in each sense, so that a product says how alike two places look: in
+        colour, for example, whatever their sizes."""
+        return functional.normalize(attributes[..., None, :] * self.sense, dim=-1, eps=1e-3)
+
+    def _pairs(
+        self, match: Tensor, properties: Tensor, boxes: Tensor, placed: Tensor, seen: Tensor, keys: Keys | Sides
+    ) -> Tensor:
+        """(B, T, N, E). seen: (B, T, A), the attributes of what is seen there."""
         named = (match @ keys.match.transpose(1, 2)).clamp(max=1.0)
         like = (properties @ keys.attributes.transpose(1, 2)).clamp(max=1.0)
         both = placed[:, :, None] * keys.placed[:, None, :]
@@ -277,8 +286,13 @@ class ConverseNetwork(nn.Module):
         spoken = keys.spoken[:, None, :].expand_as(named)
         own = placed[:, :, None].expand_as(named)
         numbers = pair_numbers(boxes, keys.boxes) * both[..., None]
+        alike = (
+            torch.einsum("btsa,bnsa->btns", self._senses(seen), self._senses(keys.seen_attributes)) * both[..., None]
+        )
         found: Tensor = self.pair(
-            torch.cat((numbers, torch.stack((both, named, like, names, says, there, spoken, own), dim=-1)), dim=-1)
+            torch.cat(
+                (numbers, alike, torch.stack((both, named, like, names, says, there, spoken, own), dim=-1)), dim=-1
+            )
         )
         return found
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 GEOMETRY = 16  # numbers of two boxes
-PAIR = GEOMETRY + 8  # with those of words and objects
+SENSES = 4  # in which two places look alike
+PAIR = GEOMETRY + 8 + SENSES  # with those of words and objects
 _LEAST = 1e-3
 
 

@@ -130,8 +130,9 @@ class Sides:
     placed: Tensor
     mask: Tensor
     spoken: Tensor
+    seen_attributes: Tensor
 
     @classmethod
     def of(cls, before: Keys, own: Keys) -> Sides:
-        names = ("match", "attributes", "boxes", "placed", "mask", "spoken")
+        names = ("match", "attributes", "boxes", "placed", "mask", "spoken", "seen_attributes")
         return cls(*(torch.cat((getattr(before, name), getattr(own, name)), dim=1) for name in names))
