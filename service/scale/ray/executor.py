@@ -10,14 +10,11 @@ import contextlib
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, cast
-
-from ray.exceptions import RayError, RayTaskError
 
 from dynrefer.model import ConverseTurn, Predictor
 from dynrefer.model.errors import ModelError, StoppedError
@@ -34,10 +31,11 @@ from dynrefer.service.engine.reservations import (
     WorkKind,
 )
 from dynrefer.service.observability.metrics import Metrics
-from dynrefer.service.scale.ray.board import ASK_EVERY_S, SILENT_S, TO, Seen, board_of, forget
-from dynrefer.service.scale.ray.calls import Calls, first_answer, is_gone
-from dynrefer.service.scale.ray.messages import Call, EdgeState, ReplicaModel
+from dynrefer.service.scale.ray.board import ASK_EVERY_S, SILENT_S, board_of, forget
+from dynrefer.service.scale.ray.calls import Calls, first_answer
+from dynrefer.service.scale.ray.messages import Call, ReplicaModel
 from dynrefer.service.scale.ray.predictor import ReplicaPredictor
+from dynrefer.service.scale.ray.rounds import Rounds
 from dynrefer.service.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -79,18 +77,17 @@ class ReplicaExecutor:
         self._replicas = replicas
         self._metrics = metrics
         self._board = board_of(replicas.name)
-        self._name = uuid.uuid4().hex  # as an edge
         self._admission = Admission(settings.key_regions, self._seconds_for)
         self._lock = threading.Lock()
         self._loop = asyncio.new_event_loop()
         self._tasks: dict[QueuedRequest[Any, Any], set[asyncio.Task[None]]] = {}
         self._turns: dict[QueuedRequest[Any, Any], tuple[ConverseTurn, Any]] = {}  # with what was handed over
-        self._questions: dict[str, asyncio.Task[None]] = {}  # by replica: it owes an answer
         self._thread = threading.Thread(target=self._live, name="replicas", daemon=True)
         self._closed = self._ended = False
         self._superseded_at: float | None = None  # on the monotonic clock
         self._handle: Any = None
         self._calls: Calls | None = None
+        self._rounds: Rounds | None = None
         self._on_loss: Callable[[], None] = lambda: None
         self.predictor: Predictor[Any, Any] | None = None
         self.loaded_at = 0.0
@@ -303,6 +300,8 @@ class ReplicaExecutor:
         """Until it is closed and all is run, or until the replicas are lost."""
         self._handle = await asyncio.to_thread(self._replicas.begin)
         self._calls = Calls(self._handle.run.remote, self._board, self._metrics.count_call_again)
+        ask, waiting = self._handle.state.remote, lambda: self._admission.waiting
+        self._rounds = Rounds(ask, self._board, self._metrics, waiting)
         loss = await self._learn_model() or await self._look_after()
         if loss is not None:
             if not self._closed:
@@ -323,7 +322,8 @@ class ReplicaExecutor:
             await asyncio.wait({asking}, timeout=ASK_EVERY_S)
         model = asking.result()
         self._board.model = model.identity
-        await self._hear_one()
+        assert self._rounds is not None
+        await self._rounds.hear_one()
         self.loaded_at = time.time()
         self.predictor = ReplicaPredictor(model, self._ask_any, lambda: self.counts)
         logger.info("ready: model %s on %d replica(s) of Ray", model.card.name, len(self._board.replicas))
@@ -339,11 +339,11 @@ class ReplicaExecutor:
 
     async def _look_after(self) -> str | None:
         """Until it is closed and all is run. How the replicas were lost before; None: they were not."""
-        assert self._calls is not None
+        assert self._calls is not None and self._rounds is not None
         while not (self._closed and not self._tasks):
             if not self._replicas.alive:
                 return CLUSTER_LOST
-            self._ask_all()
+            self._rounds.ask_all()
             self._calls.give_up_silent()
             if self._is_superseded():
                 return SUPERSEDED
@@ -364,46 +364,6 @@ class ReplicaExecutor:
         until = time.monotonic() + seconds
         while time.monotonic() < until and not (self._closed and not self._tasks):
             await asyncio.sleep(0.05)
-
-    async def _hear_one(self) -> None:
-        """Until a replica has said how it is, or none of those that are there does."""
-        self._ask_all()
-        while self._questions and not self._board.states:
-            await asyncio.wait(self._questions.values(), return_when=asyncio.FIRST_COMPLETED)
-
-    def _ask_all(self) -> None:
-        """How the replicas are, but for those that still owe an answer: one that hangs keeps no other from being
-        heard."""
-        for name, seen in list(self._board.replicas.items()):
-            if name not in self._questions:
-                task = self._questions[name] = self._loop.create_task(self._ask(name, seen))
-                task.add_done_callback(partial(self._answered, name))
-
-    def _answered(self, name: str, _: asyncio.Task[None]) -> None:
-        del self._questions[name]
-
-    async def _ask(self, name: str, seen: Seen) -> None:
-        edge = EdgeState(self._name, self._admission.waiting)
-        response = self._handle.state.remote(seen.batch, edge, **{TO: name})
-        try:
-            async with asyncio.timeout(ASK_EVERY_S if seen.state else SILENT_S):
-                state = await response
-        except TimeoutError:
-            with contextlib.suppress(RayError):  # the cluster may have ended meanwhile
-                response.cancel()
-            return
-        except Exception as error:  # of this replica alone, which is silent then
-            if not is_gone(error) and not seen.faulty:
-                seen.faulty = True
-                cause = error.cause if isinstance(error, RayTaskError) else error
-                logger.warning("a replica cannot say how it is: %r", cause)
-            return
-        self._board.answered(name, state)
-        for number, regions, views in state.batches:
-            self._metrics.observe_batch(regions, views)
-            seen.batch = number
-        self._metrics.device_oom.inc(max(0, state.out_of_memory - seen.out_of_memory))
-        seen.out_of_memory = state.out_of_memory
 
     def _ask_any(self, method: str, *arguments: Any) -> Any:
         """What any replica with the model answers. Called in a thread. Raises ExecutorClosed."""

@@ -1,14 +1,9 @@
 """Where calls go, and which are made again: an edge's board, calls and executor, with replicas of this process."""
 
 import asyncio
-import threading
 import time
-import weakref
 from collections import Counter
-from collections.abc import Callable, Collection
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,175 +12,28 @@ from ray.exceptions import ActorDiedError
 from ray.serve._private.common import DeploymentID
 from ray.serve.exceptions import DeploymentUnavailableError
 
-from dynrefer.model import ModelCard
-from dynrefer.model.errors import DeviceError, ModelError, ModelNotFoundError, StoppedError
-from dynrefer.service.engine.executor import ExecutorCounts, Phase, watch_executor
-from dynrefer.service.engine.reservations import ExecutorClosed, Part, QueuedRequest, RegionResult, WorkKind
+from dynrefer.model.errors import DeviceError
+from dynrefer.service.engine.executor import ExecutorCounts, Phase
+from dynrefer.service.engine.reservations import ExecutorClosed
 from dynrefer.service.errors import DeadlineExceeded, QueueFullError
-from dynrefer.service.observability.metrics import Metrics, SharedCacheCounts
+from dynrefer.service.observability.metrics import SharedCacheCounts
 from dynrefer.service.scale.ray import board as boards
-from dynrefer.service.scale.ray.application import Edge
-from dynrefer.service.scale.ray.autoscaling import wanted_replicas
 from dynrefer.service.scale.ray.board import Board, Sent
 from dynrefer.service.scale.ray.edges import FORGET_S, Edges
-from dynrefer.service.scale.ray.executor import ReplicaExecutor
-from dynrefer.service.scale.ray.messages import TURN_REGIONS, Call, EdgeState, ReplicaModel, ReplicaState, Reply
+from dynrefer.service.scale.ray.messages import TURN_REGIONS, Call, EdgeState, ReplicaState, Reply
 from dynrefer.service.scale.ray.totals import Totals
-from dynrefer.service.settings import Settings
-from tests.fakes import CARD, context_of
-
-WAIT_S = 20.0
-
-# What a replica does with a call: its reply, or an exception.
-Does = Callable[[Call, Any], Any]
-
-
-def doubled(call: Call, items: list[Any]) -> Reply:
-    return Reply([RegionResult(2 * item, None, 0.0, 1) for item in items])
-
-
-def dies(call: Call, items: list[Any]) -> Reply:
-    raise ActorDiedError
-
-
-@dataclass
-class Method:
-    """`handle.METHOD` of Serve."""
-
-    make: Callable[..., Any]
-
-    def remote(self, *arguments: Any, **named: Any) -> "Answer":
-        return Answer(self.make(*arguments, **named))
-
-
-class Answer:
-    def __init__(self, coroutine: Any) -> None:
-        self._coroutine = coroutine
-
-    def cancel(self) -> None:
-        pass
-
-    def __await__(self) -> Any:
-        return self._coroutine.__await__()
-
-
-@dataclass
-class Replicas:
-    """`executor.Replicas`, and Serve's handle and router in one. does: replica -> what it does with a call."""
-
-    name: str
-    does: dict[str, Does]
-    cap: int = 4
-    waiting: int = 0
-    of_another_edge: int = 0
-    edges: Edges = field(default_factory=Edges)
-    failure: ModelError | None = None
-    alive: bool = True
-    card: ModelCard = CARD
-    version: str = ""
-    there: str = ""  # the version that replicas are of
-    models: dict[str, str] = field(default_factory=dict)  # by replica: the identity of its model
-    phases: dict[str, Phase] = field(default_factory=dict)
-    seen: list[tuple[str, Call, Any]] = field(default_factory=list)
-    faulty: set[str] = field(default_factory=set)
-    asked: Counter[str] = field(default_factory=Counter)
-    looking: threading.Event = field(default_factory=threading.Event)
-    ended: bool = False
-
-    def begin(self) -> "Replicas":
-        if self.failure is not None:
-            raise self.failure
-        boards.board_of(self.name).update(self.does)
-        return self
-
-    def end(self) -> None:
-        self.ended = True
-
-    def hand_over(self, items: list[Any]) -> list[Any]:
-        return items
-
-    @property
-    def model(self) -> Method:
-        async def model(version: str) -> ReplicaModel | None:
-            if version != self.there:
-                return None
-            return ReplicaModel(self.card, None, None, None, None, "the model")  # type: ignore[arg-type]
-
-        return Method(model)
-
-    @property
-    def look_again(self) -> Method:
-        async def look_again(*_: Any) -> None:
-            self.looking.set()
-            await asyncio.sleep(10 * WAIT_S)
-
-        return Method(look_again)
-
-    @property
-    def state(self) -> Method:
-        async def state(since: int, edge: EdgeState, to: str) -> ReplicaState:
-            if to not in self.does:
-                raise ActorDiedError
-            self.asked[to] += 1
-            if self.does[to] is hangs:
-                await asyncio.sleep(WAIT_S)
-            if to in self.faulty:
-                raise RuntimeError("dictionary changed size during iteration")
-            counts = ExecutorCounts(waiting=self.waiting, cap=self.cap, regions_per_s=10.0, caches={"views": (1, 2)})
-            self.edges.heard(EdgeState("another", self.of_another_edge))
-            of_others = self.edges.heard(edge)
-            model = self.models.get(to, "the model")
-            return ReplicaState(self.phases.get(to, Phase.READY), counts, of_other_edges=of_others, model=model)
-
-        return Method(state)
-
-    @property
-    def run(self) -> Method:
-        async def run(call: Call, items: Any) -> Any:
-            board = boards.board_of(self.name)
-            while (name := board.route(call.id, list(board.replicas))) is None:
-                await asyncio.sleep(0.01)
-            self.seen.append((name, call, items))
-            found = self.does[name](call, items)
-            return await found if asyncio.iscoroutine(found) else found
-
-        return Method(run)
-
-
-async def _forever() -> Reply:
-    await asyncio.sleep(10 * WAIT_S)
-    raise AssertionError
-
-
-def never_ends(call: Call, items: list[Any]) -> Any:
-    """The replica answers, and goes on with the call."""
-    return _forever()
-
-
-def hangs(call: Call, items: list[Any]) -> Any:
-    """The replica answers nothing any more."""
-    return _forever()
-
-
-def started(replicas: Replicas, **settings: Any) -> ReplicaExecutor:
-    executor = ReplicaExecutor(Settings(engine="ray", **settings), replicas, Metrics())
-    executor.start(lambda: None)
-    until(lambda: executor.phase is not Phase.LOADING)
-    return executor
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def submitted(executor: ReplicaExecutor, items: list[int], **context: Any) -> list[Any]:
-    """Their outputs, or what became of each instead."""
-    with executor.reserve(len(items), context_of(**context)) as reservation:
-        future: Future[list[RegionResult[Any]]] = reservation.submit(items, WorkKind.DESCRIBE)
-        return [each.output if each.error is None else each.error for each in future.result(WAIT_S)]
+from tests.fakes import context_of
+from tests.service.scale.ray.replicas_here import (
+    WAIT_S,
+    Replicas,
+    dies,
+    doubled,
+    hangs,
+    never_ends,
+    started,
+    submitted,
+    until,
+)
 
 
 def test_the_replica_with_the_fewest_regions_is_next_and_a_silent_one_never(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -477,88 +325,6 @@ def test_totals_are_of_everything_that_is_counted() -> None:
     assert both.shared_cache == SharedCacheCounts(written=44, dropped=1)
 
 
-def test_leaving_a_reservation_lets_go_of_what_was_submitted() -> None:
-    executor = started(Replicas("left", {"a": never_ends}))
-    with executor.reserve(3, context_of()) as reservation:
-        future = reservation.submit([1, 2])
-    with pytest.raises(StoppedError):
-        future.result(WAIT_S)
-    until(lambda: executor.counts.waiting == 0)
-
-
-class Prepared:
-    """What is submitted: weakly referenced, so that one sees when nobody holds it any more."""
-
-
-def raises(call: Call, items: list[Any]) -> Reply:
-    raise RuntimeError("a fault of the replica's own")
-
-
-def refuses(call: Call, items: list[Any]) -> Reply:
-    return Reply(None, "the replica's queue is full")
-
-
-def fails_alone(call: Call, items: list[Any]) -> Reply:
-    raise ModelError("these regions cannot be described.")
-
-
-@pytest.mark.parametrize(
-    ("does", "expected"),
-    [
-        (dies, None),
-        (raises, RuntimeError),
-        (fails_alone, None),
-        (never_ends, DeadlineExceeded),
-        (refuses, DeadlineExceeded),
-    ],
-    ids=["dies", "raises", "fails alone", "late", "refused"],
-)
-def test_what_fails_is_let_go_of_without_the_garbage_collector(
-    does: Does, expected: type[Exception] | None, uncollected: None
-) -> None:
-    replicas = Replicas(f"let go {does.__name__}", {"a": does})
-    executor = started(replicas)
-    timeout_s = 0.5 if expected is DeadlineExceeded else 60.0
-
-    async def request(items: list[Prepared]) -> None:
-        with executor.reserve(len(items), context_of(timeout_s=timeout_s)) as reservation:
-            results = await asyncio.wrap_future(reservation.submit(items))
-            assert expected is None and all(isinstance(each.error, ModelError) for each in results)
-
-    async def failing() -> list["weakref.ref[Prepared]"]:
-        items = [Prepared(), Prepared()]
-        with nullcontext() if expected is None else pytest.raises(expected):
-            await request(items)
-        replicas.seen.clear()
-        return [weakref.ref(each) for each in items]
-
-    left = asyncio.run(failing())
-    until(lambda: not any(each() for each in left))
-
-
-def test_what_is_cancelled_is_let_go_of_without_the_garbage_collector(uncollected: None) -> None:
-    replicas = Replicas("let go cancelled", {"a": never_ends})
-    executor = started(replicas)
-
-    async def request(items: list[Prepared]) -> None:
-        with executor.reserve(len(items), context_of()) as reservation:
-            await asyncio.wrap_future(reservation.submit(items))
-
-    async def departing() -> list["weakref.ref[Prepared]"]:
-        items = [Prepared(), Prepared()]
-        task = asyncio.create_task(request(items))
-        while not replicas.seen:
-            await asyncio.sleep(0.01)
-        replicas.seen.clear()
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        return [weakref.ref(each) for each in items]
-
-    left = asyncio.run(departing())
-    until(lambda: not any(each() for each in left))
-
-
 def test_what_is_admitted_is_run_before_the_replicas_end() -> None:
     async def slowly(call: Call, items: list[Any]) -> Reply:
         await asyncio.sleep(0.3)
@@ -574,175 +340,3 @@ def test_what_is_admitted_is_run_before_the_replicas_end() -> None:
         assert not replicas.ended
     until(lambda: executor.phase is Phase.LOST)
     assert replicas.ended and not executor.lost
-
-
-def test_a_model_that_cannot_be_loaded_and_a_cluster_that_is_lost_are_told() -> None:
-    lost: list[bool] = []
-    executor = ReplicaExecutor(
-        Settings(engine="ray"), Replicas("nowhere", {}, failure=ModelNotFoundError("no model.")), Metrics()
-    )
-    executor.start(lambda: lost.append(True))
-    until(lambda: executor.phase is Phase.LOST)
-    assert str(executor.failure) == "no model." and executor.lost
-    until(lambda: lost == [True])
-
-    replicas = Replicas("lost", {"a": doubled})
-    executor = started(replicas)
-    replicas.alive = False
-    until(lambda: executor.lost)
-    with pytest.raises(ExecutorClosed):
-        executor.reserve(1, context_of())
-
-
-def test_a_thread_that_waits_for_a_replica_goes_on_when_the_cluster_is_lost() -> None:
-    replicas = Replicas("look", {"a": doubled})
-    executor = started(replicas)
-    raised: list[BaseException] = []
-
-    def look() -> None:
-        try:
-            executor.predictor.look_again(None, None)  # type: ignore[union-attr, arg-type]
-        except BaseException as error:
-            raised.append(error)
-
-    thread = threading.Thread(target=look, daemon=True)
-    thread.start()
-    assert replicas.looking.wait(WAIT_S)
-    replicas.alive = False
-    thread.join(WAIT_S)
-    assert [type(each) for each in raised] == [ExecutorClosed]
-    with pytest.raises(ExecutorClosed):
-        executor.predictor.look_again(None, None)  # type: ignore[union-attr, arg-type]
-    until(executor._loop.is_closed)
-    executor.cancel(QueuedRequest(0))
-
-
-def test_a_request_may_be_cancelled_at_the_moment_of_its_answer() -> None:
-    """The future's checks and its setting are one step: two threads do both."""
-    executor = started(Replicas("moment", {"a": never_ends}))
-    request: QueuedRequest[int, int] = QueuedRequest(1)
-    part: Part[int, int] = Part(request, WorkKind.DESCRIBE, 1, 0.0)
-    request.parts.append(part)
-
-    class Slow(Future):  # type: ignore[type-arg]
-        def done(self) -> bool:
-            found = super().done()
-            time.sleep(0.1)
-            return found
-
-    future = part.future = Slow()
-    with ThreadPoolExecutor(1) as pool:
-        cancelling = pool.submit(executor.cancel, request)
-        executor._record(part, 0, RegionResult(1, None, 0.0, 0))
-        cancelling.result(WAIT_S)  # raises what either did
-    assert future.done()
-
-
-def test_an_edge_takes_its_model_from_replicas_of_its_own_version_however_long_it_takes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("dynrefer.service.scale.ray.executor.START_WITHIN_S", (0.05,))
-    monkeypatch.setattr("dynrefer.service.scale.ray.executor.ASK_EVERY_S", 0.05)
-    replicas = Replicas("versions", {"a": doubled}, version="new", there="old")
-    executor = ReplicaExecutor(Settings(engine="ray"), replicas, Metrics())
-    executor.start(lambda: None)
-    time.sleep(0.5)
-    assert executor.phase is Phase.LOADING
-    replicas.there = "new"
-    until(lambda: executor.phase is Phase.READY)
-
-    replicas = Replicas("never", {"a": doubled}, version="new", there="old")
-    executor = ReplicaExecutor(Settings(engine="ray"), replicas, Metrics())
-    executor.start(lambda: None)
-    until(lambda: "never" in boards._boards)
-    executor.close()
-    until(lambda: executor.phase is Phase.LOST)
-    assert replicas.ended and not executor.lost
-
-
-def test_regions_go_to_replicas_with_the_model_that_they_were_prepared_for() -> None:
-    replicas = Replicas("mixed", {"a": doubled, "b": dies}, models={"b": "another"})
-    executor = started(replicas, max_regions=4, max_queue_regions=4)
-    until(lambda: len(replicas.asked) == 2 and boards.board_of("mixed").replicas["b"].state is not None)
-    assert [submitted(executor, [each]) for each in range(10)] == [[2 * each] for each in range(10)]
-    with pytest.raises(QueueFullError):
-        executor.reserve(5, context_of())
-    assert executor.counts.replicas == {"answering": 2, "silent": 0}
-
-
-def test_an_edge_whose_replicas_all_have_another_model_is_lost_once_they_have_finished(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("dynrefer.service.scale.ray.executor.SILENT_S", 0.1)
-    finished = asyncio.Event()
-
-    async def last_one(call: Call, items: list[Any]) -> Reply:
-        await finished.wait()
-        return doubled(call, items)
-
-    lost: list[bool] = []
-    replicas = Replicas("superseded", {"a": last_one, "b": dies}, models={"b": "another"})
-    executor = ReplicaExecutor(Settings(engine="ray"), replicas, Metrics())
-    executor.start(lambda: lost.append(True))
-    until(lambda: executor.phase is Phase.READY)
-    with executor.reserve(1, context_of()) as reservation:
-        future = reservation.submit([1])
-        until(lambda: len(replicas.seen) == 1)
-        boards.board_of("superseded").update(["b"])
-        until(lambda: executor.phase is Phase.STUCK)
-        asked = replicas.asked["b"]
-        until(lambda: replicas.asked["b"] >= asked + 2)
-        with pytest.raises(ExecutorClosed):
-            executor.reserve(1, context_of())
-        assert not lost
-        executor._loop.call_soon_threadsafe(finished.set)
-        assert future.result(WAIT_S)[0].output == 2
-    until(lambda: lost == [True])
-    assert executor.lost
-
-
-def test_an_edge_of_serve_is_sent_nothing_before_its_model_is_there_and_is_replaced_once_that_is_lost() -> None:
-    class Handle:
-        app_name = "edge"
-
-    async def check() -> None:
-        edge = Edge({"engine": "ray", "worker_processes": 0}, Handle(), "version")
-        app = edge.__serve_build_asgi_app__()
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(edge.check_health(), 0.2)
-        executor = app.state.engine.serving.executor
-        executor.predictor = object()
-        await asyncio.wait_for(edge.check_health(), WAIT_S)
-        executor.predictor = None  # an administrator's model instead of it is being loaded
-        await asyncio.wait_for(edge.check_health(), WAIT_S)
-        executor.lost = True
-        with pytest.raises(ModelError):
-            await edge.check_health()
-
-    asyncio.run(check())
-
-
-def test_without_a_ready_replica_nothing_is_admitted() -> None:
-    replicas = Replicas("stuck", {"a": doubled}, phases={"a": Phase.STUCK})
-    executor = started(replicas)
-    assert executor.phase is Phase.STUCK
-    with pytest.raises(ExecutorClosed):
-        executor.reserve(1, context_of())
-    replicas.phases = {}
-    until(lambda: executor.phase is Phase.READY)
-    assert executor.counts.caches == {"views": (1, 2)} and executor.counts.model == (CARD.name, CARD.revision)
-
-
-def test_replicas_in_the_metrics_are_those_of_the_model_that_serves() -> None:
-    metrics = Metrics()
-    serving = started(Replicas("serving", {"a": doubled}))
-    watch_executor(metrics, lambda: serving.counts)
-    ReplicaExecutor(
-        Settings(engine="ray"), Replicas("beside", {}, failure=ModelNotFoundError("no model.")), metrics
-    ).start(lambda: None)
-    assert serving.counts.replicas == {"answering": 1, "silent": 0}
-    assert metrics.registry.get_sample_value("dynrefer_replicas", {"state": "answering"}) == 1
-
-
-def test_replicas_follow_the_regions() -> None:
-    assert [wanted_replicas(regions, 32) for regions in (0, 1, 32, 33, 320)] == [1, 1, 1, 2, 10]

@@ -21,7 +21,7 @@ from dynrefer.service.scale.ray.replica import ModelReplica
 from dynrefer.service.settings import Settings
 from tests.fake_converser import FakeConverserSpec, spoken
 from tests.fakes import FakePredictor, context_of
-from tests.service.scale.ray.test_routing import WAIT_S, Does, Replicas, started, until
+from tests.service.scale.ray.replicas_here import WAIT_S, Does, Replicas, started, until
 
 ASKED = Conversation((Message(Role.USER, "one two three four five"),))
 AGAIN = Conversation((*ASKED.messages, Message(Role.ASSISTANT, "six"), Message(Role.USER, "seven eight nine ten")))
