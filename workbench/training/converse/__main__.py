@@ -35,6 +35,7 @@ from dynrefer.workbench.training.converse.perceived import (
 from dynrefer.workbench.training.converse.run import CHECKPOINT, ConverseTraining, right_answers, train
 from dynrefer.workbench.training.converse.samples import Samples
 from dynrefer.workbench.training.converse.stages import NAMES, without
+from dynrefer.workbench.training.converse.strange_nouns import with_strange_nouns
 from dynrefer.workbench.training.converse.words import build_lexicon
 
 LEXICON = "vocabulary.json"
@@ -56,6 +57,7 @@ def run(options: argparse.Namespace) -> None:
     vocabulary = Vocabulary.load(model_directory("embedded"))
     lexicon = lexicon_of(out / LEXICON, vocabulary, training_set[1])
     vectors = WordVectors.load(model_directory("embedded") / FOLDER / FILE)
+    training_set[1] = with_strange_nouns(training_set[1], lexicon, vectors, FIRST_SEED)
     validation, samples = (
         Samples(read_perceived(out / PERCEIVED, first, count), asked, lexicon, vectors)
         for (first, count), asked in zip(parts, training_set, strict=True)
