@@ -56,28 +56,40 @@ def with_strange_nouns(
     """The same questions, a share of them with a strange noun in their last message: the answer is that one cannot
     tell. seed: of which ones."""
     rng = np.random.default_rng((23, seed))
+    english = unlisted(lexicon, vectors)
+    found = []
+    for each in questions:
+        if each.kind in KINDS and not each.answers and rng.random() < SHARE:
+            word = english[int(rng.integers(len(english)))] if rng.random() < _ENGLISH else nonsense(rng)
+            role, text = each.messages[-1]
+            said = with_noun(text, lexicon, word, rng)
+            if said is not None:
+                messages = (*each.messages[:-1], (role, said))
+                found.append(replace(each, messages=messages, answer=CANNOT_TELL, spans=()))
+                continue
+        found.append(each)
+    return found
+
+
+def unlisted(lexicon: Lexicon, vectors: WordVectors) -> list[str]:
+    """Words of English that the lexicon has not, the most frequent of them left out."""
     known = set(lexicon.words) | {part for noun in lexicon.nouns for part in noun.split()}
-    english = [word for word in vectors.words[1000:] if len(word) > 3 and word not in known]
-    return [_strange(each, lexicon, english, rng) for each in questions]
+    return [word for word in vectors.words[1000:] if len(word) > 3 and word not in known]
 
 
-def _strange(
-    question: AskedQuestion, lexicon: Lexicon, english: Sequence[str], rng: np.random.Generator
-) -> AskedQuestion:
-    if question.kind not in KINDS or question.answers or rng.random() >= SHARE:
-        return question
-    role, text = question.messages[-1]
-    nouns = [piece.noun for piece in lexicon.read(text) if piece.noun is not None]
-    if not nouns:
-        return question
-    noun = nouns[int(rng.integers(len(nouns)))]
-    word = english[int(rng.integers(len(english)))] if rng.random() < _ENGLISH else _nonsense(rng)
-    if noun.plural and not word.endswith("s"):
-        word += "s"
-    said = re.sub(rf"(?<!\w){re.escape(noun.text)}(?!\w)", word, text, count=1, flags=re.IGNORECASE)
-    return replace(question, messages=(*question.messages[:-1], (role, said)), answer=CANNOT_TELL, spans=())
-
-
-def _nonsense(rng: np.random.Generator) -> str:
+def nonsense(rng: np.random.Generator) -> str:
+    """A word that one can say and that means nothing, but by a rare chance."""
     parts = [_STARTS, _MIDDLES, _ENDS] if rng.random() < 0.6 else [_STARTS, _MIDDLES, _STARTS, _MIDDLES, _ENDS]
     return "".join(part[int(rng.integers(len(part)))] for part in parts)
+
+
+def with_noun(text: str, lexicon: Lexicon, word: str, rng: np.random.Generator) -> str | None:
+    """The text with this word in the place of one of its nouns, in the plural where that is; None where it says
+    none."""
+    nouns = [piece.noun for piece in lexicon.read(text) if piece.noun is not None]
+    if not nouns:
+        return None
+    noun = nouns[int(rng.integers(len(nouns)))]
+    if noun.plural and not word.endswith("s"):
+        word += "s"
+    return re.sub(rf"(?<!\w){re.escape(noun.text)}(?!\w)", word, text, count=1, flags=re.IGNORECASE)

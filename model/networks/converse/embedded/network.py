@@ -2,12 +2,12 @@
 
 Objects see each other; words see all objects and the words before them. What two places have to do with each other
 is told to every layer, as numbers of each pair: for two boxes how they lie, how large they are and how alike what is
-there looks, for a word and an object how well the word names it. Attention is biased by these numbers, and they are summed by its weights beside the
-values, so that "left of" need not be computed from coordinates. Of each layer's heads some do not share out a whole
-among the objects but weigh each by itself (a sigmoid in the softmax's place): their sums count.
+there looks, for a word and an object how well the word names it. Attention is biased by these numbers, and they are
+summed by its weights beside the values, so that "left of" need not be computed from coordinates. Of each layer's heads
+some do not share out a whole among the objects but weigh each by itself (a sigmoid in the softmax's place): their sums
+count. A word is read as itself, by its letters, and by the vector that it has of plain text.
 
-The next token is a word, or a pointer: to an object, whose name is then written, or to
-one of the allowed answers.
+The next token is a word, or a pointer: to an object, whose name is then written, or to one of the allowed answers.
 
 Shapes: B = conversations, S = objects of an image (the last is the image itself), T = tokens, H = heads, D = width,
 K = categories, A = attributes, C = channels of representations, E = numbers of a pair, M = nouns that are matched.

@@ -1,0 +1,87 @@
+"""`python -m benchmarks.strange_nouns`: whether the embedded converser says that it cannot tell what a glorp is.
+
+Questions about drawn test scenes are asked three times: as they are; with a word that means nothing in the place of one
+of their nouns; and with a word of English there that is the name of nothing which the scenes are made of. To the last
+two, the right answer is "I cannot tell."; to the first it never is.
+
+    python -m benchmarks.strange_nouns --scenes 40 [--seed 1] [--converser DIR] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.conversing import loaded
+from dynrefer.model.conversation import CANNOT_TELL, Message, Role
+from dynrefer.model.loading import model_directory
+from dynrefer.model.networks.converse.embedded.files import VOCABULARY
+from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
+from dynrefer.model.networks.converse.embedded.word_vectors import FILE, WordVectors
+from dynrefer.model.networks.converse.loading import FOLDER
+from dynrefer.model.vocabulary import Vocabulary
+from dynrefer.workbench.evaluation.conversing.measuring import FIRST_SEED, SEEDS
+from dynrefer.workbench.evaluation.conversing.summary import values
+from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate, proportion
+from dynrefer.workbench.evaluation.report.tables import grid_table
+from dynrefer.workbench.profiling.machine import provenance
+from dynrefer.workbench.scenes.artwork import SpritePack
+from dynrefer.workbench.scenes.questions.generator import questions_about
+from dynrefer.workbench.scenes.questions.records import Forms
+from dynrefer.workbench.scenes.scene import draw_scene
+from dynrefer.workbench.scenes.world import World
+from dynrefer.workbench.training.converse.strange_nouns import KINDS, nonsense, unlisted, with_noun
+
+CONDITIONS = {"training forms": Forms.TRAINING, "held-out skeletons": Forms.SKELETONS}
+NOUNS = ("as asked", "nonsense", "English, unlisted")
+
+
+def main() -> None:
+    """Measure, print the table, and write the file where one is asked for."""
+    parser = argparse.ArgumentParser(description="Measure answers to questions about nouns that nobody knows.")
+    parser.add_argument("--scenes", type=int, default=40, help="[default: %(default)s]")
+    parser.add_argument("--seed", type=int, default=1, help="which scenes; 1 is the one of published figures")
+    parser.add_argument("--converser", default="embedded", help="embedded, or a directory of the same kind")
+    parser.add_argument("--json", type=Path, help="write the table to this file")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    model, _ = loaded(options.converser, "embedded")
+    directory = model_directory("embedded")
+    folder = directory / FOLDER if options.converser == "embedded" else Path(options.converser)
+    vocabulary = Vocabulary.load(directory)
+    lexicon = Lexicon.load(folder / VOCABULARY, len(vocabulary.categories), len(vocabulary.attributes))
+    english = unlisted(lexicon, WordVectors.load(folder / FILE))
+    world, sprites = World.load(), SpritePack.load()
+    refused: dict[tuple[str, str], list[bool]] = {}
+    for number in range(options.scenes):
+        seed = FIRST_SEED + options.seed * SEEDS + number
+        scene = draw_scene(world, sprites, seed, "test")
+        for place, (condition, forms) in enumerate(CONDITIONS.items()):
+            random = np.random.default_rng((seed, 40 + place))
+            for question in questions_about(scene, world, random, forms, kinds=KINDS):
+                (message,) = question.conversation.messages
+                word = english[int(random.integers(len(english)))]
+                texts = [
+                    message.content,
+                    with_noun(message.content, lexicon, nonsense(random), random),
+                    with_noun(message.content, lexicon, word, random),
+                ]
+                for noun, text in zip(NOUNS, texts, strict=True):
+                    if None not in texts and text is not None:
+                        reply = model.ask(scene.image, [Message(Role.USER, text)], question.pointed)
+                        refused.setdefault((noun, condition), []).append(reply.content == CANNOT_TELL)
+    found = {key: proportion(np.array(hits)) for key, hits in refused.items()}
+    table = {noun: {each: found.get((noun, each), Estimate()) for each in CONDITIONS} for noun in NOUNS}
+    print(grid_table(table, '"I cannot tell."'))
+    if options.json is not None:
+        about = {**provenance(), "seed": options.seed, "scenes": options.scenes}
+        told = {"cannot_tell": values(table), "questions": sum(map(len, refused.values()))}
+        options.json.write_text(json.dumps({**about, **told}, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
