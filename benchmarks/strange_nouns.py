@@ -1,8 +1,8 @@
 """`python -m benchmarks.strange_nouns`: whether the embedded converser says that it cannot tell what a glorp is.
 
 Questions about drawn test scenes are asked three times: as they are; with a word that means nothing in the place of one
-of their nouns; and with a word of English there that is the name of nothing which the scenes are made of. To the last
-two, the right answer is "I cannot tell."; to the first it never is.
+of their nouns; and with a word of English there that is used like no name of what the scenes are made of. To the last
+two, the right answer is "I cannot tell."; to the first it never is. No training has seen any of these words.
 
     python -m benchmarks.strange_nouns --scenes 40 [--seed 1] [--converser DIR] [--json FILE]
 """
@@ -34,10 +34,10 @@ from dynrefer.workbench.scenes.questions.generator import questions_about
 from dynrefer.workbench.scenes.questions.records import Forms
 from dynrefer.workbench.scenes.scene import draw_scene
 from dynrefer.workbench.scenes.world import World
-from dynrefer.workbench.training.converse.strange_nouns import KINDS, nonsense, unlisted, with_noun
+from dynrefer.workbench.training.converse.strange_nouns import KINDS, StrangeWords
 
 CONDITIONS = {"training forms": Forms.TRAINING, "held-out skeletons": Forms.SKELETONS}
-NOUNS = ("as asked", "nonsense", "English, unlisted")
+NOUNS = ("as asked", "nonsense", "another word of English")
 
 
 def main() -> None:
@@ -54,7 +54,7 @@ def main() -> None:
     folder = directory / FOLDER if options.converser == "embedded" else Path(options.converser)
     vocabulary = Vocabulary.load(directory)
     lexicon = Lexicon.load(folder / VOCABULARY, len(vocabulary.categories), len(vocabulary.attributes))
-    english = unlisted(lexicon, WordVectors.load(folder / FILE))
+    words = StrangeWords(lexicon, WordVectors.load(folder / FILE), held_out=True)
     world, sprites = World.load(), SpritePack.load()
     refused: dict[tuple[str, str], list[bool]] = {}
     for number in range(options.scenes):
@@ -64,22 +64,22 @@ def main() -> None:
             random = np.random.default_rng((seed, 40 + place))
             for question in questions_about(scene, world, random, forms, kinds=KINDS):
                 (message,) = question.conversation.messages
-                word = english[int(random.integers(len(english)))]
-                texts = [
-                    message.content,
-                    with_noun(message.content, lexicon, nonsense(random), random),
-                    with_noun(message.content, lexicon, word, random),
+                text = message.content
+                strange = [
+                    words.instead_of_a_noun(text, question.kind, draw(random), random)
+                    for draw in (words.nonsense, words.english)
                 ]
-                for noun, text in zip(NOUNS, texts, strict=True):
-                    if None not in texts and text is not None:
-                        reply = model.ask(scene.image, [Message(Role.USER, text)], question.pointed)
-                        refused.setdefault((noun, condition), []).append(reply.content == CANNOT_TELL)
+                if None in strange:
+                    continue
+                for noun, said in zip(NOUNS, (text, *strange), strict=True):
+                    reply = model.ask(scene.image, [Message(Role.USER, str(said))], question.pointed)
+                    refused.setdefault((noun, condition), []).append(reply.content == CANNOT_TELL)
     found = {key: proportion(np.array(hits)) for key, hits in refused.items()}
     table = {noun: {each: found.get((noun, each), Estimate()) for each in CONDITIONS} for noun in NOUNS}
     print(grid_table(table, '"I cannot tell."'))
     if options.json is not None:
         about = {**provenance(), "seed": options.seed, "scenes": options.scenes}
-        told = {"cannot_tell": values(table), "questions": sum(map(len, refused.values()))}
+        told = {"cannot_tell": values(table), "answers": sum(map(len, refused.values()))}
         options.json.write_text(json.dumps({**about, **told}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from dynrefer.workbench.scenes.questions.asker import Asker, Part
 from dynrefer.workbench.scenes.questions.names import GROUPS, NUMBERS, alike, indefinite, spoken_name
 from dynrefer.workbench.scenes.questions.records import Kind, Question, Says
-from dynrefer.workbench.scenes.questions.wordings import SKELETONS
+from dynrefer.workbench.scenes.questions.wordings import skeletons
 
 NO_SUCH_OBJECT = "There is no such object."
 _EXTREMES = ("largest", "smallest", "leftmost", "rightmost", "topmost", "lowest")
@@ -36,7 +36,7 @@ def count(asker: Asker) -> tuple[Question, ...]:
 
 def existence(asker: Asker, answers: tuple[str, ...] = ()) -> tuple[Question, ...]:
     """Is there a dog, a red dog, an animal, a red object? One that is there, and one of the same build that is not."""
-    form = asker.form(SKELETONS[Kind.EXISTENCE])
+    form = asker.form(skeletons()[Kind.EXISTENCE])
     if form is None:
         return ()
     builds: list[Callable[[Asker], tuple[_Pairs, str] | None]] = [_name, _coloured_name, _coloured_name, _group]
@@ -93,7 +93,7 @@ def extreme(asker: Asker) -> tuple[Question, ...]:
 
 def absent(asker: Asker) -> tuple[Question, ...]:
     """The colour, the size or the place of an object that is not there."""
-    form = asker.form(SKELETONS[asker.one_of((Kind.COLOUR, Kind.SIZE, Kind.WHERE, Kind.POSITION))])
+    form = asker.form(skeletons()[asker.one_of((Kind.COLOUR, Kind.SIZE, Kind.WHERE, Kind.POSITION))])
     missing = missing_name(asker)
     if form is None or missing is None:
         return ()

@@ -15,7 +15,7 @@ from dynrefer.workbench.scenes.questions.forms import form
 from dynrefer.workbench.scenes.questions.names import GROUPS, alike, indefinite, spoken_name, spoken_synonyms
 from dynrefer.workbench.scenes.questions.pointing import pointed_at
 from dynrefer.workbench.scenes.questions.records import Forms, HeldOut, Kind, Question, Says
-from dynrefer.workbench.scenes.questions.wordings import SKELETONS
+from dynrefer.workbench.scenes.questions.wordings import skeletons
 
 MOST_TOKENS = 96  # of an answer: a list of eight objects has about forty words
 _REGION_PHRASES = ("<region:{id}>", "the object in <region:{id}>", "the object at <region:{id}>", "<region:{id}>")
@@ -99,7 +99,7 @@ class Asker:
 
     def form(self, lines: tuple[str, ...] | None = None) -> str | None:
         """A form of the kind, or of these skeletons."""
-        return form(SKELETONS[self.kind] if lines is None else lines, self.forms, self.random)
+        return form(skeletons()[self.kind] if lines is None else lines, self.forms, self.random)
 
     def said(self, question: str, parts: Sequence[Part]) -> None:
         """A turn before the question: what was asked, and the answer to it."""

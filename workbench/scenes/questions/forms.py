@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -58,7 +58,7 @@ class Skeleton:
         return "".join(chosen)
 
 
-@lru_cache(maxsize=4096)
+@cache
 def skeleton(line: str) -> Skeleton:
     """A line of this notation, read."""
     parts = []

@@ -12,7 +12,7 @@ from dynrefer.workbench.scenes.questions.facts import DIRECTIONS
 from dynrefer.workbench.scenes.questions.forms import form as form_of
 from dynrefer.workbench.scenes.questions.names import GROUPS, POSITIONS, alike, spoken_name
 from dynrefer.workbench.scenes.questions.records import Forms, Kind, Question, Says
-from dynrefer.workbench.scenes.questions.wordings import FOLLOW_UPS, SKELETONS
+from dynrefer.workbench.scenes.questions.wordings import follow_ups, skeletons
 
 _MOST_ANSWERS = 4  # to choose from
 Group = tuple[Question, ...]
@@ -51,7 +51,7 @@ def unanswerable(asker: Asker) -> Group:
     several = [f"the {group.word}" for group in GROUPS if len(facts.all_of(group) or ()) > 1]
     several += [f"the {each} object" for each in facts.world.colours if len(facts.all_coloured(each) or ()) > 1]
     if several and asker.random.random() < 0.4:
-        form = asker.form(SKELETONS[asker.one_of((Kind.SIZE, Kind.POSITION))])
+        form = asker.form(skeletons()[asker.one_of((Kind.SIZE, Kind.POSITION))])
         slots = {"x": asker.one_of(several)}
     else:
         form = asker.form()
@@ -74,7 +74,7 @@ def follow_up(asker: Asker) -> Group:
     kinds = list(builders)
     for place in asker.random.permutation(len(kinds)):
         kind = kinds[int(place)]
-        form = asker.form(FOLLOW_UPS[kind])
+        form = asker.form(follow_ups()[kind])
         for index in asker.shuffled():
             found = () if form is None else builders[kind](asker, index, form)
             if found:
@@ -121,7 +121,7 @@ def _begun(asker: Asker, index: int, secret: str = "") -> Asker | None:
     asking, words = asker.again(), asker.words(index, secret)
 
     def first(kind: Kind, **slots: str) -> str:
-        return str(form_of(SKELETONS[kind], Forms.TRAINING, asker.random)).format(**slots)
+        return str(form_of(skeletons()[kind], Forms.TRAINING, asker.random)).format(**slots)
 
     if secret == "name":
         position = asker.facts.position(index)
@@ -150,7 +150,7 @@ def _its_name(asker: Asker, index: int, form: str) -> Group:
 
 def _its_place(asker: Asker, index: int, form: str) -> Group:
     asking = asker.again()
-    first = str(form_of(SKELETONS[Kind.NAME], Forms.TRAINING, asker.random))
+    first = str(form_of(skeletons()[Kind.NAME], Forms.TRAINING, asker.random))
     asking.said(first.format(region=asking.region_words(index)), [asking.a(index), "."])
     truth = (asker.facts.names[index],)
     return (asking.ask(form, {}, one_object.located(asking, index), Says.NAME, truth, subject=index),)

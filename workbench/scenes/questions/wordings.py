@@ -6,7 +6,9 @@ Slots: {x}, {y}: an object, as "the red dog" or "<region:a>". {region}: a region
 
 from __future__ import annotations
 
-from dynrefer.workbench.scenes.questions.more_wordings import MORE_FOLLOW_UPS, MORE_SKELETONS
+from functools import cache
+
+from dynrefer.workbench.scenes.questions.more_wordings import more_forms
 from dynrefer.workbench.scenes.questions.records import Kind
 
 _COLOUR = (
@@ -311,7 +313,15 @@ _FOLLOW_UPS: dict[Kind, tuple[str, ...]] = {
         "^Start there: what is {relation} it?",
     ),
 }
-SKELETONS: dict[Kind, tuple[str, ...]] = {kind: (*lines, *MORE_SKELETONS[kind]) for kind, lines in _SKELETONS.items()}
-FOLLOW_UPS: dict[Kind, tuple[str, ...]] = {
-    kind: (*lines, *MORE_FOLLOW_UPS[kind]) for kind, lines in _FOLLOW_UPS.items()
-}
+
+
+@cache
+def skeletons() -> dict[Kind, tuple[str, ...]]:
+    """How the questions of every kind are asked."""
+    return {kind: (*lines, *more_forms("skeletons")[kind]) for kind, lines in _SKELETONS.items()}
+
+
+@cache
+def follow_ups() -> dict[Kind, tuple[str, ...]]:
+    """How questions go on from an answer about an object, by what they ask for."""
+    return {kind: (*lines, *more_forms("follow_ups")[kind]) for kind, lines in _FOLLOW_UPS.items()}

@@ -2,23 +2,28 @@
 
     python -m dynrefer.workbench.training.converse.export --run runs/converse --out model/embedded/converser
 
-Calibration that is there already is kept; `calibrate` fits it to the new weights.
+Calibration that is there already is kept; `calibrate` fits it to the new weights. So are the words' vectors; a new
+folder gets those of the embedded model, which the training reads.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
 
+from dynrefer.model.loading import model_directory
 from dynrefer.model.networks.converse.embedded.files import (
     CONFIG,
     MODEL_TYPE,
     VOCABULARY,
     WEIGHTS,
 )
+from dynrefer.model.networks.converse.embedded.word_vectors import FILE
+from dynrefer.model.networks.converse.loading import FOLDER
 from dynrefer.workbench.data.atomic import replace_text, write_atomically
 from dynrefer.workbench.training.converse.run import CHECKPOINT
 from dynrefer.workbench.training.export_command import export_command
@@ -32,6 +37,9 @@ def export(run: Path, out: Path) -> Path:
     path = out / CONFIG
     settings = json.loads(path.read_text()) if path.is_file() else {"calibration": {}}
     settings |= {"model_type": MODEL_TYPE, "network": state["config"]}
+    if not (out / FILE).exists():
+        with write_atomically(out / FILE) as temporary:
+            shutil.copyfile(model_directory("embedded") / FOLDER / FILE, temporary)
     replace_text(out / VOCABULARY, (run / VOCABULARY).read_text(encoding="utf-8"))
     replace_text(path, json.dumps(settings, indent=2) + "\n")
     with write_atomically(out / WEIGHTS) as temporary:

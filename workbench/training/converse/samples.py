@@ -9,7 +9,7 @@ Shapes: G = scenes of a batch, B = questions, S = objects of a scene with the im
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dynrefer.model.networks.converse.embedded.dialogue import Token, named, read_dialogue
-from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, GRAMS, NOUNS, PAD, SPECIAL, UNKNOWN, Lexicon
+from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, GRAMS, PAD, SPECIAL, UNKNOWN, Lexicon
 from dynrefer.model.networks.converse.embedded.reading import Slots, Tokens
 from dynrefer.model.networks.converse.embedded.word_vectors import WordVectors
 from dynrefer.workbench.scenes.questions.records import Kind
@@ -35,10 +35,12 @@ from dynrefer.workbench.training.converse.scene_arrays import (
 from dynrefer.workbench.training.converse.words_alike import WordsAlike
 
 NO_TARGET = -1  # of a token that is not to be written
-_STRANGE = 0.03  # how often in its place stands any other English word, so that what is not known is not minded
+_STRANGE = 0.03  # how often in its place stands any other English word at all, so that what is not known is not minded
 _LIKE = 0.15  # how often in its place stands a word that is used like it
 _LISTS = (Kind.LISTING, Kind.LISTING_SOME)
-_UNHEARD = 0.12  # how often a word of a question is read by its letters alone
+_UNHEARD = (
+    0.12  # how often a word of a question is read as if the lexicon had it not, a third of them by nothing at all
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +48,9 @@ class Sample:
     """A question as arrays of T tokens. words, nouns (row of meanings, -1 none), roles, objects (the object of the
     scene that a token is, refers to or names; -1 none), asked: whether it is the region.
 
-    targets: what is to be written behind each token: a word; -2 - i, the name of object i; else `NO_TARGET`. choice:
-    place of the mark of the right one of allowed answers, which is to be pointed at behind the last token; -1 none.
+    spelt: the texts of words that the lexicon has not, by their places. targets: what is to be written behind each
+    token: a word; -2 - i, the name of object i; else `NO_TARGET`. choice: place of the mark of the right one of allowed
+    answers, which is to be pointed at behind the last token; -1 none.
     """
 
     kind: str
@@ -59,6 +62,7 @@ class Sample:
     asked: NDArray[np.bool_]
     targets: NDArray[np.int16]
     choice: int
+    spelt: Mapping[int, str]
 
     def __len__(self) -> int:
         return len(self.words)
@@ -103,6 +107,7 @@ def make_sample(question: AskedQuestion, scene: int, lexicon: Lexicon, seen: Col
         np.array([each.slot for each in tokens], bool),
         np.array(targets, np.int16),
         choice,
+        {place: each.text for place, each in enumerate(tokens) if each.word == UNKNOWN and each.text},
     )
 
 
@@ -151,7 +156,7 @@ class Batch:
 
 
 class Samples:
-    """Samples with their scenes. attributes, tags: how many the describer has."""
+    """Samples with their scenes."""
 
     def __init__(
         self,
@@ -170,9 +175,12 @@ class Samples:
         self._tables: dict[int, dict[str, NDArray[np.float32]]] = {}
         attributes = scenes[0].image.objects.attributes.shape[1]
         self._properties = torch.from_numpy(lexicon.property_rows(attributes))
+        self._is_property = self._properties.any(1).numpy()  # of which a word cannot be told by what is around it
         self._like = WordsAlike(lexicon, vectors)
-        spelt = [*lexicon.words, *self._like.words]
-        strange = np.array([lexicon.grams(word) for word in self._like.words], np.int64).reshape(-1, GRAMS)
+        unlisted = list(dict.fromkeys(text for each in self.samples for text in each.spelt.values()))
+        spelt = [*lexicon.words, *self._like.words, *unlisted]
+        self._spelt = {text: lexicon.size + len(self._like.words) + place for place, text in enumerate(unlisted)}
+        strange = np.array([lexicon.grams(word) for word in spelt[len(lexicon.words) :]], np.int64).reshape(-1, GRAMS)
         self._grams = torch.from_numpy(np.concatenate([lexicon.gram_rows(), strange]))
         self._vectors = torch.from_numpy(vectors.of(["" for _ in SPECIAL] + spelt))
         self._meanings = torch.from_numpy(np.concatenate([np.zeros_like(lexicon.meanings[:1]), lexicon.meanings]))
@@ -262,9 +270,12 @@ class Samples:
         given[:count] = sample.words
         read = given.copy()
         letters = given.copy()
+        for place, text in sample.spelt.items():
+            letters[place] = self._spelt[text]
         if rng is not None:
             heard, other = rng.random(length), rng.random(length)
-            ordinary = (given > NOUNS) & (np.append(sample.roles, np.zeros(length - count)) == 1)
+            ordinary = (given >= len(SPECIAL)) & (np.append(sample.roles, np.zeros(length - count)) == 1)
+            ordinary &= ~self._is_property[given]
             read[ordinary & (heard < _UNHEARD)] = UNKNOWN
             letters[ordinary & (heard < _UNHEARD / 3)] = PAD
             strange = ordinary & (other < _STRANGE)

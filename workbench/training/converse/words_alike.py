@@ -1,7 +1,8 @@
 """Which words may stand for a word of a training question: those that plain text uses like it.
 
-A question with such a word asks for the same, roughly: "state the shade of it". So the network learns to read words
-that it has never been told. What decides about the answer, and the commonest words, of which a sentence is built, stay.
+Most such questions ask for the same ("state the shade of it"), some do not quite: the network learns to read words that
+it has never been told by what they are used like, and not to mind what it does not know. What decides about the answer,
+and the commonest words, of which a sentence is built, stay.
 """
 
 from __future__ import annotations
@@ -13,67 +14,29 @@ from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
 from dynrefer.model.networks.converse.embedded.word_vectors import WordVectors
 
 _COMMONEST = 200  # words of the language of which none is replaced: "what", "not", "of"
-_ALIKE, _MOST = 0.55, 8  # least cosine of a word's likes, and how many at most
-_DECIDES = frozenset(
-    (
-        "above",
-        "below",
-        "under",
-        "over",
-        "beneath",
-        "atop",
-        "left",
-        "right",
-        "top",
-        "bottom",
-        "centre",
-        "center",
-        "middle",
-    )
-    + (
-        "beside",
-        "between",
-        "near",
-        "behind",
-        "larger",
-        "bigger",
-        "smaller",
-        "largest",
-        "biggest",
-        "smallest",
-        "leftmost",
-    )
-    + (
-        "rightmost",
-        "topmost",
-        "lowest",
-        "highest",
-        "same",
-        "different",
-        "identical",
-        "equal",
-        "both",
-        "neither",
-        "none",
-    )
-    + ("nothing", "yes", "no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-)
+_ALIKE, _MOST = 0.6, 8  # least cosine of a word's likes, and how many at most
+_DECIDES = """above below under over beneath atop upper lower left right top bottom centre center middle inside outside
+front back rear beside between near nearer nearest closest far behind larger bigger smaller largest biggest smallest
+leftmost rightmost topmost lowest highest higher short long same different identical equal both neither none nothing yes
+no never without true false correct incorrect rightly wrong first second former latter number visible colour color zero
+one two three four five six seven eight nine ten"""
 
 
 class WordsAlike:
-    """words: that none of the lexicon's are and that stand for one of them. rows: of each of the lexicon's words, the
-    places among `words` of those that may stand for it."""
+    """words: those with a vector that the lexicon has not. rows: of each of the lexicon's words, the places among
+    `words` of those that may stand for it."""
 
     def __init__(self, lexicon: Lexicon, vectors: WordVectors) -> None:
+        decides = set(_DECIDES.split())
         known = set(lexicon.words) | {part for noun in lexicon.nouns for part in noun.split()}
-        others = [row for row, word in enumerate(vectors.words) if word not in known and word not in _DECIDES]
+        others = [row for row, word in enumerate(vectors.words) if word not in known and word not in decides]
         table = vectors.stored[others].astype(np.float32)
         table /= np.linalg.norm(table, axis=1, keepdims=True).clip(1e-9)
         commonest = set(vectors.words[:_COMMONEST])
         found: list[NDArray[np.int64]] = []
         for word in lexicon.words:
             row = vectors.rows.get(word)
-            if row is None or word in commonest or word in _DECIDES or word in lexicon.properties:
+            if row is None or word in commonest or word in decides or word in lexicon.properties:
                 found.append(np.zeros(0, np.int64))
                 continue
             own = vectors.stored[row].astype(np.float32)

@@ -190,7 +190,7 @@ class Referents:
             own(self.match),
         )
         words = [NOUN if matched[i].any() and each.word == UNKNOWN else each.word for i, each in enumerate(tokens)]
-        spelt = [_spelt(lexicon, each, word) for each, word in zip(tokens, words, strict=True)]
+        spelt = [spelt_as(lexicon, each, word) for each, word in zip(tokens, words, strict=True)]
         grams = [lexicon.grams(text) if text else [0] * GRAMS for text in spelt]
         return Tokens(
             torch.tensor([words]),
@@ -206,7 +206,7 @@ class Referents:
         )
 
 
-def _spelt(lexicon: Lexicon, token: Token, word: int) -> str:
+def spelt_as(lexicon: Lexicon, token: Token, word: int) -> str:
     """What is read by its letters, and as what it is used like: a word, and no noun or mark; else empty."""
     return token.text if word == UNKNOWN or word >= lexicon.size - len(lexicon.words) else ""
 

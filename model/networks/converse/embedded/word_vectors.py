@@ -24,7 +24,7 @@ FILE = "word_vectors.safetensors"
 _SCALE = 254.0  # numbers of vectors of length 1 are between -0.5 and 0.5, but for a few that are cut off
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class WordVectors:
     """words: in lower case, the most frequent first. stored: (words, D) int8."""
 
@@ -71,10 +71,12 @@ class WordVectors:
             with safe_open(path, "numpy") as file:
                 words = bytes(file.get_tensor("words")).decode().split("\n")
                 stored = file.get_tensor("vectors")
-        except (OSError, SafetensorError, UnicodeDecodeError) as error:
+        except (OSError, SafetensorError, UnicodeDecodeError, TypeError) as error:  # TypeError: of a type unknown here
             raise WeightsError(f"{str(path)!r} holds no vectors of words: {error!s:.100}.") from error
         if stored.dtype != np.int8 or stored.ndim != 2 or len(stored) != len(words):
             raise WeightsError(
                 f"{str(path)!r}: {len(words)} words have as many rows of int8, not {stored.dtype} of {stored.shape}."
             )
+        if len(set(words)) != len(words) or "" in words:
+            raise WeightsError(f"{str(path)!r}: a word is empty or stands there twice.")
         return cls(tuple(words), stored)

@@ -8,15 +8,15 @@ from itertools import product
 import pytest
 
 from dynrefer.workbench.scenes.questions.forms import FRAMES, form, number_of_forms, skeleton
-from dynrefer.workbench.scenes.questions.more_wordings import MORE_FOLLOW_UPS, MORE_SKELETONS
+from dynrefer.workbench.scenes.questions.more_wordings import more_forms
 from dynrefer.workbench.scenes.questions.names import spoken_name
 from dynrefer.workbench.scenes.questions.records import YES_NO_KINDS, Forms, Kind
-from dynrefer.workbench.scenes.questions.wordings import FOLLOW_UPS, SKELETONS
+from dynrefer.workbench.scenes.questions.wordings import follow_ups, skeletons
 from dynrefer.workbench.scenes.world import World
 from tests.workbench.scenes.questions.conftest import Asked
 
 _WORD = re.compile(r"\{?[\w'’]+\}?")
-LINES = tuple(line for lines in (*SKELETONS.values(), *FOLLOW_UPS.values()) for line in lines)
+LINES = tuple(line for lines in (*skeletons().values(), *follow_ups().values()) for line in lines)
 
 
 def _sentences(line: str, *, held_out: bool) -> set[str]:
@@ -42,8 +42,8 @@ def of_training() -> set[str]:
 
 
 def test_there_are_thousands_of_forms_and_every_kind_holds_some_out() -> None:
-    assert sum(map(number_of_forms, (*SKELETONS.values(), *FOLLOW_UPS.values()))) > 5000
-    for lines in (*SKELETONS.values(), *FOLLOW_UPS.values()):
+    assert sum(map(number_of_forms, (*skeletons().values(), *follow_ups().values()))) > 5000
+    for lines in (*skeletons().values(), *follow_ups().values()):
         read = [skeleton(line) for line in lines]
         assert any(each.held_out for each in read)
         assert any(each.has_wordings and not each.held_out for each in read)
@@ -108,7 +108,9 @@ def _held_out_wordings(every: tuple[str, ...], more: tuple[str, ...]) -> set[str
     return {each for each in unheard if each.strip() and not any(each in sentence for sentence in heard)}
 
 
-@pytest.mark.parametrize("more, every", [(MORE_SKELETONS, SKELETONS), (MORE_FOLLOW_UPS, FOLLOW_UPS)])
+@pytest.mark.parametrize(
+    "more, every", [(more_forms("skeletons"), skeletons()), (more_forms("follow_ups"), follow_ups())]
+)
 def test_forms_added_for_training_say_no_held_out_wording(
     more: dict[Kind, tuple[str, ...]], every: dict[Kind, tuple[str, ...]]
 ) -> None:
@@ -120,7 +122,9 @@ def test_forms_added_for_training_say_no_held_out_wording(
             assert not [each for each in unheard if any(each in sentence for sentence in said)], line
 
 
-@pytest.mark.parametrize("more, every", [(MORE_SKELETONS, SKELETONS), (MORE_FOLLOW_UPS, FOLLOW_UPS)])
+@pytest.mark.parametrize(
+    "more, every", [(more_forms("skeletons"), skeletons()), (more_forms("follow_ups"), follow_ups())]
+)
 def test_forms_added_for_training_are_not_near_to_a_held_out_skeleton(
     more: dict[Kind, tuple[str, ...]], every: dict[Kind, tuple[str, ...]]
 ) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from dynrefer.model.networks.converse.embedded.files import CONFIG, VOCABULARY, WEIGHTS
+from dynrefer.model.networks.converse.embedded.files import CONFIG, VOCABULARY, WEIGHTS, load_files
 from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.errors import SettingError
@@ -94,6 +94,8 @@ def test_a_run_of_the_command_is_resumed_and_exported(
     config = json.loads((tmp_path / "shipped" / CONFIG).read_text())
     lexicon = Lexicon.load(tmp_path / "shipped" / VOCABULARY, len(vocabulary.categories), len(vocabulary.attributes))
     assert config["network"]["words"] == lexicon.size
+    sizes = {name: config["network"][name] for name in ("categories", "attributes", "tags", "channels")}
+    assert load_files(tmp_path / "shipped", sizes).lexicon.words == lexicon.words
 
 
 def test_a_checkpoint_of_another_network_is_refused(samples: Samples, vocabulary: Vocabulary, tmp_path: Path) -> None:

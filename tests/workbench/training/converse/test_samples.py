@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, UNKNOWN
+from dynrefer.model.networks.converse.embedded.dialogue import read_dialogue
+from dynrefer.model.networks.converse.embedded.inputs import spelt_as
+from dynrefer.model.networks.converse.embedded.lexicon import CHOICE, END, GRAMS, SPECIAL, UNKNOWN
 from dynrefer.workbench.scenes.questions.records import Kind
 from dynrefer.workbench.training.converse.asked import AskedQuestion
 from dynrefer.workbench.training.converse.samples import Samples, make_sample
@@ -107,3 +109,31 @@ def test_some_words_are_read_by_their_letters_by_none_or_as_others(samples: Samp
     assert torch.equal(disturbed.words[~unheard], plain.words[~unheard])
     asked = plain.roles == 1
     assert not (unheard & ~asked).any(), "answers are written as they are"
+
+
+def test_words_are_read_in_training_as_they_are_when_the_service_is_asked(samples: Samples) -> None:
+    """Also those that the lexicon has not: by their letters, and by the vectors of some of them."""
+    text = "How many gravity glorps and red dogs are there in <region:a>?"
+    question = AskedQuestion(
+        samples.scenes[0].seed, Kind.COUNT, (("user", text),), (("a", 0),), (), "There are two.", ()
+    )
+    own = Samples(samples.scenes, [question], samples.lexicon, samples.vectors)
+    (sample,), tokens = own.samples, own.batch([0], None).tokens
+    asked = read_dialogue(samples.lexicon, question.messages, ["a"], ())
+    assert len(asked) < len(sample)
+    spelt = [spelt_as(samples.lexicon, each, each.word) for each in asked]
+    assert "gravity" in spelt and "glorps" in spelt
+    for place, (each, letters) in enumerate(zip(asked, spelt, strict=True)):
+        assert int(tokens.words[0, place]) == each.word
+        grams = samples.lexicon.grams(letters) if letters else [0] * GRAMS
+        assert tokens.grams[0, place].tolist() == grams, each.text
+        assert np.array_equal(tokens.vectors[0, place].numpy(), samples.vectors.of([letters])[0]), each.text
+    assert tokens.vectors[0, spelt.index("gravity")].any() and not tokens.vectors[0, spelt.index("glorps")].any()
+
+
+def test_properties_regions_and_nouns_are_read_as_they_are(samples: Samples) -> None:
+    places = [place for place, each in enumerate(samples.samples) if each.scene == 0][:60]
+    plain, disturbed = samples.batch(places, None).tokens, samples.batch(places, np.random.default_rng(5)).tokens
+    fixed = plain.properties.any(-1) | (plain.words < len(SPECIAL))
+    assert fixed.any() and torch.equal(disturbed.words[fixed], plain.words[fixed])
+    assert torch.equal(disturbed.vectors[fixed], plain.vectors[fixed])
