@@ -21,7 +21,7 @@ from dynrefer.model.conversation import CANNOT_TELL, Message, Role
 from dynrefer.model.loading import model_directory
 from dynrefer.model.networks.converse.embedded.files import VOCABULARY
 from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
-from dynrefer.model.networks.converse.embedded.word_vectors import FILE, WordVectors
+from dynrefer.model.networks.converse.embedded.word_vectors import WORD_VECTORS, WordVectors
 from dynrefer.model.networks.converse.loading import FOLDER
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.evaluation.conversing.measuring import FIRST_SEED, SEEDS
@@ -54,7 +54,7 @@ def main() -> None:
     folder = directory / FOLDER if options.converser == "embedded" else Path(options.converser)
     vocabulary = Vocabulary.load(directory)
     lexicon = Lexicon.load(folder / VOCABULARY, len(vocabulary.categories), len(vocabulary.attributes))
-    words = StrangeWords(lexicon, WordVectors.load(folder / FILE), held_out=True)
+    words = StrangeWords(lexicon, WordVectors.load(folder / WORD_VECTORS), held_out=True)
     world, sprites = World.load(), SpritePack.load()
     refused: dict[tuple[str, str], list[bool]] = {}
     for number in range(options.scenes):

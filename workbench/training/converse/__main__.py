@@ -18,7 +18,7 @@ from dynrefer.model.errors import ModelError
 from dynrefer.model.loading import model_directory
 from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
 from dynrefer.model.networks.converse.embedded.reading import NetworkConfig
-from dynrefer.model.networks.converse.embedded.word_vectors import FILE, WordVectors
+from dynrefer.model.networks.converse.embedded.word_vectors import WORD_VECTORS, WordVectors
 from dynrefer.model.networks.converse.loading import FOLDER
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.data.atomic import replace_text
@@ -56,14 +56,14 @@ def run(options: argparse.Namespace) -> None:
     training_set = [with_earlier_turns(read_asked(out / ASKED, first, count), first) for first, count in parts]
     vocabulary = Vocabulary.load(model_directory("embedded"))
     lexicon = lexicon_of(out / LEXICON, vocabulary, training_set[1])
-    vectors = WordVectors.load(model_directory("embedded") / FOLDER / FILE)
+    vectors = WordVectors.load(model_directory("embedded") / FOLDER / WORD_VECTORS)
     training_set[1] = with_strange_nouns(training_set[1], lexicon, vectors, FIRST_SEED)
     validation, samples = (
         Samples(read_perceived(out / PERCEIVED, first, count), asked, lexicon, vectors)
         for (first, count), asked in zip(parts, training_set, strict=True)
     )
     print(f"{len(samples.samples):,} questions about {len(samples.scenes):,} scenes", flush=True)
-    config = network_config(lexicon, vocabulary, samples, vectors)
+    config = network_config(vocabulary, samples)
     training = ConverseTraining(config, options.seed, bfloat16=options.bfloat16)
     if checkpoint.exists():
         training.restore(checkpoint)
@@ -85,16 +85,15 @@ def lexicon_of(path: Path, vocabulary: Vocabulary, questions: list[AskedQuestion
     return Lexicon.load(path, len(vocabulary.categories), len(vocabulary.attributes))
 
 
-def network_config(lexicon: Lexicon, vocabulary: Vocabulary, samples: Samples, vectors: WordVectors) -> NetworkConfig:
+def network_config(vocabulary: Vocabulary, samples: Samples) -> NetworkConfig:
     """Sizes by the lexicon and the words' vectors, and by what is perceived."""
-    channels = len(samples.scenes[0].image.features)
     return NetworkConfig(
-        lexicon.size,
+        samples.lexicon.size,
         len(vocabulary.categories),
         len(vocabulary.attributes),
         len(vocabulary.tags),
-        channels,
-        vectors.size,
+        len(samples.scenes[0].image.features),
+        samples.vectors.size,
     )
 
 

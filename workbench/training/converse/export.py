@@ -22,7 +22,7 @@ from dynrefer.model.networks.converse.embedded.files import (
     VOCABULARY,
     WEIGHTS,
 )
-from dynrefer.model.networks.converse.embedded.word_vectors import FILE
+from dynrefer.model.networks.converse.embedded.word_vectors import WORD_VECTORS
 from dynrefer.model.networks.converse.loading import FOLDER
 from dynrefer.workbench.data.atomic import replace_text, write_atomically
 from dynrefer.workbench.training.converse.run import CHECKPOINT
@@ -37,9 +37,9 @@ def export(run: Path, out: Path) -> Path:
     path = out / CONFIG
     settings = json.loads(path.read_text()) if path.is_file() else {"calibration": {}}
     settings |= {"model_type": MODEL_TYPE, "network": state["config"]}
-    if not (out / FILE).exists():
-        with write_atomically(out / FILE) as temporary:
-            shutil.copyfile(model_directory("embedded") / FOLDER / FILE, temporary)
+    if not (out / WORD_VECTORS).exists():
+        with write_atomically(out / WORD_VECTORS) as temporary:
+            shutil.copyfile(model_directory("embedded") / FOLDER / WORD_VECTORS, temporary)
     replace_text(out / VOCABULARY, (run / VOCABULARY).read_text(encoding="utf-8"))
     replace_text(path, json.dumps(settings, indent=2) + "\n")
     with write_atomically(out / WEIGHTS) as temporary:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from dynrefer.model.errors import ModelError
-from dynrefer.model.networks.converse.embedded.word_vectors import FILE, WordVectors
+from dynrefer.model.networks.converse.embedded.word_vectors import WORD_VECTORS, WordVectors
 from dynrefer.workbench.data.atomic import write_atomically
 from dynrefer.workbench.errors import SettingError
 
@@ -49,7 +49,7 @@ def main() -> None:
     try:
         found = word_vectors_of(options.table, options.words)
         options.out.mkdir(parents=True, exist_ok=True)
-        with write_atomically(options.out / FILE) as temporary:
+        with write_atomically(options.out / WORD_VECTORS) as temporary:
             temporary.write_bytes(found.to_bytes())
     except ModelError as error:
         parser.exit(2, f"{parser.prog}: {error}\n")

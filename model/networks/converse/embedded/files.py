@@ -19,8 +19,7 @@ from dynrefer.model.model_files import read_json_object
 from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
 from dynrefer.model.networks.converse.embedded.network import ConverseNetwork
 from dynrefer.model.networks.converse.embedded.reading import NetworkConfig
-from dynrefer.model.networks.converse.embedded.word_vectors import FILE as VECTORS
-from dynrefer.model.networks.converse.embedded.word_vectors import WordVectors
+from dynrefer.model.networks.converse.embedded.word_vectors import WORD_VECTORS, WordVectors
 from dynrefer.model.networks.convolutional_weights import load_weights
 
 CONFIG, VOCABULARY, WEIGHTS = "config.json", "vocabulary.json", "model.safetensors"
@@ -95,10 +94,10 @@ def load_files(directory: Path, expected: Mapping[str, int]) -> ConverserFiles:
             f"{str(directory / VOCABULARY)!r} has {lexicon.size} words, but the converser was made for {config.words}."
         )
     network = load_weights(ConverseNetwork(config), directory / WEIGHTS, "converser")
-    vectors = WordVectors.load(directory / VECTORS)
+    vectors = WordVectors.load(directory / WORD_VECTORS)
     if vectors.size != config.vectors:
         raise ConfigError(
-            f"{str(directory / VECTORS)!r} has vectors of {vectors.size} numbers, but the converser was made for "
+            f"{str(directory / WORD_VECTORS)!r} has vectors of {vectors.size} numbers, but the converser was made for "
             f"{config.vectors}."
         )
     return ConverserFiles(network, lexicon, vectors, Calibration.from_mapping(given.get("calibration", {}), path))

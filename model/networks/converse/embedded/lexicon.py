@@ -2,7 +2,7 @@
 
 A noun is one token, whatever its words: a row that says which part of each of the describer's categories it names
 ("dog": one, "animal": many). So a noun that no training question held is understood where the row is known. Words that
-are in no list are read by their groups of three letters. No torch.
+are in no list are read by their groups of three letters, and by the vectors of `word_vectors.py`. No torch.
 
 Shapes: K = the describer's categories, A = its attributes.
 """

@@ -269,8 +269,8 @@ class ConverseNetwork(nn.Module):
         return torch.cat((_bumps(each.sum(-1)), best), dim=-1)
 
     def _senses(self, attributes: Tensor) -> Tensor:
-        """(..., A) -> (..., senses, A): of length 1 in each sense, so that a product says how alike two places look: in
-        colour, for example, whatever their sizes."""
+        """(..., A) -> (..., senses, A): of length 1 in each sense, or 0 where there are no attributes. A product says how
+        alike two places look: in colour, for example, whatever their sizes."""
         return functional.normalize(attributes[..., None, :] * self.sense, dim=-1, eps=1e-3)
 
     def _pairs(
@@ -287,7 +287,7 @@ class ConverseNetwork(nn.Module):
         own = placed[:, :, None].expand_as(named)
         numbers = pair_numbers(boxes, keys.boxes) * both[..., None]
         alike = (
-            torch.einsum("btsa,bnsa->btns", self._senses(seen), self._senses(keys.seen_attributes)) * both[..., None]
+            torch.einsum("btfa,bnfa->btnf", self._senses(seen), self._senses(keys.seen_attributes)) * both[..., None]
         )
         found: Tensor = self.pair(
             torch.cat(

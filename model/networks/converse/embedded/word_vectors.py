@@ -20,7 +20,7 @@ from safetensors.numpy import save
 from dynrefer.model.errors import ModelNotFoundError, WeightsError
 from dynrefer.model.networks.converse.embedded.lexicon import Floats
 
-FILE = "word_vectors.safetensors"
+WORD_VECTORS = "word_vectors.safetensors"
 _SCALE = 254.0  # numbers of vectors of length 1 are between -0.5 and 0.5, but for a few that are cut off
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dynrefer.model.loading import model_directory
-from dynrefer.model.networks.converse.embedded.word_vectors import FILE, WordVectors
+from dynrefer.model.networks.converse.embedded.word_vectors import WORD_VECTORS, WordVectors
 from dynrefer.model.networks.converse.loading import FOLDER
 from dynrefer.model.vocabulary import Vocabulary
 from dynrefer.workbench.scenes.world import World
@@ -44,5 +44,5 @@ def samples(folder: Path, vocabulary: Vocabulary) -> Samples:
     questions = asked_module.read_asked(folder / command.ASKED, FIRST_SEED, SCENES)
     texts = [text for each in questions for text in (*(said for _, said in each.messages), each.answer)]
     lexicon = build_lexicon(World.load(), vocabulary, texts)
-    vectors = WordVectors.load(model_directory("embedded") / FOLDER / FILE)
+    vectors = WordVectors.load(model_directory("embedded") / FOLDER / WORD_VECTORS)
     return Samples(read_perceived(folder / command.PERCEIVED, FIRST_SEED, SCENES), questions, lexicon, vectors)

@@ -32,9 +32,7 @@ pytestmark = pytest.mark.training
 
 
 def _training(samples: Samples, vocabulary: Vocabulary, *, bfloat16: bool = False) -> ConverseTraining:
-    return ConverseTraining(
-        command.network_config(samples.lexicon, vocabulary, samples, samples.vectors), 0, bfloat16=bfloat16
-    )
+    return ConverseTraining(command.network_config(vocabulary, samples), 0, bfloat16=bfloat16)
 
 
 def test_what_is_perceived_is_kept_and_read(folder: Path) -> None:
@@ -101,7 +99,7 @@ def test_a_run_of_the_command_is_resumed_and_exported(
 def test_a_checkpoint_of_another_network_is_refused(samples: Samples, vocabulary: Vocabulary, tmp_path: Path) -> None:
     first = _training(samples, vocabulary)
     first.save(tmp_path / CHECKPOINT)
-    config = command.network_config(samples.lexicon, vocabulary, samples, samples.vectors)
+    config = command.network_config(vocabulary, samples)
     other = ConverseTraining(type(config)(**{**config.__dict__, "layers": 2}), 0)
     with pytest.raises(SettingError, match="other sizes"):
         other.restore(tmp_path / CHECKPOINT)

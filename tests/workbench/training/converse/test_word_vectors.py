@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dynrefer.model.networks.converse.embedded.word_vectors import FILE, WordVectors
+from dynrefer.model.networks.converse.embedded.word_vectors import WORD_VECTORS, WordVectors
 from dynrefer.workbench.training.converse import word_vectors as command
 from dynrefer.workbench.training.converse.samples import Samples
 from dynrefer.workbench.training.converse.words_alike import WordsAlike
@@ -27,7 +27,7 @@ def test_a_table_becomes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     table = tmp_path / "table.json"
     table.write_text(json.dumps({"words": words, "vectors": vectors}))
     _run(monkeypatch, "--table", str(table), "--words", "3", "--out", str(tmp_path / "made"))
-    made = WordVectors.load(tmp_path / "made" / FILE)
+    made = WordVectors.load(tmp_path / "made" / WORD_VECTORS)
     assert made.words == ("the", "cat", "sofa") and made.size == 100
 
 
@@ -42,7 +42,7 @@ def test_what_is_no_table_is_refused(
         with pytest.raises(SystemExit, match="2"):
             _run(monkeypatch, "--table", str(tmp_path / name), "--out", str(tmp_path))
         assert f"--table '{tmp_path / name}'" in capsys.readouterr().err
-    assert not (tmp_path / FILE).exists()
+    assert not (tmp_path / WORD_VECTORS).exists()
 
 
 def test_words_alike_are_unknown_and_leave_what_decides(samples: Samples) -> None:

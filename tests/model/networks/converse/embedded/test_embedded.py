@@ -20,7 +20,7 @@ from dynrefer.model.conversing import ConverseTurn, Spoken
 from dynrefer.model.errors import ConfigError, ConversationError, ModelError, StoppedError, WeightsError
 from dynrefer.model.loading import model_directory
 from dynrefer.model.networks.converse.embedded.embedded import MOST_READ, EmbeddedConverser
-from dynrefer.model.networks.converse.embedded.files import CONFIG, VECTORS, VOCABULARY, WEIGHTS, load_files
+from dynrefer.model.networks.converse.embedded.files import CONFIG, VOCABULARY, WEIGHTS, WORD_VECTORS, load_files
 from dynrefer.model.networks.converse.embedded.lexicon import END
 from dynrefer.model.networks.converse.embedded.perception import sizes_of
 from dynrefer.model.networks.converse.embedded.reader import ConversationReader, ReadSoFar
@@ -289,7 +289,7 @@ def _spoil_calibration(folder: Path) -> None:
 
 
 def _spoil_vectors(folder: Path) -> None:
-    (folder / VECTORS).write_bytes(WordVectors.made(["a", "b"], np.eye(2, 3, dtype=np.float32)).to_bytes())
+    (folder / WORD_VECTORS).write_bytes(WordVectors.made(["a", "b"], np.eye(2, 3, dtype=np.float32)).to_bytes())
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def _spoil_vectors(folder: Path) -> None:
         (lambda folder: (folder / VOCABULARY).unlink(), ModelError, "vocabulary"),
         (lambda folder: (folder / WEIGHTS).unlink(), ModelError, "weights"),
         (_spoil_vectors, ConfigError, "vectors of 3 numbers"),
-        (lambda folder: (folder / VECTORS).unlink(), ModelError, "vectors"),
+        (lambda folder: (folder / WORD_VECTORS).unlink(), ModelError, "vectors"),
     ],
 )
 def test_files_that_do_not_fit_are_refused(model: DynRefer, folder: Path, spoil, kind, said: str) -> None:  # type: ignore[no-untyped-def]  # functions of the table

@@ -125,3 +125,30 @@ def test_the_order_of_objects_is_nothing_to_it(network: ConverseNetwork) -> None
     first, second = _logits(network, tokens, slots, [9]), _logits(network, tokens, turned, [9])
     assert torch.allclose(first[..., :30], second[..., :30], atol=1e-5)
     assert torch.allclose(first[..., 30:][..., order[:4]], second[..., 30:], atol=1e-5)
+
+
+def test_what_looks_alike_in_one_sense_may_differ_in_another(network: ConverseNetwork) -> None:
+    red_small, red_large, blue_small, nothing = torch.tensor(
+        [[0.9, 0.0, 0.7], [0.8, 0.0, 0.0], [0.0, 0.9, 0.7], [0.0, 0.0, 0.0]]
+    )
+    with torch.no_grad():
+        network.sense.copy_(torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 1.0, 1.0], [1.0, 0.0, 0.0]]))
+
+    def alike(one: Tensor, other: Tensor) -> list[float]:
+        return (network._senses(one) * network._senses(other)).sum(-1).tolist()
+
+    assert alike(red_small, red_large)[:2] == pytest.approx([1.0, 0.0])  # in colour, not in size
+    assert alike(red_small, blue_small)[:2] == pytest.approx([0.0, 1.0])
+    assert 0 < alike(red_small, blue_small)[2] < 1 and alike(red_small, nothing) == [0.0] * 4
+
+
+def test_a_word_s_vector_changes_what_is_read(network: ConverseNetwork) -> None:
+    torch.manual_seed(0)
+    slots, tokens = _slots(4, whole=True), _tokens(7)
+    seen = network.see(slots)
+    plain = network.read(tokens, seen, 4)
+    vectors = tokens.vectors.clone()
+    vectors[0, 3] += 1.0
+    other = network.read(replace(tokens, vectors=vectors), seen, 4)
+    same = (plain.hidden == other.hidden).all(-1)[0]
+    assert same.tolist() == [True] * 3 + [False] * 4
