@@ -269,8 +269,8 @@ class ConverseNetwork(nn.Module):
         return torch.cat((_bumps(each.sum(-1)), best), dim=-1)
 
     def _senses(self, attributes: Tensor) -> Tensor:
-        """(..., A) -> (..., senses, A): of length 1 in each sense, or 0 where there are no attributes. A product says how
-        alike two places look: in colour, for example, whatever their sizes."""
+        """(..., A) -> (..., senses, A): of length 1 in each sense, or 0 without attributes. A product says how alike
+        two places look: in colour, for example, whatever their sizes."""
         return functional.normalize(attributes[..., None, :] * self.sense, dim=-1, eps=1e-3)
 
     def _pairs(
