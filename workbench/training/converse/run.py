@@ -30,6 +30,7 @@ _MEAN_OF = 0.997  # what a step leaves of the running mean
 _LENGTHS = (20, 28, 10_000)  # tokens: questions of a batch are about equally long
 _FINAL = 0.02  # of the highest rate, at the end of a stage
 _WARM = 0.03  # of a stage's time
+_FIRST = 3.0  # how much the first token of an answer counts
 
 
 class ConverseTraining:
@@ -113,8 +114,12 @@ def logits_of(network: ConverseNetwork, batch: Batch) -> Tensor:
 
 
 def loss_of(network: ConverseNetwork, batch: Batch) -> Tensor:
-    """Mean over tokens; the first tokens of an answer, which decide it, count most by being in every answer."""
-    return functional.cross_entropy(logits_of(network, batch), batch.targets[batch.targets >= 0])
+    """Mean over tokens, of which the first of an answer counts most: a yes or a no decides all that follows."""
+    wanted = batch.targets >= 0
+    first = (wanted.cumsum(1) == 1)[wanted]
+    each = functional.cross_entropy(logits_of(network, batch), batch.targets[wanted], reduction="none")
+    weights = torch.where(first, _FIRST, 1.0)
+    return (each * weights).sum() / weights.sum()
 
 
 @torch.inference_mode()
