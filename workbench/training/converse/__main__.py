@@ -26,6 +26,7 @@ from dynrefer.workbench.errors import SettingError
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.converse.asked import AskedQuestion, ask, read_asked
 from dynrefer.workbench.training.converse.earlier_turns import with_earlier_turns
+from dynrefer.workbench.training.converse.initial_weights import initial_weights
 from dynrefer.workbench.training.converse.perceived import (
     FIRST_SEED,
     FIRST_VALIDATION_SEED,
@@ -67,6 +68,8 @@ def run(options: argparse.Namespace) -> None:
     training = ConverseTraining(config, options.seed, bfloat16=options.bfloat16)
     if checkpoint.exists():
         training.restore(checkpoint)
+    elif options.begin_with is not None:
+        training.begin_with(initial_weights(options.begin_with, lexicon, training.network))
     train(training, samples, without(options.without), 60 * options.minutes, out)
     training.network.load_state_dict(training.mean)
     found = right_answers(training.network, validation)
@@ -114,6 +117,7 @@ def main() -> None:
         action="store_true",
         help="matrix products in bfloat16: 1.6 times as fast where the processor has instructions for it (avx512_bf16)",
     )
+    parser.add_argument("--begin-with", type=Path, metavar="DIR", help="with a converser's weights, and no random ones")
     parser.add_argument("--resume", action="store_true", help="go on with the run of the folder")
     parser.add_argument("--seed", type=int, default=0)
     try:

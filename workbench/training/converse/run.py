@@ -63,6 +63,11 @@ class ConverseTraining:
                 self.mean[name].lerp_(value, 1 - decay)
         return float(loss.detach())
 
+    def begin_with(self, weights: dict[str, Tensor]) -> None:
+        """Start from these, in the place of random ones."""
+        self.network.load_state_dict(weights)
+        self.mean = {name: value.clone() for name, value in weights.items()}
+
     def begin(self, stage: int) -> None:
         """Go on with another stage, from the weights as they are."""
         self.stage, self.step, self.spent = stage, 0, 0.0
