@@ -18,16 +18,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dynrefer.model.conversation import Reply
 from dynrefer.model.networks.converse.embedded.embedded import EmbeddedConverser
 from dynrefer.model.networks.converse.embedded.files import CONFIG, Calibration
 from dynrefer.model.predictor import DynRefer
 from dynrefer.workbench.data.atomic import replace_text
 from dynrefer.workbench.scenes.questions.facts import SceneFacts
 from dynrefer.workbench.scenes.questions.generator import questions_about
-from dynrefer.workbench.scenes.questions.records import Question
+from dynrefer.workbench.scenes.questions.records import YES_NO_KINDS, Question
 from dynrefer.workbench.scenes.world import World
 from dynrefer.workbench.training.converse.perceived import FIRST_VALIDATION_SEED, draw
 
+YES_NO = ("yes", "no")
 _UNCALIBRATED = Calibration(slope=1.0, offset=0.0, temperature=1.0)
 _SKIPPED = 200  # validation scenes that a training looks at
 _TEMPERATURES = np.geomspace(0.25, 4.0, 61)
@@ -58,23 +60,37 @@ def _ask(
     free: list[tuple[float, bool]],
     chosen: list[tuple[NDArray[np.float64], int]],
 ) -> None:
+    """Questions with allowed answers are few, so what is answered yes or no is also asked with these two."""
+    answers = question.conversation.answers
+    if question.kind in YES_NO_KINDS:
+        chosen.append(_choice(model, facts, question, YES_NO, question.truth[0]))
+    if answers:
+        if question.answer in answers:
+            chosen.append(_choice(model, facts, question, answers, question.answer))
+        return
+    reply = _reply(model, facts, question, ())
+    if reply.probability is not None:
+        value = min(max(reply.probability, 1e-4), 1 - 1e-4)
+        free.append((math.log(value / (1 - value)), reply.content in (question.answer, *question.same_answers)))
+
+
+def _choice(
+    model: DynRefer, facts: SceneFacts, question: Question, answers: Sequence[str], right: str
+) -> tuple[NDArray[np.float64], int]:
+    found = {each.answer: each.probability for each in _reply(model, facts, question, answers).answers}
+    return np.log([max(found[each], 1e-6) for each in answers]), list(answers).index(right)
+
+
+def _reply(model: DynRefer, facts: SceneFacts, question: Question, answers: Sequence[str]) -> Reply:
     asked = question.conversation
-    reply = model.ask(
+    return model.ask(
         facts.scene.image,
         asked.messages,
         question.pointed,
-        answers=asked.answers,
+        answers=answers,
         max_tokens=asked.max_tokens,
         verify=False,
     )
-    if asked.answers:
-        by_answer = {each.answer: each.probability for each in reply.answers}
-        if question.answer in by_answer:
-            logits = np.log([max(by_answer[each], 1e-9) for each in asked.answers])
-            chosen.append((logits, asked.answers.index(question.answer)))
-    elif reply.probability is not None:
-        value = min(max(reply.probability, 1e-4), 1 - 1e-4)
-        free.append((math.log(value / (1 - value)), reply.content in (question.answer, *question.same_answers)))
 
 
 def logistic(values: Sequence[float], right: Sequence[bool]) -> tuple[float, float]:
