@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dynrefer.model.conversation import Reply
@@ -121,6 +122,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the converser")
     parser.add_argument("--scenes", type=int, default=60, help="[default: %(default)s]")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # on a busy machine several threads wait for each other
     found = calibrate(options.out, options.scenes)
     path = options.out / CONFIG
     settings = json.loads(path.read_text())
