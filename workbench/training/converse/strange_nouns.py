@@ -63,7 +63,7 @@ class StrangeWords:
         self._lexicon, self._vectors, self._held_out = lexicon, vectors, held_out
         self._of_forms: dict[Kind, frozenset[str]] = {}
         nouns = [vectors.rows[text] for text in lexicon.nouns if text in vectors.rows]
-        table = vectors.stored.astype(np.float32) / 254
+        table = vectors.of(vectors.words)
         near = (table @ table[nouns].T).max(axis=1)
         self._english = [
             word
