@@ -74,7 +74,12 @@ def polygon_bitmap(rings: Sequence[Ring], size: ImageSize) -> Bitmap:
 def _check(lines: Sequence[Ring], what: str, part: str, least: int, size: ImageSize) -> None:
     if not lines:
         raise PromptError(f"The {what} is empty.", what)
-    values = [float(value) for line in lines for value in line]
+    try:
+        values = [float(value) for line in lines for value in line]
+    except (TypeError, ValueError):
+        raise PromptError(
+            f"A {part} of the {what} is a row of numbers, x, y, x, y, and not of anything else.", what
+        ) from None
     if not all(map(math.isfinite, values)):
         raise PromptError(f"The {what} has a coordinate that is not a finite number.", what)
     if any(len(line) % 2 or len(line) < 2 * least for line in lines):

@@ -1,6 +1,7 @@
 """Polygons: crossings, area, bounds, and pixels against COCO's and Pillow's."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,3 +93,11 @@ def test_a_ring_of_one_point_has_no_area(rings: list[list[float]]) -> None:
 def test_a_polygon_that_only_touches_the_edge_covers_nothing(ring: list[float]) -> None:
     with pytest.raises(PromptError, match="covers nothing of the image"):
         polygon_box([ring], (20, 20))
+
+
+@pytest.mark.parametrize("lines", [(((45, 70), (80, 4)),), (("a", "b", "c", "d"),), (45, 70, 80, 4)])
+def test_lines_that_are_no_rows_of_numbers_are_refused(lines: Any) -> None:
+    """A caller in Python may give pairs, words, or one line for many."""
+    with pytest.raises(PromptError, match="row of numbers") as caught:
+        scribble_box(lines, (100, 100))
+    assert "scribble" in str(caught.value)
