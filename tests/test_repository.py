@@ -7,7 +7,7 @@ import pytest
 
 from tests.repository import ROOT
 
-MOST_BYTES = 86_000_000  # the weights of the embedded converser are 4 MB of it
+MOST_BYTES = 91_000_000  # the weights of the embedded converser are 5 MB of it, its vectors of words 3 MB
 
 
 def tracked_bytes() -> dict[str, int]:

@@ -83,7 +83,7 @@ def test_wheel_holds_every_module_and_no_link(wheel: Path) -> None:
 def test_wheel_holds_the_data(wheel: Path) -> None:
     data = tuple(ROOT / name for name in DATA)
     expected = {path for folder in data for path in folder.rglob("*") if path.is_file()}
-    expected |= {path for pattern in ("*.json", "*.zip") for path in (ROOT / "workbench/scenes").glob(pattern)}
+    expected |= {path for pattern in ("*.json", "*.zip") for path in (ROOT / "workbench/scenes").rglob(pattern)}
     expected |= {path for name in ("evidence", "languages") for path in (ROOT / "workbench" / name).glob("*.txt")}
     expected.add(ROOT / "service/api/examples.json")
     assert {path.suffix for path in expected} >= {".safetensors", ".json", ".html", ".js", ".css", ".zip"}
