@@ -18,12 +18,7 @@ import torch
 
 from benchmarks.conversing import loaded
 from dynrefer.model.conversation import CANNOT_TELL, Message, Role
-from dynrefer.model.loading import model_directory
-from dynrefer.model.networks.converse.embedded.files import VOCABULARY
-from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
-from dynrefer.model.networks.converse.embedded.word_vectors import WORD_VECTORS, WordVectors
-from dynrefer.model.networks.converse.loading import FOLDER
-from dynrefer.model.vocabulary import Vocabulary
+from dynrefer.model.networks.converse.embedded.embedded import EmbeddedConverser
 from dynrefer.workbench.evaluation.conversing.measuring import FIRST_SEED, SEEDS
 from dynrefer.workbench.evaluation.conversing.summary import values
 from dynrefer.workbench.evaluation.metrics.standard_errors import Estimate, proportion
@@ -49,12 +44,10 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the table to this file")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    model, _ = loaded(options.converser, "embedded")
-    directory = model_directory("embedded")
-    folder = directory / FOLDER if options.converser == "embedded" else Path(options.converser)
-    vocabulary = Vocabulary.load(directory)
-    lexicon = Lexicon.load(folder / VOCABULARY, len(vocabulary.categories), len(vocabulary.attributes))
-    words = StrangeWords(lexicon, WordVectors.load(folder / WORD_VECTORS), held_out=True)
+    model, converser = loaded(options.converser, "embedded")
+    if not isinstance(converser, EmbeddedConverser):
+        parser.error(f"--converser {options.converser!r} is of another kind than the embedded one.")
+    words = StrangeWords(converser.files.lexicon, converser.files.vectors, held_out=True)
     world, sprites = World.load(), SpritePack.load()
     refused: dict[tuple[str, str], list[bool]] = {}
     for number in range(options.scenes):

@@ -25,7 +25,7 @@ _NUMBERS = 100
 
 
 def word_vectors_of(table: Path, count: int) -> WordVectors:
-    """The `count` most frequent words of a table that are written in small letters alone. Raises `SettingError`."""
+    """The `count` most frequent words of a table that are in lower-case letters alone. Raises `SettingError`."""
     try:
         given = json.loads(table.read_text(encoding="utf-8"))
         words = [word for word in given["words"] if word.isascii() and word.isalpha() and word.islower()][:count]

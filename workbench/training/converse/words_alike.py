@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from dynrefer.model.networks.converse.embedded.lexicon import Lexicon
+from dynrefer.model.networks.converse.embedded.lexicon import Floats, Lexicon
 from dynrefer.model.networks.converse.embedded.word_vectors import WordVectors
 
 _COMMONEST = 200  # words of the language of which none is replaced: "what", "not", "of"
@@ -29,19 +29,18 @@ class WordsAlike:
     def __init__(self, lexicon: Lexicon, vectors: WordVectors) -> None:
         decides = set(_DECIDES.split())
         known = set(lexicon.words) | {part for noun in lexicon.nouns for part in noun.split()}
-        others = [row for row, word in enumerate(vectors.words) if word not in known and word not in decides]
-        table = vectors.stored[others].astype(np.float32)
-        table /= np.linalg.norm(table, axis=1, keepdims=True).clip(1e-9)
-        commonest = set(vectors.words[:_COMMONEST])
+        self.words = tuple(word for word in vectors.words if word not in known and word not in decides)
+        kept = decides | set(vectors.words[:_COMMONEST]) | set(lexicon.properties)
+        table, own = _single(vectors.of(self.words)), _single(vectors.of(lexicon.words))
         found: list[NDArray[np.int64]] = []
-        for word in lexicon.words:
-            row = vectors.rows.get(word)
-            if row is None or word in commonest or word in decides or word in lexicon.properties:
-                found.append(np.zeros(0, np.int64))
-                continue
-            own = vectors.stored[row].astype(np.float32)
-            alike = table @ (own / np.linalg.norm(own).clip(1e-9))
+        for word, vector in zip(lexicon.words, own, strict=True):
+            alike = np.zeros(len(table)) if word in kept else table @ vector
             nearest = np.argsort(-alike, kind="stable")[:_MOST]
             found.append(nearest[alike[nearest] >= _ALIKE])
-        self.words = tuple(vectors.words[row] for row in others)
         self.rows = tuple(found)
+
+
+def _single(vectors: Floats) -> Floats:
+    """Made of length 1; what is 0 stays so."""
+    found: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-9)
+    return found

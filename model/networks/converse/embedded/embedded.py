@@ -63,7 +63,7 @@ class EmbeddedConverser:
     ) -> None:
         self.spec = EmbeddedConverserSpec()
         self.perceiver = perceiver
-        self._files, self._lexicon, self.calibration = files, files.lexicon, files.calibration
+        self.files, self._lexicon, self.calibration = files, files.lexicon, files.calibration
         self._placement, self._categories = placement, tuple(categories)
         self.properties = torch.from_numpy(files.lexicon.property_rows(files.network.config.attributes))
         self._cache: ByteCache[SeenImage | SeenObjects | Keys | ReadSoFar | BegunAnswer] = ByteCache(cache_bytes)
@@ -103,7 +103,7 @@ class EmbeddedConverser:
         hearing = Hearing(self._lexicon, tokens, self._placement, photographed=photographed)
         referents = self._referents(image, regions, hearing)
         before = self._seen_keys(turn, image, hearing)
-        reader = ConversationReader(self._files, self.properties, self._cache, turn, tokens, hearing, referents, before)
+        reader = ConversationReader(self.files, self.properties, self._cache, turn, tokens, hearing, referents, before)
         answering = Answering(self._lexicon, self.calibration, turn, image, regions, hearing, self._categories)
         if conversation.answers:
             marks = [before.mask.shape[1] + place for place, each in enumerate(tokens) if each.word == CHOICE]
@@ -183,7 +183,7 @@ class EmbeddedConverser:
         key = b"keys" + turn.digest
         found = self._cache.get(key)
         if not isinstance(found, Keys):
-            found = self._files.network.see(slots)
+            found = self.files.network.see(slots)
             self._cache.put(key, found, bytes_of(found))
         return replace(found, match=slots.match * found.placed[..., None])
 

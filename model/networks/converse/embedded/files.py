@@ -3,7 +3,7 @@
 converser/config.json         sizes of the network, and what was measured for it
 converser/vocabulary.json     its words and nouns
 converser/model.safetensors   its weights, float16 or float32
-converser/word_vectors.safetensors: see `word_vectors.py`
+converser/word_vectors.safetensors   how words are used in plain text, see `word_vectors.py`
 """
 
 from __future__ import annotations

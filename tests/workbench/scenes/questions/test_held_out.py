@@ -15,6 +15,9 @@ from dynrefer.workbench.scenes.questions.wordings import follow_ups, skeletons
 from dynrefer.workbench.scenes.world import World
 from tests.workbench.scenes.questions.conftest import Asked
 
+of_added_forms = pytest.mark.parametrize(
+    "more, every", [(more_forms("skeletons"), skeletons()), (more_forms("follow_ups"), follow_ups())]
+)
 _WORD = re.compile(r"\{?[\w'’]+\}?")
 LINES = tuple(line for lines in (*skeletons().values(), *follow_ups().values()) for line in lines)
 
@@ -108,9 +111,7 @@ def _held_out_wordings(every: tuple[str, ...], more: tuple[str, ...]) -> set[str
     return {each for each in unheard if each.strip() and not any(each in sentence for sentence in heard)}
 
 
-@pytest.mark.parametrize(
-    "more, every", [(more_forms("skeletons"), skeletons()), (more_forms("follow_ups"), follow_ups())]
-)
+@of_added_forms
 def test_forms_added_for_training_say_no_held_out_wording(
     more: dict[Kind, tuple[str, ...]], every: dict[Kind, tuple[str, ...]]
 ) -> None:
@@ -122,9 +123,7 @@ def test_forms_added_for_training_say_no_held_out_wording(
             assert not [each for each in unheard if any(each in sentence for sentence in said)], line
 
 
-@pytest.mark.parametrize(
-    "more, every", [(more_forms("skeletons"), skeletons()), (more_forms("follow_ups"), follow_ups())]
-)
+@of_added_forms
 def test_forms_added_for_training_are_not_near_to_a_held_out_skeleton(
     more: dict[Kind, tuple[str, ...]], every: dict[Kind, tuple[str, ...]]
 ) -> None:

@@ -224,9 +224,9 @@ def test_a_question_that_is_too_long_is_refused(
 def test_an_answer_without_a_word_says_that_it_cannot_tell(
     converser: EmbeddedConverser, scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bias = converser._files.network.word_bias.detach().clone()
+    bias = converser.files.network.word_bias.detach().clone()
     bias[END] = 1e3
-    monkeypatch.setattr(converser._files.network.word_bias, "data", bias)
+    monkeypatch.setattr(converser.files.network.word_bias, "data", bias)
     spoken = _whole(converser, _turn(converser, scene, "What is <region:a>?"))
     assert (spoken.reply.content, spoken.reply.tokens) == (CANNOT_TELL, 0)
     assert spoken.done and spoken.stable == len(CANNOT_TELL)
